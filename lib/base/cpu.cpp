@@ -1,0 +1,115 @@
+#include "base/cpu.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+
+namespace hone {
+namespace {
+
+constexpr std::array<std::string_view, 5> names = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+
+// Flags as the kernel lists them: they already account for what the operating system saves on a context switch.
+const std::set<std::string>& kernel_flags() {
+  static const std::set<std::string> flags = [] {
+    std::set<std::string> result;
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);) {
+      if (!line.starts_with("flags") && !line.starts_with("Features")) continue;
+      std::istringstream words(line.substr(line.find(':') + 1));
+      for (std::string word; words >> word;) result.insert(word);
+      break;
+    }
+    return result;
+  }();
+  return flags;
+}
+
+bool has(std::initializer_list<const char*> wanted) {
+  return std::all_of(wanted.begin(), wanted.end(), [](const char* flag) { return kernel_flags().contains(flag); });
+}
+
+Isa choose() {
+  const auto levels = isa_levels();
+  const char* forced = std::getenv("HONE_ISA");
+  if (!forced || !*forced) return levels.back();
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] != forced) continue;
+    const Isa level = static_cast<Isa>(i);
+    if (std::find(levels.begin(), levels.end(), level) == levels.end())
+      throw usage_error("HONE_ISA={}: this processor has no {}; its highest level is {}", forced, forced,
+                        name_of(levels.back()));
+    return level;
+  }
+  throw usage_error("HONE_ISA={}: unknown instruction set; use portable, avx2, avx512, avx512_bf16 or amx", forced);
+}
+
+std::atomic<int> current{-1};
+
+}  // namespace
+
+std::string_view name_of(Isa level) { return names[static_cast<size_t>(level)]; }
+
+std::vector<Isa> isa_levels() {
+  std::vector<Isa> levels = {Isa::portable};
+  if (!has({"avx2", "fma", "f16c", "bmi1", "bmi2"})) return levels;
+  levels.push_back(Isa::avx2);
+  if (!has({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx512_vbmi2", "avx512_bitalg"}))
+    return levels;
+  levels.push_back(Isa::avx512);
+  if (!has({"avx512_bf16"})) return levels;
+  levels.push_back(Isa::avx512_bf16);
+  if (has({"amx_tile", "amx_bf16", "amx_int8"})) levels.push_back(Isa::amx);
+  return levels;
+}
+
+Isa isa() {
+  int level = current.load(std::memory_order_acquire);
+  if (level < 0) {
+    level = static_cast<int>(choose());
+    current.store(level, std::memory_order_release);
+  }
+  return static_cast<Isa>(level);
+}
+
+void set_isa(Isa level) { current.store(static_cast<int>(level), std::memory_order_release); }
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+std::vector<std::string> cpu_flags() {
+  std::vector<std::string> result;
+  for (const char* flag : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_vbmi2", "avx512_bf16", "amx_bf16",
+                           "amx_int8", "asimd", "bf16", "i8mm", "sve"})
+    if (has({flag})) result.emplace_back(flag);
+  return result;
+}
+
+int physical_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  std::set<std::string> cores;  // siblings of one core share one list
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &set)) continue;
+    std::ifstream file(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+    std::string siblings;
+    if (!(file >> siblings)) siblings = fmt::format("cpu{}", cpu);
+    cores.insert(siblings);
+  }
+  return std::max<int>(1, static_cast<int>(cores.size()));
+}
+
+}  // namespace hone

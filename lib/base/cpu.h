@@ -1,0 +1,29 @@
+// What the processor can do, and which instruction set the kernels use.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hone {
+
+// Each level includes the ones before it. `amx` uses the avx512_bf16 kernels and lets oneDNN use the tile unit.
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
+
+std::string_view name_of(Isa isa);
+
+// Levels this machine has, lowest first; always contains `portable`.
+std::vector<Isa> isa_levels();
+
+// The level in use: the machine's highest, or the one that HONE_ISA names. Throws Error(usage) when HONE_ISA names an unknown
+// level or one the machine lacks. Decided on the first call.
+Isa isa();
+
+// For tests: use `level` from now on (kernels/table.h picks its functions anew). `level` must be one of isa_levels().
+void set_isa(Isa level);
+
+std::string cpu_model();             // e.g. "AMD EPYC"
+std::vector<std::string> cpu_flags();  // the features that matter here: avx2, avx512_vnni, amx_bf16, …
+int physical_cores();                // that this process may run on
+
+}  // namespace hone

@@ -1,0 +1,28 @@
+#include "base/threads.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/cpu.h"
+#include "base/error.h"
+
+namespace hone {
+
+ThreadChoice choose_threads(int flag) {
+  if (flag > 0) return {flag, "--threads"};
+  for (const char* variable : {"HONE_THREADS", "OMP_NUM_THREADS"}) {
+    const char* text = std::getenv(variable);
+    if (!text || !*text) continue;
+    int count = 0;
+    const auto [end, error] = std::from_chars(text, text + std::strlen(text), count);
+    // OMP_NUM_THREADS may list one count for each nesting level; the first is the outermost.
+    const bool whole = *end == 0 || (*end == ',' && variable[0] == 'O');
+    if (error != std::errc() || !whole || count < 1)
+      throw usage_error("{}='{}' is not a number of threads; give one of 1 or more", variable, text);
+    return {count, variable};
+  }
+  return {physical_cores(), "physical cores"};
+}
+
+}  // namespace hone

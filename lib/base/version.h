@@ -1,0 +1,6 @@
+// The version of this build.
+#pragma once
+
+namespace hone {
+const char* version();
+}

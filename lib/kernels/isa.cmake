@@ -1,0 +1,35 @@
+# Kernels compiled once for each instruction set, from the same sources in lib/kernels/isa/.
+#
+# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/table.cpp chooses one at start. The files use no
+# standard containers or algorithms: an inline function of the standard library compiled here would be merged by the linker
+# with the copy of the rest of the program, and a portable path would then run AVX code.
+file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp)
+set(isa_common -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd -fassociative-math
+               -fno-signed-zeros -freciprocal-math)
+
+function(hone_isa name)
+  add_library(hone_isa_${name} OBJECT ${isa_sources})
+  target_link_libraries(hone_isa_${name} PRIVATE hone_options OpenMP::OpenMP_CXX)
+  target_compile_definitions(hone_isa_${name} PRIVATE HONE_ISA=${name} HONE_ISA_${name}=1)
+  target_compile_options(hone_isa_${name} PRIVATE ${isa_common} ${ARGN})
+  target_link_libraries(hone_kernels PRIVATE $<BUILD_INTERFACE:hone_isa_${name}> OpenMP::OpenMP_CXX)
+  target_sources(hone_kernels PRIVATE $<TARGET_OBJECTS:hone_isa_${name}>)
+  target_compile_definitions(hone_kernels PRIVATE HONE_HAS_${name}=1)
+endfunction()
+
+hone_isa(portable)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  hone_isa(avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
+  # Ice Lake, Zen 4 and newer.
+  hone_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
+           -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
+  # The same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer.
+  hone_isa(avx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
+           -mavx512bf16 -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
+endif()
+
+if(HONE_ONEDNN AND HONE_DNNL_INCLUDE AND HONE_DNNL_LIBRARY)
+  target_include_directories(hone_kernels PRIVATE ${HONE_DNNL_INCLUDE})
+  target_link_libraries(hone_kernels PRIVATE ${HONE_DNNL_LIBRARY})
+  target_compile_definitions(hone_kernels PRIVATE HONE_HAS_ONEDNN=1)
+endif()

@@ -1,0 +1,89 @@
+// Tensors: a shape over storage that is owned (from a pool) or mapped from a file. Copies share the storage.
+#pragma once
+
+#include <cassert>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "kernels/view.h"
+
+namespace hone {
+
+using Shape = std::vector<int64_t>;
+
+int64_t elements(const Shape& shape);   // product of the dimensions; 1 for a scalar
+std::string to_string(const Shape& s);  // "[256, 384]"
+
+// Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks, so that a training step allocates nothing new
+// after the first; external storage (a mapped file) is kept alive by `owner`.
+class Storage {
+ public:
+  static std::shared_ptr<Storage> allocate(size_t bytes);
+  static std::shared_ptr<Storage> external(const void* data, size_t bytes, std::shared_ptr<void> owner);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  bool writable() const { return !owner_; }
+
+ private:
+  Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner);
+  std::byte* data_;
+  size_t bytes_, capacity_;
+  std::shared_ptr<void> owner_;
+};
+
+void release_pool();               // gives the blocks that the pool keeps back to the system
+size_t pool_system_allocations();  // blocks taken from the system so far: constant in the steady state of a training run
+
+class Tensor {
+ public:
+  Tensor() = default;
+  static Tensor empty(Shape shape, DType dtype = DType::f32);
+  static Tensor zeros(Shape shape, DType dtype = DType::f32);
+  static Tensor of(Shape shape, std::initializer_list<float> values);
+  static Tensor over(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, DType dtype);
+
+  explicit operator bool() const { return storage_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int64_t dim(int i) const { return shape_[static_cast<size_t>(i < 0 ? i + static_cast<int>(shape_.size()) : i)]; }
+  int64_t size() const { return size_; }
+  DType dtype() const { return dtype_; }
+  size_t bytes() const { return static_cast<size_t>(size_) * size_of(dtype_); }
+  bool writable() const { return storage_ && storage_->writable(); }
+
+  template <class T>
+  T* data() const {
+    assert(DTypeOf<T>::value == dtype_);
+    return reinterpret_cast<T*>(raw());
+  }
+  template <class T>
+  std::span<T> span() const {
+    return {data<T>(), static_cast<size_t>(size_)};
+  }
+  std::byte* raw() const { return storage_->data() + offset_; }
+
+  // Rows are the last dimension: [a, b, c] is seen as (a*b) rows of c.
+  kernels::View view() const;
+  kernels::View columns(int64_t begin, int64_t count) const;  // of view()
+  Tensor reshape(Shape shape) const;                          // same storage; the sizes must agree
+  Tensor rows(int64_t begin, int64_t count) const;            // same storage; a slice of the first dimension
+  Tensor clone() const;
+  Tensor to(DType dtype) const;  // converts f32 <-> bf16; shares the storage when nothing changes
+
+ private:
+  std::shared_ptr<Storage> storage_;
+  size_t offset_ = 0;
+  Shape shape_;
+  int64_t size_ = 0;
+  DType dtype_ = DType::f32;
+};
+
+}  // namespace hone

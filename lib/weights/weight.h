@@ -1,0 +1,60 @@
+// A matrix behind one interface. A linear layer owns a Weight and never asks in which form it is stored.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "autograd/autograd.h"
+#include "kernels/view.h"
+#include "tensor/tensor.h"
+
+namespace hone {
+
+// A weight as it lies in a file: named arrays, each contiguous, plus what is needed to read them.
+struct Encoded {
+  std::string form;     // layout: "dense", "masked" (trainable, with a mask), "panels", "bitmask", …
+  std::string element;  // "f32", "bf16", "int8", "int4"
+  Shape shape;          // logical: [rows, cols]; [n] for a vector
+  std::map<std::string, int64_t> attributes;  // e.g. {"group", 32}
+  std::map<std::string, Tensor> arrays;       // e.g. "values", "mask", "scales"
+};
+
+// Which forms matmul() takes for x and y: rows of f32 or bf16.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+
+  virtual int64_t rows() const = 0;  // outputs
+  virtual int64_t cols() const = 0;  // inputs
+
+  // y[m, rows] = x[m, cols] W^T
+  virtual void matmul(kernels::ConstView x, kernels::View y) const = 0;
+  // dx[m, cols] = dy[m, rows] W. Throws Error(usage) where the form cannot be trained through.
+  virtual void matmul_dx(kernels::ConstView dy, kernels::View dx) const;
+  // Adds dy^T x to the gradient. Does nothing where parameter() is null.
+  virtual void add_dw(kernels::ConstView dy, kernels::ConstView x);
+  // out[i] = row ids[i] of W: an embedding's lookup.
+  virtual void gather(std::span<const int32_t> ids, kernels::View out) const = 0;
+
+  virtual Parameter* parameter() { return nullptr; }  // the f32 master, where the form is trainable
+  virtual Tensor to_dense() const = 0;                // [rows, cols] f32
+  // One bit an element, row after row, least significant bit first, each row padded to a byte: [rows, (cols+7)/8] u8; set bits
+  // are kept. Empty where the form has no mask.
+  virtual Tensor mask() const { return {}; }
+  virtual Encoded encode() const = 0;
+
+  virtual std::string form() const = 0;
+  virtual std::string element() const = 0;
+  virtual int64_t stored_bytes() const = 0;  // what one product reads
+  virtual int64_t nonzeros() const = 0;      // logical elements that are not zero
+};
+
+// The one table of forms: makes a weight of what a file holds. Throws Error(input) when the arrays do not fit the shape, naming
+// `where`.
+std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string& where);
+
+}  // namespace hone
