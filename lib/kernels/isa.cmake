@@ -24,7 +24,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   hone_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
            -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
   # The same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer.
-  hone_isa(avx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
+  hone_isa(avx512_bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
            -mavx512bf16 -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
 endif()
 
