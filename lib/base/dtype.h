@@ -13,11 +13,11 @@ struct bf16 {
   uint16_t bits = 0;
 };
 
-inline float to_float(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
-inline float to_float(float x) { return x; }
+[[gnu::always_inline]] inline float to_float(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+[[gnu::always_inline]] inline float to_float(float x) { return x; }
 
 // Rounds to nearest, ties to even; a NaN stays a NaN.
-inline bf16 to_bf16(float x) {
+[[gnu::always_inline]] inline bf16 to_bf16(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((u >> 16) | 0x40u)};
   return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};

@@ -4,8 +4,9 @@
 # standard containers or algorithms: an inline function of the standard library compiled here would be merged by the linker
 # with the copy of the rest of the program, and a portable path would then run AVX code.
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp)
-set(isa_common -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd -fassociative-math
-               -fno-signed-zeros -freciprocal-math)
+# Reductions are vectorized where a loop says so (omp simd reduction); reassociation in general would undo the error compensation of
+# the exponential.
+set(isa_common -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)
 
 function(hone_isa name)
   add_library(hone_isa_${name} OBJECT ${isa_sources})

@@ -14,8 +14,9 @@ struct ConstView {
   DType dtype = DType::f32;
   int64_t rows = 0, cols = 0, stride = 0;
 
+  // Always inlined, as is everything that the files compiled for several instruction sets share.
   template <class T>
-  const T* row(int64_t i) const {
+  [[gnu::always_inline]] const T* row(int64_t i) const {
     assert(DTypeOf<T>::value == dtype);
     return static_cast<const T*>(data) + i * stride;
   }
@@ -26,10 +27,10 @@ struct View {
   DType dtype = DType::f32;
   int64_t rows = 0, cols = 0, stride = 0;
 
-  operator ConstView() const { return {data, dtype, rows, cols, stride}; }
+  [[gnu::always_inline]] operator ConstView() const { return {data, dtype, rows, cols, stride}; }
 
   template <class T>
-  T* row(int64_t i) const {
+  [[gnu::always_inline]] T* row(int64_t i) const {
     assert(DTypeOf<T>::value == dtype);
     return static_cast<T*>(data) + i * stride;
   }
@@ -43,7 +44,7 @@ inline ConstView view(const bf16* data, int64_t rows, int64_t cols) { return {da
 // Calls f with a null pointer of the C++ type that `type` names, f32 or bf16: the one place where an activation's type is
 // turned into code.
 template <class F>
-decltype(auto) with_float_type(DType type, F&& f) {
+[[gnu::always_inline]] inline decltype(auto) with_float_type(DType type, F&& f) {
   assert(type == DType::f32 || type == DType::bf16);
   return type == DType::bf16 ? f(static_cast<bf16*>(nullptr)) : f(static_cast<float*>(nullptr));
 }

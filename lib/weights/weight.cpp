@@ -1,6 +1,7 @@
 #include "weights/weight.h"
 
 #include "base/error.h"
+#include "weights/dense_weight.h"
 
 namespace hone {
 
@@ -9,5 +10,47 @@ void Weight::matmul_dx(kernels::ConstView, kernels::View) const {
 }
 
 void Weight::add_dw(kernels::ConstView, kernels::ConstView) {}
+
+namespace {
+
+const Tensor& array_of(const Encoded& e, const std::string& name, const Shape& shape, DType dtype, const std::string& where) {
+  const auto found = e.arrays.find(name);
+  if (found == e.arrays.end()) throw input_error("{}: the '{}' array of a {} weight is missing", where, name, e.form);
+  const Tensor& t = found->second;
+  if (t.shape() != shape || t.dtype() != dtype)
+    throw input_error("{}: array '{}' is {} {} where {} {} is needed", where, name, name_of(t.dtype()), to_string(t.shape()),
+                      name_of(dtype), to_string(shape));
+  return t;
+}
+
+std::shared_ptr<Weight> decode_dense(const Encoded& e, const std::string& where) {
+  return std::make_shared<DenseWeight>(array_of(e, "values", e.shape, DType::f32, where));
+}
+
+std::shared_ptr<Weight> decode_masked(const Encoded& e, const std::string& where) {
+  const Tensor& values = array_of(e, "values", e.shape, DType::f32, where);
+  return std::make_shared<DenseWeight>(values, array_of(e, "mask", {e.shape[0], (e.shape[1] + 7) / 8}, DType::u8, where));
+}
+
+struct Row {
+  std::string_view form;
+  std::shared_ptr<Weight> (*decode)(const Encoded&, const std::string&);
+};
+
+// Every form a file may hold.
+constexpr Row table[] = {
+    {"dense", decode_dense},
+    {"masked", decode_masked},
+};
+
+}  // namespace
+
+std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string& where) {
+  if (encoded.shape.size() != 2 || encoded.shape[0] < 1 || encoded.shape[1] < 1)
+    throw input_error("{}: a matrix of shape {} is not possible", where, to_string(encoded.shape));
+  for (const Row& row : table)
+    if (row.form == encoded.form) return row.decode(encoded, where);
+  throw input_error("{}: unknown form '{}'; update hone if the file comes from a newer version", where, encoded.form);
+}
 
 }  // namespace hone

@@ -1,0 +1,73 @@
+#include "kernels/gemm.h"
+
+#include <Eigen/Core>
+#include <vector>
+
+#include "base/cpu.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm_onednn.h"
+
+namespace hone::kernels {
+namespace {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Map = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
+using ConstMap = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
+
+// An f32 picture of a view: the view itself, or a converted copy held in `copy`.
+ConstView as_f32(ConstView x, std::vector<float>& copy) {
+  if (x.dtype == DType::f32) return x;
+  copy.resize(static_cast<size_t>(x.rows * x.cols));
+  const View to = view(copy.data(), x.rows, x.cols);
+  convert(x, to);
+  return to;
+}
+
+ConstMap map(ConstView x) { return ConstMap(x.row<float>(0), x.rows, x.cols, Eigen::OuterStride<>(x.stride)); }
+
+// The reference, and the fallback: Eigen in f32.
+void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
+  std::vector<float> a_copy, b_copy, c_copy;
+  const ConstMap am = map(as_f32(a, a_copy)), bm = map(as_f32(b, b_copy));
+  View target = c;
+  if (c.dtype != DType::f32) {
+    c_copy.resize(static_cast<size_t>(c.rows * c.cols));
+    target = view(c_copy.data(), c.rows, c.cols);
+  }
+  Map cm(target.row<float>(0), c.rows, c.cols, Eigen::OuterStride<>(target.stride));
+  if (!accumulate) cm.setZero();
+  if (transpose_a && transpose_b)
+    cm.noalias() += am.transpose() * bm.transpose();
+  else if (transpose_a)
+    cm.noalias() += am.transpose() * bm;
+  else if (transpose_b)
+    cm.noalias() += am * bm.transpose();
+  else
+    cm.noalias() += am * bm;
+  if (c.dtype != DType::f32) convert(target, c);
+}
+
+}  // namespace
+
+void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
+  if (c.rows == 0 || c.cols == 0) return;
+  if (onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
+  gemm_eigen(a, transpose_a, b, transpose_b, c, accumulate);
+}
+
+void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
+  if (c.rows == 0 || c.cols == 0) return;
+  if (onednn::gemm_panels(a, panels, n, k, c)) return;
+  // Unpacked row by row: this path serves processors without bf16 products, where models are not kept in panels for training.
+  const int64_t padded_k = (k + 31) / 32 * 32;
+  std::vector<float> rows(static_cast<size_t>(n * k));
+  for (int64_t i = 0; i < n; ++i) {
+    const bf16* panel = panels + i / 64 * 64 * padded_k + 2 * (i % 64);
+    for (int64_t j = 0; j < k; ++j) rows[static_cast<size_t>(i * k + j)] = to_float(panel[j / 2 * 128 + (j & 1)]);
+  }
+  gemm_eigen(a, false, view(rows.data(), n, k), true, c, false);
+}
+
+bool fast_bf16() { return onednn::available() && isa() >= Isa::avx512_bf16; }
+
+}  // namespace hone::kernels

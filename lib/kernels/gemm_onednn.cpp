@@ -1,0 +1,135 @@
+#include "kernels/gemm_onednn.h"
+
+#include "base/cpu.h"
+
+#ifdef HONE_HAS_ONEDNN
+
+#include <array>
+#include <map>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
+
+#include "kernels/parallel.h"
+
+namespace hone::kernels::onednn {
+namespace {
+
+using dnnl::memory;
+
+// oneDNN fixes its instruction set at its first primitive, so the level at that moment stays for the process.
+const dnnl::engine& engine() {
+  static const dnnl::engine instance = [] {
+    dnnl::cpu_isa limit = dnnl::cpu_isa::avx2;
+    if (isa() >= Isa::avx512) limit = dnnl::cpu_isa::avx512_core_vnni;
+    if (isa() >= Isa::avx512_bf16) limit = dnnl::cpu_isa::avx512_core_bf16;
+    if (isa() >= Isa::amx) limit = dnnl::cpu_isa::avx512_core_amx;
+    dnnl::set_max_cpu_isa(limit);
+    return dnnl::engine(dnnl::engine::kind::cpu, 0);
+  }();
+  return instance;
+}
+
+memory::data_type type_of(DType type) { return type == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32; }
+
+enum class Layout { rows, columns, panels };
+
+struct Key {
+  std::array<int64_t, 3> sizes;    // m, n, k
+  std::array<int64_t, 3> strides;  // of a, b, c
+  Layout a, b;
+  DType input, output;
+  bool accumulate;
+  int threads;
+  auto operator<=>(const Key&) const = default;
+};
+
+struct Product {
+  dnnl::matmul primitive;
+  memory::desc a, b, c;
+};
+
+memory::desc describe(int64_t rows, int64_t cols, memory::data_type type, Layout layout, int64_t stride) {
+  switch (layout) {
+    case Layout::rows:
+      return memory::desc({rows, cols}, type, memory::dims{stride, 1});
+    case Layout::columns:
+      return memory::desc({rows, cols}, type, memory::dims{1, stride});
+    case Layout::panels:
+      return memory::desc({rows, cols}, type, memory::format_tag::BA16a64b2a);
+  }
+  return {};
+}
+
+std::optional<Product> make(const Key& key) {
+  const auto [m, n, k] = key.sizes;
+  Product product;
+  product.a = describe(m, k, type_of(key.input), key.a, key.strides[0]);
+  product.b = describe(k, n, type_of(key.input), key.b, key.strides[1]);
+  product.c = describe(m, n, type_of(key.output), Layout::rows, key.strides[2]);
+  dnnl::primitive_attr attributes;
+  if (key.accumulate) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0f);
+    attributes.set_post_ops(sum);
+  }
+  try {
+    const dnnl::matmul::desc description(product.a, product.b, product.c);
+    product.primitive = dnnl::matmul(dnnl::matmul::primitive_desc(description, attributes, engine()));
+  } catch (const dnnl::error&) {
+    return std::nullopt;  // this processor has no implementation for the case
+  }
+  return product;
+}
+
+bool run(const Key& key, const void* a, const void* b, void* c) {
+  // Lengths vary in evaluation and serving: forget all rather than grow without end.
+  thread_local std::map<Key, std::optional<Product>> cache;
+  if (cache.size() > 4096) cache.clear();
+  auto found = cache.find(key);
+  if (found == cache.end()) found = cache.emplace(key, make(key)).first;
+  if (!found->second) return false;
+  const Product& p = *found->second;
+  thread_local dnnl::stream stream(engine());
+  p.primitive.execute(stream, {{DNNL_ARG_SRC, memory(p.a, engine(), const_cast<void*>(a))},
+                               {DNNL_ARG_WEIGHTS, memory(p.b, engine(), const_cast<void*>(b))},
+                               {DNNL_ARG_DST, memory(p.c, engine(), c)}});
+  stream.wait();
+  return true;
+}
+
+bool takes(DType type) { return available() && (type == DType::f32 || isa() >= Isa::avx512_bf16); }
+
+}  // namespace
+
+bool available() { return isa() >= Isa::avx2; }
+
+bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
+  if (!takes(a.dtype)) return false;
+  const Key key{{c.rows, c.cols, transpose_a ? a.rows : a.cols},
+                {a.stride, b.stride, c.stride},
+                transpose_a ? Layout::columns : Layout::rows,
+                transpose_b ? Layout::columns : Layout::rows,
+                a.dtype,
+                c.dtype,
+                accumulate,
+                threads()};
+  return run(key, a.data, b.data, c.data);
+}
+
+bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
+  if (!takes(a.dtype) || a.dtype != DType::bf16) return false;
+  const Key key{{c.rows, n, k}, {a.stride, 0, c.stride}, Layout::rows, Layout::panels, a.dtype, c.dtype, false, threads()};
+  return run(key, a.data, panels, c.data);
+}
+
+}  // namespace hone::kernels::onednn
+
+#else
+
+namespace hone::kernels::onednn {
+bool available() { return false; }
+bool gemm(ConstView, bool, ConstView, bool, View, bool) { return false; }
+bool gemm_panels(ConstView, const bf16*, int64_t, int64_t, View) { return false; }
+}  // namespace hone::kernels::onednn
+
+#endif

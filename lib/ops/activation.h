@@ -1,0 +1,28 @@
+// Activations, dropout and rotary positions.
+#pragma once
+
+#include <span>
+
+#include "autograd/autograd.h"
+
+namespace hone::ops {
+
+// [rows, 2*ffn] with the gates first -> [rows, ffn] (arXiv 2002.05202).
+Var swiglu(const Var& gate_up);
+// tanh form (arXiv 1606.08415).
+Var gelu(const Var& x);
+
+// In place on the value of x, which no recorded step may need: x must come straight from linear() or embedding().
+Var dropout(const Var& x, float rate, uint64_t seed);
+
+// Cosines and sines of position * theta^(-2i/head_dim), [positions, head_dim/2] each.
+struct RopeTable {
+  Tensor cosines, sines;
+  int64_t positions = 0;
+  static RopeTable make(int64_t positions, int64_t head_dim, double theta);
+};
+
+// Rotates the first `heads` heads of each row, in place on the value of x (see dropout). positions has one entry a row.
+Var rope(const Var& x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const RopeTable& table);
+
+}  // namespace hone::ops

@@ -1,0 +1,48 @@
+#include "ops/linear.h"
+
+#include "kernels/elementwise.h"
+
+namespace hone::ops {
+
+Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias) {
+  const kernels::View in = x.value().view();
+  const Tensor y = Tensor::empty({in.rows, weight->rows()}, x.value().dtype());
+  weight->matmul(in, y.view());
+  if (bias) kernels::add_bias(y.view(), bias->value.data<float>());
+  if (!Tape::recording()) return Var(y);
+  const Var output(y, true);
+  Tape::record([x, weight, bias, output] {
+    const Tensor dy = output.take_grad();
+    if (bias && bias->trainable) kernels::add_column_sums(dy.view(), gradient_to_add(*bias).data<float>());
+    weight->add_dw(dy.view(), x.value().view());
+    if (!x.wants_grad()) return;
+    const Tensor dx = Tensor::empty(x.shape(), x.value().dtype());
+    weight->matmul_dx(dy.view(), dx.view());
+    x.add_grad(dx);
+  });
+  return output;
+}
+
+Var embedding(std::span<const int32_t> ids, const std::shared_ptr<Weight>& weight, std::span<const int32_t> positions,
+              Parameter* position_table) {
+  const int64_t dim = weight->cols();
+  const Tensor y = Tensor::empty({static_cast<int64_t>(ids.size()), dim});
+  weight->gather(ids, y.view());
+  if (position_table) {
+    const Tensor rows = Tensor::empty(y.shape());
+    kernels::gather_rows(position_table->value.data<float>(), dim, positions, rows.view());
+    kernels::add(y.view(), rows.view());
+  }
+  if (!Tape::recording()) return Var(y);
+  const Var output(y, true);
+  Tape::record([=, ids = std::vector(ids.begin(), ids.end()), positions = std::vector(positions.begin(), positions.end())] {
+    const Tensor dy = output.take_grad();
+    if (Parameter* table = weight->parameter(); table && table->trainable)
+      kernels::scatter_add_rows(dy.view(), ids, gradient_to_add(*table).data<float>(), dim);
+    if (position_table && position_table->trainable)
+      kernels::scatter_add_rows(dy.view(), positions, gradient_to_add(*position_table).data<float>(), dim);
+  });
+  return output;
+}
+
+}  // namespace hone::ops

@@ -1,0 +1,82 @@
+#include "weights/dense_weight.h"
+
+#include <bit>
+
+#include "base/error.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
+
+namespace hone {
+
+void make_writable(Tensor& tensor) {
+  if (tensor && !tensor.writable()) tensor = tensor.clone();
+}
+
+DenseWeight::DenseWeight(Tensor value, Tensor mask) {
+  parameter_.value = std::move(value);
+  parameter_.decay = true;
+  if (mask) set_mask(std::move(mask));
+}
+
+void DenseWeight::set_mask(Tensor mask) {
+  mask_ = std::move(mask);
+  if (!mask_) return;
+  assert(mask_.size() == rows() * ((cols() + 7) / 8));
+  make_writable(parameter_.value);
+  kernels::apply_mask(parameter_.value.view(), mask_.data<uint8_t>());
+  ++parameter_.version;
+}
+
+const bf16* DenseWeight::panels(Panels& which, bool transposed) const {
+  if (which.version != parameter_.version || !which.data) {
+    const int64_t n = transposed ? cols() : rows(), k = transposed ? rows() : cols();
+    if (!which.data) which.data = Tensor::empty({kernels::panel_elements(n, k)}, DType::bf16);
+    kernels::pack_panels(parameter_.value.view(), transposed, which.data.data<bf16>());
+    which.version = parameter_.version;
+  }
+  return which.data.data<bf16>();
+}
+
+void DenseWeight::matmul(kernels::ConstView x, kernels::View y) const {
+  if (x.dtype == DType::bf16)
+    kernels::gemm_panels(x, panels(forward_, false), rows(), cols(), y);
+  else
+    kernels::gemm(x, false, parameter_.value.view(), true, y);
+}
+
+void DenseWeight::matmul_dx(kernels::ConstView dy, kernels::View dx) const {
+  if (dy.dtype == DType::bf16)
+    kernels::gemm_panels(dy, panels(backward_, true), cols(), rows(), dx);
+  else
+    kernels::gemm(dy, false, parameter_.value.view(), false, dx);
+}
+
+void DenseWeight::add_dw(kernels::ConstView dy, kernels::ConstView x) {
+  if (!parameter_.trainable) return;
+  if (!parameter_.grad) parameter_.grad = Tensor::empty(parameter_.value.shape());
+  kernels::gemm(dy, true, x, false, parameter_.grad.view(), parameter_.has_grad);
+  parameter_.has_grad = true;
+}
+
+void DenseWeight::gather(std::span<const int32_t> ids, kernels::View out) const {
+  kernels::gather_rows(parameter_.value.data<float>(), cols(), ids, out);
+}
+
+Encoded DenseWeight::encode() const {
+  Encoded e{form(), element(), parameter_.value.shape(), {}, {{"values", parameter_.value}}};
+  if (mask_) e.arrays["mask"] = mask_;
+  return e;
+}
+
+// What a decode step reads: the bf16 panels where bf16 products are used, the master elsewhere.
+int64_t DenseWeight::stored_bytes() const {
+  return forward_.data ? static_cast<int64_t>(forward_.data.bytes()) : static_cast<int64_t>(parameter_.value.bytes());
+}
+
+int64_t DenseWeight::nonzeros() const {
+  int64_t count = 0;
+  for (float w : parameter_.value.span<float>()) count += w != 0.0f;
+  return count;
+}
+
+}  // namespace hone
