@@ -22,13 +22,13 @@ class DenseWeight : public Weight {
   Parameter* parameter() override { return &parameter_; }
   Tensor to_dense() const override { return parameter_.value; }
   Tensor mask() const override { return mask_; }
+  void set_mask(Tensor mask) override;
   Encoded encode() const override;
   std::string form() const override { return mask_ ? "masked" : "dense"; }
   std::string element() const override { return "f32"; }
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
 
-  void set_mask(Tensor mask);  // replaces the mask; an empty one makes the weight dense
 
  private:
   struct Panels {

@@ -11,6 +11,10 @@ void Weight::matmul_dx(kernels::ConstView, kernels::View) const {
 
 void Weight::add_dw(kernels::ConstView, kernels::ConstView) {}
 
+void Weight::set_mask(Tensor) {
+  throw usage_error("the mask of a {} {} weight is fixed; prune the model before it is quantized", form(), element());
+}
+
 namespace {
 
 const Tensor& array_of(const Encoded& e, const std::string& name, const Shape& shape, DType dtype, const std::string& where) {

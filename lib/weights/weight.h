@@ -45,6 +45,8 @@ class Weight {
   // One bit an element, row after row, least significant bit first, each row padded to a byte: [rows, (cols+7)/8] u8; set bits
   // are kept. Empty where the form has no mask.
   virtual Tensor mask() const { return {}; }
+  // Replaces the mask and clears what it excludes; an empty one lifts it. Throws Error(usage) where the form has no trainable values.
+  virtual void set_mask(Tensor mask);
   virtual Encoded encode() const = 0;
 
   virtual std::string form() const = 0;

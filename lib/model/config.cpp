@@ -1,0 +1,195 @@
+#include "model/config.h"
+
+#include <fmt/ranges.h>
+
+#include <array>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace hone {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array norm_names = {"rms_norm", "layer_norm"};
+constexpr std::array activation_names = {"swiglu", "gelu"};
+constexpr std::array position_names = {"rotary", "learned"};
+
+// Reads members of an object and says what is wrong with them in the terms of the file.
+class Reader {
+ public:
+  Reader(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object.is_object()) throw input_error("{}: the configuration is not an object", where_);
+  }
+
+  const json& member(const char* name) const {
+    const auto found = object_.find(name);
+    if (found == object_.end()) throw input_error("{}: the configuration has no '{}'", where_, name);
+    return *found;
+  }
+
+  int64_t integer(const char* name, int64_t least, int64_t most) const {
+    const json& value = member(name);
+    if (!value.is_number_integer()) throw input_error("{}: '{}' in the configuration is not an integer", where_, name);
+    const int64_t n = value.get<int64_t>();
+    if (n < least || n > most)
+      throw input_error("{}: '{}' in the configuration is {}, outside [{}, {}]", where_, name, n, least, most);
+    return n;
+  }
+
+  double number(const char* name) const {
+    const json& value = member(name);
+    if (!value.is_number()) throw input_error("{}: '{}' in the configuration is not a number", where_, name);
+    return value.get<double>();
+  }
+
+  bool boolean(const char* name) const {
+    const json& value = member(name);
+    if (!value.is_boolean()) throw input_error("{}: '{}' in the configuration is not true or false", where_, name);
+    return value.get<bool>();
+  }
+
+  std::string text(const char* name) const {
+    const json& value = member(name);
+    if (!value.is_string()) throw input_error("{}: '{}' in the configuration is not a string", where_, name);
+    return value.get<std::string>();
+  }
+
+  template <class Enum, size_t n>
+  Enum choice(const char* name, const std::array<const char*, n>& names) const {
+    const std::string value = text(name);
+    for (size_t i = 0; i < n; ++i)
+      if (value == names[i]) return static_cast<Enum>(i);
+    throw input_error("{}: '{}' in the configuration is '{}'; known: {}", where_, name, value, fmt::join(names, ", "));
+  }
+
+ private:
+  const json& object_;
+  std::string where_;
+};
+
+constexpr int64_t most = int64_t{1} << 31;
+
+Config nano() {
+  Config c;
+  c.layers.assign(6, {6, 6, 1024, "full"});
+  return c;
+}
+
+// GPT-2's sizes and parts (Radford et al. 2019).
+Config gpt2() {
+  Config c;
+  c.vocabulary = c.padded_vocabulary = 50257;
+  c.context = 1024;
+  c.block.dim = 768;
+  c.block.norm = NormKind::layer_norm;
+  c.block.activation = ActivationKind::gelu;
+  c.block.positions = PositionKind::learned;
+  c.block.biases = true;
+  c.layers.assign(12, {12, 12, 3072, "full"});
+  return c;
+}
+
+}  // namespace
+
+json to_json(const Config& c) {
+  json layers = json::array();
+  for (const LayerBlueprint& l : c.layers)
+    layers.push_back({{"heads", l.heads}, {"kv_heads", l.kv_heads}, {"ffn", l.ffn}, {"attention", l.attention}});
+  const BlockBlueprint& b = c.block;
+  return {{"vocabulary", c.vocabulary},
+          {"padded_vocabulary", c.padded_vocabulary},
+          {"context", c.context},
+          {"tied", c.tied},
+          {"dim", b.dim},
+          {"head_dim", b.head_dim},
+          {"norm", norm_names[static_cast<size_t>(b.norm)]},
+          // Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
+          {"norm_epsilon", std::stod(fmt::format("{}", b.norm_epsilon))},
+          {"activation", activation_names[static_cast<size_t>(b.activation)]},
+          {"positions", position_names[static_cast<size_t>(b.positions)]},
+          {"rope_theta", b.rope_theta},
+          {"biases", b.biases},
+          {"layers", layers}};
+}
+
+Config config_from_json(const json& object, const std::string& where) {
+  const Reader r(object, where);
+  Config c;
+  c.vocabulary = r.integer("vocabulary", 1, most);
+  c.padded_vocabulary = r.integer("padded_vocabulary", c.vocabulary, most);
+  c.context = r.integer("context", 1, most);
+  c.tied = r.boolean("tied");
+  c.block.dim = r.integer("dim", 1, 1 << 24);
+  c.block.head_dim = r.integer("head_dim", 1, 1 << 16);
+  c.block.norm = r.choice<NormKind>("norm", norm_names);
+  c.block.norm_epsilon = static_cast<float>(r.number("norm_epsilon"));
+  c.block.activation = r.choice<ActivationKind>("activation", activation_names);
+  c.block.positions = r.choice<PositionKind>("positions", position_names);
+  c.block.rope_theta = r.number("rope_theta");
+  c.block.biases = r.boolean("biases");
+  const json& layers = r.member("layers");
+  if (!layers.is_array() || layers.empty() || layers.size() > 4096)
+    throw input_error("{}: 'layers' in the configuration is not a list of 1 to 4096 layers", where);
+  for (const json& layer : layers) {
+    const Reader l(layer, where);
+    c.layers.push_back({l.integer("heads", 1, 1 << 16), l.integer("kv_heads", 1, 1 << 16), l.integer("ffn", 1, 1 << 24),
+                        l.text("attention")});
+  }
+  try {
+    check(c);
+  } catch (const Error& error) {
+    throw input_error("{}: impossible configuration: {}", where, error.what());
+  }
+  return c;
+}
+
+void check(const Config& c) {
+  const auto positive = [](const char* name, int64_t value) {
+    if (value < 1) throw usage_error("{} must be at least 1, not {}", name, value);
+  };
+  positive("the vocabulary", c.vocabulary);
+  positive("the context", c.context);
+  positive("dim", c.block.dim);
+  positive("head_dim", c.block.head_dim);
+  positive("the number of layers", static_cast<int64_t>(c.layers.size()));
+  if (c.padded_vocabulary < c.vocabulary)
+    throw usage_error("the padded vocabulary of {} is smaller than the tokenizer's {}", c.padded_vocabulary, c.vocabulary);
+  if (c.block.positions == PositionKind::rotary && c.block.head_dim % 2)
+    throw usage_error("rotary positions need an even head_dim, not {}", c.block.head_dim);
+  if (!(c.block.norm_epsilon > 0)) throw usage_error("norm_epsilon must be above 0, not {}", c.block.norm_epsilon);
+  if (!(c.block.rope_theta > 1)) throw usage_error("rope_theta must be above 1, not {}", c.block.rope_theta);
+  double elements = static_cast<double>(c.padded_vocabulary) * static_cast<double>(c.block.dim) * (c.tied ? 1 : 2);
+  for (size_t i = 0; i < c.layers.size(); ++i) {
+    const LayerBlueprint& l = c.layers[i];
+    positive("heads", l.heads);
+    positive("kv_heads", l.kv_heads);
+    positive("ffn", l.ffn);
+    if (l.heads % l.kv_heads)
+      throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
+    elements += static_cast<double>(c.block.dim) *
+                (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) + 3.0 * static_cast<double>(l.ffn));
+  }
+  if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
+}
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> table = {
+      {"nano", "6 layers, dim 384, 6 heads, context 256: 10.7M parameters with a byte vocabulary", nano()},
+      {"gpt2", "12 layers, dim 768, 12 heads, context 1024, GPT-2's parts: 124M parameters at 50257 tokens", gpt2()},
+  };
+  return table;
+}
+
+const Config& preset(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Preset& p : presets()) {
+    if (p.name == name) return p.config;
+    names.push_back(p.name);
+  }
+  throw usage_error("unknown preset '{}'; known: {}", name, fmt::join(names, ", "));
+}
+
+}  // namespace hone

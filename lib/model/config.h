@@ -1,0 +1,37 @@
+// The blueprint of a model: everything but its numbers. Stored as JSON in the model file.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "nn/blueprint.h"
+
+namespace hone {
+
+struct Config {
+  int64_t vocabulary = 256;         // token ids
+  int64_t padded_vocabulary = 256;  // rows of embedding and head; at least `vocabulary`
+  int64_t context = 256;            // longest sequence it was made for
+  bool tied = true;                 // the head is the embedding
+  BlockBlueprint block;
+  std::vector<LayerBlueprint> layers;
+
+  bool operator==(const Config&) const = default;
+};
+
+nlohmann::json to_json(const Config& config);
+// Throws Error(input) for a missing or impossible value, naming it; `where` names the file.
+Config config_from_json(const nlohmann::json& json, const std::string& where);
+// Throws Error(usage) for a shape that cannot be: sizes below 1, heads not a multiple of kv_heads, an odd head_dim with rotary
+// positions, more elements than memory could hold.
+void check(const Config& config);
+
+struct Preset {
+  std::string name, description;
+  Config config;
+};
+const std::vector<Preset>& presets();            // nano, gpt2
+const Config& preset(const std::string& name);  // Error(usage) listing the names
+
+}  // namespace hone

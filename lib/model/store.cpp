@@ -1,0 +1,129 @@
+#include "model/store.h"
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "base/error.h"
+
+namespace hone {
+namespace {
+
+class Saver : public Visitor {
+ public:
+  explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { into_[name] = weight->encode(); }
+  void parameter(const std::string& name, Parameter& parameter) override {
+    into_[name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
+  }
+
+ private:
+  std::map<std::string, Encoded>& into_;
+};
+
+class Loader : public Visitor {
+ public:
+  Loader(std::map<std::string, Encoded>& from, std::string path) : from_(from), path_(std::move(path)) {}
+
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    weight = decode_weight(find(name, {weight->rows(), weight->cols()}), where(name));
+  }
+
+  void parameter(const std::string& name, Parameter& parameter) override {
+    const Encoded& e = find(name, parameter.value.shape());
+    const auto values = e.arrays.find("values");
+    if (e.form != "dense" || values == e.arrays.end() || values->second.shape() != e.shape ||
+        values->second.dtype() != DType::f32)
+      throw input_error("{}: a plain f32 array is needed here", where(name));
+    parameter.value = values->second.clone();  // small, and training writes to it
+    ++parameter.version;
+  }
+
+  void refuse_leftovers() const {
+    for (const auto& [name, encoded] : from_)
+      if (!seen_.contains(name)) throw input_error("{} does not belong to the model that the configuration describes", where(name));
+  }
+
+ private:
+  std::string where(const std::string& name) const { return fmt::format("'{}': parameter '{}'", path_, name); }
+
+  const Encoded& find(const std::string& name, const Shape& shape) {
+    const auto found = from_.find(name);
+    if (found == from_.end()) throw input_error("{} is missing", where(name));
+    if (found->second.shape != shape)
+      throw input_error("{} has shape {} where the configuration needs {}", where(name), to_string(found->second.shape),
+                        to_string(shape));
+    seen_.insert(name);
+    return found->second;
+  }
+
+  std::map<std::string, Encoded>& from_;
+  std::string path_;
+  std::set<std::string> seen_;
+};
+
+class Counter : public Visitor {
+ public:
+  void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
+    const int64_t elements = weight->rows() * weight->cols(), nonzeros = weight->nonzeros();
+    size.parameters += elements;
+    size.nonzero_parameters += nonzeros;
+    size.weight_bytes += weight->stored_bytes();
+    if (!layer) return;
+    size.prunable += elements;
+    size.prunable_zeros += elements - nonzeros;
+  }
+
+  void parameter(const std::string&, Parameter& parameter) override {
+    size.parameters += parameter.value.size();
+    size.nonzero_parameters += parameter.value.size();
+    size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
+  }
+
+  ModelSize size;
+};
+
+}  // namespace
+
+Model model_of(ModelFile file, const std::string& path) {
+  Model model;
+  model.path = path;
+  model.transformer = std::make_unique<Transformer>(config_from_json(file.config, fmt::format("'{}'", path)));
+  model.tokenizer = std::move(file.tokenizer);
+  model.lineage = std::move(file.lineage);
+  Loader loader(file.parameters, path);
+  model.transformer->visit(loader);
+  loader.refuse_leftovers();
+  return model;
+}
+
+Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest) {
+  ModelFile file = read_model_file(path, options);
+  if (rest) {
+    rest->run = file.run;
+    rest->run_arrays = file.run_arrays;
+  }
+  return model_of(std::move(file), path);
+}
+
+ModelFile file_of(Model& model) {
+  ModelFile file;
+  file.config = to_json(model.transformer->config());
+  file.tokenizer = model.tokenizer;
+  file.lineage = model.lineage;
+  Saver saver(file.parameters);
+  model.transformer->visit(saver);
+  return file;
+}
+
+WrittenFile save_model(const std::string& path, Model& model, bool force) {
+  return write_model_file(path, file_of(model), force);
+}
+
+ModelSize size_of(Transformer& model) {
+  Counter counter;
+  model.visit(counter);
+  return counter.size;
+}
+
+}  // namespace hone

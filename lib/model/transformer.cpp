@@ -1,0 +1,127 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "weights/dense_weight.h"
+
+namespace hone {
+
+Transformer::Transformer(const Config& config) : config_(config) {
+  check(config_);
+  const BlockBlueprint& b = config_.block;
+  embedding_ = std::make_shared<DenseWeight>(Tensor::empty({config_.padded_vocabulary, b.dim}));
+  if (b.positions == PositionKind::learned) position_.emplace().value = Tensor::empty({config_.context, b.dim});
+  for (const LayerBlueprint& layer : config_.layers) blocks_.push_back(Block::make(b, layer));
+  norm_ = Norm::make(b);
+  if (!config_.tied) head_ = Linear::make(config_.padded_vocabulary, b.dim, false);
+}
+
+Stream Transformer::embed(std::span<const int32_t> ids, Forward& call) {
+  assert(static_cast<int64_t>(ids.size()) == call.batch * call.length);
+  int64_t last = 0;
+  call.positions.resize(ids.size());
+  for (int64_t s = 0; s < call.batch; ++s) {
+    const int64_t start = call.cache ? call.cache->lengths[static_cast<size_t>(s)] : 0;
+    last = std::max(last, start + call.length);
+    for (int64_t t = 0; t < call.length; ++t)
+      call.positions[static_cast<size_t>(s * call.length + t)] = static_cast<int32_t>(start + t);
+  }
+  if (call.cache && last > call.cache->capacity)
+    throw usage_error("a sequence of {} tokens does not fit a cache of {}", last, call.cache->capacity);
+  if (position_ && last > config_.context)
+    throw usage_error("a sequence of {} tokens is longer than the model's {} learned positions; use a shorter one", last,
+                      config_.context);
+  if (config_.block.positions == PositionKind::rotary) {
+    if (rope_.positions < last)
+      rope_ = ops::RopeTable::make(std::max({last, config_.context, 2 * rope_.positions}), config_.block.head_dim,
+                                   config_.block.rope_theta);
+    call.rope = &rope_;
+  }
+  const Var x = ops::embedding(ids, embedding_, call.positions, position_ ? &*position_ : nullptr);
+  return {ops::dropout(x, call.dropout, call.next_dropout()), Var()};
+}
+
+Var Transformer::finish(const Stream& stream, Forward& call) {
+  return norm_.forward(stream.residual, stream.branch, call.type).y;
+}
+
+Var Transformer::hidden(std::span<const int32_t> ids, Forward& call) {
+  Stream stream = embed(ids, call);
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    stream = blocks_[i].forward(stream, call, call.cache ? &call.cache->layers[i] : nullptr);
+  if (call.cache)
+    for (int64_t& length : call.cache->lengths) length += call.length;
+  return finish(stream, call);
+}
+
+Tensor Transformer::logits(const Tensor& hidden_rows) const {
+  const int64_t rows = hidden_rows.view().rows;
+  const Tensor all = Tensor::empty({rows, config_.padded_vocabulary});
+  head()->matmul(hidden_rows.view(), all.view());
+  if (config_.padded_vocabulary == config_.vocabulary) return all;
+  const Tensor cut = Tensor::empty({rows, config_.vocabulary});
+  for (int64_t r = 0; r < rows; ++r)
+    std::copy_n(all.data<float>() + r * config_.padded_vocabulary, config_.vocabulary, cut.data<float>() + r * config_.vocabulary);
+  return cut;
+}
+
+ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets, float seed) {
+  return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, seed);
+}
+
+Cache Transformer::make_cache(int64_t batch, int64_t capacity, DType type) const {
+  Cache cache;
+  cache.capacity = capacity;
+  cache.lengths.assign(static_cast<size_t>(batch), 0);
+  for (const LayerBlueprint& layer : config_.layers) {
+    const Shape shape = {batch, capacity, layer.kv_heads * config_.block.head_dim};
+    cache.layers.push_back({Tensor::empty(shape, type), Tensor::empty(shape, type)});
+  }
+  return cache;
+}
+
+void Transformer::visit(Visitor& visitor) {
+  visitor.weight("embedding.weight", embedding_, nullptr);
+  if (position_) visitor.parameter("position.weight", *position_);
+  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(fmt::format("blocks.{}", i), visitor);
+  norm_.visit("norm", visitor);
+  if (!config_.tied) head_.visit("head", visitor);
+}
+
+namespace {
+
+class Initializer : public Visitor {
+ public:
+  Initializer(uint64_t seed, size_t layers) : seed_(seed), branch_(0.02 / std::sqrt(2.0 * static_cast<double>(layers))) {}
+
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    const bool ends_branch = name.ends_with("attention.output.weight") || name.ends_with("down.weight");
+    fill(name, *weight->parameter(), ends_branch ? branch_ : 0.02);
+  }
+
+  void parameter(const std::string& name, Parameter& parameter) override {
+    if (name == "position.weight") fill(name, parameter, 0.02);
+  }
+
+ private:
+  // A stream for each parameter: a layer's numbers do not depend on the layers before it.
+  void fill(const std::string& name, Parameter& parameter, double deviation) {
+    Random random(seed_, "init:" + name);
+    for (float& w : parameter.value.span<float>()) w = static_cast<float>(random.normal() * deviation);
+    ++parameter.version;
+  }
+
+  uint64_t seed_;
+  double branch_;
+};
+
+}  // namespace
+
+void initialize(Transformer& model, uint64_t seed) {
+  Initializer initializer(seed, model.config().layers.size());
+  model.visit(initializer);
+}
+
+}  // namespace hone

@@ -1,0 +1,59 @@
+// A decoder-only transformer: embedding, blocks, norm, head.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "model/config.h"
+#include "nn/block.h"
+#include "ops/cross_entropy.h"
+
+namespace hone {
+
+class Transformer {
+ public:
+  // Gains are 1 and biases 0; the weights hold nothing (and take no memory) until initialize() or load_model() sets them.
+  explicit Transformer(const Config& config);
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
+
+  const Config& config() const { return config_; }
+
+  // Hidden states after the last norm, [batch * length, dim] of call.type. `ids` has batch * length entries, sequence after
+  // sequence; each below the padded vocabulary. Fills call.positions: from 0, or from where the cache stands. Throws Error(usage)
+  // when learned positions or the cache would be overrun.
+  Var hidden(std::span<const int32_t> ids, Forward& call);
+
+  // Logits of rows of hidden(), f32 [rows, vocabulary].
+  Tensor logits(const Tensor& hidden_rows) const;
+
+  // Mean next-token loss, see ops/cross_entropy.h.
+  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float seed = 1.0f);
+
+  Cache make_cache(int64_t batch, int64_t capacity, DType type) const;
+
+  // Every weight and parameter once, in a fixed order, under the names of the model file.
+  void visit(Visitor& visitor);
+
+  std::vector<Block>& blocks() { return blocks_; }
+  std::shared_ptr<Weight>& embedding() { return embedding_; }
+  std::shared_ptr<Weight> head() const { return config_.tied ? embedding_ : head_.weight; }
+
+  // The two halves of hidden(), for calibration block by block.
+  Stream embed(std::span<const int32_t> ids, Forward& call);
+  Var finish(const Stream& stream, Forward& call);
+
+ private:
+  Config config_;
+  std::shared_ptr<Weight> embedding_;
+  std::optional<Parameter> position_;
+  std::vector<Block> blocks_;
+  Norm norm_;
+  Linear head_;
+  ops::RopeTable rope_;
+};
+
+// GPT-2's initialization: normal with deviation 0.02, output projections of branches divided by sqrt(2 * layers); biases 0.
+void initialize(Transformer& model, uint64_t seed);
+
+}  // namespace hone

@@ -1,0 +1,25 @@
+// One layer: norm, attention, norm, feed-forward, around a residual stream in f32.
+#pragma once
+
+#include "nn/attention/attention.h"
+#include "nn/feed_forward.h"
+
+namespace hone {
+
+// The stream between blocks: the sum so far, and the last branch not yet added (the next norm adds it in its own pass).
+struct Stream {
+  Var residual, branch;
+};
+
+struct Block {
+  Norm attention_norm;
+  Attention attention;
+  Norm feed_forward_norm;
+  FeedForward feed_forward;
+
+  static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+  Stream forward(const Stream& in, Forward& call, LayerCache* cache);
+  void visit(const std::string& prefix, Visitor& visitor);
+};
+
+}  // namespace hone

@@ -1,0 +1,35 @@
+// What a block is built from: data, so that layers may differ and pruned models are ordinary ones.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace hone {
+
+enum class NormKind { rms_norm, layer_norm };
+enum class ActivationKind { swiglu, gelu };
+enum class PositionKind { rotary, learned };
+
+// One layer. Widths may differ from layer to layer.
+struct LayerBlueprint {
+  int64_t heads = 6;
+  int64_t kv_heads = 6;
+  int64_t ffn = 1024;              // hidden width of the feed-forward
+  std::string attention = "full";  // a kind of nn/attention/pattern.h
+  bool operator==(const LayerBlueprint&) const = default;
+};
+
+// What all layers share.
+struct BlockBlueprint {
+  int64_t dim = 384;
+  int64_t head_dim = 64;
+  NormKind norm = NormKind::rms_norm;
+  float norm_epsilon = 1e-5f;
+  ActivationKind activation = ActivationKind::swiglu;
+  PositionKind positions = PositionKind::rotary;
+  double rope_theta = 10000;
+  bool biases = false;
+  bool operator==(const BlockBlueprint&) const = default;
+};
+
+}  // namespace hone

@@ -1,0 +1,11 @@
+#include "nn/forward.h"
+
+namespace hone {
+
+int64_t Cache::bytes() const {
+  int64_t total = 0;
+  for (const LayerCache& layer : layers) total += static_cast<int64_t>(layer.keys.bytes() + layer.values.bytes());
+  return total;
+}
+
+}  // namespace hone
