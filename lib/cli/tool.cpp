@@ -1,0 +1,138 @@
+#include "cli/tool.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "base/units.h"
+#include "base/version.h"
+#include "kernels/parallel.h"
+
+namespace hone::cli {
+namespace {
+
+int fail(int status, std::string message) {
+  // One line, whatever a library put into its message.
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  for (char& c : message)
+    if (c == '\n' || c == '\r') c = ' ';
+  set_log_level(LogLevel::error);
+  log_line(LogLevel::error, "error: " + message);
+  return status;
+}
+
+void add_common(CLI::App& app, const Tool& tool, Common& common) {
+  app.description(tool.summary);
+  app.footer(std::string("Example:\n") + tool.example);
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.set_version_flag("--version", fmt::format("{} (hone {})", tool.name, version()), "Print the version and exit");
+  app.option_defaults()->always_capture_default();
+  auto* group = app.add_option_group("Common");
+  group->add_option("-t,--threads", common.threads,
+                    "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use")
+      ->check(CLI::Range(0, 4096));
+  group->add_option("--seed", common.seed, "Seed of every random choice");
+  group->add_flag("-q,--quiet", common.quiet, "Print errors only");
+  group->add_option("--log-level", common.log_level, "error, warning, info or debug");
+  group->add_flag("--dry-run", common.dry_run, "Check options and inputs, say what would be done, and write nothing");
+  app.set_config("--config", "", "Read options from a TOML file; the command line wins, an unknown key is an error");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+}
+
+void apply(Common& common) {
+  set_log_level(common.quiet ? LogLevel::error : log_level_named(common.log_level));
+  const ThreadChoice choice = choose_threads(common.threads);
+  common.threads = choice.count;
+  kernels::set_threads(choice.count);
+  log_info("hone {}: {} thread{} ({}), {}", version(), choice.count, choice.count == 1 ? "" : "s", choice.source, name_of(isa()));
+}
+
+}  // namespace
+
+int run_tool(const Tool& tool, int argc, char** argv) {
+  Common common;
+  common.arguments.assign(argv + 1, argv + argc);
+  try {
+    CLI::App app;
+    app.name(tool.name);
+    add_common(app, tool, common);
+    const auto run = tool.setup(app, common);
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::Success& asked) {  // --help, --version
+      return app.exit(asked, std::cout, std::cerr);
+    } catch (const CLI::FileError& error) {
+      return fail(static_cast<int>(ErrorKind::input), fmt::format("{}; see {} --help", error.what(), tool.name));
+    } catch (const CLI::ParseError& error) {
+      return fail(static_cast<int>(ErrorKind::usage), fmt::format("{}; see {} --help", error.what(), tool.name));
+    }
+    apply(common);
+    return run();
+  } catch (const Error& error) {
+    return fail(error.exit_status(), error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(1, "not enough memory; use a smaller model, batch or context");
+  } catch (const std::exception& error) {
+    return fail(1, error.what());
+  }
+}
+
+namespace {
+
+template <class Value, class Parse>
+CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, const std::string& description, const char* type,
+                        const std::string& shown, Parse parse) {
+  const std::string label = names.substr(names.rfind(',') == std::string::npos ? 0 : names.rfind(',') + 1);
+  auto* option = app->add_option_function<std::string>(
+      names,
+      [&value, parse, label](const std::string& text) {
+        try {
+          value = parse(text);
+        } catch (const Error& error) {
+          throw usage_error("{}: {}", label, error.what());
+        }
+      },
+      description);
+  option->type_name(type);
+  option->default_str(shown);
+  return option;
+}
+
+}  // namespace
+
+CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "COUNT", fmt::format("{}", value), parse_count);
+}
+
+CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "BYTES", fmt::format("{}", value), parse_bytes);
+}
+
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "FRACTION", fmt::format("{}", value), parse_fraction);
+}
+
+void print_result(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw input_error("cannot write to standard output");
+}
+
+std::string describe_written(const WrittenFile& file, const ModelSize& size, const nlohmann::json& extra, bool json) {
+  if (json) {
+    nlohmann::ordered_json object = {{"output", file.path},
+                                     {"bytes", file.bytes},
+                                     {"sha256", file.sha256},
+                                     {"parameters", size.parameters},
+                                     {"nonzero_parameters", size.nonzero_parameters},
+                                     {"sparsity", size.sparsity()}};
+    for (const auto& [key, value] : extra.items()) object[key] = value;
+    return object.dump() + "\n";
+  }
+  return fmt::format("{}  {}  {} parameters, {:.1f}% sparse  sha256 {}\n", file.path, format_bytes(static_cast<double>(file.bytes)),
+                     format_count(static_cast<double>(size.parameters)), 100 * size.sparsity(), file.sha256);
+}
+
+}  // namespace hone::cli

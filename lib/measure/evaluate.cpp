@@ -1,0 +1,133 @@
+#include "measure/evaluate.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernels/gemm.h"
+#include "measure/divergence.h"
+
+namespace hone {
+namespace {
+
+// Rows of one forward. Large enough for the products' full speed.
+constexpr int64_t rows_at_once = 2048;
+// Rows whose f32 logits exist at a time, for a divergence.
+constexpr int64_t logit_bytes = int64_t{64} << 20;
+
+// Windows that go through the model together: one length, consecutive.
+struct Group {
+  std::vector<EvalWindow> windows;
+  std::vector<int32_t> inputs, targets;
+};
+
+std::vector<EvalWindow> windows_of(const Corpus& text, const EvaluateSettings& s) {
+  const int64_t tokens = s.limit > 0 ? std::min(s.limit, text.size()) : text.size();
+  std::vector<EvalWindow> windows = windows_for_eval(tokens, s.context, s.stride);
+  if (windows.empty()) throw input_error("'{}' has {} tokens; scoring needs at least 2", text.name(), tokens);
+  return windows;
+}
+
+Group read(const Corpus& text, const std::vector<EvalWindow>& windows, size_t first, int64_t vocabulary) {
+  Group group;
+  const int64_t length = windows[first].length;
+  const size_t most = static_cast<size_t>(std::max<int64_t>(1, rows_at_once / length));
+  for (size_t i = first; i < windows.size() && i - first < most && windows[i].length == length; ++i)
+    group.windows.push_back(windows[i]);
+  std::vector<int32_t> tokens(static_cast<size_t>(length) + 1);
+  for (const EvalWindow& w : group.windows) {
+    text.copy(w.begin, length + 1, tokens.data());
+    for (int32_t id : tokens)
+      if (id < 0 || id >= vocabulary)
+        throw input_error("'{}' has token {}, which is outside the model's vocabulary of {}", text.name(), id, vocabulary);
+    group.inputs.insert(group.inputs.end(), tokens.begin(), tokens.end() - 1);
+    for (int64_t t = 0; t < length; ++t)
+      group.targets.push_back(t < w.first_scored ? -1 : tokens[static_cast<size_t>(t) + 1]);
+  }
+  return group;
+}
+
+Var hidden_of(Transformer& model, const Group& group, DType type) {
+  Forward call;
+  call.batch = static_cast<int64_t>(group.windows.size());
+  call.length = group.windows.front().length;
+  call.type = type;
+  return model.hidden(group.inputs, call);
+}
+
+void add_scores(Transformer& model, const Var& hidden, const Group& group, const Corpus& text, Scores& scores) {
+  const ops::TokenLosses losses = model.loss(hidden, group.targets);
+  size_t row = 0;
+  for (const EvalWindow& w : group.windows) {
+    WindowScore score;
+    for (int64_t t = 0; t < w.length; ++t, ++row) {
+      score.loss += static_cast<double>(losses.losses[row]);
+      score.correct += losses.correct[row];
+    }
+    score.tokens = w.length - w.first_scored;
+    score.bytes = text.bytes(w.begin + 1 + w.first_scored, score.tokens);
+    scores.add(score);
+  }
+}
+
+template <class F>
+void for_each_group(const Corpus& text, const EvaluateSettings& s, int64_t vocabulary, F&& f) {
+  const NoTape pause;
+  const std::vector<EvalWindow> windows = windows_of(text, s);
+  for (size_t done = 0; done < windows.size();) {
+    const Group group = read(text, windows, done, vocabulary);
+    f(group);
+    done += group.windows.size();
+    if (s.progress) s.progress(static_cast<int64_t>(done), static_cast<int64_t>(windows.size()));
+  }
+}
+
+std::span<const float> numbers(const Tensor& t) { return t.span<float>(); }
+
+WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const Tensor& hidden, const Tensor& other) {
+  WindowDivergence sum;
+  const int64_t vocabulary = model.config().vocabulary;
+  const int64_t chunk = std::max<int64_t>(1, logit_bytes / (4 * model.config().padded_vocabulary));
+  for (int64_t begin = 0; begin < hidden.dim(0); begin += chunk) {
+    const int64_t count = std::min(chunk, hidden.dim(0) - begin);
+    const WindowDivergence part = divergence_of_rows(numbers(baseline.logits(other.rows(begin, count))),
+                                                     numbers(model.logits(hidden.rows(begin, count))), vocabulary);
+    sum.kl += part.kl;
+    sum.agree += part.agree;
+    sum.tokens += part.tokens;
+  }
+  return sum;
+}
+
+}  // namespace
+
+Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
+  Scores scores;
+  for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
+    add_scores(model, hidden_of(model, group, settings.type), group, text, scores);
+  });
+  return scores;
+}
+
+PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text, const EvaluateSettings& settings) {
+  if (model.config().vocabulary != baseline.config().vocabulary)
+    throw input_error("the models have vocabularies of {} and {} tokens and cannot be compared token by token",
+                      model.config().vocabulary, baseline.config().vocabulary);
+  PairedScores result;
+  for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
+    const Var ours = hidden_of(model, group, settings.type), theirs = hidden_of(baseline, group, settings.type);
+    add_scores(model, ours, group, text, result.model);
+    add_scores(baseline, theirs, group, text, result.baseline);
+    int64_t row = 0;
+    for (const EvalWindow& w : group.windows) {
+      const int64_t scored = w.length - w.first_scored;
+      result.divergences.push_back(divergence_of(model, baseline, ours.value().rows(row + w.first_scored, scored),
+                                                 theirs.value().rows(row + w.first_scored, scored)));
+      row += w.length;
+    }
+  });
+  return result;
+}
+
+DType default_type() { return kernels::fast_bf16() ? DType::bf16 : DType::f32; }
+
+}  // namespace hone

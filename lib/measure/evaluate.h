@@ -1,0 +1,37 @@
+// Scores of a model on a text.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "dataset/corpus.h"
+#include "dataset/windows.h"
+#include "measure/scores.h"
+#include "model/transformer.h"
+
+namespace hone {
+
+struct EvaluateSettings {
+  int64_t context = 256;
+  int64_t stride = 256;
+  int64_t limit = 0;  // tokens of the text that are scored, from its start; 0: all
+  DType type = DType::f32;
+  std::function<void(int64_t done, int64_t all)> progress;  // windows; may be empty
+};
+
+// Windows of one length go through the model a fixed number of tokens at a time, which no option changes: a score depends on
+// context and stride alone. Throws Error(input) when the text has fewer than two tokens or ids outside the model's vocabulary.
+Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings);
+
+struct PairedScores {
+  Scores model, baseline;
+  std::vector<WindowDivergence> divergences;
+};
+
+// Both models over the same windows, with the divergence of their predictions. Their vocabularies must agree: Error(input).
+PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text, const EvaluateSettings& settings);
+
+// The type of activations that is fastest here: bf16 where products in it are, else f32.
+DType default_type();
+
+}  // namespace hone
