@@ -1,0 +1,56 @@
+// A corpus: the tokens of one or many texts as one long row with random access.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataset/reader.h"
+#include "dataset/tokenizer.h"
+
+namespace hone {
+
+// The documents in order, with one token `document_separator` between two. Copies and slices share the tokens. With a
+// tokenizer whose ids are bytes they are read from the (mapped) text itself; otherwise the text is tokenized once, into
+// 2 bytes a token (4 for vocabularies above 65536).
+class Corpus {
+ public:
+  int64_t size() const { return count_; }            // tokens
+  const std::string& name() const { return name_; }  // for messages: the file, "a.txt and 2 more"
+  const Tokenizer& tokenizer() const;
+
+  // Tokens [begin, begin+count) to out[0..count). The range must lie within the corpus; Error(internal) if not.
+  void copy(int64_t begin, int64_t count, int32_t* out) const;
+
+  // Bytes of text that those tokens stand for, a separator being one.
+  int64_t bytes(int64_t begin, int64_t count) const;
+
+  Corpus slice(int64_t begin, int64_t count) const;
+
+  class Tokens;  // where they are
+
+ private:
+  friend Corpus open_corpus(std::vector<TextSource>, std::shared_ptr<const Tokenizer>);
+  friend std::pair<Corpus, Corpus> split_corpus(const Corpus&, double);
+  Corpus(std::shared_ptr<const Tokens> tokens, std::string name);
+  void check(int64_t begin, int64_t count) const;
+
+  std::shared_ptr<const Tokens> tokens_;
+  std::string name_;
+  int64_t begin_ = 0, count_ = 0;
+};
+
+// Tokenizes in parallel; the tokens do not depend on the number of threads. Throws Error(input) as open_text does.
+Corpus open_corpus(std::vector<TextSource> sources, std::shared_ptr<const Tokenizer> tokenizer);
+Corpus open_corpus(const std::vector<std::string>& paths, std::shared_ptr<const Tokenizer> tokenizer);
+
+// {training, validation}: the last `valid_fraction` of the tokens validates. Error(usage) unless 0 < valid_fraction
+// < 1.
+std::pair<Corpus, Corpus> split_corpus(const Corpus& corpus, double valid_fraction);
+
+// Throws Error(input), with the file and what it has, unless a window of `context` tokens and the token after it fit.
+void require_window(const Corpus& corpus, int64_t context);
+
+}  // namespace hone
