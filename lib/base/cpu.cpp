@@ -37,21 +37,6 @@ bool has(std::initializer_list<const char*> wanted) {
   return std::all_of(wanted.begin(), wanted.end(), [](const char* flag) { return kernel_flags().contains(flag); });
 }
 
-Isa choose() {
-  const auto levels = isa_levels();
-  const char* forced = std::getenv("HONE_ISA");
-  if (!forced || !*forced) return levels.back();
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (names[i] != forced) continue;
-    const Isa level = static_cast<Isa>(i);
-    if (std::find(levels.begin(), levels.end(), level) == levels.end())
-      throw usage_error("HONE_ISA={}: this processor has no {}; its highest level is {}", forced, forced,
-                        name_of(levels.back()));
-    return level;
-  }
-  throw usage_error("HONE_ISA={}: unknown instruction set; use portable, avx2, avx512, avx512_bf16 or amx", forced);
-}
-
 std::atomic<int> current{-1};
 
 }  // namespace
@@ -71,10 +56,23 @@ std::vector<Isa> isa_levels() {
   return levels;
 }
 
+Isa choose_isa(const char* forced, const std::vector<Isa>& levels) {
+  if (!forced || !*forced) return levels.back();
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] != forced) continue;
+    const Isa level = static_cast<Isa>(i);
+    if (std::find(levels.begin(), levels.end(), level) == levels.end())
+      throw usage_error("HONE_ISA={}: this processor has no {}; its highest level is {}", forced, forced,
+                        name_of(levels.back()));
+    return level;
+  }
+  throw usage_error("HONE_ISA={}: unknown instruction set; use portable, avx2, avx512, avx512_bf16 or amx", forced);
+}
+
 Isa isa() {
   int level = current.load(std::memory_order_acquire);
   if (level < 0) {
-    level = static_cast<int>(choose());
+    level = static_cast<int>(choose_isa(std::getenv("HONE_ISA"), isa_levels()));
     current.store(level, std::memory_order_release);
   }
   return static_cast<Isa>(level);

@@ -19,7 +19,11 @@ std::vector<Isa> isa_levels();
 // level or one the machine lacks. Decided on the first call.
 Isa isa();
 
-// For tests: use `level` from now on (kernels/table.h picks its functions anew). `level` must be one of isa_levels().
+// The choice itself: the last of `levels`, or the one that `forced` (the value of HONE_ISA; may be null or empty) names.
+// Throws as isa() does.
+Isa choose_isa(const char* forced, const std::vector<Isa>& levels);
+
+// For tests: use `level` from now on (kernels/select.h picks its functions anew). `level` must be one of isa_levels().
 void set_isa(Isa level);
 
 std::string cpu_model();             // e.g. "AMD EPYC"

@@ -1,0 +1,77 @@
+#include "base/threads.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "base/cpu.h"
+#include "base/error.h"
+
+using namespace hone;
+
+namespace {
+
+// Sets an environment variable (or removes it, given null) until the end of the scope.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) {
+    if (const char* old = std::getenv(name)) old_ = old;
+    if (value)
+      setenv(name, value, 1);
+    else
+      unsetenv(name);
+  }
+  ~Variable() {
+    if (old_)
+      setenv(name_, old_->c_str(), 1);
+    else
+      unsetenv(name_);
+  }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> old_;
+};
+
+}  // namespace
+
+TEST_CASE("threads: the flag wins, then HONE_THREADS, then OMP_NUM_THREADS, then the cores") {
+  const Variable hone("HONE_THREADS", "3");
+  const Variable omp("OMP_NUM_THREADS", "5");
+  CHECK(choose_threads(7).count == 7);
+  CHECK(choose_threads(7).source == std::string("--threads"));
+  CHECK(choose_threads(0).count == 3);
+  CHECK(choose_threads(0).source == std::string("HONE_THREADS"));
+  {
+    const Variable none("HONE_THREADS", nullptr);
+    CHECK(choose_threads(0).count == 5);
+    CHECK(choose_threads(0).source == std::string("OMP_NUM_THREADS"));
+    const Variable levels("OMP_NUM_THREADS", "4,2");
+    CHECK(choose_threads(0).count == 4);
+  }
+  {
+    const Variable empty("HONE_THREADS", ""), none("OMP_NUM_THREADS", nullptr);
+    CHECK(choose_threads(0).count == physical_cores());
+    CHECK(choose_threads(0).source == std::string("physical cores"));
+    CHECK(physical_cores() >= 1);
+  }
+}
+
+TEST_CASE("threads: a variable that is no number of threads is refused by name and value") {
+  for (const char* bad : {"two", "0", "-1", "2x", "3,1", "99999999999"}) {
+    CAPTURE(bad);
+    const Variable hone("HONE_THREADS", bad);
+    try {
+      choose_threads(0);
+      FAIL("nothing was thrown");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::usage);
+      CHECK(std::string(error.what()).find(std::string("HONE_THREADS='") + bad + "'") != std::string::npos);
+    }
+    CHECK(choose_threads(2).count == 2);  // a flag makes the variable irrelevant
+  }
+}
