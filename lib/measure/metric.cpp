@@ -1,0 +1,72 @@
+#include "measure/metric.h"
+
+#include <algorithm>
+#include <array>
+
+namespace hone {
+namespace {
+
+constexpr auto table = std::to_array<Metric>({
+    {"file_bytes", Display::bytes, 0, "bytes", "size of the model file"},
+    {"parameters", Display::count, 0, "", "numbers in the model's matrices and vectors, zeros included"},
+    {"nonzero_parameters", Display::count, 0, "", "parameters that are not zero"},
+    {"active_parameters", Display::count, 0, "", "parameters that one token's forward pass uses"},
+    {"sparsity", Display::fraction, 1, "", "zeros in the matrices that may be pruned, as a fraction"},
+    {"weight_bytes", Display::bytes, 0, "bytes", "memory that the weights take as they are executed"},
+    {"tokens", Display::count, 0, "tokens", "tokens that were predicted and scored"},
+    {"bytes", Display::count, 0, "bytes", "bytes of text that the scored tokens stand for"},
+    {"loss", Display::fixed, 4, "nats/token", "mean of -ln p(token | its context)"},
+    {"perplexity", Display::plain, 4, "", "exp(loss)"},
+    {"bits_per_byte", Display::fixed, 4, "bits/byte", "sum of -log2 p over the scored tokens / their bytes"},
+    {"accuracy", Display::fraction, 2, "", "tokens whose most probable prediction is right, as a fraction"},
+    {"accuracy_stderr", Display::fraction, 2, "", "standard error of accuracy"},
+    {"kl", Display::plain, 3, "nats/token", "mean KL divergence of the model's prediction from the baseline's"},
+    {"top1_agreement", Display::fraction, 2, "", "tokens for which model and baseline predict the same, as a fraction"},
+    {"latency_ms_p50", Display::plain, 3, "ms", "median time of one generated token"},
+    {"latency_ms_p95", Display::plain, 3, "ms", "95th percentile of the time of one generated token"},
+    {"latency_ms_p99", Display::plain, 3, "ms", "99th percentile of the time of one generated token"},
+    {"first_token_ms", Display::plain, 3, "ms", "time from the prompt to the first generated token"},
+    {"prefill_tokens_per_second", Display::count, 0, "tokens/s", "prompt tokens processed a second"},
+    {"decode_tokens_per_second", Display::count, 0, "tokens/s", "generated tokens a second, over the whole batch"},
+    {"train_tokens_per_second", Display::count, 0, "tokens/s",
+     "training tokens a second: forward, backward and update"},
+    {"bytes_per_token", Display::bytes, 0, "bytes", "weight and cache bytes read for one generated token"},
+    {"read_bytes_per_second", Display::bytes, 0, "bytes/s", "bytes_per_token times the steps a second"},
+    {"flops_per_second", Display::count, 0, "flop/s", "multiplications and additions of matrix products a second"},
+    {"bandwidth_fraction", Display::fraction, 1, "", "read_bytes_per_second / the machine's measured read bandwidth"},
+    {"matrix_fraction", Display::fraction, 1, "", "flops_per_second / the machine's measured matrix peak"},
+    {"peak_rss_bytes", Display::bytes, 0, "bytes", "largest memory of the process while it was measured"},
+    {"threads", Display::whole, 0, "", "threads used"},
+    {"seed", Display::whole, 0, "", "seed of the random streams"},
+    {"step", Display::whole, 0, "", "optimizer steps taken"},
+    {"learning_rate", Display::plain, 3, "", "learning rate of the step"},
+    {"gradient_norm", Display::plain, 3, "", "norm of all gradients before clipping"},
+});
+
+constexpr std::array<std::string_view, 8> suffixes = {
+    "_difference_low", "_difference_high", "_ratio_low", "_ratio_high", "_difference", "_ratio", "_low", "_high"};
+
+}  // namespace
+
+std::span<const Metric> metrics() {
+  return table;
+}
+
+const Metric* find_metric(std::string_view name) {
+  const auto found =
+      std::find_if(table.begin(), table.end(), [&](const Metric& metric) { return metric.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
+std::pair<std::string_view, std::string_view> split_comparison(std::string_view name) {
+  for (const std::string_view suffix : suffixes)
+    if (name.ends_with(suffix) && find_metric(name.substr(0, name.size() - suffix.size())))
+      return {name.substr(0, name.size() - suffix.size()), name.substr(name.size() - suffix.size())};
+  return {name, ""};
+}
+
+bool needs_baseline(std::string_view name) {
+  return name == "kl" || name == "top1_agreement";
+}
+
+}  // namespace hone
