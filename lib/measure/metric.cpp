@@ -37,7 +37,7 @@ constexpr auto table = std::to_array<Metric>({
     {"matrix_fraction", Display::fraction, 1, "", "flops_per_second / the machine's measured matrix peak"},
     {"peak_rss_bytes", Display::bytes, 0, "bytes", "largest memory of the process while it was measured"},
     {"threads", Display::whole, 0, "", "threads used"},
-    {"seed", Display::whole, 0, "", "seed of the random streams"},
+    {"seed", Display::plain, 0, "", "seed of the random streams"},
     {"step", Display::whole, 0, "", "optimizer steps taken"},
     {"learning_rate", Display::plain, 3, "", "learning rate of the step"},
     {"gradient_norm", Display::plain, 3, "", "norm of all gradients before clipping"},
@@ -66,7 +66,7 @@ std::pair<std::string_view, std::string_view> split_comparison(std::string_view 
 }
 
 bool needs_baseline(std::string_view name) {
-  return name == "kl" || name == "top1_agreement";
+  return name == "kl" || name == "top1_agreement" || !split_comparison(name).second.empty();
 }
 
 }  // namespace hone

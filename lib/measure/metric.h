@@ -35,7 +35,7 @@ const Metric* find_metric(std::string_view name);
 // "loss_ratio_low" -> "loss" and "_ratio_low"; a name without such a suffix is returned whole with "".
 std::pair<std::string_view, std::string_view> split_comparison(std::string_view name);
 
-// True for kl and top1_agreement, which exist only beside a baseline.
+// True for kl, top1_agreement and the names with a suffix of a comparison, which exist only beside a baseline.
 bool needs_baseline(std::string_view name);
 
 // The numbers of one model by metric name.
