@@ -1,0 +1,218 @@
+#include "compress/patterns.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "compress/masks.h"
+#include "compress/select.h"
+#include "kernels/parallel.h"
+
+namespace hone {
+namespace {
+
+using PatternPointer = std::shared_ptr<const Pattern>;
+
+Tensor keep_by(const Tensor& keys, double sparsity, ComparisonGroup comparison) {
+  const int64_t pruned = std::llround(sparsity * static_cast<double>(keys.size()));
+  return comparison == ComparisonGroup::row ? keep_highest_by_row(keys, pruned)
+                                            : keep_highest(keys, keys.size() - pruned);
+}
+
+class Unstructured : public Pattern {
+ public:
+  std::string name() const override { return "unstructured"; }
+  Tensor select(const Tensor&, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
+    return keep_by(keys, sparsity, comparison);
+  }
+};
+
+class NOfM : public Pattern {
+ public:
+  NOfM(int64_t n, int64_t m) : n_(n), m_(m) {}
+  std::string name() const override { return fmt::format("{}:{}", n_, m_); }
+  std::optional<double> fixed_sparsity() const override {
+    return 1.0 - static_cast<double>(n_) / static_cast<double>(m_);
+  }
+  void check_shape(int64_t rows, int64_t cols, const std::string& where) const override {
+    if (cols % m_ != 0)
+      throw usage_error(
+          "{}: {} x {} cannot be pruned {}: its {} columns are not a multiple of {}; leave it out with --keep or "
+          "choose another pattern",
+          where, rows, cols, name(), cols, m_);
+  }
+
+  Tensor select(const Tensor&, const Tensor& keys, double, ComparisonGroup) const override {
+    const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
+    Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
+    kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        for (int64_t c = 0; c < cols; c += m_)
+          keep_group(keys.data<uint32_t>() + r * cols, c, mask.data<uint8_t>() + r * bytes);
+    });
+    return mask;
+  }
+
+ private:
+  void keep_group(const uint32_t* keys, int64_t first, uint8_t* bits) const {
+    uint64_t ranked[64];  // key, then reversed index: no two are equal, and the lower index wins
+    for (int64_t i = 0; i < m_; ++i)
+      ranked[i] = static_cast<uint64_t>(keys[first + i]) << 6 | static_cast<uint64_t>(63 - i);
+    std::nth_element(ranked, ranked + n_ - 1, ranked + m_, std::greater<>());
+    for (int64_t i = 0; i < n_; ++i) {
+      const int64_t c = first + 63 - static_cast<int64_t>(ranked[i] & 63);
+      if (keys[c] != 0) bits[c / 8] = static_cast<uint8_t>(bits[c / 8] | 1u << (c % 8));
+    }
+  }
+
+  int64_t n_, m_;
+};
+
+class Blocks : public Pattern {
+ public:
+  Blocks(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {}
+  std::string name() const override { return fmt::format("block:{}x{}", rows_, cols_); }
+  void check_shape(int64_t rows, int64_t cols, const std::string& where) const override {
+    if (rows % rows_ != 0 || cols % cols_ != 0)
+      throw usage_error(
+          "{}: {} x {} does not divide into blocks of {} x {}; leave it out with --keep or choose another pattern",
+          where, rows, cols, rows_, cols_);
+  }
+
+  Tensor select(const Tensor& scores, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
+    const auto [sums, alive] = block_sums(scores, keys);
+    const Tensor kept = keep_by(selection_keys(sums, alive, name()), sparsity, comparison);
+    const Tensor blocks = expand_mask(kept, sums.dim(1));
+    return spread(blocks, keys);
+  }
+
+ private:
+  // Sum of the scores not pruned before, [rows / R, cols / C], and a mask of the blocks that have any.
+  std::pair<Tensor, Tensor> block_sums(const Tensor& scores, const Tensor& keys) const {
+    const int64_t rows = scores.dim(0) / rows_, cols = scores.dim(1) / cols_, stride = scores.dim(1);
+    Tensor sums = Tensor::empty({rows, cols}), alive = Tensor::zeros({rows, cols}, DType::u8);
+    kernels::parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+      std::vector<double> sum(static_cast<size_t>(cols));
+      for (int64_t r = begin; r < end; ++r) {
+        std::fill(sum.begin(), sum.end(), 0.0);
+        for (int64_t i = r * rows_ * stride; i < (r + 1) * rows_ * stride; ++i) {
+          if (keys.data<uint32_t>()[i] == 0) continue;
+          const int64_t block = i % stride / cols_;
+          sum[static_cast<size_t>(block)] += static_cast<double>(scores.data<float>()[i]);
+          alive.data<uint8_t>()[r * cols + block] = 1;
+        }
+        // The mean orders the blocks as the sum does and stays within the range of a float.
+        for (int64_t c = 0; c < cols; ++c)
+          sums.data<float>()[r * cols + c] =
+              static_cast<float>(sum[static_cast<size_t>(c)] / static_cast<double>(rows_ * cols_));
+      }
+    });
+    return {sums, pack_mask(alive)};
+  }
+
+  // A block's bit over all its weights, without those pruned before.
+  Tensor spread(const Tensor& blocks, const Tensor& keys) const {
+    const int64_t rows = keys.dim(0), cols = keys.dim(1), across = cols / cols_, bytes = mask_row_bytes(cols);
+    Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
+    kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const uint8_t* kept = blocks.data<uint8_t>() + r / rows_ * across;
+        const uint32_t* key = keys.data<uint32_t>() + r * cols;
+        uint8_t* bits = mask.data<uint8_t>() + r * bytes;
+        for (int64_t b = 0, c = 0; b < across; ++b)
+          for (const int64_t stop = c + cols_; c < stop; ++c)
+            bits[c / 8] = static_cast<uint8_t>(bits[c / 8] | static_cast<unsigned>(kept[b] && key[c] != 0) << (c % 8));
+      }
+    });
+    return mask;
+  }
+
+  int64_t rows_, cols_;
+};
+
+// The two numbers of "<prefix>A<separator>B"; none for any other text.
+std::optional<std::pair<int64_t, int64_t>> two_numbers(std::string_view text, std::string_view prefix, char separator) {
+  if (!text.starts_with(prefix)) return std::nullopt;
+  text.remove_prefix(prefix.size());
+  std::pair<int64_t, int64_t> numbers;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, numbers.first);
+  if (first.ec != std::errc() || first.ptr == end || *first.ptr != separator) return std::nullopt;
+  const auto second = std::from_chars(first.ptr + 1, end, numbers.second);
+  if (second.ec != std::errc() || second.ptr != end) return std::nullopt;
+  return numbers;
+}
+
+PatternPointer parse_unstructured(std::string_view text) {
+  return text == "unstructured" ? std::make_shared<Unstructured>() : nullptr;
+}
+
+PatternPointer parse_n_of_m(std::string_view text) {
+  const auto numbers = two_numbers(text, "", ':');
+  if (!numbers) return nullptr;
+  const auto [n, m] = *numbers;
+  if (n < 1 || n > m || m > 64)
+    throw usage_error("pattern '{}': N:M keeps N of every M weights along a row and needs 1 <= N <= M <= 64", text);
+  return std::make_shared<NOfM>(n, m);
+}
+
+PatternPointer parse_blocks(std::string_view text) {
+  const auto numbers = two_numbers(text, "block:", 'x');
+  if (!numbers) return nullptr;
+  const auto [rows, cols] = *numbers;
+  if (rows < 1 || cols < 1 || rows > 4096 || cols > 4096)
+    throw usage_error("pattern '{}': block:RxC needs R rows and C columns from 1 to 4096", text);
+  return std::make_shared<Blocks>(rows, cols);
+}
+
+struct PatternKind {
+  const char* syntax;
+  PatternPointer (*parse)(std::string_view text);  // null where the text is of another kind
+};
+
+constexpr PatternKind kPatterns[] = {
+    {"unstructured", parse_unstructured},
+    {"N:M (N kept of every M along a row, such as 2:4 or 4:8)", parse_n_of_m},
+    {"block:RxC (blocks of R rows and C columns, such as block:16x16)", parse_blocks},
+};
+
+}  // namespace
+
+void Pattern::check_shape(int64_t, int64_t, const std::string&) const {}
+
+std::string pattern_syntax() {
+  std::string list;
+  for (const PatternKind& kind : kPatterns) list += (list.empty() ? "" : ", ") + std::string(kind.syntax);
+  return list;
+}
+
+PatternPointer parse_pattern(std::string_view text) {
+  for (const PatternKind& kind : kPatterns)
+    if (PatternPointer pattern = kind.parse(text)) return pattern;
+  throw usage_error("unknown pattern '{}'; patterns are {}", text, pattern_syntax());
+}
+
+double resolve_sparsity(const Pattern& pattern, std::optional<double> asked) {
+  const std::optional<double> fixed = pattern.fixed_sparsity();
+  if (asked && !(*asked >= 0.0 && *asked < 1.0))
+    throw usage_error("sparsity {} must be at least 0 and below 1", *asked);
+  if (!fixed && !asked)
+    throw usage_error("pattern {} needs a sparsity; give one, such as --sparsity 0.6", pattern.name());
+  if (fixed && asked && std::fabs(*fixed - *asked) > 0.005)
+    throw usage_error(
+        "pattern {} has a sparsity of {:.4g} by itself, which --sparsity {:.4g} contradicts; leave --sparsity out",
+        pattern.name(), *fixed, *asked);
+  return fixed ? *fixed : *asked;
+}
+
+Tensor select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
+                   const std::string& where, const Tensor& existing) {
+  pattern.check_shape(scores.dim(0), scores.dim(1), where);
+  return pattern.select(scores, selection_keys(scores, existing, where), sparsity, comparison);
+}
+
+}  // namespace hone

@@ -1,0 +1,219 @@
+#include "compress/quantize_matrix.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/error.h"
+#include "compress/masks.h"
+#include "kernels/parallel.h"
+#include "kernels/quantize.h"
+
+namespace hone {
+namespace {
+
+constexpr int kOctave = kernels::kScaleCandidates;  // bf16 has 128 values from a power of two to the next
+constexpr int kMaxOctaves = 6;
+constexpr float kLargestRatio = 1.34f;
+constexpr float kSmallestScale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
+
+int64_t row_grain(int64_t cols) {
+  return 1 + 4096 / (cols + 1);
+}
+
+// How far the integers reach on the side of the scale's sign and on the other.
+struct Reach {
+  int same, other;
+};
+Reach reach_of(int bits) {
+  return bits == 4 ? Reach{7, 8} : Reach{127, 127};
+}
+
+// The weights of one group that are not zero, brought into a range where no square overflows, with all a search needs.
+class Group {
+ public:
+  explicit Group(int64_t capacity)
+      : magnitudes_(static_cast<size_t>(capacity)),
+        limits_(magnitudes_),
+        moments_(magnitudes_),
+        negative_(magnitudes_.size()) {}
+
+  // Gathers w[0 … n); kept(c) tells whether column c is; `moments` may be null. False when nothing is left.
+  template <class Kept>
+  bool gather(const float* w, const float* moments, int64_t n, Kept&& kept) {
+    size_ = 0;
+    largest_ = 0;
+    float total = 0;
+    for (int64_t c = 0; c < n; ++c) {
+      if (w[c] == 0.0f || !kept(c)) continue;
+      const float moment = moments ? moments[c] : 1.0f;
+      magnitudes_[size_] = std::fabs(w[c]);
+      moments_[size_] = moment;
+      negative_[size_] = w[c] < 0;
+      largest_ = std::max(largest_, magnitudes_[size_]);
+      total += moment;
+      ++size_;
+    }
+    if (size_ == 0) return false;
+    if (!(total > 0)) std::fill_n(moments_.begin(), size_, 1.0f);
+    exponent_ = std::ilogb(largest_);
+    for (size_t i = 0; i < size_; ++i) magnitudes_[i] = std::ldexp(magnitudes_[i], -exponent_);
+    largest_ = std::ldexp(largest_, -exponent_);
+    return true;
+  }
+
+  // The scale that reaches the largest weight from either side, in bf16; its sign is +.
+  float plain_scale(Reach reach) const { return stored(to_bf16(largest_ / static_cast<float>(reach.same))); }
+
+  float best_scale(Reach reach) {
+    Choice best;
+    search(reach, false, best);
+    if (reach.same != reach.other) search(reach, true, best);
+    return best.negative ? -stored(best.scale) : stored(best.scale);
+  }
+
+ private:
+  struct Choice {
+    float error = std::numeric_limits<float>::infinity();
+    bf16 scale;
+    bool negative = false;
+  };
+
+  float stored(bf16 scale) const {
+    return std::max(kSmallestScale, to_float(to_bf16(std::ldexp(to_float(scale), exponent_))));
+  }
+
+  void search(Reach reach, bool negative_scale, Choice& best) {
+    for (size_t i = 0; i < size_; ++i)
+      limits_[i] = static_cast<float>(static_cast<bool>(negative_[i]) == negative_scale ? reach.same : reach.other);
+    float scales[kOctave], errors[kOctave], least = std::numeric_limits<float>::infinity();
+    int top = to_bf16(kLargestRatio * largest_ / static_cast<float>(reach.same)).bits;
+    for (int octave = 0; octave < kMaxOctaves; ++octave, top -= kOctave) {
+      for (int i = 0; i < kOctave; ++i) scales[i] = to_float(bf16{static_cast<uint16_t>(top - i)});
+      kernels::scale_errors(magnitudes_.data(), limits_.data(), moments_.data(), static_cast<int64_t>(size_), scales,
+                            errors);
+      const int i = static_cast<int>(std::min_element(errors, errors + kOctave) - errors);
+      if (errors[i] < best.error) best = {errors[i], bf16{static_cast<uint16_t>(top - i)}, negative_scale};
+      if (errors[i] >= least || i < kOctave * 3 / 4) break;
+      least = errors[i];
+    }
+  }
+
+  size_t size_ = 0;
+  int exponent_ = 0;
+  float largest_ = 0;
+  std::vector<float> magnitudes_, limits_, moments_;
+  std::vector<uint8_t> negative_;
+};
+
+void check_inputs(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
+                  std::span<const float> moments, const Tensor& mask) {
+  if (options.bits != 8 && options.bits != 4)
+    throw usage_error("{}: {} bit is not a type to quantize to; choose int8 or int4", where, options.bits);
+  if (const int64_t g = options.group; g != 0 && g != 32 && g != 64 && g != 128)
+    throw usage_error("{}: a group of {} columns is not supported; choose 32, 64 or 128, or one scale for each row",
+                      where, g);
+  const int64_t rows = weight.dim(0), cols = weight.dim(1);
+  if (!moments.empty() && static_cast<int64_t>(moments.size()) != cols)
+    throw internal_error("{}: {} calibration moments for {} columns", where, moments.size(), cols);
+  for (float m : moments)
+    if (!(m >= 0 && std::isfinite(m)))
+      throw input_error("{}: a calibration moment of {}; the calibration run has overflowed or its model is damaged",
+                        where, m);
+  if (mask) check_mask(mask, rows, cols, where);
+  std::atomic<bool> finite{true};
+  kernels::parallel_for(weight.size(), 1 << 16, [&](int64_t begin, int64_t end) {
+    bool all = true;
+    for (int64_t i = begin; i < end; ++i) all &= std::isfinite(weight.data<float>()[i]);
+    if (!all) finite = false;
+  });
+  if (!finite)
+    throw input_error("{}: weights that are not finite numbers cannot be quantized; the model is damaged", where);
+}
+
+// Moments relative to the largest, so that sums of them stay in range; only their ratios matter.
+std::vector<float> relative(std::span<const float> moments) {
+  std::vector<float> scaled(moments.begin(), moments.end());
+  const float largest = scaled.empty() ? 0 : *std::max_element(scaled.begin(), scaled.end());
+  if (largest > 0)
+    for (float& m : scaled) m /= largest;
+  return scaled;
+}
+
+bool kept_in(const uint8_t* bits, int64_t c) {
+  return !bits || ((bits[c / 8] >> (c % 8)) & 1);
+}
+
+}  // namespace
+
+QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
+                                std::span<const float> moments, const Tensor& mask) {
+  check_inputs(weight, options, where, moments, mask);
+  const int64_t rows = weight.dim(0), cols = weight.dim(1), groups = group_count(cols, options.group);
+  const int64_t width = options.group ? options.group : cols;
+  QuantizedMatrix q{rows,
+                    cols,
+                    options.group,
+                    options.bits,
+                    Tensor::empty({rows, cols}, DType::i8),
+                    Tensor::empty({rows, groups}),
+                    mask ? mask.clone() : Tensor()};
+  const std::vector<float> importance = relative(moments);
+  const Reach reach = reach_of(options.bits);
+  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    Group group(std::min(width, cols));
+    for (int64_t r = begin; r < end; ++r) {
+      const uint8_t* bits = mask ? mask.data<uint8_t>() + r * mask.dim(1) : nullptr;
+      const float* w = weight.data<float>() + r * cols;
+      int8_t* out = q.integers.data<int8_t>() + r * cols;
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t first = g * width, last = std::min(cols, first + width);
+        float scale = 0;
+        if (group.gather(w + first, importance.empty() ? nullptr : importance.data() + first, last - first,
+                         [&](int64_t c) { return kept_in(bits, first + c); }))
+          scale = options.search ? group.best_scale(reach) : group.plain_scale(reach);
+        q.scales.data<float>()[r * groups + g] = scale;
+        kernels::round_to_scale(w + first, last - first, scale,
+                                -static_cast<float>(scale < 0 ? reach.same : reach.other),
+                                static_cast<float>(reach.same), out + first);
+      }
+      for (int64_t c = 0; bits && c < cols; ++c)
+        if (!kept_in(bits, c)) out[c] = 0;
+    }
+  });
+  return q;
+}
+
+QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix& matrix,
+                                     std::span<const float> moments) {
+  const int64_t rows = matrix.rows, cols = matrix.cols, groups = group_count(cols, matrix.group);
+  const int64_t width = matrix.group ? matrix.group : std::max<int64_t>(cols, 1);
+  std::vector<QuantizationError> row_errors(static_cast<size_t>(rows));  // summed in order, at any number of threads
+  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const uint8_t* bits = matrix.mask ? matrix.mask.data<uint8_t>() + r * matrix.mask.dim(1) : nullptr;
+      const float* w = weight.data<float>() + r * cols;
+      const int8_t* q = matrix.integers.data<int8_t>() + r * cols;
+      const float* scales = matrix.scales.data<float>() + r * groups;
+      QuantizationError& sum = row_errors[static_cast<size_t>(r)];
+      for (int64_t c = 0; c < cols; ++c) {
+        if (!kept_in(bits, c)) continue;
+        const double value = static_cast<double>(w[c]),
+                     moment = moments.empty() ? 1.0 : static_cast<double>(moments[c]);
+        const double error = value - static_cast<double>(scales[c / width]) * q[c];
+        sum.squared_error += moment * error * error;
+        sum.squared_norm += moment * value * value;
+      }
+    }
+  });
+  QuantizationError total;
+  for (const QuantizationError& row : row_errors) {
+    total.squared_error += row.squared_error;
+    total.squared_norm += row.squared_norm;
+  }
+  return total;
+}
+
+}  // namespace hone

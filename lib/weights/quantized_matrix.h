@@ -1,0 +1,28 @@
+// A matrix as small integers with scales: what quantization produces and packed weights are built from.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/tensor.h"
+
+namespace hone {
+
+// weight[r, c] = integers[r, c] * scales[r, c / group]. A scale may be negative: 4-bit integers reach from -8 to 7, and
+// the sign puts the longer side where the group's largest weight is. Where a group holds only zeros its scale is 0.
+struct QuantizedMatrix {
+  int64_t rows = 0, cols = 0;
+  int64_t group = 0;  // columns that share a scale, the last group of a row may be shorter; 0: one scale a row
+  int bits = 8;       // 8: -127 … 127; 4: -8 … 7
+  Tensor integers;    // i8 [rows, cols]; 0 where pruned
+  Tensor scales;      // f32 [rows, groups], values representable in bf16
+  Tensor mask;        // u8 [rows, (cols + 7) / 8], bits as Weight::mask(); empty: nothing is pruned
+};
+
+// Scales a row of `cols` columns has.
+inline int64_t group_count(int64_t cols, int64_t group) {
+  return group ? (cols + group - 1) / group : 1;
+}
+
+Tensor dequantize(const QuantizedMatrix& matrix);  // f32 [rows, cols]
+
+}  // namespace hone
