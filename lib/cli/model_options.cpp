@@ -1,0 +1,110 @@
+#include "cli/model_options.h"
+
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "nn/attention/pattern.h"
+
+namespace hone::cli {
+namespace {
+
+std::string preset_names() {
+  std::string text;
+  for (const Preset& p : presets()) text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", p.name, p.description);
+  return text;
+}
+
+}  // namespace
+
+void ModelOptions::add(CLI::App& app) {
+  auto* group = app.add_option_group("Model", "Shape of a new model: what the preset does not already say");
+  const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
+    group
+        ->add_option_function<std::string>(
+            name, [&value](const std::string& text) { value = parse_count(text); }, description)
+        ->type_name("COUNT");
+  };
+  group->add_option("--preset", preset, preset_names());
+  count("--layers", layers, "Blocks");
+  count("--dim", dim, "Width of the residual stream");
+  count("--heads", heads, "Query heads");
+  count("--kv-heads", kv_heads, "Key/value heads, shared by groups of query heads (default: as many as heads)");
+  count("--head-dim", head_dim, "Width of a head (default: dim / heads)");
+  count("--ffn", ffn, "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)");
+  count("--context", context, "Longest sequence, and the length of training windows");
+  count("--vocab", vocabulary, "Rows of embedding and head; at least the tokenizer's ids, the rest is padding");
+  group->add_option("--norm", norm, "rms_norm or layer_norm")->check(CLI::IsMember({"rms_norm", "layer_norm"}));
+  group->add_option("--norm-epsilon", norm_epsilon, "Added to the variance in norms");
+  group->add_option("--activation", activation, "swiglu or gelu")->check(CLI::IsMember({"swiglu", "gelu"}));
+  group->add_option("--positions", positions, "rotary or learned")->check(CLI::IsMember({"rotary", "learned"}));
+  group->add_option("--rope-theta", rope_theta, "Base of the rotary frequencies");
+  group->add_option("--attention", attention, fmt::format("Kind of attention: {}", fmt::join(attention_kinds(), ", ")));
+  group->add_flag("--biases,!--no-biases", biases, "Biases in linear layers and norms");
+  group->add_flag("--tied,!--untied", tied, "The head shares the embedding's matrix");
+}
+
+std::string ModelOptions::shape_option() const {
+  if (layers) return "--layers";
+  if (dim) return "--dim";
+  if (heads) return "--heads";
+  if (kv_heads) return "--kv-heads";
+  if (head_dim) return "--head-dim";
+  if (ffn) return "--ffn";
+  if (vocabulary) return "--vocab";
+  if (norm) return "--norm";
+  if (norm_epsilon) return "--norm-epsilon";
+  if (activation) return "--activation";
+  if (positions) return "--positions";
+  if (rope_theta) return "--rope-theta";
+  if (attention) return "--attention";
+  if (biases) return "--biases";
+  if (tied) return "--tied";
+  return "";
+}
+
+Config ModelOptions::config(int64_t tokens) const {
+  Config c = hone::preset(preset);
+  BlockBlueprint& b = c.block;
+  LayerBlueprint layer = c.layers.front();
+  if (norm) b.norm = *norm == "layer_norm" ? NormKind::layer_norm : NormKind::rms_norm;
+  if (norm_epsilon) b.norm_epsilon = static_cast<float>(*norm_epsilon);
+  if (activation) b.activation = *activation == "gelu" ? ActivationKind::gelu : ActivationKind::swiglu;
+  if (positions) b.positions = *positions == "learned" ? PositionKind::learned : PositionKind::rotary;
+  if (rope_theta) b.rope_theta = *rope_theta;
+  if (biases) b.biases = *biases;
+  if (tied) c.tied = *tied;
+  if (context) c.context = *context;
+  if (dim) b.dim = *dim;
+  if (heads) layer.heads = layer.kv_heads = *heads;
+  if (kv_heads) layer.kv_heads = *kv_heads;
+  if (layer.heads < 1) throw usage_error("--heads must be at least 1");
+  if (dim || heads) {
+    if (!head_dim && b.dim % layer.heads)
+      throw usage_error("dim {} is not a multiple of {} heads; choose another number or give --head-dim", b.dim, layer.heads);
+    b.head_dim = b.dim / layer.heads;
+  }
+  if (head_dim) b.head_dim = *head_dim;
+  // SwiGLU has three matrices where GELU has two: two thirds of the width keep the parameters, in steps of 64 for the kernels.
+  if (dim || activation)
+    layer.ffn = b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
+  if (ffn) layer.ffn = *ffn;
+  if (attention) {
+    attention_pattern(*attention);
+    layer.attention = *attention;
+  }
+  const int64_t count = layers.value_or(static_cast<int64_t>(c.layers.size()));
+  if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
+  c.layers.assign(static_cast<size_t>(count), layer);
+  c.vocabulary = tokens;
+  c.padded_vocabulary = tokens;
+  if (vocabulary) {
+    if (*vocabulary < tokens)
+      throw usage_error("--vocab {} is smaller than the {} tokens of the tokenizer", *vocabulary, tokens);
+    c.padded_vocabulary = *vocabulary;
+  }
+  check(c);
+  return c;
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,26 @@
+// Options that describe a new model: a preset, and what differs from it.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "model/config.h"
+
+namespace hone::cli {
+
+struct ModelOptions {
+  std::string preset = "nano";
+  std::optional<int64_t> layers, dim, heads, kv_heads, head_dim, ffn, context, vocabulary;
+  std::optional<std::string> norm, activation, positions, attention;
+  std::optional<double> rope_theta, norm_epsilon;
+  std::optional<bool> biases, tied;
+
+  void add(CLI::App& app);
+  // The name of the first option given that describes a new model's shape, or "": an existing model has a shape already.
+  std::string shape_option() const;
+  // For a tokenizer with `tokens` ids. Throws Error(usage) for shapes that cannot be.
+  Config config(int64_t tokens) const;
+};
+
+}  // namespace hone::cli

@@ -1,0 +1,173 @@
+#include "cli/train.h"
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/atomic_file.h"
+#include "base/stop.h"
+#include "base/units.h"
+#include "cli/train_options.h"
+#include "compress/patterns.h"
+#include "compress/schedule.h"
+#include "compress/scores.h"
+#include "dataset/corpus.h"
+#include "io/lineage.h"
+
+namespace hone::cli {
+namespace {
+
+// Prunes every linear layer but the head by magnitude; what is pruned stays so.
+class MagnitudePruner : public Visitor {
+ public:
+  MagnitudePruner(const Pattern& pattern, double sparsity) : pattern_(pattern), sparsity_(sparsity) {}
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
+    if (!layer || name == "head.weight") return;
+    const ScoreMethod& method = score_method("magnitude");
+    const Tensor dense = weight->to_dense();
+    weight->set_mask(select_mask(pruning_scores(method, dense, {}, name), pattern_, sparsity_, method.comparison, name, weight->mask()));
+  }
+  void parameter(const std::string&, Parameter&) override {}
+
+ private:
+  const Pattern& pattern_;
+  double sparsity_;
+};
+
+class TrainTool {
+ public:
+  TrainTool(const TrainOptions& options, const Common& common) : o_(options), common_(common) {}
+
+  int run() {
+    o_.check();
+    install_stop_handlers();
+    load_start();
+    std::vector<TextSource> sources;
+    if (wants_data()) sources = open_texts(o_.data);
+    if (!model_.transformer) create(sources);
+    const Config& config = model_.transformer->config();
+    context_ = o_.model.context.value_or(config.context);
+    if (config.block.positions == PositionKind::learned && context_ > config.context)
+      throw usage_error("--context {} is longer than the model's {} learned positions", context_, config.context);
+    return wants_data() ? train(std::move(sources)) : finish(nlohmann::json::object());
+  }
+
+ private:
+  bool wants_data() const { return o_.steps.value_or(1) > 0; }
+
+  void load_start() {
+    const std::string& path = o_.resume.empty() ? o_.init : o_.resume;
+    if (path.empty()) return;
+    ReadOptions read;
+    read.run = !o_.resume.empty();
+    model_ = load_model(path, read, &checkpoint_);
+    parent_ = sha256_of_file(path);
+    if (!o_.resume.empty() && !checkpoint_.run)
+      throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
+  }
+
+  void create(const std::vector<TextSource>& sources) {
+    std::shared_ptr<const Tokenizer> tokenizer;
+    if (o_.tokenizer.ends_with(".h5")) {
+      ReadOptions read;
+      read.parameters = false;
+      tokenizer = make_tokenizer(read_model_file(o_.tokenizer, read).tokenizer);
+    } else {
+      const TokenizerSpec spec = parse_tokenizer_spec(o_.tokenizer);
+      std::vector<std::string_view> texts;
+      for (const TextSource& source : sources) texts.insert(texts.end(), source.documents.begin(), source.documents.end());
+      if (spec.kind != "bytes" && texts.empty()) throw usage_error("--tokenizer {} is trained on text; give --data", o_.tokenizer);
+      tokenizer = train_tokenizer(spec, texts);
+    }
+    const Config config = o_.model.config(tokenizer->vocabulary());
+    model_.transformer = std::make_unique<Transformer>(config);
+    initialize(*model_.transformer, common_.seed);
+    model_.tokenizer = tokenizer->to_json();
+  }
+
+  int train(std::vector<TextSource> sources) {
+    const auto tokenizer = make_tokenizer(model_.tokenizer);
+    Corpus text = open_corpus(std::move(sources), tokenizer);
+    std::optional<Corpus> valid;
+    if (!o_.valid.empty()) valid = open_corpus(o_.valid, tokenizer);
+    if (o_.valid_fraction > 0) {
+      auto [first, last] = split_corpus(text, o_.valid_fraction);
+      text = first;
+      valid = last;
+    }
+    RunSettings settings = o_.settings(common_, context_, text.size());
+    const std::shared_ptr<const Pattern> pattern = parse_pattern(o_.pattern);
+    if (o_.sparsity) settings.before_step = pruning(*pattern, settings.step.schedule.steps);
+    log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
+             format_count(static_cast<double>(size_of(*model_.transformer).parameters)), format_count(static_cast<double>(text.size())),
+             valid ? fmt::format(" and {} to validate on", format_count(static_cast<double>(valid->size()))) : "",
+             settings.step.schedule.steps, o_.batch, context_, o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
+             settings.step.type == DType::bf16 ? "bf16" : "f32");
+    if (common_.dry_run) return 0;
+    const RunResult result =
+        run_training(model_, text, valid ? &*valid : nullptr, settings, o_.resume.empty() ? nullptr : &checkpoint_);
+    if (result.signal) return stopped(result);
+    nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
+    if (result.valid_loss) results["valid_loss"] = *result.valid_loss;
+    rate_ = result.tokens_per_second;
+    return finish(results);
+  }
+
+  std::function<void(int64_t)> pruning(const Pattern& pattern, int64_t steps) {
+    if (pattern.fixed_sparsity())
+      throw usage_error("--pattern {} has a sparsity of its own and cannot grow with a schedule; use prune, then train --init", o_.pattern);
+    const int64_t from = std::llround(o_.sparsify_from * static_cast<double>(steps));
+    const int64_t until = std::llround(o_.sparsify_until * static_cast<double>(steps));
+    return [this, &pattern, from, until](int64_t step) {
+      if (step < from || step > until || ((step - from) % o_.sparsify_every && step != until)) return;
+      MagnitudePruner pruner(pattern, cubic_sparsity(*o_.sparsity, step, from, until));
+      model_.transformer->visit(pruner);
+    };
+  }
+
+  int stopped(const RunResult& result) {
+    if (!o_.checkpoint.empty()) {
+      log_warning("stopped by signal {} after step {}; continue with --resume {}", result.signal, result.steps, o_.checkpoint);
+    } else {
+      finish({{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}, {"stopped_by_signal", result.signal}});
+      log_warning("stopped by signal {} after step {}; '{}' holds the parameters so far", result.signal, result.steps, o_.output);
+    }
+    return 128 + result.signal;
+  }
+
+  int finish(const nlohmann::json& results) {
+    if (common_.dry_run) return 0;
+    model_.lineage.push_back(lineage_entry("train", common_.arguments, parent_, common_.seed, results));
+    const WrittenFile written = save_model(o_.output, model_, o_.force);
+    nlohmann::json extra = results;
+    if (rate_ > 0) extra["train_tokens_per_second"] = rate_;
+    print_result(describe_written(written, size_of(*model_.transformer), extra, o_.format == "json"));
+    return 0;
+  }
+
+  const TrainOptions& o_;
+  const Common& common_;
+  Model model_;
+  ModelFile checkpoint_;
+  std::string parent_;
+  int64_t context_ = 0;
+  double rate_ = 0;
+};
+
+}  // namespace
+
+int train(int argc, char** argv) {
+  const Tool tool = {
+      "train", "Trains a transformer on text, or continues one with its masks kept exact.",
+      "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
+      "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",
+      [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<TrainOptions>();
+        options->add(app);
+        return [options, &common] { return TrainTool(*options, common).run(); };
+      }};
+  return run_tool(tool, argc, argv);
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,179 @@
+#include "cli/train_options.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/units.h"
+#include "kernels/gemm.h"
+#include "measure/evaluate.h"
+
+namespace hone::cli {
+namespace {
+
+void add_length(CLI::App& app, TrainOptions& o) {
+  auto* group = app.add_option_group("Length", "How long to train: one of these (default: 2000 steps)");
+  const auto count = [&](const char* name, std::optional<int64_t>& value, const char* text) {
+    return group->add_option_function<std::string>(name, [&value](const std::string& t) { value = parse_count(t); }, text)
+        ->type_name("COUNT");
+  };
+  CLI::Option* steps = count("--steps", o.steps, "Steps; 0 writes an initialized model and needs no data");
+  CLI::Option* tokens = count("--tokens", o.tokens, "Tokens, e.g. 10M");
+  CLI::Option* epochs = group->add_option("--epochs", o.epochs, "Passes over the training text")->check(CLI::PositiveNumber);
+  steps->excludes(tokens)->excludes(epochs);
+  tokens->excludes(epochs);
+}
+
+void add_steps(CLI::App& app, TrainOptions& o) {
+  auto* group = app.add_option_group("Steps");
+  add_count(group, "--batch", o.batch, "Sequences a batch");
+  add_count(group, "--accumulate", o.accumulate, "Batches whose gradients are averaged before a step");
+  group->add_option("--learning-rate,--lr", o.learning_rate, "Highest learning rate")->check(CLI::NonNegativeNumber);
+  group->add_option("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant")
+      ->check(CLI::IsMember({"cosine", "wsd", "constant"}));
+  add_count(group, "--warmup", o.warmup, "Steps of linear rise to the learning rate")->default_str("5% of the steps, at most 100");
+  add_fraction(group, "--decay", o.decay, "Last part of the steps that wsd decays over");
+  add_fraction(group, "--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest");
+  group->add_option("--clip", o.clip, "Largest norm of the gradients; 0: no clipping")->check(CLI::NonNegativeNumber);
+  add_fraction(group, "--dropout", o.dropout, "Fraction of activations dropped after embedding, attention and feed-forward");
+  group->add_option("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only")->check(CLI::NonNegativeNumber);
+  group->add_option("--beta1", o.beta1, "AdamW: memory of the gradient")->check(CLI::Range(0.0, 0.9999999));
+  group->add_option("--beta2", o.beta2, "AdamW: memory of its square")->check(CLI::Range(0.0, 0.9999999));
+  group->add_option("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it")
+      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+}
+
+void add_validation(CLI::App& app, TrainOptions& o) {
+  auto* group = app.add_option_group("Validation");
+  auto* valid = group->add_option("--valid", o.valid, "Text to validate on");
+  add_fraction(group, "--valid-fraction", o.valid_fraction, "Validate on the last part of the data instead")->excludes(valid);
+  add_count(group, "--valid-every", o.valid_every, "Steps between validations; 0: at the end only");
+  add_count(group, "--valid-tokens", o.valid_tokens, "Tokens of the validation text that are scored; 0: all");
+  add_count(group, "--patience", o.patience, "Stop after this many validations without improvement; 0: never");
+  group->add_option("--keep", o.keep, "Parameters to end with: those of the best validation, or the last")
+      ->check(CLI::IsMember({"best", "last"}));
+}
+
+void add_files(CLI::App& app, TrainOptions& o) {
+  auto* group = app.add_option_group("Files");
+  group->add_option("-o,--output", o.output, "Model file to write")->required();
+  group->add_flag("--force", o.force, "Replace existing output");
+  group->add_option("--checkpoint", o.checkpoint, "File for the state of the run, to continue with --resume; replaced as the run goes on");
+  add_count(group, "--save-every", o.save_every, "Steps between checkpoints; 0: at the end and on a signal");
+  group->add_option("--log", o.log, "JSONL file, a line for every --log-every steps");
+  add_count(group, "--log-every", o.log_every, "Steps between lines of the log");
+  group->add_option("--plot", o.plot, "SVG file with the losses");
+  group->add_option("--format", o.format, "Of the result on stdout: table or json")->check(CLI::IsMember({"table", "json"}));
+}
+
+void add_sparsity(CLI::App& app, TrainOptions& o) {
+  auto* group = app.add_option_group("Sparsity", "Prune by magnitude while training, on a cubic schedule");
+  group
+      ->add_option_function<std::string>("--sparsity", [&o](const std::string& t) { o.sparsity = parse_fraction(t); },
+                                         "Fraction of the weights of linear layers (without the head) that is pruned at the end")
+      ->type_name("FRACTION");
+  add_fraction(group, "--sparsify-from", o.sparsify_from, "Part of the steps after which pruning starts");
+  add_fraction(group, "--sparsify-until", o.sparsify_until, "Part of the steps after which the sparsity is reached");
+  add_count(group, "--sparsify-every", o.sparsify_every, "Steps between prunings");
+  group->add_option("--pattern", o.pattern, "unstructured or block:RxC");
+}
+
+}  // namespace
+
+void TrainOptions::add(CLI::App& app) {
+  auto* group = app.add_option_group("Data");
+  group->add_option("--data", data, "Text to train on: .jsonl (member \"text\") or plain files; - is stdin");
+  group->add_option("--tokenizer", tokenizer, "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from");
+  auto* from = app.add_option_group("Start");
+  auto* start = from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
+  from->add_option("--resume", resume, "Continue this checkpoint exactly; repeat the options of its run")->excludes(start);
+  model.add(app);
+  add_length(app, *this);
+  add_steps(app, *this);
+  add_validation(app, *this);
+  add_sparsity(app, *this);
+  add_files(app, *this);
+}
+
+void TrainOptions::check() const {
+  const auto at_least = [](const char* name, int64_t value, int64_t least) {
+    if (value < least) throw usage_error("{} must be at least {}, not {}", name, least, value);
+  };
+  at_least("--batch", batch, 1);
+  at_least("--accumulate", accumulate, 1);
+  at_least("--log-every", log_every, 1);
+  at_least("--sparsify-every", sparsify_every, 1);
+  if (!init.empty() || !resume.empty()) {
+    const std::string shape = model.shape_option();
+    if (!shape.empty())
+      throw usage_error("{} describes a new model; '{}' has a shape already", shape, init.empty() ? resume : init);
+  }
+  if (steps.value_or(1) > 0 && data.empty()) throw usage_error("--data is missing: give one or more text files (or --steps 0)");
+  if (dropout >= 1) throw usage_error("--dropout must be below 1");
+  if (valid_fraction >= 1) throw usage_error("--valid-fraction must be below 1");
+  if ((patience > 0 || keep == "best") && valid.empty() && valid_fraction == 0)
+    throw usage_error("{} needs --valid or --valid-fraction", patience > 0 ? "--patience" : "--keep best");
+  if (patience > 0 && valid_every == 0) throw usage_error("--patience needs --valid-every");
+  if (sparsity && *sparsity >= 1) throw usage_error("--sparsity must be in [0, 1), not {}", *sparsity);
+  if (sparsify_from > sparsify_until) throw usage_error("--sparsify-from lies after --sparsify-until");
+  if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
+  require_writable(output, force);
+  if (!checkpoint.empty()) require_writable(checkpoint, true);
+  if (!log.empty()) require_writable(log, force || !resume.empty());
+  if (!plot.empty()) require_writable(plot, force || !resume.empty());
+}
+
+RunSettings TrainOptions::settings(const Common& common, int64_t context, int64_t train_tokens) const {
+  RunSettings s;
+  StepSettings& step = s.step;
+  const double per_step = static_cast<double>(batch) * static_cast<double>(accumulate) * static_cast<double>(context);
+  int64_t count = steps.value_or(2000);
+  if (tokens) count = static_cast<int64_t>(std::ceil(static_cast<double>(*tokens) / per_step));
+  if (epochs) count = std::max<int64_t>(1, std::llround(*epochs * static_cast<double>(train_tokens) / per_step));
+  step.batch = batch;
+  step.accumulate = accumulate;
+  step.clip = clip;
+  step.dropout = static_cast<float>(dropout);
+  step.type = precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  step.seed = common.seed;
+  step.adamw = {beta1, beta2, 1e-8, weight_decay};
+  step.schedule = {schedule_named(schedule), learning_rate, final_fraction,
+                   warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20), count, decay};
+  s.context = context;
+  s.valid_every = valid_every;
+  s.valid_tokens = valid_tokens;
+  s.patience = patience;
+  s.keep_best = keep == "best";
+  s.checkpoint = checkpoint;
+  s.save_every = save_every;
+  s.log = log;
+  s.log_every = log_every;
+  s.plot = plot;
+  s.description = {{"batch", batch},
+                   {"accumulate", accumulate},
+                   {"context", context},
+                   {"steps", count},
+                   {"train_tokens", train_tokens},
+                   {"learning_rate", learning_rate},
+                   {"schedule", schedule},
+                   {"warmup", step.schedule.warmup},
+                   {"decay", decay},
+                   {"final_rate", final_fraction},
+                   {"clip", clip},
+                   {"dropout", dropout},
+                   {"weight_decay", weight_decay},
+                   {"beta1", beta1},
+                   {"beta2", beta2},
+                   {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
+                   {"keep", keep},
+                   {"sparsity", sparsity.value_or(0)},
+                   {"sparsify_from", sparsify_from},
+                   {"sparsify_until", sparsify_until},
+                   {"sparsify_every", sparsify_every},
+                   {"pattern", pattern},
+                   {"seed", common.seed}};
+  return s;
+}
+
+}  // namespace hone::cli

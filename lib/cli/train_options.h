@@ -1,0 +1,49 @@
+// Options of `train`, and what follows from them before anything runs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/model_options.h"
+#include "cli/tool.h"
+#include "train/run.h"
+
+namespace hone::cli {
+
+struct TrainOptions {
+  // data
+  std::vector<std::string> data, valid;
+  double valid_fraction = 0;
+  std::string tokenizer = "bytes";
+  // model
+  ModelOptions model;
+  std::string init, resume;
+  // length of the run: one of the three
+  std::optional<int64_t> steps, tokens;
+  std::optional<double> epochs;
+  // steps
+  int64_t batch = 32, accumulate = 1, warmup = -1;
+  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, dropout = 0, weight_decay = 0.1, beta1 = 0.9,
+         beta2 = 0.95;
+  std::string schedule = "cosine", precision = "auto";
+  // validation
+  int64_t valid_every = 250, valid_tokens = 0, patience = 0;
+  std::string keep = "last";
+  // files
+  std::string output, checkpoint, log, plot, format = "table";
+  int64_t save_every = 0, log_every = 10;
+  bool force = false;
+  // sparsity during training
+  std::optional<double> sparsity;
+  double sparsify_from = 0.2, sparsify_until = 0.7;
+  int64_t sparsify_every = 10;
+  std::string pattern = "unstructured";
+
+  void add(CLI::App& app);
+  void check() const;  // what can be refused before reading anything: Error(usage)
+  // For a training text of `train_tokens`.
+  RunSettings settings(const Common& common, int64_t context, int64_t train_tokens) const;
+};
+
+}  // namespace hone::cli

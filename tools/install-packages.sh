@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what Hone needs to build and to run its tests on Debian or Ubuntu: the one list of packages. Quick when all is there.
+set -euo pipefail
+
+packages=(
+  # build
+  g++ cmake ninja-build pkg-config
+  # libraries
+  libcli11-dev libeigen3-dev libhdf5-dev libfmt-dev libdnnl-dev nlohmann-json3-dev libxxhash-dev libpcre2-dev libssl-dev
+  # tests
+  doctest-dev python3 python3-h5py
+  # the default corpus
+  bible-kjv
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "error: these packages are missing and installing them needs root: ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+echo "installing: ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -q >&2
+"${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
