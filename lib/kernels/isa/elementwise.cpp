@@ -2,9 +2,10 @@
 // the set that this file is compiled for. Norms and cross-entropy are in files of their own.
 #include "kernels/isa/elementwise_table.h"
 #include "kernels/isa/rows.h"
-#include "kernels/isa/vector_math.h"
+#include "kernels/isa/scalar_math.h"
 
 namespace hone::kernels::HONE_ISA {
+using namespace scalar;
 namespace {
 
 void convert(ConstView from, View to, int64_t begin, int64_t end) {

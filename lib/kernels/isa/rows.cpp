@@ -1,9 +1,10 @@
 // Norms and cross-entropy: reductions over a row.
 #include "kernels/isa/rows.h"
 
-#include "kernels/isa/vector_math.h"
+#include "kernels/isa/scalar_math.h"
 
 namespace hone::kernels::HONE_ISA {
+using namespace scalar;
 
 void norm_forward(const NormForward& a, int64_t begin, int64_t end) {
   const int64_t dim = a.y.cols;

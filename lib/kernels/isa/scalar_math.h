@@ -6,7 +6,7 @@
 
 #include "base/dtype.h"
 
-namespace hone::kernels::HONE_ISA {
+namespace hone::kernels::HONE_ISA::scalar {
 
 [[gnu::always_inline]] inline float load(const float* p) { return *p; }
 [[gnu::always_inline]] inline float load(const bf16* p) {
@@ -48,4 +48,4 @@ namespace hone::kernels::HONE_ISA {
 
 [[gnu::always_inline]] inline float tanh_fast(float x) { return 1.0f - 2.0f / (exp_fast(2.0f * x) + 1.0f); }
 
-}  // namespace hone::kernels::HONE_ISA
+}  // namespace hone::kernels::HONE_ISA::scalar

@@ -1,0 +1,56 @@
+#include "train/journal.h"
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "measure/memory.h"
+#include "measure/plot.h"
+
+namespace hone {
+
+Journal::Journal(const std::string& log, std::string plot, bool append)
+    : log_(nullptr, std::fclose), path_(log), plot_(std::move(plot)) {
+  if (log.empty()) return;
+  log_.reset(std::fopen(log.c_str(), append ? "a" : "w"));
+  if (!log_) throw input_error("cannot write '{}': {}", log, std::strerror(errno));
+}
+
+void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
+                  double tokens_per_second) {
+  losses_.push_back({static_cast<double>(step), result.loss});
+  if (valid_loss) valid_losses_.push_back({static_cast<double>(step), *valid_loss});
+  if (!log_) return;
+  nlohmann::ordered_json line = {{"step", step}, {"tokens", tokens}, {"loss", result.loss}};
+  if (valid_loss) line["valid_loss"] = *valid_loss;
+  line["learning_rate"] = result.learning_rate;
+  line["gradient_norm"] = result.gradient_norm;
+  line["train_tokens_per_second"] = tokens_per_second;
+  line["rss_bytes"] = rss_bytes();
+  const std::string text = line.dump() + "\n";
+  // Each line reaches the file at once: a run that is killed leaves the log of what it did.
+  if (std::fwrite(text.data(), 1, text.size(), log_.get()) != text.size() || std::fflush(log_.get()) != 0)
+    throw input_error("cannot write '{}': {}", path_, std::strerror(errno));
+}
+
+void Journal::finish() {
+  if (plot_.empty()) return;
+  Plot plot;
+  plot.title = "Training";
+  plot.x.label = "step";
+  plot.y.label = "loss (nats per token)";
+  const auto series = [&](const char* name, const std::vector<Point>& points) {
+    if (points.empty()) return;
+    PlotSeries s;
+    s.name = name;
+    for (const Point& p : points) s.points.push_back({p.step, p.loss});
+    plot.series.push_back(std::move(s));
+  };
+  series("training", losses_);
+  series("validation", valid_losses_);
+  write_text_file(plot_, render_svg(plot));
+}
+
+}  // namespace hone
