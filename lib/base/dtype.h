@@ -10,7 +10,7 @@ namespace hone {
 
 // The upper half of a float: 8 bits of exponent, 7 of fraction.
 struct bf16 {
-  uint16_t bits = 0;
+  uint16_t bits;
 };
 
 [[gnu::always_inline]] inline float to_float(bf16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
