@@ -105,6 +105,12 @@ void add_column_sums(ConstView x, float* sums) {
                     [&](int64_t b, int64_t e, float* into) { t.column_sums(x, into, b, e); });
 }
 
+void add_column_squares(ConstView x, float* sums) {
+  const auto& t = table();
+  with_partial_sums(x.rows, x.cols, static_cast<size_t>(x.cols), sums,
+                    [&](int64_t b, int64_t e, float* into) { t.column_squares(x, into, b, e); });
+}
+
 void norm_forward(const NormForward& a) {
   const auto& t = table();
   parallel_for(a.y.rows, grain(a.y.cols), [&](int64_t b, int64_t e) { t.norm_forward(a, b, e); });

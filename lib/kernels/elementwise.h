@@ -20,6 +20,7 @@ bool all_finite(ConstView x);                  // f32
 
 void add_bias(View x, const float* bias);                        // x[r, c] += bias[c]; T
 void add_column_sums(ConstView x, float* sums);                  // sums[c] += sum over r of x[r, c]; T
+void add_column_squares(ConstView x, float* sums);               // sums[c] += sum over r of x[r, c]^2; T
 
 // --- norms ---------------------------------------------------------------------------------------------------------------
 // RMSNorm (Zhang & Sennrich, arXiv 1910.07467) where `bias` is null and `center` false; LayerNorm (Ba et al., 1607.06450) else.

@@ -52,6 +52,16 @@ void column_sums(ConstView x, float* sums, int64_t begin, int64_t end) {
   });
 }
 
+void column_squares(ConstView x, float* sums, int64_t begin, int64_t end) {
+  with_float_type(x.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* row = x.row<T>(r);
+#pragma omp simd
+      for (int64_t c = 0; c < x.cols; ++c) sums[c] += load(row + c) * load(row + c);
+    }
+  });
+}
+
 double sum_of_squares(const float* x, int64_t count) {
   double total = 0;
   for (int64_t i = 0; i < count; i += 4096) {
@@ -261,9 +271,9 @@ void pack_panels(ConstView w, bool transposed, bf16* panels, int64_t begin, int6
 }  // namespace
 
 ElementwiseTable elementwise_table() {
-  return {convert,         add,           add_bias,       column_sums, sum_of_squares, all_finite, norm_forward,  norm_backward,
-          swiglu_forward,  swiglu_backward, gelu_forward, gelu_backward, dropout,      rope,       cross_entropy, scatter_add,
-          adamw,           pack_panels};
+  return {convert,         add,          add_bias,      column_sums, column_squares, sum_of_squares, all_finite,
+          norm_forward,    norm_backward, swiglu_forward, swiglu_backward, gelu_forward, gelu_backward, dropout,
+          rope,            cross_entropy, scatter_add,   adamw,       pack_panels};
 }
 
 }  // namespace hone::kernels::HONE_ISA

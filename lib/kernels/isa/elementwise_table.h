@@ -10,6 +10,7 @@ struct ElementwiseTable {
   void (*add)(View into, ConstView from, int64_t begin, int64_t end);
   void (*add_bias)(View x, const float* bias, int64_t begin, int64_t end);
   void (*column_sums)(ConstView x, float* sums, int64_t begin, int64_t end);
+  void (*column_squares)(ConstView x, float* sums, int64_t begin, int64_t end);
   double (*sum_of_squares)(const float* x, int64_t count);
   bool (*all_finite)(const float* x, int64_t count);
   void (*norm_forward)(const NormForward& a, int64_t begin, int64_t end);

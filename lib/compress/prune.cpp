@@ -1,0 +1,72 @@
+#include "compress/prune.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "compress/masks.h"
+#include "weights/dense_weight.h"
+
+namespace hone {
+namespace {
+
+void refuse_early(const std::vector<WeightSlot>& slots, const PruneSettings& s) {
+  bool any = false;
+  for (const WeightSlot& slot : slots) {
+    if (!s.rule.chosen(slot.name)) continue;
+    any = true;
+    Weight& weight = **slot.weight;
+    if (!weight.parameter())
+      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(), weight.element());
+    s.pattern->check_shape(weight.rows(), weight.cols(), slot.name);
+  }
+  if (!any) {
+    std::string names;
+    for (const WeightSlot& slot : slots) names += (names.empty() ? "" : ", ") + slot.name;
+    throw usage_error("--targets and --keep leave no weight to prune; the model has {}", names);
+  }
+}
+
+double sum_of(const Tensor& scores, const Tensor& mask) {
+  const Tensor kept = mask ? expand_mask(mask, scores.dim(1)) : Tensor();
+  double sum = 0;
+  for (int64_t i = 0; i < scores.size(); ++i)
+    if (!kept || kept.data<uint8_t>()[i]) sum += static_cast<double>(scores.data<float>()[i]);
+  return sum;
+}
+
+PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s, const ColumnMoments* moments) {
+  const Tensor dense = slot->to_dense(), before = slot->mask();
+  const std::vector<float> norms = moments ? moments->norms() : std::vector<float>();
+  const Tensor scores = pruning_scores(*s.method, dense, norms, name);
+  const Tensor mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
+  PrunedLayer layer{name, dense.dim(0), dense.dim(1), before ? mask_sparsity(before, dense.dim(1)) : 0,
+                    mask_sparsity(mask, dense.dim(1)), 1};
+  const double all = sum_of(scores, {});
+  if (all > 0) layer.score_kept = sum_of(scores, mask) / all;
+  slot = std::make_shared<DenseWeight>(dense, mask);
+  return layer;
+}
+
+}  // namespace
+
+std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s) {
+  const std::vector<WeightSlot> slots = weight_slots(model);
+  refuse_early(slots, s);
+  std::map<std::string, std::shared_ptr<Weight>*> by_name;
+  for (const WeightSlot& slot : slots) by_name[slot.name] = slot.weight;
+  std::vector<PrunedLayer> layers;
+  calibrate(
+      model, s.method->needs_calibration ? s.calibration : nullptr, s.type,
+      [&](const std::vector<std::string>& names, const Moments& moments) {
+        for (const std::string& name : names) {
+          if (!s.rule.chosen(name)) continue;
+          const auto found = moments.find(name);
+          layers.push_back(prune_weight(name, *by_name.at(name), s, found == moments.end() ? nullptr : &found->second));
+        }
+      },
+      s.progress);
+  return layers;
+}
+
+}  // namespace hone

@@ -1,0 +1,43 @@
+// Quantizing a model: every chosen weight becomes a packed one.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <regex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compress/calibration.h"
+#include "compress/targets.h"
+
+namespace hone {
+
+enum class PackedType { bf16, int8, int4, keep };  // keep: the weight stays as it is
+PackedType packed_type_named(const std::string& name);  // Error(usage) listing the names
+std::string_view name_of(PackedType type);
+
+struct QuantizeSettings {
+  PackedType type = PackedType::int8;
+  PackedType embedding = PackedType::int8;  // embedding and head
+  int64_t group = 0;                        // of int8 and int4: 32, 64, 128, or 0: a scale for each row
+  std::vector<std::pair<std::regex, PackedType>> overrides;  // the first that is found in a name decides
+  bool allow_requantize = false;
+  const CalibrationText* calibration = nullptr;  // weights the scale search by E[x^2]; null: plain squared error
+  DType activations = DType::f32;
+  std::function<void(int64_t done, int64_t all)> progress;
+};
+
+struct QuantizedLayer {
+  std::string name;
+  PackedType type = PackedType::keep;
+  std::string form;                // as stored: "panels", "bitmask"
+  int64_t group = 0;
+  double relative_error = 0;       // squared, weighted as in the search; of bf16 its rounding
+  int64_t bytes_before = 0, bytes = 0;
+};
+
+// Throws Error(usage) for a weight that is quantized already, unless allowed; nothing is changed then.
+std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& settings);
+
+}  // namespace hone

@@ -1,0 +1,27 @@
+#include "compress/targets.h"
+
+#include "base/error.h"
+
+namespace hone {
+
+std::regex name_pattern(const std::string& text, const std::string& option) {
+  try {
+    return std::regex(text, std::regex::ECMAScript | std::regex::optimize);
+  } catch (const std::regex_error& error) {
+    throw usage_error("{} '{}' is not a regular expression: {}", option, text, error.what());
+  }
+}
+
+std::vector<WeightSlot> weight_slots(Transformer& model) {
+  struct Collector : Visitor {
+    std::vector<WeightSlot> slots;
+    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
+      slots.push_back({name, &weight, layer != nullptr});
+    }
+    void parameter(const std::string&, Parameter&) override {}
+  } collector;
+  model.visit(collector);
+  return collector.slots;
+}
+
+}  // namespace hone
