@@ -153,6 +153,12 @@ std::vector<TextSource> open_texts(const std::vector<std::string>& paths) {
   return sources;
 }
 
+std::vector<std::string_view> documents_of(const std::vector<TextSource>& sources) {
+  std::vector<std::string_view> all;
+  for (const auto& source : sources) all.insert(all.end(), source.documents.begin(), source.documents.end());
+  return all;
+}
+
 TextSource text_in_memory(std::string text, std::string name) {
   return checked(read_plain(in_memory(std::move(text)), std::move(name)));
 }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -165,7 +166,7 @@ TEST_CASE("the learned merges are those of counting all pairs anew each time") {
 }
 
 TEST_CASE("learning does not depend on the number of threads or on how the text is cut into files") {
-  const std::string text = babble(9, 3 << 20);
+  const std::string text = babble(9, 5 << 19);
   const int threads = hone::kernels::threads();
   hone::kernels::set_threads(1);
   const auto one = merges_of(text, 500);

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "base/error.h"
@@ -80,8 +81,8 @@ TEST_CASE("bytes of several documents and files are one row with separators, fro
 
 TEST_CASE("the tokens of a BPE corpus are those of its documents, whatever the threads and the size of documents") {
   const auto tokenizer = small_bpe();
-  std::vector<std::string> documents = {prose(2, 10), prose(3, 3 << 20), prose(4, 1 << 20)};
-  for (uint64_t i = 0; i < 500; ++i) documents.push_back(prose(100 + i, 1 + i * 20));
+  std::vector<std::string> documents = {prose(2, 10), prose(3, 2 << 20), prose(4, 300000)};
+  for (uint64_t i = 0; i < 200; ++i) documents.push_back(prose(100 + i, 1 + i * 20));
   std::vector<int32_t> expected;
   int64_t bytes = -1;
   for (const auto& document : documents) {
@@ -90,7 +91,7 @@ TEST_CASE("the tokens of a BPE corpus are those of its documents, whatever the t
     bytes += static_cast<int64_t>(document.size()) + 1;
   }
   const int threads = hone::kernels::threads();
-  for (const int count : {1, 2, 3}) {
+  for (const int count : {1, 3}) {
     hone::kernels::set_threads(count);
     const Corpus corpus = hone::open_corpus({file_of(documents)}, tokenizer);
     CHECK(tokens_of(corpus) == expected);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 
@@ -93,6 +94,15 @@ TEST_CASE("JSONL is one document a line, unescaped; blank lines and empty texts 
   REQUIRE(source.documents.size() == 2);
   CHECK(source.documents[0] == "one\né");
   CHECK(source.documents[1] == std::string_view("two \0 ü", 8));
+}
+
+TEST_CASE("several files are opened in order") {
+  const Folder folder;
+  const auto sources = hone::open_texts(
+      {folder.write("b.txt", "second letter"), folder.write("a.jsonl", "{\"text\":\"x\"}\n{\"text\":\"y\"}")});
+  REQUIRE(sources.size() == 2);
+  CHECK(sources[0].name == folder.path("b.txt"));
+  CHECK(hone::documents_of(sources) == std::vector<std::string_view>{"second letter", "x", "y"});
 }
 
 TEST_CASE("a bad line of JSONL is named by its number") {

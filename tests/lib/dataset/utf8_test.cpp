@@ -56,7 +56,7 @@ TEST_CASE("valid_utf8_prefix stops at the first byte that is no part of a charac
   CHECK(valid_utf8_prefix("") == 0);
   for (size_t at = 0; at <= 40; ++at) {
     std::string bad(40, 'x');
-    bad.insert(at, "\xff");
+    bad.insert(at, 1, static_cast<char>(0xff));
     CHECK(valid_utf8_prefix(bad) == at);
   }
   CHECK(valid_utf8_prefix("ab\xe6\xbc") == 2);  // cut short
