@@ -9,14 +9,14 @@
 #include "base/error.h"
 #include "compress/masks.h"
 #include "kernels/parallel.h"
-#include "kernels/quantize.h"
+#include "kernels/scale_search.h"
 
 namespace hone {
 namespace {
 
-constexpr int kOctave = kernels::kScaleCandidates;  // bf16 has 128 values from a power of two to the next
-constexpr int kMaxOctaves = 6;
-constexpr float kLargestRatio = 1.34f;
+constexpr int kBlock =
+    kernels::kScaleCandidates;   // half of the 128 numbers that bf16 has from a power of two to the next
+constexpr int kMostBlocks = 40;  // downwards: a millionth of the scale that reaches the largest weight
 constexpr float kSmallestScale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
 
 int64_t row_grain(int64_t cols) {
@@ -34,8 +34,9 @@ Reach reach_of(int bits) {
 // The weights of one group that are not zero, brought into a range where no square overflows, with all a search needs.
 class Group {
  public:
-  explicit Group(int64_t capacity)
-      : magnitudes_(static_cast<size_t>(capacity)),
+  Group(int64_t capacity, const kernels::ScaleSearch& loops)
+      : loops_(loops),
+        magnitudes_(static_cast<size_t>(capacity)),
         limits_(magnitudes_),
         moments_(magnitudes_),
         negative_(magnitudes_.size()) {}
@@ -85,22 +86,53 @@ class Group {
     return std::max(kSmallestScale, to_float(to_bf16(std::ldexp(to_float(scale), exponent_))));
   }
 
+  // Branch and bound over blocks of neighbouring bf16 numbers, from the scale that reaches the largest weight
+  // downwards, then upwards from it.
   void search(Reach reach, bool negative_scale, Choice& best) {
     for (size_t i = 0; i < size_; ++i)
       limits_[i] = static_cast<float>(static_cast<bool>(negative_[i]) == negative_scale ? reach.same : reach.other);
-    float scales[kOctave], errors[kOctave], least = std::numeric_limits<float>::infinity();
-    int top = to_bf16(kLargestRatio * largest_ / static_cast<float>(reach.same)).bits;
-    for (int octave = 0; octave < kMaxOctaves; ++octave, top -= kOctave) {
-      for (int i = 0; i < kOctave; ++i) scales[i] = to_float(bf16{static_cast<uint16_t>(top - i)});
-      kernels::scale_errors(magnitudes_.data(), limits_.data(), moments_.data(), static_cast<int64_t>(size_), scales,
-                            errors);
-      const int i = static_cast<int>(std::min_element(errors, errors + kOctave) - errors);
-      if (errors[i] < best.error) best = {errors[i], bf16{static_cast<uint16_t>(top - i)}, negative_scale};
-      if (errors[i] >= least || i < kOctave * 3 / 4) break;
-      least = errors[i];
+    const int start = to_bf16(largest_ / static_cast<float>(reach.same)).bits;
+    for (int block = 0, top = start; block < kMostBlocks; ++block, top -= kBlock) {
+      if (block > 0 && clipping_error(scale_of(top)) >= best.error) break;
+      try_block(top, negative_scale, best);
     }
+    for (int top = start + kBlock; small_weights_error(scale_of(top - kBlock + 1)) < best.error; top += kBlock)
+      if (try_block(top, negative_scale, best) > 2 * best.error) break;
   }
 
+  // Tries the scales with the bits top, top - 1, …; returns the least error among them.
+  float try_block(int top, bool negative_scale, Choice& best) {
+    float scales[kBlock], errors[kBlock];
+    for (int i = 0; i < kBlock; ++i) scales[i] = scale_of(top - i);
+    loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), static_cast<int64_t>(size_), scales, errors);
+    const int i = static_cast<int>(std::min_element(errors, errors + kBlock) - errors);
+    if (errors[i] < best.error) best = {errors[i], bf16{static_cast<uint16_t>(top - i)}, negative_scale};
+    return errors[i];
+  }
+
+  static float scale_of(int bits) { return to_float(bf16{static_cast<uint16_t>(bits)}); }
+
+  // No scale up to `scale` leaves less: that much lies beyond the largest integer.
+  float clipping_error(float scale) const {
+    float sum = 0;
+    for (size_t i = 0; i < size_; ++i) {
+      const float beyond = std::max(magnitudes_[i] - limits_[i] * scale, 0.0f);
+      sum += moments_[i] * beyond * beyond;
+    }
+    return sum;
+  }
+
+  // No scale from `scale` up leaves less: weights below it can only become 0 or the scale itself.
+  float small_weights_error(float scale) const {
+    float sum = 0;
+    for (size_t i = 0; i < size_; ++i) {
+      const float distance = std::min(magnitudes_[i], std::max(scale - magnitudes_[i], 0.0f));
+      sum += moments_[i] * distance * distance;
+    }
+    return sum;
+  }
+
+  kernels::ScaleSearch loops_;
   size_t size_ = 0;
   int exponent_ = 0;
   float largest_ = 0;
@@ -162,8 +194,9 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
                     mask ? mask.clone() : Tensor()};
   const std::vector<float> importance = relative(moments);
   const Reach reach = reach_of(options.bits);
+  const kernels::ScaleSearch loops = kernels::scale_search();
   kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
-    Group group(std::min(width, cols));
+    Group group(std::min(width, cols), loops);
     for (int64_t r = begin; r < end; ++r) {
       const uint8_t* bits = mask ? mask.data<uint8_t>() + r * mask.dim(1) : nullptr;
       const float* w = weight.data<float>() + r * cols;
@@ -175,9 +208,8 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
                          [&](int64_t c) { return kept_in(bits, first + c); }))
           scale = options.search ? group.best_scale(reach) : group.plain_scale(reach);
         q.scales.data<float>()[r * groups + g] = scale;
-        kernels::round_to_scale(w + first, last - first, scale,
-                                -static_cast<float>(scale < 0 ? reach.same : reach.other),
-                                static_cast<float>(reach.same), out + first);
+        loops.round(w + first, last - first, scale, -static_cast<float>(reach.other), static_cast<float>(reach.same),
+                    out + first);
       }
       for (int64_t c = 0; bits && c < cols; ++c)
         if (!kept_in(bits, c)) out[c] = 0;

@@ -19,11 +19,11 @@ struct QuantizeOptions {
 // Quantizes `weight`, f32 [rows, cols].
 //
 // The scale of each (row, group) is the bf16 number with the least sum_j m_j (w_j - s q_j)^2, where q_j is w_j / s
-// rounded to nearest and clamped: every bf16 value from 1.34 times the scale that reaches the largest weight downwards
-// is tried, an octave at a time, until an octave's best is clear of its lower end. As the candidates are the scales
-// that can be stored, nothing is left to refine. 4-bit scales are tried with both signs: -8 … 7 then fits a group whose
-// largest weight is of either sign, and against -7 … 7 this takes a fifth off the squared error of normal weights in
-// groups of 32.
+// rounded to nearest and clamped. The bf16 numbers themselves are tried, in blocks downwards and upwards from the one
+// that reaches the largest weight, until what is clipped (or lies below the scale) alone costs more than the best so
+// far, so there is nothing left to refine or round. (Upwards it also ends where a block leaves more than twice the
+// best.) 4-bit scales are tried with both signs: -8 … 7 then fits a group whose largest weight is of either sign, and
+// against the best -7 … 7 this takes a fifth off the squared error of normal weights in groups of 32.
 //
 // `moments`: E[x_j^2] of each input column over the calibration tokens, [cols], or empty for m_j = 1; a group in which
 // all its moments are 0 counts as m_j = 1. `mask`: bits as Weight::mask(), or empty; a pruned weight's integer is 0 and
