@@ -6,7 +6,8 @@
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp)
 # Reductions are vectorized where a loop says so (omp simd reduction); reassociation in general would undo the error compensation of
 # the exponential.
-set(isa_common -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)
+set(isa_common -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
+               -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 headers raise it (its bug 105593)
 
 function(hone_isa name)
   add_library(hone_isa_${name} OBJECT ${isa_sources})

@@ -1,0 +1,159 @@
+// Products of bf16 panels. Where the set multiplies bf16, activations are rounded to bf16 and pairs of columns summed
+// by one instruction; elsewhere weights become f32 (the upper half of a lane as it is, the lower half shifted up) and
+// activations stay f32.
+#include "kernels/isa/packed_functions.h"
+#include "kernels/isa/packed_source.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+constexpr int64_t chunk_steps =
+    32;  // 8 KB of tiles, which stay in the first cache while several blocks of rows use them
+
+#if defined(__AVX512BF16__)
+constexpr int64_t x_step = 4;  // bytes of activations a step
+#else
+constexpr int64_t x_step = 8;
+#endif
+
+#if defined(__AVX512VBMI2__)
+constexpr int block = 4;
+
+template <int M, class Source>
+inline __attribute__((always_inline)) void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes,
+                                                     float* y) {
+  __m512 sum[M][4];
+  for (int m = 0; m < M; ++m)
+    for (int i = 0; i < 4; ++i) sum[m][i] = _mm512_loadu_ps(y + m * 64 + i * 16);
+  for (int64_t n = 0; n < steps; ++n, x += x_step) {
+    __m512i w[4];
+    source.step(w);
+#if defined(__AVX512BF16__)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+      int32_t pair;
+      __builtin_memcpy(&pair, x + m * row_bytes, 4);
+      const __m512bh a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sum[m][i] = _mm512_dpbf16_ps(sum[m][i], reinterpret_cast<__m512bh>(w[i]), a);
+    }
+#else
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(w[i], 16));
+      const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(w[i], _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        float a[2];
+        __builtin_memcpy(a, x + m * row_bytes, 8);
+        sum[m][i] = _mm512_fmadd_ps(even, _mm512_set1_ps(a[0]), sum[m][i]);
+        sum[m][i] = _mm512_fmadd_ps(odd, _mm512_set1_ps(a[1]), sum[m][i]);
+      }
+    }
+#endif
+  }
+  for (int m = 0; m < M; ++m)
+    for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + m * 64 + i * 16, sum[m][i]);
+}
+
+#else
+constexpr int block = 2;
+
+// 8 lanes of f32 (two registers where the set has 4); plain loops that the compiler turns into vectors.
+template <int M, class Source>
+inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y) {
+  const uint8_t* tiles = source.p;
+  source.p += steps * step_bytes;
+  for (int i = 0; i < 64; i += 16) {
+#if defined(__AVX2__)
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    __m256 sum[M][2];
+    for (int m = 0; m < M; ++m)
+      for (int h = 0; h < 2; ++h) sum[m][h] = _mm256_loadu_ps(y + m * 64 + i + 8 * h);
+    for (int64_t n = 0; n < steps; ++n)
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const auto* at = reinterpret_cast<const __m256i*>(tiles + n * step_bytes + (i + 8 * h) * 4);
+        const __m256i w = _mm256_loadu_si256(at);
+        const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
+        const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(w, upper));
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          float a[2];
+          __builtin_memcpy(a, x + m * row_bytes + n * x_step, 8);
+          sum[m][h] = _mm256_fmadd_ps(even, _mm256_set1_ps(a[0]), sum[m][h]);
+          sum[m][h] = _mm256_fmadd_ps(odd, _mm256_set1_ps(a[1]), sum[m][h]);
+        }
+      }
+    for (int m = 0; m < M; ++m)
+      for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + m * 64 + i + 8 * h, sum[m][h]);
+#else
+    for (int m = 0; m < M; ++m)
+      for (int64_t n = 0; n < steps; ++n) {
+        float a[2];
+        __builtin_memcpy(a, x + m * row_bytes + n * x_step, 8);
+        for (int r = i; r < i + 16; ++r) {
+          uint32_t w;
+          __builtin_memcpy(&w, tiles + n * step_bytes + r * 4, 4);
+          const uint32_t low = w << 16, high = w & 0xffff0000u;
+          float even, odd;
+          __builtin_memcpy(&even, &low, 4);
+          __builtin_memcpy(&odd, &high, 4);
+          y[m * 64 + r] = y[m * 64 + r] + even * a[0] + odd * a[1];
+        }
+      }
+#endif
+  }
+}
+#endif
+
+void add_blocks(const uint8_t* tiles, int64_t steps, const PackedInput& x, const uint8_t* data, float* y) {
+  for (int64_t m = 0; m < x.rows; m += block) {
+    const int rows = static_cast<int>(x.rows - m < block ? x.rows - m : block);
+    Plain plain(tiles);
+    const uint8_t* from = data + m * x.row_bytes;
+    if (rows == 1) add_steps<1>(plain, steps, from, x.row_bytes, y + m * 64);
+    if (rows == 2) add_steps<2>(plain, steps, from, x.row_bytes, y + m * 64);
+    if constexpr (block > 2) {
+      if (rows == 3) add_steps<3>(plain, steps, from, x.row_bytes, y + m * 64);
+      if (rows == 4) add_steps<4>(plain, steps, from, x.row_bytes, y + m * 64);
+    }
+  }
+}
+
+template <class Source>
+void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
+  for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
+  Source source(panel);
+#if defined(__AVX512VBMI2__)
+  if (x.rows == 1) return add_steps<1>(source, panel.steps, x.data, x.row_bytes, y);
+  if (x.rows == 2) return add_steps<2>(source, panel.steps, x.data, x.row_bytes, y);
+  if (x.rows == 3) return add_steps<3>(source, panel.steps, x.data, x.row_bytes, y);
+  if (x.rows == 4) return add_steps<4>(source, panel.steps, x.data, x.row_bytes, y);
+#endif
+  for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
+    const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;
+    add_blocks(source.tiles(steps, scratch), steps, x, x.data + begin * x_step, y);
+  }
+}
+
+void round_row(const float* x, int64_t n, uint8_t* data) {
+#if defined(__AVX512BF16__)
+  for (int64_t i = 0; i < n; i += 16) {
+    const __m256bh v = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + 2 * i), reinterpret_cast<__m256i>(v));
+  }
+#else
+  __builtin_memcpy(data, x, static_cast<size_t>(n) * sizeof(float));
+#endif
+}
+
+}  // namespace
+
+void set_bf16_products(PackedTable& table) {
+  table.round = round_row;
+  table.product[0][0] = product<Plain>;
+  table.product[1][0] = product<SparseWords>;
+}
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,12 @@
+// The parts from which packed_table() is put together.
+#pragma once
+
+#include "kernels/packed_table.h"
+
+namespace hone::kernels::HONE_ISA {
+
+void set_integer_products(PackedTable& table);  // largest, quantize, product[.][int8, int4]
+void set_bf16_products(PackedTable& table);     // round, product[.][bf16]
+void set_expansions(PackedTable& table);        // expand
+
+}  // namespace hone::kernels::HONE_ISA

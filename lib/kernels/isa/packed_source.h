@@ -1,0 +1,282 @@
+// How the tiles of a packed panel come out of memory, one step (64 rows x k columns: 256 bytes) after the other. Each
+// source has
+//   step(out)              the next step, 256 bytes; integers keep their offset
+//   tiles(count, scratch)  the next `count` steps as an array, in place where they lie unpacked already
+// With AVX-512 a source also has step(w), which leaves the four tiles in registers.
+#pragma once
+
+#include "kernels/packed_table.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace hone::kernels::HONE_ISA {
+
+inline constexpr int64_t step_bytes = 256;
+
+inline void prefetch(const void* address) {
+  __builtin_prefetch(address, 0, 3);
+}
+
+template <class Source>
+inline const uint8_t* unpack(Source& source, int64_t count, uint8_t* scratch) {
+  for (int64_t i = 0; i < count; ++i) source.step(scratch + i * step_bytes);
+  return scratch;
+}
+
+// Unpacked tiles: dense int8, dense bf16, and what unpack() has left.
+struct Plain {
+  explicit Plain(const uint8_t* tiles_at) : p(tiles_at) {}
+  explicit Plain(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  const uint8_t* tiles(int64_t count, uint8_t*) {
+    const uint8_t* at = p;
+    p += count * step_bytes;
+    return at;
+  }
+  void ahead(int64_t line) const { prefetch(p + line * 64); }
+  static constexpr int64_t ahead_lines = 4;  // of 64 bytes that a step takes
+#if defined(__AVX512VBMI2__)
+  void step(__m512i w[4]) {
+    for (int i = 0; i < 4; ++i) w[i] = _mm512_loadu_si512(p + i * 64);
+    p += step_bytes;
+  }
+#endif
+};
+
+#if defined(__AVX512VBMI2__)
+
+inline void store_step(const __m512i w[4], uint8_t* out) {
+  for (int i = 0; i < 4; ++i) _mm512_storeu_si512(out + i * 64, w[i]);
+}
+
+struct Nibbles {
+  explicit Nibbles(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  void step(__m512i w[4]) {
+    const __m512i low = _mm512_set1_epi8(15);
+    for (int i = 0; i < 2; ++i) {
+      const __m512i v = _mm512_loadu_si512(p + i * 64);
+      w[2 * i] = _mm512_and_si512(v, low);
+      w[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
+    }
+    p += step_bytes / 2;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void ahead(int64_t line) const { prefetch(p + line * 64); }
+  static constexpr int64_t ahead_lines = 2;
+};
+
+// Pruned elements become `Zero`, the offset form of 0, by merging in the expansion.
+struct SparseBytes {
+  explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(__m512i w[4]) {
+    const __m512i zero = _mm512_set1_epi8(-128);
+    for (int i = 0; i < 4; ++i) {
+      w[i] = _mm512_mask_expand_epi8(zero, masks[i], _mm512_loadu_si512(p));
+      p += _mm_popcnt_u64(masks[i]);
+    }
+    masks += 4;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void ahead(int64_t line) const {
+    prefetch(p + line * 64);
+    if ((line & 1) == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + line * 32);
+  }
+  static constexpr int64_t ahead_lines = 2;
+};
+
+struct SparseNibbles {
+  explicit SparseNibbles(const PackedPanel& panel)
+      : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(__m512i w[4]) {
+    const __m512i zero = _mm512_set1_epi8(8), low = _mm512_set1_epi8(15);
+    for (int i = 0; i < 4; ++i) {
+      const __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+      const __m512i nibbles = _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi16(v, 4)), low);
+      w[i] = _mm512_mask_expand_epi8(zero, masks[i], nibbles);
+      p += (_mm_popcnt_u64(masks[i]) + 1) >> 1;
+    }
+    masks += 4;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void ahead(int64_t line) const {
+    prefetch(p + line * 64);
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + line * 64);
+  }
+  static constexpr int64_t ahead_lines = 1;
+};
+
+struct SparseWords {
+  explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint32_t* masks;
+
+  void step(__m512i w[4]) {
+    for (int i = 0; i < 4; ++i) {
+      w[i] = _mm512_maskz_expand_epi16(masks[i], _mm512_loadu_si512(p));
+      p += 2 * _mm_popcnt_u32(masks[i]);
+    }
+    masks += 4;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void ahead(int64_t line) const {
+    prefetch(p + line * 64);
+    if ((line & 1) == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + line * 16);
+  }
+  static constexpr int64_t ahead_lines = 2;
+};
+
+#else
+
+// Without an expansion instruction: 8 elements at a time, by a byte shuffle where there is one.
+struct Expander {
+  uint8_t index[256][8];  // for each mask: which packed byte lands where; 0x80: none
+};
+
+constexpr Expander make_expander() {
+  Expander e{};
+  for (int mask = 0; mask < 256; ++mask)
+    for (int bit = 0, next = 0; bit < 8; ++bit)
+      e.index[mask][bit] = (mask >> bit & 1) != 0 ? static_cast<uint8_t>(next++) : uint8_t{0x80};
+  return e;
+}
+
+inline constexpr Expander expander = make_expander();
+
+// 8 bytes at out = the packed bytes at `from` where `mask` has a bit, `zero` elsewhere.
+inline void expand_bytes(const uint8_t* from, unsigned mask, uint8_t zero, uint8_t* out) {
+#if defined(__AVX2__)
+  // The shuffle puts 0 where nothing lands, so values travel xored with `zero`.
+  const __m128i z = _mm_set1_epi8(static_cast<char>(zero));
+  const __m128i v = _mm_xor_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)), z);
+  const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_xor_si128(_mm_shuffle_epi8(v, index), z));
+#else
+  for (int i = 0; i < 8; ++i) {
+    const uint8_t at = expander.index[mask][i];
+    out[i] = (at & 0x80) != 0 ? zero : from[at];
+  }
+#endif
+}
+
+// The same for 8 elements of two bytes; what is pruned becomes 0.
+inline void expand_words(const uint8_t* from, unsigned mask, uint8_t* out) {
+#if defined(__AVX2__)
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
+  const __m128i twice = _mm_unpacklo_epi8(index, index);  // byte indices 2i and 2i + 1; 0x80 saturates to "none"
+  const __m128i bytes = _mm_or_si128(_mm_adds_epu8(twice, twice), _mm_set1_epi16(0x0100));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(v, bytes));
+#else
+  for (int i = 0; i < 8; ++i) {
+    const uint8_t at = expander.index[mask][i];
+    out[2 * i] = (at & 0x80) != 0 ? uint8_t{0} : from[2 * at];
+    out[2 * i + 1] = (at & 0x80) != 0 ? uint8_t{0} : from[2 * at + 1];
+  }
+#endif
+}
+
+struct Nibbles {
+  explicit Nibbles(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  void step(uint8_t* out) {
+    for (int half = 0; half < 2; ++half, p += 64, out += 128)
+      for (int i = 0; i < 64; ++i) {
+        out[i] = p[i] & 15;
+        out[i + 64] = static_cast<uint8_t>(p[i] >> 4);
+      }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+};
+
+struct SparseBytes {
+  explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(uint8_t* out) {
+    for (int i = 0; i < 4; ++i, ++masks)
+      for (int shift = 0; shift < 64; shift += 8, out += 8) {
+        const unsigned mask = static_cast<unsigned>(*masks >> shift) & 255u;
+        expand_bytes(p, mask, 128, out);
+        p += __builtin_popcount(mask);
+      }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+};
+
+struct SparseNibbles {
+  explicit SparseNibbles(const PackedPanel& panel)
+      : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(uint8_t* out) {
+    uint8_t nibbles[72] = {};
+    for (int i = 0; i < 4; ++i, ++masks) {
+      for (int b = 0; b < 32; ++b) {
+        nibbles[2 * b] = p[b] & 15;
+        nibbles[2 * b + 1] = static_cast<uint8_t>(p[b] >> 4);
+      }
+      const uint8_t* next = nibbles;
+      for (int shift = 0; shift < 64; shift += 8, out += 8) {
+        const unsigned mask = static_cast<unsigned>(*masks >> shift) & 255u;
+        expand_bytes(next, mask, 8, out);
+        next += __builtin_popcount(mask);
+      }
+      p += (__builtin_popcountll(*masks) + 1) >> 1;
+    }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+};
+
+struct SparseWords {
+  explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint32_t* masks;
+
+  void step(uint8_t* out) {
+    for (int i = 0; i < 4; ++i, ++masks)
+      for (int shift = 0; shift < 32; shift += 8, out += 16) {
+        const unsigned mask = (*masks >> shift) & 255u;
+        expand_words(p, mask, out);
+        p += 2 * __builtin_popcount(mask);
+      }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+};
+
+#endif
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,302 @@
+#include "kernels/packed.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "kernels/packed_table.h"
+#include "kernels/parallel.h"
+#include "kernels/select.h"
+
+namespace hone::kernels {
+namespace {
+
+PackedTable table() {
+  Makers<PackedTable> makers{portable::packed_table};
+#if defined(HONE_HAS_avx2)
+  makers.avx2 = avx2::packed_table;
+  makers.avx512 = avx512::packed_table;
+  makers.avx512_bf16 = avx512_bf16::packed_table;
+#endif
+  return select(makers);
+}
+
+// Memory of one thread, kept for the next call: a decoded token allocates nothing.
+class Scratch {
+ public:
+  uint8_t* reserve(int64_t bytes) {
+    if (bytes > bytes_) {
+      data_.reset();
+      data_.reset(static_cast<uint8_t*>(::operator new (static_cast<size_t>(bytes), std::align_val_t{64})));
+      bytes_ = bytes;
+    }
+    return data_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { ::operator delete (p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<uint8_t, Free> data_;
+  int64_t bytes_ = 0;
+};
+
+// Apart, because a product that unpacks holds its panels while the products of the pieces run.
+thread_local Scratch work_scratch, input_scratch, panel_scratch;
+
+int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+int64_t segment_of(const PackedShape& s) {
+  return s.group ? s.group : segment_columns;
+}
+
+PackedPanel panel_of(const PackedMatrix& w, int64_t p) {
+  const PackedShape& s = w.shape;
+  const bool bitmask = w.layout == PackedLayout::bitmask;
+  PackedPanel panel{};
+  const int64_t at = bitmask ? static_cast<int64_t>(w.offsets[p]) : p * s.panel_bytes;
+  panel.values = static_cast<const uint8_t*>(w.values) + at;
+  if (bitmask) panel.masks = static_cast<const uint8_t*>(w.masks) + p * s.steps * 4 * s.mask_bytes;
+  panel.scales = w.scales + p * s.groups * panel_rows;
+  panel.scale_step = s.group ? panel_rows : 0;
+  panel.steps = s.steps;
+  panel.segment_steps = segment_of(s) / s.lane;
+  return panel;
+}
+
+// Rows of activations in the form that the products take, laid out in one block of scratch.
+struct Prepared {
+  PackedInput input;
+  float* scales;  // of each row: what an integer of the activations is worth
+};
+
+int64_t padded_columns(const PackedShape& s) {
+  return round_up(s.cols, 16);
+}
+
+int64_t segments_of(const PackedShape& s) {
+  return (padded_columns(s) + segment_of(s) - 1) / segment_of(s);
+}
+
+int64_t row_bytes_of(const PackedShape& s) {
+  return padded_columns(s) * 4 + 64;
+}
+
+int64_t prepared_bytes(const PackedShape& s, int64_t rows) {
+  return rows * (row_bytes_of(s) + segments_of(s) * 4 + 4) + padded_columns(s) * 4 + 256;
+}
+
+// A row of x as f32, padded with zeros.
+const float* load_row(ConstView x, int64_t i, int64_t padded, float* buffer) {
+  if (x.dtype == DType::f32 && x.cols == padded) return x.row<float>(i);
+  if (x.dtype == DType::f32) {
+    std::copy_n(x.row<float>(i), x.cols, buffer);
+  } else {
+    const bf16* from = x.row<bf16>(i);
+    for (int64_t c = 0; c < x.cols; ++c) buffer[c] = to_float(from[c]);
+  }
+  std::fill(buffer + x.cols, buffer + padded, 0.0f);
+  return buffer;
+}
+
+// A row with a NaN or an infinity gets the scale NaN and so a result of NaNs; one of zeros (or next to nothing) the
+// scale 0.
+void prepare_row(const PackedTable& t, const PackedMatrix& w, const float* row, uint8_t* data, int32_t* sums,
+                 float* scale) {
+  const int64_t n = padded_columns(w.shape);
+  if (w.element == PackedElement::bf16) {
+    t.round(row, n, data);
+    *scale = 1;
+    return;
+  }
+  const float largest = std::bit_cast<float>(t.largest(row, n));
+  const bool finite = largest <= std::numeric_limits<float>::max();
+  const float inverse = finite && largest > 1e-30f ? 32512.0f / largest : 0.0f;
+  *scale = !finite ? std::numeric_limits<float>::quiet_NaN() : inverse > 0 ? largest / 32512.0f : 0.0f;
+  if (inverse > 0) {
+    t.quantize(row, n, inverse, segment_of(w.shape), data, sums);
+  } else {
+    std::memset(data, 0, static_cast<size_t>(row_bytes_of(w.shape)));
+    std::fill_n(sums, segments_of(w.shape), 0);
+  }
+}
+
+Prepared prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory, bool parallel) {
+  const int64_t row_bytes = row_bytes_of(w.shape), segments = segments_of(w.shape);
+  uint8_t* data = memory;
+  auto* sums = reinterpret_cast<int32_t*>(data + x.rows * row_bytes);
+  auto* scales = reinterpret_cast<float*>(sums + x.rows * segments);
+  auto* shared_row = reinterpret_cast<float*>(memory + round_up(x.rows * (row_bytes + segments * 4 + 4), 64));
+  const auto rows = [&](int64_t begin, int64_t end, float* buffer) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* row = load_row(x, i, padded_columns(w.shape), buffer);
+      prepare_row(t, w, row, data + i * row_bytes, sums + i * segments, scales + i);
+    }
+  };
+  if (parallel) {
+    parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {
+      rows(begin, end, reinterpret_cast<float*>(work_scratch.reserve(padded_columns(w.shape) * 4)));
+    });
+  } else {
+    rows(0, x.rows, shared_row);
+  }
+  return {{x.rows, data, row_bytes, sums, segments}, scales};
+}
+
+// sums [m][64] times the scales of the activations, to columns [first, …) of y.
+void store(const float* sums, const float* scales, View y, int64_t row, int64_t rows, int64_t first) {
+  const int64_t n = std::min(panel_rows, y.cols - first);
+  with_float_type(y.dtype, [&]<class T>(T*) {
+    for (int64_t m = 0; m < rows; ++m) {
+      T* to = y.row<T>(row + m) + first;
+      for (int64_t i = 0; i < n; ++i) {
+        const float value = sums[m * panel_rows + i] * scales[m];
+        if constexpr (std::is_same_v<T, float>) {
+          to[i] = value;
+        } else {
+          to[i] = to_bf16(value);
+        }
+      }
+    }
+  });
+}
+
+int64_t average_panel_bytes(const PackedMatrix& w) {
+  if (w.layout == PackedLayout::panels) return w.shape.panel_bytes;
+  return static_cast<int64_t>(w.offsets[w.shape.panels]) / w.shape.panels + w.shape.steps * 4 * w.shape.mask_bytes;
+}
+
+// The first lines of a panel start their way here while the activations are prepared.
+void fetch_start(const PackedPanel& panel) {
+  for (int64_t i = 0; i < 32; ++i) __builtin_prefetch(panel.values + i * 64);
+  if (panel.masks)
+    for (int64_t i = 0; i < 16; ++i) __builtin_prefetch(static_cast<const uint8_t*>(panel.masks) + i * 64);
+}
+
+// Few rows: every thread prepares all of x for itself, which costs less than waiting for another thread to have done
+// so.
+void multiply_few(const PackedMatrix& w, ConstView x, View y) {
+  const PackedTable t = table();
+  const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  const int64_t grain = 1 + 32768 / std::max<int64_t>(average_panel_bytes(w), 1);
+  parallel_for(w.shape.panels, grain, [&](int64_t begin, int64_t end) {
+    fetch_start(panel_of(w, begin));
+    const int64_t result_bytes = x.rows * panel_rows * 4;
+    uint8_t* memory = work_scratch.reserve(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, x.rows));
+    auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
+    const Prepared prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes, false);
+    for (int64_t p = begin; p < end; ++p) {
+      product(panel_of(w, p), prepared.input, result, memory);
+      store(result, prepared.scales, y, 0, x.rows, p * panel_rows);
+    }
+  });
+}
+
+// Many rows: all prepared once; each panel meets them in blocks while it is in the cache.
+void multiply_many(const PackedMatrix& w, ConstView x, View y) {
+  const PackedTable t = table();
+  const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  const Prepared all = prepare(t, w, x, input_scratch.reserve(prepared_bytes(w.shape, x.rows)), true);
+  parallel_for(w.shape.panels, 1, [&](int64_t begin, int64_t end) {
+    uint8_t* memory = work_scratch.reserve(packed_unpack_bytes + packed_direct_rows * panel_rows * 4);
+    auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
+    for (int64_t p = begin; p < end; ++p)
+      for (int64_t row = 0; row < x.rows; row += packed_direct_rows) {
+        PackedInput block = all.input;
+        block.rows = std::min(packed_direct_rows, x.rows - row);
+        block.data += row * block.row_bytes;
+        block.sums += row * block.segments;
+        product(panel_of(w, p), block, result, memory);
+        store(result, all.scales + row, y, row, block.rows, p * panel_rows);
+      }
+  });
+}
+
+void multiply_panels(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) {
+  multiply_many({PackedLayout::panels, PackedElement::bf16, packed_shape(PackedElement::bf16, n, cols, 0), w}, x, y);
+}
+
+View columns_of(View y, int64_t first, int64_t count) {
+  y.data = static_cast<uint8_t*>(y.data) + first * static_cast<int64_t>(size_of(y.dtype));
+  y.cols = count;
+  return y;
+}
+
+// bf16 panels [cols/2][64][2] to rows of f32.
+void panel_to_rows(const bf16* panel, int64_t rows, int64_t cols, float* out) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = to_float(panel[c / 2 * 128 + r * 2 + (c & 1)]);
+}
+
+// Unpacks about 2 MB at a time, which then lies in the cache that the dense product reads from.
+void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
+  const PackedShape& s = w.shape;
+  const int64_t panel_elements = round_up(s.cols, 32) * panel_rows;
+  const int64_t count = std::clamp<int64_t>((int64_t{2} << 20) / (panel_elements * 2), 1, s.panels);
+  const int64_t bytes = count * panel_elements * 2;
+  uint8_t* memory = panel_scratch.reserve(bytes + (dense.panels ? 0 : 2 * bytes));
+  auto* panels = reinterpret_cast<bf16*>(memory);
+  auto* rows = reinterpret_cast<float*>(memory + bytes);
+  for (int64_t p = 0; p < s.panels; p += count) {
+    const int64_t here = std::min(count, s.panels - p), first = p * panel_rows;
+    const int64_t n = std::min(here * panel_rows, s.rows - first);
+    packed_expand(w, p, here, panels);
+    if (dense.panels) {
+      dense.panels(x, panels, n, s.cols, columns_of(y, first, n));
+      continue;
+    }
+    parallel_for(here, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        panel_to_rows(panels + i * panel_elements, std::min(panel_rows, n - i * panel_rows), s.cols,
+                      rows + i * panel_rows * s.cols);
+    });
+    dense.row_major(x, view(static_cast<const float*>(rows), n, s.cols), columns_of(y, first, n));
+  }
+}
+
+}  // namespace
+
+PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int64_t group) {
+  PackedShape s{};
+  const bool is_bf16 = element == PackedElement::bf16;
+  s.rows = rows;
+  s.cols = cols;
+  s.group = group;
+  s.panels = (rows + panel_rows - 1) / panel_rows;
+  s.lane = is_bf16 ? 2 : 4;
+  s.steps = round_up(cols, is_bf16 ? 32 : 4) / s.lane;
+  s.groups = is_bf16 ? 0 : group ? (cols + group - 1) / group : 1;
+  s.panel_bytes = s.steps * (element == PackedElement::int4 ? 128 : 256);
+  s.mask_bytes = is_bf16 ? 4 : 8;
+  return s;
+}
+
+DenseProduct default_dense_product() {
+  return {multiply_panels, nullptr};
+}
+
+void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
+  assert(x.cols == w.shape.cols && y.cols == w.shape.rows && x.rows == y.rows);
+  if (x.rows == 0 || y.cols == 0) return;
+  if (x.rows <= packed_direct_rows) return multiply_few(w, x, y);
+  if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
+    return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
+  multiply_unpacked(w, x, y, dense);
+}
+
+void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out) {
+  const auto expand = table().expand[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  const int64_t pairs = round_up(w.shape.cols, 32) / 2;
+  parallel_for(count, 1, [&](int64_t from, int64_t to) {
+    uint8_t* scratch = work_scratch.reserve(packed_unpack_bytes);
+    for (int64_t i = from; i < to; ++i) expand(panel_of(w, begin + i), pairs, out + i * pairs * 128, scratch);
+  });
+}
+
+}  // namespace hone::kernels

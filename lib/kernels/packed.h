@@ -1,0 +1,113 @@
+// Packed weights: matrices stored in fewer bytes, and multiplied without being unpacked to memory first.
+//
+// A packed matrix W [rows, cols] is a layout x an element.
+//
+// Elements
+//   bf16   the number itself; k = 2 columns in a 32-bit lane
+//   int8   integer q in [-127, 127], stored as q + 128; value q * scale; k = 4 columns in a lane
+//   int4   integer q in [-8, 7], stored as q + 8 in a nibble; value q * scale; k = 4
+//
+// Order. Rows are cut in panels of 64, columns in steps of k: [rows/64][cols/k][64][k]. The 64 rows of a step are 4
+// tiles of 16 rows x k columns, 64 bytes each before packing (32 for int4): one vector register whose 32-bit lane i is
+// what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
+// activations meets 64 rows. Rows are padded to 64; columns to 4 (int8, int4) or 32 (bf16: the bytes are then oneDNN's
+// BA16a64b2a, so that its product reads them as they are).
+//
+// Layouts
+//   panels   every element. int4: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the odd
+//   tile after it. bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements
+//   alone, in the same order. Masks and
+//            values are separate arrays: the address of the next values then waits for a population count and an
+//            addition, not for a load. int4: two elements a byte, low nibble first, each tile starting a new byte.
+//            offsets[p] is the byte where the values of panel p start, so that threads can start anywhere.
+//
+// Integers are stored with an offset so that they are the unsigned operand of the 8-bit dot instructions. What the
+// offset adds, offset * sum(activations), is one number for all rows; an offset on the activations would need sums of
+// the weights, which must be read.
+//
+// Activations of int8 and int4 products are rounded to 16-bit integers a = round(x * 32512 / max|x|) for each row x,
+// split in two signed planes a = 256 hi + lo. Sums over a segment (a group of columns, or 128 where scales are per row)
+// are exact in 32 bits, so they are the same at every instruction set and for every number of rows.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/view.h"
+
+namespace hone::kernels {
+
+enum class PackedLayout : uint8_t { panels, bitmask };
+enum class PackedElement : uint8_t { bf16, int8, int4 };
+
+inline constexpr int64_t panel_rows = 64;
+inline constexpr int64_t packed_slack = 64;  // bytes after the values of a bitmask that may be read, never used
+
+struct PackedShape {
+  int64_t rows, cols;
+  int64_t group;        // columns that share a scale: 32, 64 or 128; 0: one scale a row. Of bf16: 0
+  int64_t panels;       // of 64 rows
+  int64_t lane;         // columns of a step: 2 or 4
+  int64_t steps;        // of columns, padding included
+  int64_t groups;       // scales a row: 1 for group 0; the last group may be short. Of bf16: 0
+  int64_t panel_bytes;  // of values in the layout `panels`
+  int64_t mask_bytes;   // of one tile's mask: 4 or 8
+
+  int64_t tiles() const { return panels * steps * 4; }
+};
+
+PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int64_t group);
+
+// Pointers to the arrays of one matrix; owns nothing.
+struct PackedMatrix {
+  PackedLayout layout;
+  PackedElement element;
+  PackedShape shape;
+  const void* values = nullptr;       // panels: panels * panel_bytes; bitmask: offsets[panels] + packed_slack bytes
+  const void* masks = nullptr;        // bitmask: [panels][steps][4] u64, or u32 for bf16
+  const uint64_t* offsets = nullptr;  // bitmask: [panels + 1]
+  const bf16* scales = nullptr;       // int8, int4: [panels][groups][64]
+};
+
+// Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T.
+struct DenseProduct {
+  // W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use `row_major`.
+  void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y);
+  // W [n, cols] f32.
+  void (*row_major)(ConstView x, ConstView w, View y);
+};
+
+// The dense product used where none is given: bf16 panels where isa() multiplies bf16, f32 rows elsewhere.
+DenseProduct default_dense_product();
+
+// Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through
+// `dense`, for which the matrix is unpacked piece by piece.
+inline constexpr int64_t packed_direct_rows = 16;
+
+// y[m, rows] = x[m, cols] W^T; x and y are f32 or bf16. The result for a row of x does not depend on the other rows, as
+// long as m stays on one side of packed_direct_rows.
+void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense = default_dense_product());
+
+// out[i] = row ids[i] of W, f32 or bf16. Ids must be in [0, rows).
+void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out);
+
+// Unpacks panels [begin, begin + count) to bf16 panels (each value rounded once) at out: count * padded columns * 64
+// elements, columns padded to 32.
+void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out);
+
+// ---- making and checking (packed_build.cpp) ----
+
+// Bits of [rows, (cols + 7) / 8] u8 (as Weight::mask gives them) to tile masks, and back.
+void packed_masks(PackedElement element, const PackedShape& shape, const uint8_t* bits, void* masks);
+void packed_mask_bits(PackedElement element, const PackedShape& shape, const void* masks, uint8_t* bits);
+
+// Fills offsets[panels + 1] from the masks. False if a mask keeps an element of the padding.
+bool packed_offsets(PackedElement element, const PackedShape& shape, const void* masks, uint64_t* offsets);
+
+// Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q.
+void packed_fill(const PackedMatrix& w, const void* source, void* values);
+
+// Elements that are neither pruned nor zero.
+int64_t packed_nonzeros(const PackedMatrix& w);
+
+}  // namespace hone::kernels
