@@ -70,12 +70,6 @@ PackedPanel panel_of(const PackedMatrix& w, int64_t p) {
   return panel;
 }
 
-// Rows of activations in the form that the products take, laid out in one block of scratch.
-struct Prepared {
-  PackedInput input;
-  float* scales;  // of each row: what an integer of the activations is worth
-};
-
 int64_t padded_columns(const PackedShape& s) {
   return round_up(s.cols, 16);
 }
@@ -89,7 +83,7 @@ int64_t row_bytes_of(const PackedShape& s) {
 }
 
 int64_t prepared_bytes(const PackedShape& s, int64_t rows) {
-  return rows * (row_bytes_of(s) + segments_of(s) * 4 + 4) + padded_columns(s) * 4 + 256;
+  return rows * (row_bytes_of(s) + segments_of(s) * 8) + padded_columns(s) * 4 + 64;
 }
 
 // A row of x as f32, padded with zeros.
@@ -105,58 +99,59 @@ const float* load_row(ConstView x, int64_t i, int64_t padded, float* buffer) {
   return buffer;
 }
 
-// A row with a NaN or an infinity gets the scale NaN and so a result of NaNs; one of zeros (or next to nothing) the
+// A segment with a NaN or an infinity gets the scale NaN and so a result of NaNs; one of zeros (or next to nothing) the
 // scale 0.
-void prepare_row(const PackedTable& t, const PackedMatrix& w, const float* row, uint8_t* data, int32_t* sums,
-                 float* scale) {
-  const int64_t n = padded_columns(w.shape);
-  if (w.element == PackedElement::bf16) {
-    t.round(row, n, data);
-    *scale = 1;
-    return;
-  }
-  const float largest = std::bit_cast<float>(t.largest(row, n));
-  const bool finite = largest <= std::numeric_limits<float>::max();
-  const float inverse = finite && largest > 1e-30f ? 32512.0f / largest : 0.0f;
-  *scale = !finite ? std::numeric_limits<float>::quiet_NaN() : inverse > 0 ? largest / 32512.0f : 0.0f;
-  if (inverse > 0) {
-    t.quantize(row, n, inverse, segment_of(w.shape), data, sums);
-  } else {
-    std::memset(data, 0, static_cast<size_t>(row_bytes_of(w.shape)));
-    std::fill_n(sums, segments_of(w.shape), 0);
+void quantize_row(const PackedTable& t, const PackedShape& s, const float* row, uint8_t* data, int32_t* sums,
+                  float* scales) {
+  const int64_t columns = padded_columns(s), segment = segment_of(s);
+  for (int64_t c = 0; c < columns; c += segment, ++sums, ++scales) {
+    const int64_t n = std::min(segment, columns - c);
+    const float largest = std::bit_cast<float>(t.largest(row + c, n));
+    const bool finite = largest <= std::numeric_limits<float>::max();
+    const float inverse = finite && largest > 1e-30f ? 32512.0f / largest : 0.0f;
+    *scales = !finite ? std::numeric_limits<float>::quiet_NaN() : inverse > 0 ? largest / 32512.0f : 0.0f;
+    if (inverse > 0) {
+      *sums = t.quantize(row + c, n, inverse, data + 2 * c);
+    } else {
+      std::memset(data + 2 * c, 0, static_cast<size_t>(2 * n));
+      *sums = 0;
+    }
   }
 }
 
-Prepared prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory, bool parallel) {
-  const int64_t row_bytes = row_bytes_of(w.shape), segments = segments_of(w.shape);
-  uint8_t* data = memory;
-  auto* sums = reinterpret_cast<int32_t*>(data + x.rows * row_bytes);
+// Rows of activations in the form that the products take, laid out in one block of memory of prepared_bytes().
+PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory, bool parallel) {
+  const int64_t row_bytes = row_bytes_of(w.shape), segments = segments_of(w.shape), columns = padded_columns(w.shape);
+  auto* sums = reinterpret_cast<int32_t*>(memory + x.rows * row_bytes);
   auto* scales = reinterpret_cast<float*>(sums + x.rows * segments);
-  auto* shared_row = reinterpret_cast<float*>(memory + round_up(x.rows * (row_bytes + segments * 4 + 4), 64));
   const auto rows = [&](int64_t begin, int64_t end, float* buffer) {
     for (int64_t i = begin; i < end; ++i) {
-      const float* row = load_row(x, i, padded_columns(w.shape), buffer);
-      prepare_row(t, w, row, data + i * row_bytes, sums + i * segments, scales + i);
+      const float* row = load_row(x, i, columns, buffer);
+      if (w.element == PackedElement::bf16) {
+        t.round(row, columns, memory + i * row_bytes);
+      } else {
+        quantize_row(t, w.shape, row, memory + i * row_bytes, sums + i * segments, scales + i * segments);
+      }
     }
   };
   if (parallel) {
     parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {
-      rows(begin, end, reinterpret_cast<float*>(work_scratch.reserve(padded_columns(w.shape) * 4)));
+      rows(begin, end, reinterpret_cast<float*>(work_scratch.reserve(columns * 4)));
     });
   } else {
-    rows(0, x.rows, shared_row);
+    rows(0, x.rows, scales + x.rows * segments);
   }
-  return {{x.rows, data, row_bytes, sums, segments}, scales};
+  return {x.rows, memory, row_bytes, sums, scales, segments};
 }
 
-// sums [m][64] times the scales of the activations, to columns [first, …) of y.
-void store(const float* sums, const float* scales, View y, int64_t row, int64_t rows, int64_t first) {
+// sums [rows][64] to columns [first, …) of y.
+void store(const float* sums, View y, int64_t row, int64_t rows, int64_t first) {
   const int64_t n = std::min(panel_rows, y.cols - first);
   with_float_type(y.dtype, [&]<class T>(T*) {
     for (int64_t m = 0; m < rows; ++m) {
       T* to = y.row<T>(row + m) + first;
       for (int64_t i = 0; i < n; ++i) {
-        const float value = sums[m * panel_rows + i] * scales[m];
+        const float value = sums[m * panel_rows + i];
         if constexpr (std::is_same_v<T, float>) {
           to[i] = value;
         } else {
@@ -190,10 +185,10 @@ void multiply_few(const PackedMatrix& w, ConstView x, View y) {
     const int64_t result_bytes = x.rows * panel_rows * 4;
     uint8_t* memory = work_scratch.reserve(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, x.rows));
     auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
-    const Prepared prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes, false);
+    const PackedInput prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes, false);
     for (int64_t p = begin; p < end; ++p) {
-      product(panel_of(w, p), prepared.input, result, memory);
-      store(result, prepared.scales, y, 0, x.rows, p * panel_rows);
+      product(panel_of(w, p), prepared, result, memory);
+      store(result, y, 0, x.rows, p * panel_rows);
     }
   });
 }
@@ -202,18 +197,19 @@ void multiply_few(const PackedMatrix& w, ConstView x, View y) {
 void multiply_many(const PackedMatrix& w, ConstView x, View y) {
   const PackedTable t = table();
   const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
-  const Prepared all = prepare(t, w, x, input_scratch.reserve(prepared_bytes(w.shape, x.rows)), true);
+  const PackedInput all = prepare(t, w, x, input_scratch.reserve(prepared_bytes(w.shape, x.rows)), true);
   parallel_for(w.shape.panels, 1, [&](int64_t begin, int64_t end) {
     uint8_t* memory = work_scratch.reserve(packed_unpack_bytes + packed_direct_rows * panel_rows * 4);
     auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
     for (int64_t p = begin; p < end; ++p)
       for (int64_t row = 0; row < x.rows; row += packed_direct_rows) {
-        PackedInput block = all.input;
+        PackedInput block = all;
         block.rows = std::min(packed_direct_rows, x.rows - row);
         block.data += row * block.row_bytes;
         block.sums += row * block.segments;
+        block.scales += row * block.segments;
         product(panel_of(w, p), block, result, memory);
-        store(result, all.scales + row, y, row, block.rows, p * panel_rows);
+        store(result, y, row, block.rows, p * panel_rows);
       }
   });
 }

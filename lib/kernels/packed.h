@@ -25,9 +25,10 @@
 // offset adds, offset * sum(activations), is one number for all rows; an offset on the activations would need sums of
 // the weights, which must be read.
 //
-// Activations of int8 and int4 products are rounded to 16-bit integers a = round(x * 32512 / max|x|) for each row x,
-// split in two signed planes a = 256 hi + lo. Sums over a segment (a group of columns, or 128 where scales are per row)
-// are exact in 32 bits, so they are the same at every instruction set and for every number of rows.
+// Activations of int8 and int4 products are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
+// segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
+// lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
+// every instruction set and for every number of rows.
 #pragma once
 
 #include <cstdint>

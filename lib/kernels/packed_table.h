@@ -22,6 +22,7 @@ struct PackedInput {
   const uint8_t* data;
   int64_t row_bytes;
   const int32_t* sums;  // [rows][segments]: sums of the integers
+  const float* scales;  // [rows][segments]: what an integer is worth
   int64_t segments;
 };
 
@@ -31,11 +32,11 @@ inline constexpr int64_t packed_unpack_bytes = 8192;  // of scratch: one segment
 struct PackedTable {
   // Largest |x| as the bits of a float; a NaN is larger than infinity. n % 16 == 0.
   uint32_t (*largest)(const float* x, int64_t n);
-  // round(x * inverse) into planes (8 bytes a step), and their sums by segment. n % 16 == 0, |x * inverse| <= 32512.
-  void (*quantize)(const float* x, int64_t n, float inverse, int64_t segment, uint8_t* data, int32_t* sums);
+  // round(x * inverse) into planes (8 bytes a step); returns their sum. n % 16 == 0, |x * inverse| <= 32512.
+  int32_t (*quantize)(const float* x, int64_t n, float inverse, uint8_t* data);
   // x into the form that bf16 products take (4 bytes a column at most). n % 16 == 0.
   void (*round)(const float* x, int64_t n, uint8_t* data);
-  // y[rows][64] = products; integer ones still lack the scale of the activations.
+  // y[rows][64] = products.
   using Product = void (*)(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch);
   Product product[2][3];  // by layout and element
   // out [pairs][64][2] bf16, pairs of columns; zeros beyond panel.steps.

@@ -27,6 +27,7 @@ void add_blocks(const uint8_t* tiles, Segment s, const PackedInput& x, float* y,
     m += rows;
     s.x += rows * s.row_bytes;
     s.sums += rows * s.segments;
+    s.x_scales += rows * s.segments;
   }
   static_cast<void>(next);
 }
@@ -35,7 +36,7 @@ template <class Source, int32_t Zero>
 void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
   for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
   Source source(panel);
-  Segment s{x.data, x.row_bytes, x.sums, x.segments, panel.scales, Zero, 0};
+  Segment s{x.data, x.row_bytes, x.sums, x.scales, x.segments, panel.scales, Zero, 0};
   for (int64_t begin = 0; begin < panel.steps; begin += panel.segment_steps) {
     const int64_t left = panel.steps - begin;
     s.steps = left < panel.segment_steps ? left : panel.segment_steps;
@@ -52,6 +53,7 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
 #endif
     s.x += s.steps * 8;
     s.sums += 1;
+    s.x_scales += 1;
     s.scales += panel.scale_step;
   }
 }
@@ -106,20 +108,17 @@ uint32_t packed_largest(const float* x, int64_t n) {
   return largest;
 }
 
-void packed_quantize(const float* x, int64_t n, float inverse, int64_t segment, uint8_t* data, int32_t* sums) {
-  for (int64_t begin = 0; begin < n; begin += segment) {
-    const int64_t end = begin + segment < n ? begin + segment : n;
-    int32_t lanes[16] = {};
-    for (int64_t i = begin; i < end; i += 16) {
-      int32_t a[16];
-      round16(x + i, inverse, a);
-      store_planes(a, data + 2 * i);
-      for (int j = 0; j < 16; ++j) lanes[j] += a[j];
-    }
-    int32_t sum = 0;
-    for (int j = 0; j < 16; ++j) sum += lanes[j];
-    *sums++ = sum;
+int32_t packed_quantize(const float* x, int64_t n, float inverse, uint8_t* data) {
+  int32_t lanes[16] = {};
+  for (int64_t i = 0; i < n; i += 16) {
+    int32_t a[16];
+    round16(x + i, inverse, a);
+    store_planes(a, data + 2 * i);
+    for (int j = 0; j < 16; ++j) lanes[j] += a[j];
   }
+  int32_t sum = 0;
+  for (int j = 0; j < 16; ++j) sum += lanes[j];
+  return sum;
 }
 
 void set_integer_products(PackedTable& table) {

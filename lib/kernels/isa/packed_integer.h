@@ -8,12 +8,13 @@ namespace hone::kernels::HONE_ISA {
 
 // What a segment's sums need beside the tiles.
 struct Segment {
-  const uint8_t* x;     // activations of the segment's first step, row 0: 8 bytes a step
-  int64_t row_bytes;    // to the next row of x
-  const int32_t* sums;  // of activations, row 0
-  int64_t segments;     // to the next row of sums
-  const bf16* scales;   // [64]
-  int32_t zero;         // offset of the weights
+  const uint8_t* x;       // activations of the segment's first step, row 0: 8 bytes a step
+  int64_t row_bytes;      // to the next row of x
+  const int32_t* sums;    // of activations, row 0
+  const float* x_scales;  // of activations, row 0
+  int64_t segments;       // to the next row of sums and x_scales
+  const bf16* scales;     // [64]
+  int32_t zero;           // offset of the weights
   int64_t steps;
 };
 
@@ -49,8 +50,9 @@ inline __attribute__((always_inline)) void add_segment(Source& source, const Seg
     for (int m = 0; m < M; ++m) {
       const __m512i offset = _mm512_set1_epi32(s.zero * s.sums[m * s.segments]);
       const __m512i total = _mm512_sub_epi32(_mm512_add_epi32(_mm512_slli_epi32(hi[m][i], 8), lo[m][i]), offset);
+      const __m512 worth = _mm512_mul_ps(scale, _mm512_set1_ps(s.x_scales[m * s.segments]));
       float* to = y + m * 64 + i * 16;
-      _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), scale, _mm512_loadu_ps(to)));
+      _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), worth, _mm512_loadu_ps(to)));
     }
   }
 }
@@ -87,8 +89,9 @@ inline void add_segment(Source& source, const Segment& s, float* y) {
       const __m256 scale = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
       for (int m = 0; m < M; ++m) {
         const __m256i total = _mm256_sub_epi32(sum[m][h], _mm256_set1_epi32(s.zero * s.sums[m * s.segments]));
+        const __m256 worth = _mm256_mul_ps(scale, _mm256_set1_ps(s.x_scales[m * s.segments]));
         float* to = y + m * 64 + (i + h) * 8;
-        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), scale, _mm256_loadu_ps(to)));
+        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), worth, _mm256_loadu_ps(to)));
       }
     }
   }
@@ -114,7 +117,8 @@ inline void add_segment(Source& source, const Segment& s, float* y) {
       const uint32_t bits = static_cast<uint32_t>(s.scales[r].bits) << 16;
       float scale;
       __builtin_memcpy(&scale, &bits, 4);
-      y[m * 64 + r] += static_cast<float>(sum[r] - s.zero * s.sums[m * s.segments]) * scale;
+      y[m * 64 + r] +=
+          static_cast<float>(sum[r] - s.zero * s.sums[m * s.segments]) * (scale * s.x_scales[m * s.segments]);
     }
   }
 }

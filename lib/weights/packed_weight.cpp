@@ -1,0 +1,301 @@
+#include "weights/packed_weight.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+
+namespace hone {
+namespace {
+
+using kernels::PackedElement;
+using kernels::PackedLayout;
+using kernels::PackedMatrix;
+using kernels::PackedShape;
+
+// The table of packed forms: index = value of the enumeration.
+constexpr std::array<std::string_view, 2> layouts = {"panels", "bitmask"};
+constexpr std::array<std::string_view, 3> element_names = {"bf16", "int8", "int4"};
+
+// Far above any matrix, far below where sizes in bytes overflow.
+constexpr int64_t largest_side = (int64_t{1} << 31) - 1;
+constexpr int64_t largest_matrix = int64_t{1} << 40;
+
+template <size_t N>
+int index_of(const std::array<std::string_view, N>& names, std::string_view name) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  return found == names.end() ? -1 : static_cast<int>(found - names.begin());
+}
+
+DType values_type(PackedElement e) {
+  return e == PackedElement::bf16 ? DType::bf16 : DType::u8;
+}
+
+PackedShape shape_of(const Encoded& encoded, PackedElement element, const std::string& where) {
+  const Shape& s = encoded.shape;
+  if (s.size() != 2 || s[0] < 1 || s[1] < 1 || s[0] > largest_side || s[1] > largest_side ||
+      s[0] > largest_matrix / s[1])
+    throw input_error("{}: shape {} is not that of a packed matrix; the file is damaged", where, to_string(s));
+  const auto attribute = encoded.attributes.find("group");
+  const int64_t group = attribute == encoded.attributes.end() ? 0 : attribute->second;
+  const bool allowed = group == 0 || (element != PackedElement::bf16 && (group == 32 || group == 64 || group == 128));
+  if (!allowed)
+    throw input_error("{}: a group of {} columns is not one this program reads (32, 64 or 128)", where, group);
+  return kernels::packed_shape(element, s[0], s[1], group);
+}
+
+// The array `name`, which must have this type and this number of elements.
+const Tensor& array_of(const Encoded& encoded, const std::string& name, DType type, int64_t size,
+                       const std::string& where) {
+  const auto found = encoded.arrays.find(name);
+  if (found == encoded.arrays.end() || !found->second)
+    throw input_error("{}: the array '{}' of a {} {} weight is missing; the file is damaged", where, name, encoded.form,
+                      encoded.element);
+  const Tensor& t = found->second;
+  if (t.dtype() != type || t.size() != size)
+    throw input_error("{}/{}: {} elements of type {} where the shape {} needs {} of type {}; the file is damaged",
+                      where, name, t.size(), name_of(t.dtype()), to_string(encoded.shape), size, name_of(type));
+  return t;
+}
+
+// Replaces an array that is not aligned for its element type (a file not written by this program) by a copy.
+void align(Encoded& encoded) {
+  for (auto& [name, array] : encoded.arrays)
+    if (array && reinterpret_cast<uintptr_t>(array.raw()) % size_of(array.dtype()) != 0) {
+      Tensor copy = Tensor::empty(array.shape(), array.dtype());
+      std::memcpy(copy.raw(), array.raw(), array.bytes());
+      array = copy;
+    }
+}
+
+int64_t slack_elements(PackedElement e) {
+  return kernels::packed_slack / static_cast<int64_t>(size_of(values_type(e)));
+}
+
+// Offsets must be exactly what the masks say; with that, the sizes of the arrays bound every read.
+void bind_bitmask(const Encoded& encoded, PackedMatrix& m, const std::string& where) {
+  const PackedShape& s = m.shape;
+  const DType mask_type = s.mask_bytes == 8 ? DType::u64 : DType::u32;
+  const Tensor& masks = array_of(encoded, "mask", mask_type, s.tiles(), where);
+  const Tensor& offsets = array_of(encoded, "offsets", DType::u64, s.panels + 1, where);
+  std::vector<uint64_t> expected(static_cast<size_t>(s.panels + 1));
+  if (!kernels::packed_offsets(m.element, s, masks.raw(), expected.data()))
+    throw input_error("{}/mask: elements outside the matrix {} are marked; the file is damaged", where,
+                      to_string(encoded.shape));
+  if (!std::equal(expected.begin(), expected.end(), offsets.data<uint64_t>()))
+    throw input_error("{}/offsets: they do not agree with the mask; the file is damaged", where);
+  const int64_t bytes = static_cast<int64_t>(expected.back());
+  const int64_t size = bytes / static_cast<int64_t>(size_of(values_type(m.element))) + slack_elements(m.element);
+  m.values = array_of(encoded, "values", values_type(m.element), size, where).raw();
+  m.masks = masks.raw();
+  m.offsets = offsets.data<uint64_t>();
+}
+
+void bind_panels(const Encoded& encoded, PackedMatrix& m, const std::string& where) {
+  const PackedShape& s = m.shape;
+  const DType type = values_type(m.element);
+  m.values =
+      array_of(encoded, "values", type, s.panels * s.panel_bytes / static_cast<int64_t>(size_of(type)), where).raw();
+  if (encoded.arrays.contains("kept")) array_of(encoded, "kept", DType::u8, s.rows * ((s.cols + 7) / 8), where);
+}
+
+PackedMatrix bind_arrays(const Encoded& encoded, const std::string& where) {
+  const int layout = index_of(layouts, encoded.form), element = index_of(element_names, encoded.element);
+  if (layout < 0 || element < 0)
+    throw input_error("{}: no packed weight is called '{} {}'; was the file written by a newer version?", where,
+                      encoded.form, encoded.element);
+  PackedMatrix m{static_cast<PackedLayout>(layout), static_cast<PackedElement>(element), {}};
+  m.shape = shape_of(encoded, m.element, where);
+  if (m.layout == PackedLayout::bitmask) {
+    bind_bitmask(encoded, m, where);
+  } else {
+    bind_panels(encoded, m, where);
+  }
+  if (m.element != PackedElement::bf16)
+    m.scales = array_of(encoded, "scales", DType::bf16, m.shape.panels * m.shape.groups * kernels::panel_rows, where)
+                   .data<bf16>();
+  return m;
+}
+
+Encoded aligned(Encoded encoded) {
+  align(encoded);
+  return encoded;
+}
+
+// ---- packing ----
+
+int64_t kept_count(const Tensor& mask, int64_t rows, int64_t cols) {
+  const int64_t row_bytes = (cols + 7) / 8;
+  if (mask.dtype() != DType::u8 || mask.size() != rows * row_bytes)
+    throw internal_error("a mask does not fit its matrix");
+  int64_t n = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t b = 0; b < row_bytes; ++b) {
+      const bool last = b + 1 == row_bytes && cols % 8 != 0;
+      n += std::popcount(static_cast<unsigned>(mask.data<uint8_t>()[r * row_bytes + b]) &
+                         (last ? (1u << (cols % 8)) - 1 : 255u));
+    }
+  return n;
+}
+
+double bits_of(PackedElement e) {
+  return e == PackedElement::bf16 ? 16 : e == PackedElement::int8 ? 8 : 4;
+}
+
+// A bitmask costs one bit an element, and half a nibble a tile where elements are nibbles.
+bool bitmask_is_smaller(PackedElement e, double kept) {
+  return kept * bits_of(e) + 1 + (e == PackedElement::int4 ? 2.0 / 64 : 0) < bits_of(e);
+}
+
+bool bit(const uint8_t* bits, int64_t i) {
+  return (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
+// `source` with zeros outside the mask.
+template <class T>
+Tensor masked(const Tensor& source, const Tensor& mask, int64_t rows, int64_t cols) {
+  Tensor out = source.clone();
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint8_t* bits = mask.data<uint8_t>() + r * ((cols + 7) / 8);
+    for (int64_t c = 0; c < cols; ++c)
+      if (!bit(bits, c)) out.data<T>()[r * cols + c] = T{};
+  }
+  return out;
+}
+
+Tensor panel_scales(const QuantizedMatrix& q, const PackedShape& s) {
+  if (q.scales.dtype() != DType::f32 || q.scales.size() != q.rows * s.groups)
+    throw internal_error("the scales of a quantized matrix do not fit it");
+  Tensor out = Tensor::zeros({s.panels, s.groups, kernels::panel_rows}, DType::bf16);
+  for (int64_t r = 0; r < q.rows; ++r)
+    for (int64_t g = 0; g < s.groups; ++g)
+      out.data<bf16>()[(r / kernels::panel_rows * s.groups + g) * kernels::panel_rows + r % kernels::panel_rows] =
+          to_bf16(q.scales.data<float>()[r * s.groups + g]);
+  return out;
+}
+
+void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Tensor& mask) {
+  const PackedShape& s = m.shape;
+  const auto unit = static_cast<int64_t>(size_of(values_type(m.element)));
+  int64_t size = s.panels * s.panel_bytes / unit;
+  if (m.layout == PackedLayout::bitmask) {
+    Tensor masks = Tensor::empty({s.panels, s.steps, 4}, s.mask_bytes == 8 ? DType::u64 : DType::u32);
+    Tensor offsets = Tensor::empty({s.panels + 1}, DType::u64);
+    kernels::packed_masks(m.element, s, mask.data<uint8_t>(), masks.raw());
+    kernels::packed_offsets(m.element, s, masks.raw(), offsets.data<uint64_t>());
+    size = static_cast<int64_t>(offsets.data<uint64_t>()[s.panels]) / unit + slack_elements(m.element);
+    m.masks = masks.raw();
+    m.offsets = offsets.data<uint64_t>();
+    encoded.arrays["mask"] = masks;
+    encoded.arrays["offsets"] = offsets;
+  }
+  Tensor values = Tensor::empty({size}, values_type(m.element));
+  kernels::packed_fill(m, source.raw(), values.raw());
+  encoded.arrays["values"] = values;
+}
+
+// `source`: bf16 or i8 [rows, cols].
+std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Tensor source, const Tensor& mask,
+                             Tensor scales) {
+  PackedMatrix m{PackedLayout::panels, element, shape};
+  Encoded encoded;
+  if (mask) {
+    const double kept = static_cast<double>(kept_count(mask, shape.rows, shape.cols));
+    if (bitmask_is_smaller(element, kept / static_cast<double>(shape.rows * shape.cols))) {
+      m.layout = PackedLayout::bitmask;
+    } else {
+      source = element == PackedElement::bf16 ? masked<bf16>(source, mask, shape.rows, shape.cols)
+                                              : masked<int8_t>(source, mask, shape.rows, shape.cols);
+      encoded.arrays["kept"] = mask.clone();
+    }
+  }
+  encoded.form = layouts[static_cast<size_t>(m.layout)];
+  encoded.element = element_names[static_cast<size_t>(element)];
+  encoded.shape = {shape.rows, shape.cols};
+  if (scales) {
+    encoded.attributes["group"] = shape.group;
+    encoded.arrays["scales"] = scales;
+  }
+  fill(encoded, m, source, mask);
+  return std::make_shared<PackedWeight>(encoded, "packed weight");
+}
+
+std::shared_ptr<Weight> pack_integers(PackedElement element, const QuantizedMatrix& q, int lowest, int highest) {
+  if (q.integers.dtype() != DType::i8 || q.integers.size() != q.rows * q.cols)
+    throw internal_error("the integers of a quantized matrix do not fit it");
+  for (int8_t v : q.integers.span<int8_t>())
+    if (v < lowest || v > highest)
+      throw internal_error("a quantized integer {} is outside [{}, {}]", v, lowest, highest);
+  const PackedShape shape = kernels::packed_shape(element, q.rows, q.cols, q.group);
+  return pack(element, shape, q.integers, q.mask, panel_scales(q, shape));
+}
+
+}  // namespace
+
+PackedWeight::PackedWeight(const Encoded& encoded, const std::string& where)
+    : encoded_(aligned(encoded)), matrix_(bind_arrays(encoded_, where)) {}
+
+void PackedWeight::matmul(kernels::ConstView x, kernels::View y) const {
+  kernels::packed_matmul(matrix_, x, y);
+}
+
+void PackedWeight::gather(std::span<const int32_t> ids, kernels::View out) const {
+  kernels::packed_gather(matrix_, ids, out);
+}
+
+Tensor PackedWeight::to_dense() const {
+  Tensor out = Tensor::empty({rows(), cols()});
+  std::vector<int32_t> ids(static_cast<size_t>(rows()));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
+  gather(ids, out.view());
+  return out;
+}
+
+Tensor PackedWeight::mask() const {
+  if (matrix_.layout == PackedLayout::panels) {
+    const auto kept = encoded_.arrays.find("kept");
+    return kept == encoded_.arrays.end() ? Tensor() : kept->second;
+  }
+  Tensor bits = Tensor::empty({rows(), (cols() + 7) / 8}, DType::u8);
+  kernels::packed_mask_bits(matrix_.element, matrix_.shape, matrix_.masks, bits.data<uint8_t>());
+  return bits;
+}
+
+int64_t PackedWeight::stored_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [name, array] : encoded_.arrays)
+    if (name != "kept") bytes += static_cast<int64_t>(array.bytes());
+  return bytes;
+}
+
+int64_t PackedWeight::nonzeros() const {
+  return kernels::packed_nonzeros(matrix_);
+}
+
+std::shared_ptr<Weight> pack_int8(const QuantizedMatrix& q) {
+  return pack_integers(PackedElement::int8, q, -127, 127);
+}
+
+std::shared_ptr<Weight> pack_int4(const QuantizedMatrix& q) {
+  return pack_integers(PackedElement::int4, q, -8, 7);
+}
+
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Tensor& mask) {
+  if (dense.shape().size() != 2) throw internal_error("pack_bf16 needs a matrix, not {}", to_string(dense.shape()));
+  const PackedShape shape = kernels::packed_shape(PackedElement::bf16, dense.dim(0), dense.dim(1), 0);
+  return pack(PackedElement::bf16, shape, dense.to(DType::bf16), mask, {});
+}
+
+bool is_packed(const Encoded& encoded) {
+  return index_of(layouts, encoded.form) >= 0 && index_of(element_names, encoded.element) >= 0;
+}
+
+std::shared_ptr<Weight> decode_packed(const Encoded& encoded, const std::string& where) {
+  return std::make_shared<PackedWeight>(encoded, where);
+}
+
+}  // namespace hone

@@ -1,0 +1,67 @@
+// Weights stored and executed packed: a layout (panels, bitmask) x an element (bf16, int8, int4). kernels/packed.h
+// describes the bytes.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/packed.h"
+#include "weights/weight.h"
+
+namespace hone {
+
+// A matrix as quantization leaves it.
+struct QuantizedMatrix {
+  int64_t rows = 0, cols = 0;
+  int64_t group = 0;  // columns that share a scale: 32, 64 or 128 (the last group may be shorter), or 0 for a whole row
+  Tensor integers;    // i8 [rows, cols]: -127 … 127 for int8, -8 … 7 for int4
+  Tensor scales;      // f32 [rows, groups], rounded to bf16 values; groups = ceil(cols / group), or 1
+  Tensor mask;        // u8 [rows, (cols + 7) / 8] as Weight::mask(), or empty
+};
+
+// The arrays of the encoded form:
+//   values   u8, or bf16 [n]   panels: panels * panel_bytes; bitmask: the kept elements and 64 bytes of slack
+//   mask     u64, or u32 for bf16 [panels, steps, 4]       bitmask only: tile masks
+//   offsets  u64 [panels + 1]                              bitmask only: bytes
+//   scales   bf16 [panels, groups, 64]                     int8 and int4 only
+//   kept     u8 [rows, (cols + 7) / 8]                     panels only, optional: the mask of a matrix too dense for a
+//   bitmask to be smaller
+// and the attribute "group" (int8 and int4).
+class PackedWeight : public Weight {
+ public:
+  // Takes the arrays as they are, without a copy. Throws Error(input), naming `where`, unless sizes, offsets and masks
+  // agree with the shape: no later product reads outside the arrays, whatever they hold.
+  PackedWeight(const Encoded& encoded, const std::string& where);
+
+  int64_t rows() const override { return matrix_.shape.rows; }
+  int64_t cols() const override { return matrix_.shape.cols; }
+  void matmul(kernels::ConstView x, kernels::View y) const override;
+  void gather(std::span<const int32_t> ids, kernels::View out) const override;
+  Tensor to_dense() const override;
+  Tensor mask() const override;  // kept elements, also those whose value is 0
+  Encoded encode() const override { return encoded_; }
+  std::string form() const override { return encoded_.form; }
+  std::string element() const override { return encoded_.element; }
+  int64_t stored_bytes() const override;  // without `kept`, which products do not read
+  int64_t nonzeros() const override;
+  int64_t group() const { return matrix_.shape.group; }
+
+ private:
+  Encoded encoded_;
+  kernels::PackedMatrix matrix_;
+};
+
+// Weights from plain arrays. With a mask, elements outside it count as 0 and the layout is bitmask where that is
+// smaller, else panels with the mask kept beside. Throw Error(internal) if sizes or values do not fit what is said
+// above.
+std::shared_ptr<Weight> pack_int8(const QuantizedMatrix& matrix);
+std::shared_ptr<Weight> pack_int4(const QuantizedMatrix& matrix);
+// `dense` f32 [rows, cols], rounded to bf16.
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Tensor& mask);
+
+// The rows of the table of forms that this file adds: (form, element) pairs that decode_packed() reads.
+bool is_packed(const Encoded& encoded);
+// Throws Error(input) naming `where`.
+std::shared_ptr<Weight> decode_packed(const Encoded& encoded, const std::string& where);
+
+}  // namespace hone

@@ -1,0 +1,204 @@
+// Packed weights as weights: what is packed comes back, encoding round-trips byte for byte, and damaged arrays are
+// refused.
+#include "weights/packed_weight.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <functional>
+
+#include "base/error.h"
+#include "base/random.h"
+
+using namespace hone;
+
+namespace {
+
+Tensor random_mask(int64_t rows, int64_t cols, double keep, Random& random) {
+  Tensor mask = Tensor::zeros({rows, (cols + 7) / 8}, DType::u8);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c)
+      if (random.uniform() < keep)
+        mask.data<uint8_t>()[r * ((cols + 7) / 8) + c / 8] |= static_cast<uint8_t>(1 << (c % 8));
+  return mask;
+}
+
+bool kept(const Tensor& mask, int64_t r, int64_t c) {
+  return !mask || (mask.data<uint8_t>()[r * mask.dim(1) + c / 8] >> (c % 8) & 1) != 0;
+}
+
+QuantizedMatrix random_matrix(int64_t rows, int64_t cols, int64_t group, int highest, double keep) {
+  Random random(static_cast<uint64_t>(rows * 1000 + cols + group), "packed");
+  QuantizedMatrix q{rows, cols, group, Tensor::empty({rows, cols}, DType::i8), {}, {}};
+  const int64_t groups = group ? (cols + group - 1) / group : 1;
+  for (auto& v : q.integers.span<int8_t>())
+    v = static_cast<int8_t>(static_cast<int>(random.below(static_cast<uint64_t>(2 * highest + 1))) - highest);
+  q.scales = Tensor::empty({rows, groups});
+  for (auto& s : q.scales.span<float>()) s = to_float(to_bf16(static_cast<float>(0.001 + 0.01 * random.uniform())));
+  if (keep < 1) q.mask = random_mask(rows, cols, keep, random);
+  return q;
+}
+
+float expected(const QuantizedMatrix& q, int64_t r, int64_t c) {
+  if (!kept(q.mask, r, c)) return 0;
+  const int64_t groups = q.scales.dim(1), g = q.group ? c / q.group : 0;
+  return static_cast<float>(q.integers.data<int8_t>()[r * q.cols + c]) * q.scales.data<float>()[r * groups + g];
+}
+
+void check_round_trip(const Weight& w) {
+  const Encoded once = w.encode();
+  const auto again = decode_packed(once, "test");
+  const Encoded twice = again->encode();
+  CHECK(twice.form == once.form);
+  CHECK(twice.element == once.element);
+  CHECK(twice.shape == once.shape);
+  CHECK(twice.attributes == once.attributes);
+  REQUIRE(twice.arrays.size() == once.arrays.size());
+  for (const auto& [name, array] : once.arrays) {
+    const Tensor& other = twice.arrays.at(name);
+    CHECK(other.raw() == array.raw());  // no copy was made
+    CHECK(other.shape() == array.shape());
+  }
+  const Tensor a = w.to_dense(), b = again->to_dense();
+  CHECK(std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
+}
+
+// Packing what was unpacked gives the same bytes.
+void check_same_arrays(const Encoded& a, const Encoded& b) {
+  REQUIRE(a.arrays.size() == b.arrays.size());
+  for (const auto& [name, array] : a.arrays) {
+    REQUIRE(array.bytes() == b.arrays.at(name).bytes());
+    CHECK(std::memcmp(array.raw(), b.arrays.at(name).raw(), array.bytes()) == 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("packed integers come back as they went in") {
+  for (const bool four : {false, true})
+    for (const int64_t group : {0, 32, 64, 128})
+      for (const double keep : {1.0, 0.95, 0.4, 0.0})
+        for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 7}, {63, 32}, {65, 100}, {200, 384}}) {
+          INFO(four, " ", group, " ", keep, " ", rows, " ", cols);
+          const QuantizedMatrix q = random_matrix(rows, cols, group, four ? 7 : 127, keep);
+          const auto w = four ? pack_int4(q) : pack_int8(q);
+          CHECK(w->rows() == rows);
+          CHECK(w->cols() == cols);
+          CHECK(w->element() == (four ? "int4" : "int8"));
+          if (keep <= 0.4) CHECK(w->form() == "bitmask");
+          if (keep == 1.0) CHECK(w->form() == "panels");
+          const Tensor dense = w->to_dense(), mask = w->mask();
+          CHECK(static_cast<bool>(mask) == static_cast<bool>(q.mask));
+          if (mask) CHECK(std::memcmp(mask.raw(), q.mask.raw(), mask.bytes()) == 0);
+          int64_t wrong = 0, nonzeros = 0;
+          for (int64_t r = 0; r < rows; ++r)
+            for (int64_t c = 0; c < cols; ++c) {
+              wrong += dense.data<float>()[r * cols + c] != expected(q, r, c);
+              nonzeros += expected(q, r, c) != 0;
+            }
+          CHECK(wrong == 0);
+          CHECK(w->nonzeros() == nonzeros);
+          check_round_trip(*w);
+          check_same_arrays(w->encode(), (four ? pack_int4(q) : pack_int8(q))->encode());
+        }
+}
+
+TEST_CASE("packed bf16 comes back rounded once") {
+  Random random(5, "packed");
+  for (const double keep : {1.0, 0.97, 0.5}) {
+    const int64_t rows = 130, cols = 75;
+    Tensor dense = Tensor::empty({rows, cols});
+    for (auto& v : dense.span<float>()) v = static_cast<float>(random.normal());
+    const Tensor mask = keep < 1 ? random_mask(rows, cols, keep, random) : Tensor();
+    const auto w = pack_bf16(dense, mask);
+    CHECK(w->form() == (keep < 0.9 ? "bitmask" : "panels"));
+    const Tensor back = w->to_dense();
+    int64_t wrong = 0;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        wrong += back.data<float>()[r * cols + c] !=
+                 (kept(mask, r, c) ? to_float(to_bf16(dense.data<float>()[r * cols + c])) : 0.0f);
+    CHECK(wrong == 0);
+    check_round_trip(*w);
+  }
+}
+
+TEST_CASE("a sparse weight is smaller by what its mask leaves out") {
+  const auto dense = pack_int8(random_matrix(768, 768, 0, 127, 1.0));
+  const auto sparse = pack_int8(random_matrix(768, 768, 0, 127, 0.4));
+  const double ratio = static_cast<double>(sparse->stored_bytes()) / static_cast<double>(dense->stored_bytes());
+  CHECK(ratio == doctest::Approx(0.4 + 0.125).epsilon(0.02));
+}
+
+TEST_CASE("a lookup takes rows in any order, f32 or bf16") {
+  const auto w = pack_int4(random_matrix(100, 48, 32, 7, 0.5));
+  const Tensor dense = w->to_dense();
+  const std::vector<int32_t> ids = {99, 0, 63, 64, 0};
+  Tensor out = Tensor::empty({5, 48}), half = Tensor::empty({5, 48}, DType::bf16);
+  w->gather(ids, out.view());
+  w->gather(ids, half.view());
+  for (size_t i = 0; i < ids.size(); ++i)
+    for (int64_t c = 0; c < 48; ++c) {
+      const float value = dense.data<float>()[ids[i] * 48 + c];
+      CHECK(out.data<float>()[static_cast<int64_t>(i) * 48 + c] == value);
+      CHECK(half.data<bf16>()[static_cast<int64_t>(i) * 48 + c].bits == to_bf16(value).bits);
+    }
+}
+
+TEST_CASE("a packed weight cannot be trained through") {
+  const auto w = pack_int8(random_matrix(4, 8, 0, 127, 1.0));
+  Tensor dy = Tensor::zeros({1, 4}), dx = Tensor::zeros({1, 8});
+  CHECK(w->parameter() == nullptr);
+  CHECK_THROWS_AS(w->matmul_dx(dy.view(), dx.view()), Error);
+}
+
+TEST_CASE("damaged arrays are refused") {
+  const auto refused = [](const QuantizedMatrix& q, const std::function<void(Encoded&)>& damage) {
+    Encoded encoded = pack_int4(q)->encode();
+    for (auto& [name, array] : encoded.arrays) array = array.clone();
+    CHECK_NOTHROW(decode_packed(encoded, "block.0"));
+    damage(encoded);
+    try {
+      decode_packed(encoded, "block.0");
+      FAIL_CHECK("accepted");
+    } catch (const Error& e) {
+      CHECK(e.kind() == ErrorKind::input);
+      CHECK(std::string(e.what()).find("block.0") != std::string::npos);
+    }
+  };
+  const auto sparse = random_matrix(70, 50, 32, 7, 0.4), dense = random_matrix(70, 50, 32, 7, 1.0),
+             almost = random_matrix(70, 50, 32, 7, 0.9);
+  const auto shorter = [](Encoded& e, const char* name) {
+    Tensor& t = e.arrays.at(name);
+    t = Tensor::over(Storage::allocate(t.bytes()), 0, {t.size() - 1}, t.dtype());
+  };
+  for (const char* name : {"values", "mask", "offsets", "scales"}) {
+    CAPTURE(name);
+    refused(sparse, [&](Encoded& e) { e.arrays.erase(name); });
+    refused(sparse, [&](Encoded& e) { shorter(e, name); });
+    refused(sparse, [&](Encoded& e) { e.arrays.at(name) = Tensor::zeros({e.arrays.at(name).size()}, DType::i64); });
+  }
+  for (const char* name : {"values", "scales"}) {
+    refused(dense, [&](Encoded& e) { e.arrays.erase(name); });
+    refused(dense, [&](Encoded& e) { shorter(e, name); });
+  }
+  refused(almost, [&](Encoded& e) { shorter(e, "kept"); });
+  // More values marked than stored; in the matrix, then in its padding.
+  refused(sparse, [](Encoded& e) { e.arrays.at("mask").data<uint64_t>()[0] = ~uint64_t{0}; });
+  refused(sparse, [](Encoded& e) {
+    const Tensor& mask = e.arrays.at("mask");
+    mask.data<uint64_t>()[mask.size() - 1] |= uint64_t{1} << 63;
+    e.arrays.at("offsets").data<uint64_t>()[2] += 1;
+  });
+  refused(sparse, [](Encoded& e) { e.arrays.at("offsets").data<uint64_t>()[1] += 1; });
+  refused(sparse, [](Encoded& e) { e.arrays.at("offsets").data<uint64_t>()[0] = ~uint64_t{0}; });
+  refused(sparse, [](Encoded& e) { e.arrays.at("offsets").data<uint64_t>()[2] = uint64_t{1} << 60; });
+  refused(sparse, [](Encoded& e) { e.attributes["group"] = 7; });
+  refused(sparse, [](Encoded& e) { e.attributes["group"] = -32; });
+  refused(sparse, [](Encoded& e) { e.shape = {70}; });
+  refused(sparse, [](Encoded& e) { e.shape = {70, 0}; });
+  refused(sparse, [](Encoded& e) { e.shape = {int64_t{1} << 62, int64_t{1} << 62}; });
+  refused(sparse, [](Encoded& e) { e.shape = {1000000, 50}; });
+  refused(sparse, [](Encoded& e) { e.form = "panel"; });
+  refused(sparse, [](Encoded& e) { e.element = "int3"; });
+}
