@@ -6,18 +6,10 @@
 #include <string>
 
 #include "kernels/packed.h"
+#include "weights/quantized_matrix.h"
 #include "weights/weight.h"
 
 namespace hone {
-
-// A matrix as quantization leaves it.
-struct QuantizedMatrix {
-  int64_t rows = 0, cols = 0;
-  int64_t group = 0;  // columns that share a scale: 32, 64 or 128 (the last group may be shorter), or 0 for a whole row
-  Tensor integers;    // i8 [rows, cols]: -127 … 127 for int8, -8 … 7 for int4
-  Tensor scales;      // f32 [rows, groups], rounded to bf16 values; groups = ceil(cols / group), or 1
-  Tensor mask;        // u8 [rows, (cols + 7) / 8] as Weight::mask(), or empty
-};
 
 // The arrays of the encoded form:
 //   values   u8, or bf16 [n]   panels: panels * panel_bytes; bitmask: the kept elements and 64 bytes of slack

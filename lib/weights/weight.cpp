@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "weights/dense_weight.h"
+#include "weights/packed_weight.h"
 
 namespace hone {
 
@@ -45,6 +46,8 @@ struct Row {
 constexpr Row table[] = {
     {"dense", decode_dense},
     {"masked", decode_masked},
+    {"panels", decode_packed},
+    {"bitmask", decode_packed},
 };
 
 }  // namespace
