@@ -78,7 +78,7 @@ class Group {
  private:
   struct Choice {
     float error = std::numeric_limits<float>::infinity();
-    bf16 scale;
+    bf16 scale{};
     bool negative = false;
   };
 
