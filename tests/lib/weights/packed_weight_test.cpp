@@ -29,7 +29,7 @@ bool kept(const Tensor& mask, int64_t r, int64_t c) {
 
 QuantizedMatrix random_matrix(int64_t rows, int64_t cols, int64_t group, int highest, double keep) {
   Random random(static_cast<uint64_t>(rows * 1000 + cols + group), "packed");
-  QuantizedMatrix q{rows, cols, group, Tensor::empty({rows, cols}, DType::i8), {}, {}};
+  QuantizedMatrix q{rows, cols, group, highest > 8 ? 8 : 4, Tensor::empty({rows, cols}, DType::i8), {}, {}};
   const int64_t groups = group ? (cols + group - 1) / group : 1;
   for (auto& v : q.integers.span<int8_t>())
     v = static_cast<int8_t>(static_cast<int>(random.below(static_cast<uint64_t>(2 * highest + 1))) - highest);

@@ -1,0 +1,38 @@
+#include "cli/calibration_options.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "measure/evaluate.h"
+
+namespace hone::cli {
+
+void CalibrationOptions::add(CLI::App& app) {
+  auto* group = app.add_option_group("Calibration");
+  group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
+  add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it");
+  group
+      ->add_option_function<std::string>("--calibration-context", [this](const std::string& text) { context = parse_count(text); },
+                                         "Tokens of a window (default: the model's context, at most 2048)")
+      ->type_name("COUNT");
+  group->add_option("--precision", precision, "Of activations: bf16, f32, or auto: bf16 where the processor computes in it")
+      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+}
+
+DType CalibrationOptions::type() const {
+  return precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+}
+
+std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {
+  if (files.empty()) return std::nullopt;
+  if (windows < 1) throw usage_error("--calibration-windows must be at least 1, not {}", windows);
+  const Config& config = model.transformer->config();
+  const int64_t length = context.value_or(std::min<int64_t>(config.context, 2048));
+  if (length < 1) throw usage_error("--calibration-context must be at least 1, not {}", length);
+  if (config.block.positions == PositionKind::learned && length > config.context)
+    throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length, config.context);
+  return calibration_text(open_corpus(files, make_tokenizer(model.tokenizer)), windows, length);
+}
+
+}  // namespace hone::cli

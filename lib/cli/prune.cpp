@@ -1,0 +1,109 @@
+#include "cli/prune.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "cli/calibration_options.h"
+#include "compress/prune.h"
+#include "io/lineage.h"
+#include "measure/report.h"
+
+namespace hone::cli {
+namespace {
+
+struct PruneOptions {
+  std::string model, output, method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep, report, format = "table";
+  std::optional<double> sparsity;
+  bool force = false;
+  CalibrationOptions calibration;
+
+  void add(CLI::App& app) {
+    std::string methods;
+    for (const ScoreMethod& m : score_methods()) methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
+    app.add_option("model", model, "Model file to prune")->required();
+    auto* group = app.add_option_group("Pruning");
+    group->add_option("--method", method, methods);
+    group->add_option("--pattern", pattern, pattern_syntax());
+    group
+        ->add_option_function<std::string>("--sparsity", [this](const std::string& t) { sparsity = parse_fraction(t); },
+                                           "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own")
+        ->type_name("FRACTION");
+    group->add_option("--targets", targets, "Weights to prune: a regular expression searched for in their names");
+    group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
+    calibration.add(app);
+    auto* files = app.add_option_group("Files");
+    files->add_option("-o,--output", output, "Model file to write")->required();
+    files->add_flag("--force", force, "Replace existing output");
+    files->add_option("--report", report, "CSV file with a row for each pruned weight");
+    files->add_option("--format", format, "Of the result on stdout: table or json")->check(CLI::IsMember({"table", "json"}));
+  }
+};
+
+Report layer_report(const std::vector<PrunedLayer>& layers) {
+  Report report;
+  for (const PrunedLayer& l : layers) {
+    Row& row = report.add_row();
+    row.set("parameter", l.name);
+    row.set("rows", l.rows);
+    row.set("cols", l.cols);
+    row.set("sparsity_before", l.sparsity_before);
+    row.set("sparsity", l.sparsity);
+    row.set("score_kept", l.score_kept);
+  }
+  return report;
+}
+
+int run(const PruneOptions& o, const Common& common) {
+  const ScoreMethod& method = score_method(o.method);
+  const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
+  PruneSettings settings;
+  settings.method = &method;
+  settings.pattern = pattern.get();
+  settings.sparsity = resolve_sparsity(*pattern, o.sparsity);
+  settings.rule = {name_pattern(o.targets, "--targets"), name_pattern(o.keep.empty() ? "^$" : o.keep, "--keep")};
+  settings.type = o.calibration.type();
+  if (method.needs_calibration && o.calibration.files.empty())
+    throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
+  if (!method.needs_calibration && !o.calibration.files.empty())
+    throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
+  require_writable(o.output, o.force);
+  if (!o.report.empty()) require_writable(o.report, o.force);
+  Model model = load_model(o.model);
+  const std::optional<CalibrationText> text = o.calibration.read(model);
+  settings.calibration = text ? &*text : nullptr;
+  if (common.dry_run) return 0;
+  Progress progress;
+  settings.progress = [&](int64_t done, int64_t all) { progress.show(fmt::format("pruned {} of {} parts", done, all)); };
+  const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);
+  const Report report = layer_report(layers);
+  if (o.report.empty())
+    log_line(LogLevel::info, render(report, Format::table));
+  else
+    write_text_file(o.report, render(report, Format::csv), o.force);
+  const ModelSize size = size_of(*model.transformer);
+  const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
+  model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));
+  const WrittenFile written = save_model(o.output, model, o.force);
+  print_result(describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));
+  return 0;
+}
+
+}  // namespace
+
+int prune(int argc, char** argv) {
+  const Tool tool = {"prune", "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
+                     "  prune dense.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
+                     "  prune dense.h5 --output half.h5 --pattern 2:4\n",
+                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<PruneOptions>();
+                       options->add(app);
+                       return [options, &common] { return run(*options, common); };
+                     }};
+  return run_tool(tool, argc, argv);
+}
+
+}  // namespace hone::cli

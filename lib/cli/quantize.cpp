@@ -1,0 +1,112 @@
+#include "cli/quantize.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/calibration_options.h"
+#include "compress/quantize.h"
+#include "io/lineage.h"
+#include "measure/report.h"
+
+namespace hone::cli {
+namespace {
+
+struct QuantizeTool {
+  std::string model, output, type = "int8", embedding_type = "same", report, format = "table";
+  int64_t group = 0;
+  std::vector<std::string> overrides;
+  bool allow_requantize = false, force = false;
+  CalibrationOptions calibration;
+
+  void add(CLI::App& app) {
+    app.add_option("model", model, "Model file to quantize")->required();
+    auto* options = app.add_option_group("Quantization");
+    options->add_option("--type", type, "Of linear layers: int8, int4 (symmetric), bf16, or keep")
+        ->check(CLI::IsMember({"int8", "int4", "bf16", "keep"}));
+    options->add_option("--embedding-type", embedding_type, "Of embedding and head: the same names, or same: what --type says")
+        ->check(CLI::IsMember({"int8", "int4", "bf16", "keep", "same"}));
+    options->add_option("--group", group, "Columns that share a scale: 32, 64 or 128; 0: one scale for each output row")
+        ->check(CLI::IsMember({0, 32, 64, 128}));
+    options->add_option("--override", overrides, "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
+        ->type_name("REGEX=TYPE");
+    options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
+    calibration.add(app);
+    auto* files = app.add_option_group("Files");
+    files->add_option("-o,--output", output, "Model file to write")->required();
+    files->add_flag("--force", force, "Replace existing output");
+    files->add_option("--report", report, "CSV file with a row for each quantized weight");
+    files->add_option("--format", format, "Of the result on stdout: table or json")->check(CLI::IsMember({"table", "json"}));
+  }
+
+  QuantizeSettings settings() const {
+    QuantizeSettings s;
+    s.type = packed_type_named(type);
+    s.embedding = embedding_type == "same" ? s.type : packed_type_named(embedding_type);
+    s.group = group;
+    s.allow_requantize = allow_requantize;
+    s.activations = calibration.type();
+    for (const std::string& text : overrides) {
+      const size_t equals = text.rfind('=');
+      if (equals == std::string::npos) throw usage_error("--override '{}' is not REGEX=TYPE", text);
+      s.overrides.emplace_back(name_pattern(text.substr(0, equals), "--override"), packed_type_named(text.substr(equals + 1)));
+    }
+    return s;
+  }
+};
+
+Report layer_report(const std::vector<QuantizedLayer>& layers) {
+  Report report;
+  for (const QuantizedLayer& l : layers) {
+    Row& row = report.add_row();
+    row.set("parameter", l.name);
+    row.set("type", std::string(name_of(l.type)));
+    row.set("form", l.form);
+    row.set("group", l.group);
+    row.set("relative_error", l.relative_error);
+    row.set("bytes_before", l.bytes_before);
+    row.set("bytes", l.bytes);
+  }
+  return report;
+}
+
+int run(const QuantizeTool& o, const Common& common) {
+  QuantizeSettings settings = o.settings();
+  require_writable(o.output, o.force);
+  if (!o.report.empty()) require_writable(o.report, o.force);
+  Model model = load_model(o.model);
+  const std::optional<CalibrationText> text = o.calibration.read(model);
+  settings.calibration = text ? &*text : nullptr;
+  if (common.dry_run) return 0;
+  Progress progress;
+  settings.progress = [&](int64_t done, int64_t all) { progress.show(fmt::format("quantized {} of {} parts", done, all)); };
+  const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);
+  const Report report = layer_report(layers);
+  if (o.report.empty())
+    log_line(LogLevel::info, render(report, Format::table));
+  else
+    write_text_file(o.report, render(report, Format::csv), o.force);
+  const ModelSize size = size_of(*model.transformer);
+  const nlohmann::json results = {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}};
+  model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));
+  const WrittenFile written = save_model(o.output, model, o.force);
+  print_result(describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));
+  return 0;
+}
+
+}  // namespace
+
+int quantize(int argc, char** argv) {
+  const Tool tool = {"quantize", "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
+                     "  quantize recovered.h5 --output small.h5 --type int8\n"
+                     "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 --calibration corpus.txt\n",
+                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<QuantizeTool>();
+                       options->add(app);
+                       return [options, &common] { return run(*options, common); };
+                     }};
+  return run_tool(tool, argc, argv);
+}
+
+}  // namespace hone::cli
