@@ -46,13 +46,14 @@ struct PruneOptions {
 Report layer_report(const std::vector<PrunedLayer>& layers) {
   Report report;
   for (const PrunedLayer& l : layers) {
-    Row& row = report.add_row();
+    Row row;
     row.set("parameter", l.name);
     row.set("rows", l.rows);
     row.set("cols", l.cols);
     row.set("sparsity_before", l.sparsity_before);
     row.set("sparsity", l.sparsity);
     row.set("score_kept", l.score_kept);
+    report.add(row);
   }
   return report;
 }

@@ -59,7 +59,7 @@ struct QuantizeTool {
 Report layer_report(const std::vector<QuantizedLayer>& layers) {
   Report report;
   for (const QuantizedLayer& l : layers) {
-    Row& row = report.add_row();
+    Row row;
     row.set("parameter", l.name);
     row.set("type", std::string(name_of(l.type)));
     row.set("form", l.form);
@@ -67,6 +67,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     row.set("relative_error", l.relative_error);
     row.set("bytes_before", l.bytes_before);
     row.set("bytes", l.bytes);
+    report.add(row);
   }
   return report;
 }
