@@ -34,18 +34,27 @@ void flush_directory(const std::string& path) {
   close(fd);
 }
 
+// Renames, but never over another file. Returns false and errno like rename().
+bool move_if_absent(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS) return false;
+  return link(from.c_str(), to.c_str()) == 0 && unlink(from.c_str()) == 0;  // a file system that lacks the above
+}
+
 }  // namespace
 
 void require_writable(const std::string& target, bool force) {
   std::error_code code;
   const auto status = fs::status(target, code);
   if (fs::is_directory(status)) throw usage_error("'{}' is a directory; give a file name for the output", target);
+  // Renaming would put a file in the place of a device or a pipe.
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    throw usage_error("'{}' is not a regular file; give a file name for the output", target);
   if (fs::exists(status) && !force) throw usage_error("'{}' exists; add --force to replace it", target);
   const std::string directory = directory_of(target);
   if (!fs::is_directory(directory, code))
     throw input_error("cannot write '{}': there is no directory '{}'", target, directory);
-  if (access(directory.c_str(), W_OK) != 0)
-    throw input_error("cannot write '{}': {}", target, std::strerror(errno));
+  if (access(directory.c_str(), W_OK) != 0) throw input_error("cannot write '{}': {}", target, std::strerror(errno));
 }
 
 AtomicFile::AtomicFile(std::string target, bool force) : target_(std::move(target)), force_(force) {
@@ -64,9 +73,8 @@ void AtomicFile::commit() {
   const int reason = errno;
   close(fd);
   if (!flushed) throw input_error("cannot write '{}': {}", target_, std::strerror(reason));
-  // Without --force a file that appeared meanwhile is not replaced: link() fails where rename() would not.
-  const bool moved = force_ ? rename(temporary_.c_str(), target_.c_str()) == 0
-                            : link(temporary_.c_str(), target_.c_str()) == 0 && unlink(temporary_.c_str()) == 0;
+  // Without --force a file that appeared meanwhile is not replaced.
+  const bool moved = force_ ? rename(temporary_.c_str(), target_.c_str()) == 0 : move_if_absent(temporary_, target_);
   if (!moved) {
     if (errno == EEXIST) throw usage_error("'{}' exists; add --force to replace it", target_);
     throw input_error("cannot write '{}': {}", target_, std::strerror(errno));
@@ -76,6 +84,8 @@ void AtomicFile::commit() {
 }
 
 std::string read_text_file(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) throw input_error("cannot read '{}': {}", path, std::strerror(EISDIR));
   std::ifstream file(path, std::ios::binary);
   if (!file) throw input_error("cannot read '{}': {}", path, std::strerror(errno));
   std::ostringstream text;

@@ -7,7 +7,8 @@ namespace hone {
 
 class AtomicFile {
  public:
-  // Throws Error(usage) if `target` exists and `force` is false; Error(input) if its directory cannot be written.
+  // Throws Error(usage) if `target` exists and `force` is false, or is not a regular file; Error(input) if its
+  // directory cannot be written.
   AtomicFile(std::string target, bool force);
   ~AtomicFile();  // removes the temporary unless commit() was called
   AtomicFile(const AtomicFile&) = delete;
@@ -30,6 +31,6 @@ void require_writable(const std::string& target, bool force);
 
 std::string read_text_file(const std::string& path);                                        // Error(input)
 void write_text_file(const std::string& path, const std::string& text, bool force = true);  // atomic
-std::string sha256_of_file(const std::string& path);                                        // lower-case hex; Error(input)
+std::string sha256_of_file(const std::string& path);  // lower-case hex; Error(input)
 
 }  // namespace hone
