@@ -1,0 +1,12 @@
+// Checksums of arrays and texts in a model file.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace hone {
+
+// XXH3 with 64 bits and seed 0 of the bytes as they lie in the file, as 16 lower-case hexadecimal digits.
+std::string checksum_of(const void* data, size_t bytes);
+
+}  // namespace hone

@@ -1,0 +1,114 @@
+#include "io/isolate.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "base/error.h"
+#include "io/descriptor.h"
+
+namespace hone {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t spare_bytes = uint64_t{512} << 20;  // for HDF5's own structures
+constexpr uint64_t spare_seconds = 30;
+constexpr uint64_t slowest_unpacking = uint64_t{10} << 20;  // bytes a second
+
+bool in_child = false;
+
+uint64_t address_space() {
+  unsigned long pages = 0;
+  if (FILE* file = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(file, "%lu", &pages) != 1) pages = 0;
+    std::fclose(file);
+  }
+  return static_cast<uint64_t>(pages) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+void limit(int resource, uint64_t value) {
+  rlimit bounds;
+  if (getrlimit(static_cast<__rlimit_resource>(resource), &bounds) != 0) return;
+  bounds.rlim_cur = bounds.rlim_max == RLIM_INFINITY ? value : std::min<rlim_t>(value, bounds.rlim_max);
+  setrlimit(static_cast<__rlimit_resource>(resource), &bounds);
+}
+
+json answer_of(const std::function<json()>& work) {
+  try {
+    return {{"found", work()}};
+  } catch (const Error& error) {
+    return {{"kind", static_cast<int>(error.kind())}, {"message", error.what()}};
+  } catch (const std::bad_alloc&) {
+    return json::object();
+  }
+}
+
+// Ends the process. Nothing here may touch what the parent shares with it, such as open streams.
+[[noreturn]] void serve(int answer, const std::function<json()>& work) {
+  in_child = true;
+  // A crash here is an answer, not an event for handlers that belong to the parent.
+  for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU}) std::signal(number, SIG_DFL);
+  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);
+  limit(RLIMIT_CORE, 0);
+  expect_bytes(0);
+  try {
+    std::vector<uint8_t> bytes = json::to_cbor(answer_of(work));
+    for (uint64_t done = 0; done < bytes.size();) {
+      const ssize_t moved = pwrite(answer, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
+      if (moved <= 0) _exit(1);
+      done += static_cast<uint64_t>(moved);
+    }
+  } catch (...) {
+    _exit(1);
+  }
+  _exit(0);
+}
+
+json answer_in(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0 || status.st_size <= 0) return json::object();
+  std::vector<uint8_t> bytes(static_cast<size_t>(status.st_size));
+  const Transfer transfer{reinterpret_cast<std::byte*>(bytes.data()), bytes.size(), 0};
+  if (read_all(fd, {&transfer, 1}) != 0) return json::object();
+  return json::from_cbor(bytes, true, false);
+}
+
+}  // namespace
+
+void expect_bytes(uint64_t bytes) {
+  if (!in_child) return;
+  limit(RLIMIT_AS, address_space() + spare_bytes + bytes);
+  limit(RLIMIT_CPU, spare_seconds + bytes / slowest_unpacking);
+}
+
+json isolated(const std::function<json()>& work, const std::string& failure) {
+  const Descriptor answer(memfd_create("hone-index", MFD_CLOEXEC));
+  if (!answer) return work();
+  const pid_t child = fork();
+  if (child < 0) return work();
+  if (child == 0) serve(answer.fd(), work);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) throw internal_error("lost a child process: {}", std::strerror(errno));
+  const json result = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? answer_in(answer.fd()) : json::object();
+  if (result.is_object() && result.contains("found")) return result["found"];
+  if (result.is_object() && result.contains("message"))
+    throw Error(result["kind"].get<ErrorKind>(), result["message"].get<std::string>());
+  throw input_error("{} ({})", failure,
+                    WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status)) : "out of memory");
+}
+
+}  // namespace hone

@@ -1,0 +1,51 @@
+// The model file: configuration, tokenizer, parameters, lineage and, in checkpoints, the state of a training run, in
+// HDF5. docs/format.md describes the bytes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "tensor/tensor.h"
+#include "weights/weight.h"
+
+namespace hone {
+
+constexpr int64_t model_format_version = 1;
+
+struct ModelFile {
+  nlohmann::json config = nlohmann::json::object();  // the blueprint; an object
+  nlohmann::json tokenizer;                          // vocabulary and merges, or null for bytes
+  nlohmann::json lineage = nlohmann::json::array();  // entries of lineage_entry(), oldest first; a list
+  std::map<std::string, Encoded> parameters;         // by module path: "blocks.0.attention.qkv.weight"
+  std::optional<nlohmann::json> run;                 // checkpoints only
+  std::map<std::string, Tensor> run_arrays;  // by name, which may have dots; written only where `run` has a value
+};
+
+struct WrittenFile {
+  std::string path;
+  int64_t bytes;
+  std::string sha256;  // lower-case hex
+};
+
+// Writes a temporary beside `path`, flushes it, reads it back, compares checksums and renames it. Equal content gives
+// equal bytes. Throws Error(usage) if `path` exists and `force` is false; Error(input) where the device is full, fails
+// or returns other bytes, after which nothing is left behind. Names are made of letters, digits, '_', '-' and '.'.
+WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force);
+
+struct ReadOptions {
+  bool verify = true;      // compare every array that is read with its checksum; texts always are
+  bool map = true;         // arrays are read-only views into the file; false: owned copies, which may be written to
+  bool parameters = true;  // false: config, tokenizer and lineage only
+  bool run = false;        // true: `run` and `run_arrays` too, where the file is a checkpoint; else `run` stays empty
+};
+
+// Throws Error(input) with one sentence for a file that is missing, damaged, not a model or of a newer format. HDF5's
+// own reader was not built for hostile files, so it runs in a child process with bounded memory; this process sees only
+// its findings, and checks them. A mapped array needs a contiguous little-endian dataset at a multiple of 64 bytes (all
+// that write_model_file makes); others, such as compressed ones, are copied.
+ModelFile read_model_file(const std::string& path, ReadOptions options = {});
+
+}  // namespace hone

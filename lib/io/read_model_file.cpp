@@ -1,0 +1,216 @@
+// Reading: an index of the file first, then the arrays by their offsets, without HDF5.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <numeric>
+
+#include "base/error.h"
+#include "io/checksum.h"
+#include "io/descriptor.h"
+#include "io/hdf5.h"
+#include "io/index.h"
+#include "io/isolate.h"
+#include "io/model_file.h"
+
+namespace hone {
+namespace {
+
+constexpr std::string_view signature = "\x89HDF\r\n\x1a\n";
+constexpr int deepest_json = 200;
+
+// HDF5's signature stands at 0 or, behind a block of the user, at 512, 1024, 2048, …
+bool has_signature(int fd, uint64_t file_bytes) {
+  char found[8];
+  for (uint64_t offset = 0; offset + sizeof found <= file_bytes; offset = offset ? 2 * offset : 512) {
+    const Transfer transfer{reinterpret_cast<std::byte*>(found), sizeof found, offset};
+    if (read_all(fd, {&transfer, 1}) == 0 && std::string_view(found, sizeof found) == signature) return true;
+  }
+  return false;
+}
+
+// The library copies and prints a value by calling itself for each level.
+bool too_deep(const std::string& text) {
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > deepest_json) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+class Loader {
+ public:
+  Loader(const std::string& path, ReadOptions options) : path_(path), options_(options) {
+    file_ = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    struct stat status;
+    if (!file_ || fstat(file_.fd(), &status) != 0)
+      throw input_error("cannot read '{}': {}", path, std::strerror(errno));
+    if (!S_ISREG(status.st_mode)) throw input_error("'{}' is not a regular file: give a model file", path);
+    file_bytes_ = static_cast<uint64_t>(status.st_size);
+    if (file_bytes_ == 0) throw input_error("'{}' is empty: give a model file", path);
+    if (!has_signature(file_.fd(), file_bytes_))
+      throw input_error("'{}' is not an HDF5 file: give a model file that train, prune or quantize wrote", path);
+    spill_ = Descriptor(memfd_create("hone-spill", MFD_CLOEXEC));
+    if (!spill_) throw internal_error("no memory file: {}", std::strerror(errno));
+  }
+
+  ModelFile load() {
+    find();
+    check_entries();
+    place_arrays();
+    if (options_.verify) verify();
+    return assemble();
+  }
+
+ private:
+  void find() {
+    const std::string failure = fmt::format("'{}' is damaged: HDF5 fails to read it; use another copy", path_);
+    const auto index = [&] { return to_json(index_file(path_, file_.fd(), options_, spill_.fd())); };
+    hdf5::quiet();  // prepares the library once, not in every child
+    try {
+      index_ = index_of(isolated(index, failure));
+    } catch (const nlohmann::json::exception&) {
+      throw input_error("{}", failure);
+    }
+  }
+
+  // The index comes from a process that read a file of unknown origin, so nothing in it is taken on trust.
+  void check_entries() {
+    struct stat status;
+    if (fstat(spill_.fd(), &status) != 0) throw internal_error("no memory file: {}", std::strerror(errno));
+    spill_bytes_ = static_cast<uint64_t>(status.st_size);
+    uint64_t direct = 0;
+    for (const Entry& e : index_.entries) {
+      const uint64_t limit = e.spilled ? spill_bytes_ : file_bytes_;
+      uint64_t bytes = 0;
+      if (e.shape.size() > highest_rank || !bytes_of(e.shape, e.dtype, bytes) || bytes != e.bytes || e.offset > limit ||
+          e.bytes > limit - e.offset)
+        throw damaged(e, "reaches beyond the end of the file");
+      if (!e.spilled && (direct += e.bytes) > file_bytes_) throw damaged(e, "lies over another dataset");
+    }
+  }
+
+  void place_arrays() {
+    const size_t n = index_.entries.size();
+    arrays_.resize(n);
+    std::vector<Transfer> from_file, from_spill;
+    std::shared_ptr<Storage> file_map, spill_map;
+    for (size_t i = 0; i < n; ++i) {
+      const Entry& e = index_.entries[i];
+      std::shared_ptr<Storage>& map = e.spilled ? spill_map : file_map;
+      const bool mapped = options_.map && e.section != Section::text && e.bytes > 0 && e.offset % data_alignment == 0;
+      if (mapped && !map) map = e.spilled ? map_file(spill_.fd(), spill_bytes_) : map_file(file_.fd(), file_bytes_);
+      if (mapped && map) {
+        arrays_[i] = Tensor::over(map, e.offset, e.shape, e.dtype);
+      } else {
+        arrays_[i] = Tensor::empty(e.shape, e.dtype);
+        (e.spilled ? from_spill : from_file).push_back({arrays_[i].raw(), e.bytes, e.offset});
+      }
+    }
+    int error = read_all(file_.fd(), from_file);
+    if (error == 0) error = read_all(spill_.fd(), from_spill);
+    if (error != 0) throw input_error("cannot read '{}': {}", path_, std::strerror(error));
+  }
+
+  void verify() {
+    const size_t n = arrays_.size();
+    std::vector<size_t> order(n);
+    std::iota(order.begin(), order.end(), size_t{0});
+    // The largest first, so that threads finish together.
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return arrays_[a].bytes() > arrays_[b].bytes(); });
+    std::vector<char> good(n);
+    uint64_t bytes = 0;
+    for (const Tensor& array : arrays_) bytes += array.bytes();
+    for_each_of(static_cast<int64_t>(n), bytes, [&](int64_t i) {
+      const size_t item = order[static_cast<size_t>(i)];
+      good[item] = matches(item);
+    });
+    for (size_t i = 0; i < n; ++i)
+      if (!good[i]) throw damaged(index_.entries[i], "does not match its checksum");
+  }
+
+  bool matches(size_t i) const {
+    return checksum_of(arrays_[i].raw(), arrays_[i].bytes()) == index_.entries[i].checksum;
+  }
+
+  ModelFile assemble() {
+    ModelFile model;
+    model.parameters = std::move(index_.parameters);
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+      const Entry& e = index_.entries[i];
+      switch (e.section) {
+        case Section::text:
+          text_into(model, i);
+          break;
+        case Section::parameter:
+          model.parameters[e.owner].arrays[e.name] = arrays_[i];
+          break;
+        case Section::run:
+          model.run_arrays[e.name] = arrays_[i];
+          break;
+      }
+    }
+    if (!model.config.is_object())
+      throw input_error("'{}': dataset 'config' is not a JSON object; use another copy", path_);
+    if (!model.lineage.is_array())
+      throw input_error("'{}': dataset 'lineage' is not a JSON list; use another copy", path_);
+    return model;
+  }
+
+  void text_into(ModelFile& model, size_t i) {
+    const Entry& e = index_.entries[i];
+    if (!options_.verify && !matches(i)) throw damaged(e, "does not match its checksum");
+    const std::string text(reinterpret_cast<const char*>(arrays_[i].raw()), arrays_[i].bytes());
+    nlohmann::json value;
+    if (too_deep(text)) throw damaged(e, "is nested too deeply");
+    try {
+      value = nlohmann::json::parse(text);
+    } catch (const nlohmann::json::exception& error) {
+      throw damaged(e, fmt::format("is not JSON ({})", error.what()));
+    }
+    if (e.name == "config")
+      model.config = std::move(value);
+    else if (e.name == "tokenizer")
+      model.tokenizer = std::move(value);
+    else if (e.name == "lineage")
+      model.lineage = std::move(value);
+    else
+      model.run = std::move(value);
+  }
+
+  Error damaged(const Entry& entry, std::string_view what) const {
+    return input_error("'{}': {} {}: the file is damaged; use another copy", path_, entry.where(), what);
+  }
+
+  const std::string& path_;
+  ReadOptions options_;
+  Descriptor file_, spill_;
+  uint64_t file_bytes_ = 0, spill_bytes_ = 0;
+  Index index_;
+  std::vector<Tensor> arrays_;  // one for each entry
+};
+
+}  // namespace
+
+ModelFile read_model_file(const std::string& path, ReadOptions options) {
+  return Loader(path, options).load();
+}
+
+}  // namespace hone

@@ -1,0 +1,172 @@
+#include "io/model_file.h"
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <limits>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "lib/io/example.h"
+
+using namespace hone;
+using test::Scratch;
+
+namespace {
+
+size_t open_descriptors() {
+  size_t n = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++n;
+  return n;
+}
+
+// Writes beyond `bytes` of a file fail, as they do on a full disk.
+class SmallDisk {
+ public:
+  explicit SmallDisk(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit now{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &now);
+  }
+  ~SmallDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_;
+  void (*handler_)(int);
+};
+
+ErrorKind kind_of_failure(const std::string& path, const ModelFile& model, bool force) {
+  try {
+    write_model_file(path, model, force);
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  FAIL("nothing was thrown");
+  return ErrorKind::internal;
+}
+
+}  // namespace
+
+TEST_CASE("a model reads back as it was written, mapped or copied, verified or not") {
+  const Scratch scratch;
+  const ModelFile model = test::example(false);
+  const WrittenFile written = write_model_file(scratch / "m.h5", model, false);
+  CHECK(written.path == scratch / "m.h5");
+  CHECK(written.bytes == static_cast<int64_t>(std::filesystem::file_size(scratch / "m.h5")));
+  CHECK(written.sha256 == sha256_of_file(scratch / "m.h5"));
+  CHECK(scratch.files() == 1);
+  for (const bool map : {false, true})
+    for (const bool verify : {false, true}) {
+      const ModelFile read = read_model_file(scratch / "m.h5", {.verify = verify, .map = map});
+      CHECK(test::same(model, read));
+      for (const auto& [name, encoded] : read.parameters)
+        for (const auto& [array, tensor] : encoded.arrays) {
+          if (tensor.bytes() == 0) continue;
+          CHECK(tensor.writable() == !map);
+          CHECK(reinterpret_cast<uintptr_t>(tensor.raw()) % 64 == 0);
+        }
+    }
+}
+
+TEST_CASE("mapped arrays outlive the model and the file's name") {
+  const Scratch scratch;
+  const ModelFile model = test::example(false);
+  write_model_file(scratch / "m.h5", model, false);
+  const Tensor kept = read_model_file(scratch / "m.h5").parameters.at("embedding.weight").arrays.at("values");
+  std::filesystem::remove(scratch / "m.h5");
+  CHECK(test::same(kept, model.parameters.at("embedding.weight").arrays.at("values")));
+}
+
+TEST_CASE("the run section is read only on request, and a checkpoint is a model too") {
+  const Scratch scratch;
+  const ModelFile run = test::example(true), model = test::example(false);
+  write_model_file(scratch / "run.h5", run, false);
+  CHECK(test::same(read_model_file(scratch / "run.h5", {.run = true}), run));
+  CHECK(test::same(read_model_file(scratch / "run.h5", {.map = false, .run = true}), run));
+  CHECK(test::same(read_model_file(scratch / "run.h5"), model));
+  write_model_file(scratch / "m.h5", model, false);
+  CHECK_FALSE(read_model_file(scratch / "m.h5", {.run = true}).run.has_value());
+  const ModelFile texts = read_model_file(scratch / "run.h5", {.parameters = false});
+  CHECK(texts.config == run.config);
+  CHECK(texts.parameters.empty());
+}
+
+TEST_CASE("equal content gives equal bytes") {
+  const Scratch scratch;
+  const WrittenFile a = write_model_file(scratch / "a.h5", test::example(true), false);
+  const WrittenFile b = write_model_file(scratch / "b.h5", test::example(true), false);
+  CHECK(a.sha256 == b.sha256);
+  const ModelFile again = read_model_file(scratch / "a.h5", {.run = true});
+  CHECK(write_model_file(scratch / "c.h5", again, false).sha256 == a.sha256);
+  ModelFile other = test::example(true);
+  other.parameters["embedding.weight"].arrays["values"].data<float>()[0] = 2;
+  CHECK(write_model_file(scratch / "d.h5", other, false).sha256 != a.sha256);
+}
+
+TEST_CASE("a model may replace the file that it is mapped from") {
+  const Scratch scratch;
+  write_model_file(scratch / "m.h5", test::example(false), false);
+  ModelFile model = read_model_file(scratch / "m.h5");
+  model.config["stage"] = 2;
+  write_model_file(scratch / "m.h5", model, true);
+  CHECK(test::same(read_model_file(scratch / "m.h5"), model));
+}
+
+TEST_CASE("an existing file is kept unless force is given") {
+  const Scratch scratch;
+  test::put_bytes(scratch / "m.h5", "precious");
+  CHECK(kind_of_failure(scratch / "m.h5", test::example(false), false) == ErrorKind::usage);
+  CHECK(test::bytes_of(scratch / "m.h5") == "precious");
+  write_model_file(scratch / "m.h5", test::example(false), true);
+  CHECK(test::complaint(scratch / "m.h5") == "");
+  CHECK(kind_of_failure(scratch / "no/m.h5", test::example(false), false) == ErrorKind::input);
+}
+
+TEST_CASE("a disk that fills up at any point leaves the old file and nothing else") {
+  const Scratch scratch;
+  const ModelFile model = test::example(true);
+  const auto bytes = static_cast<rlim_t>(write_model_file(scratch / "m.h5", model, false).bytes);
+  const std::string before = test::bytes_of(scratch / "m.h5");
+  const size_t descriptors = open_descriptors();
+  for (const rlim_t room : {rlim_t{0}, rlim_t{100}, rlim_t{5000}, bytes / 2, bytes - 1}) {
+    const SmallDisk disk(room);
+    CHECK(kind_of_failure(scratch / "m.h5", model, true) == ErrorKind::input);
+    CHECK(scratch.files() == 1);
+    CHECK(open_descriptors() == descriptors);
+  }
+  CHECK(test::bytes_of(scratch / "m.h5") == before);
+  CHECK(write_model_file(scratch / "n.h5", model, false).bytes == static_cast<int64_t>(bytes));
+}
+
+TEST_CASE("what cannot be written is an internal error and leaves nothing") {
+  const Scratch scratch;
+  const auto kind_with = [&](auto change) {
+    ModelFile model = test::example(false);
+    change(model);
+    return kind_of_failure(scratch / "m.h5", model, false);
+  };
+  CHECK(kind_with([](ModelFile& m) { m.parameters["a/b"] = m.parameters["embedding.weight"]; }) == ErrorKind::internal);
+  CHECK(kind_with([](ModelFile& m) { m.parameters["a..b"] = m.parameters["embedding.weight"]; }) ==
+        ErrorKind::internal);
+  CHECK(kind_with([](ModelFile& m) {
+          m.parameters["x"] = {"dense", "f32", {2}, {}, {{"values", Tensor()}}};
+        }) == ErrorKind::internal);
+  CHECK(kind_with([](ModelFile& m) { m.parameters["embedding.weight"].attributes["shape"] = 1; }) ==
+        ErrorKind::internal);
+  CHECK(kind_with([](ModelFile& m) { m.run_arrays["x"] = Tensor::zeros({1}); }) == ErrorKind::internal);
+  CHECK(kind_with([](ModelFile& m) { m.tokenizer = "\xff\xfe"; }) == ErrorKind::internal);
+  CHECK(scratch.files() == 0);
+}
+
+TEST_CASE("a number that is not finite becomes null in JSON") {
+  const Scratch scratch;
+  ModelFile model = test::example(false);
+  model.lineage[0]["results"] = {{"loss", std::numeric_limits<double>::quiet_NaN()}};
+  write_model_file(scratch / "m.h5", model, false);
+  CHECK(read_model_file(scratch / "m.h5").lineage[0]["results"]["loss"].is_null());
+}
