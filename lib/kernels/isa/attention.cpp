@@ -1,0 +1,11 @@
+// The attention table of one instruction set.
+#include "kernels/isa/attention_functions.h"
+
+namespace hone::kernels::HONE_ISA {
+
+AttentionKernels attention_kernels();
+AttentionKernels attention_kernels() {
+  return {forward_scratch, forward, backward_scratch, backward, backward_finish, decode_scratch, decode};
+}
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,218 @@
+// Decode: each row of the cache is read once and serves all query rows of its head, four at a time. The work is bounded
+// by memory, so that everything is f32 and nothing is packed.
+#include "kernels/isa/attention_functions.h"
+#include "kernels/isa/attention_pack.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+constexpr int rows_at_once = 4;
+
+// The sums over the lanes of 16 vectors.
+Vec sum_each(const float* vectors) {
+  static_assert(group == 16);
+#if defined(HONE_VECTOR_AVX512)
+  __m512 v[16];
+  for (int i = 0; i < 16; ++i) v[i] = _mm512_loadu_ps(vectors + i * 16);
+  for (int i = 0; i < 8; ++i)
+    v[i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]) + _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  for (int i = 0; i < 4; ++i) {
+    const __m512d a = _mm512_castps_pd(v[2 * i]), b = _mm512_castps_pd(v[2 * i + 1]);
+    v[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)) + _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+  }
+  for (int i = 0; i < 2; ++i)
+    v[i] = _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x88) + _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xdd);
+  return _mm512_shuffle_f32x4(v[0], v[1], 0x88) + _mm512_shuffle_f32x4(v[0], v[1], 0xdd);
+#else
+  Vec sums;
+  for (int i = 0; i < lanes; ++i) sums[i] = sum(load(vectors + i * lanes));
+  return sums;
+#endif
+}
+
+template <class Q, class T>
+class Decode {
+ public:
+  Decode(const DecodeArgs& args, const DecodeItem& item)
+      : args_(args),
+        item_(item),
+        in_group_(args.heads / args.kv_heads),
+        rows_(args.queries * in_group_),
+        padded_((args.head_dim + 15) / 16 * 16),
+        whole_(args.head_dim / lanes * lanes) {
+    Carver carver(item.scratch);
+    carve(carver);
+  }
+
+  static size_t scratch(const DecodeArgs& args) {
+    Decode sizes(args, DecodeItem{});
+    Carver carver(nullptr);
+    sizes.carve(carver);
+    return carver.used();
+  }
+
+  void run() {
+    load_queries();
+    for (int64_t r = 0; r < rows_; ++r) item_.tops[r] = lowest_top, item_.totals[r] = 0;
+    __builtin_memset(item_.sums, 0, static_cast<size_t>(rows_ * padded_) * sizeof(float));
+    for (int64_t j = item_.begin; j < item_.end; j += tile) {
+      const int64_t count = item_.end - j < tile ? item_.end - j : tile;
+      if (item_.key_positions || !skipped(j, count)) visit(j, count);
+    }
+  }
+
+ private:
+  void carve(Carver& carver) {
+    queries_ = carver.take<float>(rows_ * padded_);
+    scores_ = carver.take<float>(rows_ * tile);
+    partial_ = carver.take<float>(rows_at_once * group * lanes);
+    tails_ = carver.take<float>(tile * lanes);
+  }
+
+  // Row r is query r % queries of query head r / queries of the group.
+  void load_queries() {
+    for (int64_t r = 0; r < rows_; ++r) {
+      const Q* from =
+          rows_of<Q>(args_.q, item_.sequence, r % args_.queries, item_.kv_head * in_group_ + r / args_.queries);
+      for (int64_t d = 0; d < padded_; ++d)
+        queries_[r * padded_ + d] = d < args_.head_dim ? widen(from[d]) * args_.scale * log2_e : 0;
+    }
+  }
+
+  bool skipped(int64_t j, int64_t count) const {
+    const int64_t last = item_.query_position + args_.queries - 1;
+    return j > last || (j >= args_.sinks && j + count - 1 + args_.window <= item_.query_position);
+  }
+
+  void visit(int64_t j, int64_t count) {
+    const T* keys = rows_of<T>(args_.k, item_.sequence, j, item_.kv_head);
+    copy_tails(keys, args_.k.row_stride, count);
+    for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { score<R>(keys, count, r); });
+    for (int64_t r = 0; r < rows_; ++r) {
+      hide_keys(r, j, count);
+      exponentiate(r);
+    }
+    const T* values = rows_of<T>(args_.v, item_.sequence, j, item_.kv_head);
+    copy_tails(values, args_.v.row_stride, count);
+    for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { weigh<R>(values, count, r); });
+  }
+
+  // Calls f for as many of the rows from r on as are done at once; returns their number.
+  template <class F>
+  int in_blocks(int64_t r, F&& f) {
+    if (rows_ - r >= 4) return f.template operator()<4>(), 4;
+    if (rows_ - r >= 2) return f.template operator()<2>(), 2;
+    return f.template operator()<1>(), 1;
+  }
+
+  // The elements of each row that do not fill a vector, with zeros after them: nothing past a row is read.
+  void copy_tails(const T* from, int64_t stride, int64_t count) {
+    if (whole_ == args_.head_dim) return;
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t d = 0; d < lanes; ++d)
+        tails_[k * lanes + d] = whole_ + d < args_.head_dim ? widen(from[k * stride + whole_ + d]) : 0;
+  }
+
+  template <int R>
+  void score(const T* keys, int64_t count, int64_t r) {
+    const float* queries = queries_ + r * padded_;
+    for (int64_t from = 0; from < count; from += group) {
+      const int64_t many = count - from < group ? count - from : group;
+      for (int64_t k = 0; k < many; ++k) {
+        const T* key = keys + (from + k) * args_.k.row_stride;
+        Vec sums[R] = {};
+        for (int64_t d = 0; d < whole_; d += lanes) {
+          const Vec x = load_wide(key + d);
+          for (int i = 0; i < R; ++i) sums[i] += x * load(queries + i * padded_ + d);
+        }
+        if (whole_ < args_.head_dim)
+          for (int i = 0; i < R; ++i)
+            sums[i] += load(tails_ + (from + k) * lanes) * load(queries + i * padded_ + whole_);
+        for (int i = 0; i < R; ++i) store(partial_ + (i * group + k) * lanes, sums[i]);
+      }
+      for (int i = 0; i < R; ++i)
+        for (int64_t k = 0; k < group; k += lanes)  // past `many` old partial sums: hidden below
+          store(scores_ + (r + i) * tile + from + k, sum_each(partial_ + (i * group + k) * lanes));
+    }
+  }
+
+  void hide_keys(int64_t r, int64_t j, int64_t count) {
+    float* scores = scores_ + r * tile;
+    const int64_t query = item_.query_position + r % args_.queries;
+    const bool near = j + args_.window > query || j + count <= args_.sinks;
+    if (item_.key_positions || !near || j + count - 1 > query) {
+      for (int64_t k = 0; k < count; ++k) {
+        const int64_t key = item_.key_positions ? item_.key_positions[j + k] : j + k;
+        if (key < 0 || key > query || (query - key >= args_.window && key >= args_.sinks))
+          scores[k] = -__builtin_inff();
+      }
+    }
+    for (int64_t k = count; k < tile; ++k) scores[k] = -__builtin_inff();
+  }
+
+  void exponentiate(int64_t r) {
+    float* scores = scores_ + r * tile;
+    Vec largest = load(scores);
+    for (int64_t k = lanes; k < tile; k += lanes) largest = max(largest, load(scores + k));
+    const float block_top = max_of(largest);
+    if (block_top > item_.tops[r]) {
+      const float factor = exp2<5>(broadcast(item_.tops[r] - block_top))[0];
+      item_.tops[r] = block_top;
+      item_.totals[r] *= factor;
+      float* sums = item_.sums + r * padded_;
+      for (int64_t d = 0; d < padded_; d += lanes) store(sums + d, load(sums + d) * factor);
+    }
+    const Vec top = broadcast(item_.tops[r]);
+    Vec total{};
+    for (int64_t k = 0; k < tile; k += lanes) {
+      const Vec p = exp2<5>(load(scores + k) - top);
+      total += p;
+      store(scores + k, p);
+    }
+    item_.totals[r] += sum(total);
+  }
+
+  template <int R>
+  void weigh(const T* values, int64_t count, int64_t r) {
+    int64_t d = 0;
+    for (; d + 4 * lanes <= whole_; d += 4 * lanes) weigh_columns<R, 4>(values + d, args_.v.row_stride, count, r, d);
+    for (; d + lanes <= whole_; d += lanes) weigh_columns<R, 1>(values + d, args_.v.row_stride, count, r, d);
+    if (d < args_.head_dim) weigh_columns<R, 1>(tails_, lanes, count, r, d);
+  }
+
+  template <int R, int Vecs, class V>
+  void weigh_columns(const V* values, int64_t stride, int64_t count, int64_t r, int64_t d) {
+    Vec sums[R][Vecs];
+    for (int i = 0; i < R; ++i)
+      for (int v = 0; v < Vecs; ++v) sums[i][v] = load(item_.sums + (r + i) * padded_ + d + v * lanes);
+    const float* weights = scores_ + r * tile;
+    for (int64_t k = 0; k < count; ++k, values += stride) {
+      Vec x[Vecs];
+      for (int v = 0; v < Vecs; ++v) x[v] = load_wide(values + v * lanes);
+      for (int i = 0; i < R; ++i)
+        for (int v = 0; v < Vecs; ++v) sums[i][v] += x[v] * weights[i * tile + k];
+    }
+    for (int i = 0; i < R; ++i)
+      for (int v = 0; v < Vecs; ++v) store(item_.sums + (r + i) * padded_ + d + v * lanes, sums[i][v]);
+  }
+
+  const DecodeArgs& args_;
+  const DecodeItem& item_;
+  int64_t in_group_, rows_, padded_, whole_;  // whole_: elements of a row that fill vectors
+  float *queries_, *scores_, *partial_, *tails_;
+};
+
+}  // namespace
+
+size_t decode_scratch(const DecodeArgs& args) {
+  return Decode<float, float>::scratch(args);
+}
+
+void decode(const DecodeArgs& args, const DecodeItem& item) {
+  if (args.q.dtype == DType::bf16)
+    args.k.dtype == DType::bf16 ? Decode<bf16, bf16>(args, item).run() : Decode<bf16, float>(args, item).run();
+  else
+    args.k.dtype == DType::bf16 ? Decode<float, bf16>(args, item).run() : Decode<float, float>(args, item).run();
+}
+
+}  // namespace hone::kernels::HONE_ISA

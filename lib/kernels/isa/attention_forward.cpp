@@ -1,0 +1,194 @@
+// Forward tiles. Scores are kept transposed, keys x queries: a query is a lane, so that maxima, sums and the scaling of
+// the output go down the rows and never across a vector, and K is read as it lies in memory.
+#include "kernels/isa/attention_functions.h"
+#include "kernels/isa/attention_pack.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+// Rescaling the output waits until a maximum has grown by this many powers of two: probabilities stay below 2^8 times
+// their final value, and the division by their sum at the end takes it out again.
+constexpr float slack = 8;
+
+template <class Op>
+struct ForwardScratch {
+  Unit *keys, *values;   // one for each slot: rows [tile][units16]; row pairs [tile / per_unit][padded]
+  Unit *rows, *query;    // rows of any operand; the query block transposed
+  Unit* probabilities;   // [tile / per_unit][tile], neighbouring keys in a unit
+  float *scores, *sums;  // [tile][tile] keys x queries; [padded][tile] output, transposed
+  float *tops, *totals;  // [tile] running maximum (in powers of two) and sum of each query
+  float* out_rows;       // [tile][padded]
+
+  ForwardScratch(Carver& carver, const Width<Op>& width, int64_t slots)
+      : keys(carver.take<Unit>(slots * tile * width.units16)),
+        values(carver.take<Unit>(slots * tile * width.units)),
+        rows(carver.take<Unit>(tile * width.units16)),
+        query(carver.take<Unit>(tile * width.units16)),
+        probabilities(carver.take<Unit>(tile * tile / Op::per_unit)),
+        scores(carver.take<float>(tile * tile)),
+        sums(carver.take<float>(tile * width.padded)),
+        tops(carver.take<float>(tile)),
+        totals(carver.take<float>(tile)),
+        out_rows(carver.take<float>(tile * width.padded)) {}
+};
+
+template <class Op, class T>
+class Forward {
+ public:
+  Forward(const AttentionArgs& args, const ForwardItem& item)
+      : args_(args),
+        item_(item),
+        width_(args.dims.head_dim),
+        carver_(item.scratch),
+        s_(carver_, width_, item.slot_count) {}
+
+  void run() {
+    const int64_t in_group = args_.dims.heads / args_.dims.kv_heads;
+    for (int64_t i = item_.begin; i < item_.end; ++i)
+      for (int64_t h = 0; h < in_group; ++h) query_block(item_.kv_head * in_group + h, i);
+  }
+
+ private:
+  void query_block(int64_t head, int64_t i) {
+    const auto& dims = args_.dims;
+    const int64_t count = dims.queries - i * tile < tile ? dims.queries - i * tile : tile;
+    const int columns = static_cast<int>((count + 15) / 16 * 16);
+    pack_rows<Op>(width_, rows_of<T>(args_.q, item_.sequence, i * tile, head), args_.q.row_stride, count, s_.rows);
+    transpose_rows(width_, s_.rows, s_.query);
+    for (int64_t c = 0; c < tile; ++c) s_.tops[c] = lowest_top, s_.totals[c] = 0;
+    __builtin_memset(s_.sums, 0, static_cast<size_t>(width_.padded * tile) * sizeof(float));
+
+    const int64_t list = args_.lists == 1 ? 0 : item_.sequence * dims.heads + head;
+    const int64_t* starts = args_.by_query.starts + list * (args_.by_query.blocks + 1);
+    TileMask mask;
+    for (int64_t v = starts[i]; v < starts[i + 1]; ++v) {
+      const BlockVisit& visit = args_.by_query.visits[v];
+      if (visit.partial)
+        see(mask, args_, i, visit.block, visit.queries, columns);
+      else
+        see_all(mask, columns);
+      visit_block(packed(visit.block), mask, columns, v == starts[i]);
+    }
+    write(head, i, count, columns);
+  }
+
+  // The slot of a key block, packed on its first visit.
+  int64_t packed(int64_t j) {
+    int32_t& slot = item_.slots[j];
+    if (slot >= 0) return slot;
+    slot = next_slot_++;
+    const int64_t left = args_.dims.keys - j * tile, count = left < tile ? left : tile;
+    pack_rows<Op>(width_, rows_of<T>(args_.k, item_.sequence, j * tile, item_.kv_head), args_.k.row_stride, count,
+                  s_.keys + slot * tile * width_.units16);
+    pack_rows<Op>(width_, rows_of<T>(args_.v, item_.sequence, j * tile, item_.kv_head), args_.v.row_stride, count,
+                  s_.rows);
+    interleave_rows(width_, s_.rows, s_.values + slot * tile * width_.units);
+    return slot;
+  }
+
+  void visit_block(int64_t slot, const TileMask& mask, int columns, bool first) {
+    const Unit* keys = s_.keys + slot * tile * width_.units16;
+    for (int g = 0, next; g < groups; g = next) {
+      next = same_columns(mask, g);
+      if (mask.begin[g] == mask.end[g]) continue;
+      product<Op>((next - g) * group, mask.end[g] - mask.begin[g], width_.units,
+                  Left{keys + g * group * width_.units16, width_.units16, 1}, Right{s_.query + mask.begin[g], tile},
+                  s_.scores + g * group * tile + mask.begin[g], tile, false);
+    }
+    for (int g = 0; g < groups; ++g) hide(mask, g, s_.scores + g * group * tile);
+    for (int c = 0; c < columns; c += lanes) {
+      raise_tops(mask, c, first);
+      exponentiate(mask, c);
+    }
+    const Unit* values = s_.values + slot * tile * width_.units;
+    for (int g = 0, next; g < groups; g = next) {
+      next = same_columns(mask, g);
+      if (mask.begin[g] == mask.end[g]) continue;
+      const int64_t from = g * group / Op::per_unit;
+      product<Op>(width_.dim, mask.end[g] - mask.begin[g], (next - g) * group / Op::per_unit,
+                  Left{values + from * width_.padded, 1, width_.padded},
+                  Right{s_.probabilities + from * tile + mask.begin[g], tile}, s_.sums + mask.begin[g], tile, true);
+    }
+  }
+
+  static bool sees(const TileMask& mask, int g, int c) { return mask.begin[g] <= c && c < mask.end[g]; }
+
+  void raise_tops(const TileMask& mask, int c, bool first) {
+    Vec largest[4];
+    for (auto& v : largest) v = broadcast(-__builtin_inff());
+    for (int g = 0; g < groups; ++g) {
+      if (!sees(mask, g, c)) continue;
+      const float* scores = s_.scores + g * group * tile + c;
+      for (int r = 0; r < group; r += 4)
+        for (int u = 0; u < 4; ++u) largest[u] = max(largest[u], load(scores + (r + u) * tile));
+    }
+    const Vec top = load(s_.tops + c);
+    const Vec block_top = max(max(largest[0], largest[1]), max(largest[2], largest[3])) * (args_.dims.scale * log2_e);
+    if (!any_greater(block_top, top + slack)) return;
+    const Vec raised = max(top, block_top);
+    store(s_.tops + c, raised);
+    if (first) return;
+    const Vec factor = exp2<5>(top - raised);
+    store(s_.totals + c, load(s_.totals + c) * factor);
+    for (int64_t d = 0; d < width_.dim; ++d) store(s_.sums + d * tile + c, load(s_.sums + d * tile + c) * factor);
+  }
+
+  void exponentiate(const TileMask& mask, int c) {
+    const Vec top = load(s_.tops + c);
+    const float scale = args_.dims.scale * log2_e;
+    Vec total_even = load(s_.totals + c), total_odd{};
+    for (int g = 0; g < groups; ++g) {
+      if (!sees(mask, g, c)) continue;
+      for (int r = g * group; r < (g + 1) * group; r += 2) {
+        const float* scores = s_.scores + r * tile + c;
+        const Vec even = exp2<Op::exp_degree>(load(scores) * scale - top);
+        const Vec odd = exp2<Op::exp_degree>(load(scores + tile) * scale - top);
+        total_even += even;
+        total_odd += odd;
+        Op::store_row_pair(s_.probabilities + r / Op::per_unit * tile + c, tile, even, odd);
+      }
+    }
+    store(s_.totals + c, total_even + total_odd);
+  }
+
+  void write(int64_t head, int64_t i, int64_t count, int columns) {
+    for (int c = 0; c < columns; c += lanes) {
+      const Vec total = load(s_.totals + c);
+      const Vec factor = select(total > Vec{}, 1.f / total, Vec{});
+      for (int64_t d = 0; d < width_.dim; ++d) store(s_.sums + d * tile + c, load(s_.sums + d * tile + c) * factor);
+    }
+    write_columns(width_, s_.sums, count, rows_of<T>(args_.out_written, item_.sequence, i * tile, head),
+                  args_.out_written.row_stride, s_.out_rows);
+    if (!args_.lse_written) return;
+    float* lse = args_.lse_written + (item_.sequence * args_.dims.heads + head) * args_.dims.queries + i * tile;
+    for (int64_t c = 0; c < count; ++c)
+      lse[c] = s_.totals[c] > 0 ? (s_.tops[c] + __builtin_log2f(s_.totals[c])) * ln_2 : lowest_top;
+  }
+
+  const AttentionArgs& args_;
+  const ForwardItem& item_;
+  Width<Op> width_;
+  Carver carver_;
+  ForwardScratch<Op> s_;
+  int32_t next_slot_ = 0;
+};
+
+}  // namespace
+
+size_t forward_scratch(const AttentionArgs& args, int64_t slot_count) {
+  Carver carver(nullptr);
+  if (args.q.dtype == DType::bf16)
+    ForwardScratch<HalfOperand>(carver, Width<HalfOperand>(args.dims.head_dim), slot_count);
+  else
+    ForwardScratch<FloatOperand>(carver, Width<FloatOperand>(args.dims.head_dim), slot_count);
+  return carver.used();
+}
+
+void forward(const AttentionArgs& args, const ForwardItem& item) {
+  if (args.q.dtype == DType::bf16)
+    Forward<HalfOperand, bf16>(args, item).run();
+  else
+    Forward<FloatOperand, float>(args, item).run();
+}
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,82 @@
+// The table of attention functions that each instruction set fills, and what they are given. Plain structs: files of
+// every instruction set include this.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/attention_types.h"
+
+namespace hone::kernels {
+
+// Starts and visits of one orientation of a plan.
+struct VisitLists {
+  const int64_t* starts = nullptr;
+  const BlockVisit* visits = nullptr;
+  int64_t blocks = 0;  // of the orientation: list l begins at starts[l * (blocks + 1)]
+};
+
+struct AttentionArgs {
+  AttentionDims dims;
+  ConstHeadRows q, k, v, out, d_out;
+  HeadRows out_written, dq, dk, dv;
+  float* lse_written = nullptr;  // [batch, heads, queries]
+  const float* lse = nullptr;
+  VisitLists by_query, by_key;
+  int64_t lists = 1;
+  const int32_t* key_positions = nullptr;
+  int64_t window = 0, sinks = 0;
+};
+
+// All query heads of one key/value head, for query blocks begin … end - 1.
+struct ForwardItem {
+  int64_t sequence, kv_head, begin, end;
+  int32_t* slots;  // [key blocks]; on entry -1 for the blocks that the item visits, each is packed on its first visit
+  int64_t slot_count;
+  void* scratch;
+};
+
+// One query head, for the key blocks `part`, part + parts, part + 2 * parts, …
+struct BackwardItem {
+  int64_t sequence, head, part, parts;
+  float* dq;         // [query blocks][padded head_dim][64], written
+  float* dkv;        // null, or [key blocks][2][64][padded head_dim]: sums over the query heads of a key/value head
+  bool first, last;  // of those query heads: the first writes the sums, the last also dk and dv
+  void* scratch;
+};
+
+struct DecodeArgs {
+  int64_t queries, heads, kv_heads, head_dim;
+  float scale;
+  int64_t window, sinks;
+  ConstHeadRows q, k, v;
+};
+
+// The queries of one sequence for one key/value head against rows begin … end - 1 of the cache.
+struct DecodeItem {
+  int64_t sequence, kv_head, begin, end;
+  int64_t query_position;
+  const int32_t* key_positions;  // of this sequence, or null
+  float* sums;                   // [rows][padded head_dim]: the sum of p * v; rows = queries * heads / kv_heads
+  float* tops;                   // [rows] largest score in units of log2, -1e30 when nothing is visible
+  float* totals;                 // [rows] sum of p
+  void* scratch;
+};
+
+struct AttentionKernels {
+  size_t (*forward_scratch)(const AttentionArgs&, int64_t slot_count);
+  void (*forward)(const AttentionArgs&, const ForwardItem&);
+  size_t (*backward_scratch)(const AttentionArgs&);
+  void (*backward)(const AttentionArgs&, const BackwardItem&);
+  // Adds the parts of dq and writes one head's rows; parts are `part_stride` floats apart.
+  void (*backward_finish)(const AttentionArgs&, int64_t sequence, int64_t head, const float* dq, int64_t parts,
+                          int64_t part_stride, void* scratch);
+  size_t (*decode_scratch)(const DecodeArgs&);
+  void (*decode)(const DecodeArgs&, const DecodeItem&);
+};
+
+// head_dim as the tiles pad it.
+constexpr int64_t padded_head_dim(int64_t head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+
+}  // namespace hone::kernels

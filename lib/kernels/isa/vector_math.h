@@ -1,0 +1,237 @@
+// Vectors of f32 of the instruction set that a file is compiled for, and the few operations the attention kernels need.
+// Included only by files of kernels/isa/: everything here lives in the set's own namespace.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "base/dtype.h"
+
+#if defined(HONE_ISA_avx512_bf16) || defined(HONE_ISA_avx512)
+#define HONE_VECTOR_AVX512 1
+#elif defined(HONE_ISA_avx2)
+#define HONE_VECTOR_AVX2 1
+#endif
+
+#if defined(HONE_VECTOR_AVX512) || defined(HONE_VECTOR_AVX2)
+// GCC 12 warns of the deliberately undefined vectors in its own header (its bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+namespace hone::kernels::HONE_ISA {
+
+#if defined(HONE_VECTOR_AVX512)
+constexpr int lanes = 16;
+#elif defined(HONE_VECTOR_AVX2)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * lanes)));
+typedef int32_t IntVec __attribute__((vector_size(4 * lanes)));
+
+inline Vec load(const float* from) {
+  Vec v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+inline void store(float* to, Vec v) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+inline Vec broadcast(float x) {
+  return Vec{} + x;
+}
+inline IntVec broadcast(int32_t x) {
+  return IntVec{} + x;
+}
+inline IntVec load(const int32_t* from) {
+  IntVec v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+// mask is -1 or 0 in each lane.
+inline Vec select(IntVec mask, Vec yes, Vec no) {
+  return (Vec)((mask & (IntVec)yes) | (~mask & (IntVec)no));
+}
+
+// v where the lane's bit is set, -infinity elsewhere.
+inline Vec keep(Vec v, uint32_t bits) {
+  const Vec nothing = broadcast(-__builtin_inff());
+#if defined(HONE_VECTOR_AVX512)
+  return _mm512_mask_mov_ps(nothing, static_cast<__mmask16>(bits), v);
+#else
+  IntVec lane_bit;
+  for (int i = 0; i < lanes; ++i) lane_bit[i] = 1 << i;
+  return select((broadcast(static_cast<int32_t>(bits)) & lane_bit) != 0, v, nothing);
+#endif
+}
+
+inline bool any_greater(Vec a, Vec b) {
+#if defined(HONE_VECTOR_AVX512)
+  return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
+#else
+  bool any = false;
+  for (int i = 0; i < lanes; ++i) any |= a[i] > b[i];
+  return any;
+#endif
+}
+
+inline Vec max(Vec a, Vec b) {
+#if defined(HONE_VECTOR_AVX512)
+  return _mm512_max_ps(a, b);
+#elif defined(HONE_VECTOR_AVX2)
+  return _mm256_max_ps(a, b);
+#else
+  return select(a > b, a, b);
+#endif
+}
+
+inline float sum(Vec v) {
+#if defined(HONE_VECTOR_AVX512)
+  return _mm512_reduce_add_ps(v);
+#else
+  float total = 0;
+  for (int i = 0; i < lanes; ++i) total += v[i];
+  return total;
+#endif
+}
+
+inline float max_of(Vec v) {
+  float top = v[0];
+  for (int i = 1; i < lanes; ++i) top = v[i] > top ? v[i] : top;
+  return top;
+}
+
+// bf16 as a plain function of this namespace: an inline function shared with the rest of the program could be merged by
+// the linker with a copy that the processor cannot run.
+inline float widen(float x) {
+  return x;
+}
+inline float widen(bf16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+inline void narrow(float x, float& to) {
+  to = x;
+}
+inline void narrow(float x, bf16& to) {
+  uint32_t u;
+  __builtin_memcpy(&u, &x, sizeof u);
+  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x40u;
+  to.bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+inline void narrow(const float* from, float* to, int64_t n) {
+  __builtin_memcpy(to, from, static_cast<size_t>(n) * 4);
+}
+inline void narrow(const float* from, bf16* to, int64_t n) {
+  int64_t i = 0;
+#if defined(HONE_ISA_avx512_bf16)
+  for (; i + 16 <= n; i += 16) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(load(from + i));
+    __builtin_memcpy(static_cast<void*>(to + i), &rounded, sizeof rounded);
+  }
+#endif
+  for (; i < n; ++i) narrow(from[i], to[i]);
+}
+
+inline Vec load_wide(const float* from) {
+  return load(from);
+}
+inline Vec load_wide(const bf16* from) {
+  typedef uint16_t HalfVec __attribute__((vector_size(2 * lanes)));
+  typedef uint32_t BitsVec __attribute__((vector_size(4 * lanes)));
+  HalfVec h;
+  __builtin_memcpy(&h, from, sizeof h);
+  return (Vec)(__builtin_convertvector(h, BitsVec) << 16);
+}
+
+// 2^x for x <= 126 or so; -infinity gives exactly 0. The fraction in [0, 1) goes through the polynomial of least
+// relative error: 2.7e-6 for degree 4, 1.5e-7 (rounding included) for degree 5.
+template <int Degree>
+inline Vec exp2(Vec x) {
+#if defined(HONE_VECTOR_AVX512)
+  const Vec f = _mm512_reduce_ps(x, 0x09);  // x - floor(x), and 0 for an infinity
+#elif defined(HONE_VECTOR_AVX2)
+  const Vec clamped = max(x, broadcast(-127.f));
+  const Vec whole = _mm256_floor_ps(clamped), f = clamped - whole;
+#else
+  const Vec clamped = max(x, broadcast(-127.f));
+  const IntVec truncated = __builtin_convertvector(clamped, IntVec);
+  const IntVec whole =
+      truncated + (__builtin_convertvector(truncated, Vec) > clamped);  // the comparison is -1 where true
+  const Vec f = clamped - __builtin_convertvector(whole, Vec);
+#endif
+  Vec p;
+  if constexpr (Degree == 4) {
+    p = broadcast(1.353417873e-02f);
+    p = p * f + 5.201149343e-02f;
+    p = p * f + 2.414426937e-01f;
+    p = p * f + 6.930038610e-01f;
+    p = p * f + 1.000002591e+00f;
+  } else {
+    static_assert(Degree == 5);
+    p = broadcast(1.877578132e-03f);
+    p = p * f + 8.989342057e-03f;
+    p = p * f + 5.582631056e-02f;
+    p = p * f + 2.401536225e-01f;
+    p = p * f + 6.931530719e-01f;
+    p = p * f + 9.999999251e-01f;
+  }
+#if defined(HONE_VECTOR_AVX512)
+  return _mm512_scalef_ps(p, x);  // p * 2^floor(x)
+#else
+#if defined(HONE_VECTOR_AVX2)
+  const IntVec exponent = __builtin_convertvector(whole, IntVec) + 127;
+#else
+  const IntVec exponent = whole + 127;
+#endif
+  return select(x < broadcast(-126.f), Vec{}, p * (Vec)(exponent << 23));
+#endif
+}
+
+// to[c][r] = from[r][c] for a 16 x 16 block of 32-bit elements; strides in elements.
+inline void transpose16(const uint32_t* from, int64_t from_stride, uint32_t* to, int64_t to_stride) {
+#if defined(HONE_VECTOR_AVX512)
+  __m512 a[16], b[16];
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(from + i * from_stride);
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+  // After this step a[4*g + j] holds, in its 128-bit lane l, column 4*l + j of rows 4*g … 4*g + 3.
+  for (int g = 0; g < 16; g += 4) {
+    const __m512d low0 = _mm512_castps_pd(b[g]), low1 = _mm512_castps_pd(b[g + 2]);
+    const __m512d high0 = _mm512_castps_pd(b[g + 1]), high1 = _mm512_castps_pd(b[g + 3]);
+    a[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low0, low1));
+    a[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low0, low1));
+    a[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high0, high1));
+    a[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high0, high1));
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512 low01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x88),
+                 high01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xdd);
+    const __m512 low23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x88);
+    const __m512 high23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xdd);
+    _mm512_storeu_ps(to + j * to_stride, _mm512_shuffle_f32x4(low01, low23, 0x88));
+    _mm512_storeu_ps(to + (4 + j) * to_stride, _mm512_shuffle_f32x4(high01, high23, 0x88));
+    _mm512_storeu_ps(to + (8 + j) * to_stride, _mm512_shuffle_f32x4(low01, low23, 0xdd));
+    _mm512_storeu_ps(to + (12 + j) * to_stride, _mm512_shuffle_f32x4(high01, high23, 0xdd));
+  }
+#else
+  for (int c = 0; c < 16; ++c)
+    for (int r = 0; r < 16; ++r) to[c * to_stride + r] = from[r * from_stride + c];
+#endif
+}
+
+}  // namespace hone::kernels::HONE_ISA
