@@ -71,12 +71,12 @@ class Backward {
     const T* q = rows_of<T>(args_.q, item_.sequence, i * tile, item_.head);
     const T* d_out = rows_of<T>(args_.d_out, item_.sequence, i * tile, item_.head);
     const T* out = rows_of<T>(args_.out, item_.sequence, i * tile, item_.head);
-    pack_rows<Op>(width_, q, args_.q.row_stride, count, s_.rows);
-    transpose_rows(width_, s_.rows, s_.query_columns + i * tile * width_.units16);
-    interleave_rows(width_, s_.rows, s_.query_pairs + i * tile * width_.units);
-    pack_rows<Op>(width_, d_out, args_.d_out.row_stride, count, s_.rows);
-    transpose_rows(width_, s_.rows, s_.out_columns + i * tile * width_.units16);
-    interleave_rows(width_, s_.rows, s_.out_pairs + i * tile * width_.units);
+    const UnitRows query = rows_as_units(width_, q, args_.q.row_stride, count, s_.rows);
+    transpose_rows(width_, query, s_.query_columns + i * tile * width_.units16);
+    interleave_rows(width_, query, s_.query_pairs + i * tile * width_.units);
+    const UnitRows out_gradient = rows_as_units(width_, d_out, args_.d_out.row_stride, count, s_.rows);
+    transpose_rows(width_, out_gradient, s_.out_columns + i * tile * width_.units16);
+    interleave_rows(width_, out_gradient, s_.out_pairs + i * tile * width_.units);
     const float* lse = args_.lse + (item_.sequence * dims.heads + item_.head) * dims.queries + i * tile;
     for (int64_t c = 0; c < tile; ++c) {
       s_.lse[i * tile + c] = c < count ? lse[c] * log2_e : 0;
@@ -88,7 +88,7 @@ class Backward {
   void key_block(int64_t j) {
     const int64_t left = args_.dims.keys - j * tile, count = left < tile ? left : tile;
     pack_rows<Op>(width_, rows_of<T>(args_.k, item_.sequence, j * tile, kv_head_), args_.k.row_stride, count, s_.keys);
-    interleave_rows(width_, s_.keys, s_.key_pairs);
+    interleave_rows(width_, UnitRows{s_.keys, width_.units16}, s_.key_pairs);
     pack_rows<Op>(width_, rows_of<T>(args_.v, item_.sequence, j * tile, kv_head_), args_.v.row_stride, count,
                   s_.values);
     const int64_t size = tile * width_.padded;
@@ -171,13 +171,12 @@ class Backward {
     }
   }
 
-  void write(int64_t j, int64_t count, float* dk, const float* dv) {
+  void write(int64_t j, int64_t count, const float* dk, const float* dv) {
     T* dk_rows = rows_of<T>(args_.dk, item_.sequence, j * tile, kv_head_);
     T* dv_rows = rows_of<T>(args_.dv, item_.sequence, j * tile, kv_head_);
     for (int64_t r = 0; r < count; ++r) {
-      for (int64_t d = 0; d < width_.padded; ++d) dk[r * width_.padded + d] *= args_.dims.scale;
-      narrow(dk + r * width_.padded, dk_rows + r * args_.dk.row_stride, width_.dim);
-      narrow(dv + r * width_.padded, dv_rows + r * args_.dv.row_stride, width_.dim);
+      narrow(dk + r * width_.padded, args_.dims.scale, dk_rows + r * args_.dk.row_stride, width_.dim);
+      narrow(dv + r * width_.padded, 1.f, dv_rows + r * args_.dv.row_stride, width_.dim);
     }
   }
 
@@ -197,14 +196,20 @@ void finish(const AttentionArgs& args, int64_t sequence, int64_t head, const flo
   const int64_t size = tile * width.padded;
   float* sums = static_cast<float*>(scratch);
   float* rows = sums + size;
+  float factors[tile];
+  for (float& factor : factors) factor = args.dims.scale;
   for (int64_t i = 0; i < args.by_query.blocks; ++i) {
-    for (int64_t e = 0; e < size; e += lanes) {
-      Vec total = load(dq + i * size + e);
-      for (int64_t part = 1; part < parts; ++part) total += load(dq + part * part_stride + i * size + e);
-      store(sums + e, total * args.dims.scale);
+    const float* from = dq + i * size;
+    if (parts > 1) {
+      for (int64_t e = 0; e < size; e += lanes) {
+        Vec total = load(from + e);
+        for (int64_t part = 1; part < parts; ++part) total += load(from + part * part_stride + e);
+        store(sums + e, total);
+      }
+      from = sums;
     }
     const int64_t left = args.dims.queries - i * tile, count = left < tile ? left : tile;
-    write_columns(width, sums, count, rows_of<T>(args.dq, sequence, i * tile, head), args.dq.row_stride, rows);
+    write_columns(width, from, factors, count, rows_of<T>(args.dq, sequence, i * tile, head), args.dq.row_stride, rows);
   }
 }
 

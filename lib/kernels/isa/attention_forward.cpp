@@ -12,12 +12,12 @@ constexpr float slack = 8;
 
 template <class Op>
 struct ForwardScratch {
-  Unit *keys, *values;   // one for each slot: rows [tile][units16]; row pairs [tile / per_unit][padded]
-  Unit *rows, *query;    // rows of any operand; the query block transposed
-  Unit* probabilities;   // [tile / per_unit][tile], neighbouring keys in a unit
-  float *scores, *sums;  // [tile][tile] keys x queries; [padded][tile] output, transposed
-  float *tops, *totals;  // [tile] running maximum (in powers of two) and sum of each query
-  float* out_rows;       // [tile][padded]
+  Unit *keys, *values;             // one for each slot: rows [tile][units16]; row pairs [tile / per_unit][padded]
+  Unit *rows, *query;              // rows of any operand; the query block transposed
+  Unit* probabilities;             // [tile / per_unit][tile], neighbouring keys in a unit
+  float *scores, *sums;            // [tile][tile] keys x queries; [padded][tile] output, transposed
+  float *tops, *totals, *factors;  // [tile] running maximum (in powers of two), sum and its inverse
+  float* out_rows;                 // [tile][padded]
 
   ForwardScratch(Carver& carver, const Width<Op>& width, int64_t slots)
       : keys(carver.take<Unit>(slots * tile * width.units16)),
@@ -29,6 +29,7 @@ struct ForwardScratch {
         sums(carver.take<float>(tile * width.padded)),
         tops(carver.take<float>(tile)),
         totals(carver.take<float>(tile)),
+        factors(carver.take<float>(tile)),
         out_rows(carver.take<float>(tile * width.padded)) {}
 };
 
@@ -53,10 +54,10 @@ class Forward {
     const auto& dims = args_.dims;
     const int64_t count = dims.queries - i * tile < tile ? dims.queries - i * tile : tile;
     const int columns = static_cast<int>((count + 15) / 16 * 16);
-    pack_rows<Op>(width_, rows_of<T>(args_.q, item_.sequence, i * tile, head), args_.q.row_stride, count, s_.rows);
-    transpose_rows(width_, s_.rows, s_.query);
+    const T* q = rows_of<T>(args_.q, item_.sequence, i * tile, head);
+    transpose_rows(width_, rows_as_units(width_, q, args_.q.row_stride, count, s_.rows), s_.query);
     for (int64_t c = 0; c < tile; ++c) s_.tops[c] = lowest_top, s_.totals[c] = 0;
-    __builtin_memset(s_.sums, 0, static_cast<size_t>(width_.padded * tile) * sizeof(float));
+    started_ = false;
 
     const int64_t list = args_.lists == 1 ? 0 : item_.sequence * dims.heads + head;
     const int64_t* starts = args_.by_query.starts + list * (args_.by_query.blocks + 1);
@@ -67,9 +68,9 @@ class Forward {
         see(mask, args_, i, visit.block, visit.queries, columns);
       else
         see_all(mask, columns);
-      visit_block(packed(visit.block), mask, columns, v == starts[i]);
+      visit_block(packed(visit.block), mask, columns);
     }
-    write(head, i, count, columns);
+    write(head, i, count);
   }
 
   // The slot of a key block, packed on its first visit.
@@ -80,13 +81,13 @@ class Forward {
     const int64_t left = args_.dims.keys - j * tile, count = left < tile ? left : tile;
     pack_rows<Op>(width_, rows_of<T>(args_.k, item_.sequence, j * tile, item_.kv_head), args_.k.row_stride, count,
                   s_.keys + slot * tile * width_.units16);
-    pack_rows<Op>(width_, rows_of<T>(args_.v, item_.sequence, j * tile, item_.kv_head), args_.v.row_stride, count,
-                  s_.rows);
-    interleave_rows(width_, s_.rows, s_.values + slot * tile * width_.units);
+    const T* v = rows_of<T>(args_.v, item_.sequence, j * tile, item_.kv_head);
+    interleave_rows(width_, rows_as_units(width_, v, args_.v.row_stride, count, s_.rows),
+                    s_.values + slot * tile * width_.units);
     return slot;
   }
 
-  void visit_block(int64_t slot, const TileMask& mask, int columns, bool first) {
+  void visit_block(int64_t slot, const TileMask& mask, int columns) {
     const Unit* keys = s_.keys + slot * tile * width_.units16;
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
@@ -97,23 +98,26 @@ class Forward {
     }
     for (int g = 0; g < groups; ++g) hide(mask, g, s_.scores + g * group * tile);
     for (int c = 0; c < columns; c += lanes) {
-      raise_tops(mask, c, first);
+      raise_tops(mask, c);
       exponentiate(mask, c);
     }
     const Unit* values = s_.values + slot * tile * width_.units;
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
       if (mask.begin[g] == mask.end[g]) continue;
+      const bool add = started_ || mask.end[g] - mask.begin[g] < columns;
+      if (add && !started_) clear_sums();
+      started_ = true;
       const int64_t from = g * group / Op::per_unit;
       product<Op>(width_.dim, mask.end[g] - mask.begin[g], (next - g) * group / Op::per_unit,
                   Left{values + from * width_.padded, 1, width_.padded},
-                  Right{s_.probabilities + from * tile + mask.begin[g], tile}, s_.sums + mask.begin[g], tile, true);
+                  Right{s_.probabilities + from * tile + mask.begin[g], tile}, s_.sums + mask.begin[g], tile, add);
     }
   }
 
   static bool sees(const TileMask& mask, int g, int c) { return mask.begin[g] <= c && c < mask.end[g]; }
 
-  void raise_tops(const TileMask& mask, int c, bool first) {
+  void raise_tops(const TileMask& mask, int c) {
     Vec largest[4];
     for (auto& v : largest) v = broadcast(-__builtin_inff());
     for (int g = 0; g < groups; ++g) {
@@ -127,7 +131,7 @@ class Forward {
     if (!any_greater(block_top, top + slack)) return;
     const Vec raised = max(top, block_top);
     store(s_.tops + c, raised);
-    if (first) return;
+    if (!started_) return;  // the sums have no values yet
     const Vec factor = exp2<5>(top - raised);
     store(s_.totals + c, load(s_.totals + c) * factor);
     for (int64_t d = 0; d < width_.dim; ++d) store(s_.sums + d * tile + c, load(s_.sums + d * tile + c) * factor);
@@ -151,13 +155,12 @@ class Forward {
     store(s_.totals + c, total_even + total_odd);
   }
 
-  void write(int64_t head, int64_t i, int64_t count, int columns) {
-    for (int c = 0; c < columns; c += lanes) {
-      const Vec total = load(s_.totals + c);
-      const Vec factor = select(total > Vec{}, 1.f / total, Vec{});
-      for (int64_t d = 0; d < width_.dim; ++d) store(s_.sums + d * tile + c, load(s_.sums + d * tile + c) * factor);
-    }
-    write_columns(width_, s_.sums, count, rows_of<T>(args_.out_written, item_.sequence, i * tile, head),
+  void clear_sums() { __builtin_memset(s_.sums, 0, static_cast<size_t>(width_.padded * tile) * sizeof(float)); }
+
+  void write(int64_t head, int64_t i, int64_t count) {
+    if (!started_) clear_sums();
+    for (int64_t c = 0; c < tile; ++c) s_.factors[c] = s_.totals[c] > 0 ? 1 / s_.totals[c] : 0;
+    write_columns(width_, s_.sums, s_.factors, count, rows_of<T>(args_.out_written, item_.sequence, i * tile, head),
                   args_.out_written.row_stride, s_.out_rows);
     if (!args_.lse_written) return;
     float* lse = args_.lse_written + (item_.sequence * args_.dims.heads + head) * args_.dims.queries + i * tile;
@@ -171,6 +174,7 @@ class Forward {
   Carver carver_;
   ForwardScratch<Op> s_;
   int32_t next_slot_ = 0;
+  bool started_ = false;  // the sums of this query block have been written
 };
 
 }  // namespace

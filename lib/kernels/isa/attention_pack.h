@@ -50,11 +50,21 @@ class Carver {
   size_t used_ = 0;
 };
 
-inline void convert_row(const float* from, float* to, int64_t n) {
-  __builtin_memcpy(to, from, static_cast<size_t>(n) * 4);
-}
-inline void convert_row(const bf16* from, bf16* to, int64_t n) {
-  __builtin_memcpy(to, from, static_cast<size_t>(n) * 2);
+// Rows are short and lie far apart: copied here, not by a call, so that the loads of many rows are under way at once.
+template <class T>
+inline void convert_row(const T* from, T* to, int64_t n) {
+  typedef char Piece __attribute__((vector_size(32)));
+  const auto* source = reinterpret_cast<const char*>(from);
+  auto* target = reinterpret_cast<char*>(to);
+  const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+  int64_t at = 0;
+#pragma GCC unroll 4
+  for (; at + 32 <= bytes; at += 32) {
+    Piece piece;
+    __builtin_memcpy(&piece, source + at, 32);
+    __builtin_memcpy(target + at, &piece, 32);
+  }
+  for (; at < bytes; ++at) target[at] = source[at];
 }
 inline void convert_row(const bf16* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = widen(from[i]);
@@ -69,22 +79,39 @@ inline void pack_rows(const Width<Op>& width, const T* from, int64_t stride, int
     char* row = reinterpret_cast<char*>(to + r * width.units16);
     convert_row(from + r * stride, reinterpret_cast<Element*>(row), width.dim);
     const int64_t filled = width.dim * static_cast<int64_t>(sizeof(Element));
-    __builtin_memset(row + filled, 0, static_cast<size_t>(row_bytes - filled));
+    if (filled < row_bytes) __builtin_memset(row + filled, 0, static_cast<size_t>(row_bytes - filled));
   }
-  __builtin_memset(to + count * width.units16, 0, static_cast<size_t>((tile - count) * row_bytes));
+  if (count < tile) __builtin_memset(to + count * width.units16, 0, static_cast<size_t>((tile - count) * row_bytes));
+}
+
+// A block of rows in units, `stride` units apart.
+struct UnitRows {
+  const Unit* data;
+  int64_t stride;
+};
+
+// The rows themselves where they are whole and of the operand's type, else packed into `room`.
+template <class Op, class T>
+inline UnitRows rows_as_units(const Width<Op>& width, const T* from, int64_t stride, int64_t count, Unit* room) {
+  if constexpr (sizeof(T) == sizeof(typename Op::Element)) {
+    if (count == tile && width.dim == width.units16 * Op::per_unit && stride % Op::per_unit == 0)
+      return {reinterpret_cast<const Unit*>(from), stride / Op::per_unit};
+  }
+  pack_rows<Op>(width, from, stride, count, room);
+  return {room, width.units16};
 }
 
 // to[tile / per_unit][padded]: units that hold neighbouring rows, for contraction over rows.
 template <class Op>
-inline void interleave_rows(const Width<Op>& width, const Unit* rows, Unit* to) {
+inline void interleave_rows(const Width<Op>& width, UnitRows rows, Unit* to) {
   if constexpr (Op::per_unit == 1) {
     for (int64_t r = 0; r < tile; ++r)
-      __builtin_memcpy(to + r * width.padded, rows + r * width.units16,
-                       static_cast<size_t>(width.padded) * sizeof(Unit));
+      convert_row(reinterpret_cast<const float*>(rows.data + r * rows.stride),
+                  reinterpret_cast<float*>(to + r * width.padded), width.padded);
   } else {
     for (int64_t r = 0; r < tile; r += 2, to += width.padded) {
-      const auto* even = reinterpret_cast<const uint16_t*>(rows + r * width.units16);
-      const auto* odd = reinterpret_cast<const uint16_t*>(rows + (r + 1) * width.units16);
+      const auto* even = reinterpret_cast<const uint16_t*>(rows.data + r * rows.stride);
+      const auto* odd = reinterpret_cast<const uint16_t*>(rows.data + (r + 1) * rows.stride);
       for (int64_t d = 0; d < width.padded; ++d) to[d] = even[d] | static_cast<uint32_t>(odd[d]) << 16;
     }
   }
@@ -92,21 +119,21 @@ inline void interleave_rows(const Width<Op>& width, const Unit* rows, Unit* to) 
 
 // to[units16][tile]: rows become columns, for contraction over the head's width.
 template <class Op>
-inline void transpose_rows(const Width<Op>& width, const Unit* rows, Unit* to) {
+inline void transpose_rows(const Width<Op>& width, UnitRows rows, Unit* to) {
   for (int64_t r = 0; r < tile; r += 16)
     for (int64_t u = 0; u < width.units16; u += 16)
-      transpose16(rows + r * width.units16 + u, width.units16, to + u * tile + r, tile);
+      transpose16(rows.data + r * rows.stride + u, rows.stride, to + u * tile + r, tile);
 }
 
-// Columns of width.padded x tile sums, times factor, as `count` rows of T. rows: room for [tile][padded].
+// Columns of width.padded x tile sums, column c times factors[c], as `count` rows of T. rows: room for [tile][padded].
 template <class Op, class T>
-inline void write_columns(const Width<Op>& width, const float* sums, int64_t count, T* to, int64_t stride,
-                          float* rows) {
-  for (int64_t d = 0; d < width.padded; d += 16)
-    for (int64_t r = 0; r < count; r += 16)
+inline void write_columns(const Width<Op>& width, const float* sums, const float* factors, int64_t count, T* to,
+                          int64_t stride, float* rows) {
+  for (int64_t r = 0; r < count; r += 16)
+    for (int64_t d = 0; d < width.padded; d += 16)
       transpose16(reinterpret_cast<const Unit*>(sums + d * tile + r), tile,
                   reinterpret_cast<Unit*>(rows + r * width.padded + d), width.padded);
-  for (int64_t r = 0; r < count; ++r) narrow(rows + r * width.padded, to + r * stride, width.dim);
+  for (int64_t r = 0; r < count; ++r) narrow(rows + r * width.padded, factors[r], to + r * stride, width.dim);
 }
 
 // What the queries of a block (columns) see of the keys of a block (rows), by groups of 16 keys.

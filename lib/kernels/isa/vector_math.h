@@ -131,18 +131,19 @@ inline void narrow(float x, bf16& to) {
   to.bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
-inline void narrow(const float* from, float* to, int64_t n) {
-  __builtin_memcpy(to, from, static_cast<size_t>(n) * 4);
+// to[i] = from[i] * factor
+inline void narrow(const float* from, float factor, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i] * factor;
 }
-inline void narrow(const float* from, bf16* to, int64_t n) {
+inline void narrow(const float* from, float factor, bf16* to, int64_t n) {
   int64_t i = 0;
 #if defined(HONE_ISA_avx512_bf16)
   for (; i + 16 <= n; i += 16) {
-    const __m256bh rounded = _mm512_cvtneps_pbh(load(from + i));
+    const __m256bh rounded = _mm512_cvtneps_pbh(load(from + i) * factor);
     __builtin_memcpy(static_cast<void*>(to + i), &rounded, sizeof rounded);
   }
 #endif
-  for (; i < n; ++i) narrow(from[i], to[i]);
+  for (; i < n; ++i) narrow(from[i] * factor, to[i]);
 }
 
 inline Vec load_wide(const float* from) {
