@@ -14,7 +14,8 @@ struct Divergence {
 };
 
 // Two rows of logits of the same vocabulary. A logit of -infinity is a token that cannot occur: where the baseline has
-// one it adds nothing, where only the model has one the divergence is infinite. A NaN anywhere makes kl NaN.
+// one it adds nothing, where only the model has one the divergence is infinite. A NaN anywhere, +infinity, or a row of
+// nothing but -infinity makes kl NaN.
 Divergence divergence(std::span<const float> baseline, std::span<const float> model);
 
 // The sum over rows: `baseline` and `model` are [rows, vocab], row after row. Rows are split over threads and added in

@@ -63,6 +63,14 @@ TEST_CASE("divergence of a small change is accurate, and of none it is exactly z
   CHECK(divergence(a, b).kl == Approx(reference(a, b)).epsilon(1e-2));  // about 5e-5
 }
 
+TEST_CASE("divergence of certain and of hopeless predictions") {
+  const std::vector<float> sure = {0, -500, -1000, -86, -88}, other = {-500, 0, -2, -100, 3},
+                           negative = {-3, -4, -5, -6, -7};
+  for (const auto& a : {sure, other, negative})
+    for (const auto& b : {sure, other, negative})
+      CHECK(divergence(a, b).kl == Approx(reference(a, b)).epsilon(1e-5).scale(1e-3));
+}
+
 TEST_CASE("agreement looks at the first of the largest logits") {
   const std::vector<float> a = {1, 5, 5, 0}, b = {0, 2, 1, 0}, c = {0, 1, 2, 0};
   CHECK(divergence(a, b).agree);
@@ -78,6 +86,8 @@ TEST_CASE("impossible tokens and broken logits") {
   CHECK(std::isfinite(divergence(c, a).kl));
   CHECK(std::isnan(divergence(a, std::vector<float>{1, nan, 0, 0}).kl));
   CHECK(std::isnan(divergence(std::vector<float>{nan, 1, 0, 0}, a).kl));
+  CHECK(std::isnan(divergence(std::vector<float>{none, none, none, none}, a).kl));
+  CHECK(std::isnan(divergence(a, std::vector<float>{0, -none, 0, 0}).kl));
 }
 
 TEST_CASE("rows add up to the same on any number of threads") {
