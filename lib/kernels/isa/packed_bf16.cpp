@@ -19,23 +19,25 @@ constexpr int64_t x_step = 8;
 #if defined(__AVX512VBMI2__)
 constexpr int block = 4;
 
-template <int M, class Source>
+template <int M, class Source, class Beside>
 inline __attribute__((always_inline)) void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes,
-                                                     float* y) {
+                                                     float* y, Beside beside) {
   __m512 sum[M][4];
+  Source stream = source;  // a copy of our own stays in registers
+#pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) sum[m][i] = _mm512_loadu_ps(y + m * 64 + i * 16);
   for (int64_t n = 0; n < steps; ++n, x += x_step) {
     __m512i w[4];
-    source.step(w);
+    stream.step(w);
+    beside();
 #if defined(__AVX512BF16__)
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) {
-      int32_t pair;
-      __builtin_memcpy(&pair, x + m * row_bytes, 4);
-      const __m512bh a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+      const __m512i a = broadcast(x + m * row_bytes);
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sum[m][i] = _mm512_dpbf16_ps(sum[m][i], reinterpret_cast<__m512bh>(w[i]), a);
+      for (int i = 0; i < 4; ++i) dot(sum[m][i], w[i], a);
     }
 #else
 #pragma GCC unroll 4
@@ -52,7 +54,10 @@ inline __attribute__((always_inline)) void add_steps(Source& source, int64_t ste
     }
 #endif
   }
+  source = stream;
+#pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + m * 64 + i * 16, sum[m][i]);
 }
 
@@ -60,8 +65,8 @@ inline __attribute__((always_inline)) void add_steps(Source& source, int64_t ste
 constexpr int block = 2;
 
 // 8 lanes of f32 (two registers where the set has 4); plain loops that the compiler turns into vectors.
-template <int M, class Source>
-inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y) {
+template <int M, class Source, class Beside>
+inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += steps * step_bytes;
   for (int i = 0; i < 64; i += 16) {
@@ -107,16 +112,31 @@ inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t r
 }
 #endif
 
-void add_blocks(const uint8_t* tiles, int64_t steps, const PackedInput& x, const uint8_t* data, float* y) {
+template <class Source, class Beside>
+void add_block(int64_t rows, Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y,
+               Beside beside) {
+  if (rows == 1) add_steps<1>(source, steps, x, row_bytes, y, beside);
+  if (rows == 2) add_steps<2>(source, steps, x, row_bytes, y, beside);
+  if constexpr (block > 2) {
+    if (rows == 3) add_steps<3>(source, steps, x, row_bytes, y, beside);
+    if (rows == 4) add_steps<4>(source, steps, x, row_bytes, y, beside);
+  }
+}
+
+// `next` stands at the chunk that follows.
+template <class Source>
+void add_blocks(const uint8_t* tiles, int64_t steps, const PackedInput& x, const uint8_t* data, float* y,
+                const Source& next) {
+  int64_t fetched = 0;  // lines
   for (int64_t m = 0; m < x.rows; m += block) {
-    const int rows = static_cast<int>(x.rows - m < block ? x.rows - m : block);
+    const int64_t rows = x.rows - m < block ? x.rows - m : block;
     Plain plain(tiles);
     const uint8_t* from = data + m * x.row_bytes;
-    if (rows == 1) add_steps<1>(plain, steps, from, x.row_bytes, y + m * 64);
-    if (rows == 2) add_steps<2>(plain, steps, from, x.row_bytes, y + m * 64);
-    if constexpr (block > 2) {
-      if (rows == 3) add_steps<3>(plain, steps, from, x.row_bytes, y + m * 64);
-      if (rows == 4) add_steps<4>(plain, steps, from, x.row_bytes, y + m * 64);
+    if (fetched < steps * Source::step_lines) {
+      add_block(rows, plain, steps, from, x.row_bytes, y + m * 64, Ahead<Source>{next, fetched});
+      fetched += 2 * steps;
+    } else {
+      add_block(rows, plain, steps, from, x.row_bytes, y + m * 64, Nothing{});
     }
   }
 }
@@ -126,14 +146,11 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
   for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
   Source source(panel);
 #if defined(__AVX512VBMI2__)
-  if (x.rows == 1) return add_steps<1>(source, panel.steps, x.data, x.row_bytes, y);
-  if (x.rows == 2) return add_steps<2>(source, panel.steps, x.data, x.row_bytes, y);
-  if (x.rows == 3) return add_steps<3>(source, panel.steps, x.data, x.row_bytes, y);
-  if (x.rows == 4) return add_steps<4>(source, panel.steps, x.data, x.row_bytes, y);
+  if (x.rows <= block) return add_block(x.rows, source, panel.steps, x.data, x.row_bytes, y, Nothing{});
 #endif
   for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
     const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;
-    add_blocks(source.tiles(steps, scratch), steps, x, x.data + begin * x_step, y);
+    add_blocks(source.tiles(steps, scratch), steps, x, x.data + begin * x_step, y, source);
   }
 }
 

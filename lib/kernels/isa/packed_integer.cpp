@@ -13,23 +13,33 @@ constexpr int block = 3;
 constexpr int block = 2;
 #endif
 
+template <class Beside>
+void add_block(int64_t rows, const uint8_t* tiles, const Segment& s, float* y, Beside beside) {
+  Plain plain(tiles);
+  if (rows == 1) add_segment<1>(plain, s, y, beside);
+  if (rows == 2) add_segment<2>(plain, s, y, beside);
+  if constexpr (block > 2)
+    if (rows == 3) add_segment<3>(plain, s, y, beside);
+}
+
+// `next` stands at the segment that follows.
 template <class Source>
-void add_blocks(const uint8_t* tiles, Segment s, const PackedInput& x, float* y, const Source& next) {
-  int64_t m = 0;
-  while (m < x.rows) {
-    const int64_t left = x.rows - m;
-    const int rows = left == 4 ? 2 : static_cast<int>(left < block ? left : block);
-    Plain plain(tiles);
-    if (rows == 1) add_segment<1>(plain, s, y + m * 64);
-    if (rows == 2) add_segment<2>(plain, s, y + m * 64);
-    if constexpr (block > 2)
-      if (rows == 3) add_segment<3>(plain, s, y + m * 64);
-    m += rows;
+void add_blocks(const uint8_t* tiles, Segment s, int64_t count, float* y, const Source& next) {
+  int64_t fetched = 0;  // lines
+  while (count > 0) {
+    const int64_t rows = count == 4 ? 2 : count < block ? count : block;
+    if (fetched < s.steps * Source::step_lines) {
+      add_block(rows, tiles, s, y, Ahead<Source>{next, fetched});
+      fetched += 2 * s.steps;
+    } else {
+      add_block(rows, tiles, s, y, Nothing{});
+    }
+    y += rows * 64;
     s.x += rows * s.row_bytes;
     s.sums += rows * s.segments;
     s.x_scales += rows * s.segments;
+    count -= rows;
   }
-  static_cast<void>(next);
 }
 
 template <class Source, int32_t Zero>
@@ -42,14 +52,14 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
     s.steps = left < panel.segment_steps ? left : panel.segment_steps;
 #if defined(__AVX512VNNI__)
     if (x.rows == 1) {
-      add_segment<1>(source, s, y);
+      add_segment<1>(source, s, y, Nothing{});
     } else if (x.rows == 2) {
-      add_segment<2>(source, s, y);
+      add_segment<2>(source, s, y, Nothing{});
     } else {
-      add_blocks(source.tiles(s.steps, scratch), s, x, y, source);
+      add_blocks(source.tiles(s.steps, scratch), s, x.rows, y, source);
     }
 #else
-    add_blocks(source.tiles(s.steps, scratch), s, x, y, source);
+    add_blocks(source.tiles(s.steps, scratch), s, x.rows, y, source);
 #endif
     s.x += s.steps * 8;
     s.sums += 1;

@@ -21,27 +21,30 @@ struct Segment {
 #if defined(__AVX512VNNI__)
 
 // Activations of a step: hi[4] lo[4]; weights are the unsigned operand.
-template <int M, class Source>
-inline __attribute__((always_inline)) void add_segment(Source& source, const Segment& s, float* y) {
+template <int M, class Source, class Beside>
+inline __attribute__((always_inline)) void add_segment(Source& source, const Segment& s, float* y, Beside beside) {
   __m512i hi[M][4], lo[M][4];
+  Source stream = source;  // a copy of our own stays in registers
+#pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) hi[m][i] = lo[m][i] = _mm512_setzero_si512();
   const uint8_t* x = s.x;
   for (int64_t n = 0; n < s.steps; ++n, x += 8) {
     __m512i w[4];
-    source.step(w);
+    stream.step(w);
+    beside();
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) {
-      int32_t planes[2];
-      __builtin_memcpy(planes, x + m * s.row_bytes, 8);
-      const __m512i high = _mm512_set1_epi32(planes[0]), low = _mm512_set1_epi32(planes[1]);
+      const __m512i high = broadcast(x + m * s.row_bytes), low = broadcast(x + m * s.row_bytes + 4);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        hi[m][i] = _mm512_dpbusd_epi32(hi[m][i], w[i], high);
-        lo[m][i] = _mm512_dpbusd_epi32(lo[m][i], w[i], low);
+        dot(hi[m][i], w[i], high);
+        dot(lo[m][i], w[i], low);
       }
     }
   }
+  source = stream;
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s.scales + 16 * i));
@@ -60,8 +63,8 @@ inline __attribute__((always_inline)) void add_segment(Source& source, const Seg
 #elif defined(__AVX2__)
 
 // Activations of a step: a[0] a[2] a[1] a[3], 16 bits each. Even and odd bytes of a weight lane meet the two pairs.
-template <int M, class Source>
-inline void add_segment(Source& source, const Segment& s, float* y) {
+template <int M, class Source, class Beside>
+inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += s.steps * step_bytes;
   const __m256i even = _mm256_set1_epi32(0x00ff00ff);
@@ -100,8 +103,8 @@ inline void add_segment(Source& source, const Segment& s, float* y) {
 #else
 
 // The plain form, which is the reference of the others: the same order of activations as with AVX2.
-template <int M, class Source>
-inline void add_segment(Source& source, const Segment& s, float* y) {
+template <int M, class Source, class Beside>
+inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += s.steps * step_bytes;
   for (int m = 0; m < M; ++m) {

@@ -2,7 +2,8 @@
 // source has
 //   step(out)              the next step, 256 bytes; integers keep their offset
 //   tiles(count, scratch)  the next `count` steps as an array, in place where they lie unpacked already
-// With AVX-512 a source also has step(w), which leaves the four tiles in registers.
+// With AVX-512 a source also has step(w), which leaves the four tiles in registers, and
+//   fetch(line)            starts loading what lies `line` cache lines further on; a step takes about step_lines
 #pragma once
 
 #include "kernels/packed_table.h"
@@ -25,6 +26,25 @@ inline const uint8_t* unpack(Source& source, int64_t count, uint8_t* scratch) {
   return scratch;
 }
 
+// While unpacked tiles are multiplied with several blocks of rows, the memory would idle: each step also starts the
+// loading of two lines of the segment after it, from `line` on.
+template <class Source>
+struct Ahead {
+  const Source& source;
+  int64_t line;
+  void operator()() {
+#if defined(__AVX512VBMI2__)
+    source.fetch(line);
+    source.fetch(line + 1);
+#endif
+    line += 2;
+  }
+};
+
+struct Nothing {
+  void operator()() const {}
+};
+
 // Unpacked tiles: dense int8, dense bf16, and what unpack() has left.
 struct Plain {
   explicit Plain(const uint8_t* tiles_at) : p(tiles_at) {}
@@ -36,8 +56,8 @@ struct Plain {
     p += count * step_bytes;
     return at;
   }
-  void ahead(int64_t line) const { prefetch(p + line * 64); }
-  static constexpr int64_t ahead_lines = 4;  // of 64 bytes that a step takes
+  void fetch(int64_t line) const { prefetch(p + line * 64); }
+  static constexpr int64_t step_lines = 4;  // of 64 bytes that a step takes
 #if defined(__AVX512VBMI2__)
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i) w[i] = _mm512_loadu_si512(p + i * 64);
@@ -47,6 +67,34 @@ struct Plain {
 };
 
 #if defined(__AVX512VBMI2__)
+
+// The dot products and the load of a mask as assembly: GCC 12 copies an accumulator before and after each of these
+// intrinsics, which costs more than the product, and takes masks through a general register, which is slow on Zen 4.
+inline void dot(__m512i& sum, __m512i weights, __m512i x) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(x));
+}
+#if defined(__AVX512BF16__)
+inline void dot(__m512& sum, __m512i weights, __m512i x) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(x));
+}
+#endif
+inline __mmask64 load_mask(const uint64_t* mask) {
+  __mmask64 k;
+  asm("kmovq %1, %0" : "=k"(k) : "m"(*mask));
+  return k;
+}
+inline __mmask32 load_mask(const uint32_t* mask) {
+  __mmask32 k;
+  asm("kmovd %1, %0" : "=k"(k) : "m"(*mask));
+  return k;
+}
+
+// Four bytes to all lanes.
+inline __m512i broadcast(const uint8_t* from) {
+  __m512i v;
+  asm("vpbroadcastd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const uint8_t(*)[4]>(from)));
+  return v;
+}
 
 inline void store_step(const __m512i w[4], uint8_t* out) {
   for (int i = 0; i < 4; ++i) _mm512_storeu_si512(out + i * 64, w[i]);
@@ -71,8 +119,8 @@ struct Nibbles {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void ahead(int64_t line) const { prefetch(p + line * 64); }
-  static constexpr int64_t ahead_lines = 2;
+  void fetch(int64_t line) const { prefetch(p + line * 64); }
+  static constexpr int64_t step_lines = 2;
 };
 
 // Pruned elements become `Zero`, the offset form of 0, by merging in the expansion.
@@ -84,7 +132,7 @@ struct SparseBytes {
   void step(__m512i w[4]) {
     const __m512i zero = _mm512_set1_epi8(-128);
     for (int i = 0; i < 4; ++i) {
-      w[i] = _mm512_mask_expand_epi8(zero, masks[i], _mm512_loadu_si512(p));
+      w[i] = _mm512_mask_expand_epi8(zero, load_mask(masks + i), _mm512_loadu_si512(p));
       p += _mm_popcnt_u64(masks[i]);
     }
     masks += 4;
@@ -95,11 +143,11 @@ struct SparseBytes {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void ahead(int64_t line) const {
+  void fetch(int64_t line) const {
     prefetch(p + line * 64);
-    if ((line & 1) == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + line * 32);
+    if (line % 4 == 0) prefetch(masks + line * 2);
   }
-  static constexpr int64_t ahead_lines = 2;
+  static constexpr int64_t step_lines = 2;
 };
 
 struct SparseNibbles {
@@ -113,7 +161,7 @@ struct SparseNibbles {
     for (int i = 0; i < 4; ++i) {
       const __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
       const __m512i nibbles = _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi16(v, 4)), low);
-      w[i] = _mm512_mask_expand_epi8(zero, masks[i], nibbles);
+      w[i] = _mm512_mask_expand_epi8(zero, load_mask(masks + i), nibbles);
       p += (_mm_popcnt_u64(masks[i]) + 1) >> 1;
     }
     masks += 4;
@@ -124,11 +172,11 @@ struct SparseNibbles {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void ahead(int64_t line) const {
+  void fetch(int64_t line) const {
     prefetch(p + line * 64);
-    prefetch(reinterpret_cast<const uint8_t*>(masks) + line * 64);
+    if (line % 2 == 0) prefetch(masks + line * 4);
   }
-  static constexpr int64_t ahead_lines = 1;
+  static constexpr int64_t step_lines = 1;
 };
 
 struct SparseWords {
@@ -138,7 +186,7 @@ struct SparseWords {
 
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i) {
-      w[i] = _mm512_maskz_expand_epi16(masks[i], _mm512_loadu_si512(p));
+      w[i] = _mm512_maskz_expand_epi16(load_mask(masks + i), _mm512_loadu_si512(p));
       p += 2 * _mm_popcnt_u32(masks[i]);
     }
     masks += 4;
@@ -149,11 +197,11 @@ struct SparseWords {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void ahead(int64_t line) const {
+  void fetch(int64_t line) const {
     prefetch(p + line * 64);
-    if ((line & 1) == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + line * 16);
+    if (line % 8 == 0) prefetch(masks + line * 2);
   }
-  static constexpr int64_t ahead_lines = 2;
+  static constexpr int64_t step_lines = 2;
 };
 
 #else
@@ -218,6 +266,7 @@ struct Nibbles {
       }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr int64_t step_lines = 0;
 };
 
 struct SparseBytes {
@@ -234,6 +283,7 @@ struct SparseBytes {
       }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr int64_t step_lines = 0;
 };
 
 struct SparseNibbles {
@@ -259,6 +309,7 @@ struct SparseNibbles {
     }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr int64_t step_lines = 0;
 };
 
 struct SparseWords {
@@ -275,6 +326,7 @@ struct SparseWords {
       }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr int64_t step_lines = 0;
 };
 
 #endif

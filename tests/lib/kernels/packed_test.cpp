@@ -234,8 +234,7 @@ TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbour
     x.assign(256, 1.0f);
     x[5] = 1000.0f;
     CHECK(worst(reference(p, x, 1, 128), multiply(p, x, 1)) < integer_tolerance);
-    x.assign(256, 3e38f);
-    for (float& v : x) v *= 0.001f;
+    x.assign(256, 1e33f);
     CHECK(worst(reference(p, x, 1, 128), multiply(p, x, 1)) < integer_tolerance);
     for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
       x[7] = bad;
