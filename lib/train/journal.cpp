@@ -20,8 +20,12 @@ Journal::Journal(const std::string& log, std::string plot, bool append)
 
 void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
                   double tokens_per_second) {
-  losses_.push_back({static_cast<double>(step), result.loss});
-  if (valid_loss) valid_losses_.push_back({static_cast<double>(step), *valid_loss});
+  losses_.x.push_back(static_cast<double>(step));
+  losses_.y.push_back(result.loss);
+  if (valid_loss) {
+    valid_losses_.x.push_back(static_cast<double>(step));
+    valid_losses_.y.push_back(*valid_loss);
+  }
   if (!log_) return;
   nlohmann::ordered_json line = {{"step", step}, {"tokens", tokens}, {"loss", result.loss}};
   if (valid_loss) line["valid_loss"] = *valid_loss;
@@ -40,16 +44,9 @@ void Journal::finish() {
   Plot plot;
   plot.title = "Training";
   plot.x.label = "step";
-  plot.y.label = "loss (nats per token)";
-  const auto series = [&](const char* name, const std::vector<Point>& points) {
-    if (points.empty()) return;
-    PlotSeries s;
-    s.name = name;
-    for (const Point& p : points) s.points.push_back({p.step, p.loss});
-    plot.series.push_back(std::move(s));
-  };
-  series("training", losses_);
-  series("validation", valid_losses_);
+  plot.y.label = "loss (nats/token)";
+  if (!losses_.x.empty()) plot.series.push_back(losses_);
+  if (!valid_losses_.x.empty()) plot.series.push_back(valid_losses_);
   write_text_file(plot_, render_svg(plot));
 }
 

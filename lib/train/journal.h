@@ -5,8 +5,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "measure/plot.h"
 #include "train/trainer.h"
 
 namespace hone {
@@ -21,12 +21,9 @@ class Journal {
   void finish();  // writes the plot
 
  private:
-  struct Point {
-    double step, loss;
-  };
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> log_;
   std::string path_, plot_;
-  std::vector<Point> losses_, valid_losses_;
+  Series losses_{.name = "training"}, valid_losses_{.name = "validation"};
 };
 
 }  // namespace hone
