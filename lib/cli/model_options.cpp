@@ -40,8 +40,9 @@ void ModelOptions::add(CLI::App& app) {
   group->add_option("--positions", positions, "rotary or learned")->check(CLI::IsMember({"rotary", "learned"}));
   group->add_option("--rope-theta", rope_theta, "Base of the rotary frequencies");
   group->add_option("--attention", attention, fmt::format("Kind of attention: {}", fmt::join(attention_kinds(), ", ")));
-  group->add_flag("--biases,!--no-biases", biases, "Biases in linear layers and norms");
-  group->add_flag("--tied,!--untied", tied, "The head shares the embedding's matrix");
+  // A negated flag counts as -1.
+  group->add_flag_function("--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");
+  group->add_flag_function("--tied,!--untied", [this](int64_t n) { tied = n > 0; }, "The head shares the embedding's matrix");
 }
 
 std::string ModelOptions::shape_option() const {
