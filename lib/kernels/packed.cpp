@@ -8,6 +8,8 @@
 #include <memory>
 #include <new>
 
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
 #include "kernels/packed_table.h"
 #include "kernels/parallel.h"
 #include "kernels/select.h"
@@ -46,7 +48,7 @@ class Scratch {
 };
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, input_scratch, panel_scratch;
+thread_local Scratch work_scratch, input_scratch, panel_scratch, converted_scratch;
 
 int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
@@ -214,8 +216,21 @@ void multiply_many(const PackedMatrix& w, ConstView x, View y) {
   });
 }
 
-void multiply_panels(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) {
+void own_panels(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) {
   multiply_many({PackedLayout::panels, PackedElement::bf16, packed_shape(PackedElement::bf16, n, cols, 0), w}, x, y);
+}
+
+void gemm_rows(ConstView x, ConstView w, View y) {
+  gemm(x, false, w, true, y);
+}
+
+// x itself, or converted to `type`.
+ConstView as_type(ConstView x, DType type) {
+  if (x.dtype == type) return x;
+  const auto bytes = x.rows * x.cols * static_cast<int64_t>(size_of(type));
+  const View to{converted_scratch.reserve(bytes), type, x.rows, x.cols, x.cols};
+  convert(x, to);
+  return to;
 }
 
 View columns_of(View y, int64_t first, int64_t count) {
@@ -230,29 +245,39 @@ void panel_to_rows(const bf16* panel, int64_t rows, int64_t cols, float* out) {
     for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = to_float(panel[c / 2 * 128 + r * 2 + (c & 1)]);
 }
 
+// Panels [p, p + count) as rows of f32, times x, into the same columns of y.
+void multiply_rows(const PackedMatrix& w, const bf16* panels, int64_t p, int64_t count, ConstView x, View y,
+                   uint8_t* memory, const DenseProduct& dense) {
+  const PackedShape& s = w.shape;
+  const int64_t first = p * panel_rows, n = std::min(count * panel_rows, s.rows - first);
+  auto* rows = reinterpret_cast<float*>(memory);
+  parallel_for(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      panel_to_rows(panels + i * round_up(s.cols, 32) * panel_rows, std::min(panel_rows, n - i * panel_rows), s.cols,
+                    rows + i * panel_rows * s.cols);
+  });
+  const View result = y.dtype == DType::f32 ? columns_of(y, first, n) : view(rows + n * s.cols, x.rows, n);
+  dense.row_major(x, view(static_cast<const float*>(rows), n, s.cols), result);
+  if (y.dtype != DType::f32) convert(result, columns_of(y, first, n));
+}
+
 // Unpacks about 2 MB at a time, which then lies in the cache that the dense product reads from.
 void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   const PackedShape& s = w.shape;
-  const int64_t panel_elements = round_up(s.cols, 32) * panel_rows;
-  const int64_t count = std::clamp<int64_t>((int64_t{2} << 20) / (panel_elements * 2), 1, s.panels);
-  const int64_t bytes = count * panel_elements * 2;
-  uint8_t* memory = panel_scratch.reserve(bytes + (dense.panels ? 0 : 2 * bytes));
+  const int64_t panel_bytes = round_up(s.cols, 32) * panel_rows * 2;
+  const int64_t count = std::clamp<int64_t>((int64_t{2} << 20) / panel_bytes, 1, s.panels);
+  const int64_t row_bytes = dense.panels ? 0 : count * (2 * panel_bytes + x.rows * panel_rows * 4);
+  uint8_t* memory = panel_scratch.reserve(count * panel_bytes + row_bytes);
   auto* panels = reinterpret_cast<bf16*>(memory);
-  auto* rows = reinterpret_cast<float*>(memory + bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
     const int64_t here = std::min(count, s.panels - p), first = p * panel_rows;
-    const int64_t n = std::min(here * panel_rows, s.rows - first);
     packed_expand(w, p, here, panels);
     if (dense.panels) {
+      const int64_t n = std::min(here * panel_rows, s.rows - first);
       dense.panels(x, panels, n, s.cols, columns_of(y, first, n));
-      continue;
+    } else {
+      multiply_rows(w, panels, p, here, x, y, memory + count * panel_bytes, dense);
     }
-    parallel_for(here, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        panel_to_rows(panels + i * panel_elements, std::min(panel_rows, n - i * panel_rows), s.cols,
-                      rows + i * panel_rows * s.cols);
-    });
-    dense.row_major(x, view(static_cast<const float*>(rows), n, s.cols), columns_of(y, first, n));
   }
 }
 
@@ -274,13 +299,16 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
 }
 
 DenseProduct default_dense_product() {
-  return {multiply_panels, nullptr};
+  if (fast_bf16()) return {gemm_panels, nullptr};
+  if (isa() >= Isa::avx512_bf16) return {own_panels, nullptr};
+  return {nullptr, gemm_rows};
 }
 
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   assert(x.cols == w.shape.cols && y.cols == w.shape.rows && x.rows == y.rows);
   if (x.rows == 0 || y.cols == 0) return;
   if (x.rows <= packed_direct_rows) return multiply_few(w, x, y);
+  x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
   multiply_unpacked(w, x, y, dense);

@@ -72,13 +72,15 @@ struct PackedMatrix {
 
 // Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T.
 struct DenseProduct {
-  // W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use `row_major`.
+  // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use
+  // `row_major`.
   void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y);
-  // W [n, cols] f32.
+  // x, W [n, cols] and y all f32.
   void (*row_major)(ConstView x, ConstView w, View y);
 };
 
-// The dense product used where none is given: bf16 panels where isa() multiplies bf16, f32 rows elsewhere.
+// What is used where none is given: gemm_panels() where bf16 products are fast, our own product where they are but
+// oneDNN is not there, gemm() in f32 elsewhere.
 DenseProduct default_dense_product();
 
 // Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through

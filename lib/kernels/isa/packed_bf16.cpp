@@ -64,7 +64,26 @@ inline __attribute__((always_inline)) void add_steps(Source& source, int64_t ste
 #else
 constexpr int block = 2;
 
-// 8 lanes of f32 (two registers where the set has 4); plain loops that the compiler turns into vectors.
+#if !defined(__AVX2__)
+// 16 rows of a panel. Not inlined: the compiler may order the sums of a loop as it likes, but must do so the same way
+// for every number of rows of x.
+__attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y) {
+  for (int64_t n = 0; n < steps; ++n) {
+    float a[2];
+    __builtin_memcpy(a, x + n * x_step, 8);
+    for (int r = 0; r < 16; ++r) {
+      uint32_t w;
+      __builtin_memcpy(&w, tiles + n * step_bytes + r * 4, 4);
+      const uint32_t low = w << 16, high = w & 0xffff0000u;
+      float even, odd;
+      __builtin_memcpy(&even, &low, 4);
+      __builtin_memcpy(&odd, &high, 4);
+      y[r] += even * a[0] + odd * a[1];
+    }
+  }
+}
+#endif
+
 template <int M, class Source, class Beside>
 inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y, Beside) {
   const uint8_t* tiles = source.p;
@@ -93,20 +112,7 @@ inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t r
     for (int m = 0; m < M; ++m)
       for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + m * 64 + i + 8 * h, sum[m][h]);
 #else
-    for (int m = 0; m < M; ++m)
-      for (int64_t n = 0; n < steps; ++n) {
-        float a[2];
-        __builtin_memcpy(a, x + m * row_bytes + n * x_step, 8);
-        for (int r = i; r < i + 16; ++r) {
-          uint32_t w;
-          __builtin_memcpy(&w, tiles + n * step_bytes + r * 4, 4);
-          const uint32_t low = w << 16, high = w & 0xffff0000u;
-          float even, odd;
-          __builtin_memcpy(&even, &low, 4);
-          __builtin_memcpy(&odd, &high, 4);
-          y[m * 64 + r] = y[m * 64 + r] + even * a[0] + odd * a[1];
-        }
-      }
+    for (int m = 0; m < M; ++m) add_row(tiles + i * 4, steps, x + m * row_bytes, y + m * 64 + i);
 #endif
   }
 }
@@ -127,7 +133,8 @@ void add_block(int64_t rows, Source& source, int64_t steps, const uint8_t* x, in
 template <class Source>
 void add_blocks(const uint8_t* tiles, int64_t steps, const PackedInput& x, const uint8_t* data, float* y,
                 const Source& next) {
-  int64_t fetched = 0;  // lines
+  // Dense tiles stream in by themselves as they are used; fetching them as well measures slower.
+  int64_t fetched = Source::in_place ? steps * Source::step_lines : 0;  // lines
   for (int64_t m = 0; m < x.rows; m += block) {
     const int64_t rows = x.rows - m < block ? x.rows - m : block;
     Plain plain(tiles);

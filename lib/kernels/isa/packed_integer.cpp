@@ -25,15 +25,16 @@ void add_block(int64_t rows, const uint8_t* tiles, const Segment& s, float* y, B
 // `next` stands at the segment that follows.
 template <class Source>
 void add_blocks(const uint8_t* tiles, Segment s, int64_t count, float* y, const Source& next) {
-  int64_t fetched = 0;  // lines
+  // Tiles that lie in memory as they are stream in beside the first block of rows already.
+  int64_t fetched = Source::in_place ? -2 * s.steps : 0;  // lines
   while (count > 0) {
     const int64_t rows = count == 4 ? 2 : count < block ? count : block;
-    if (fetched < s.steps * Source::step_lines) {
+    if (fetched >= 0 && fetched < s.steps * Source::step_lines) {
       add_block(rows, tiles, s, y, Ahead<Source>{next, fetched});
-      fetched += 2 * s.steps;
     } else {
       add_block(rows, tiles, s, y, Nothing{});
     }
+    fetched += 2 * s.steps;
     y += rows * 64;
     s.x += rows * s.row_bytes;
     s.sums += rows * s.segments;

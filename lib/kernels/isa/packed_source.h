@@ -57,6 +57,7 @@ struct Plain {
     return at;
   }
   void fetch(int64_t line) const { prefetch(p + line * 64); }
+  static constexpr bool in_place = true;
   static constexpr int64_t step_lines = 4;  // of 64 bytes that a step takes
 #if defined(__AVX512VBMI2__)
   void step(__m512i w[4]) {
@@ -120,6 +121,7 @@ struct Nibbles {
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   void fetch(int64_t line) const { prefetch(p + line * 64); }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 2;
 };
 
@@ -147,6 +149,7 @@ struct SparseBytes {
     prefetch(p + line * 64);
     if (line % 4 == 0) prefetch(masks + line * 2);
   }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 2;
 };
 
@@ -176,6 +179,7 @@ struct SparseNibbles {
     prefetch(p + line * 64);
     if (line % 2 == 0) prefetch(masks + line * 4);
   }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 1;
 };
 
@@ -201,6 +205,7 @@ struct SparseWords {
     prefetch(p + line * 64);
     if (line % 8 == 0) prefetch(masks + line * 2);
   }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 2;
 };
 
@@ -266,6 +271,7 @@ struct Nibbles {
       }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 0;
 };
 
@@ -283,6 +289,7 @@ struct SparseBytes {
       }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 0;
 };
 
@@ -309,6 +316,7 @@ struct SparseNibbles {
     }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 0;
 };
 
@@ -326,6 +334,7 @@ struct SparseWords {
       }
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
   static constexpr int64_t step_lines = 0;
 };
 
