@@ -1,9 +1,7 @@
 #include "io/isolate.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -65,11 +63,12 @@ json answer_of(const std::function<json()>& work) {
   limit(RLIMIT_CORE, 0);
   expect_bytes(0);
   try {
-    std::vector<uint8_t> bytes = json::to_cbor(answer_of(work));
-    for (uint64_t done = 0; done < bytes.size();) {
-      const ssize_t moved = pwrite(answer, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
+    const std::vector<uint8_t> bytes = json::to_cbor(answer_of(work));
+    for (size_t done = 0; done < bytes.size();) {
+      const ssize_t moved = write(answer, bytes.data() + done, bytes.size() - done);
+      if (moved < 0 && errno == EINTR) continue;
       if (moved <= 0) _exit(1);
-      done += static_cast<uint64_t>(moved);
+      done += static_cast<size_t>(moved);
     }
   } catch (...) {
     _exit(1);
@@ -77,33 +76,46 @@ json answer_of(const std::function<json()>& work) {
   _exit(0);
 }
 
-json answer_in(int fd) {
-  struct stat status;
-  if (fstat(fd, &status) != 0 || status.st_size <= 0) return json::object();
-  std::vector<uint8_t> bytes(static_cast<size_t>(status.st_size));
-  const Transfer transfer{reinterpret_cast<std::byte*>(bytes.data()), bytes.size(), 0};
-  if (read_all(fd, {&transfer, 1}) != 0) return json::object();
-  return json::from_cbor(bytes, true, false);
+// All that comes through a pipe until the child closes its end.
+std::vector<uint8_t> bytes_from(int pipe) {
+  std::vector<uint8_t> bytes;
+  for (size_t done = 0;;) {
+    bytes.resize(done + (64 << 10));
+    const ssize_t moved = read(pipe, bytes.data() + done, bytes.size() - done);
+    if (moved < 0 && errno == EINTR) continue;
+    done += static_cast<size_t>(std::max<ssize_t>(moved, 0));
+    if (moved <= 0) {
+      bytes.resize(done);
+      return bytes;
+    }
+  }
 }
 
 }  // namespace
 
 void expect_bytes(uint64_t bytes) {
   if (!in_child) return;
+  static uint64_t seconds = spare_seconds;  // of all the work so far, as the system counts them
+  seconds += bytes / slowest_unpacking + 1;
   limit(RLIMIT_AS, address_space() + spare_bytes + bytes);
-  limit(RLIMIT_CPU, spare_seconds + bytes / slowest_unpacking);
+  limit(RLIMIT_CPU, seconds);
 }
 
 json isolated(const std::function<json()>& work, const std::string& failure) {
-  const Descriptor answer(memfd_create("hone-index", MFD_CLOEXEC));
-  if (!answer) return work();
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return work();
+  const Descriptor from(ends[0]);
+  Descriptor to(ends[1]);
   const pid_t child = fork();
   if (child < 0) return work();
-  if (child == 0) serve(answer.fd(), work);
+  if (child == 0) serve(to.fd(), work);
+  to = Descriptor();
+  const std::vector<uint8_t> answer = bytes_from(from.fd());
   int status = 0;
   while (waitpid(child, &status, 0) < 0)
     if (errno != EINTR) throw internal_error("lost a child process: {}", std::strerror(errno));
-  const json result = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? answer_in(answer.fd()) : json::object();
+  const bool done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  const json result = done ? json::from_cbor(answer, true, false) : json();
   if (result.is_object() && result.contains("found")) return result["found"];
   if (result.is_object() && result.contains("message"))
     throw Error(result["kind"].get<ErrorKind>(), result["message"].get<std::string>());

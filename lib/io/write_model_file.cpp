@@ -124,7 +124,7 @@ class Layout {
 
 // A file whose metadata carry checksums (superblock 2, object headers 2), with links and attributes kept in the
 // headers.
-Handle create_file(const std::string& path) {
+Handle create_file(const std::string& path, const std::string& target) {
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
   H5Pset_alignment(access, 1, data_alignment);
@@ -133,7 +133,10 @@ Handle create_file(const std::string& path) {
   H5Pset_file_locking(access, false, true);
   const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation, false);
-  return {H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access), H5Fclose};
+  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access), H5Fclose);
+  if (!file)
+    throw input_error("cannot write '{}': {}", target, hdf5::reason());  // now: every other call forgets the reason
+  return file;
 }
 
 class Writer {
@@ -199,8 +202,7 @@ class Writer {
 
   // Makes the file without its data and returns where they go.
   nlohmann::json lay_out(const std::string& path) {
-    Handle file = create_file(path);
-    if (!file) throw input_error("cannot write '{}': {}", target_, hdf5::reason());
+    Handle file = create_file(path, target_);
     hdf5::put_text(file, "format", "hone-model");
     hdf5::put_integer(file, "format_version", model_format_version);
     {

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
+#include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 
@@ -40,14 +42,18 @@ class SmallDisk {
   void (*handler_)(int);
 };
 
-ErrorKind kind_of_failure(const std::string& path, const ModelFile& model, bool force) {
+Error failure(const std::string& path, const ModelFile& model, bool force) {
   try {
     write_model_file(path, model, force);
   } catch (const Error& error) {
-    return error.kind();
+    return error;
   }
   FAIL("nothing was thrown");
-  return ErrorKind::internal;
+  return internal_error("none");
+}
+
+ErrorKind kind_of_failure(const std::string& path, const ModelFile& model, bool force) {
+  return failure(path, model, force).kind();
 }
 
 }  // namespace
@@ -135,7 +141,9 @@ TEST_CASE("a disk that fills up at any point leaves the old file and nothing els
   const size_t descriptors = open_descriptors();
   for (const rlim_t room : {rlim_t{0}, rlim_t{100}, rlim_t{5000}, bytes / 2, bytes - 1}) {
     const SmallDisk disk(room);
-    CHECK(kind_of_failure(scratch / "m.h5", model, true) == ErrorKind::input);
+    const Error error = failure(scratch / "m.h5", model, true);
+    CHECK(error.kind() == ErrorKind::input);
+    CHECK(std::string(error.what()) == fmt::format("cannot write '{}': {}", scratch / "m.h5", std::strerror(EFBIG)));
     CHECK(scratch.files() == 1);
     CHECK(open_descriptors() == descriptors);
   }
