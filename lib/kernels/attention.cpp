@@ -111,6 +111,17 @@ int64_t parts_of(int64_t pairs, int64_t blocks, int64_t wanted) {
   return std::clamp((wanted + pairs - 1) / pairs, int64_t{1}, std::max<int64_t>(blocks / 8, 1));
 }
 
+// Calls f(index, whether index + 1 follows on this thread) for each of n items, handed out in short runs: several a
+// thread.
+template <class F>
+void parallel_runs(int64_t n, F&& f) {
+  const int64_t length = std::max<int64_t>(n / (8 * threads()), 1);
+  parallel_each((n + length - 1) / length, [&](int64_t run) {
+    const int64_t end = std::min((run + 1) * length, n);
+    for (int64_t index = run * length; index < end; ++index) f(index, index + 1 < end);
+  });
+}
+
 // Sets slots of the key blocks that the item's query heads visit to -1 and returns their number.
 int64_t mark_slots(const AttentionArgs& args, const ForwardItem& item, int32_t* slots) {
   std::fill_n(slots, args.by_key.blocks, 0);
@@ -140,15 +151,15 @@ void attention_forward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRows
   if (pairs == 0 || blocks == 0) return;
   const int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, 8 * threads());
   const AttentionKernels kernels = kernels_in_use();
-  parallel_each(pairs * parts, [&](int64_t index) {
+  const auto item_at = [&](int64_t index) {
     const int64_t part = parts - 1 - index / pairs, pair = index % pairs;  // the last parts see most keys: first
-    ForwardItem item{pair / dims.kv_heads,
-                     pair % dims.kv_heads,
-                     blocks * part / parts,
-                     blocks * (part + 1) / parts,
-                     marks_scratch.array<int32_t>(plan.key_blocks),
-                     0,
-                     nullptr};
+    return ForwardItem{pair / dims.kv_heads, pair % dims.kv_heads, blocks * part / parts, blocks * (part + 1) / parts};
+  };
+  parallel_runs(pairs * parts, [&](int64_t index, bool more) {
+    ForwardItem item = item_at(index), next;
+    if (more) next = item_at(index + 1);
+    item.next = more ? &next : nullptr;
+    item.slots = marks_scratch.array<int32_t>(plan.key_blocks);
     item.slot_count = mark_slots(args, item, item.slots);
     item.scratch = item_scratch.at_least(kernels.forward_scratch(args, item.slot_count));
     kernels.forward(args, item);
@@ -177,16 +188,24 @@ void attention_backward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRow
   float* shared_dq = parts > 1 ? shared_scratch.array<float>(dq_size * pairs * in_group * parts) : nullptr;
   const AttentionKernels kernels = kernels_in_use();
   const size_t scratch_bytes = kernels.backward_scratch(args);
-  parallel_each(pairs * parts, [&](int64_t index) {
+  parallel_runs(pairs * parts, [&](int64_t index, bool more) {
     const int64_t pair = index / parts, part = index % parts, sequence = pair / dims.kv_heads;
     float* own = sums_scratch.array<float>(dkv_size + (shared_dq ? 0 : dq_size));
     void* scratch = item_scratch.at_least(scratch_bytes);
     for (int64_t g = 0; g < in_group; ++g) {
       const int64_t head = pair % dims.kv_heads * in_group + g;
-      float* dq = shared_dq ? shared_dq + ((pair * in_group + g) * parts + part) * dq_size : own + dkv_size;
-      kernels.backward(args, {sequence, head, part, parts, dq, dkv_size ? own : nullptr, dkv_size == 0 || g == 0,
-                              dkv_size == 0 || g == in_group - 1, scratch});
-      if (!shared_dq) kernels.backward_finish(args, sequence, head, dq, 1, 0, scratch);
+      BackwardItem item{sequence, head, part, parts, shared_dq ? nullptr : own + dkv_size, dkv_size ? own : nullptr,
+                        scratch};
+      if (shared_dq) item.dq = shared_dq + ((pair * in_group + g) * parts + part) * dq_size;
+      item.first = dkv_size == 0 || g == 0;
+      item.last = dkv_size == 0 || g == in_group - 1;
+      if (parts == 1 && (more || g + 1 < in_group)) {
+        const int64_t next = pair * in_group + g + 1;
+        item.next_sequence = next / dims.heads;
+        item.next_head = next % dims.heads;
+      }
+      kernels.backward(args, item);
+      if (!shared_dq) kernels.backward_finish(args, sequence, head, item.dq, 1, 0, scratch);
     }
   });
   if (!shared_dq) return;

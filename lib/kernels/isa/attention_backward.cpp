@@ -59,12 +59,42 @@ class Backward {
         exponent_scale_(args.dims.scale * log2_e) {}
 
   void run() {
-    for (int64_t i = 0; i < args_.by_query.blocks; ++i) pack_queries(i);
+    for (int64_t i = 0; i < args_.by_query.blocks; ++i) {
+      soon_.clear();
+      if (i + 1 >= later_blocks) look_ahead(soon_, item_.sequence, item_.head, i + 1, 1);
+      soon_.step(Ahead::all);
+      pack_queries(i);
+    }
+    if (item_.next_sequence >= 0) look_ahead(later_, item_.next_sequence, item_.next_head, 0, later_blocks);
+    later_.write(rows_of<T>(args_.dq, item_.sequence, 0, item_.head), args_.dq.row_stride, rows_from(0, later_blocks),
+                 width_.dim);
     __builtin_memset(item_.dq, 0, static_cast<size_t>(args_.by_query.blocks * tile * width_.padded) * sizeof(float));
     for (int64_t j = item_.part; j < args_.by_key.blocks; j += item_.parts) key_block(j);
   }
 
  private:
+  static constexpr int64_t later_blocks =
+      4;  // of the next head: all of a short sequence, and not more than a cache holds
+
+  int64_t rows_from(int64_t block, int64_t blocks) const {
+    const int64_t left = args_.dims.queries - block * tile;
+    return left < blocks * tile ? left : blocks * tile;
+  }
+  void look_ahead(Ahead& ahead, int64_t sequence, int64_t head, int64_t block, int64_t blocks) {
+    for (const ConstHeadRows* x : {&args_.q, &args_.d_out, &args_.out})
+      ahead.read(rows_of<T>(*x, sequence, block * tile, head), x->row_stride, rows_from(block, blocks), width_.dim);
+    if (block == 0) look_ahead_keys(ahead, sequence, head / (args_.dims.heads / args_.dims.kv_heads), 0);
+  }
+  void look_ahead_keys(Ahead& ahead, int64_t sequence, int64_t kv_head, int64_t j) {
+    const int64_t left = args_.dims.keys - j * tile, count = left < tile ? left : tile;
+    ahead.read(rows_of<T>(args_.k, sequence, j * tile, kv_head), args_.k.row_stride, count, width_.dim);
+    ahead.read(rows_of<T>(args_.v, sequence, j * tile, kv_head), args_.v.row_stride, count, width_.dim);
+  }
+  void step_ahead() {
+    soon_.step(Ahead::some);
+    later_.step(Ahead::some);
+  }
+
   void pack_queries(int64_t i) {
     const auto& dims = args_.dims;
     const int64_t left = dims.queries - i * tile, count = left < tile ? left : tile;
@@ -91,6 +121,12 @@ class Backward {
     interleave_rows(width_, UnitRows{s_.keys, width_.units16}, s_.key_pairs);
     pack_rows<Op>(width_, rows_of<T>(args_.v, item_.sequence, j * tile, kv_head_), args_.v.row_stride, count,
                   s_.values);
+    soon_.clear();
+    look_ahead_keys(soon_, item_.sequence, kv_head_, j + item_.parts);
+    if (item_.last) {
+      soon_.write(rows_of<T>(args_.dk, item_.sequence, j * tile, kv_head_), args_.dk.row_stride, count, width_.dim);
+      soon_.write(rows_of<T>(args_.dv, item_.sequence, j * tile, kv_head_), args_.dv.row_stride, count, width_.dim);
+    }
     const int64_t size = tile * width_.padded;
     float* dk = item_.dkv ? item_.dkv + j * 2 * size : s_.dk;
     float* dv = item_.dkv ? dk + size : s_.dv;
@@ -119,7 +155,9 @@ class Backward {
     for (int g = 0; g < groups; ++g) {
       const int begin = mask.begin[g], columns = mask.end[g] - begin;
       if (columns == 0) continue;
+      step_ahead();
       score_group(i, mask, g);
+      step_ahead();
       const int64_t from = g * group, units = columns / Op::per_unit,
                     query = i * tile / Op::per_unit + begin / Op::per_unit;
       const Unit* probabilities = s_.probabilities + from * row_units + begin / Op::per_unit;
@@ -185,6 +223,7 @@ class Backward {
   Width<Op> width_;
   Carver carver_;
   BackwardScratch<Op> s_;
+  Ahead soon_, later_;  // rows of the next key block; of the next head
   int64_t kv_head_;
   float exponent_scale_;
 };

@@ -46,10 +46,44 @@ class Forward {
   void run() {
     const int64_t in_group = args_.dims.heads / args_.dims.kv_heads;
     for (int64_t i = item_.begin; i < item_.end; ++i)
-      for (int64_t h = 0; h < in_group; ++h) query_block(item_.kv_head * in_group + h, i);
+      for (int64_t h = 0; h < in_group; ++h) {
+        ahead_.clear();
+        if (h + 1 < in_group)
+          look_ahead(item_, item_.kv_head * in_group + h + 1, i, false);
+        else if (i + 1 < item_.end)
+          look_ahead(item_, item_.kv_head * in_group, i + 1, false);
+        else if (item_.next)
+          look_ahead(*item_.next, item_.next->kv_head * in_group, item_.next->begin, true);
+        query_block(item_.kv_head * in_group + h, i);
+      }
   }
 
  private:
+  const int64_t* starts_of(int64_t sequence, int64_t head) const {
+    const int64_t list = args_.lists == 1 ? 0 : sequence * args_.dims.heads + head;
+    return args_.by_query.starts + list * (args_.by_query.blocks + 1);
+  }
+
+  // Lines up what query block i of an item will touch first; `fresh`: no key block of it has been packed.
+  void look_ahead(const ForwardItem& item, int64_t head, int64_t i, bool fresh) {
+    const auto& dims = args_.dims;
+    const int64_t queries = dims.queries - i * tile < tile ? dims.queries - i * tile : tile;
+    ahead_.read(rows_of<T>(args_.q, item.sequence, i * tile, head), args_.q.row_stride, queries, dims.head_dim);
+    const int64_t* starts = starts_of(item.sequence, head);
+    int found = 0;
+    for (int64_t v = fresh ? starts[i] : starts[i + 1] - 1; v >= starts[i] && v < starts[i + 1] && found < 2;
+         v += fresh ? 1 : -1) {
+      const int64_t j = args_.by_query.visits[v].block,
+                    keys = dims.keys - j * tile < tile ? dims.keys - j * tile : tile;
+      if (!fresh && item_.slots[j] >= 0) break;
+      ahead_.read(rows_of<T>(args_.k, item.sequence, j * tile, item.kv_head), args_.k.row_stride, keys, dims.head_dim);
+      ahead_.read(rows_of<T>(args_.v, item.sequence, j * tile, item.kv_head), args_.v.row_stride, keys, dims.head_dim);
+      ++found;
+    }
+    ahead_.write(rows_of<T>(args_.out_written, item.sequence, i * tile, head), args_.out_written.row_stride, queries,
+                 dims.head_dim);
+  }
+
   void query_block(int64_t head, int64_t i) {
     const auto& dims = args_.dims;
     const int64_t count = dims.queries - i * tile < tile ? dims.queries - i * tile : tile;
@@ -59,8 +93,7 @@ class Forward {
     for (int64_t c = 0; c < tile; ++c) s_.tops[c] = lowest_top, s_.totals[c] = 0;
     started_ = false;
 
-    const int64_t list = args_.lists == 1 ? 0 : item_.sequence * dims.heads + head;
-    const int64_t* starts = args_.by_query.starts + list * (args_.by_query.blocks + 1);
+    const int64_t* starts = starts_of(item_.sequence, head);
     TileMask mask;
     for (int64_t v = starts[i]; v < starts[i + 1]; ++v) {
       const BlockVisit& visit = args_.by_query.visits[v];
@@ -92,12 +125,14 @@ class Forward {
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
       if (mask.begin[g] == mask.end[g]) continue;
+      ahead_.step(Ahead::some);
       product<Op>((next - g) * group, mask.end[g] - mask.begin[g], width_.units,
                   Left{keys + g * group * width_.units16, width_.units16, 1}, Right{s_.query + mask.begin[g], tile},
                   s_.scores + g * group * tile + mask.begin[g], tile, false);
     }
     for (int g = 0; g < groups; ++g) hide(mask, g, s_.scores + g * group * tile);
     for (int c = 0; c < columns; c += lanes) {
+      ahead_.step(Ahead::some);
       raise_tops(mask, c);
       exponentiate(mask, c);
     }
@@ -105,6 +140,7 @@ class Forward {
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
       if (mask.begin[g] == mask.end[g]) continue;
+      ahead_.step(Ahead::some);
       const bool add = started_ || mask.end[g] - mask.begin[g] < columns;
       if (add && !started_) clear_sums();
       started_ = true;
@@ -173,6 +209,7 @@ class Forward {
   Width<Op> width_;
   Carver carver_;
   ForwardScratch<Op> s_;
+  Ahead ahead_;
   int32_t next_slot_ = 0;
   bool started_ = false;  // the sums of this query block have been written
 };

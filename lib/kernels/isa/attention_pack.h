@@ -22,6 +22,49 @@ inline T* rows_of(const HeadRows& x, int64_t sequence, int64_t row, int64_t head
   return static_cast<T*>(x.data) + sequence * x.batch_stride + row * x.row_stride + head * x.head_stride;
 }
 
+// Rows that will be needed soon. Heads' rows lie far apart in memory, where the processor does not foresee them: they
+// are asked for here, a few lines at a time, between the products of the work before.
+class Ahead {
+ public:
+  static constexpr int some = 32, all = INT32_MAX;  // rows of a step; measured: 16 hides less, 32 as much as more
+
+  void clear() { next_ = count_ = 0; }
+
+  template <class T>
+  void read(const T* rows, int64_t stride, int64_t count, int64_t width) {
+    add(reinterpret_cast<const char*>(rows), stride * static_cast<int64_t>(sizeof(T)), count,
+        width * static_cast<int64_t>(sizeof(T)), false);
+  }
+  template <class T>
+  void write(const T* rows, int64_t stride, int64_t count, int64_t width) {
+    add(reinterpret_cast<const char*>(rows), stride * static_cast<int64_t>(sizeof(T)), count,
+        width * static_cast<int64_t>(sizeof(T)), true);
+  }
+
+  void step(int rows) {
+    for (; rows > 0 && next_ < count_; --rows) {
+      Rows& r = waiting_[next_];
+      for (int64_t at = 0; at < r.bytes; at += 64)
+        r.write ? __builtin_prefetch(r.data + at, 1, 2) : __builtin_prefetch(r.data + at, 0, 2);
+      r.data += r.stride;
+      if (--r.count == 0) ++next_;
+    }
+  }
+
+ private:
+  struct Rows {
+    const char* data;
+    int64_t stride, count, bytes;
+    bool write;
+  };
+  void add(const char* data, int64_t stride, int64_t count, int64_t bytes, bool write) {
+    if (count > 0 && count_ < most) waiting_[count_++] = {data, stride, count, bytes, write};
+  }
+  static constexpr int most = 12;
+  Rows waiting_[most];
+  int next_ = 0, count_ = 0;
+};
+
 // Sizes that follow from the head's width.
 template <class Op>
 struct Width {

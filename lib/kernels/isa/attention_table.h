@@ -29,19 +29,22 @@ struct AttentionArgs {
 
 // All query heads of one key/value head, for query blocks begin … end - 1.
 struct ForwardItem {
-  int64_t sequence, kv_head, begin, end;
-  int32_t* slots;  // [key blocks]; on entry -1 for the blocks that the item visits, each is packed on its first visit
-  int64_t slot_count;
-  void* scratch;
+  int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
+  int32_t* slots =
+      nullptr;  // [key blocks]; on entry -1 for the blocks that the item visits, each is packed on its first visit
+  int64_t slot_count = 0;
+  void* scratch = nullptr;
+  const ForwardItem* next = nullptr;  // what this thread will do next, to have its rows in the cache in time
 };
 
 // One query head, for the key blocks `part`, part + parts, part + 2 * parts, …
 struct BackwardItem {
-  int64_t sequence, head, part, parts;
-  float* dq;         // [query blocks][padded head_dim][64], written
-  float* dkv;        // null, or [key blocks][2][64][padded head_dim]: sums over the query heads of a key/value head
-  bool first, last;  // of those query heads: the first writes the sums, the last also dk and dv
-  void* scratch;
+  int64_t sequence = 0, head = 0, part = 0, parts = 1;
+  float* dq = nullptr;   // [query blocks][padded head_dim][64], written
+  float* dkv = nullptr;  // null, or [key blocks][2][64][padded head_dim]: sums over the query heads of a key/value head
+  void* scratch = nullptr;
+  bool first = true, last = true;  // of those query heads: the first writes the sums, the last also dk and dv
+  int64_t next_sequence = -1, next_head = 0;  // what this thread will do next, if anything
 };
 
 struct DecodeArgs {
