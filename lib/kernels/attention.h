@@ -43,7 +43,9 @@ struct DecodeDims {
 
 // out = softmax(scale * q k^T) v as above. q and out: [batch, queries, heads, head_dim]; k and v: caches of at least
 // key_lengths[b] rows. Types: q and out alike, k and v alike, each f32 or bf16. All arithmetic is f32.
-// Long caches are cut into parts of fixed length and combined, so that results do not depend on batch or threads.
+// A long cache is read several times faster when the rows of one head lie together (row_stride = head_dim) than when
+// the heads of one token do. Long caches are cut into parts of fixed length and combined, so that results do not depend
+// on batch or threads.
 void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, ConstHeadRows v, HeadRows out);
 
 }  // namespace hone::kernels

@@ -7,6 +7,16 @@ namespace hone::kernels::HONE_ISA {
 namespace {
 
 constexpr int rows_at_once = 4;
+constexpr int64_t rows_ahead = 16;  // of the cache, asked for before they are read
+
+template <class T>
+void ask_ahead(const T* row, int64_t stride, int64_t head_dim) {
+  constexpr int64_t size =
+      sizeof(T);  // as a number: past the last row there is no valid pointer, and no harm in asking
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(rows_ahead * stride * size);
+  for (int64_t at = 0; at < head_dim * size; at += 64)
+    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(at)), 0, 3);
+}
 
 // The sums over the lanes of 16 vectors.
 Vec sum_each(const float* vectors) {
@@ -120,6 +130,7 @@ class Decode {
       const int64_t many = count - from < group ? count - from : group;
       for (int64_t k = 0; k < many; ++k) {
         const T* key = keys + (from + k) * args_.k.row_stride;
+        if (r == 0) ask_ahead(key, args_.k.row_stride, args_.head_dim);
         Vec sums[R] = {};
         for (int64_t d = 0; d < whole_; d += lanes) {
           const Vec x = load_wide(key + d);
@@ -187,6 +198,7 @@ class Decode {
       for (int v = 0; v < Vecs; ++v) sums[i][v] = load(item_.sums + (r + i) * padded_ + d + v * lanes);
     const float* weights = scores_ + r * tile;
     for (int64_t k = 0; k < count; ++k, values += stride) {
+      if (r == 0 && d == 0) ask_ahead(values, stride, args_.head_dim);
       Vec x[Vecs];
       for (int v = 0; v < Vecs; ++v) x[v] = load_wide(values + v * lanes);
       for (int i = 0; i < R; ++i)
