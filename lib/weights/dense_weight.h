@@ -1,6 +1,7 @@
 // A trainable f32 matrix, optionally with a mask: the forms "dense" and "masked".
 #pragma once
 
+#include "kernels/packed.h"
 #include "weights/weight.h"
 
 namespace hone {
@@ -36,6 +37,7 @@ class DenseWeight : public Weight {
     uint64_t version = ~uint64_t{0};
   };
   const bf16* panels(Panels& which, bool transposed) const;
+  kernels::PackedMatrix panel_matrix(const bf16* data) const;
 
   Parameter parameter_;
   Tensor mask_;

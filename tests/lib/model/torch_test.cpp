@@ -1,0 +1,82 @@
+// Whole models against PyTorch's logits, loss and gradients (tests/fixtures/make_fixtures.py).
+#include <doctest/doctest.h>
+
+#include "support/check.h"
+#include "support/models.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+Config config_of(const nlohmann::json& j) {
+  Config c;
+  c.vocabulary = c.padded_vocabulary = j.at("vocab").get<int64_t>();
+  c.context = j.at("context").get<int64_t>();
+  c.tied = j.at("tied").get<bool>();
+  c.block.dim = j.at("dim").get<int64_t>();
+  c.block.head_dim = j.at("head_dim").get<int64_t>();
+  c.block.norm = j.at("norm") == "layer" ? NormKind::layer_norm : NormKind::rms_norm;
+  c.block.norm_epsilon = j.at("norm_eps").get<float>();
+  c.block.activation = j.at("activation") == "swiglu" ? ActivationKind::swiglu : ActivationKind::gelu;
+  c.block.positions = j.at("positions") == "rope" ? PositionKind::rotary : PositionKind::learned;
+  c.block.biases = j.at("bias").get<bool>();
+  c.layers.assign(j.at("layers").get<size_t>(),
+                  {j.at("heads").get<int64_t>(), j.at("kv_heads").get<int64_t>(), j.at("ffn").get<int64_t>(), "full"});
+  return c;
+}
+
+class GradientChecker : public Visitor {
+ public:
+  GradientChecker(const Fixture& fixture, double tolerance) : fixture_(fixture), tolerance_(tolerance) {}
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { compare(name, *weight->parameter()); }
+  void parameter(const std::string& name, Parameter& parameter) override { compare(name, parameter); }
+  int compared = 0;
+
+ private:
+  void compare(const std::string& name, const Parameter& parameter) {
+    CAPTURE(name);
+    CHECK(relative_error(parameter.grad, fixture_.tensor("gradients/" + name)) < tolerance_);
+    ++compared;
+  }
+  const Fixture& fixture_;
+  double tolerance_;
+};
+
+void compare_with_torch(const std::string& name, DType type, double tolerance) {
+  CAPTURE(name);
+  const Fixture fixture(name);
+  Transformer model(config_of(fixture.config()));
+  FixtureLoader loader(fixture);
+  model.visit(loader);
+  const Tensor tokens = fixture.tensor("inputs/tokens"), targets = fixture.tensor("inputs/targets");
+  Forward call;
+  call.batch = tokens.dim(0);
+  call.length = tokens.dim(1);
+  call.type = type;
+  CHECK(relative_error(model.logits(model.hidden(tokens.span<int32_t>(), call).value()), fixture.tensor("logits")) < tolerance);
+  Tape tape;
+  Forward again = call;
+  const ops::TokenLosses loss = model.loss(model.hidden(tokens.span<int32_t>(), again), targets.span<int32_t>());
+  CHECK(relative_error(loss.loss.value(), fixture.tensor("loss").reshape({1})) < tolerance);
+  tape.backward(loss.loss);
+  GradientChecker checker(fixture, tolerance);
+  model.visit(checker);
+  CHECK(checker.compared == static_cast<int>(fixture.names("gradients/").size()));
+}
+
+}  // namespace
+
+TEST_CASE("logits, loss and all gradients equal PyTorch's, f32") {
+  at_every_isa([] {
+    compare_with_torch("llama", DType::f32, 1e-4);
+    compare_with_torch("gpt2", DType::f32, 1e-4);
+  });
+}
+
+TEST_CASE("bf16 activations stay near them") {
+  at_every_isa([] {
+    compare_with_torch("llama", DType::bf16, 0.05);
+    compare_with_torch("gpt2", DType::bf16, 0.05);
+  });
+}

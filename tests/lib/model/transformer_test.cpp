@@ -1,0 +1,173 @@
+#include "model/transformer.h"
+
+#include <doctest/doctest.h>
+
+#include "base/error.h"
+#include "model/store.h"
+#include "support/check.h"
+#include "support/models.h"
+#include "weights/packed_weight.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+std::vector<int32_t> some_ids(int64_t count, int64_t vocabulary) {
+  Random random(5, "ids");
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(static_cast<uint64_t>(vocabulary)));
+  return ids;
+}
+
+Config learned_config() {
+  Config c = small_config();
+  c.block.positions = PositionKind::learned;
+  c.block.norm = NormKind::layer_norm;
+  c.block.activation = ActivationKind::gelu;
+  c.block.biases = true;
+  c.tied = false;
+  return c;
+}
+
+Tensor in_one_pass(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, DType type) {
+  Forward call;
+  call.batch = batch;
+  call.length = static_cast<int64_t>(ids.size()) / batch;
+  call.type = type;
+  return model.hidden(ids, call).value().to(DType::f32);
+}
+
+// The same through a cache, in pieces of the given lengths.
+Tensor in_pieces(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, const std::vector<int64_t>& pieces, DType type) {
+  const int64_t length = static_cast<int64_t>(ids.size()) / batch, dim = model.config().block.dim;
+  Cache cache = model.make_cache(batch, length, type);
+  const Tensor all = Tensor::empty({batch * length, dim});
+  int64_t done = 0;
+  for (int64_t piece : pieces) {
+    std::vector<int32_t> part;
+    for (int64_t s = 0; s < batch; ++s)
+      part.insert(part.end(), ids.begin() + s * length + done, ids.begin() + s * length + done + piece);
+    Forward call;
+    call.batch = batch;
+    call.length = piece;
+    call.type = type;
+    call.cache = &cache;
+    const Tensor hidden = model.hidden(part, call).value().to(DType::f32);
+    for (int64_t s = 0; s < batch; ++s)
+      std::copy_n(hidden.data<float>() + s * piece * dim, piece * dim, all.data<float>() + (s * length + done) * dim);
+    done += piece;
+  }
+  REQUIRE(done == length);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a cache gives what one pass gives: token by token, in chunks, ragged") {
+  at_every_isa([] {
+    for (const Config& config : {small_config(), learned_config()}) {
+      Transformer model(config);
+      initialize(model, 3);
+      const std::vector<int32_t> ids = some_ids(2 * 90, config.vocabulary);
+      const Tensor expected = in_one_pass(model, ids, 2, DType::f32);
+      CHECK(relative_error(in_pieces(model, ids, 2, std::vector<int64_t>(90, 1), DType::f32), expected) < 1e-4);
+      CHECK(relative_error(in_pieces(model, ids, 2, {64, 1, 1, 17, 7}, DType::f32), expected) < 1e-4);
+      const Tensor rounded = in_one_pass(model, ids, 2, DType::bf16);
+      CHECK(relative_error(in_pieces(model, ids, 2, {33, 1, 1, 50, 5}, DType::bf16), rounded) < 0.05);
+    }
+  });
+}
+
+TEST_CASE("a later token does not change an earlier one's hidden state") {
+  Transformer model(small_config());
+  initialize(model, 3);
+  std::vector<int32_t> ids = some_ids(70, 50);
+  const Tensor before = in_one_pass(model, ids, 1, DType::f32);
+  ids[60] = (ids[60] + 1) % 50;
+  const Tensor after = in_one_pass(model, ids, 1, DType::f32);
+  CHECK(relative_error(after.rows(0, 60), before.rows(0, 60)) == 0.0);
+  CHECK(relative_error(after.rows(60, 1), before.rows(60, 1)) > 1e-3);
+}
+
+TEST_CASE("learned positions and caches refuse to be overrun") {
+  Transformer model(learned_config());
+  initialize(model, 3);
+  CHECK_THROWS_AS(in_one_pass(model, some_ids(97, 50), 1, DType::f32), Error);
+  Transformer rotary(small_config());
+  initialize(rotary, 3);
+  CHECK_NOTHROW(in_one_pass(rotary, some_ids(97, 50), 1, DType::f32));
+  Cache cache = rotary.make_cache(1, 10, DType::f32);
+  Forward call;
+  call.length = 11;
+  call.cache = &cache;
+  CHECK_THROWS_AS(rotary.hidden(some_ids(11, 50), call), Error);
+}
+
+TEST_CASE("packed weights give nearly the hidden states of the matrices they hold") {
+  at_every_isa([] {
+    Transformer model(small_config());
+    initialize(model, 3);
+    struct Packer : Visitor {
+      void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override { weight = pack_bf16(weight->to_dense(), {}); }
+      void parameter(const std::string&, Parameter&) override {}
+    } packer;
+    const std::vector<int32_t> ids = some_ids(80, 50);
+    const Tensor dense = in_one_pass(model, ids, 1, DType::f32);
+    model.visit(packer);
+    CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), dense) < 0.05);
+    CHECK(relative_error(in_pieces(model, ids, 1, {40, 1, 1, 38}, DType::bf16), dense) < 0.05);
+  });
+}
+
+TEST_CASE("configurations survive JSON, and impossible ones are refused by name") {
+  for (const Config& config : {small_config(), learned_config(), preset("nano"), preset("gpt2")})
+    CHECK(config_from_json(to_json(config), "x") == config);
+  const auto refused = [](const char* name, nlohmann::json value) {
+    nlohmann::json json = to_json(small_config());
+    if (value.is_null())
+      json.erase(name);
+    else
+      json[name] = value;
+    CAPTURE(json.dump());
+    try {
+      config_from_json(json, "'f.h5'");
+      FAIL("accepted");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::input);
+      CHECK(std::string(error.what()).find("'f.h5'") != std::string::npos);
+    }
+  };
+  refused("dim", nullptr);
+  refused("dim", 0);
+  refused("dim", -5);
+  refused("dim", "wide");
+  refused("dim", int64_t{1} << 60);
+  refused("vocabulary", 1e300);
+  refused("padded_vocabulary", 3);
+  refused("norm", "batch_norm");
+  refused("tied", 1);
+  refused("head_dim", 15);
+  refused("layers", nlohmann::json::array());
+  refused("layers", {{{"heads", 3}, {"kv_heads", 2}, {"ffn", 8}, {"attention", "full"}}});
+  refused("norm_epsilon", 0);
+  CHECK_THROWS_AS(preset("huge"), Error);
+}
+
+TEST_CASE("a model file holds the model: saved, loaded and saved again") {
+  const std::string path = "transformer_test.h5", again = "transformer_test_again.h5";
+  Model model;
+  model.transformer = std::make_unique<Transformer>(learned_config());
+  initialize(*model.transformer, 11);
+  const WrittenFile first = save_model(path, model, true);
+  Model loaded = load_model(path);
+  CHECK(loaded.transformer->config() == model.transformer->config());
+  const std::vector<int32_t> ids = some_ids(30, 50);
+  CHECK(relative_error(in_one_pass(*loaded.transformer, ids, 1, DType::f32), in_one_pass(*model.transformer, ids, 1, DType::f32)) == 0.0);
+  CHECK(save_model(again, loaded, true).sha256 == first.sha256);
+  const ModelSize size = size_of(*loaded.transformer);
+  CHECK(size.parameters > size.prunable);
+  CHECK(size.sparsity() == 0.0);
+  std::remove(path.c_str());
+  std::remove(again.c_str());
+}

@@ -1,0 +1,184 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "compress/masks.h"
+#include "dataset/corpus.h"
+#include "support/check.h"
+#include "support/models.h"
+#include "train/run.h"
+#include "train/run_state.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+Corpus text() {
+  std::string letters;
+  for (int i = 0; i < 400; ++i) letters += "the cat sat on the mat; ";
+  std::vector<TextSource> sources;
+  sources.push_back(text_in_memory(letters, "test"));
+  return open_corpus(std::move(sources), byte_tokenizer());
+}
+
+Model fresh() {
+  Config c = small_config();
+  c.vocabulary = c.padded_vocabulary = 256;
+  Model model;
+  model.transformer = std::make_unique<Transformer>(c);
+  initialize(*model.transformer, 1);
+  return model;
+}
+
+RunSettings settings(int64_t steps) {
+  RunSettings s;
+  s.step.batch = 4;
+  s.step.schedule = {ScheduleKind::cosine, 3e-3, 0.1, 5, steps, 0.2};
+  s.step.dropout = 0.1f;
+  s.context = 32;
+  s.description = {{"steps", steps}};
+  return s;
+}
+
+std::map<std::string, Tensor> after(Model& model) { return copy_parameters(*model.transformer); }
+
+bool equal(const std::map<std::string, Tensor>& a, const std::map<std::string, Tensor>& b) {
+  for (const auto& [name, tensor] : a)
+    if (relative_error(b.at(name), tensor) != 0.0) return false;
+  return a.size() == b.size();
+}
+
+}  // namespace
+
+TEST_CASE("training lowers the loss, the same way each time") {
+  Model first = fresh(), second = fresh();
+  const RunResult result = run_training(first, text(), nullptr, settings(60));
+  CHECK(result.loss < 4.0);
+  CHECK(result.steps == 60);
+  CHECK(result.tokens == 60 * 4 * 32);
+  run_training(second, text(), nullptr, settings(60));
+  CHECK(equal(after(first), after(second)));
+}
+
+TEST_CASE("no memory is taken from the system in the steady state") {
+  Model model = fresh();
+  const Corpus corpus = text();
+  BatchSampler sampler(corpus, 32, 1);
+  StepSettings s = settings(10).step;
+  Trainer trainer(*model.transformer, sampler, s);
+  trainer.step(0);
+  trainer.step(1);
+  const size_t before = pool_system_allocations();
+  for (int64_t i = 2; i < 8; ++i) trainer.step(i);
+  CHECK(pool_system_allocations() == before);
+}
+
+TEST_CASE("accumulated batches are as good as one large batch") {
+  Model large = fresh(), small = fresh();
+  const Corpus corpus = text();
+  StepSettings s = settings(10).step;
+  s.dropout = 0;
+  BatchSampler a(corpus, 32, 1), b(corpus, 32, 1);
+  Trainer(*large.transformer, a, s).step(0);
+  s.batch = 2;
+  s.accumulate = 2;
+  Trainer(*small.transformer, b, s).step(0);
+  const auto x = after(large), y = after(small);
+  for (const auto& [name, tensor] : x) CHECK(relative_error(y.at(name), tensor) < 1e-3);
+}
+
+TEST_CASE("a run stopped by a signal and resumed equals one that never stopped") {
+  const std::string path = "train_test_run.h5";
+  Model straight = fresh();
+  run_training(straight, text(), nullptr, settings(30));
+  Model stopped = fresh();
+  RunSettings s = settings(30);
+  s.checkpoint = path;
+  s.before_step = [](int64_t step) {
+    if (step == 12) raise_stop(2);
+  };
+  const RunResult half = run_training(stopped, text(), nullptr, s);
+  raise_stop(0);
+  CHECK(half.signal == 2);
+  CHECK(half.steps == 13);
+  ModelFile rest;
+  ReadOptions read;
+  read.run = true;
+  Model resumed = load_model(path, read, &rest);
+  CHECK_THROWS_AS(run_training(resumed, text(), nullptr, settings(31), &rest), Error);
+  const RunResult end = run_training(resumed, text(), nullptr, settings(30), &rest);
+  CHECK(end.steps == 30);
+  CHECK(equal(after(straight), after(resumed)));
+  std::remove(path.c_str());
+}
+
+TEST_CASE("masks stay exact through updates") {
+  Model model = fresh();
+  struct Masker : Visitor {
+    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
+      if (!layer) return;
+      const Tensor mask = mask_of_nonzeros(random_tensor({weight->rows(), weight->cols()}, 3));
+      Random random(1, name);
+      for (uint8_t& byte : mask.span<uint8_t>()) byte &= static_cast<uint8_t>(random.next());
+      weight->set_mask(mask);
+      masks[name] = mask;
+    }
+    void parameter(const std::string&, Parameter&) override {}
+    std::map<std::string, Tensor> masks;
+  } masker;
+  model.transformer->visit(masker);
+  const int64_t before = size_of(*model.transformer).nonzero_parameters;
+  run_training(model, text(), nullptr, settings(20));
+  CHECK(size_of(*model.transformer).nonzero_parameters == before);
+  for (const auto& [name, values] : after(model))
+    if (masker.masks.contains(name)) {
+      const Tensor kept = expand_mask(masker.masks[name], values.dim(1));
+      for (int64_t i = 0; i < values.size(); ++i)
+        if (!kept.data<uint8_t>()[i]) REQUIRE(values.data<float>()[i] == 0.0f);
+    }
+}
+
+TEST_CASE("a loss that explodes or is not finite ends the run as diverged") {
+  Model model = fresh();
+  RunSettings s = settings(200);
+  s.step.schedule.peak = 1e4;
+  s.step.schedule.warmup = 0;
+  s.step.clip = 0;
+  try {
+    run_training(model, text(), nullptr, s);
+    FAIL("did not diverge");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::diverged);
+  }
+}
+
+TEST_CASE("the best validation's parameters are kept, and patience ends a run") {
+  Model model = fresh();
+  const Corpus corpus = text();
+  RunSettings s = settings(100);
+  s.valid_every = 5;
+  s.patience = 2;
+  s.keep_best = true;
+  s.step.schedule = {ScheduleKind::constant, 0.0, 0.1, 0, 100, 0.2};  // nothing is learned, so nothing improves
+  const RunResult result = run_training(model, corpus, &corpus, s);
+  CHECK(result.stopped_early);
+  CHECK(result.steps == 15);
+  CHECK(result.valid_loss.has_value());
+}
+
+TEST_CASE("schedules") {
+  const Schedule cosine{ScheduleKind::cosine, 1.0, 0.1, 10, 110, 0.2};
+  CHECK(cosine.at(0) == doctest::Approx(0.1));
+  CHECK(cosine.at(9) == doctest::Approx(1.0));
+  CHECK(cosine.at(60) == doctest::Approx(0.55));
+  CHECK(cosine.at(109) == doctest::Approx(0.1).epsilon(0.01));
+  const Schedule wsd{ScheduleKind::warmup_stable_decay, 1.0, 0.0, 10, 100, 0.2};
+  CHECK(wsd.at(79) == 1.0);
+  CHECK(wsd.at(90) == doctest::Approx(0.5));
+  const Schedule constant{ScheduleKind::constant, 2.0, 0.1, 0, 100, 0.2};
+  CHECK(constant.at(99) == 2.0);
+  CHECK_THROWS_AS(schedule_named("linear"), Error);
+}

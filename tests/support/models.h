@@ -1,0 +1,37 @@
+// Small models for tests.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "fixtures/fixture.h"
+#include "model/transformer.h"
+
+namespace hone::test {
+
+inline Config small_config() {
+  Config c;
+  c.vocabulary = c.padded_vocabulary = 50;
+  c.context = 96;
+  c.block.dim = 48;
+  c.block.head_dim = 16;
+  // Layers that differ, with grouped heads in one of them.
+  c.layers = {{4, 2, 96, "full"}, {2, 2, 64, "full"}};
+  return c;
+}
+
+// The parameters of a fixture by name.
+class FixtureLoader : public Visitor {
+ public:
+  explicit FixtureLoader(const Fixture& fixture) : fixture_(fixture) {}
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { fill(name, *weight->parameter()); }
+  void parameter(const std::string& name, Parameter& parameter) override { fill(name, parameter); }
+
+ private:
+  void fill(const std::string& name, Parameter& parameter) {
+    parameter.value = fixture_.tensor("parameters/" + name);
+    ++parameter.version;
+  }
+  const Fixture& fixture_;
+};
+
+}  // namespace hone::test
