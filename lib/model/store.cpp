@@ -64,23 +64,30 @@ class Loader : public Visitor {
 
 class Counter : public Visitor {
  public:
+  explicit Counter(bool tied) : tied_(tied) {}
+
   void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
     const int64_t elements = weight->rows() * weight->cols(), nonzeros = weight->nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
+    size.active_parameters += layer || tied_ ? elements : weight->cols();
     size.weight_bytes += weight->stored_bytes();
     if (!layer) return;
     size.prunable += elements;
     size.prunable_zeros += elements - nonzeros;
   }
 
-  void parameter(const std::string&, Parameter& parameter) override {
+  void parameter(const std::string& name, Parameter& parameter) override {
     size.parameters += parameter.value.size();
+    size.active_parameters += name == "position.weight" ? parameter.value.dim(1) : parameter.value.size();
     size.nonzero_parameters += parameter.value.size();
     size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
   }
 
   ModelSize size;
+
+ private:
+  bool tied_;
 };
 
 }  // namespace
@@ -121,7 +128,7 @@ WrittenFile save_model(const std::string& path, Model& model, bool force) {
 }
 
 ModelSize size_of(Transformer& model) {
-  Counter counter;
+  Counter counter(model.config().tied);
   model.visit(counter);
   return counter.size;
 }

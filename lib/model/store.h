@@ -29,6 +29,7 @@ WrittenFile save_model(const std::string& path, Model& model, bool force);
 struct ModelSize {
   int64_t parameters = 0;          // logical elements
   int64_t nonzero_parameters = 0;
+  int64_t active_parameters = 0;   // that one token's forward uses: of tables that are only looked up in, one row
   int64_t prunable = 0, prunable_zeros = 0;  // elements of linear layers' weights, and zeros among them
   int64_t weight_bytes = 0;        // as stored for execution: what is read when every weight is used once
   double sparsity() const { return prunable ? static_cast<double>(prunable_zeros) / static_cast<double>(prunable) : 0; }

@@ -1,0 +1,6 @@
+// The tool `eval`.
+#pragma once
+
+namespace hone::cli {
+int eval(int argc, char** argv);
+}

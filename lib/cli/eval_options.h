@@ -1,0 +1,31 @@
+// Options of `eval`.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/tool.h"
+#include "measure/report.h"
+#include "measure/requirement.h"
+
+namespace hone::cli {
+
+struct EvalOptions {
+  std::vector<std::string> models, data, require;
+  std::string baseline;
+  std::optional<int64_t> context, stride;
+  int64_t limit = 0;
+  bool speed = true;
+  std::string precision = "auto", format = "table", output = "-";
+  bool force = false;
+
+  void add(CLI::App& app);
+  // What can be refused before anything is read: Error(usage).
+  void check() const;
+  DType type() const;
+  // Parsed, over the metrics that this call will measure. Throws Error(usage).
+  std::vector<Requirement> requirements() const;
+};
+
+}  // namespace hone::cli

@@ -1,0 +1,158 @@
+#include "cli/generate.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "cli/generate_options.h"
+#include "measure/clock.h"
+#include "measure/report.h"
+
+namespace hone::cli {
+namespace {
+
+// Standard output, flushed with every piece: a reader at the other end of a pipe sees text as it comes.
+class TextStream {
+ public:
+  // False where nobody reads any more.
+  bool write(std::string_view text) {
+    if (closed_ || text.empty()) return !closed_;
+    last_ = text.back();
+    if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return true;
+    if (errno != EPIPE) throw input_error("cannot write to standard output: {}", std::strerror(errno));
+    closed_ = true;
+    return false;
+  }
+  bool closed() const { return closed_; }
+  bool at_line_start() const { return last_ == '\n'; }
+
+ private:
+  char last_ = '\n';
+  bool closed_ = false;
+};
+
+std::string heading(std::string prompt) {
+  constexpr size_t widest = 60;
+  for (char& c : prompt)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  if (prompt.size() <= widest) return fmt::format("==> {} <==\n", prompt);
+  size_t cut = widest;
+  while (cut > 0 && (static_cast<unsigned char>(prompt[cut]) & 0xc0) == 0x80) --cut;  // not within a character
+  return fmt::format("==> {}… <==\n", prompt.substr(0, cut));
+}
+
+class GenerateTool {
+ public:
+  GenerateTool(const GenerateOptions& options, const Common& common) : o_(options), common_(common) {}
+
+  int run() {
+    settings_ = o_.settings();
+    const std::vector<std::string> prompts = o_.read_prompts();
+    const Stopwatch watch;
+    model_ = load_model(o_.model);
+    tokenizer_ = make_tokenizer(model_.tokenizer);
+    log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
+    std::vector<std::vector<int32_t>> ids;
+    for (const std::string& prompt : prompts) ids.push_back(tokenizer_->encode(prompt));
+    check_lengths(ids);
+    if (common_.dry_run) {
+      log_info("would continue {} prompt{} by {} tokens each with '{}'", prompts.size(), prompts.size() == 1 ? "" : "s", o_.tokens, o_.model);
+      return 0;
+    }
+    for (size_t i = 0; i < prompts.size() && !out_.closed(); ++i) one(prompts, i, ids[i]);
+    if (o_.format == "json") print(Format::json);
+    if (o_.format == "csv") print(Format::csv);
+    if (o_.format == "text" && !out_.at_line_start() && isatty(STDOUT_FILENO)) out_.write("\n");
+    return out_.closed() ? 128 + SIGPIPE : 0;
+  }
+
+ private:
+  // Before anything is generated: a prompt that is too long, and once what to expect beyond the context.
+  void check_lengths(const std::vector<std::vector<int32_t>>& ids) const {
+    const Config& config = model_.transformer->config();
+    const bool learned = config.block.positions == PositionKind::learned;
+    int64_t longest = 0;
+    for (const std::vector<int32_t>& prompt : ids) longest = std::max(longest, static_cast<int64_t>(prompt.size()));
+    if (learned && longest > config.context)
+      throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest, o_.model,
+                        config.context);
+    if (longest + o_.tokens > config.context && !learned)
+      log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread", o_.model,
+                  config.context, longest + o_.tokens);
+  }
+
+  void one(const std::vector<std::string>& prompts, size_t index, const std::vector<int32_t>& ids) {
+    const bool text = o_.format == "text";
+    if (text && prompts.size() > 1) {
+      if (index > 0) out_.write(out_.at_line_start() ? "\n" : "\n\n");
+      out_.write(heading(prompts[index]));
+    }
+    if (text && o_.echo) out_.write(prompts[index]);
+    // A stream for each prompt: the same prompt twice gives two continuations.
+    const Random random(common_.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
+    const Generated result =
+        hone::generate(*model_.transformer, *tokenizer_, ids, settings_, random,
+                       [&](std::string_view piece) { return !text || out_.write(piece); });
+    if (result.finish == Finish::context)
+      log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model, model_.transformer->config().context,
+                  result.tokens.size());
+    if (!text) add_row(prompts[index], result);
+    if (o_.stats) print_stats(result);
+  }
+
+  void add_row(const std::string& prompt, const Generated& result) {
+    Row row;
+    row.set("prompt", prompt)
+        .set("text", result.text)
+        .set("tokens", result.tokens.size())
+        .set("finish_reason", name_of(result.finish))
+        .set("prompt_tokens", result.prompt_tokens);
+    Report& report = o_.format == "jsonl" ? (report_ = Report()) : report_;
+    report.add(row);
+    report.common().set("model", o_.model).set("temperature", o_.temperature).set("seed", common_.seed);
+    if (o_.format == "jsonl") print(Format::jsonl);
+  }
+
+  void print(Format format) { out_.write(render(report_, format)); }
+
+  void print_stats(const Generated& r) {
+    if (r.prefill_seconds == 0) return;  // nothing was asked for
+    if (!out_.at_line_start() && isatty(STDOUT_FILENO)) out_.write("\n");
+    const auto tokens = static_cast<double>(r.tokens.size());
+    std::string line = fmt::format("prompt: {} tokens in {} ({})", r.prompt_tokens, format_duration(r.prefill_seconds),
+                                   format_rate(static_cast<double>(r.prompt_tokens) / r.prefill_seconds, "tokens"));
+    if (r.tokens.size() > 1)
+      line += fmt::format("; then {} tokens in {} ({})", r.tokens.size() - 1, format_duration(r.decode_seconds),
+                          format_rate((tokens - 1) / r.decode_seconds, "tokens"));
+    log_line(LogLevel::error, line);  // asked for, so --quiet does not silence it
+  }
+
+  const GenerateOptions& o_;
+  const Common& common_;
+  GenerateSettings settings_;
+  Model model_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  TextStream out_;
+  Report report_;
+};
+
+}  // namespace
+
+int generate(int argc, char** argv) {
+  const Tool tool = {"generate", "Continues text with a model, token by token.",
+                     "  generate small.h5 --prompt \"In the beginning\" --tokens 200 --temperature 0.8 --seed 7\n"
+                     "  generate small.h5 --lines --format jsonl < prompts.txt\n",
+                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<GenerateOptions>();
+                       options->add(app);
+                       return [options, &common] { return GenerateTool(*options, common).run(); };
+                     }};
+  return run_tool(tool, argc, argv);
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,6 @@
+// The tool `generate`.
+#pragma once
+
+namespace hone::cli {
+int generate(int argc, char** argv);
+}

@@ -1,0 +1,114 @@
+#include "cli/generate_options.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "measure/evaluate.h"
+
+namespace hone::cli {
+namespace {
+
+void add_prompts(CLI::App& app, GenerateOptions& o) {
+  auto* group = app.add_option_group("Prompt", "Without any of these: standard input, or on a terminal an empty prompt");
+  // One value each, so that a model may follow and a prompt in brackets is no list.
+  auto* prompt = group->add_option("--prompt", o.prompts, "Text to continue; repeat it for several. An empty one begins a document")
+                     ->allow_extra_args(false)
+                     ->type_name("TEXT");
+  auto* file = group->add_option("--prompt-file", o.prompt_file, "Read the prompt from a file; - is standard input. A line end at its end is dropped")
+                   ->type_name("FILE");
+  auto* lines = group->add_flag("--lines", o.lines, "Each line of the file or of standard input is a prompt; empty lines are skipped");
+  prompt->excludes(file)->excludes(lines);
+}
+
+void add_sampling(CLI::App& app, GenerateOptions& o) {
+  auto* group = app.add_option_group("Sampling");
+  add_count(group, "-n,--tokens", o.tokens, "Tokens to generate at most, for each prompt");
+  group->add_option("--temperature", o.temperature, "Below 1: likelier tokens; above: more surprising ones; 0: always the most probable");
+  add_count(group, "--top-k", o.top_k, "Choose among this many most probable tokens; 0: all");
+  group->add_option("--top-p", o.top_p, "Choose among the fewest tokens that have this much probability together");
+  group->add_option("--repetition-penalty", o.repetition_penalty, "Above 1: tokens that occurred become less probable");
+  group->add_option("--stop", o.stops, "End before this text; repeat it for several")->allow_extra_args(false)->type_name("TEXT");
+  group->add_flag("--ignore-end", o.ignore_end, "Go on where the model would end the document");
+}
+
+}  // namespace
+
+void GenerateOptions::add(CLI::App& app) {
+  app.add_option("MODEL", model, "Model file")->required();
+  add_prompts(app, *this);
+  add_sampling(app, *this);
+  auto* output = app.add_option_group("Output");
+  output->add_option("--format", format, "text as it comes; or json, jsonl or csv with prompt, text, tokens and finish_reason")
+      ->check(CLI::IsMember({"text", "json", "jsonl", "csv"}));
+  output->add_flag("--echo", echo, "Print the prompt before its continuation (text only)");
+  output->add_flag("--stats", stats, "Print the speed of each continuation to standard error");
+  auto* execution = app.add_option_group("Execution");
+  execution->add_option("--precision", precision, "bf16, f32, or auto: bf16 where the processor computes in it")
+      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  add_count(execution, "--prefill-chunk", prefill_chunk, "Tokens of the prompt that go through the model at once");
+}
+
+GenerateSettings GenerateOptions::settings() const {
+  if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
+  if (lines && !prompts.empty()) throw usage_error("--lines reads prompts from a file or standard input, not from --prompt");
+  if (echo && format != "text") throw usage_error("--echo is for --format text; {} has the prompt beside the text", format);
+  for (const std::string& stop : stops)
+    if (stop.empty()) throw usage_error("--stop needs a text, not an empty one");
+  GenerateSettings s;
+  s.tokens = tokens;
+  s.sampling = {temperature, top_k, top_p, repetition_penalty};
+  check(s.sampling);
+  s.stops = stops;
+  s.ignore_end = ignore_end;
+  s.prefill_chunk = prefill_chunk;
+  s.type = precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  return s;
+}
+
+namespace {
+
+std::string read_stdin() {
+  std::string text;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw input_error("cannot read standard input: {}", std::strerror(errno));
+    if (got == 0) return text;
+    text.append(buffer, static_cast<size_t>(got));
+  }
+}
+
+void drop_line_end(std::string& text) {
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+}
+
+}  // namespace
+
+std::vector<std::string> GenerateOptions::read_prompts() const {
+  if (!prompts.empty()) return prompts;
+  if (prompt_file.empty() && isatty(STDIN_FILENO)) return {""};
+  std::string text = prompt_file.empty() || prompt_file == "-" ? read_stdin() : read_text_file(prompt_file);
+  if (!lines) {
+    drop_line_end(text);
+    return {text};
+  }
+  std::vector<std::string> result;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    std::string line = text.substr(begin, end - begin);
+    drop_line_end(line);
+    if (!line.empty()) result.push_back(std::move(line));
+    begin = end + 1;
+  }
+  if (result.empty())
+    throw input_error("{} has no line with a prompt", prompt_file.empty() || prompt_file == "-" ? "standard input" : "'" + prompt_file + "'");
+  return result;
+}
+
+}  // namespace hone::cli

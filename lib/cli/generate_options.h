@@ -1,0 +1,31 @@
+// Options of `generate`, and the prompts that they name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/tool.h"
+#include "serve/generate.h"
+
+namespace hone::cli {
+
+struct GenerateOptions {
+  std::string model;
+  std::vector<std::string> prompts;
+  std::string prompt_file;
+  bool lines = false;
+  int64_t tokens = 200, top_k = 0, prefill_chunk = 512;
+  double temperature = 0.8, top_p = 1, repetition_penalty = 1;
+  std::vector<std::string> stops;
+  bool ignore_end = false, echo = false, stats = false;
+  std::string precision = "auto", format = "text";
+
+  void add(CLI::App& app);
+  // What can be refused before anything is read: Error(usage).
+  GenerateSettings settings() const;
+  // From --prompt, --prompt-file or standard input, in order; one empty prompt where there is none and standard input is a
+  // terminal. Throws Error(input) for what cannot be read.
+  std::vector<std::string> read_prompts() const;
+};
+
+}  // namespace hone::cli

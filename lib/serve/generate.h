@@ -1,0 +1,52 @@
+// Generation of text, token by token.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataset/tokenizer.h"
+#include "model/transformer.h"
+#include "serve/sampling.h"
+
+namespace hone {
+
+struct GenerateSettings {
+  int64_t tokens = 200;  // at most
+  SamplingSettings sampling;
+  std::vector<std::string> stops;  // the text ends before the first of these
+  bool ignore_end = false;         // never choose the document separator, which otherwise ends the text
+  int64_t prefill_chunk = 512;     // tokens of the prompt that go through the model at once
+  DType type = DType::f32;
+};
+
+enum class Finish {
+  length,       // all tokens were generated
+  stop,         // a stop text appeared
+  end,          // the model ended the document
+  context,      // the learned positions are used up
+  interrupted,  // the caller wanted no more
+};
+const char* name_of(Finish finish);
+
+struct Generated {
+  std::vector<int32_t> tokens;  // all that were chosen, those of a stop text included, a document separator not
+  std::string text;             // what was handed to on_text, together
+  Finish finish = Finish::length;
+  int64_t prompt_tokens = 0;
+  double prefill_seconds = 0;  // until the first token was chosen
+  double decode_seconds = 0;   // for the tokens after it
+};
+
+// Continues `prompt`; an empty one begins a document (after a separator). `on_text` gets the text as it becomes certain: whole
+// UTF-8 characters only (U+FFFD for bytes that are no part of one), nothing of a stop text; it returns false to end the
+// generation. Rotary positions go on beyond the model's context; with learned ones the text ends there (Finish::context), and a
+// longer prompt throws Error(input). Throws Error(usage) as Sampler, StopText and Decoder do.
+Generated generate(Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                   const GenerateSettings& settings, Random random,
+                   const std::function<bool(std::string_view text)>& on_text = {});
+
+}  // namespace hone
