@@ -1,0 +1,158 @@
+// Printing what is in a model file: for people, and as JSON and CSV.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "base/version.h"
+#include "cli/inspect_model.h"
+#include "measure/report.h"
+
+namespace hone::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Row row_of(const InspectedParameter& p) {
+  Row row;
+  row.set("parameter", p.name)
+      .set("form", p.form)
+      .set("element", p.element)
+      .set("shape", fmt::format("{}", fmt::join(p.shape, "x")))
+      .set("parameters", p.elements)
+      .set("nonzero_parameters", p.nonzeros)
+      .set("sparsity", p.sparsity())
+      .set("bytes", p.bytes);
+  return row;
+}
+
+Report parameters_of(const InspectedModel& model) {
+  Report report;
+  for (const InspectedParameter& p : model.parameters) report.add(row_of(p));
+  report.show("bytes", Display::bytes, 0);
+  return report;
+}
+
+// "layers 0-5" with what they have in common.
+std::vector<std::pair<std::string, std::string>> layer_lines(const nlohmann::json& layers) {
+  std::vector<std::pair<std::string, std::string>> lines;
+  for (size_t begin = 0, end; begin < layers.size(); begin = end) {
+    for (end = begin + 1; end < layers.size() && layers[end] == layers[begin];) ++end;
+    std::string text;
+    for (const auto& [key, value] : layers[begin].items())
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, value.is_string() ? value.get<std::string>() : value.dump());
+    lines.emplace_back(end - begin == 1 ? fmt::format("layer {}", begin) : fmt::format("layers {} to {}", begin, end - 1), text);
+  }
+  return lines;
+}
+
+std::vector<std::pair<std::string, std::string>> config_lines(const InspectedModel& m) {
+  std::vector<std::pair<std::string, std::string>> lines;
+  for (const auto& [key, value] : m.config.items())
+    if (key != "layers") lines.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  if (const auto layers = m.config.find("layers"); layers != m.config.end())
+    for (auto& line : layer_lines(*layers)) lines.push_back(std::move(line));
+  lines.emplace_back("tokenizer", fmt::format("{}, {} tokens", m.tokenizer->name(), m.tokenizer->vocabulary()));
+  return lines;
+}
+
+std::string kind_of(const InspectedModel& m) { return m.checkpoint ? "checkpoint of a run" : "model"; }
+
+std::string summary(const InspectedModel& m) {
+  return fmt::format("{}: {}, {}, {} parameters, {:.1f}% sparse", m.path, kind_of(m), format_bytes(static_cast<double>(m.file_bytes)),
+                     format_count(static_cast<double>(m.size.parameters)), 100 * m.size.sparsity());
+}
+
+std::string total_line(const InspectedModel& m) {
+  std::string line = fmt::format("total: {} parameters, {} not zero; {} in the file", m.size.parameters, m.size.nonzero_parameters,
+                                 format_bytes(static_cast<double>(m.parameter_bytes)));
+  if (m.checkpoint) line += fmt::format(", and {} of run state", format_bytes(static_cast<double>(m.run_bytes)));
+  return line;
+}
+
+// What was measured in a stage, and its seed.
+std::string results_text(const nlohmann::json& stage) {
+  std::string text = fmt::format("seed {}", stage.value("seed", nlohmann::json()).dump());
+  if (const auto results = stage.find("results"); results != stage.end() && results->is_object())
+    for (const auto& [key, value] : results->items())
+      if (value.is_primitive()) text += fmt::format(", {} {}", key, value.is_number_float() ? fmt::format("{:.5g}", value.get<double>()) : value.dump());
+  return text;
+}
+
+std::string run_line(const InspectedModel& m) {
+  std::string text;
+  for (const auto& [key, value] : m.run.items())
+    if (value.is_number()) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, value.dump());
+  return text;
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const InspectedModel& m) {
+  Json json = {{"schema_version", report_schema_version},
+               {"version", version()},
+               {"model", m.path},
+               {"kind", m.checkpoint ? "checkpoint" : "model"},
+               {"file_bytes", m.file_bytes},
+               {"parameters", m.size.parameters},
+               {"nonzero_parameters", m.size.nonzero_parameters},
+               {"active_parameters", m.size.active_parameters},
+               {"sparsity", m.size.sparsity()},
+               {"parameter_bytes", m.parameter_bytes},
+               {"config", Json(m.config)},
+               {"tokenizer", {{"name", m.tokenizer->name()}, {"vocabulary", m.tokenizer->vocabulary()}}},
+               {"tensors", Json::array()},
+               {"lineage", Json(m.lineage)}};
+  for (const InspectedParameter& p : m.parameters)
+    json["tensors"].push_back({{"name", p.name},
+                               {"form", p.form},
+                               {"element", p.element},
+                               {"shape", p.shape},
+                               {"parameters", p.elements},
+                               {"nonzero_parameters", p.nonzeros},
+                               {"sparsity", p.sparsity()},
+                               {"bytes", p.bytes}});
+  if (m.checkpoint) {
+    json["run"] = Json(m.run);
+    json["run_bytes"] = m.run_bytes;
+  }
+  return json;
+}
+
+std::string to_table(const InspectedModel& m, bool markdown) {
+  std::string out = (markdown ? "# " : "") + summary(m) + "\n\n";
+  const auto heading = [&](const char* text) { out += fmt::format("{}{}\n{}", markdown ? "## " : "", text, markdown ? "\n" : ""); };
+  const auto line = [&](const std::string& text) { out += fmt::format("{}{}\n", markdown ? "- " : "  ", text); };
+  heading("Configuration");
+  size_t widest = 0;
+  for (const auto& [key, value] : config_lines(m)) widest = std::max(widest, key.size());
+  for (const auto& [key, value] : config_lines(m))
+    line(markdown ? fmt::format("{}: {}", key, value) : fmt::format("{:<{}}  {}", key, widest, value));
+  out += "\n";
+  if (markdown) heading("Parameters");
+  Report report = parameters_of(m);
+  report.show_detail("nonzero_parameters");
+  out += render(report, markdown ? Format::md : Format::table);
+  out += (markdown ? "\n" : "") + total_line(m) + "\n\n";
+  heading("Lineage");
+  size_t number = 0;
+  for (const nlohmann::json& stage : m.lineage) {
+    line(fmt::format("{}. {}", ++number, stage_text(stage)));
+    if (stage.is_object()) out += fmt::format("     {}\n", results_text(stage));
+  }
+  if (number == 0) line("none recorded");
+  if (m.checkpoint) {
+    out += "\n";
+    heading("Run");
+    line(run_line(m) + "; continue it with train --resume");
+  }
+  return out;
+}
+
+std::string to_csv(const InspectedModel& m) {
+  Report report = parameters_of(m);
+  report.common().set("model", m.path);
+  return render(report, Format::csv);
+}
+
+}  // namespace hone::cli

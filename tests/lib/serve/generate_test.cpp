@@ -1,0 +1,230 @@
+#include "serve/generate.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "autograd/autograd.h"
+#include "base/error.h"
+#include "serve/decoder.h"
+#include "serve/speed.h"
+
+using namespace hone;
+
+namespace {
+
+Config tiny(PositionKind positions = PositionKind::rotary, int64_t context = 24) {
+  Config c;
+  c.context = context;
+  c.block.dim = 32;
+  c.block.head_dim = 16;
+  c.block.positions = positions;
+  c.layers.assign(2, {2, 1, 48, "full"});
+  return c;
+}
+
+// With the head's rows far apart, so that no two tokens have almost the same probability.
+struct Tiny {
+  explicit Tiny(const Config& config = tiny()) : model(config) {
+    initialize(model, 3);
+    for (float& w : model.embedding()->parameter()->value.span<float>()) w *= 20;
+    ++model.embedding()->parameter()->version;
+  }
+  Transformer model;
+};
+
+std::vector<int32_t> ids_of(std::string_view text) { return byte_tokenizer()->encode(text); }
+
+// The logits after the last token, without a cache.
+Tensor whole(Transformer& model, const std::vector<int32_t>& ids) {
+  const NoTape pause;
+  Forward call;
+  call.length = static_cast<int64_t>(ids.size());
+  const Var hidden = model.hidden(ids, call);
+  return model.logits(hidden.value().rows(call.length - 1, 1));
+}
+
+float distance(const Tensor& a, const Tensor& b) {
+  float most = 0;
+  for (size_t i = 0; i < a.span<float>().size(); ++i) most = std::max(most, std::abs(a.span<float>()[i] - b.span<float>()[i]));
+  return most;
+}
+
+GenerateSettings greedy(int64_t tokens) {
+  GenerateSettings s;
+  s.tokens = tokens;
+  s.sampling.temperature = 0;
+  s.ignore_end = true;
+  return s;
+}
+
+Generated run(Transformer& model, std::string_view prompt, const GenerateSettings& settings,
+              const std::function<bool(std::string_view)>& on_text = {}, uint64_t seed = 1) {
+  return generate(model, *byte_tokenizer(), ids_of(prompt), settings, Random(seed, "sampling"), on_text);
+}
+
+}  // namespace
+
+TEST_CASE("feeding in chunks, token by token and at once gives the logits of a run without a cache") {
+  for (const PositionKind positions : {PositionKind::rotary, PositionKind::learned}) {
+    Tiny t(tiny(positions, 64));
+    const std::vector<int32_t> ids = ids_of("It was the best of times, it was the worst of times");
+    const Tensor expected = whole(t.model, ids);
+    for (const int64_t chunk : {1, 7, 16, 512}) {
+      Decoder decoder(t.model, 1, static_cast<int64_t>(ids.size()), DType::f32);
+      const Tensor logits = decoder.feed(ids, chunk);
+      CHECK(logits.shape() == Shape{1, 256});
+      CHECK(decoder.length() == static_cast<int64_t>(ids.size()));
+      CHECK(distance(logits, expected) < 2e-3f);
+    }
+  }
+}
+
+TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
+  Tiny t;
+  const std::vector<int32_t> a = ids_of("first sequence"), b = ids_of("other sequence");
+  std::vector<int32_t> both = a;
+  both.insert(both.end(), b.begin(), b.end());
+  Decoder decoder(t.model, 2, 20, DType::f32);
+  for (int round = 0; round < 2; ++round) {
+    const Tensor logits = decoder.feed(both, 5);
+    CHECK(distance(logits.rows(0, 1), whole(t.model, a)) < 2e-3f);
+    CHECK(distance(logits.rows(1, 1), whole(t.model, b)) < 2e-3f);
+    decoder.clear();
+  }
+}
+
+TEST_CASE("a decoder refuses ids outside the vocabulary, more tokens than it has room for, and too much memory") {
+  Tiny t;
+  Decoder decoder(t.model, 1, 4, DType::f32);
+  CHECK_THROWS_AS(decoder.feed(std::vector<int32_t>{256}), Error);
+  CHECK_THROWS_AS(decoder.feed(std::vector<int32_t>{-1}), Error);
+  CHECK_THROWS_AS(decoder.feed(ids_of("five!")), Error);
+  CHECK_THROWS_AS(Decoder(t.model, 1, int64_t{1} << 50, DType::f32), Error);
+}
+
+TEST_CASE("greedy generation takes the most probable token each time") {
+  Tiny t;
+  std::string streamed;
+  const Generated result = run(t.model, "Hello", greedy(12), [&](std::string_view text) {
+    streamed += text;
+    return true;
+  });
+  std::vector<int32_t> sequence = ids_of("Hello");
+  for (const int32_t token : result.tokens) {
+    Tensor logits = whole(t.model, sequence);
+    logits.data<float>()[document_separator] = -1e30f;
+    const auto span = logits.span<float>();
+    CHECK(token == std::max_element(span.begin(), span.end()) - span.begin());
+    sequence.push_back(token);
+  }
+  CHECK(result.tokens.size() == 12);
+  CHECK(result.finish == Finish::length);
+  CHECK(result.prompt_tokens == 5);
+  CHECK(streamed == result.text);
+}
+
+TEST_CASE("a seed repeats, another gives another text, and the prefill's chunks change nothing") {
+  Tiny t;
+  GenerateSettings s;
+  s.tokens = 18;
+  s.sampling.temperature = 3;
+  s.ignore_end = true;
+  const Generated a = run(t.model, "Once upon a time", s), b = run(t.model, "Once upon a time", s);
+  CHECK(a.tokens == b.tokens);
+  CHECK(a.tokens != run(t.model, "Once upon a time", s, {}, 2).tokens);
+  s.prefill_chunk = 3;
+  CHECK(run(t.model, "Once upon a time", s).tokens == a.tokens);
+}
+
+TEST_CASE("an empty prompt begins with the separator") {
+  Tiny t;
+  const Generated result = run(t.model, "", greedy(1));
+  Tensor logits = whole(t.model, {document_separator});
+  logits.data<float>()[document_separator] = -1e30f;
+  const auto span = logits.span<float>();
+  CHECK(result.prompt_tokens == 1);
+  CHECK(result.tokens.front() == std::max_element(span.begin(), span.end()) - span.begin());
+}
+
+TEST_CASE("generation ends at a stop text, at the separator, and when the caller has enough") {
+  Tiny t;
+  const Generated all = run(t.model, "abc", greedy(16));
+  REQUIRE(all.text.size() > 6);
+  // Cut at a place that the text has only once: its beginning up to there.
+  GenerateSettings s = greedy(16);
+  s.stops = {all.text.substr(all.text.size() - 1)};
+  const Generated stopped = run(t.model, "abc", s);
+  CHECK(stopped.finish == Finish::stop);
+  CHECK(stopped.text == all.text.substr(0, all.text.find(s.stops[0])));
+
+  int pieces = 0;
+  const Generated interrupted = run(t.model, "abc", greedy(16), [&](std::string_view) { return ++pieces < 3; });
+  CHECK(interrupted.finish == Finish::interrupted);
+  CHECK(pieces == 3);
+
+  // A model whose every prediction is the separator: zero hidden states give equal logits, and the first is taken.
+  Tiny even;
+  for (float& w : even.model.embedding()->parameter()->value.span<float>()) w = 0;
+  ++even.model.embedding()->parameter()->version;
+  GenerateSettings end = greedy(16);
+  end.ignore_end = false;
+  const Generated ended = run(even.model, "abc", end);
+  CHECK(ended.finish == Finish::end);
+  CHECK(ended.tokens.empty());
+  end.ignore_end = true;
+  CHECK(run(even.model, "abc", end).finish == Finish::length);
+}
+
+TEST_CASE("rotary positions go on beyond the context, learned ones end the text there") {
+  Tiny rotary(tiny(PositionKind::rotary, 8)), learned(tiny(PositionKind::learned, 8));
+  CHECK(run(rotary.model, "12345", greedy(30)).tokens.size() == 30);
+  const Generated result = run(learned.model, "12345", greedy(30));
+  CHECK(result.finish == Finish::context);
+  CHECK(result.tokens.size() == 4);  // positions 5, 6 and 7, and the token that comes after them
+  CHECK(run(learned.model, "12345678", greedy(5)).tokens.size() == 1);
+  CHECK_THROWS_AS(run(learned.model, "123456789", greedy(5)), Error);
+  CHECK(run(learned.model, "12345", greedy(4)).finish == Finish::length);
+  CHECK(run(learned.model, "12345", greedy(0)).tokens.empty());
+}
+
+TEST_CASE("streamed text is always whole characters") {
+  // Random bytes, since the model is not trained: many are no UTF-8.
+  Tiny t;
+  GenerateSettings s;
+  s.tokens = 200;
+  s.sampling.temperature = 100;
+  const Generated result = run(t.model, "abc", s, [](std::string_view text) {
+    for (size_t i = 0; i < text.size();) {
+      const auto lead = static_cast<unsigned char>(text[i]);
+      const size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+      CHECK(lead < 0xf8);
+      CHECK((lead < 0x80 || lead >= 0xc2));
+      CHECK(i + length <= text.size());
+      for (size_t k = 1; k < length; ++k) CHECK((static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80);
+      i += length;
+    }
+    return true;
+  });
+  CHECK(result.text.find("\xef\xbf\xbd") != std::string::npos);
+}
+
+TEST_CASE("the speed is measured on lengths that fit the model") {
+  Tiny rotary, learned(tiny(PositionKind::learned, 16));
+  const std::vector<int32_t> text = ids_of("a short text");
+  SpeedSettings s;
+  s.tokens = 10;
+  s.repetitions = 2;
+  const Speed a = measure_speed(rotary.model, text, s), b = measure_speed(learned.model, text, s);
+  CHECK(a.prompt_tokens == 24);
+  CHECK(a.generated_tokens == 10);
+  CHECK(b.prompt_tokens == 6);
+  CHECK(b.generated_tokens == 10);
+  CHECK(a.token_seconds.size() == 10);
+  MetricValues values;
+  a.add_to(values);
+  for (const char* name : {"prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "latency_ms_p50",
+                           "latency_ms_p95", "latency_ms_p99"})
+    CHECK(values.at(name) > 0);
+  CHECK(values.at("latency_ms_p50") <= values.at("latency_ms_p99"));
+}
