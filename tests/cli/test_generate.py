@@ -1,0 +1,171 @@
+"""`generate` at the command line."""
+
+import json
+import os
+import pty
+import subprocess
+import unittest
+
+from hone_cli import CliTest, damaged_files, run, tiny_model, tool, write
+
+
+class Generate(CliTest):
+    @classmethod
+    def setUpClass(cls):
+        import tempfile
+
+        cls.shared = tempfile.TemporaryDirectory(prefix="hone-test-")
+        cls.model = tiny_model(cls.shared.name)
+        cls.learned = tiny_model(cls.shared.name, "learned.h5", positions="learned", context=16)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.shared.cleanup()
+
+    def generate(self, *args, model=None, **options):
+        return run("generate", model or self.model, "-q", *args, check=True, **options).stdout
+
+    def rows(self, *args, **options):
+        return [json.loads(line) for line in self.generate(*args, "--format", "jsonl", **options).splitlines()]
+
+    def test_a_seed_gives_the_same_text_and_another_seed_another(self):
+        first = self.generate("--prompt", "The river", "--tokens", 40, "--seed", 7)
+        self.assertEqual(first, self.generate("--prompt", "The river", "--tokens", 40, "--seed", 7))
+        self.assertNotEqual(first, self.generate("--prompt", "The river", "--tokens", 40, "--seed", 8))
+        self.assertTrue(first)
+
+    def test_stdout_has_the_text_alone_and_stderr_the_rest(self):
+        done = run("generate", self.model, "--prompt", "abc", "--tokens", 20, "--stats", check=True)
+        quiet = self.generate("--prompt", "abc", "--tokens", 20)
+        self.assertEqual(done.stdout, quiet)
+        self.assertIn("prompt: 3 tokens", done.stderr)
+        self.assertIn("tokens/s", done.stderr)
+        echoed = self.generate("--prompt", "abc", "--tokens", 20, "--echo")
+        self.assertEqual(echoed, "abc" + quiet)
+
+    def test_the_prompt_from_a_file_and_from_standard_input_is_the_same_as_the_option(self):
+        prompt = "two lines\nof text"
+        expected = self.generate("--prompt", prompt, "--tokens", 20)
+        file = write(self.path("prompt.txt"), prompt + "\n")
+        self.assertEqual(expected, self.generate("--prompt-file", file, "--tokens", 20))
+        self.assertEqual(expected, self.generate("--prompt-file", "-", "--tokens", 20, stdin=prompt + "\n"))
+        self.assertEqual(expected, self.generate("--tokens", 20, stdin=prompt + "\n"))
+
+    def test_several_prompts_are_told_apart(self):
+        rows = self.rows("--tokens", 10, "--lines", stdin="one\n\ntwo\r\nthree")
+        self.assertEqual([row["prompt"] for row in rows], ["one", "two", "three"])
+        for row in rows:
+            self.assertEqual(row["prompt_tokens"], len(row["prompt"]))
+            self.assertLessEqual(row["tokens"], 10)
+            self.assertIn(row["finish_reason"], ("length", "end"))
+        text = self.generate("--tokens", 10, "--prompt", "one", "--prompt", "two")
+        self.assertIn("==> one <==\n" + rows[0]["text"], text)
+        self.assertIn("\n==> two <==\n", text)
+
+    def test_the_same_prompt_twice_gives_two_texts(self):
+        rows = self.rows("--tokens", 30, "--prompt", "one", "--prompt", "one", "--ignore-end")
+        self.assertNotEqual(rows[0]["text"], rows[1]["text"])
+
+    def test_prompts_that_look_like_lists_or_options_are_text(self):
+        for prompt in ("[a, b]", "{}", "%%", "--x", "a,b"):
+            self.assertEqual(self.rows("--tokens", 1, f"--prompt={prompt}")[0]["prompt"], prompt)
+
+    def test_formats_agree(self):
+        options = ("--prompt", "abc", "--tokens", 12)
+        row = self.rows(*options)[0]
+        document = json.loads(self.generate(*options, "--format", "json"))
+        self.assertEqual(document["rows"][0]["text"], row["text"])
+        self.assertEqual(row["text"], self.generate(*options))
+        self.assertTrue(self.generate(*options, "--format", "csv").startswith("schema_version,prompt,text,tokens,finish_reason"))
+
+    def test_greedy_is_the_same_for_every_seed_and_stop_ends_the_text(self):
+        options = ("--prompt", "abc", "--tokens", 30, "--temperature", 0, "--ignore-end")
+        rows = [self.rows(*options, "--seed", seed)[0] for seed in (1, 2)]
+        self.assertEqual(rows[0]["text"], rows[1]["text"])
+        text = self.rows("--prompt", "abc", "--tokens", 60, "--seed", 3, "--ignore-end")[0]["text"]
+        stop = text[20]
+        stopped = self.rows("--prompt", "abc", "--tokens", 60, "--seed", 3, "--ignore-end", "--stop", "never!", "--stop", stop)[0]
+        self.assertEqual(stopped["text"], text[: text.index(stop)])
+        self.assertEqual(stopped["finish_reason"], "stop")
+
+    def test_an_empty_prompt_begins_a_document(self):
+        row = self.rows("--tokens", 5, "--prompt", "")[0]
+        self.assertEqual(row["prompt_tokens"], 1)
+        self.assertEqual(self.rows("--tokens", 5, stdin="")[0]["text"], row["text"])
+
+    def test_beyond_the_context_rotary_goes_on_with_one_warning_and_learned_positions_end(self):
+        done = run("generate", self.model, "--prompt", "abc", "--tokens", 100, "--ignore-end", "--format", "jsonl", check=True)
+        self.assertEqual(json.loads(done.stdout)["tokens"], 100)
+        self.assertEqual(done.stderr.count("warning:"), 1)
+        done = run("generate", self.learned, "--prompt", "abc", "--tokens", 100, "--ignore-end", "--format", "jsonl", check=True)
+        row = json.loads(done.stdout)
+        self.assertEqual((row["finish_reason"], row["tokens"]), ("context", 14))
+        self.assertEqual(done.stderr.count("warning:"), 1)
+        self.assert_error(run("generate", self.learned, "--prompt", "a" * 17), 3, "learned positions", "16")
+
+    def test_half_characters_never_appear(self):
+        out = run("generate", self.model, "-q", "--prompt", "é", "--tokens", 400, "--temperature", 3, check=True, text=False).stdout
+        out.decode("utf-8")  # throws if any byte stands alone
+
+    def test_a_prompt_of_any_bytes(self):
+        done = subprocess.run([tool("generate"), self.model, "-q", "--tokens", "5", "--format", "jsonl"], input=b"\xff\xfe\x80",
+                              capture_output=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["prompt_tokens"], 3)
+
+    def test_a_closed_pipe_ends_it_quietly(self):
+        process = subprocess.Popen([tool("generate"), self.model, "-q", "--prompt", "x", "--tokens", "20000", "--ignore-end"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        process.stdout.read(10)
+        process.stdout.close()
+        error = process.stderr.read()
+        process.stderr.close()
+        self.assertIn(process.wait(60), (-13, 141))
+        self.assertEqual(error, b"")
+        # The same where SIGPIPE is ignored, as under some supervisors.
+        done = subprocess.run(["bash", "-c", f"trap '' PIPE; '{tool('generate')}' '{self.model}' -q --prompt x --tokens 20000 --ignore-end"
+                               " | head -c 10 > /dev/null; echo ${PIPESTATUS[0]}"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        self.assertEqual(done.stdout.strip(), "141")
+        self.assertEqual(done.stderr, "")
+
+    def test_a_full_device_and_a_closed_stdout_are_errors(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([tool("generate"), self.model, "--prompt", "x"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assert_error(done, 3, "standard output")
+        done = subprocess.run(["bash", "-c", f"'{tool('generate')}' '{self.model}' --prompt x >&-"], stderr=subprocess.PIPE, text=True)
+        self.assert_error(done, 3, "standard output")
+
+    def test_on_a_terminal_the_text_ends_with_a_newline(self):
+        leader, follower = pty.openpty()
+        process = subprocess.Popen([tool("generate"), self.model, "-q", "--prompt", "x", "--tokens", "5", "--temperature", "0"],
+                                   stdout=follower, stdin=subprocess.DEVNULL)
+        self.assertEqual(process.wait(60), 0)
+        os.close(follower)
+        out = os.read(leader, 10000)
+        os.close(leader)
+        self.assertTrue(out.endswith(b"\n"), out)
+
+    def test_bad_usage(self):
+        for options in (("--temperature", -1), ("--top-p", 0), ("--top-p", 1.5), ("--tokens", "many"), ("--prefill-chunk", 0),
+                        ("--repetition-penalty", 0), ("--stop", ""), ("--format", "table"), ("--lines", "--prompt", "x"),
+                        ("--prompt", "x", "--prompt-file", "y"), ("--echo", "--format", "json"), ("--tokens", "9T", "--prompt", "x")):
+            self.assert_error(run("generate", self.model, *options), 2)
+        self.assert_error(run("generate"), 2, "MODEL")
+        self.assert_error(run("generate", self.model, "--prompt-file", self.path("none.txt")), 3, "none.txt")
+        self.assert_error(run("generate", self.model, "--lines", stdin="\n\n"), 3, "standard input")
+
+    def test_files_that_are_no_usable_models(self):
+        for what, path in damaged_files(self.directory, self.model).items():
+            with self.subTest(what):
+                done = run("generate", path, "--prompt", "x", "--tokens", 2)
+                self.assert_error(done, 3)
+                self.assertEqual(done.stdout, "")
+
+    def test_dry_run_writes_nothing(self):
+        done = run("generate", self.model, "--prompt", "x", "--dry-run", check=True)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("would continue 1 prompt", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
