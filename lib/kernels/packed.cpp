@@ -72,8 +72,9 @@ PackedPanel panel_of(const PackedMatrix& w, int64_t p) {
   return panel;
 }
 
+// All that a product reads of a row of x, padding included.
 int64_t padded_columns(const PackedShape& s) {
-  return round_up(s.cols, 16);
+  return round_up(s.steps * s.lane, 16);
 }
 
 int64_t segments_of(const PackedShape& s) {
@@ -81,7 +82,7 @@ int64_t segments_of(const PackedShape& s) {
 }
 
 int64_t row_bytes_of(const PackedShape& s) {
-  return padded_columns(s) * 4 + 64;
+  return padded_columns(s) * 4;
 }
 
 int64_t prepared_bytes(const PackedShape& s, int64_t rows) {

@@ -250,6 +250,21 @@ TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbour
   }
 }
 
+TEST_CASE("what an earlier product left in the scratch memory does not reach a later one") {
+  const Threads one(1);
+  for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
+    const Packed wide = make(layout, element, 64, 400, group), narrow = make(layout, element, 65, 97, group);
+    const std::vector<float> bad(static_cast<size_t>(packed_direct_rows * 400), std::nanf(""));
+    const std::vector<float> x = random_rows(5, 97);
+    for (const Isa level : isa_levels()) {
+      const Level scope(level);
+      INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", name_of(level));
+      multiply(wide, bad, packed_direct_rows);
+      CHECK(worst(reference(narrow, x, 5, segment_of(narrow)), multiply(narrow, x, 5)) < integer_tolerance);
+    }
+  });
+}
+
 TEST_CASE("sums stay exact in long rows of the largest integers") {
   const int64_t cols = 40000;
   for (const auto element : {PackedElement::int8, PackedElement::int4}) {
