@@ -1,7 +1,10 @@
 #include "cli/tool.h"
 
+#include <fmt/ranges.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -24,6 +27,23 @@ int fail(int status, std::string message) {
   return status;
 }
 
+std::vector<int64_t> parse_counts(const std::string& text) {
+  std::vector<int64_t> values;
+  std::istringstream items(text);
+  for (std::string item; std::getline(items, item, ',');) values.push_back(parse_count(item));
+  if (values.empty() || text.ends_with(',')) throw usage_error("'{}' is not a list of numbers like 128,512", text);
+  return values;
+}
+
+std::vector<int> parse_thread_counts(const std::string& text) {
+  std::vector<int> values;
+  for (const int64_t count : parse_counts(text)) {
+    if (count > 4096) throw usage_error("--threads: {} is more than 4096", count);
+    values.push_back(static_cast<int>(count));
+  }
+  return values;
+}
+
 void add_common(CLI::App& app, const Tool& tool, Common& common) {
   app.description(tool.summary);
   app.footer(std::string("Example:\n") + tool.example);
@@ -31,9 +51,16 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
   app.set_version_flag("--version", fmt::format("{} (hone {})", tool.name, version()), "Print the version and exit");
   app.option_defaults()->always_capture_default();
   auto* group = app.add_option_group("Common");
-  group->add_option("-t,--threads", common.threads,
-                    "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use")
-      ->check(CLI::Range(0, 4096));
+  const std::string threads = "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use";
+  if (tool.many_threads)
+    group->add_option_function<std::string>(
+             "-t,--threads", [&common](const std::string& text) { common.thread_counts = parse_thread_counts(text); },
+             threads + "; or a list: 1,2")
+        ->join(',')
+        ->type_name("COUNTS")
+        ->default_str("0");
+  else
+    group->add_option("-t,--threads", common.threads, threads)->check(CLI::Range(0, 4096));
   group->add_option("--seed", common.seed, "Seed of every random choice");
   group->add_flag("-q,--quiet", common.quiet, "Print errors only");
   group->add_option("--log-level", common.log_level, "error, warning, info or debug");
@@ -44,10 +71,13 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
 
 void apply(Common& common) {
   set_log_level(common.quiet ? LogLevel::error : log_level_named(common.log_level));
-  const ThreadChoice choice = choose_threads(common.threads);
+  if (common.thread_counts.empty()) common.thread_counts = {common.threads};
+  const ThreadChoice choice = choose_threads(common.thread_counts.front());
+  for (int& count : common.thread_counts) count = choose_threads(count).count;
   common.threads = choice.count;
   kernels::set_threads(choice.count);
-  log_info("hone {}: {} thread{} ({}), {}", version(), choice.count, choice.count == 1 ? "" : "s", choice.source, name_of(isa()));
+  log_info("hone {}: {} thread{} ({}), {}", version(), fmt::join(common.thread_counts, ", "),
+           common.thread_counts == std::vector{1} ? "" : "s", choice.source, name_of(isa()));
 }
 
 }  // namespace
@@ -105,6 +135,10 @@ CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, c
 
 CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
   return add_parsed(app, names, value, description, "COUNT", fmt::format("{}", value), parse_count);
+}
+
+CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values, const std::string& description) {
+  return add_parsed(app, names, values, description, "COUNTS", fmt::format("{}", fmt::join(values, ",")), parse_counts)->join(',');
 }
 
 CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {

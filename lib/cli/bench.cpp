@@ -1,0 +1,44 @@
+#include "cli/bench.h"
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/bench_models.h"
+
+namespace hone::cli {
+namespace {
+
+int run(const BenchOptions& options, const Common& common) {
+  options.check();
+  const Format format = format_named(options.format);
+  if (options.kernels) {
+    const Report report = bench_kernels(options, common);
+    if (!common.dry_run) print_result(render(report, format));
+    return 0;
+  }
+  const std::vector<Row> rows = bench_models(options, common);
+  if (common.dry_run) return 0;
+  print_result(render(report_of(rows, {"batch", "threads", "prompt", "context", "generate", "steps", "precision",
+                                       "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
+                      format));
+  if (!options.plot.empty()) write_text_file(options.plot, bench_plot(rows), options.force);
+  return 0;
+}
+
+}  // namespace
+
+int bench(int argc, char** argv) {
+  const Tool tool = {"bench", "Measures the speed of models, and how near it comes to what this machine can do.",
+                     "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
+                     "  bench dense.h5 --train --batch 32\n"
+                     "  bench --kernels --only attention,packed\n",
+                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<BenchOptions>();
+                       options->add(app);
+                       return [options, &common] { return run(*options, common); };
+                     },
+                     true};
+  return run_tool(tool, argc, argv);
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,62 @@
+// Prompts and generation.
+#include "cli/bench_models.h"
+#include "measure/kernel_bench.h"
+#include "measure/speed.h"
+#include "measure/statistics.h"
+
+namespace hone::cli {
+namespace {
+
+class Generation : public Measurement {
+ public:
+  Generation(Model& model, const GenerationShape& shape) : model_(*model.transformer), shape_(shape) {
+    require_positions(model_.config(), shape.prompt + shape.generate, model.path);
+  }
+
+  void repeat(uint64_t seed, bool record) override {
+    const GenerationTimes times = time_generation(model_, shape_, seed);
+    if (!record) return;
+    first_token_ms_.push_back(1e3 * times.prefill_seconds);
+    const double batch = static_cast<double>(shape_.batch);
+    prefill_.push_back(batch * static_cast<double>(shape_.prompt) / times.prefill_seconds);
+    if (shape_.generate == 0) return;
+    decode_.push_back(batch * static_cast<double>(shape_.generate) / times.decode_seconds());
+    for (const double seconds : times.step_seconds) step_ms_.push_back(1e3 * seconds);
+  }
+
+  void describe(Row& row, const kernels::Ceilings& ceilings) const override {
+    row.set("prompt", shape_.prompt).set("generate", shape_.generate);
+    set_samples(row, "prefill_tokens_per_second", prefill_);
+    const double tokens = static_cast<double>(shape_.batch * shape_.prompt);
+    const double flops = prefill_flops(model_, shape_) * median(prefill_) / tokens;
+    row.set("flops_per_second", flops).set("matrix_fraction", flops / matrix_peak(shape_.type, ceilings));
+    row.set("first_token_ms", median(first_token_ms_));
+    if (shape_.generate == 0) return;
+    set_samples(row, "decode_tokens_per_second", decode_);
+    row.set("latency_ms_p50", percentile(step_ms_, 50)).set("latency_ms_p95", percentile(step_ms_, 95));
+    row.set("latency_ms_p99", percentile(step_ms_, 99));
+    const double bytes = decode_step_bytes(model_, shape_) / static_cast<double>(shape_.batch);
+    row.set("bytes_per_token", bytes).set("read_bytes_per_second", bytes * median(decode_));
+    row.set("bandwidth_fraction", bytes * median(decode_) / ceilings.read_bytes_per_second);
+  }
+
+  std::vector<std::pair<std::string, double>> rates() const override {
+    std::vector<std::pair<std::string, double>> result = {{"prefill", median(prefill_)}};
+    if (shape_.generate > 0) result.emplace_back("decode", median(decode_));
+    return result;
+  }
+
+ private:
+  Transformer& model_;
+  GenerationShape shape_;
+  std::vector<double> first_token_ms_, prefill_, decode_, step_ms_;
+};
+
+}  // namespace
+
+std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchOptions& options) {
+  return std::make_unique<Generation>(model,
+                                      GenerationShape{point.batch, point.prompt, options.generate, options.type()});
+}
+
+}  // namespace hone::cli

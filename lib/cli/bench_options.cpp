@@ -1,0 +1,70 @@
+#include "cli/bench_options.h"
+
+#include <algorithm>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "measure/evaluate.h"
+#include "measure/report.h"
+
+namespace hone::cli {
+
+void BenchOptions::add(CLI::App& app) {
+  auto* what = app.add_option_group("What");
+  what->add_option("models", models, "Model files, dense or packed; ratios are to the first");
+  add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows")
+      ->default_str("512; with --train the model's context");
+  add_counts(what, "--batch", batches, "Sequences processed together");
+  add_count(what, "--generate", generate, "Tokens generated one by one after each prompt");
+  what->add_flag("--train", train,
+                 "Measure training steps instead of prompts and generation; the files are not changed");
+  add_count(what, "--steps", steps, "With --train: steps in a repetition");
+  what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
+  what->add_option("--only", only,
+                   "With --kernels: those whose name contains one of these texts, as in attention,packed")
+      ->join(',');
+  auto* how = app.add_option_group("How");
+  add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread");
+  add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
+  how->add_option("--precision", precision,
+                  "Of activations and products: bf16, f32, or auto: bf16 where the processor computes in it")
+      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");
+  auto* output = app.add_option_group("Output");
+  output->add_option("--format", format, "Of the report on stdout: " + format_list());
+  output->add_option("--plot", plot, "SVG file with the speeds");
+  output->add_flag("--force", force, "Replace an existing plot");
+}
+
+void BenchOptions::check() const {
+  const auto at_least = [](const char* name, int64_t value, int64_t least) {
+    if (value < least) throw usage_error("{} must be at least {}, not {}", name, least, value);
+  };
+  format_named(format);
+  at_least("--repeat", repeat, 1);
+  at_least("--steps", steps, 1);
+  for (const int64_t batch : batches) at_least("--batch", batch, 1);
+  for (const int64_t prompt : prompts) at_least("--prompt", prompt, 1);
+  if (kernels && (!models.empty() || train))
+    throw usage_error("--kernels measures no models: leave out {}", train ? "--train" : models[0]);
+  if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
+  if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
+  if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
+  if (!plot.empty()) require_writable(plot, force);
+}
+
+DType BenchOptions::type() const {
+  return precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+}
+
+std::vector<BenchPoint> bench_points(const BenchOptions& options, const Common& common) {
+  std::vector<int64_t> prompts = options.prompts;
+  if (prompts.empty()) prompts = {options.train ? 0 : 512};
+  std::vector<BenchPoint> points;
+  for (const int threads : common.thread_counts)
+    for (const int64_t batch : options.batches)
+      for (const int64_t prompt : prompts) points.push_back({threads, batch, prompt});
+  return points;
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,48 @@
+// Timed runs of a model: a prompt, then token by token; and what such runs compute and read, for fractions of the
+// machine's ceilings.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/transformer.h"
+
+namespace hone {
+
+struct GenerationShape {
+  int64_t batch = 1;
+  int64_t prompt = 512;   // tokens of each sequence, at least 1
+  int64_t generate = 64;  // steps of one token for each sequence, after the prompt
+  DType type = DType::f32;
+};
+
+struct GenerationTimes {
+  double prefill_seconds = 0;        // from the prompt's ids to the logits that the first new token is chosen by
+  std::vector<double> step_seconds;  // of each step, from ids to logits
+  double decode_seconds() const;
+};
+
+// Processes a prompt of random tokens with a new cache, then `generate` steps of random tokens. Choosing tokens is not
+// a part of the model and not timed. Which tokens they are does not change the work, but a step reads their embeddings,
+// and a model that repeats itself would find those in the cache. Throws Error(usage) where learned positions end before
+// the last token.
+GenerationTimes time_generation(Transformer& model, const GenerationShape& shape, uint64_t seed);
+
+// Same error as above, before anything is computed; `where` names the model.
+void require_positions(const Config& config, int64_t length, const std::string& where);
+
+// Multiplications and additions of matrix products and attention. Pruned elements count as if they were there, so that
+// a speed-up by sparsity shows; norms, activations and lookups do not count.
+double prefill_flops(Transformer& model, const GenerationShape& shape);     // logits of each sequence's last token
+double training_flops(Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
+
+// Bytes that a step reads on average over the steps: each weight as stored, once for the whole batch (of an embedding
+// that is not also the head only the rows looked up), and keys and values of every position that a sequence sees.
+// Weights in bf16 panels exist after the first product, so call this after a run.
+double decode_step_bytes(Transformer& model, const GenerationShape& shape);
+
+// The forms of the linear layers' weights with their elements, the one of most elements first: "bitmask int8 + panels
+// int8".
+std::string weight_forms(Transformer& model);
+
+}  // namespace hone
