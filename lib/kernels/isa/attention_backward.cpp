@@ -40,6 +40,7 @@ struct BackwardScratch {
 template <class T>
 float dot(const T* a, const T* b, int64_t n) {
   float total = 0;
+#pragma omp simd reduction(+ : total)
   for (int64_t i = 0; i < n; ++i) total += widen(a[i]) * widen(b[i]);
   return total;
 }
