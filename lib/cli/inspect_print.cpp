@@ -120,7 +120,7 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
 }
 
 std::string to_table(const InspectedModel& m, bool markdown) {
-  std::string out = (markdown ? "# " : "") + summary(m) + "\n\n";
+  std::string out = fmt::format("{}{}\n\n", markdown ? "# " : "", summary(m));
   const auto heading = [&](const char* text) { out += fmt::format("{}{}\n{}", markdown ? "## " : "", text, markdown ? "\n" : ""); };
   const auto line = [&](const std::string& text) { out += fmt::format("{}{}\n", markdown ? "- " : "  ", text); };
   heading("Configuration");
@@ -133,7 +133,7 @@ std::string to_table(const InspectedModel& m, bool markdown) {
   Report report = parameters_of(m);
   report.show_detail("nonzero_parameters");
   out += render(report, markdown ? Format::md : Format::table);
-  out += (markdown ? "\n" : "") + total_line(m) + "\n\n";
+  out += fmt::format("{}{}\n\n", markdown ? "\n" : "", total_line(m));
   heading("Lineage");
   size_t number = 0;
   for (const nlohmann::json& stage : m.lineage) {
