@@ -10,11 +10,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/eval_options.h"
+#include "cli/eval_speed.h"
 #include "dataset/corpus.h"
 #include "measure/evaluate.h"
 #include "measure/memory.h"
 #include "model/store.h"
-#include "serve/speed.h"
 
 namespace hone::cli {
 namespace {
@@ -33,8 +33,12 @@ struct Subject {
 // In the order of a row. Whole numbers stay whole in JSON.
 constexpr std::string_view whole_metrics[] = {"file_bytes", "parameters", "nonzero_parameters", "active_parameters"};
 constexpr std::string_view quality_metrics[] = {"loss", "perplexity", "bits_per_byte", "accuracy", "accuracy_stderr"};
-constexpr std::string_view speed_metrics[] = {"prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms",
-                                              "latency_ms_p50", "latency_ms_p95", "latency_ms_p99"};
+constexpr std::string_view speed_metrics[] = {"prefill_tokens_per_second",
+                                              "decode_tokens_per_second",
+                                              "first_token_ms",
+                                              "latency_ms_p50",
+                                              "latency_ms_p95",
+                                              "latency_ms_p99"};
 
 class EvalTool {
  public:
@@ -47,8 +51,8 @@ class EvalTool {
     choose_windows();
     open_texts_of_all();
     if (common_.dry_run) {
-      log_info("would score {} model{} on {}, context {}, stride {}", subjects_.size(), subjects_.size() == 1 ? "" : "s", text_name_,
-               settings_.context, settings_.stride);
+      log_info("would score {} model{} on {}, context {}, stride {}", subjects_.size(),
+               subjects_.size() == 1 ? "" : "s", text_name_, settings_.context, settings_.stride);
       return 0;
     }
     measure();
@@ -84,10 +88,13 @@ class EvalTool {
       differ = differ || (smallest > 0 && s->config.context != smallest);
       smallest = smallest ? std::min(smallest, s->config.context) : s->config.context;
       if (o_.context && s->config.block.positions == PositionKind::learned && *o_.context > s->config.context)
-        throw usage_error("--context {} is longer than the {} learned positions of '{}'", *o_.context, s->config.context, s->path);
+        throw usage_error("--context {} is longer than the {} learned positions of '{}'", *o_.context,
+                          s->config.context, s->path);
       if (baseline_ && s->tokenizer_json != baseline_->tokenizer_json)
-        throw input_error("'{}' and the baseline '{}' have different tokenizers, so their tokens cannot be compared; score them "
-                          "side by side (eval A B) and compare bits_per_byte", s->path, baseline_->path);
+        throw input_error(
+            "'{}' and the baseline '{}' have different tokenizers, so their tokens cannot be compared; score them "
+            "side by side (eval A B) and compare bits_per_byte",
+            s->path, baseline_->path);
     }
     if (differ && !o_.context) log_info("the models' contexts differ: all are scored with the smallest, {}", smallest);
     settings_.context = o_.context.value_or(smallest);
@@ -102,7 +109,8 @@ class EvalTool {
   void open_texts_of_all() {
     const std::vector<TextSource> sources = open_texts(o_.data);
     for (const Subject* s : all()) {
-      const Corpus& text = texts_.try_emplace(s->tokenizer_json.dump(), open_corpus(sources, s->tokenizer)).first->second;
+      const Corpus& text =
+          texts_.try_emplace(s->tokenizer_json.dump(), open_corpus(sources, s->tokenizer)).first->second;
       text_name_ = text.name();
       if (text.size() < 2) throw input_error("'{}' has {} token; scoring needs at least 2", text.name(), text.size());
     }
@@ -142,15 +150,10 @@ class EvalTool {
   void measure_alone(Subject& s, Model& model) {
     if (!o_.speed) return;
     log_info("measuring the speed of {}", s.path);
-    const Corpus& text = text_of(s);
-    SpeedSettings speed;
-    speed.type = settings_.type;
-    std::vector<int32_t> prompt(static_cast<size_t>(std::min(text.size(), speed.prompt)));
-    text.copy(0, static_cast<int64_t>(prompt.size()), prompt.data());
-    const Speed result = measure_speed(*model.transformer, prompt, speed);
-    result.add_to(s.values);
-    s.speed_prompt = result.prompt_tokens;
-    s.speed_generated = result.generated_tokens;
+    EvalSpeed speed = measure_speed(*model.transformer, settings_.type, common_.seed);
+    s.values.merge(speed.values);
+    s.speed_prompt = speed.prompt;
+    s.speed_generated = speed.generated;
     s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
   }
 
@@ -215,7 +218,9 @@ class EvalTool {
     if (same_tokenizer_) common.set("tokenizer", subjects_.front().tokenizer->name());
     common.set("precision", std::string(name_of(settings_.type)));
     if (baseline_) common.set("baseline", baseline_->path);
-    common.set("threads", common_.threads).set("isa", std::string(name_of(isa()))).set("seed", static_cast<int64_t>(common_.seed));
+    common.set("threads", common_.threads)
+        .set("isa", std::string(name_of(isa())))
+        .set("seed", static_cast<int64_t>(common_.seed));
     const std::string text = render(report, format_named(o_.format));
     if (o_.output == "-")
       print_result(text);
@@ -235,7 +240,8 @@ class EvalTool {
         if (!result.passed && failed++ == 0) first = text;
         ++count;
       }
-    if (failed > 0) throw Error(ErrorKind::requirement, fmt::format("{} of {} requirements failed, first {}", failed, count, first));
+    if (failed > 0)
+      throw Error(ErrorKind::requirement, fmt::format("{} of {} requirements failed, first {}", failed, count, first));
     return 0;
   }
 

@@ -11,11 +11,16 @@ namespace hone::cli {
 namespace {
 
 // Of the metric table, what eval can know, and when.
-constexpr std::string_view always[] = {"file_bytes", "parameters", "nonzero_parameters", "active_parameters", "sparsity",
-                                       "weight_bytes", "tokens", "bytes", "loss", "perplexity", "bits_per_byte", "accuracy",
-                                       "accuracy_stderr", "threads", "seed"};
-constexpr std::string_view with_speed[] = {"prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms",
-                                           "latency_ms_p50", "latency_ms_p95", "latency_ms_p99"};
+constexpr std::string_view always[] = {
+    "file_bytes", "parameters", "nonzero_parameters", "active_parameters", "sparsity", "weight_bytes",    "tokens",
+    "bytes",      "loss",       "perplexity",         "bits_per_byte",     "accuracy", "accuracy_stderr", "threads",
+    "seed"};
+constexpr std::string_view with_speed[] = {"prefill_tokens_per_second",
+                                           "decode_tokens_per_second",
+                                           "first_token_ms",
+                                           "latency_ms_p50",
+                                           "latency_ms_p95",
+                                           "latency_ms_p99"};
 constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
 
 }  // namespace
@@ -23,19 +28,29 @@ constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
 void EvalOptions::add(CLI::App& app) {
   app.add_option("MODEL", models, "Model files, scored side by side");
   auto* text = app.add_option_group("Text");
-  text->add_option("--data", data, "Text to score: .jsonl (member \"text\") or plain files; - is stdin")->type_name("FILE ...");
+  text->add_option("--data", data, "Text to score: .jsonl (member \"text\") or plain files; - is stdin")
+      ->type_name("FILE ...");
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
-    text->add_option_function<std::string>(name, [&value](const std::string& t) { value = parse_count(t); }, description)
+    text->add_option_function<std::string>(
+            name, [&value](const std::string& t) { value = parse_count(t); }, description)
         ->type_name("COUNT");
   };
   count("--context", context, "Tokens a window (default: the models' context, the smallest where they differ)");
-  count("--stride", stride, "Tokens from one window to the next; below the context, windows overlap and each token has more before it (default: the context)");
+  count("--stride", stride,
+        "Tokens from one window to the next; below the context, windows overlap and each token has more before it "
+        "(default: the context)");
   add_count(text, "--limit", limit, "Score this many tokens from the start of the text; 0: all");
 
   auto* compare = app.add_option_group("Comparison");
-  compare->add_option("--baseline", baseline, "Model to compare with: adds difference and ratio of each metric with 95% intervals, KL divergence and top-1 agreement")
+  compare
+      ->add_option("--baseline", baseline,
+                   "Model to compare with: adds difference and ratio of each metric with 95% intervals, KL divergence "
+                   "and top-1 agreement")
       ->type_name("FILE");
-  compare->add_option("--require", require, "Condition on every model, such as 'accuracy >= 0.98*baseline'; repeat it for several. Exit status 4 if one fails")
+  compare
+      ->add_option("--require", require,
+                   "Condition on every model, such as 'accuracy >= 0.98*baseline'; repeat it for several. Exit status "
+                   "4 if one fails")
       ->allow_extra_args(false)
       ->type_name("EXPR");
 
@@ -52,12 +67,15 @@ void EvalOptions::add(CLI::App& app) {
 
 void EvalOptions::check() const {
   if (models.empty())
-    throw usage_error("no model given: name it before --data, which takes every name that follows, e.g. eval small.h5 --data test.txt");
+    throw usage_error(
+        "no model given: name it before --data, which takes every name that follows, e.g. eval small.h5 --data "
+        "test.txt");
   if (data.empty()) throw usage_error("--data is missing: give one or more text files");
   if (context.value_or(1) < 1) throw usage_error("--context must be at least 1, not {}", *context);
   if (stride.value_or(1) < 1) throw usage_error("--stride must be at least 1, not {}", *stride);
   if (context && stride && *stride > *context)
-    throw usage_error("--stride {} is larger than --context {}: tokens between the windows would not be scored", *stride, *context);
+    throw usage_error("--stride {} is larger than --context {}: tokens between the windows would not be scored",
+                      *stride, *context);
   if (limit == 1) throw usage_error("--limit 1 leaves nothing to predict; give at least 2");
   requirements();
   if (output != "-") require_writable(output, force);

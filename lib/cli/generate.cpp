@@ -61,7 +61,8 @@ class GenerateTool {
     for (const std::string& prompt : prompts) ids.push_back(tokenizer_->encode(prompt));
     check_lengths(ids);
     if (common_.dry_run) {
-      log_info("would continue {} prompt{} by {} tokens each with '{}'", prompts.size(), prompts.size() == 1 ? "" : "s", o_.tokens, o_.model);
+      log_info("would continue {} prompt{} by {} tokens each with '{}'", prompts.size(), prompts.size() == 1 ? "" : "s",
+               o_.tokens, o_.model);
       return 0;
     }
     for (size_t i = 0; i < prompts.size() && !out_.closed(); ++i) one(prompts, i, ids[i]);
@@ -79,11 +80,11 @@ class GenerateTool {
     int64_t longest = 0;
     for (const std::vector<int32_t>& prompt : ids) longest = std::max(longest, static_cast<int64_t>(prompt.size()));
     if (learned && longest > config.context)
-      throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest, o_.model,
-                        config.context);
+      throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest,
+                        o_.model, config.context);
     if (longest + o_.tokens > config.context && !learned)
-      log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread", o_.model,
-                  config.context, longest + o_.tokens);
+      log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
+                  o_.model, config.context, longest + o_.tokens);
   }
 
   void one(const std::vector<std::string>& prompts, size_t index, const std::vector<int32_t>& ids) {
@@ -95,12 +96,11 @@ class GenerateTool {
     if (text && o_.echo) out_.write(prompts[index]);
     // A stream for each prompt: the same prompt twice gives two continuations.
     const Random random(common_.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
-    const Generated result =
-        hone::generate(*model_.transformer, *tokenizer_, ids, settings_, random,
-                       [&](std::string_view piece) { return !text || out_.write(piece); });
+    const Generated result = hone::generate(*model_.transformer, *tokenizer_, ids, settings_, random,
+                                            [&](std::string_view piece) { return !text || out_.write(piece); });
     if (result.finish == Finish::context)
-      log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model, model_.transformer->config().context,
-                  result.tokens.size());
+      log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model,
+                  model_.transformer->config().context, result.tokens.size());
     if (!text) add_row(prompts[index], result);
     if (o_.stats) print_stats(result);
   }

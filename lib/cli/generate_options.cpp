@@ -13,25 +13,34 @@ namespace hone::cli {
 namespace {
 
 void add_prompts(CLI::App& app, GenerateOptions& o) {
-  auto* group = app.add_option_group("Prompt", "Without any of these: standard input, or on a terminal an empty prompt");
+  auto* group =
+      app.add_option_group("Prompt", "Without any of these: standard input, or on a terminal an empty prompt");
   // One value each, so that a model may follow and a prompt in brackets is no list.
-  auto* prompt = group->add_option("--prompt", o.prompts, "Text to continue; repeat it for several. An empty one begins a document")
-                     ->allow_extra_args(false)
-                     ->type_name("TEXT");
-  auto* file = group->add_option("--prompt-file", o.prompt_file, "Read the prompt from a file; - is standard input. A line end at its end is dropped")
+  auto* prompt =
+      group
+          ->add_option("--prompt", o.prompts, "Text to continue; repeat it for several. An empty one begins a document")
+          ->allow_extra_args(false)
+          ->type_name("TEXT");
+  auto* file = group
+                   ->add_option("--prompt-file", o.prompt_file,
+                                "Read the prompt from a file; - is standard input. A line end at its end is dropped")
                    ->type_name("FILE");
-  auto* lines = group->add_flag("--lines", o.lines, "Each line of the file or of standard input is a prompt; empty lines are skipped");
+  auto* lines = group->add_flag("--lines", o.lines,
+                                "Each line of the file or of standard input is a prompt; empty lines are skipped");
   prompt->excludes(file)->excludes(lines);
 }
 
 void add_sampling(CLI::App& app, GenerateOptions& o) {
   auto* group = app.add_option_group("Sampling");
   add_count(group, "-n,--tokens", o.tokens, "Tokens to generate at most, for each prompt");
-  group->add_option("--temperature", o.temperature, "Below 1: likelier tokens; above: more surprising ones; 0: always the most probable");
+  group->add_option("--temperature", o.temperature,
+                    "Below 1: likelier tokens; above: more surprising ones; 0: always the most probable");
   add_count(group, "--top-k", o.top_k, "Choose among this many most probable tokens; 0: all");
   group->add_option("--top-p", o.top_p, "Choose among the fewest tokens that have this much probability together");
   group->add_option("--repetition-penalty", o.repetition_penalty, "Above 1: tokens that occurred become less probable");
-  group->add_option("--stop", o.stops, "End before this text; repeat it for several")->allow_extra_args(false)->type_name("TEXT");
+  group->add_option("--stop", o.stops, "End before this text; repeat it for several")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
   group->add_flag("--ignore-end", o.ignore_end, "Go on where the model would end the document");
 }
 
@@ -42,7 +51,9 @@ void GenerateOptions::add(CLI::App& app) {
   add_prompts(app, *this);
   add_sampling(app, *this);
   auto* output = app.add_option_group("Output");
-  output->add_option("--format", format, "text as it comes; or json, jsonl or csv with prompt, text, tokens and finish_reason")
+  output
+      ->add_option("--format", format,
+                   "text as it comes; or json, jsonl or csv with prompt, text, tokens and finish_reason")
       ->check(CLI::IsMember({"text", "json", "jsonl", "csv"}));
   output->add_flag("--echo", echo, "Print the prompt before its continuation (text only)");
   output->add_flag("--stats", stats, "Print the speed of each continuation to standard error");
@@ -54,8 +65,10 @@ void GenerateOptions::add(CLI::App& app) {
 
 GenerateSettings GenerateOptions::settings() const {
   if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
-  if (lines && !prompts.empty()) throw usage_error("--lines reads prompts from a file or standard input, not from --prompt");
-  if (echo && format != "text") throw usage_error("--echo is for --format text; {} has the prompt beside the text", format);
+  if (lines && !prompts.empty())
+    throw usage_error("--lines reads prompts from a file or standard input, not from --prompt");
+  if (echo && format != "text")
+    throw usage_error("--echo is for --format text; {} has the prompt beside the text", format);
   for (const std::string& stop : stops)
     if (stop.empty()) throw usage_error("--stop needs a text, not an empty one");
   GenerateSettings s;
@@ -107,7 +120,8 @@ std::vector<std::string> GenerateOptions::read_prompts() const {
     begin = end + 1;
   }
   if (result.empty())
-    throw input_error("{} has no line with a prompt", prompt_file.empty() || prompt_file == "-" ? "standard input" : "'" + prompt_file + "'");
+    throw input_error("{} has no line with a prompt",
+                      prompt_file.empty() || prompt_file == "-" ? "standard input" : "'" + prompt_file + "'");
   return result;
 }
 

@@ -10,7 +10,9 @@
 namespace hone::cli {
 namespace {
 
-std::string text_of(const nlohmann::json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string text_of(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
 
 // {"layers": [{"heads": 6}]} as {"layers.0.heads": 6}.
 void flatten(const nlohmann::json& value, const std::string& name, std::map<std::string, nlohmann::json>& into) {
@@ -23,7 +25,8 @@ void flatten(const nlohmann::json& value, const std::string& name, std::map<std:
     into[name] = value;
 }
 
-Row row_of(const char* part, const std::string& name, const char* difference, const std::string& a, const std::string& b) {
+Row row_of(const char* part, const std::string& name, const char* difference, const std::string& a,
+           const std::string& b) {
   Row row;
   row.set("part", part).set("name", name).set("difference", difference).set("a", a).set("b", b);
   return row;
@@ -59,7 +62,9 @@ void compare_lineage(const InspectedModel& a, const InspectedModel& b, Report& r
   }
 }
 
-std::string form_of(const InspectedParameter& p) { return fmt::format("{} {} {}", p.form, p.element, to_string(p.shape)); }
+std::string form_of(const InspectedParameter& p) {
+  return fmt::format("{} {} {}", p.form, p.element, to_string(p.shape));
+}
 
 struct Differences {
   int64_t differing = 0, mask_changes = 0, zeros_a = 0, zeros_b = 0;

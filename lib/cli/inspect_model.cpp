@@ -15,7 +15,8 @@ int64_t bytes_of(const Encoded& encoded) {
 
 class Lister : public Visitor {
  public:
-  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, int64_t>& bytes) : into_(into), bytes_(bytes) {}
+  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, int64_t>& bytes)
+      : into_(into), bytes_(bytes) {}
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
     InspectedParameter p;

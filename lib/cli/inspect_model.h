@@ -26,9 +26,9 @@ struct InspectedParameter {
 struct InspectedModel {
   std::string path;
   int64_t file_bytes = 0;
-  bool checkpoint = false;      // of a run: it has the optimizer's state as well
-  nlohmann::json run;           // what the checkpoint says of its run: without its arrays
-  int64_t run_bytes = 0;        // of its arrays
+  bool checkpoint = false;  // of a run: it has the optimizer's state as well
+  nlohmann::json run;       // what the checkpoint says of its run: without its arrays
+  int64_t run_bytes = 0;    // of its arrays
   nlohmann::json config, lineage;
   std::shared_ptr<const Tokenizer> tokenizer;
   nlohmann::json tokenizer_json;

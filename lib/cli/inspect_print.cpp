@@ -40,8 +40,10 @@ std::vector<std::pair<std::string, std::string>> layer_lines(const nlohmann::jso
     for (end = begin + 1; end < layers.size() && layers[end] == layers[begin];) ++end;
     std::string text;
     for (const auto& [key, value] : layers[begin].items())
-      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, value.is_string() ? value.get<std::string>() : value.dump());
-    lines.emplace_back(end - begin == 1 ? fmt::format("layer {}", begin) : fmt::format("layers {} to {}", begin, end - 1), text);
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key,
+                          value.is_string() ? value.get<std::string>() : value.dump());
+    lines.emplace_back(
+        end - begin == 1 ? fmt::format("layer {}", begin) : fmt::format("layers {} to {}", begin, end - 1), text);
   }
   return lines;
 }
@@ -56,16 +58,19 @@ std::vector<std::pair<std::string, std::string>> config_lines(const InspectedMod
   return lines;
 }
 
-std::string kind_of(const InspectedModel& m) { return m.checkpoint ? "checkpoint of a run" : "model"; }
+std::string kind_of(const InspectedModel& m) {
+  return m.checkpoint ? "checkpoint of a run" : "model";
+}
 
 std::string summary(const InspectedModel& m) {
-  return fmt::format("{}: {}, {}, {} parameters, {:.1f}% sparse", m.path, kind_of(m), format_bytes(static_cast<double>(m.file_bytes)),
+  return fmt::format("{}: {}, {}, {} parameters, {:.1f}% sparse", m.path, kind_of(m),
+                     format_bytes(static_cast<double>(m.file_bytes)),
                      format_count(static_cast<double>(m.size.parameters)), 100 * m.size.sparsity());
 }
 
 std::string total_line(const InspectedModel& m) {
-  std::string line = fmt::format("total: {} parameters, {} not zero; {} in the file", m.size.parameters, m.size.nonzero_parameters,
-                                 format_bytes(static_cast<double>(m.parameter_bytes)));
+  std::string line = fmt::format("total: {} parameters, {} not zero; {} in the file", m.size.parameters,
+                                 m.size.nonzero_parameters, format_bytes(static_cast<double>(m.parameter_bytes)));
   if (m.checkpoint) line += fmt::format(", and {} of run state", format_bytes(static_cast<double>(m.run_bytes)));
   return line;
 }
@@ -75,7 +80,9 @@ std::string results_text(const nlohmann::json& stage) {
   std::string text = fmt::format("seed {}", stage.value("seed", nlohmann::json()).dump());
   if (const auto results = stage.find("results"); results != stage.end() && results->is_object())
     for (const auto& [key, value] : results->items())
-      if (value.is_primitive()) text += fmt::format(", {} {}", key, value.is_number_float() ? fmt::format("{:.5g}", value.get<double>()) : value.dump());
+      if (value.is_primitive())
+        text += fmt::format(", {} {}", key,
+                            value.is_number_float() ? fmt::format("{:.5g}", value.get<double>()) : value.dump());
   return text;
 }
 
@@ -121,7 +128,9 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
 
 std::string to_table(const InspectedModel& m, bool markdown) {
   std::string out = fmt::format("{}{}\n\n", markdown ? "# " : "", summary(m));
-  const auto heading = [&](const char* text) { out += fmt::format("{}{}\n{}", markdown ? "## " : "", text, markdown ? "\n" : ""); };
+  const auto heading = [&](const char* text) {
+    out += fmt::format("{}{}\n{}", markdown ? "## " : "", text, markdown ? "\n" : "");
+  };
   const auto line = [&](const std::string& text) { out += fmt::format("{}{}\n", markdown ? "- " : "  ", text); };
   heading("Configuration");
   size_t widest = 0;

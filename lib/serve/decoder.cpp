@@ -72,6 +72,8 @@ Tensor Decoder::feed(std::span<const int32_t> ids, int64_t chunk) {
   return logits;
 }
 
-void Decoder::clear() { std::fill(cache_.lengths.begin(), cache_.lengths.end(), 0); }
+void Decoder::clear() {
+  std::fill(cache_.lengths.begin(), cache_.lengths.end(), 0);
+}
 
 }  // namespace hone

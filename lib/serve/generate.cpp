@@ -59,7 +59,8 @@ const char* name_of(Finish finish) {
 }
 
 Generated generate(Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
-                   const GenerateSettings& settings, Random random, const std::function<bool(std::string_view)>& on_text) {
+                   const GenerateSettings& settings, Random random,
+                   const std::function<bool(std::string_view)>& on_text) {
   Generated result;
   Sampler sampler(settings.sampling, random);
   TextOutput output(tokenizer, settings.stops, on_text, result.text);
@@ -69,7 +70,8 @@ Generated generate(Transformer& model, const Tokenizer& tokenizer, std::span<con
   if (settings.tokens <= 0) return result;
 
   // The last token is chosen and never fed.
-  Decoder decoder(model, 1, positions_of(model.config(), result.prompt_tokens + settings.tokens - 1, result.prompt_tokens),
+  Decoder decoder(model, 1,
+                  positions_of(model.config(), result.prompt_tokens + settings.tokens - 1, result.prompt_tokens),
                   settings.type);
   Stopwatch watch;
   Tensor logits = decoder.feed(sequence, settings.prefill_chunk);

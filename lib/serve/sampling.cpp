@@ -26,7 +26,8 @@ int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> se
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
     if (!(logits[i] < std::numeric_limits<float>::infinity()))
-      throw input_error("the model gives token {} the logit {}: its weights are damaged or training diverged", i, logits[i]);
+      throw input_error("the model gives token {} the logit {}: its weights are damaged or training diverged", i,
+                        logits[i]);
     candidates_.push_back({logits[i], static_cast<int32_t>(i)});
   }
   if (banned >= 0 && static_cast<size_t>(banned) < candidates_.size())
@@ -63,10 +64,9 @@ int32_t Sampler::most_probable() const {
 void Sampler::keep_top_k() {
   const auto k = static_cast<size_t>(settings_.top_k);
   if (k == 0 || k >= candidates_.size()) return;
-  std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k) - 1, candidates_.end(),
-                   [](const Candidate& a, const Candidate& b) {
-                     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-                   });
+  std::nth_element(
+      candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k) - 1, candidates_.end(),
+      [](const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; });
   candidates_.resize(k);
   // The draw walks through the candidates: their order must not depend on how the library partitions.
   std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
@@ -77,7 +77,8 @@ void Sampler::weigh() {
   for (const Candidate& c : candidates_) highest = std::max(highest, c.logit);
   weights_.resize(candidates_.size());
   for (size_t i = 0; i < candidates_.size(); ++i)
-    weights_[i] = std::exp((static_cast<double>(candidates_[i].logit) - static_cast<double>(highest)) / settings_.temperature);
+    weights_[i] =
+        std::exp((static_cast<double>(candidates_[i].logit) - static_cast<double>(highest)) / settings_.temperature);
 }
 
 void Sampler::keep_top_p() {

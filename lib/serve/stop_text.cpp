@@ -30,6 +30,8 @@ std::string StopText::push(std::string_view text) {
   return certain;
 }
 
-std::string StopText::finish() { return found_ ? std::string() : std::exchange(held_, {}); }
+std::string StopText::finish() {
+  return found_ ? std::string() : std::exchange(held_, {});
+}
 
 }  // namespace hone

@@ -2,12 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/autograd.h"
 #include "base/error.h"
 #include "serve/decoder.h"
-#include "serve/speed.h"
 
 using namespace hone;
 
@@ -33,7 +33,9 @@ struct Tiny {
   Transformer model;
 };
 
-std::vector<int32_t> ids_of(std::string_view text) { return byte_tokenizer()->encode(text); }
+std::vector<int32_t> ids_of(std::string_view text) {
+  return byte_tokenizer()->encode(text);
+}
 
 // The logits after the last token, without a cache.
 Tensor whole(Transformer& model, const std::vector<int32_t>& ids) {
@@ -46,7 +48,8 @@ Tensor whole(Transformer& model, const std::vector<int32_t>& ids) {
 
 float distance(const Tensor& a, const Tensor& b) {
   float most = 0;
-  for (size_t i = 0; i < a.span<float>().size(); ++i) most = std::max(most, std::abs(a.span<float>()[i] - b.span<float>()[i]));
+  for (size_t i = 0; i < a.span<float>().size(); ++i)
+    most = std::max(most, std::abs(a.span<float>()[i] - b.span<float>()[i]));
   return most;
 }
 
@@ -207,24 +210,4 @@ TEST_CASE("streamed text is always whole characters") {
     return true;
   });
   CHECK(result.text.find("\xef\xbf\xbd") != std::string::npos);
-}
-
-TEST_CASE("the speed is measured on lengths that fit the model") {
-  Tiny rotary, learned(tiny(PositionKind::learned, 16));
-  const std::vector<int32_t> text = ids_of("a short text");
-  SpeedSettings s;
-  s.tokens = 10;
-  s.repetitions = 2;
-  const Speed a = measure_speed(rotary.model, text, s), b = measure_speed(learned.model, text, s);
-  CHECK(a.prompt_tokens == 24);
-  CHECK(a.generated_tokens == 10);
-  CHECK(b.prompt_tokens == 6);
-  CHECK(b.generated_tokens == 10);
-  CHECK(a.token_seconds.size() == 10);
-  MetricValues values;
-  a.add_to(values);
-  for (const char* name : {"prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "latency_ms_p50",
-                           "latency_ms_p95", "latency_ms_p99"})
-    CHECK(values.at(name) > 0);
-  CHECK(values.at("latency_ms_p50") <= values.at("latency_ms_p99"));
 }

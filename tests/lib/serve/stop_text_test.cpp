@@ -46,4 +46,6 @@ TEST_CASE("text that cannot be part of a stop string is not held back") {
   CHECK(stop.finish() == "");
 }
 
-TEST_CASE("an empty stop string is refused") { CHECK_THROWS_AS(StopText({""}), Error); }
+TEST_CASE("an empty stop string is refused") {
+  CHECK_THROWS_AS(StopText({""}), Error);
+}
