@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/units.h"
 #include "measure/evaluate.h"
 
 namespace hone::cli {
@@ -12,10 +11,7 @@ void CalibrationOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Calibration");
   group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
   add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it");
-  group
-      ->add_option_function<std::string>("--calibration-context", [this](const std::string& text) { context = parse_count(text); },
-                                         "Tokens of a window (default: the model's context, at most 2048)")
-      ->type_name("COUNT");
+  add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)");
   group->add_option("--precision", precision, "Of activations: bf16, f32, or auto: bf16 where the processor computes in it")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}));
 }

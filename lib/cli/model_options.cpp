@@ -3,7 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
-#include "base/units.h"
+#include "cli/tool.h"
 #include "nn/attention/pattern.h"
 
 namespace hone::cli {
@@ -20,12 +20,9 @@ std::string preset_names() {
 void ModelOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Model", "Shape of a new model: what the preset does not already say");
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
-    group
-        ->add_option_function<std::string>(
-            name, [&value](const std::string& text) { value = parse_count(text); }, description)
-        ->type_name("COUNT");
+    add_count(group, name, value, description);
   };
-  group->add_option("--preset", preset, preset_names());
+  group->add_option("--preset", preset, preset_names())->default_str("nano");
   count("--layers", layers, "Blocks");
   count("--dim", dim, "Width of the residual stream");
   count("--heads", heads, "Query heads");
@@ -46,6 +43,7 @@ void ModelOptions::add(CLI::App& app) {
 }
 
 std::string ModelOptions::shape_option() const {
+  if (preset) return "--preset";
   if (layers) return "--layers";
   if (dim) return "--dim";
   if (heads) return "--heads";
@@ -65,7 +63,7 @@ std::string ModelOptions::shape_option() const {
 }
 
 Config ModelOptions::config(int64_t tokens) const {
-  Config c = hone::preset(preset);
+  Config c = hone::preset(preset.value_or("nano"));
   BlockBlueprint& b = c.block;
   LayerBlueprint layer = c.layers.front();
   if (norm) b.norm = *norm == "layer_norm" ? NormKind::layer_norm : NormKind::rms_norm;

@@ -10,9 +10,8 @@
 namespace hone::cli {
 
 struct ModelOptions {
-  std::string preset = "nano";
   std::optional<int64_t> layers, dim, heads, kv_heads, head_dim, ffn, context, vocabulary;
-  std::optional<std::string> norm, activation, positions, attention;
+  std::optional<std::string> preset, norm, activation, positions, attention;
   std::optional<double> rope_theta, norm_epsilon;
   std::optional<bool> biases, tied;
 

@@ -6,7 +6,6 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/units.h"
 #include "cli/calibration_options.h"
 #include "compress/prune.h"
 #include "io/lineage.h"
@@ -28,10 +27,8 @@ struct PruneOptions {
     auto* group = app.add_option_group("Pruning");
     group->add_option("--method", method, methods);
     group->add_option("--pattern", pattern, pattern_syntax());
-    group
-        ->add_option_function<std::string>("--sparsity", [this](const std::string& t) { sparsity = parse_fraction(t); },
-                                           "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own")
-        ->type_name("FRACTION");
+    add_fraction(group, "--sparsity", sparsity,
+                 "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own");
     group->add_option("--targets", targets, "Weights to prune: a regular expression searched for in their names");
     group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
     calibration.add(app);
@@ -76,7 +73,12 @@ int run(const PruneOptions& o, const Common& common) {
   Model model = load_model(o.model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
-  if (common.dry_run) return 0;
+  const std::vector<std::string> chosen = weights_to_prune(*model.transformer, settings);
+  if (common.dry_run) {
+    log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity, method.name,
+             pattern->name(), o.output);
+    return 0;
+  }
   Progress progress;
   settings.progress = [&](int64_t done, int64_t all) { progress.show(fmt::format("pruned {} of {} parts", done, all)); };
   const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);

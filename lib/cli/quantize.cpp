@@ -1,5 +1,6 @@
 #include "cli/quantize.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
@@ -72,6 +73,16 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
   return report;
 }
 
+// An override that matches nothing is a slip of the pen that would go unnoticed.
+void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settings, Transformer& model) {
+  const std::vector<WeightSlot> slots = weight_slots(model);
+  for (size_t i = 0; i < o.overrides.size(); ++i) {
+    const std::regex& pattern = settings.overrides[i].first;
+    if (!std::any_of(slots.begin(), slots.end(), [&](const WeightSlot& s) { return std::regex_search(s.name, pattern); }))
+      throw usage_error("--override '{}' is found in no weight's name; inspect '{}' lists them", o.overrides[i], o.model);
+  }
+}
+
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   require_writable(o.output, o.force);
@@ -79,7 +90,12 @@ int run(const QuantizeTool& o, const Common& common) {
   Model model = load_model(o.model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
-  if (common.dry_run) return 0;
+  refuse_idle_overrides(o, settings, *model.transformer);
+  const std::vector<std::string> chosen = weights_to_quantize(*model.transformer, settings);
+  if (common.dry_run) {
+    log_info("would quantize {} weights and write '{}'", chosen.size(), o.output);
+    return 0;
+  }
   Progress progress;
   settings.progress = [&](int64_t done, int64_t all) { progress.show(fmt::format("quantized {} of {} parts", done, all)); };
   const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);

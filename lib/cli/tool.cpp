@@ -149,6 +149,14 @@ CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value
   return add_parsed(app, names, value, description, "FRACTION", fmt::format("{}", value), parse_fraction);
 }
 
+CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "COUNT", "", parse_count);
+}
+
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "FRACTION", "", parse_fraction);
+}
+
 void print_result(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw input_error("cannot write to standard output");

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int
 CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description);     // 2000, 10M
 CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description);     // 4MiB
 CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value, const std::string& description);  // 0.2, 20%
+// The same without a default.
+CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value, const std::string& description);
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value, const std::string& description);
 
 // Writes to stdout and flushes. Throws Error(input) when that fails (a full disk, a closed pipe).
 void print_result(const std::string& text);

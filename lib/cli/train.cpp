@@ -62,22 +62,48 @@ class TrainTool {
     ReadOptions read;
     read.run = !o_.resume.empty();
     model_ = load_model(path, read, &checkpoint_);
-    parent_ = sha256_of_file(path);
-    if (!o_.resume.empty() && !checkpoint_.run)
+    if (o_.resume.empty()) {
+      parent_ = sha256_of_file(path);
+      return;
+    }
+    if (!checkpoint_.run)
       throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
+    parent_ = parent_of_run();
+    if (!o_.model.shape_option().empty()) check_shape();
+  }
+
+  // A checkpoint is no stage: the parent of a run that was resumed is the file that it began with.
+  std::string parent_of_run() const {
+    const nlohmann::json& run = *checkpoint_.run;
+    if (!run.is_object() || !run.contains("description") || !run["description"].is_object()) return "";
+    const nlohmann::json& description = run["description"];
+    const auto parent = description.find("parent_sha256");
+    return parent != description.end() && parent->is_string() ? parent->get<std::string>() : "";
+  }
+
+  // Options of the shape may be repeated to resume, but not changed.
+  void check_shape() const {
+    const nlohmann::json there = to_json(model_.transformer->config());
+    const nlohmann::json here = to_json(o_.model.config(make_tokenizer(model_.tokenizer)->vocabulary()));
+    for (const auto& [key, value] : here.items())
+      if (there.at(key) != value)
+        throw usage_error("this run differs from the checkpoint's in the model's '{}' ({} there, {} here); resume with the "
+                          "same options",
+                          key, there.at(key).dump(), value.dump());
   }
 
   void create(const std::vector<TextSource>& sources) {
     std::shared_ptr<const Tokenizer> tokenizer;
-    if (o_.tokenizer.ends_with(".h5")) {
+    const std::string name = o_.tokenizer.value_or("bytes");
+    if (name.ends_with(".h5")) {
       ReadOptions read;
       read.parameters = false;
-      tokenizer = make_tokenizer(read_model_file(o_.tokenizer, read).tokenizer);
+      tokenizer = make_tokenizer(read_model_file(name, read).tokenizer);
     } else {
-      const TokenizerSpec spec = parse_tokenizer_spec(o_.tokenizer);
+      const TokenizerSpec spec = parse_tokenizer_spec(name);
       std::vector<std::string_view> texts;
       for (const TextSource& source : sources) texts.insert(texts.end(), source.documents.begin(), source.documents.end());
-      if (spec.kind != "bytes" && texts.empty()) throw usage_error("--tokenizer {} is trained on text; give --data", o_.tokenizer);
+      if (spec.kind != "bytes" && texts.empty()) throw usage_error("--tokenizer {} is trained on text; give --data", name);
       tokenizer = train_tokenizer(spec, texts);
     }
     const Config config = o_.model.config(tokenizer->vocabulary());
@@ -97,6 +123,7 @@ class TrainTool {
       valid = last;
     }
     RunSettings settings = o_.settings(common_, context_, text.size());
+    settings.description["parent_sha256"] = parent_;
     const std::shared_ptr<const Pattern> pattern = parse_pattern(o_.pattern);
     if (o_.sparsity) settings.before_step = pruning(*pattern, settings.step.schedule.steps);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",

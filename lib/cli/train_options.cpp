@@ -5,7 +5,6 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "base/units.h"
 #include "kernels/gemm.h"
 #include "measure/evaluate.h"
 
@@ -15,8 +14,7 @@ namespace {
 void add_length(CLI::App& app, TrainOptions& o) {
   auto* group = app.add_option_group("Length", "How long to train: one of these (default: 2000 steps)");
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* text) {
-    return group->add_option_function<std::string>(name, [&value](const std::string& t) { value = parse_count(t); }, text)
-        ->type_name("COUNT");
+    return add_count(group, name, value, text);
   };
   CLI::Option* steps = count("--steps", o.steps, "Steps; 0 writes an initialized model and needs no data");
   CLI::Option* tokens = count("--tokens", o.tokens, "Tokens, e.g. 10M");
@@ -69,10 +67,8 @@ void add_files(CLI::App& app, TrainOptions& o) {
 
 void add_sparsity(CLI::App& app, TrainOptions& o) {
   auto* group = app.add_option_group("Sparsity", "Prune by magnitude while training, on a cubic schedule");
-  group
-      ->add_option_function<std::string>("--sparsity", [&o](const std::string& t) { o.sparsity = parse_fraction(t); },
-                                         "Fraction of the weights of linear layers (without the head) that is pruned at the end")
-      ->type_name("FRACTION");
+  add_fraction(group, "--sparsity", o.sparsity,
+               "Fraction of the weights of linear layers (without the head) that is pruned at the end");
   add_fraction(group, "--sparsify-from", o.sparsify_from, "Part of the steps after which pruning starts");
   add_fraction(group, "--sparsify-until", o.sparsify_until, "Part of the steps after which the sparsity is reached");
   add_count(group, "--sparsify-every", o.sparsify_every, "Steps between prunings");
@@ -84,7 +80,8 @@ void add_sparsity(CLI::App& app, TrainOptions& o) {
 void TrainOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Data");
   group->add_option("--data", data, "Text to train on: .jsonl (member \"text\") or plain files; - is stdin");
-  group->add_option("--tokenizer", tokenizer, "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from");
+  group->add_option("--tokenizer", tokenizer, "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
+      ->default_str("bytes");
   auto* from = app.add_option_group("Start");
   auto* start = from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
   from->add_option("--resume", resume, "Continue this checkpoint exactly; repeat the options of its run")->excludes(start);
@@ -104,10 +101,10 @@ void TrainOptions::check() const {
   at_least("--accumulate", accumulate, 1);
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
-  if (!init.empty() || !resume.empty()) {
+  if (!init.empty()) {
     const std::string shape = model.shape_option();
-    if (!shape.empty())
-      throw usage_error("{} describes a new model; '{}' has a shape already", shape, init.empty() ? resume : init);
+    if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
+    if (tokenizer) throw usage_error("--tokenizer describes a new model; '{}' has a tokenizer already", init);
   }
   if (steps.value_or(1) > 0 && data.empty()) throw usage_error("--data is missing: give one or more text files (or --steps 0)");
   if (dropout >= 1) throw usage_error("--dropout must be below 1");
@@ -166,6 +163,9 @@ RunSettings TrainOptions::settings(const Common& common, int64_t context, int64_
                    {"beta1", beta1},
                    {"beta2", beta2},
                    {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
+                   {"valid_every", valid_every},
+                   {"valid_tokens", valid_tokens},
+                   {"patience", patience},
                    {"keep", keep},
                    {"sparsity", sparsity.value_or(0)},
                    {"sparsify_from", sparsify_from},
@@ -173,6 +173,7 @@ RunSettings TrainOptions::settings(const Common& common, int64_t context, int64_
                    {"sparsify_every", sparsify_every},
                    {"pattern", pattern},
                    {"seed", common.seed}};
+  if (tokenizer) s.description["tokenizer"] = *tokenizer;
   return s;
 }
 

@@ -15,7 +15,7 @@ struct TrainOptions {
   // data
   std::vector<std::string> data, valid;
   double valid_fraction = 0;
-  std::string tokenizer = "bytes";
+  std::optional<std::string> tokenizer;  // none: bytes
   // model
   ModelOptions model;
   std::string init, resume;

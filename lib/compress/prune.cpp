@@ -1,5 +1,7 @@
 #include "compress/prune.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 
@@ -9,23 +11,6 @@
 
 namespace hone {
 namespace {
-
-void refuse_early(const std::vector<WeightSlot>& slots, const PruneSettings& s) {
-  bool any = false;
-  for (const WeightSlot& slot : slots) {
-    if (!s.rule.chosen(slot.name)) continue;
-    any = true;
-    Weight& weight = **slot.weight;
-    if (!weight.parameter())
-      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(), weight.element());
-    s.pattern->check_shape(weight.rows(), weight.cols(), slot.name);
-  }
-  if (!any) {
-    std::string names;
-    for (const WeightSlot& slot : slots) names += (names.empty() ? "" : ", ") + slot.name;
-    throw usage_error("--targets and --keep leave no weight to prune; the model has {}", names);
-  }
-}
 
 double sum_of(const Tensor& scores, const Tensor& mask) {
   const Tensor kept = mask ? expand_mask(mask, scores.dim(1)) : Tensor();
@@ -50,9 +35,25 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
 
 }  // namespace
 
+std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& s) {
+  std::vector<std::string> chosen, all;
+  for (const WeightSlot& slot : weight_slots(model)) {
+    all.push_back(slot.name);
+    if (!s.rule.chosen(slot.name)) continue;
+    chosen.push_back(slot.name);
+    Weight& weight = **slot.weight;
+    if (!weight.parameter())
+      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(), weight.element());
+    s.pattern->check_shape(weight.rows(), weight.cols(), slot.name);
+  }
+  if (chosen.empty())
+    throw usage_error("--targets and --keep leave no weight to prune; the model has {}", fmt::join(all, ", "));
+  return chosen;
+}
+
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s) {
+  weights_to_prune(model, s);
   const std::vector<WeightSlot> slots = weight_slots(model);
-  refuse_early(slots, s);
   std::map<std::string, std::shared_ptr<Weight>*> by_name;
   for (const WeightSlot& slot : slots) by_name[slot.name] = slot.weight;
   std::vector<PrunedLayer> layers;

@@ -34,4 +34,7 @@ struct PrunedLayer {
 // quantized, or the pattern does not divide it; nothing is changed then.
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& settings);
 
+// The names of the weights that prune_model() would prune; throws as it does.
+std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& settings);
+
 }  // namespace hone

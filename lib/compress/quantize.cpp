@@ -23,6 +23,22 @@ PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
 
 bool quantized(const Weight& weight) { return weight.element() != "f32"; }
 
+using Plan = std::map<std::string, std::pair<std::shared_ptr<Weight>*, PackedType>>;
+
+Plan plan_for(Transformer& model, const QuantizeSettings& s) {
+  Plan plan;
+  for (const WeightSlot& slot : weight_slots(model)) {
+    const PackedType type = type_for(slot, s);
+    if (type == PackedType::keep) continue;
+    if (quantized(**slot.weight) && !s.allow_requantize)
+      throw usage_error("'{}' is {} already; quantize the model it was made from, or add --allow-requantize", slot.name,
+                        (*slot.weight)->element());
+    plan[slot.name] = {slot.weight, type};
+  }
+  if (plan.empty()) throw usage_error("the options leave no weight to quantize");
+  return plan;
+}
+
 double bf16_error(const Tensor& dense) {
   double error = 0, norm = 0;
   for (const float w : dense.span<float>()) {
@@ -65,17 +81,14 @@ PackedType packed_type_named(const std::string& name) {
 
 std::string_view name_of(PackedType type) { return names[static_cast<size_t>(type)]; }
 
+std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {
+  std::vector<std::string> chosen;
+  for (const auto& [name, what] : plan_for(model, s)) chosen.push_back(name);
+  return chosen;
+}
+
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& s) {
-  std::map<std::string, std::pair<std::shared_ptr<Weight>*, PackedType>> plan;
-  for (const WeightSlot& slot : weight_slots(model)) {
-    const PackedType type = type_for(slot, s);
-    if (type == PackedType::keep) continue;
-    if (quantized(**slot.weight) && !s.allow_requantize)
-      throw usage_error("'{}' is {} already; quantize the model it was made from, or add --allow-requantize", slot.name,
-                        (*slot.weight)->element());
-    plan[slot.name] = {slot.weight, type};
-  }
-  if (plan.empty()) throw usage_error("the options leave no weight to quantize");
+  Plan plan = plan_for(model, s);
   std::vector<QuantizedLayer> layers;
   const auto convert = [&](const std::string& name, const ColumnMoments* moments) {
     const auto found = plan.find(name);

@@ -40,4 +40,7 @@ struct QuantizedLayer {
 // Throws Error(usage) for a weight that is quantized already, unless allowed; nothing is changed then.
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& settings);
 
+// The names of the weights that quantize_model() would quantize; throws as it does.
+std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& settings);
+
 }  // namespace hone

@@ -31,7 +31,7 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   if (valid_loss) line["valid_loss"] = *valid_loss;
   line["learning_rate"] = result.learning_rate;
   line["gradient_norm"] = result.gradient_norm;
-  line["train_tokens_per_second"] = tokens_per_second;
+  line["tokens_per_second"] = tokens_per_second;
   line["rss_bytes"] = rss_bytes();
   const std::string text = line.dump() + "\n";
   // Each line reaches the file at once: a run that is killed leaves the log of what it did.

@@ -1,0 +1,236 @@
+"""prune as a user meets it: which weights go, by each method and pattern, and what is refused."""
+
+import csv
+import os
+import unittest
+
+import numpy as np
+
+from hone_cli import run, run_json, tiny_model, write
+from model_files import LINEAR, ModelTest, lineage, parameters, read_text, sha256, zeros
+
+
+class PruneTest(ModelTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = tiny_model(cls.shared, "dense.h5", data=cls.corpus, batch=4, steps=5, dim=64, ffn=128)
+        cls.dense = parameters(cls.model)
+
+    def prune(self, *arguments, model=None, name="out.h5"):
+        path = self.path(name)
+        self.result = run_json("prune", model or self.model, *arguments, "--output", path, "--quiet")
+        return parameters(path)
+
+    def weights(self, stored):
+        """(name, weight) of the linear layers of all blocks."""
+        return [(f"blocks.{b}.{name}", stored[f"blocks.{b}.{name}"]) for b in range(2) for name in LINEAR]
+
+    def assert_masked(self, weight, before, pruned, name=""):
+        """Exactly `pruned` weights are zero and masked; the others are those of `before`."""
+        kept = weight.kept()
+        self.assertEqual(np.count_nonzero(~kept), pruned, name)
+        self.assertFalse(weight.values[~kept].any(), name)
+        self.assertTrue(np.array_equal(weight.values[kept], before.values[kept]), name)
+
+
+class Patterns(PruneTest):
+    def test_unstructured_magnitude(self):
+        for text, sparsity in (("0.5", 0.5), ("60%", 0.6), ("0.123", 0.123), ("0.99", 0.99)):
+            with self.subTest(sparsity=text):
+                for name, weight in self.weights(self.prune("--sparsity", text, "--force")):
+                    before = self.dense[name]
+                    self.assert_masked(weight, before, round(sparsity * before.values.size), name)
+                    # Magnitude: nothing that went is larger than what stayed.
+                    size, kept = np.abs(before.values), weight.kept()
+                    self.assertLessEqual(size[~kept].max(), size[kept].min(), name)
+
+    def test_no_sparsity_changes_nothing(self):
+        for name, weight in self.weights(self.prune("--sparsity", 0)):
+            self.assertTrue(np.array_equal(weight.values, self.dense[name].values))
+
+    def test_n_of_m(self):
+        for pattern, n, m in (("2:4", 2, 4), ("4:8", 4, 8), ("1:4", 1, 4)):
+            with self.subTest(pattern=pattern):
+                for name, weight in self.weights(self.prune("--pattern", pattern, "--force")):
+                    rows, cols = weight.shape
+                    self.assert_masked(weight, self.dense[name], rows * cols * (m - n) // m, name)
+                    groups = weight.kept().reshape(rows, cols // m, m)
+                    self.assertTrue((groups.sum(axis=2) == n).all(), name)
+
+    def test_blocks(self):
+        for name, weight in self.weights(self.prune("--pattern", "block:16x16", "--sparsity", 0.5)):
+            rows, cols = weight.shape
+            blocks = weight.kept().reshape(rows // 16, 16, cols // 16, 16).sum(axis=(1, 3))
+            self.assertTrue(set(np.unique(blocks)) <= {0, 256})
+            self.assertEqual(np.count_nonzero(blocks == 0), round(0.5 * blocks.size))
+            # By the sum of magnitudes.
+            sums = np.abs(self.dense[name].values.astype(np.float64)).reshape(rows // 16, 16, cols // 16, 16).sum(axis=(1, 3))
+            self.assertLess(sums[blocks == 0].max(), sums[blocks > 0].min() * (1 + 1e-5), name)
+
+    def test_wanda_compares_within_rows(self):
+        stored = self.prune("--method", "wanda", "--sparsity", 0.5, "--calibration", self.corpus, "--calibration-windows", 8)
+        differs = False
+        for name, weight in self.weights(stored):
+            rows, cols = weight.shape
+            self.assert_masked(weight, self.dense[name], rows * cols // 2, name)
+            self.assertTrue((weight.kept().sum(axis=1) == cols // 2).all(), name)
+            # The norms of the inputs decide too: not simply the smallest of each row.
+            for row, kept in zip(np.abs(self.dense[name].values), weight.kept()):
+                differs |= bool(row[~kept].max() > row[kept].min())
+        self.assertTrue(differs)
+
+    def test_wanda_by_its_definition(self):
+        # The first layer's input is the normalized embedding of each token, which this computes by itself.
+        text = write(self.path("c.txt"), read_text(self.corpus)[: 32 * 4])
+        stored = self.prune("--method", "wanda", "--sparsity", 0.5, "--calibration", text, "--calibration-windows", 4,
+                            "--precision", "f32")
+        ids = np.frombuffer(read_text(text).encode(), np.uint8)
+        x = self.dense["embedding.weight"].values[ids].astype(np.float64)
+        x = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5) * self.dense["blocks.0.attention_norm.gain"].values
+        name = "blocks.0.attention.qkv.weight"
+        scores = np.abs(self.dense[name].values) * np.sqrt((x * x).sum(axis=0))
+        kept = stored[name].kept()
+        for row, k in zip(scores, kept):
+            self.assertLessEqual(row[~k].max(), row[k].min() * (1 + 1e-4))
+
+    def test_wanda_with_a_pattern(self):
+        stored = self.prune("--method", "wanda", "--pattern", "2:4", "--calibration", self.corpus, "--calibration-windows", 4)
+        for name, weight in self.weights(stored):
+            rows, cols = weight.shape
+            self.assertTrue((weight.kept().reshape(rows, cols // 4, 4).sum(axis=2) == 2).all(), name)
+
+    def test_pruning_again_keeps_what_is_pruned(self):
+        first = self.prune("--sparsity", 0.4, name="first.h5")
+        second = self.prune("--method", "wanda", "--calibration", self.corpus, "--calibration-windows", 4, "--sparsity", 0.7,
+                            model=self.path("first.h5"))
+        for name, weight in self.weights(second):
+            self.assertFalse((weight.kept() & ~first[name].kept()).any(), name)
+            self.assertEqual(np.count_nonzero(~weight.kept()), round(0.7 * weight.values.size), name)
+        # A lower sparsity brings nothing back.
+        third = self.prune("--sparsity", 0.1, model=self.path("first.h5"), name="third.h5")
+        for name, weight in self.weights(third):
+            self.assertTrue(np.array_equal(weight.kept(), first[name].kept()), name)
+
+
+class Selection(PruneTest):
+    def test_embeddings_norms_and_head_are_kept(self):
+        stored = self.prune("--sparsity", 0.5)
+        pruned = {name for name, weight in stored.items() if "mask" in weight.arrays}
+        self.assertEqual(pruned, {name for name, _ in self.weights(stored)})
+
+    def test_an_untied_head_is_kept_and_can_be_chosen(self):
+        model = tiny_model(self.directory, "untied.h5", untied=True)
+        stored = self.prune("--sparsity", 0.5, model=model)
+        self.assertEqual(zeros(stored["head.weight"]), 0)
+        stored = self.prune("--sparsity", 0.5, "--targets", "^head", "--force", model=model)
+        self.assertEqual(zeros(stored["head.weight"]), 256 * 32 // 2)
+        self.assertEqual([n for n, w in stored.items() if "mask" in w.arrays], ["head.weight"])
+
+    def test_targets_and_keep(self):
+        stored = self.prune("--sparsity", 0.5, "--targets", r"blocks\.1\.", "--keep", "qkv|down")
+        self.assertEqual({n for n, w in stored.items() if "mask" in w.arrays},
+                         {"blocks.1.attention.output.weight", "blocks.1.feed_forward.gate_up.weight"})
+
+    def test_report(self):
+        report = self.path("r.csv")
+        self.prune("--sparsity", 0.5, "--report", report)
+        rows = list(csv.DictReader(read_text(report).splitlines()))
+        self.assertEqual({row["parameter"] for row in rows}, {name for name, _ in self.weights(self.dense)})
+        for row in rows:
+            self.assertEqual((int(row["rows"]), int(row["cols"])), self.dense[row["parameter"]].shape)
+            self.assertEqual(float(row["sparsity_before"]), 0)
+            self.assertAlmostEqual(float(row["sparsity"]), 0.5)
+            self.assertTrue(0.5 < float(row["score_kept"]) < 1)
+
+    def test_result_and_lineage(self):
+        self.prune("--sparsity", 0.5)
+        path = self.path("out.h5")
+        self.assertEqual((self.result["output"], self.result["bytes"], self.result["sha256"]),
+                         (path, os.path.getsize(path), sha256(path)))
+        self.assertEqual(self.result["nonzero_parameters"],
+                         self.result["parameters"] - sum(w.values.size // 2 for _, w in self.weights(self.dense)))
+        self.assertAlmostEqual(self.result["sparsity"], 0.5, delta=0.15)  # of linear layers, the head among them
+        first, second = lineage(path)
+        self.assertEqual((first["tool"], second["tool"]), ("train", "prune"))
+        self.assertEqual(second["parent_sha256"], sha256(self.model))
+        self.assertIn("0.5", second["arguments"])
+
+    def test_same_bytes_again_on_any_number_of_threads(self):
+        wanda = ["--method", "wanda", "--sparsity", 0.5, "--calibration", self.corpus, "--calibration-windows", 4]
+        self.prune(*wanda, "--force")
+        whole = sha256(self.path("out.h5"))
+        self.prune(*wanda, "--force")
+        self.assertEqual(sha256(self.path("out.h5")), whole)
+        one = self.prune("--sparsity", 0.5, "--threads", 1, "--force")
+        two = self.prune("--sparsity", 0.5, "--threads", 2, "--force")
+        for name in one:
+            self.assertTrue(np.array_equal(one[name].values, two[name].values), name)
+
+
+class Refusals(PruneTest):
+    def refused(self, *arguments, status=2, parts=()):
+        done = run("prune", self.model, *arguments, "--output", self.path("out.h5"))
+        self.assert_refused(done, status, *parts)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
+    def test_sparsity(self):
+        for value in ("1.0", "1", "100%", "-0.1", "1.5", "abc", "nan"):
+            with self.subTest(sparsity=value):
+                self.refused(f"--sparsity={value}", parts=["sparsity"])
+        self.refused(parts=["--sparsity"])
+        self.refused("--pattern", "2:4", "--sparsity", 0.6, parts=["2:4"])
+
+    def test_unknown_names_list_those_that_exist(self):
+        self.refused("--method", "obs", "--sparsity", 0.5, parts=["magnitude", "wanda"])
+        for pattern in ("stripes", "2:", "block:16", "block:16x"):
+            with self.subTest(pattern=pattern):
+                self.refused("--pattern", pattern, "--sparsity", 0.5, parts=["unstructured", "N:M", "block:RxC"])
+        for pattern, kind in (("4:2", "N:M"), ("0:4", "N:M"), ("block:0x16", "block:RxC"), ("block:8x5000", "block:RxC")):
+            with self.subTest(pattern=pattern):
+                self.refused("--pattern", pattern, "--sparsity", 0.5, parts=[pattern, kind])
+
+    def test_pattern_that_does_not_divide(self):
+        self.refused("--pattern", "block:48x48", "--sparsity", 0.5, parts=["blocks.0.", "48"])
+        self.refused("--pattern", "3:7", parts=["blocks.0.", "7"])
+
+    def test_regular_expressions(self):
+        self.refused("--sparsity", 0.5, "--targets", "(", parts=["--targets"])
+        self.refused("--sparsity", 0.5, "--keep", "[", parts=["--keep"])
+        self.refused("--sparsity", 0.5, "--targets", "no_such_layer", parts=["embedding.weight"])
+
+    def test_calibration(self):
+        self.refused("--method", "wanda", "--sparsity", 0.5, parts=["--calibration"])
+        self.refused("--sparsity", 0.5, "--calibration", self.corpus, parts=["magnitude", "--calibration"])
+        wanda = ["--method", "wanda", "--sparsity", 0.5]
+        short = write(self.path("short.txt"), "shorter than 32 bytes")
+        self.refused(*wanda, "--calibration", short, status=3, parts=["short.txt", "32"])
+        self.refused(*wanda, "--calibration", self.path("none.txt"), status=3, parts=["none.txt"])
+        self.refused(*wanda, "--calibration", write(self.path("empty.txt"), ""), status=3, parts=["empty.txt"])
+        self.refused(*wanda, "--calibration", self.corpus, "--calibration-windows", 0, parts=["--calibration-windows"])
+        self.refused(*wanda, "--calibration", self.corpus, "--calibration-context", 0, parts=["--calibration-context"])
+
+    def test_output_that_exists(self):
+        write(self.path("out.h5"), "old")
+        self.assert_refused(run("prune", self.model, "--sparsity", 0.5, "--output", self.path("out.h5")), 2, "--force")
+        self.assertEqual(read_text(self.path("out.h5")), "old")
+        write(self.path("r.csv"), "old")
+        done = run("prune", self.model, "--sparsity", 0.5, "--output", self.path("m.h5"), "--report", self.path("r.csv"))
+        self.assert_refused(done, 2, "r.csv", "--force")
+        self.assertFalse(os.path.exists(self.path("m.h5")))
+
+    def test_dry_run(self):
+        done = run("prune", self.model, "--sparsity", 0.5, "--output", self.path("m.h5"), "--report", self.path("r.csv"), "--dry-run",
+                   check=True)
+        self.assertEqual((done.stdout, os.listdir(self.directory)), ("", []))
+        self.assertIn("8 weights", done.stderr)
+        self.refused("--sparsity", 0.5, "--targets", "no_such_layer", "--dry-run", parts=["embedding.weight"])
+
+    def test_quantized_models_say_what_to_do(self):
+        run("quantize", self.model, "--output", self.path("q.h5"), check=True)
+        done = run("prune", self.path("q.h5"), "--sparsity", 0.5, "--output", self.path("out.h5"))
+        self.assert_refused(done, 2, "quantize")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,204 @@
+"""quantize as a user meets it: types and forms in the file, how far values move, and what is refused."""
+
+import csv
+import os
+import unittest
+
+import numpy as np
+
+from hone_cli import run, run_json, tiny_model, write
+from model_files import LINEAR, ModelTest, lineage, parameters, read_text, sha256
+
+
+class QuantizeTest(ModelTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = tiny_model(cls.shared, "dense.h5", data=cls.corpus, batch=4, steps=5, dim=128, ffn=256)
+        cls.sparse = os.path.join(cls.shared, "sparse.h5")
+        run("prune", cls.model, "--sparsity", 0.6, "--output", cls.sparse, check=True)
+
+    def quantize(self, *arguments, model=None, name="out.h5"):
+        self.out = self.path(name)
+        self.result = run_json("quantize", model or self.model, *arguments, "--output", self.out, "--force", "--quiet")
+        return parameters(self.out)
+
+    def linear(self, stored):
+        return [stored[f"blocks.{b}.{name}"] for b in range(2) for name in LINEAR]
+
+    def assert_forms(self, stored, form, element):
+        for weight in self.linear(stored):
+            self.assertEqual((weight.form, weight.element), (form, element))
+
+
+class Types(QuantizeTest):
+    def test_int8(self):
+        stored = self.quantize()
+        self.assert_forms(stored, "panels", "int8")
+        self.assertEqual(stored["embedding.weight"].element, "int8")
+        self.assertEqual(stored["norm.gain"].element, "f32")
+        self.assertLess(os.path.getsize(self.out), os.path.getsize(self.model) * 0.30)
+        self.assertEqual((self.result["bytes"], self.result["sha256"]), (os.path.getsize(self.out), sha256(self.out)))
+
+    def test_int4_groups(self):
+        sizes = {}
+        for group in (0, 32, 64, 128):
+            stored = self.quantize("--type", "int4", "--group", group)
+            self.assert_forms(stored, "panels", "int4")
+            scales = stored["blocks.0.feed_forward.down.weight"].arrays["scales"]
+            self.assertEqual(scales.shape[1], 256 // group if group else 1)
+            sizes[group] = os.path.getsize(self.out)
+            self.assertLess(sizes[group], os.path.getsize(self.model) * 0.20)
+        self.assertTrue(sizes[0] < sizes[128] < sizes[64] < sizes[32])
+
+    def test_bf16(self):
+        self.assert_forms(self.quantize("--type", "bf16"), "panels", "bf16")
+        self.assertLess(os.path.getsize(self.out), os.path.getsize(self.model) * 0.55)
+
+    def test_pruned_models_are_stored_as_bitmasks(self):
+        for type_, most in (("int8", 0.20), ("int4", 0.15), ("bf16", 0.32)):
+            with self.subTest(type=type_):
+                dense = self.quantize("--type", type_, "--embedding-type", "int8")
+                dense_bytes = os.path.getsize(self.out)
+                sparse = self.quantize("--type", type_, "--embedding-type", "int8", model=self.sparse)
+                self.assert_forms(sparse, "bitmask", type_)
+                self.assertLess(os.path.getsize(self.out), dense_bytes)
+                self.assertLess(os.path.getsize(self.out), os.path.getsize(self.model) * most)
+                for a, b in zip(self.linear(dense), self.linear(sparse)):
+                    self.assertEqual(a.shape, b.shape)
+                    # One bit a weight for the mask, and a bit set for each weight that is kept.
+                    bits = np.unpackbits(b.arrays["mask"].view(np.uint8)).sum()
+                    self.assertEqual(bits, b.shape[0] * b.shape[1] - round(0.6 * b.shape[0] * b.shape[1]))
+
+    def test_two_of_four(self):
+        run("prune", self.model, "--pattern", "2:4", "--output", self.path("half.h5"), check=True)
+        stored = self.quantize(model=self.path("half.h5"))
+        for weight in self.linear(stored):
+            bits = np.unpackbits(weight.arrays["mask" if weight.form == "bitmask" else "kept"].view(np.uint8)).sum()
+            self.assertEqual(bits, weight.shape[0] * weight.shape[1] // 2)
+
+    def test_masks_survive_training_refusal_and_requantizing(self):
+        self.quantize("--type", "int8", model=self.sparse, name="q.h5")
+        stored = self.quantize("--type", "int4", "--group", 32, "--allow-requantize", model=self.path("q.h5"))
+        for weight, before in zip(self.linear(stored), self.linear(parameters(self.path("q.h5")))):
+            self.assertEqual((weight.form, weight.element), ("bitmask", "int4"))
+            self.assertEqual(np.unpackbits(weight.arrays["mask"].view(np.uint8)).sum(),
+                             np.unpackbits(before.arrays["mask"].view(np.uint8)).sum())
+
+    def test_keep(self):
+        stored = self.quantize("--type", "int8", "--embedding-type", "keep")
+        self.assertEqual((stored["embedding.weight"].form, stored["embedding.weight"].element), ("dense", "f32"))
+        stored = self.quantize("--type", "keep", "--embedding-type", "int8")
+        self.assert_forms(stored, "dense", "f32")
+        self.assertEqual(stored["embedding.weight"].element, "int8")
+
+    def test_overrides_the_first_wins(self):
+        stored = self.quantize("--type", "int4", "--override", r"blocks\.0\..*down=bf16", "--override", "down=int8", "--override",
+                               "^embedding=keep")
+        self.assertEqual(stored["blocks.0.feed_forward.down.weight"].element, "bf16")
+        self.assertEqual(stored["blocks.1.feed_forward.down.weight"].element, "int8")
+        self.assertEqual(stored["blocks.1.attention.qkv.weight"].element, "int4")
+        self.assertEqual(stored["embedding.weight"].form, "dense")
+
+    def test_report(self):
+        report = self.path("r.csv")
+        self.quantize("--type", "int4", "--group", 64, "--report", report)
+        rows = {row["parameter"]: row for row in csv.DictReader(read_text(report).splitlines())}
+        self.assertEqual(len(rows), 9)
+        for name, row in rows.items():
+            self.assertEqual((row["type"], row["form"], int(row["group"])), ("int4", "panels", 64))
+            self.assertTrue(0 < float(row["relative_error"]) < 0.02, name)
+            self.assertLess(int(row["bytes"]), int(row["bytes_before"]) / 5)
+
+    def errors(self, *arguments):
+        report = self.path("r.csv")
+        self.quantize("--report", report, *arguments)
+        return {row["parameter"]: float(row["relative_error"]) for row in csv.DictReader(read_text(report).splitlines())}
+
+    def test_finer_is_closer(self):
+        int8, int4, grouped = self.errors(), self.errors("--type", "int4"), self.errors("--type", "int4", "--group", 32)
+        for name in int8:
+            self.assertLess(int8[name], grouped[name], name)
+            self.assertLess(grouped[name], int4[name], name)
+
+    def test_calibration_changes_the_scales(self):
+        plain = self.quantize("--type", "int4")
+        weighted = self.quantize("--type", "int4", "--calibration", self.corpus, "--calibration-windows", 8)
+        self.assertTrue(any(not np.array_equal(a.arrays["scales"], b.arrays["scales"])
+                            for a, b in zip(self.linear(plain), self.linear(weighted))))
+
+    def test_same_bytes_again_on_any_number_of_threads(self):
+        calibrated = ["--type", "int4", "--calibration", self.corpus, "--calibration-windows", 4]
+        self.quantize(*calibrated)
+        first = sha256(self.out)
+        self.quantize(*calibrated)
+        self.assertEqual(sha256(self.out), first)
+        one, two = self.quantize("--threads", 1), self.quantize("--threads", 2)
+        for name in one:
+            for array in one[name].arrays:
+                self.assertTrue(np.array_equal(one[name].arrays[array], two[name].arrays[array]), name)
+
+
+class Chains(QuantizeTest):
+    def test_lineage_names_every_parent(self):
+        recovered = self.path("recovered.h5")
+        run("train", "--init", self.sparse, "--data", self.corpus, "--batch", 4, "--steps", 2, "--output", recovered, check=True)
+        self.quantize("--seed", 4, model=recovered)
+        entries = lineage(self.out)
+        self.assertEqual([e["tool"] for e in entries], ["train", "prune", "train", "quantize"])
+        self.assertEqual([e["parent_sha256"] for e in entries],
+                         [None, sha256(self.model), sha256(self.sparse), sha256(recovered)])
+        self.assertEqual(entries[-1]["seed"], 4)
+        for entry in entries:
+            self.assertTrue(entry["arguments"] and entry["version"] and isinstance(entry["results"], dict))
+
+    def test_requantizing(self):
+        self.quantize(name="q.h5")
+        done = run("quantize", self.path("q.h5"), "--type", "int4", "--output", self.path("qq.h5"))
+        self.assert_refused(done, 2, "int8 already", "--allow-requantize")
+        self.assertFalse(os.path.exists(self.path("qq.h5")))
+        stored = self.quantize("--type", "int4", "--allow-requantize", model=self.path("q.h5"))
+        self.assert_forms(stored, "panels", "int4")
+
+    def test_training_a_quantized_model_is_refused(self):
+        self.quantize(name="q.h5")
+        done = run("train", "--init", self.path("q.h5"), "--data", self.corpus, "--batch", 4, "--steps", 1, "--output",
+                   self.path("m.h5"))
+        self.assert_refused(done, 2, "quantized")
+
+
+class Refusals(QuantizeTest):
+    def refused(self, *arguments, status=2, parts=()):
+        done = run("quantize", self.model, *arguments, "--output", self.path("out.h5"))
+        self.assert_refused(done, status, *parts)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
+    def test_options(self):
+        self.refused("--type", "int3", parts=["int8", "int4"])
+        self.refused("--group", 48, parts=["32"])
+        self.refused("--override", "down", parts=["REGEX=TYPE"])
+        self.refused("--override", "(=int8", parts=["--override"])
+        self.refused("--override", "down=int5", parts=["int5", "int8"])
+        self.refused("--override", "no_such_layer=int8", parts=["no_such_layer"])
+        self.refused("--colour", "red", parts=["--colour"])
+
+    def test_calibration(self):
+        self.refused("--calibration", self.path("none.txt"), status=3, parts=["none.txt"])
+        self.refused("--calibration", write(self.path("short.txt"), "short"), status=3, parts=["short.txt", "32"])
+
+    def test_output_that_exists(self):
+        write(self.path("out.h5"), "old")
+        self.assert_refused(run("quantize", self.model, "--output", self.path("out.h5")), 2, "--force")
+        self.assertEqual(read_text(self.path("out.h5")), "old")
+
+    def test_dry_run(self):
+        done = run("quantize", self.model, "--output", self.path("m.h5"), "--dry-run", check=True)
+        self.assertEqual((done.stdout, os.listdir(self.directory)), ("", []))
+        self.assertIn("9 weights", done.stderr)
+        run("quantize", self.model, "--output", self.path("q.h5"), check=True)
+        done = run("quantize", self.path("q.h5"), "--output", self.path("m.h5"), "--dry-run")
+        self.assert_refused(done, 2, "--allow-requantize")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,283 @@
+"""Runs that are interrupted: by a signal, by kill -9 at any moment, by divergence. What is on disk afterwards is whole, and
+a resumed run ends with the very parameters of one that never stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+import unittest
+
+import h5py
+import numpy as np
+
+from hone_cli import run, run_json, sentences, tiny_model, tool, write
+from model_files import QUICK, ModelTest, lineage, log_lines, parameters, read_text, sha256, text_of
+
+
+def start(name, *arguments):
+    """A tool that runs while the test goes on."""
+    return subprocess.Popen([tool(name), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+class ResumeTest(ModelTest):
+    STEPS = 60
+
+    def options(self, *more):
+        return ["--data", self.corpus, *QUICK, "--steps", self.STEPS, *more]
+
+    def interrupt(self, number, *arguments, until):
+        """Runs train, sends the signal once `until()` holds, and returns how it ended."""
+        process = start("train", *arguments)
+        while not until() and process.poll() is None:
+            time.sleep(0.002)
+        self.assertIsNone(process.poll(), "the run ended before it was stopped: make it longer")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def state(self, checkpoint):
+        return text_of(checkpoint, "run/state")
+
+    def assert_same_stages(self, first, second):
+        """The same lineage but for the arguments, which name other files."""
+        a, b = lineage(first), lineage(second)
+        for entry in a + b:
+            del entry["arguments"]
+        self.assertEqual(a, b)
+
+
+class Signals(ResumeTest):
+    def check(self, number, *options):
+        straight = run_json("train", *self.options(*options), "--output", self.path("straight.h5"))
+        checkpoint, output = self.path("c.h5"), self.path("out.h5")
+        files = ["--checkpoint", checkpoint, "--save-every", 4, "--output", output, "--format", "json"]
+        done = self.interrupt(number, *self.options(*options), *files, until=lambda: os.path.exists(checkpoint))
+        self.assertEqual(done.returncode, 128 + number, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertIn(f"--resume {checkpoint}", done.stderr)
+        self.assertFalse(os.path.exists(output))
+        self.assert_no_leftovers()
+        self.assertLess(self.state(checkpoint)["step"], self.STEPS)
+        resumed = run_json("train", *self.options(*options), *files[:-2], "--resume", checkpoint)
+        self.assert_same_parameters(self.path("straight.h5"), output)
+        self.assert_same_stages(self.path("straight.h5"), output)
+        for key in ("steps", "tokens", "loss", "valid_loss", "parameters", "sparsity"):
+            self.assertEqual(resumed.get(key), straight.get(key), key)
+
+    def test_interrupt(self):
+        self.check(signal.SIGINT)
+
+    def test_terminate_with_all_that_a_run_remembers(self):
+        self.check(signal.SIGTERM, "--dropout", 0.1, "--accumulate", 2, "--valid-fraction", 0.1, "--valid-every", 7, "--keep",
+                   "best", "--schedule", "wsd")
+
+    def test_sparse_and_f32(self):
+        self.check(signal.SIGINT, "--precision", "f32", "--sparsity", 0.5, "--sparsify-from", 0, "--sparsify-every", 3)
+
+    def test_two_threads(self):
+        self.check(signal.SIGINT, "--threads", 2)
+
+    def test_from_a_parent(self):
+        model = tiny_model(self.directory, "parent.h5")
+        straight, checkpoint, output = self.path("straight.h5"), self.path("c.h5"), self.path("out.h5")
+        options = ["--data", self.corpus, "--batch", 4, "--steps", self.STEPS]
+        run("train", "--init", model, *options, "--output", straight, check=True)
+        files = ["--checkpoint", checkpoint, "--save-every", 4, "--output", output]
+        done = self.interrupt(signal.SIGTERM, "--init", model, *options, *files, until=lambda: os.path.exists(checkpoint))
+        self.assertEqual(done.returncode, 143, done.stderr)
+        run("train", "--resume", checkpoint, *options, *files, check=True)
+        self.assert_same_parameters(straight, output)
+        self.assert_same_stages(straight, output)  # the parent of both is the model, not the checkpoint
+
+    def test_without_a_checkpoint_the_output_is_written(self):
+        log = self.path("l.jsonl")
+        done = self.interrupt(signal.SIGINT, *self.options("--log", log, "--log-every", 1), "--output", self.path("out.h5"),
+                              until=lambda: os.path.exists(log) and len(read_text(log).splitlines()) > 2)
+        self.assertEqual(done.returncode, 130, done.stderr)
+        self.assertEqual(lineage(self.path("out.h5"))[0]["results"]["stopped_by_signal"], signal.SIGINT)
+        self.assertIn(sha256(self.path("out.h5")), done.stdout)
+
+    def test_the_log_continues(self):
+        log, checkpoint = self.path("l.jsonl"), self.path("c.h5")
+        options = self.options("--log", log, "--log-every", 1, "--checkpoint", checkpoint, "--save-every", 2, "--output",
+                               self.path("out.h5"))
+        self.interrupt(signal.SIGINT, *options, until=lambda: os.path.exists(checkpoint))
+        run("train", *options, "--resume", checkpoint, check=True)
+        self.assertEqual([line["step"] for line in log_lines(log)], list(range(1, self.STEPS + 1)))
+
+
+class Checkpoints(ResumeTest):
+    STEPS = 6
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.checkpoint = os.path.join(cls.shared, "c.h5")
+        cls.output = os.path.join(cls.shared, "out.h5")
+        run("train", "--data", cls.corpus, *QUICK, "--steps", cls.STEPS, "--dropout", 0.1, "--valid-fraction", 0.1, "--checkpoint",
+            cls.checkpoint, "--output", cls.output, check=True)
+
+    def resume(self, *options, data=None, replace=()):
+        arguments = {"--data": data or self.corpus, "--batch": 4, "--context": 32, "--steps": self.STEPS, "--dropout": 0.1,
+                     "--valid-fraction": 0.1, **dict(replace)}
+        return run("train", "--resume", self.checkpoint, *[x for pair in arguments.items() for x in pair], *options, "--output",
+                   self.path("again.h5"))
+
+    def test_a_finished_run_writes_its_output_again(self):
+        done = self.resume()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assert_same_parameters(self.output, self.path("again.h5"))
+
+    def test_the_shape_may_be_repeated_but_not_changed(self):
+        self.assertEqual(self.resume("--layers", 2, "--dim", 64, "--heads", 2).returncode, 0)
+        self.assert_refused(self.resume("--layers", 3, "--dim", 64, "--heads", 2, "--force"), 2, "layers")
+
+    def test_other_options_are_refused_by_name(self):
+        for option, value, name in [("--learning-rate", 0.5, "learning_rate"), ("--batch", 5, "batch"), ("--steps", 9, "steps"),
+                                    ("--dropout", 0.2, "dropout"), ("--context", 16, "context"),
+                                    ("--valid-fraction", 0.2, "train_tokens"), ("--accumulate", 2, "accumulate"),
+                                    ("--seed", 7, "seed"), ("--schedule", "wsd", "schedule"), ("--precision", "f32", "precision"),
+                                    ("--weight-decay", 0, "weight_decay"), ("--beta1", 0.8, "beta1"), ("--clip", 2, "clip"),
+                                    ("--warmup", 3, "warmup"), ("--sparsity", 0.5, "sparsity"), ("--keep", "best", "keep"),
+                                    ("--valid-every", 2, "valid_every"), ("--tokenizer", "bpe:300", "tokenizer")]:
+            with self.subTest(option=option):
+                done = self.resume(replace=[(option, value)])
+                if option == "--precision" and self.precision() == "f32":
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                else:
+                    self.assert_refused(done, 2, f"'{name}'")
+                    self.assertFalse(os.path.exists(self.path("again.h5")))
+
+    def precision(self):
+        return self.state(self.checkpoint)["description"]["precision"]
+
+    def test_other_text_is_refused(self):
+        other = write(self.path("other.txt"), sentences(100, 3))
+        self.assert_refused(self.resume(data=other), 2, "'train_tokens'")
+
+    def test_it_is_a_model_too(self):
+        run("train", "--init", self.checkpoint, "--steps", 0, "--output", self.path("m.h5"), check=True)
+        self.assert_same_parameters(self.output, self.path("m.h5"))
+        self.assertIsNone(text_of(self.path("m.h5"), "run/state"))
+
+    def test_a_damaged_one_is_refused(self):
+        with h5py.File(self.checkpoint) as file:
+            array = file["run/arrays/optimizer.blocks.1.feed_forward.down.weight.v"]
+            place = array.id.get_offset()
+        with open(self.checkpoint, "rb") as file:
+            whole = file.read()
+        for name, bytes_ in (("cut.h5", whole[: len(whole) // 2]),
+                             ("flipped.h5", whole[: place + 5] + bytes([whole[place + 5] ^ 1]) + whole[place + 6 :])):
+            with self.subTest(name=name):
+                path = write(self.path(name), bytes_)
+                done = run("train", "--resume", path, *self.options("--dropout", 0.1), "--output", self.path("m.h5"))
+                self.assert_refused(done, 3, path)
+
+
+class Divergence(ResumeTest):
+    def test_the_last_good_checkpoint_stays(self):
+        checkpoint, output = self.path("c.h5"), self.path("out.h5")
+        # The warmup reaches absurd rates step by step, so that there is a good state to keep.
+        done = run("train", *self.options("--lr", 1000, "--warmup", 50, "--clip", 0, "--checkpoint", checkpoint, "--save-every", 1),
+                   "--output", output, "--quiet")
+        self.assert_refused(done, 5, "diverged", checkpoint, "--learning-rate")
+        self.assertFalse(os.path.exists(output))
+        for name, stored in parameters(checkpoint).items():
+            self.assertTrue(np.isfinite(stored.values).all(), name)
+        self.assertGreater(self.state(checkpoint)["step"], 0)
+        result = run_json("train", "--init", checkpoint, "--data", self.corpus, "--batch", 4, "--steps", 1, "--output", output)
+        self.assertTrue(np.isfinite(result["loss"]))
+
+    def test_without_a_checkpoint(self):
+        done = run("train", *self.options("--lr", "1e6", "--clip", 0, "--schedule", "constant"), "--output", self.path("out.h5"))
+        self.assert_refused(done, 5, "diverged", "--checkpoint")
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
+
+class Killed(ResumeTest):
+    """kill -9 leaves no time for anything, so whatever is on disk at that moment must do."""
+
+    STEPS = 50
+
+    def kill_after(self, seconds, name, *arguments):
+        process = start(name, *arguments)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        return process.returncode
+
+    def assert_loads(self, path):
+        run("train", "--init", path, "--steps", 0, "--dry-run", "--output", self.path("unused.h5"), check=True)
+
+    def test_a_run_killed_again_and_again_ends_as_one_that_was_not(self):
+        straight, checkpoint, output = self.path("straight.h5"), self.path("c.h5"), self.path("out.h5")
+        began = time.monotonic()
+        run("train", *self.options(), "--output", straight, check=True)
+        whole = time.monotonic() - began
+        chance = random.Random(1)
+        files = ["--checkpoint", checkpoint, "--save-every", 1, "--output", output]  # every step: most kills hit a save
+        killed = 0
+        for _ in range(12):
+            again = ["--resume", checkpoint] if os.path.exists(checkpoint) else []
+            code = self.kill_after(chance.uniform(0.05, 0.5) * max(whole, 0.3), "train", *self.options(), *files, *again)
+            self.assertIn(code, (0, -signal.SIGKILL))
+            if code == 0:
+                break
+            killed += 1
+            self.assertFalse(os.path.exists(output))
+            if os.path.exists(checkpoint):
+                self.assert_loads(checkpoint)
+        self.assertGreater(killed, 0)
+        if not os.path.exists(output):
+            again = ["--resume", checkpoint] if os.path.exists(checkpoint) else []
+            run("train", *self.options(), *files, *again, check=True)
+        self.assert_same_parameters(straight, output)
+
+    def whole_or_old(self, name, *arguments, rounds=6):
+        """Kills a tool at moments spread over its time, with and without an old file in the place of its output."""
+        output = self.path("out.h5")
+        if os.path.exists(output):
+            os.remove(output)
+        began = time.monotonic()
+        run(name, *arguments, "--output", output, check=True)
+        whole = time.monotonic() - began
+        expected = self.contents(output)
+        for i in range(rounds):
+            with self.subTest(tool=name, round=i):
+                old = write(output, "old") if i % 2 else None
+                if not old and os.path.exists(output):
+                    os.remove(output)
+                # The end is where files are written.
+                self.kill_after(whole * (0.3 + 0.8 * i / rounds), name, *arguments, "--output", output, "--force")
+                if old and read_bytes(output) == b"old":
+                    continue
+                if os.path.exists(output):
+                    self.assertEqual(self.contents(output), expected)
+        for leftover in os.listdir(self.directory):
+            if ".tmp" in leftover:
+                os.remove(self.path(leftover))
+
+    def contents(self, path):
+        return {name: {k: v.tobytes() for k, v in p.arrays.items()} for name, p in parameters(path).items()}
+
+    SIZES = ["--layers", 4, "--dim", 256, "--heads", 4]
+
+    def test_outputs_are_whole_or_absent(self):
+        self.whole_or_old("train", "--steps", 0, *self.SIZES)
+        model = self.path("model.h5")
+        run("train", "--steps", 0, *self.SIZES, "--output", model, check=True)
+        self.whole_or_old("prune", model, "--sparsity", 0.5)
+        self.whole_or_old("quantize", model, "--type", "int8")
+
+
+def read_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+if __name__ == "__main__":
+    unittest.main()

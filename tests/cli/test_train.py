@@ -1,0 +1,456 @@
+"""train as a user meets it: options, streams, files, determinism, and what training does to the parameters."""
+
+import json
+import os
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+
+from hone_cli import run, run_json, sentences, tiny_model, write
+from model_files import LINEAR, QUICK, ModelTest, lineage, log_lines, parameters, read_text, sha256, text_of, zeros
+
+
+class Streams(ModelTest):
+    def test_help_goes_to_stdout_and_names_every_group(self):
+        done = run("train", "--help")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(done.stderr, "")
+        for part in ("Common", "Data", "Model", "Length", "Steps", "Validation", "Sparsity", "Files", "--resume", "Example:"):
+            self.assertIn(part, done.stdout)
+
+    def test_version(self):
+        done = run("train", "--version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"^train \(hone \d+\.\d+\.\d+\)\n$")
+
+    def test_stdout_has_the_result_only(self):
+        done = run("train", "--data", self.corpus, *QUICK, "--steps", 3, "--output", self.path("m.h5"), "--log-level", "debug",
+                   check=True)
+        self.assertEqual(len(done.stdout.splitlines()), 1)
+        self.assertTrue(done.stdout.startswith(self.path("m.h5")))
+        self.assertIn(sha256(self.path("m.h5")), done.stdout)
+        self.assertIn("step 3/3", done.stderr)
+
+    def test_quiet_says_nothing_on_stderr(self):
+        done = run("train", "--data", self.corpus, *QUICK, "--steps", 2, "--output", self.path("m.h5"), "--quiet", check=True)
+        self.assertEqual(done.stderr, "")
+
+    def test_json_result(self):
+        result = run_json("train", "--data", self.corpus, *QUICK, "--steps", 3, "--output", self.path("m.h5"))
+        path = self.path("m.h5")
+        self.assertEqual(result["output"], path)
+        self.assertEqual(result["bytes"], os.path.getsize(path))
+        self.assertEqual(result["sha256"], sha256(path))
+        self.assertEqual(result["parameters"], sum(int(np.prod(p.shape)) for p in parameters(path).values()))
+        self.assertEqual(result["sparsity"], 0)
+        self.assertEqual((result["steps"], result["tokens"]), (3, 3 * 4 * 32))
+        self.assertGreater(result["loss"], 0)
+
+    def test_threads_are_printed_with_their_source(self):
+        options = ["--steps", 0, *QUICK]
+        flag = run("train", *options, "-t", 1, "--output", self.path("a.h5"), env={"HONE_THREADS": 2}, check=True)
+        variable = run("train", *options, "--output", self.path("b.h5"), env={"HONE_THREADS": 2, "OMP_NUM_THREADS": 1}, check=True)
+        openmp = run("train", *options, "--output", self.path("c.h5"), env={"HONE_THREADS": "", "OMP_NUM_THREADS": 1}, check=True)
+        self.assertRegex(flag.stderr, r"1 thread \(.*threads\)")
+        self.assertRegex(variable.stderr, r"2 threads \(HONE_THREADS\)")
+        self.assertRegex(openmp.stderr, r"1 thread \(OMP_NUM_THREADS\)")
+
+
+class Usage(ModelTest):
+    def refused(self, *arguments, parts=(), status=2):
+        self.assert_refused(run("train", *arguments, "--output", self.path("out.h5")), status, *parts)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
+    def test_unknown_option(self):
+        self.refused("--data", self.corpus, "--stpes", 3, parts=["--stpes", "train --help"])
+
+    def test_missing_options(self):
+        self.assert_refused(run("train", "--data", self.corpus), 2, "--output")
+        self.refused(*QUICK, parts=["--data"])
+
+    def test_values_that_cannot_be(self):
+        data = ["--data", self.corpus, *QUICK]
+        for arguments, part in [
+            (["--steps", "many"], "many"),
+            (["--steps", "-1"], "-1"),
+            (["--steps", "1.5"], "1.5"),
+            (["--epochs", "0"], "--epochs"),
+            (["--accumulate", "0"], "--accumulate"),
+            (["--learning-rate", "-1"], "--learning-rate"),
+            (["--schedule", "linear"], "cosine"),
+            (["--precision", "fp8"], "bf16"),
+            (["--keep", "all"], "best"),
+            (["--dropout", "1"], "--dropout"),
+            (["--dropout", "x"], "--dropout"),
+            (["--valid-fraction", "1"], "--valid-fraction"),
+            (["--sparsity", "1"], "--sparsity"),
+            (["--sparsity", "-0.1"], "-0.1"),
+            (["--beta2", "1"], "--beta2"),
+            (["--sparsify-from", "0.8", "--sparsity", "0.5"], "--sparsify-from"),
+            (["--sparsity", "0.5", "--pattern", "diagonal"], "block:RxC"),
+            (["--sparsity", "0.5", "--pattern", "2:4"], "2:4"),
+            (["--preset", "huge"], "nano"),
+            (["--tokenizer", "words"], "bpe"),
+            (["--log-level", "loud"], "warning"),
+            (["--threads", "-1"], "-1"),
+            (["--seed", "abc"], "--seed"),
+        ]:
+            with self.subTest(arguments=arguments):
+                self.refused(*data, *arguments, parts=[part])
+
+    def test_sizes_of_batches(self):
+        for batch in ("0", "-3"):
+            self.refused("--data", self.corpus, "--steps", 1, "--batch", batch, parts=["--batch", batch])
+
+    def test_options_that_exclude_each_other(self):
+        data = ["--data", self.corpus, *QUICK]
+        for arguments, part in [
+            (["--steps", 3, "--tokens", "1k"], "--tokens"),
+            (["--steps", 3, "--epochs", 1], "--epochs"),
+            (["--valid", self.corpus, "--valid-fraction", 0.1], "--valid"),
+            (["--keep", "best"], "--valid"),
+            (["--patience", 2], "--valid"),
+            (["--patience", 2, "--valid-fraction", 0.1, "--valid-every", 0], "--valid-every"),
+            (["--save-every", 2], "--checkpoint"),
+            (["--init", self.corpus, "--resume", self.corpus], "--resume"),
+        ]:
+            with self.subTest(arguments=arguments):
+                self.refused(*data, *arguments, parts=[part])
+
+    def test_shapes_that_cannot_be(self):
+        for arguments, part in [
+            (["--dim", 65, "--heads", 2], "heads"),
+            (["--heads", 0], "--heads"),
+            (["--layers", 0], "--layers"),
+            (["--dim", 64, "--heads", 4, "--kv-heads", 3], "key/value heads"),
+            (["--head-dim", 15], "head_dim"),
+            (["--vocab", 100], "--vocab"),
+            (["--context", 0], "context"),
+            (["--dim", "4G", "--heads", 1], ""),
+            (["--attention", "sideways"], "full"),
+        ]:
+            with self.subTest(arguments=arguments):
+                self.refused("--steps", 0, *arguments, parts=[part])
+
+    def test_output_that_exists_is_kept(self):
+        path = write(self.path("old.h5"), "precious")
+        done = run("train", "--steps", 0, *QUICK, "--output", path)
+        self.assert_refused(done, 2, path, "--force")
+        self.assertEqual(read_text(path), "precious")
+        run("train", "--steps", 0, *QUICK, "--output", path, "--force", check=True)
+        self.assertEqual(len(parameters(path)), 2 * 6 + 2)
+
+    def test_log_and_plot_that_exist_are_kept(self):
+        for option in ("--log", "--plot"):
+            path = write(self.path("old.txt"), "precious")
+            self.refused("--data", self.corpus, *QUICK, "--steps", 1, option, path, parts=[path, "--force"])
+            self.assertEqual(read_text(path), "precious")
+
+    def test_output_is_a_directory(self):
+        self.assert_refused(run("train", "--steps", 0, *QUICK, "--output", self.directory), 2, self.directory)
+
+    def test_dry_run_writes_nothing(self):
+        done = run("train", "--data", self.corpus, *QUICK, "--steps", 3, "--valid-fraction", 0.1, "--output", self.path("m.h5"),
+                   "--checkpoint", self.path("c.h5"), "--log", self.path("l.jsonl"), "--plot", self.path("p.svg"), "--dry-run",
+                   check=True)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("3 steps", done.stderr)
+        self.assertEqual(os.listdir(self.directory), [])
+
+    def test_dry_run_finds_errors(self):
+        self.refused("--data", self.path("none.txt"), *QUICK, "--dry-run", parts=["none.txt"], status=3)
+
+
+class Configuration(ModelTest):
+    def config(self, text):
+        return write(self.path("run.toml"), text)
+
+    def test_file_gives_options_and_the_command_line_wins(self):
+        path = self.config(f'data = "{self.corpus}"\nlayers = 1\ndim = 64\nheads = 2\ncontext = 32\nbatch = 4\nsteps = 7\n')
+        result = run_json("train", "--config", path, "--steps", 2, "--output", self.path("m.h5"))
+        self.assertEqual(result["steps"], 2)
+        self.assertEqual(len(text_of(self.path("m.h5"), "config")["layers"]), 1)
+
+    def test_unknown_key(self):
+        done = run("train", "--config", self.config("stepz = 3\n"), "--steps", 0, "--output", self.path("m.h5"))
+        self.assert_refused(done, 2, "stepz")
+
+    def test_value_that_cannot_be(self):
+        done = run("train", "--config", self.config('steps = "many"\n'), "--output", self.path("m.h5"))
+        self.assert_refused(done, 2, "many")
+
+    def test_missing_file(self):
+        done = run("train", "--config", self.path("none.toml"), "--steps", 0, "--output", self.path("m.h5"))
+        self.assert_refused(done, 3, "none.toml")
+
+
+class NewModels(ModelTest):
+    def config_of(self, *arguments):
+        path = self.path("m.h5")
+        run("train", "--steps", 0, *arguments, "--output", path, "--force", "--quiet", check=True)
+        return text_of(path, "config")
+
+    def test_no_steps_need_no_data(self):
+        result = run_json("train", "--steps", 0, *QUICK, "--output", self.path("m.h5"))
+        self.assertEqual(result["sha256"], sha256(self.path("m.h5")))
+        entry = lineage(self.path("m.h5"))[0]
+        self.assertEqual((entry["tool"], entry["parent_sha256"], entry["seed"]), ("train", None, 1))
+
+    def test_nano_preset(self):
+        result = run_json("train", "--steps", 0, "--preset", "nano", "--output", self.path("m.h5"))
+        config = text_of(self.path("m.h5"), "config")
+        self.assertEqual((len(config["layers"]), config["dim"], config["layers"][0]["heads"], config["context"]), (6, 384, 6, 256))
+        self.assertAlmostEqual(result["parameters"], 10.7e6, delta=0.1e6)
+
+    def test_flags_override_the_preset(self):
+        config = self.config_of("--preset", "gpt2", "--layers", 1, "--dim", 64, "--heads", 4, "--context", 16)
+        self.assertEqual((len(config["layers"]), config["dim"], config["context"]), (1, 64, 16))
+        self.assertEqual((config["norm"], config["activation"], config["positions"], config["biases"], config["tied"]),
+                         ("layer_norm", "gelu", "learned", True, True))
+        config = self.config_of("--preset", "gpt2", "--layers", 1, "--dim", 64, "--heads", 4, "--norm", "rms_norm", "--activation",
+                                "swiglu", "--positions", "rotary", "--no-biases", "--untied")
+        self.assertEqual((config["norm"], config["activation"], config["positions"], config["biases"], config["tied"]),
+                         ("rms_norm", "swiglu", "rotary", False, False))
+
+    def test_grouped_queries(self):
+        self.config_of("--layers", 1, "--dim", 64, "--heads", 4, "--kv-heads", 2)
+        self.assertEqual(parameters(self.path("m.h5"))["blocks.0.attention.qkv.weight"].shape, (64 + 2 * 32, 64))
+
+    def test_padded_vocabulary(self):
+        config = self.config_of(*QUICK, "--vocab", 320)
+        self.assertEqual((config["vocabulary"], config["padded_vocabulary"]), (256, 320))
+        self.assertEqual(parameters(self.path("m.h5"))["embedding.weight"].shape, (320, 64))
+
+
+class Training(ModelTest):
+    def fit(self, name, *arguments, data=None, **options):
+        """Trains a few steps and returns the path."""
+        path = self.path(name)
+        steps = () if any(a in ("--tokens", "--epochs", "--steps") for a in arguments) else ("--steps", 4)
+        run("train", "--data", *(data or [self.corpus]), *QUICK, *steps, *arguments, "--output", path, "--force", "--quiet",
+            check=True, **options)
+        return path
+
+    def test_the_loss_falls(self):
+        log = self.path("l.jsonl")
+        self.fit("m.h5", "--steps", 40, "--lr", 0.003, "--log", log, "--log-every", 1)
+        losses = [line["loss"] for line in log_lines(log)]
+        self.assertEqual(len(losses), 40)
+        self.assertAlmostEqual(losses[0], np.log(256), delta=0.3)
+        self.assertLess(losses[-1], losses[0] - 1)
+
+    def test_same_seed_same_bytes_another_seed_others(self):
+        for precision in ("bf16", "f32"):
+            with self.subTest(precision=precision):
+                options = ["--precision", precision, "--dropout", 0.1, "-t", 2]
+                first = self.fit("m.h5", *options, "--seed", 5)
+                one = sha256(first)
+                self.assertEqual(sha256(self.fit("m.h5", *options, "--seed", 5)), one)
+                self.assert_different_parameters(first, self.fit("other.h5", *options, "--seed", 6))
+
+    def test_options_change_the_result(self):
+        reference = self.fit("reference.h5", "--precision", "f32")
+        for arguments in (["--precision", "bf16"], ["--precision", "f32", "--dropout", 0.2], ["--precision", "f32", "--clip", 0.1],
+                          ["--precision", "f32", "--weight-decay", 0], ["--precision", "f32", "--schedule", "constant"],
+                          ["--precision", "f32", "--schedule", "wsd"], ["--precision", "f32", "--warmup", 2],
+                          ["--precision", "f32", "--beta1", 0.8], ["--precision", "f32", "--beta2", 0.9],
+                          ["--precision", "f32", "--accumulate", 2]):
+            with self.subTest(arguments=arguments):
+                self.assert_different_parameters(reference, self.fit("other.h5", *arguments))
+
+    def test_schedules(self):
+        rates = {}
+        for schedule in ("cosine", "wsd", "constant"):
+            log = self.path(f"{schedule}.jsonl")
+            self.fit(f"{schedule}.h5", "--steps", 10, "--warmup", 2, "--lr", 0.01, "--schedule", schedule, "--decay", 0.4,
+                     "--final-rate", 0.1, "--log", log, "--log-every", 1)
+            rates[schedule] = [line["learning_rate"] for line in log_lines(log)]
+        for schedule, found in rates.items():
+            self.assertLess(found[0], 0.01, schedule)
+            self.assertAlmostEqual(max(found), 0.01, delta=1e-6, msg=schedule)
+        self.assertEqual(rates["constant"][2:], [0.01] * 8)
+        self.assertEqual(rates["wsd"][2:6], [0.01] * 4)
+        self.assertLess(rates["wsd"][-1], 0.005)
+        self.assertTrue(all(a > b for a, b in zip(rates["cosine"][2:], rates["cosine"][3:])))
+        self.assertLess(rates["cosine"][-1], 0.002)
+
+    def test_accumulation_equals_a_larger_batch_in_tokens(self):
+        result = run_json("train", "--data", self.corpus, *QUICK, "--accumulate", 3, "--steps", 2, "--output", self.path("m.h5"))
+        self.assertEqual(result["tokens"], 2 * 3 * 4 * 32)
+
+    def test_lengths(self):
+        tokens = run_json("train", "--data", self.corpus, *QUICK, "--tokens", "1k", "--output", self.path("t.h5"))
+        self.assertEqual(tokens["steps"], 8)  # 1000 tokens in batches of 128, rounded up
+        epochs = run_json("train", "--data", self.corpus, *QUICK, "--epochs", 0.1, "--output", self.path("e.h5"))
+        self.assertEqual(epochs["steps"], round(0.1 * os.path.getsize(self.corpus) / (4 * 32)))
+
+    def test_log_and_plot(self):
+        log, plot = self.path("l.jsonl"), self.path("p.svg")
+        self.fit("m.h5", "--steps", 6, "--log", log, "--log-every", 2, "--plot", plot, "--valid-fraction", 0.2, "--valid-every", 3)
+        lines = log_lines(log)
+        self.assertEqual([line["step"] for line in lines], [1, 2, 3, 4, 6])
+        self.assertEqual([line["tokens"] for line in lines], [128 * line["step"] for line in lines])
+        for line in lines:
+            for key in ("loss", "learning_rate", "gradient_norm", "rss_bytes", "tokens_per_second"):
+                self.assertGreater(line[key], 0, key)
+        self.assertEqual(["valid_loss" in line for line in lines], [False, False, True, False, True])
+        root = ElementTree.parse(plot).getroot()
+        self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+        self.assertIn("validation", "".join(root.itertext()).lower())
+
+    def test_jsonl_and_several_files(self):
+        lines = sentences(60).splitlines()
+        jsonl = write(self.path("a.jsonl"), "".join(json.dumps({"text": line, "id": i}) + "\n" for i, line in enumerate(lines)))
+        plain = write(self.path("b.txt"), sentences(30, 60))
+        self.fit("m.h5", data=[jsonl, plain])
+        # The same documents in one JSONL file are the same tokens.
+        both = write(self.path("c.jsonl"), read_text(jsonl) + json.dumps({"text": read_text(plain)}) + "\n")
+        self.assert_same_parameters(self.path("m.h5"), self.fit("n.h5", data=[both]))
+
+    def test_data_from_stdin(self):
+        self.assert_same_parameters(self.fit("a.h5"), self.fit("b.h5", data=["-"], stdin=read_text(self.corpus)))
+
+    def test_bpe_tokenizer(self):
+        path = self.fit("m.h5", "--tokenizer", "bpe:300")
+        self.assertEqual(text_of(path, "config")["vocabulary"], 300)
+        self.assertEqual(parameters(path)["embedding.weight"].shape, (300, 64))
+        self.assertTrue(text_of(path, "tokenizer"))
+        # Taken from a model file, it is the same.
+        again = self.fit("n.h5", "--tokenizer", path)
+        self.assertEqual(text_of(again, "tokenizer"), text_of(path, "tokenizer"))
+        self.assert_same_parameters(path, again)
+
+    def test_bpe_needs_text(self):
+        done = run("train", "--steps", 0, *QUICK, "--tokenizer", "bpe:300", "--output", self.path("m.h5"))
+        self.assert_refused(done, 2, "--data")
+
+    def test_text_shorter_than_a_window(self):
+        done = run("train", "--data", write(self.path("short.txt"), "too short"), *QUICK, "--output", self.path("m.h5"))
+        self.assert_refused(done, 3, "short.txt", "9 tokens", "33")
+
+
+class Validation(ModelTest):
+    def run_with(self, *arguments, steps=12):
+        log = self.path("l.jsonl")
+        result = run_json("train", "--data", self.corpus, *QUICK, "--steps", steps, "--log", log, "--log-every", 1, "--output",
+                          self.path("m.h5"), "--force", *arguments)
+        return result, {line["step"]: line["valid_loss"] for line in log_lines(log) if "valid_loss" in line}
+
+    def test_a_file_or_a_fraction(self):
+        result, losses = self.run_with("--valid", write(self.path("v.txt"), sentences(40, 1000)), "--valid-every", 5)
+        self.assertEqual(list(losses), [5, 10, 12])
+        self.assertEqual(result["valid_loss"], losses[12])
+        result, losses = self.run_with("--valid-fraction", "20%", "--valid-every", 0)
+        self.assertEqual(list(losses), [12])
+
+    def test_validation_tokens_bound_the_work(self):
+        _, all_of_it = self.run_with("--valid-fraction", 0.5, "--valid-every", 0, steps=1)
+        _, some = self.run_with("--valid-fraction", 0.5, "--valid-every", 0, "--valid-tokens", 100, steps=1)
+        self.assertNotEqual(all_of_it[1], some[1])
+
+    # At this rate the loss on other text (digits) rises soon while training goes on.
+    RISING = ["--lr", "0.02", "--schedule", "constant", "--warmup", "1", "--valid-every", "1"]
+
+    def test_keep_best(self):
+        valid = write(self.path("v.txt"), "".join(str(i * i) + " " for i in range(300)))
+        best, losses = self.run_with("--valid", valid, "--keep", "best", *self.RISING)
+        self.assertEqual(best["valid_loss"], min(losses.values()))
+        self.assertLess(min(losses, key=losses.get), 12, "this test needs a best step before the last")
+        kept = self.path("kept.h5")
+        os.rename(self.path("m.h5"), kept)
+        last, again = self.run_with("--valid", valid, *self.RISING)
+        self.assertEqual(losses, again)
+        self.assertEqual(last["valid_loss"], losses[12])
+        self.assert_different_parameters(kept, self.path("m.h5"))
+        # What was kept scores what the log says. A rate of 0 leaves the parameters alone.
+        score = run_json("train", "--init", kept, "--data", self.corpus, "--batch", 4, "--steps", 1, "--lr", 0, "--valid", valid,
+                         "--output", self.path("same.h5"))
+        self.assertEqual(score["valid_loss"], best["valid_loss"])
+        self.assert_same_parameters(kept, self.path("same.h5"))
+
+    def test_patience(self):
+        valid = write(self.path("v.txt"), "".join(str(i * i) + " " for i in range(300)))
+        result, losses = self.run_with("--valid", valid, "--patience", 2, *self.RISING, steps=40)
+        self.assertLess(result["steps"], 40)
+        values = list(losses.values())
+        self.assertEqual(values.index(min(values)), len(values) - 3)  # two worse ones after the best
+
+
+class Continuing(ModelTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = tiny_model(cls.shared, "dense.h5", data=cls.corpus, batch=4, steps=6)
+        cls.sparse = os.path.join(cls.shared, "sparse.h5")
+        run("prune", cls.model, "--sparsity", 0.6, "--output", cls.sparse, "--quiet", check=True)
+
+    def test_masks_stay_exact(self):
+        for precision in ("bf16", "f32"):
+            with self.subTest(precision=precision):
+                path = self.path(f"{precision}.h5")
+                result = run_json("train", "--init", self.sparse, "--data", self.corpus, "--batch", 4, "--steps", 5, "--precision",
+                                  precision, "--output", path)
+                before, after = parameters(self.sparse), parameters(path)
+                for block in range(2):
+                    for name in LINEAR:
+                        b, a = before[f"blocks.{block}.{name}"], after[f"blocks.{block}.{name}"]
+                        self.assertEqual(b.arrays["mask"].tobytes(), a.arrays["mask"].tobytes())
+                        self.assertFalse(a.values[~a.kept()].any(), name)
+                        self.assertEqual(zeros(b), zeros(a))
+                        self.assertFalse(np.array_equal(b.values, a.values))
+                self.assertGreater(result["sparsity"], 0.4)
+
+    def test_lineage_grows(self):
+        path = self.path("m.h5")
+        run("train", "--init", self.sparse, "--data", self.corpus, "--batch", 4, "--steps", 1, "--seed", 9, "--output", path,
+            check=True)
+        entries = lineage(path)
+        self.assertEqual([entry["tool"] for entry in entries], ["train", "prune", "train"])
+        self.assertEqual([entry["parent_sha256"] for entry in entries], [None, sha256(self.model), sha256(self.sparse)])
+        self.assertEqual(entries[-1]["seed"], 9)
+        self.assertIn("--init", entries[-1]["arguments"])
+
+    def test_no_steps_copy_the_parameters(self):
+        run("train", "--init", self.sparse, "--steps", 0, "--output", self.path("m.h5"), check=True)
+        self.assert_same_parameters(self.sparse, self.path("m.h5"))
+
+    def test_a_shape_cannot_change(self):
+        for option, value in (("--layers", 3), ("--dim", 32), ("--vocab", 300), ("--tied", None), ("--preset", "gpt2"),
+                              ("--tokenizer", "bpe:300")):
+            with self.subTest(option=option):
+                done = run("train", "--init", self.model, "--data", self.corpus, option, *([] if value is None else [value]),
+                           "--steps", 1, "--output", self.path("m.h5"))
+                self.assert_refused(done, 2, option)
+
+    def test_a_model_cannot_be_resumed(self):
+        done = run("train", "--resume", self.model, "--data", self.corpus, "--output", self.path("m.h5"))
+        self.assert_refused(done, 3, self.model, "--init")
+
+
+class SparseTraining(ModelTest):
+    def test_sparsity_is_reached(self):
+        path = self.path("m.h5")
+        run("train", "--data", self.corpus, *QUICK, "--steps", 20, "--sparsity", 0.6, "--sparsify-from", "20%", "--sparsify-until",
+            "70%", "--sparsify-every", 2, "--output", path, check=True)
+        stored = parameters(path)
+        for block in range(2):
+            for name in LINEAR:
+                weight = stored[f"blocks.{block}.{name}"]
+                pruned = np.count_nonzero(~weight.kept())
+                self.assertEqual(pruned, round(0.6 * weight.values.size), name)
+                self.assertFalse(weight.values[~weight.kept()].any())
+        self.assertIsNone(stored["embedding.weight"].kept())
+
+    def test_blocks(self):
+        path = self.path("m.h5")
+        run("train", "--data", self.corpus, *QUICK, "--steps", 10, "--sparsity", 0.5, "--sparsify-every", 1, "--pattern",
+            "block:16x16", "--output", path, check=True)
+        kept = parameters(path)["blocks.1.attention.output.weight"].kept()
+        blocks = kept.reshape(4, 16, 4, 16).sum(axis=(1, 3))
+        self.assertEqual(sorted(set(blocks.ravel())), [0, 256])
+        self.assertEqual(np.count_nonzero(blocks == 0), 8)
+
+
+if __name__ == "__main__":
+    unittest.main()
