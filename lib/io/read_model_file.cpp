@@ -182,8 +182,10 @@ class Loader {
     if (too_deep(text)) throw damaged(e, "is nested too deeply");
     try {
       value = nlohmann::json::parse(text);
-    } catch (const nlohmann::json::exception& error) {
-      throw damaged(e, fmt::format("is not JSON ({})", error.what()));
+    } catch (const nlohmann::json::parse_error& error) {
+      throw damaged(e, fmt::format("is not JSON (byte {})", error.byte));  // what() quotes bytes of any kind
+    } catch (const nlohmann::json::exception&) {
+      throw damaged(e, "is not JSON");
     }
     if (e.name == "config")
       model.config = std::move(value);

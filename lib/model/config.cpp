@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "nn/attention/pattern.h"
 
 namespace hone {
 namespace {
@@ -167,6 +168,7 @@ void check(const Config& c) {
     positive("heads", l.heads);
     positive("kv_heads", l.kv_heads);
     positive("ffn", l.ffn);
+    attention_pattern(l.attention);
     if (l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
     elements += static_cast<double>(c.block.dim) *

@@ -95,6 +95,8 @@ class Counter : public Visitor {
 Model model_of(ModelFile file, const std::string& path) {
   Model model;
   model.path = path;
+  if (!file.tokenizer.is_object() && !file.tokenizer.is_null())
+    throw input_error("'{}': dataset 'tokenizer' is not a JSON object; use another copy", path);
   model.transformer = std::make_unique<Transformer>(config_from_json(file.config, fmt::format("'{}'", path)));
   model.tokenizer = std::move(file.tokenizer);
   model.lineage = std::move(file.lineage);
