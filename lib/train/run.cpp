@@ -48,7 +48,7 @@ class Run {
       const bool due = settings_.save_every > 0 && state_.step % settings_.save_every == 0;
       if (!settings_.checkpoint.empty() && (due || last || result_.signal || result_.stopped_early)) save();
     }
-    progress_.finish(line(start));
+    progress_.finish(line());
     if (settings_.keep_best && !result_.signal) use_best();
     result_.steps = state_.step;
     result_.tokens = state_.tokens;
@@ -104,7 +104,7 @@ class Run {
   }
 
   void report(const StepResult& step, bool last) {
-    progress_.show(line(now() - seconds_));
+    if (!last) progress_.show(line());  // the last one comes from finish()
     if (last || valid_loss_ || state_.step % settings_.log_every == 0 || state_.step == 1)
       journal_.add(state_.step, state_.tokens, step, valid_loss_, tokens_per_second());
     if (valid_loss_) log_info("step {}: validation loss {:.4f}", state_.step, *valid_loss_);
@@ -113,13 +113,13 @@ class Run {
 
   double tokens_per_second() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
 
-  std::string line(double) const {
+  std::string line() const {
     const int64_t steps = settings_.step.schedule.steps;
     const double rate = tokens_per_second();
     const double per_step = static_cast<double>(settings_.step.batch * settings_.context * settings_.step.accumulate);
     const double left = rate > 0 ? static_cast<double>(steps - state_.step) * per_step / rate : 0;
-    return fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s  {} left", state_.step, steps, state_.smoothed, rate,
-                       format_duration(left));
+    return fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s{}", state_.step, steps, state_.smoothed, rate,
+                       state_.step < steps ? fmt::format("  {} left", format_duration(left)) : "");
   }
 
   void save() {
