@@ -8,7 +8,10 @@
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
+#include <string_view>
+#include <vector>
 
+#include "kernels/elementwise.h"
 #include "kernels/parallel.h"
 
 namespace hone::kernels::onednn {
@@ -74,7 +77,10 @@ std::optional<Product> make(const Key& key) {
   }
   try {
     const dnnl::matmul::desc description(product.a, product.b, product.c);
-    product.primitive = dnnl::matmul(dnnl::matmul::primitive_desc(description, attributes, engine()));
+    const dnnl::matmul::primitive_desc chosen(description, attributes, engine());
+    // Its reference implementation is a thousand times slower than ours.
+    if (std::string_view(chosen.impl_info_str()).starts_with("ref")) return std::nullopt;
+    product.primitive = dnnl::matmul(chosen);
   } catch (const dnnl::error&) {
     return std::nullopt;  // this processor has no implementation for the case
   }
@@ -97,6 +103,19 @@ bool run(const Key& key, const void* a, const void* b, void* c) {
   return true;
 }
 
+// The fast products write whole rows only: a result that is some columns of a wider one goes through a buffer.
+bool run_into(Key key, const void* a, const void* b, View c) {
+  if (c.stride == c.cols || c.rows == 1) return run(key, a, b, c.data);
+  thread_local std::vector<char> buffer;
+  buffer.resize(static_cast<size_t>(c.rows * c.cols) * size_of(c.dtype));
+  const View whole{buffer.data(), c.dtype, c.rows, c.cols, c.cols};
+  if (key.accumulate) convert(c, whole);
+  key.strides[2] = c.cols;
+  if (!run(key, a, b, whole.data)) return false;
+  convert(whole, c);
+  return true;
+}
+
 bool takes(DType type) { return available() && (type == DType::f32 || isa() >= Isa::avx512_bf16); }
 
 }  // namespace
@@ -113,13 +132,13 @@ bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
                 c.dtype,
                 accumulate,
                 threads()};
-  return run(key, a.data, b.data, c.data);
+  return run_into(key, a.data, b.data, c);
 }
 
 bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (!takes(a.dtype) || a.dtype != DType::bf16) return false;
   const Key key{{c.rows, n, k}, {a.stride, 0, c.stride}, Layout::rows, Layout::panels, a.dtype, c.dtype, false, threads()};
-  return run(key, a.data, panels, c.data);
+  return run_into(key, a.data, panels, c);
 }
 
 }  // namespace hone::kernels::onednn

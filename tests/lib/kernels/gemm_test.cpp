@@ -1,0 +1,99 @@
+#include "kernels/gemm.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/random.h"
+#include "kernels/elementwise.h"
+
+using namespace hone;
+using namespace hone::kernels;
+
+namespace {
+
+std::vector<float> numbers(int64_t count, uint64_t seed) {
+  Random random(seed, "gemm");
+  std::vector<float> v(static_cast<size_t>(count));
+  // Values that bf16 holds exactly, so that f32 and bf16 products differ by their sums' rounding alone.
+  for (float& x : v) x = to_float(to_bf16(static_cast<float>(random.normal())));
+  return v;
+}
+
+std::vector<bf16> rounded(const std::vector<float>& v) {
+  std::vector<bf16> r(v.size());
+  for (size_t i = 0; i < v.size(); ++i) r[i] = to_bf16(v[i]);
+  return r;
+}
+
+}  // namespace
+
+TEST_CASE("products of every orientation, accumulated or not, into rows of a wider result") {
+  const Isa before = isa();
+  for (const Isa level : isa_levels()) {
+    set_isa(level);
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 5, 3}, {7, 70, 33}, {64, 130, 96}}) {
+      const auto a = numbers(m * k, 1), b = numbers(n * k, 2), start = numbers(m * (n + 9), 3);
+      for (const bool ta : {false, true})
+        for (const bool tb : {false, true})
+          for (const bool accumulate : {false, true})
+            for (const bool half : {false, true}) {
+              const auto ah = rounded(a), bh = rounded(b);
+              const int64_t ar = ta ? k : m, ac = ta ? m : k, br = tb ? n : k, bc = tb ? k : n;
+              std::vector<float> c = start;
+              const View out{c.data() + 4, DType::f32, m, n, n + 9};
+              if (half)
+                gemm(view(ah.data(), ar, ac), ta, view(bh.data(), br, bc), tb, out, accumulate);
+              else
+                gemm(view(a.data(), ar, ac), ta, view(b.data(), br, bc), tb, out, accumulate);
+              for (int64_t i = 0; i < m; ++i)
+                for (int64_t j = 0; j < n + 9; ++j) {
+                  const size_t at = static_cast<size_t>(i * (n + 9) + j);
+                  double expected = static_cast<double>(start[at]);
+                  if (j >= 4 && j < n + 4) {
+                    if (!accumulate) expected = 0;
+                    for (int64_t p = 0; p < k; ++p)
+                      expected += static_cast<double>(a[static_cast<size_t>(ta ? p * m + i : i * k + p)]) *
+                                  static_cast<double>(b[static_cast<size_t>(tb ? (j - 4) * k + p : p * n + j - 4)]);
+                  }
+                  REQUIRE(std::abs(static_cast<double>(c[at]) - expected) < 1e-4 * (1 + std::sqrt(static_cast<double>(k))));
+                }
+            }
+    }
+  }
+  set_isa(before);
+}
+
+TEST_CASE("panels hold the matrix and its transpose, padded, and multiply like it") {
+  const Isa before = isa();
+  for (const Isa level : isa_levels()) {
+    set_isa(level);
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{3, 5, 7}, {40, 130, 96}, {17, 64, 33}}) {
+      const auto x = numbers(m * k, 4), w = numbers(n * k, 5), dy = numbers(m * n, 6);
+      const auto xh = rounded(x), dyh = rounded(dy);
+      std::vector<bf16> forward(static_cast<size_t>(panel_elements(n, k))), backward(static_cast<size_t>(panel_elements(k, n)));
+      pack_panels(view(w.data(), n, k), false, forward.data());
+      pack_panels(view(w.data(), n, k), true, backward.data());
+      std::vector<float> y(static_cast<size_t>(m * n)), dx(static_cast<size_t>(m * k));
+      gemm_panels(view(xh.data(), m, k), forward.data(), n, k, view(y.data(), m, n));
+      gemm_panels(view(dyh.data(), m, n), backward.data(), k, n, view(dx.data(), m, k));
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          double expected = 0;
+          for (int64_t p = 0; p < k; ++p)
+            expected += static_cast<double>(x[static_cast<size_t>(i * k + p)]) * static_cast<double>(w[static_cast<size_t>(j * k + p)]);
+          REQUIRE(std::abs(static_cast<double>(y[static_cast<size_t>(i * n + j)]) - expected) < 1e-3);
+        }
+        for (int64_t p = 0; p < k; ++p) {
+          double expected = 0;
+          for (int64_t j = 0; j < n; ++j)
+            expected += static_cast<double>(dy[static_cast<size_t>(i * n + j)]) * static_cast<double>(w[static_cast<size_t>(j * k + p)]);
+          REQUIRE(std::abs(static_cast<double>(dx[static_cast<size_t>(i * k + p)]) - expected) < 1e-3);
+        }
+      }
+    }
+  }
+  set_isa(before);
+}
