@@ -23,6 +23,9 @@ bool terminal() {
   return result;
 }
 
+// Where nobody can read messages (a closed stream, a full device) the work goes on without them.
+void put(const std::string& text) { std::fputs(text.c_str(), stderr); }
+
 void clear_line() {
   if (line_open) std::fputs("\r\033[K", stderr);
   line_open = false;
@@ -44,7 +47,7 @@ LogLevel log_level_named(std::string_view name) {
 void log_line(LogLevel level, std::string_view text) {
   if (level > current_level) return;
   clear_line();
-  fmt::print(stderr, "{}\n", text);
+  put(fmt::format("{}\n", text));
 }
 
 Progress::Progress(double plain_interval_seconds) : interval_(plain_interval_seconds) {}
@@ -57,18 +60,18 @@ void Progress::show(const std::string& text) {
   if (now - last_ < (terminal() ? 0.1 : interval_)) return;
   last_ = now;
   if (terminal()) {
-    fmt::print(stderr, "\r{}\033[K", text);
+    put(fmt::format("\r{}\033[K", text));
     std::fflush(stderr);
     line_open = true;
   } else {
-    fmt::print(stderr, "{}\n", text);
+    put(fmt::format("{}\n", text));
   }
 }
 
 void Progress::finish(const std::string& text) {
   if (current_level < LogLevel::info) return;
   clear_line();
-  fmt::print(stderr, "{}\n", text);
+  put(fmt::format("{}\n", text));
 }
 
 }  // namespace hone

@@ -1,7 +1,10 @@
 #include "cli/tool.h"
 
+#include <fcntl.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -42,6 +45,15 @@ std::vector<int> parse_thread_counts(const std::string& text) {
     values.push_back(static_cast<int>(count));
   }
   return values;
+}
+
+// The number of a standard stream that the caller closed would go to the next file opened, and what is meant for the stream into
+// that file. Reading such a stream finds nothing; writing results to it fails, writing messages does not.
+void occupy_closed_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
+      if (open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY) != stream)  // the lowest free number
+        throw internal_error("standard stream {} is closed and cannot be replaced", stream);
 }
 
 void add_common(CLI::App& app, const Tool& tool, Common& common) {
@@ -86,6 +98,7 @@ int run_tool(const Tool& tool, int argc, char** argv) {
   Common common;
   common.arguments.assign(argv + 1, argv + argc);
   try {
+    occupy_closed_streams();
     CLI::App app;
     app.name(tool.name);
     add_common(app, tool, common);
