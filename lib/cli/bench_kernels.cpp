@@ -87,12 +87,11 @@ Report bench_kernels(const BenchOptions& options, const Common& common) {
       const KernelResult result = time_kernel(entry, entry.library ? library_levels : levels, settings);
       for (size_t i = 0; i < result.levels.size(); ++i) {
         rows.push_back(row_of(entry, result, i, ceilings.at(result.levels[i].isa)));
-        rows.back().set("threads", threads).set("repeat", options.repeat);
+        rows.back().set("threads", threads).set("repeat", result.levels[i].seconds.size());
         rows.back().set("ceiling_read_bytes_per_second", ceilings.at(levels.back()).read_bytes_per_second);
       }
     }
   }
-  progress.finish("");
   Report report = report_of(rows, {"threads", "repeat", "ceiling_read_bytes_per_second"});
   if (rows.empty()) return report;
   report.show("microseconds_spread", Display::plain, 2);

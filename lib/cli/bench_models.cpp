@@ -35,7 +35,6 @@ class ModelsBench {
       if (!ceilings_.contains(point.threads))
         ceilings_[point.threads] = machine_ceilings(point.threads, o_.refresh_ceilings, product_rate);
     for (size_t i = 0; i < points_.size(); ++i) measure_point(i);
-    progress_.finish("");
     return std::move(rows_);
   }
 

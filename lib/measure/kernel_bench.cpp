@@ -34,11 +34,18 @@ double seconds_of(const std::function<void()>& run, int64_t count) {
   return watch.seconds() / static_cast<double>(count);
 }
 
-// As often as a repetition of at least `seconds` needs; warms up on the way.
-int64_t runs_for(const std::function<void()>& run, double seconds) {
-  run();
-  const double once = std::max(seconds_of(run, 1), 1e-9);
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(seconds / once)));
+// How often a kernel runs in a repetition, and how many repetitions there are.
+struct Plan {
+  int64_t runs = 1, repetitions = 1;
+};
+
+// Warms up on the way: the first run does not count where a second one is cheap.
+Plan plan_for(const std::function<void()>& run, const KernelSettings& settings) {
+  double once = seconds_of(run, 1);
+  if (once < 10 * settings.seconds) once = seconds_of(run, 1);
+  const auto fitting = [&](double seconds) { return static_cast<int64_t>(std::ceil(seconds / std::max(once, 1e-9))); };
+  const int64_t runs = std::max<int64_t>(1, fitting(settings.seconds));
+  return {runs, std::clamp<int64_t>(fitting(settings.most_seconds) / runs, 1, settings.repeat)};
 }
 
 }  // namespace
@@ -48,16 +55,17 @@ KernelResult time_kernel(const KernelEntry& entry, std::span<const Isa> levels, 
   kernels::set_threads(settings.threads);
   const KernelCase kernel = entry.make();
   KernelResult result{kernel.flops, kernel.bytes, kernel.type, {}};
-  std::vector<int64_t> runs;
+  std::vector<Plan> plans;
   for (const Isa level : levels) {
     set_isa(level);
-    runs.push_back(runs_for(kernel.run, settings.seconds));
+    plans.push_back(plan_for(kernel.run, settings));
     result.levels.push_back({level, {}});
   }
   for (int64_t repetition = 0; repetition < settings.repeat; ++repetition)
     for (size_t i = 0; i < levels.size(); ++i) {
+      if (repetition >= plans[i].repetitions) continue;
       set_isa(levels[i]);
-      result.levels[i].seconds.push_back(seconds_of(kernel.run, runs[i]));
+      result.levels[i].seconds.push_back(seconds_of(kernel.run, plans[i].runs));
     }
   return result;
 }

@@ -39,11 +39,13 @@ struct KernelSettings {
   int threads = 1;
   int64_t repeat = 5;
   double seconds = 0.02;  // least time of a repetition: the kernel runs as often as that takes
+  // Of all repetitions at one level together, about; one there is always. Portable code may be a hundred times slower.
+  double most_seconds = 1;
 };
 
 struct KernelTimes {
   Isa isa;
-  std::vector<double> seconds;  // of a run, one for each repetition
+  std::vector<double> seconds;  // of a run, one for each repetition; fewer than asked for at a level that is slow
 };
 
 // Times an entry at each of `levels`, which must be of isa_levels(). The levels take turns, so that noise hits all

@@ -166,7 +166,7 @@ class BenchTest(CliTest):
         for arguments, part in [
             ([], "model files"),
             ([model, "--batch", "0"], "--batch"),
-            ([model, "--batch", "1,,2"], "--batch"),
+            ([model, "--batch", "1,two"], "--batch"),
             ([model, "--prompt", "0"], "--prompt"),
             ([model, "--prompt", "much"], "--prompt"),
             ([model, "--repeat", "0"], "--repeat"),

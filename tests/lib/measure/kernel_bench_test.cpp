@@ -51,6 +51,16 @@ TEST_CASE("levels take turns; instruction set and threads are as before") {
   CHECK(seen == wanted);
 }
 
+TEST_CASE("a slow kernel gets fewer repetitions, but one") {
+  const std::vector<Isa> level = {isa()};
+  KernelSettings settings{.threads = 1, .repeat = 1000, .seconds = 0.00001, .most_seconds = 0.002};
+  const size_t some = time_kernel(watcher(), level, settings).levels[0].seconds.size();
+  CHECK(some >= 1);
+  CHECK(some <= 20);
+  settings.most_seconds = 0;
+  CHECK(time_kernel(watcher(), level, settings).levels[0].seconds.size() == 1);
+}
+
 TEST_CASE("the bound is the slower of products and memory") {
   kernels::Ceilings c;
   c.read_bytes_per_second = 100;
