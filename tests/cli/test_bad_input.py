@@ -239,7 +239,7 @@ class Texts(BadInput):
         self.assert_refused(run("train", "--data", "-", *QUICK, "--output", self.path("m.h5"), stdin=""), 3, "standard input")
 
     def test_any_bytes_are_text(self):
-        wild = bytes(random.Random(2).randrange(256) for _ in range(4000))
+        wild = random.Random(2).randbytes(4000)
         for text in (wild, b"\0" * 4000, b"\xff\xfe" * 2000, sentences(30).encode("utf-16")):
             self.assertEqual(self.fit(write(self.path("wild.txt"), text)).returncode, 0)
         for text in (wild, sentences(30).encode("utf-16"), sentences(30).encode() + b"\xc3(\xed\xa0\x80\xf8"):
