@@ -273,7 +273,7 @@ class Outputs(BadInput):
     def run_to(self, command, target, model=None, **options):
         replace = {MODEL: model or self.model, OUTPUT: target, TEXT: self.corpus}
         arguments = [str(replace.get(a, a)) for a in command[1:]]
-        return subprocess.run([tool(command[0]), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+        return subprocess.run([tool(command[0]), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
                               **options)
 
     def test_no_such_directory(self):

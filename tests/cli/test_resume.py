@@ -34,7 +34,7 @@ class ResumeTest(ModelTest):
             time.sleep(0.002)
         self.assertIsNone(process.poll(), "the run ended before it was stopped: make it longer")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def state(self, checkpoint):
