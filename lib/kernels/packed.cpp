@@ -48,7 +48,7 @@ class Scratch {
 };
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, input_scratch, panel_scratch, converted_scratch;
+thread_local Scratch work_scratch, input_scratch, panel_scratch, converted_scratch, result_scratch;
 
 int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
@@ -225,13 +225,24 @@ void gemm_rows(ConstView x, ConstView w, View y) {
   gemm(x, false, w, true, y);
 }
 
-// x itself, or converted to `type`.
+// Dense products get x and y without gaps between rows: for other strides oneDNN 2.6 falls back to its reference loops,
+// which are a thousand times slower.
 ConstView as_type(ConstView x, DType type) {
-  if (x.dtype == type) return x;
+  if (x.dtype == type && x.stride == x.cols) return x;
   const auto bytes = x.rows * x.cols * static_cast<int64_t>(size_of(type));
   const View to{converted_scratch.reserve(bytes), type, x.rows, x.cols, x.cols};
   convert(x, to);
   return to;
+}
+
+// f(y), or f of an array of `type` that is then copied to y.
+template <class F>
+void with_result(View y, DType type, F&& f) {
+  if (y.dtype == type && y.stride == y.cols) return f(y);
+  const View to{result_scratch.reserve(y.rows * y.cols * static_cast<int64_t>(size_of(type))), type, y.rows, y.cols,
+                y.cols};
+  f(to);
+  convert(to, y);
 }
 
 View columns_of(View y, int64_t first, int64_t count) {
@@ -246,38 +257,34 @@ void panel_to_rows(const bf16* panel, int64_t rows, int64_t cols, float* out) {
     for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = to_float(panel[c / 2 * 128 + r * 2 + (c & 1)]);
 }
 
-// Panels [p, p + count) as rows of f32, times x, into the same columns of y.
-void multiply_rows(const PackedMatrix& w, const bf16* panels, int64_t p, int64_t count, ConstView x, View y,
-                   uint8_t* memory, const DenseProduct& dense) {
-  const PackedShape& s = w.shape;
-  const int64_t first = p * panel_rows, n = std::min(count * panel_rows, s.rows - first);
-  auto* rows = reinterpret_cast<float*>(memory);
-  parallel_for(count, 1, [&](int64_t begin, int64_t end) {
+// y[m, n] = x W^T for n rows in bf16 panels, through rows of f32.
+void multiply_rows(const bf16* panels, int64_t n, ConstView x, View y, float* rows, const DenseProduct& dense) {
+  parallel_for((n + panel_rows - 1) / panel_rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      panel_to_rows(panels + i * round_up(s.cols, 32) * panel_rows, std::min(panel_rows, n - i * panel_rows), s.cols,
-                    rows + i * panel_rows * s.cols);
+      panel_to_rows(panels + i * round_up(x.cols, 32) * panel_rows, std::min(panel_rows, n - i * panel_rows), x.cols,
+                    rows + i * panel_rows * x.cols);
   });
-  const View result = y.dtype == DType::f32 ? columns_of(y, first, n) : view(rows + n * s.cols, x.rows, n);
-  dense.row_major(x, view(static_cast<const float*>(rows), n, s.cols), result);
-  if (y.dtype != DType::f32) convert(result, columns_of(y, first, n));
+  with_result(y, DType::f32,
+              [&](View to) { dense.row_major(x, view(static_cast<const float*>(rows), n, x.cols), to); });
 }
 
-// Unpacks about 2 MB at a time, which then lies in the cache that the dense product reads from.
+// Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
 void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   const PackedShape& s = w.shape;
   const int64_t panel_bytes = round_up(s.cols, 32) * panel_rows * 2;
-  const int64_t count = std::clamp<int64_t>((int64_t{2} << 20) / panel_bytes, 1, s.panels);
-  const int64_t row_bytes = dense.panels ? 0 : count * (2 * panel_bytes + x.rows * panel_rows * 4);
-  uint8_t* memory = panel_scratch.reserve(count * panel_bytes + row_bytes);
+  const int64_t count = std::clamp<int64_t>((int64_t{8} << 20) / panel_bytes, 1, s.panels);
+  uint8_t* memory = panel_scratch.reserve(count * panel_bytes * (dense.panels ? 1 : 3));
   auto* panels = reinterpret_cast<bf16*>(memory);
+  auto* rows = reinterpret_cast<float*>(memory + count * panel_bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
     const int64_t here = std::min(count, s.panels - p), first = p * panel_rows;
+    const int64_t n = std::min(here * panel_rows, s.rows - first);
+    const View part = columns_of(y, first, n);
     packed_expand(w, p, here, panels);
     if (dense.panels) {
-      const int64_t n = std::min(here * panel_rows, s.rows - first);
-      dense.panels(x, panels, n, s.cols, columns_of(y, first, n));
+      with_result(part, y.dtype, [&](View to) { dense.panels(x, panels, n, s.cols, to); });
     } else {
-      multiply_rows(w, panels, p, here, x, y, memory + count * panel_bytes, dense);
+      multiply_rows(panels, n, x, part, rows, dense);
     }
   }
 }
@@ -311,7 +318,9 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
   if (x.rows <= packed_direct_rows) return multiply_few(w, x, y);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
-    return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
+    return with_result(y, y.dtype, [&](View to) {
+      dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, to);
+    });
   multiply_unpacked(w, x, y, dense);
 }
 

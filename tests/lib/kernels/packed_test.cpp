@@ -231,6 +231,21 @@ TEST_CASE("x and y may be bf16 and have strides") {
     }
 }
 
+TEST_CASE("many rows with strides, in a matrix of several pieces") {
+  const int64_t m = 17, rows = 150, cols = 40000;  // more than 8 MB unpacked
+  const Packed p = make(PackedLayout::panels, PackedElement::int4, rows, cols, 128);
+  const std::vector<float> x = random_rows(m, cols);
+  std::vector<float> wide_x(static_cast<size_t>(m * (cols + 3))), wide_y(static_cast<size_t>(m * (rows + 5)), 7.0f), y;
+  for (int64_t i = 0; i < m; ++i) std::copy_n(x.data() + i * cols, cols, wide_x.data() + i * (cols + 3));
+  packed_matmul(p.w, {wide_x.data(), DType::f32, m, cols, cols + 3}, {wide_y.data(), DType::f32, m, rows, rows + 5});
+  for (int64_t i = 0; i < m; ++i) {
+    const auto row = wide_y.begin() + i * (rows + 5);
+    y.insert(y.end(), row, row + rows);
+    CHECK(std::count(row + rows, row + rows + 5, 7.0f) == 5);
+  }
+  CHECK(worst(reference(p, x, m, 0), y) < 4e-3);
+}
+
 TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbours, NaN and infinity show") {
   const Packed p = make(PackedLayout::panels, PackedElement::int8, 64, 256, 0);
   for (const Isa level : isa_levels()) {
