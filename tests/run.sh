@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test: the unit tests and the command-line tests on the real executables.
+# Installs what is missing, builds, and runs every test: the unit tests as users get them, the unit tests under the address and
+# undefined-behaviour sanitizers, and the command-line tests on the real executables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bash tools/install-packages.sh
 
 jobs=$(nproc)
-cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release >/dev/null
+# The sanitized build first: the other one, which runs all tests, looks for it when it is configured.
+cmake -G Ninja -B build/sanitized -DCMAKE_BUILD_TYPE=Sanitized -DHONE_SANITIZE=ON -DHONE_TOOLS=OFF >/dev/null
+cmake --build build/sanitized -j "$jobs"
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DHONE_TESTS=ON >/dev/null
 cmake --build build -j "$jobs"
 
 # One after the other: the tests use all cores themselves.
