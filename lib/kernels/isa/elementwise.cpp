@@ -1,6 +1,7 @@
 // Conversions, sums, activations, rotary positions, dropout, embedding, optimizer. Plain loops: the compiler vectorizes them for
 // the set that this file is compiled for. Norms and cross-entropy are in files of their own.
 #include "kernels/isa/elementwise_table.h"
+#include "kernels/isa/panels.h"
 #include "kernels/isa/rows.h"
 #include "kernels/isa/scalar_math.h"
 
@@ -239,33 +240,6 @@ void adamw(const AdamW& a, int64_t begin, int64_t end) {
     adamw_loop<true>(a, begin, end);
   else
     adamw_loop<false>(a, begin, end);
-}
-
-void pack_panels(ConstView w, bool transposed, bf16* panels, int64_t begin, int64_t end) {
-  const int64_t n = transposed ? w.cols : w.rows, k = transposed ? w.rows : w.cols;
-  const int64_t padded_k = (k + 31) / 32 * 32;
-  for (int64_t panel = begin; panel < end; ++panel) {
-    bf16* out = panels + panel * 64 * padded_k;
-    const int64_t first = panel * 64, outputs = n - first < 64 ? n - first : 64;
-    if (outputs < 64 || padded_k != k) std::memset(static_cast<void*>(out), 0, static_cast<size_t>(64 * padded_k) * sizeof(bf16));
-    if (transposed) {
-      for (int64_t kk = 0; kk < k; ++kk) {
-        const float* row = w.row<float>(kk) + first;
-        bf16* to = out + (kk / 2) * 128 + (kk & 1);
-#pragma omp simd
-        for (int64_t i = 0; i < outputs; ++i) store(to + 2 * i, row[i]);
-      }
-    } else {
-      // 16 columns of one output at a time: a cache line in, one 32-bit pair a line out; the panel stays in the first-level cache.
-      for (int64_t kk = 0; kk < k; kk += 32)
-        for (int64_t i = 0; i < outputs; ++i) {
-          const float* row = w.row<float>(first + i) + kk;
-          bf16* to = out + (kk / 2) * 128 + 2 * i;
-          const int64_t count = k - kk < 32 ? k - kk : 32;
-          for (int64_t j = 0; j < count; ++j) store(to + (j / 2) * 128 + (j & 1), row[j]);
-        }
-    }
-  }
 }
 
 }  // namespace

@@ -1,0 +1,57 @@
+// f32 matrices to bf16 panels: 64 outputs side by side, a 32-bit word for each two neighbours of the contraction, zeros beyond
+// either size. Done for each weight at each training step, in both directions: it should cost no more than reading the matrix.
+#include "kernels/isa/panels.h"
+#include "kernels/isa/vector_math.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+constexpr int64_t width = 64;  // outputs of a panel
+constexpr int64_t square = 16;  // words of a transposed block, each way
+
+inline uint32_t rounded(float x) {
+  bf16 b;
+  narrow(x, b);
+  return b.bits;
+}
+
+// Outputs are columns of w: two rows interleave into a row of words.
+void interleave(ConstView w, int64_t first, int64_t outputs, int64_t padded, uint32_t* out) {
+  for (int64_t k = 0; k < padded; k += 2, out += width) {
+    const float* even = w.row<float>(k < w.rows ? k : 0) + first;
+    const float* odd = w.row<float>(k + 1 < w.rows ? k + 1 : 0) + first;
+    const uint32_t keep = (k < w.rows ? 0x0000ffffu : 0u) | (k + 1 < w.rows ? 0xffff0000u : 0u);
+#pragma omp simd
+    for (int64_t i = 0; i < outputs; ++i) out[i] = (rounded(even[i]) | rounded(odd[i]) << 16) & keep;
+    for (int64_t i = outputs; i < width; ++i) out[i] = 0;
+  }
+}
+
+// Outputs are rows of w: 16 of them at a time, 32 columns as 16 words, transposed.
+void transpose(ConstView w, int64_t first, int64_t outputs, int64_t padded, uint32_t* out) {
+  alignas(64) uint32_t words[square * square];
+  for (int64_t i = 0; i < width; i += square) {
+    const int64_t rows = outputs - i < square ? (outputs > i ? outputs - i : 0) : square;
+    for (int64_t k = 0; k < padded; k += 2 * square) {
+      const int64_t columns = w.cols - k < 2 * square ? w.cols - k : 2 * square;
+      if (rows < square || columns < 2 * square) __builtin_memset(words, 0, sizeof words);
+      for (int64_t r = 0; r < rows; ++r)
+        narrow(w.row<float>(first + i + r) + k, 1.0f, reinterpret_cast<bf16*>(words + r * square), columns);
+      transpose16(words, square, out + k / 2 * width + i, width);
+    }
+  }
+}
+
+}  // namespace
+
+void pack_panels(ConstView w, bool transposed, bf16* panels, int64_t begin, int64_t end) {
+  const int64_t n = transposed ? w.cols : w.rows, k = transposed ? w.rows : w.cols;
+  const int64_t padded = (k + 31) / 32 * 32;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    const int64_t first = panel * width, outputs = n - first < width ? n - first : width;
+    auto* out = reinterpret_cast<uint32_t*>(panels + first * padded);
+    transposed ? interleave(w, first, outputs, padded, out) : transpose(w, first, outputs, padded, out);
+  }
+}
+
+}  // namespace hone::kernels::HONE_ISA
