@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "kernels/elementwise.h"
+#include "kernels/gemm_bf16.h"
 #include "kernels/gemm_onednn.h"
 
 namespace hone::kernels {
@@ -23,7 +24,9 @@ ConstView as_f32(ConstView x, std::vector<float>& copy) {
   return to;
 }
 
-ConstMap map(ConstView x) { return ConstMap(x.row<float>(0), x.rows, x.cols, Eigen::OuterStride<>(x.stride)); }
+ConstMap map(ConstView x) {
+  return ConstMap(x.row<float>(0), x.rows, x.cols, Eigen::OuterStride<>(x.stride));
+}
 
 // The reference, and the fallback: Eigen in f32.
 void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
@@ -51,6 +54,8 @@ void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, Vi
 
 void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (c.rows == 0 || c.cols == 0) return;
+  if (a.dtype == DType::bf16 && transpose_a && !transpose_b && c.dtype == DType::f32 && own::available())
+    return own::gemm_gradient(a, b, c, accumulate);
   if (onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
   gemm_eigen(a, transpose_a, b, transpose_b, c, accumulate);
 }
@@ -58,7 +63,9 @@ void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (c.rows == 0 || c.cols == 0) return;
   if (onednn::gemm_panels(a, panels, n, k, c)) return;
-  // Unpacked row by row: this path serves processors without bf16 products, where models are not kept in panels for training.
+  if (own::available()) return own::gemm_panels(a, panels, n, k, c);
+  // Unpacked row by row: this path serves processors without bf16 products, where models are not kept in panels for
+  // training.
   const int64_t padded_k = (k + 31) / 32 * 32;
   std::vector<float> rows(static_cast<size_t>(n * k));
   for (int64_t i = 0; i < n; ++i) {
@@ -68,6 +75,8 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
   gemm_eigen(a, false, view(rows.data(), n, k), true, c, false);
 }
 
-bool fast_bf16() { return onednn::available() && isa() >= Isa::avx512_bf16; }
+bool fast_bf16() {
+  return own::available() || (onednn::available() && isa() >= Isa::avx512_bf16);
+}
 
 }  // namespace hone::kernels

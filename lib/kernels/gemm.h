@@ -1,12 +1,13 @@
-// Dense matrix products: oneDNN where it was found at build time and the processor is at least avx2, Eigen elsewhere.
+// Dense matrix products: oneDNN where it was found at build time and the processor is at least avx2, our own bf16 loops
+// where they are faster or oneDNN is missing, Eigen elsewhere.
 #pragma once
 
 #include "kernels/view.h"
 
 namespace hone::kernels {
 
-// c[m, n] = a b (+ c if `accumulate`), where a is [m, k], or [k, m] if `transpose_a`, and b is [k, n], or [n, k] if `transpose_b`.
-// a and b have the same type; c is f32 or that type; accumulating needs an f32 c.
+// c[m, n] = a b (+ c if `accumulate`), where a is [m, k], or [k, m] if `transpose_a`, and b is [k, n], or [n, k] if
+// `transpose_b`. a and b have the same type; c is f32 or that type; accumulating needs an f32 c.
 void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate = false);
 
 // c[m, n] = a[m, k] W^T for W [n, k] in the panels of pack_panels(): a bf16, c bf16 or f32.

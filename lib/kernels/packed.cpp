@@ -5,13 +5,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
-#include <new>
 
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/packed_table.h"
 #include "kernels/parallel.h"
+#include "kernels/scratch.h"
 #include "kernels/select.h"
 
 namespace hone::kernels {
@@ -26,26 +25,6 @@ PackedTable table() {
 #endif
   return select(makers);
 }
-
-// Memory of one thread, kept for the next call: a decoded token allocates nothing.
-class Scratch {
- public:
-  uint8_t* reserve(int64_t bytes) {
-    if (bytes > bytes_) {
-      data_.reset();
-      data_.reset(static_cast<uint8_t*>(::operator new (static_cast<size_t>(bytes), std::align_val_t{64})));
-      bytes_ = bytes;
-    }
-    return data_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(uint8_t* p) const { ::operator delete (p, std::align_val_t{64}); }
-  };
-  std::unique_ptr<uint8_t, Free> data_;
-  int64_t bytes_ = 0;
-};
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
 thread_local Scratch work_scratch, input_scratch, panel_scratch, converted_scratch, result_scratch;

@@ -1,12 +1,13 @@
-// f32 matrices to bf16 panels: 64 outputs side by side, a 32-bit word for each two neighbours of the contraction, zeros beyond
-// either size. Done for each weight at each training step, in both directions: it should cost no more than reading the matrix.
+// f32 matrices to bf16 panels: 64 outputs side by side, a 32-bit word for each two neighbours of the contraction, zeros
+// beyond either size. Done for each weight at each training step, in both directions: it should cost no more than
+// reading the matrix.
 #include "kernels/isa/panels.h"
 #include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
 
-constexpr int64_t width = 64;  // outputs of a panel
+constexpr int64_t width = 64;   // outputs of a panel
 constexpr int64_t square = 16;  // words of a transposed block, each way
 
 inline uint32_t rounded(float x) {

@@ -1,0 +1,137 @@
+#include "kernels/gemm_bf16.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/isa/gemm_table.h"
+#include "kernels/parallel.h"
+#include "kernels/scratch.h"
+#include "kernels/select.h"
+
+namespace hone::kernels::own {
+namespace {
+
+constexpr int64_t width = 64;  // outputs of a panel
+constexpr int64_t deepest =
+    1024;  // pairs of a block of the contraction: 256 KB of a panel, a quarter of the second-level cache
+constexpr int64_t block_bytes = 384 << 10;  // of rows that meet all panels while they are in that cache
+
+GemmTable table() {
+  Makers<GemmTable> makers{portable::gemm_table};
+#if defined(HONE_HAS_avx2)
+  makers.avx2 = avx2::gemm_table;
+  makers.avx512 = avx512::gemm_table;
+  makers.avx512_bf16 = avx512_bf16::gemm_table;
+#endif
+  return select(makers);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+thread_local Scratch sums_scratch;
+thread_local Scratch panels_scratch;
+
+// Rows [row, row + rows) of c for one panel, over the whole contraction.
+struct RowsOfPanel {
+  const GemmTable& t;
+  ConstView a;
+  const bf16* panels;
+  int64_t k;
+  View c;
+  float* sums;  // [rows][64]
+
+  void run(int64_t panel, int64_t row, int64_t rows) const {
+    const int64_t padded = (k + 31) / 32 * 32, first = panel * width;
+    const bf16* data = panels + first * padded;
+    const bool direct = c.dtype == DType::f32 && first + width <= c.cols;
+    float* target = direct ? c.row<float>(row) + first : sums;
+    const int64_t target_stride = direct ? c.stride : width;
+    const auto* left = reinterpret_cast<const char*>(a.row<bf16>(row));
+    const int64_t pairs = k / 2, a_row = a.stride * 2;
+    for (int64_t p = 0; p < pairs; p += deepest)
+      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * width, target,
+                 target_stride, p > 0});
+    if (k % 2) odd_column(data + pairs * 2 * width, row, rows, target, target_stride);
+    if (!direct) t.write(sums, c, row, rows, first);
+  }
+
+  // The last column of a has no neighbour: paired with zeros.
+  void odd_column(const bf16* panel, int64_t row, int64_t rows, float* target, int64_t target_stride) const {
+    for (int64_t r = 0; r < rows; ++r) {
+      const uint32_t pair = a.row<bf16>(row + r)[k - 1].bits;
+      t.product(
+          {reinterpret_cast<const char*>(&pair), 0, 4, 1, 1, panel, target + r * target_stride, target_stride, k > 1});
+    }
+  }
+};
+
+}  // namespace
+
+bool available() {
+  return isa() == Isa::avx512_bf16 && table().product;
+}
+
+void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
+  const GemmTable t = table();
+  const int64_t count = ceil_div(n, width);
+  // Blocks of rows as large as the cache takes, and columns cut where there are few such blocks.
+  const int64_t fitting = block_bytes / (2 * std::min(k, 2 * deepest) + 1) / 6 * 6;
+  const int64_t blocks = ceil_div(c.rows, std::clamp<int64_t>(fitting, 48, 384));
+  const int64_t block = ceil_div(ceil_div(c.rows, blocks), 6) * 6;
+  const int64_t cuts = threads() == 1 ? 1 : std::min(count, ceil_div(4 * threads(), blocks));
+  parallel_each(blocks * cuts, [&](int64_t task) {
+    const int64_t row = task / cuts * block, cut = task % cuts, rows = std::min(block, c.rows - row);
+    if (rows <= 0) return;
+    // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
+    const int64_t step = k <= 2 * deepest ? 24 : rows;
+    const RowsOfPanel product{t, a, panels, k, c, reinterpret_cast<float*>(sums_scratch.reserve(step * width * 4))};
+    for (int64_t panel = count * cut / cuts; panel < count * (cut + 1) / cuts; ++panel)
+      for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
+  });
+}
+
+void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
+  const GemmTable t = table();
+  const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, width), b_panels = ceil_div(b.cols, width);
+  const int64_t depth = std::min<int64_t>(pairs, deepest);
+  // One pair more than a block has, so that the panels do not all start in the same sets of the caches.
+  const int64_t panel_words = (depth + 1) * width;
+  auto* a_words = reinterpret_cast<uint32_t*>(panels_scratch.reserve((a_panels + b_panels) * panel_words * 4));
+  uint32_t* b_words = a_words + a_panels * panel_words;
+  for (int64_t begin = 0; begin < pairs; begin += depth) {
+    const int64_t here = std::min(depth, pairs - begin);
+    const auto rows_from = [&](ConstView x) {
+      x.data = x.row<bf16>(2 * begin);
+      x.rows -= 2 * begin;
+      return x;
+    };
+    parallel_for(here, 8, [&](int64_t from, int64_t to) {
+      t.interleave(rows_from(a), from, to, a_words, panel_words);
+      t.interleave(rows_from(b), from, to, b_words, panel_words);
+    });
+    parallel_each(a_panels, [&](int64_t i) {
+      const int64_t first_row = i * width, rows = std::min(width, c.rows - first_row);
+      const auto* left = reinterpret_cast<const char*>(a_words + i * panel_words);
+      for (int64_t j = 0; j < b_panels; ++j) {
+        const int64_t first = j * width, columns = std::min(width, c.cols - first);
+        const bool add = accumulate || begin > 0;
+        const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);
+        if (columns == width) {
+          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, add});
+          continue;
+        }
+        auto* sums = reinterpret_cast<float*>(sums_scratch.reserve(width * width * 4));
+        t.product({left, 4, 4 * width, rows, here, panel, sums, width, false});
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t x = 0; x < columns; ++x) {
+            float& to = c.row<float>(first_row + r)[first + x];
+            to = (add ? to : 0.0f) + sums[r * width + x];
+          }
+      }
+    });
+  }
+}
+
+}  // namespace hone::kernels::own

@@ -1,0 +1,110 @@
+// Tiles of bf16 products: 6 rows by 64 columns of sums stay in registers over the whole contraction, 24 dot products
+// for the 10 loads of a pair. A panel is read from the second-level cache at 11 bytes a cycle; the rows beside it
+// hardly matter.
+#include "kernels/isa/gemm_table.h"
+#include "kernels/isa/vector_math.h"
+
+namespace hone::kernels::HONE_ISA {
+
+#if defined(HONE_ISA_avx512_bf16)
+namespace {
+
+constexpr int64_t width = 64;
+constexpr int vecs = width / lanes;
+
+template <int Rows, int64_t Step>
+void tile(const PanelProduct& p, const char* a, float* c) {
+  Vec sums[Rows][vecs];
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vecs; ++v) sums[r][v] = p.accumulate ? load(c + r * p.c_stride + v * lanes) : Vec{};
+  const bf16* panel = p.panel;
+  const int64_t row = p.a_row;
+  // Two base addresses, so that six rows are reached by scaled indices of one register.
+  const char* upper = a;
+  const char* lower = a + 3 * row;
+  for (int64_t k = 0; k < p.pairs; ++k, upper += Step, lower += Step, panel += 2 * width) {
+    __m512bh columns[vecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < vecs; ++v) __builtin_memcpy(&columns[v], panel + 2 * v * lanes, sizeof columns[v]);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      int32_t pair;
+      __builtin_memcpy(&pair, r < 3 ? upper + r * row : lower + (r - 3) * row, sizeof pair);
+      const auto broadcast_pair = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 4
+      for (int v = 0; v < vecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], broadcast_pair, columns[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vecs; ++v) store(c + r * p.c_stride + v * lanes, sums[r][v]);
+}
+
+template <int64_t Step>
+void rows_of_tiles(const PanelProduct& p) {
+  const char* a = p.a;
+  float* c = p.c;
+  int64_t rows = p.rows;
+  for (; rows >= 6; rows -= 6, a += 6 * p.a_row, c += 6 * p.c_stride) tile<6, Step>(p, a, c);
+  switch (rows) {
+    case 5:
+      return tile<5, Step>(p, a, c);
+    case 4:
+      return tile<4, Step>(p, a, c);
+    case 3:
+      return tile<3, Step>(p, a, c);
+    case 2:
+      return tile<2, Step>(p, a, c);
+    case 1:
+      return tile<1, Step>(p, a, c);
+    default:
+      return;
+  }
+}
+
+void product(const PanelProduct& p) {
+  p.a_step == 4 ? rows_of_tiles<4>(p) : rows_of_tiles<4 * width>(p);
+}
+
+inline uint32_t word(bf16 even, bf16 odd) {
+  return even.bits | static_cast<uint32_t>(odd.bits) << 16;
+}
+
+void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) {
+  for (int64_t pair = begin; pair < end; ++pair) {
+    const bool both = 2 * pair + 1 < x.rows;
+    const bf16* even = x.row<bf16>(2 * pair);
+    const bf16* odd = x.row<bf16>(both ? 2 * pair + 1 : 2 * pair);
+    const uint32_t keep = both ? 0xffffffffu : 0x0000ffffu;
+    uint32_t* out = panels + pair * width;
+    int64_t first = 0;
+    for (; first + width <= x.cols; first += width, out += panel_words)
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) out[i] = word(even[first + i], odd[first + i]) & keep;
+    for (int64_t i = 0; first < x.cols && i < width; ++i)
+      out[i] = first + i < x.cols ? word(even[first + i], odd[first + i]) & keep : 0;
+  }
+}
+
+void write(const float* from, View to, int64_t row, int64_t rows, int64_t first_column) {
+  const int64_t columns = to.cols - first_column < width ? to.cols - first_column : width;
+  with_float_type(to.dtype, [&]<class T>(T*) {
+    for (int64_t r = 0; r < rows; ++r) narrow(from + r * width, 1.0f, to.row<T>(row + r) + first_column, columns);
+  });
+}
+
+}  // namespace
+
+GemmTable gemm_table() {
+  return {product, interleave, write};
+}
+#else
+GemmTable gemm_table() {
+  return {};
+}
+#endif
+
+}  // namespace hone::kernels::HONE_ISA
