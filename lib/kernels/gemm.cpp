@@ -62,8 +62,8 @@ void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
 
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (c.rows == 0 || c.cols == 0) return;
-  if (onednn::gemm_panels(a, panels, n, k, c)) return;
   if (own::available()) return own::gemm_panels(a, panels, n, k, c);
+  if (onednn::gemm_panels(a, panels, n, k, c)) return;
   // Unpacked row by row: this path serves processors without bf16 products, where models are not kept in panels for
   // training.
   const int64_t padded_k = (k + 31) / 32 * 32;

@@ -45,24 +45,26 @@ struct RowsOfPanel {
   void run(int64_t panel, int64_t row, int64_t rows) const {
     const int64_t padded = (k + 31) / 32 * 32, first = panel * width;
     const bf16* data = panels + first * padded;
-    const bool direct = c.dtype == DType::f32 && first + width <= c.cols;
-    float* target = direct ? c.row<float>(row) + first : sums;
-    const int64_t target_stride = direct ? c.stride : width;
     const auto* left = reinterpret_cast<const char*>(a.row<bf16>(row));
     const int64_t pairs = k / 2, a_row = a.stride * 2;
+    const bool whole_panel = first + width <= c.cols;
+    if (c.dtype == DType::bf16 && whole_panel && k % 2 == 0 && pairs <= deepest)
+      return t.product({left, a_row, 4, rows, pairs, data, c.row<bf16>(row) + first, c.stride, false, true});
+    const bool direct = c.dtype == DType::f32 && whole_panel;
+    float* target = direct ? c.row<float>(row) + first : sums;
+    const int64_t stride = direct ? c.stride : width;
     for (int64_t p = 0; p < pairs; p += deepest)
-      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * width, target,
-                 target_stride, p > 0});
-    if (k % 2) odd_column(data + pairs * 2 * width, row, rows, target, target_stride);
+      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * width, target, stride,
+                 p > 0, false});
+    if (k % 2) odd_column(data + pairs * 2 * width, row, rows, target, stride);
     if (!direct) t.write(sums, c, row, rows, first);
   }
 
   // The last column of a has no neighbour: paired with zeros.
-  void odd_column(const bf16* panel, int64_t row, int64_t rows, float* target, int64_t target_stride) const {
+  void odd_column(const bf16* panel, int64_t row, int64_t rows, float* target, int64_t stride) const {
     for (int64_t r = 0; r < rows; ++r) {
       const uint32_t pair = a.row<bf16>(row + r)[k - 1].bits;
-      t.product(
-          {reinterpret_cast<const char*>(&pair), 0, 4, 1, 1, panel, target + r * target_stride, target_stride, k > 1});
+      t.product({reinterpret_cast<const char*>(&pair), 0, 4, 1, 1, panel, target + r * stride, stride, k > 1, false});
     }
   }
 };
@@ -119,11 +121,11 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
         const bool add = accumulate || begin > 0;
         const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);
         if (columns == width) {
-          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, add});
+          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, add, false});
           continue;
         }
         auto* sums = reinterpret_cast<float*>(sums_scratch.reserve(width * width * 4));
-        t.product({left, 4, 4 * width, rows, here, panel, sums, width, false});
+        t.product({left, 4, 4 * width, rows, here, panel, sums, width, false, false});
         for (int64_t r = 0; r < rows; ++r)
           for (int64_t x = 0; x < columns; ++x) {
             float& to = c.row<float>(first_row + r)[first + x];

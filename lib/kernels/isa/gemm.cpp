@@ -12,13 +12,30 @@ namespace {
 constexpr int64_t width = 64;
 constexpr int vecs = width / lanes;
 
-template <int Rows, int64_t Step>
-void tile(const PanelProduct& p, const char* a, float* c) {
+inline void store_tile_row(float* to, const Vec* row) {
+#pragma GCC unroll 4
+  for (int v = 0; v < vecs; ++v) store(to + v * lanes, row[v]);
+}
+
+inline void store_tile_row(bf16* to, const Vec* row) {
+#pragma GCC unroll 2
+  for (int v = 0; v < vecs; v += 2) {
+    const __m512bh rounded = _mm512_cvtne2ps_pbh(row[v + 1], row[v]);
+    __builtin_memcpy(static_cast<void*>(to + v * lanes), &rounded, sizeof rounded);
+  }
+}
+
+template <int Rows, int64_t Step, class T>
+void tile(const PanelProduct& p, const char* a, T* c) {
   Vec sums[Rows][vecs];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < vecs; ++v) sums[r][v] = p.accumulate ? load(c + r * p.c_stride + v * lanes) : Vec{};
+    for (int v = 0; v < vecs; ++v) {
+      sums[r][v] = Vec{};
+      if constexpr (sizeof(T) == sizeof(float))
+        if (p.accumulate) sums[r][v] = load(c + r * p.c_stride + v * lanes);
+    }
   const bf16* panel = p.panel;
   const int64_t row = p.a_row;
   // Two base addresses, so that six rows are reached by scaled indices of one register.
@@ -38,15 +55,13 @@ void tile(const PanelProduct& p, const char* a, float* c) {
     }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < vecs; ++v) store(c + r * p.c_stride + v * lanes, sums[r][v]);
+  for (int r = 0; r < Rows; ++r) store_tile_row(c + r * p.c_stride, sums[r]);
 }
 
-template <int64_t Step>
+template <int64_t Step, class T>
 void rows_of_tiles(const PanelProduct& p) {
   const char* a = p.a;
-  float* c = p.c;
+  T* c = static_cast<T*>(p.c);
   int64_t rows = p.rows;
   for (; rows >= 6; rows -= 6, a += 6 * p.a_row, c += 6 * p.c_stride) tile<6, Step>(p, a, c);
   switch (rows) {
@@ -66,7 +81,8 @@ void rows_of_tiles(const PanelProduct& p) {
 }
 
 void product(const PanelProduct& p) {
-  p.a_step == 4 ? rows_of_tiles<4>(p) : rows_of_tiles<4 * width>(p);
+  if (p.a_step != 4) return rows_of_tiles<4 * width, float>(p);
+  p.half ? rows_of_tiles<4, bf16>(p) : rows_of_tiles<4, float>(p);
 }
 
 inline uint32_t word(bf16 even, bf16 odd) {

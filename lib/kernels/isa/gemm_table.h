@@ -15,9 +15,10 @@ struct PanelProduct {
   int64_t a_row, a_step;
   int64_t rows, pairs;
   const bf16* panel;  // [pairs][64][2]
-  float* c;
-  int64_t c_stride;
-  bool accumulate;
+  void* c;            // f32; or bf16, where the whole contraction is in one call
+  int64_t c_stride;   // elements
+  bool accumulate;    // f32 only
+  bool half;          // c is bf16
 };
 
 struct GemmTable {
