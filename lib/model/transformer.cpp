@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/parallel.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -94,34 +95,48 @@ namespace {
 
 class Initializer : public Visitor {
  public:
-  Initializer(uint64_t seed, size_t layers) : seed_(seed), branch_(0.02 / std::sqrt(2.0 * static_cast<double>(layers))) {}
+  explicit Initializer(size_t layers) : branch_(0.02 / std::sqrt(2.0 * static_cast<double>(layers))) {}
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
     const bool ends_branch = name.ends_with("attention.output.weight") || name.ends_with("down.weight");
-    fill(name, *weight->parameter(), ends_branch ? branch_ : 0.02);
+    add(name, *weight->parameter(), ends_branch ? branch_ : 0.02);
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
-    if (name == "position.weight") fill(name, parameter, 0.02);
+    if (name == "position.weight") add(name, parameter, 0.02);
+  }
+
+  // A stream for each parameter: its numbers depend neither on the other layers nor on the threads.
+  void fill(uint64_t seed) const {
+    kernels::parallel_each(static_cast<int64_t>(pieces_.size()), [&](int64_t i) {
+      const Piece& piece = pieces_[static_cast<size_t>(i)];
+      Random random(seed, "init:" + piece.name);
+      for (float& w : piece.values) w = static_cast<float>(random.normal() * piece.deviation);
+    });
   }
 
  private:
-  // A stream for each parameter: a layer's numbers do not depend on the layers before it.
-  void fill(const std::string& name, Parameter& parameter, double deviation) {
-    Random random(seed_, "init:" + name);
-    for (float& w : parameter.value.span<float>()) w = static_cast<float>(random.normal() * deviation);
+  struct Piece {
+    std::string name;
+    std::span<float> values;
+    double deviation;
+  };
+
+  void add(const std::string& name, Parameter& parameter, double deviation) {
+    pieces_.push_back({name, parameter.value.span<float>(), deviation});
     ++parameter.version;
   }
 
-  uint64_t seed_;
   double branch_;
+  std::vector<Piece> pieces_;
 };
 
 }  // namespace
 
 void initialize(Transformer& model, uint64_t seed) {
-  Initializer initializer(seed, model.config().layers.size());
+  Initializer initializer(model.config().layers.size());
   model.visit(initializer);
+  initializer.fill(seed);
 }
 
 }  // namespace hone
