@@ -102,8 +102,12 @@ AttentionArgs checked_args(const AttentionDims& dims, const ConstHeadRows& q, co
   args.key_positions = plan.key_positions.empty() ? nullptr : plan.key_positions.data();
   args.window = plan.rule.window;
   args.sinks = plan.rule.sinks;
+  args.gathered = plan.gathered;
   return args;
 }
+
+// Query blocks of an item whose unfinished rows are added to here and there: 1 MB at a head_dim of 64.
+constexpr int64_t most_gathered_blocks = 64;
 
 // How many parts to cut each of `pairs` (sequence, key/value head) into: several a thread for balance, but none of less
 // than 8 blocks, so that packing keys again for each part stays cheap.
@@ -149,7 +153,8 @@ void attention_forward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRows
   args.lse_written = log_sum_exp;
   const int64_t pairs = dims.batch * dims.kv_heads, blocks = plan.query_blocks;
   if (pairs == 0 || blocks == 0) return;
-  const int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, 8 * threads());
+  int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, 8 * threads());
+  if (plan.gathered) parts = std::max(parts, (blocks + most_gathered_blocks - 1) / most_gathered_blocks);
   const AttentionKernels kernels = kernels_in_use();
   const auto item_at = [&](int64_t index) {
     const int64_t part = parts - 1 - index / pairs, pair = index % pairs;  // the last parts see most keys: first
@@ -161,7 +166,7 @@ void attention_forward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRows
     item.next = more ? &next : nullptr;
     item.slots = marks_scratch.array<int32_t>(plan.key_blocks);
     item.slot_count = mark_slots(args, item, item.slots);
-    item.scratch = item_scratch.at_least(kernels.forward_scratch(args, item.slot_count));
+    item.scratch = item_scratch.at_least(kernels.forward_scratch(args, item));
     kernels.forward(args, item);
   });
 }
@@ -183,7 +188,7 @@ void attention_backward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRow
   // With fewer pairs than threads the key blocks of a pair are dealt out too, each part with a dq of its own.
   const int64_t parts = pairs >= threads() ? 1 : parts_of(pairs, plan.key_blocks, 2 * threads());
   const int64_t padded = padded_head_dim(dims.head_dim);
-  const int64_t dq_size = plan.query_blocks * attention_block * padded;
+  const int64_t dq_size = plan.query_blocks * attention_block * padded * (plan.gathered ? 2 : 1);
   const int64_t dkv_size = in_group > 1 ? plan.key_blocks * 2 * attention_block * padded : 0;
   float* shared_dq = parts > 1 ? shared_scratch.array<float>(dq_size * pairs * in_group * parts) : nullptr;
   const AttentionKernels kernels = kernels_in_use();

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <deque>
+#include <exception>
 #include <mutex>
 
 #include "base/error.h"
+#include "kernels/parallel.h"
 
 namespace hone::kernels {
 namespace {
@@ -104,30 +106,92 @@ int64_t causal_pairs(const BlockPlan& plan) {
   return pairs;
 }
 
-void list_by_key(BlockPlan& plan) {
-  const auto list_starts = static_cast<size_t>(plan.key_blocks + 1);
-  plan.key_starts.assign(static_cast<size_t>(plan.lists) * list_starts, 0);
-  plan.by_key.resize(plan.by_query.size());
-  std::vector<int64_t> next(static_cast<size_t>(plan.key_blocks));
-  int64_t base = 0;
-  for (int64_t list = 0; list < plan.lists; ++list) {
-    const int64_t* starts = plan.query_starts.data() + list * (plan.query_blocks + 1);
-    int64_t* key_starts = plan.key_starts.data() + list * (plan.key_blocks + 1);
-    for (int64_t v = starts[0]; v < starts[plan.query_blocks]; ++v)
-      ++key_starts[plan.by_query[static_cast<size_t>(v)].block + 1];
-    key_starts[0] = base;
-    for (int64_t j = 0; j < plan.key_blocks; ++j) {
-      key_starts[j + 1] += key_starts[j];
-      next[static_cast<size_t>(j)] = key_starts[j];
+// Visits of up to this many of the 64 queries are gathered; more fill a tile well enough where they stand.
+constexpr int most_gathered = 48;
+
+// The visit of a key block by a block of queries, of which `selected` chose it.
+BlockVisit visit_of(const MaskRule& rule, const QueryRange& queries, const KeyRange& keys, int32_t key_block,
+                    uint64_t selected) {
+  const bool all = whole(rule, queries, keys, selected);
+  const bool gathered = !all && selected != 0 && std::popcount(selected) <= most_gathered && keys.complete &&
+                        keys.highest < queries.first && invisible(rule, queries, keys, 0);
+  return {key_block, !all, gathered, selected};
+}
+
+// One list by query block, with starts that count from 0.
+struct ListVisits {
+  std::vector<int64_t> starts;
+  std::vector<BlockVisit> visits;
+  int64_t visible_pairs = 0;
+  bool gathered = false;
+};
+
+ListVisits list_by_query(const BlockPlan& plan, const std::vector<KeyRange>& ranges, int64_t list,
+                         const SelectBlocks& select) {
+  ListVisits result;
+  std::vector<SelectedBlock> selected;
+  result.starts.push_back(0);
+  for (int64_t i = 0; i < plan.query_blocks; ++i) {
+    selected.clear();
+    select(list, i, selected);
+    std::sort(selected.begin(), selected.end(), [](auto& a, auto& b) { return a.block < b.block; });
+    const QueryRange queries = queries_of(plan, i);
+    int32_t previous = -1;
+    for (const auto& choice : selected) {
+      if (choice.block <= previous || choice.block >= plan.key_blocks)
+        throw internal_error("attention plan: key block {} chosen twice or not one of {}", choice.block,
+                             plan.key_blocks);
+      previous = choice.block;
+      const KeyRange& keys = ranges[static_cast<size_t>(choice.block)];
+      const uint64_t bits = choice.queries & queries.bits;
+      if (invisible(plan.rule, queries, keys, bits)) continue;
+      const BlockVisit visit = visit_of(plan.rule, queries, keys, choice.block, bits);
+      result.visible_pairs += !visit.partial   ? block * (queries.last - queries.first + 1)
+                              : visit.gathered ? block * std::popcount(bits)
+                                               : count_visible(plan, queries, visit);
+      result.gathered = result.gathered || visit.gathered;
+      result.visits.push_back(visit);
     }
-    base = key_starts[plan.key_blocks];
-    for (int64_t i = 0; i < plan.query_blocks; ++i)
-      for (int64_t v = starts[i]; v < starts[i + 1]; ++v) {
-        const BlockVisit& visit = plan.by_query[static_cast<size_t>(v)];
-        const int64_t place = next[static_cast<size_t>(visit.block)]++;
-        plan.by_key[static_cast<size_t>(place)] = {static_cast<int32_t>(i), visit.partial, visit.queries};
-      }
+    result.starts.push_back(static_cast<int64_t>(result.visits.size()));
   }
+  return result;
+}
+
+// Copies a list to where it stands in the plan, behind `base` visits of the lists before it, in both orientations.
+void place(BlockPlan& plan, int64_t list, const ListVisits& from, int64_t base) {
+  int64_t* starts = plan.query_starts.data() + list * (plan.query_blocks + 1);
+  int64_t* key_starts = plan.key_starts.data() + list * (plan.key_blocks + 1);
+  for (int64_t i = 0; i <= plan.query_blocks; ++i) starts[i] = base + from.starts[static_cast<size_t>(i)];
+  std::copy(from.visits.begin(), from.visits.end(), plan.by_query.begin() + base);
+  std::fill(key_starts, key_starts + plan.key_blocks + 1, 0);
+  for (const BlockVisit& visit : from.visits) ++key_starts[visit.block + 1];
+  key_starts[0] = base;
+  for (int64_t j = 0; j < plan.key_blocks; ++j) key_starts[j + 1] += key_starts[j];
+  std::vector<int64_t> next(key_starts, key_starts + plan.key_blocks);
+  for (int64_t i = 0; i < plan.query_blocks; ++i)
+    for (int64_t v = starts[i]; v < starts[i + 1]; ++v) {
+      BlockVisit visit = plan.by_query[static_cast<size_t>(v)];
+      const int64_t at = next[static_cast<size_t>(visit.block)]++;
+      visit.block = static_cast<int32_t>(i);
+      plan.by_key[static_cast<size_t>(at)] = visit;
+    }
+}
+
+// Calls f(list) for each list, on all threads where there are several; throws what one of them threw.
+template <class F>
+void for_each_list(int64_t lists, F&& f) {
+  if (lists == 1) return f(0);
+  std::mutex mutex;
+  std::exception_ptr thrown;
+  parallel_each(lists, [&](int64_t list) {
+    try {
+      f(list);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!thrown) thrown = std::current_exception();
+    }
+  });
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 }  // namespace
@@ -136,38 +200,27 @@ void build_plan(BlockPlan& plan, const SelectBlocks& select) {
   check_shape(plan);
   plan.query_blocks = blocks_of(plan.shape.queries);
   plan.key_blocks = blocks_of(plan.shape.keys);
-  plan.by_query.clear();
-  plan.query_starts.clear();
   plan.visible_pairs = 0;
   plan.causal_pairs = plan.lists * causal_pairs(plan);
+  plan.gathered = false;
   std::vector<KeyRange> ranges;
   for (int64_t j = 0; j < plan.key_blocks; ++j) ranges.push_back(range_of(plan, j));
-  std::vector<SelectedBlock> selected;
-  for (int64_t list = 0; list < plan.lists; ++list) {
-    plan.query_starts.push_back(static_cast<int64_t>(plan.by_query.size()));
-    for (int64_t i = 0; i < plan.query_blocks; ++i) {
-      selected.clear();
-      select(list, i, selected);
-      std::sort(selected.begin(), selected.end(), [](auto& a, auto& b) { return a.block < b.block; });
-      const QueryRange queries = queries_of(plan, i);
-      int32_t previous = -1;
-      for (const auto& choice : selected) {
-        if (choice.block <= previous || choice.block >= plan.key_blocks)
-          throw internal_error("attention plan: key block {} chosen twice or not one of {}", choice.block,
-                               plan.key_blocks);
-        previous = choice.block;
-        const KeyRange& keys = ranges[static_cast<size_t>(choice.block)];
-        const uint64_t bits = choice.queries & queries.bits;
-        if (invisible(plan.rule, queries, keys, bits)) continue;
-        const BlockVisit visit{choice.block, !whole(plan.rule, queries, keys, bits), bits};
-        plan.visible_pairs +=
-            visit.partial ? count_visible(plan, queries, visit) : block * (queries.last - queries.first + 1);
-        plan.by_query.push_back(visit);
-      }
-      plan.query_starts.push_back(static_cast<int64_t>(plan.by_query.size()));
-    }
+  std::vector<ListVisits> lists(static_cast<size_t>(plan.lists));
+  for_each_list(plan.lists,
+                [&](int64_t list) { lists[static_cast<size_t>(list)] = list_by_query(plan, ranges, list, select); });
+  std::vector<int64_t> bases = {0};
+  for (const ListVisits& list : lists) {
+    bases.push_back(bases.back() + static_cast<int64_t>(list.visits.size()));
+    plan.visible_pairs += list.visible_pairs;
+    plan.gathered = plan.gathered || list.gathered;
   }
-  list_by_key(plan);
+  plan.by_query.resize(static_cast<size_t>(bases.back()));
+  plan.by_key.resize(static_cast<size_t>(bases.back()));
+  plan.query_starts.resize(static_cast<size_t>(plan.lists * (plan.query_blocks + 1)));
+  plan.key_starts.resize(static_cast<size_t>(plan.lists * (plan.key_blocks + 1)));
+  for_each_list(plan.lists, [&](int64_t list) {
+    place(plan, list, lists[static_cast<size_t>(list)], bases[static_cast<size_t>(list)]);
+  });
 }
 
 std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskRule& rule,

@@ -29,6 +29,7 @@ struct BlockPlan {
   std::vector<BlockVisit> by_query, by_key;
   int64_t visible_pairs = 0;  // query-key pairs of all lists that enter the softmax
   int64_t causal_pairs = 0;   // what they would be with full attention
+  bool gathered = false;      // some visit is
 };
 
 // A key block chosen for a query block; bits as in BlockVisit::queries. Bits 0: visited for what the rule shows of it.
@@ -42,7 +43,8 @@ using SelectBlocks = std::function<void(int64_t list, int64_t query_block, std::
 
 // Fills `plan` from the choices of `select`: drops blocks of which nothing is visible, classifies the others, sorts,
 // makes the lists by key block. plan.shape, rule, key_positions and lists are set by the caller; the memory of the
-// vectors is reused. Throws Error(internal) for a shape or a choice out of range.
+// vectors is reused. Lists are built side by side: `select` must stand calls for different lists at once. Throws
+// Error(internal) for a shape or a choice out of range.
 void build_plan(BlockPlan& plan, const SelectBlocks& select);
 
 // Every block of which the rule shows anything. The last few plans are kept, so that layers and steps of one shape

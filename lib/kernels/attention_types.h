@@ -49,9 +49,18 @@ constexpr int64_t attention_block = 64;
 // in lists by key block the query block.
 struct BlockVisit {
   int32_t block;
-  bool partial;  // some pair of the two blocks is invisible, or the key block is not complete
+  bool partial;   // some pair of the two blocks is invisible, or the key block is not complete
+  bool gathered;  // few queries see the key block, all of it, and the others nothing: they are computed together with
+                  // those of other query blocks that see it, in tiles without gaps
   uint64_t
       queries;  // bit i: query i of the block sees the whole key block (as far as it is past), whatever the rule says
+};
+
+// A visit of a few queries in a decode: rows 64 * block … of the cache.
+struct DecodeVisit {
+  int32_t block;
+  uint64_t rows;  // bit r: query row r (query + queries * head of the group) sees the block as far as it is past,
+                  // whatever the rule says; the other rows see what the rule shows of it
 };
 
 }  // namespace hone::kernels

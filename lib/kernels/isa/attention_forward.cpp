@@ -1,7 +1,7 @@
 // Forward tiles. Scores are kept transposed, keys x queries: a query is a lane, so that maxima, sums and the scaling of
 // the output go down the rows and never across a vector, and K is read as it lies in memory.
 #include "kernels/isa/attention_functions.h"
-#include "kernels/isa/attention_pack.h"
+#include "kernels/isa/attention_gathered.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
@@ -12,12 +12,13 @@ constexpr float slack = 8;
 
 template <class Op>
 struct ForwardScratch {
-  Unit *keys, *values;             // one for each slot: rows [tile][units16]; row pairs [tile / per_unit][padded]
-  Unit *rows, *query;              // rows of any operand; the query block transposed
-  Unit* probabilities;             // [tile / per_unit][tile], neighbouring keys in a unit
-  float *scores, *sums;            // [tile][tile] keys x queries; [padded][tile] output, transposed
-  float *tops, *totals, *factors;  // [tile] running maximum (in powers of two), sum and its inverse
-  float* out_rows;                 // [tile][padded]
+  Unit *keys, *values;                // one for each slot: rows [tile][units16]; row pairs [tile / per_unit][padded]
+  Unit *rows, *query;                 // rows of any operand; the query block transposed
+  Unit* probabilities;                // [tile / per_unit][tile], neighbouring keys in a unit
+  float *scores, *sums;               // [tile][tile] keys x queries; [padded][tile] output, transposed
+  float *tops, *totals;               // [tile] running maximum (in powers of two) and sum
+  float *factors, *gathered_factors;  // [tile] of the sums here and of the gathered ones, at the end
+  float* out_rows;                    // [tile][padded]
 
   ForwardScratch(Carver& carver, const Width<Op>& width, int64_t slots)
       : keys(carver.take<Unit>(slots * tile * width.units16)),
@@ -30,6 +31,7 @@ struct ForwardScratch {
         tops(carver.take<float>(tile)),
         totals(carver.take<float>(tile)),
         factors(carver.take<float>(tile)),
+        gathered_factors(carver.take<float>(tile)),
         out_rows(carver.take<float>(tile * width.padded)) {}
 };
 
@@ -45,6 +47,18 @@ class Forward {
 
   void run() {
     const int64_t in_group = args_.dims.heads / args_.dims.kv_heads;
+    if (args_.gathered) {
+      GatheredForward<Op, T> gathered(args_, item_, width_, carver_);
+      for (int64_t h = item_.kv_head * in_group; h < (item_.kv_head + 1) * in_group; ++h) {
+        gathered.run(h, [&](int64_t j, const Unit*& keys, const Unit*& values) {
+          const int64_t slot = packed(j);
+          keys = s_.keys + slot * tile * width_.units16;
+          values = s_.values + slot * tile * width_.units;
+        });
+        for (int64_t i = item_.begin; i < item_.end; ++i) query_block(h, i, &gathered.sums());
+      }
+      return;
+    }
     for (int64_t i = item_.begin; i < item_.end; ++i)
       for (int64_t h = 0; h < in_group; ++h) {
         ahead_.clear();
@@ -54,7 +68,7 @@ class Forward {
           look_ahead(item_, item_.kv_head * in_group, i + 1, false);
         else if (item_.next)
           look_ahead(*item_.next, item_.next->kv_head * in_group, item_.next->begin, true);
-        query_block(item_.kv_head * in_group + h, i);
+        query_block(item_.kv_head * in_group + h, i, nullptr);
       }
   }
 
@@ -84,7 +98,7 @@ class Forward {
                  dims.head_dim);
   }
 
-  void query_block(int64_t head, int64_t i) {
+  void query_block(int64_t head, int64_t i, const GatheredSums<Op>* gathered) {
     const auto& dims = args_.dims;
     const int64_t count = dims.queries - i * tile < tile ? dims.queries - i * tile : tile;
     const int columns = static_cast<int>((count + 15) / 16 * 16);
@@ -97,13 +111,14 @@ class Forward {
     TileMask mask;
     for (int64_t v = starts[i]; v < starts[i + 1]; ++v) {
       const BlockVisit& visit = args_.by_query.visits[v];
+      if (visit.gathered) continue;
       if (visit.partial)
         see(mask, args_, i, visit.block, visit.queries, columns);
       else
         see_all(mask, columns);
       visit_block(packed(visit.block), mask, columns);
     }
-    write(head, i, count);
+    write(head, i, count, gathered);
   }
 
   // The slot of a key block, packed on its first visit.
@@ -193,15 +208,34 @@ class Forward {
 
   void clear_sums() { __builtin_memset(s_.sums, 0, static_cast<size_t>(width_.padded * tile) * sizeof(float)); }
 
-  void write(int64_t head, int64_t i, int64_t count) {
+  void write(int64_t head, int64_t i, int64_t count, const GatheredSums<Op>* gathered) {
     if (!started_) clear_sums();
-    for (int64_t c = 0; c < tile; ++c) s_.factors[c] = s_.totals[c] > 0 ? 1 / s_.totals[c] : 0;
-    write_columns(width_, s_.sums, s_.factors, count, rows_of<T>(args_.out_written, item_.sequence, i * tile, head),
-                  args_.out_written.row_stride, s_.out_rows);
+    T* to = rows_of<T>(args_.out_written, item_.sequence, i * tile, head);
+    if (gathered) {
+      const int64_t first = (i - item_.begin) * tile;
+      for (int64_t c = 0; c < tile; c += lanes) merge(c, *gathered, first + c);
+      write_columns(width_, s_.sums, s_.factors, count, to, args_.out_written.row_stride, s_.out_rows,
+                    gathered->rows + first * width_.padded, s_.gathered_factors);
+    } else {
+      for (int64_t c = 0; c < tile; ++c) s_.factors[c] = s_.totals[c] > 0 ? 1 / s_.totals[c] : 0;
+      write_columns(width_, s_.sums, s_.factors, count, to, args_.out_written.row_stride, s_.out_rows);
+    }
     if (!args_.lse_written) return;
     float* lse = args_.lse_written + (item_.sequence * args_.dims.heads + head) * args_.dims.queries + i * tile;
     for (int64_t c = 0; c < count; ++c)
       lse[c] = s_.totals[c] > 0 ? (s_.tops[c] + __builtin_log2f(s_.totals[c])) * ln_2 : lowest_top;
+  }
+
+  // The softmax over what this block saw and what the gathered tiles saw for `lanes` of its queries.
+  void merge(int64_t c, const GatheredSums<Op>& gathered, int64_t at) {
+    const Vec top = load(s_.tops + c), other = load(gathered.tops + at), both = max(top, other);
+    const Vec own_factor = exp2<5>(top - both), other_factor = exp2<5>(other - both);
+    const Vec total = load(s_.totals + c) * own_factor + load(gathered.totals + at) * other_factor;
+    const Vec inverse = select(total > Vec{}, 1.f / total, Vec{});
+    store(s_.factors + c, own_factor * inverse);
+    store(s_.gathered_factors + c, other_factor * inverse);
+    store(s_.tops + c, both);
+    store(s_.totals + c, total);
   }
 
   const AttentionArgs& args_;
@@ -216,13 +250,22 @@ class Forward {
 
 }  // namespace
 
-size_t forward_scratch(const AttentionArgs& args, int64_t slot_count) {
+namespace {
+
+template <class Op, class T>
+size_t scratch_of(const AttentionArgs& args, const ForwardItem& item) {
   Carver carver(nullptr);
-  if (args.q.dtype == DType::bf16)
-    ForwardScratch<HalfOperand>(carver, Width<HalfOperand>(args.dims.head_dim), slot_count);
-  else
-    ForwardScratch<FloatOperand>(carver, Width<FloatOperand>(args.dims.head_dim), slot_count);
+  const Width<Op> width(args.dims.head_dim);
+  ForwardScratch<Op>(carver, width, item.slot_count);
+  if (args.gathered) GatheredForward<Op, T>(args, item, width, carver);
   return carver.used();
+}
+
+}  // namespace
+
+size_t forward_scratch(const AttentionArgs& args, const ForwardItem& item) {
+  return args.q.dtype == DType::bf16 ? scratch_of<HalfOperand, bf16>(args, item)
+                                     : scratch_of<FloatOperand, float>(args, item);
 }
 
 void forward(const AttentionArgs& args, const ForwardItem& item) {

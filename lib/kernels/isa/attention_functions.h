@@ -5,7 +5,7 @@
 
 namespace hone::kernels::HONE_ISA {
 
-size_t forward_scratch(const AttentionArgs& args, int64_t slot_count);
+size_t forward_scratch(const AttentionArgs& args, const ForwardItem& item);
 void forward(const AttentionArgs& args, const ForwardItem& item);
 size_t backward_scratch(const AttentionArgs& args);
 void backward(const AttentionArgs& args, const BackwardItem& item);

@@ -144,15 +144,15 @@ inline UnitRows rows_as_units(const Width<Op>& width, const T* from, int64_t str
   return {room, width.units16};
 }
 
-// to[tile / per_unit][padded]: units that hold neighbouring rows, for contraction over rows.
+// to[count / per_unit][padded]: units that hold neighbouring rows, for contraction over rows; count is even.
 template <class Op>
-inline void interleave_rows(const Width<Op>& width, UnitRows rows, Unit* to) {
+inline void interleave_rows(const Width<Op>& width, UnitRows rows, Unit* to, int64_t count = tile) {
   if constexpr (Op::per_unit == 1) {
-    for (int64_t r = 0; r < tile; ++r)
+    for (int64_t r = 0; r < count; ++r)
       convert_row(reinterpret_cast<const float*>(rows.data + r * rows.stride),
                   reinterpret_cast<float*>(to + r * width.padded), width.padded);
   } else {
-    for (int64_t r = 0; r < tile; r += 2, to += width.padded) {
+    for (int64_t r = 0; r < count; r += 2, to += width.padded) {
       const auto* even = reinterpret_cast<const uint16_t*>(rows.data + r * rows.stride);
       const auto* odd = reinterpret_cast<const uint16_t*>(rows.data + (r + 1) * rows.stride);
       for (int64_t d = 0; d < width.padded; ++d) to[d] = even[d] | static_cast<uint32_t>(odd[d]) << 16;
@@ -160,23 +160,35 @@ inline void interleave_rows(const Width<Op>& width, UnitRows rows, Unit* to) {
   }
 }
 
-// to[units16][tile]: rows become columns, for contraction over the head's width.
+// to[units16][tile]: `count` rows (a multiple of 16) become columns, for contraction over the head's width.
 template <class Op>
-inline void transpose_rows(const Width<Op>& width, UnitRows rows, Unit* to) {
-  for (int64_t r = 0; r < tile; r += 16)
+inline void transpose_rows(const Width<Op>& width, UnitRows rows, Unit* to, int64_t count = tile) {
+  for (int64_t r = 0; r < count; r += 16)
     for (int64_t u = 0; u < width.units16; u += 16)
       transpose16(rows.data + r * rows.stride + u, rows.stride, to + u * tile + r, tile);
 }
 
 // Columns of width.padded x tile sums, column c times factors[c], as `count` rows of T. rows: room for [tile][padded].
+// With `added`, [tile][padded] rows, row c of that times added_factors[c] is added.
 template <class Op, class T>
 inline void write_columns(const Width<Op>& width, const float* sums, const float* factors, int64_t count, T* to,
-                          int64_t stride, float* rows) {
+                          int64_t stride, float* rows, const float* added = nullptr,
+                          const float* added_factors = nullptr) {
   for (int64_t r = 0; r < count; r += 16)
     for (int64_t d = 0; d < width.padded; d += 16)
       transpose16(reinterpret_cast<const Unit*>(sums + d * tile + r), tile,
                   reinterpret_cast<Unit*>(rows + r * width.padded + d), width.padded);
-  for (int64_t r = 0; r < count; ++r) narrow(rows + r * width.padded, factors[r], to + r * stride, width.dim);
+  if (!added) {
+    for (int64_t r = 0; r < count; ++r) narrow(rows + r * width.padded, factors[r], to + r * stride, width.dim);
+    return;
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    float* row = rows + r * width.padded;
+    const float* other = added + r * width.padded;
+    for (int64_t d = 0; d < width.padded; d += lanes)
+      store(row + d, load(row + d) * factors[r] + load(other + d) * added_factors[r]);
+    narrow(row, 1.f, to + r * stride, width.dim);
+  }
 }
 
 // What the queries of a block (columns) see of the keys of a block (rows), by groups of 16 keys.

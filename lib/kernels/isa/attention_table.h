@@ -25,6 +25,7 @@ struct AttentionArgs {
   int64_t lists = 1;
   const int32_t* key_positions = nullptr;
   int64_t window = 0, sinks = 0;
+  bool gathered = false;  // some visit is
 };
 
 // All query heads of one key/value head, for query blocks begin … end - 1.
@@ -40,7 +41,8 @@ struct ForwardItem {
 // One query head, for the key blocks `part`, part + parts, part + 2 * parts, …
 struct BackwardItem {
   int64_t sequence = 0, head = 0, part = 0, parts = 1;
-  float* dq = nullptr;   // [query blocks][padded head_dim][64], written
+  float* dq = nullptr;   // [query blocks][padded head_dim][64], written; where visits are gathered as many floats
+                         // follow, [query blocks * 64][padded head_dim]: the part of gathered tiles
   float* dkv = nullptr;  // null, or [key blocks][2][64][padded head_dim]: sums over the query heads of a key/value head
   void* scratch = nullptr;
   bool first = true, last = true;  // of those query heads: the first writes the sums, the last also dk and dv
@@ -66,7 +68,7 @@ struct DecodeItem {
 };
 
 struct AttentionKernels {
-  size_t (*forward_scratch)(const AttentionArgs&, int64_t slot_count);
+  size_t (*forward_scratch)(const AttentionArgs&, const ForwardItem&);
   void (*forward)(const AttentionArgs&, const ForwardItem&);
   size_t (*backward_scratch)(const AttentionArgs&);
   void (*backward)(const AttentionArgs&, const BackwardItem&);
