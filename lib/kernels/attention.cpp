@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "base/error.h"
-#include "kernels/isa/attention_table.h"
+#include "kernels/attention_scratch.h"
 #include "kernels/parallel.h"
 #include "kernels/select.h"
 #include "kernels/view.h"
@@ -27,9 +25,7 @@ namespace avx512_bf16 {
 AttentionKernels attention_kernels();
 }
 
-namespace {
-
-AttentionKernels kernels_in_use() {
+AttentionKernels attention_kernels_in_use() {
   Makers<AttentionKernels> makers{portable::attention_kernels};
 #ifdef HONE_HAS_avx2
   makers.avx2 = avx2::attention_kernels;
@@ -43,32 +39,7 @@ AttentionKernels kernels_in_use() {
   return select(makers);
 }
 
-// Memory that a thread keeps from call to call: it grows to the largest need and is then allocated no more.
-class Scratch {
- public:
-  void* at_least(size_t bytes) {
-    if (bytes > size_) {
-      data_.reset();
-      size_ = 0;
-      const size_t rounded = (bytes + 4095) / 4096 * 4096;
-      data_.reset(std::aligned_alloc(4096, rounded));
-      if (!data_) throw std::bad_alloc();
-      size_ = rounded;
-    }
-    return data_.get();
-  }
-  template <class T>
-  T* array(int64_t count) {
-    return static_cast<T*>(at_least(static_cast<size_t>(count) * sizeof(T)));
-  }
-
- private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  std::unique_ptr<void, Free> data_;
-  size_t size_ = 0;
-};
+namespace {
 
 thread_local Scratch item_scratch;    // of the kernels
 thread_local Scratch marks_scratch;   // slots of key blocks
@@ -155,7 +126,7 @@ void attention_forward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRows
   if (pairs == 0 || blocks == 0) return;
   int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, 8 * threads());
   if (plan.gathered) parts = std::max(parts, (blocks + most_gathered_blocks - 1) / most_gathered_blocks);
-  const AttentionKernels kernels = kernels_in_use();
+  const AttentionKernels kernels = attention_kernels_in_use();
   const auto item_at = [&](int64_t index) {
     const int64_t part = parts - 1 - index / pairs, pair = index % pairs;  // the last parts see most keys: first
     return ForwardItem{pair / dims.kv_heads, pair % dims.kv_heads, blocks * part / parts, blocks * (part + 1) / parts};
@@ -191,7 +162,7 @@ void attention_backward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRow
   const int64_t dq_size = plan.query_blocks * attention_block * padded * (plan.gathered ? 2 : 1);
   const int64_t dkv_size = in_group > 1 ? plan.key_blocks * 2 * attention_block * padded : 0;
   float* shared_dq = parts > 1 ? shared_scratch.array<float>(dq_size * pairs * in_group * parts) : nullptr;
-  const AttentionKernels kernels = kernels_in_use();
+  const AttentionKernels kernels = attention_kernels_in_use();
   const size_t scratch_bytes = kernels.backward_scratch(args);
   parallel_runs(pairs * parts, [&](int64_t index, bool more) {
     const int64_t pair = index / parts, part = index % parts, sequence = pair / dims.kv_heads;
@@ -257,7 +228,8 @@ void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRo
                   const HeadRows& out) {
   const auto is_float = [](DType type) { return type == DType::f32 || type == DType::bf16; };
   if (d.queries < 1 || d.kv_heads < 1 || d.heads % d.kv_heads != 0 || d.head_dim < 1 || !(d.scale > 0) ||
-      !d.key_lengths || !is_float(q.dtype) || !is_float(k.dtype) || out.dtype != q.dtype || v.dtype != k.dtype)
+      !d.key_lengths || (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) ||
+      !is_float(q.dtype) || !is_float(k.dtype) || out.dtype != q.dtype || v.dtype != k.dtype)
     throw internal_error("attention decode: queries {}, heads {} of {}, head_dim {}, scale {}, types {} {} {} {}",
                          d.queries, d.heads, d.kv_heads, d.head_dim, d.scale, name_of(q.dtype), name_of(k.dtype),
                          name_of(v.dtype), name_of(out.dtype));
@@ -267,10 +239,14 @@ void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRo
 
 void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, ConstHeadRows v, HeadRows out) {
   check_decode(dims, q, k, v, out);
+  const int64_t pairs = dims.batch * dims.kv_heads;
   int64_t longest = 0;
-  for (int64_t b = 0; b < dims.batch; ++b) longest = std::max(longest, dims.key_lengths[b]);
-  const int64_t parts = std::max<int64_t>((longest + decode_part - 1) / decode_part, 1),
-                pairs = dims.batch * dims.kv_heads;
+  if (dims.visits)
+    for (int64_t p = 0; p < pairs; ++p)
+      longest = std::max(longest, (dims.visit_starts[p + 1] - dims.visit_starts[p]) * attention_block);
+  else
+    for (int64_t b = 0; b < dims.batch; ++b) longest = std::max(longest, dims.key_lengths[b]);
+  const int64_t parts = std::max<int64_t>((longest + decode_part - 1) / decode_part, 1);
   const int64_t rows = dims.queries * dims.heads / dims.kv_heads, padded = padded_head_dim(dims.head_dim);
   const int64_t part_size = rows * (padded + 2);
   float* shared = shared_scratch.array<float>(pairs * parts * part_size);
@@ -280,16 +256,34 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   };
   const DecodeArgs args{
       dims.queries, dims.heads, dims.kv_heads, dims.head_dim, dims.scale, dims.rule.window, dims.rule.sinks, q, k, v};
-  const AttentionKernels kernels = kernels_in_use();
+  const AttentionKernels kernels = attention_kernels_in_use();
   const size_t scratch_bytes = kernels.decode_scratch(args);
   parallel_each(pairs * parts, [&](int64_t index) {
     const int64_t pair = index / parts, part = index % parts, b = pair / dims.kv_heads, length = dims.key_lengths[b];
-    const int64_t begin = std::min(part * decode_part, length), end = std::min(begin + decode_part, length);
     const DecodePart to = part_at(pair, part);
-    kernels.decode(args, {b, pair % dims.kv_heads, begin, end,
-                          dims.query_positions ? dims.query_positions[b] : length - dims.queries,
-                          dims.key_positions ? dims.key_positions + b * dims.key_positions_stride : nullptr, to.sums,
-                          to.tops, to.totals, item_scratch.at_least(scratch_bytes)});
+    DecodeItem item{b,
+                    pair % dims.kv_heads,
+                    0,
+                    length,
+                    dims.query_positions ? dims.query_positions[b] : length - dims.queries,
+                    dims.key_positions ? dims.key_positions + b * dims.key_positions_stride : nullptr,
+                    nullptr,
+                    0,
+                    to.sums,
+                    to.tops,
+                    to.totals,
+                    item_scratch.at_least(scratch_bytes)};
+    if (dims.visits) {
+      constexpr int64_t together = decode_part / attention_block;
+      const int64_t count = dims.visit_starts[pair + 1] - dims.visit_starts[pair],
+                    begin = std::min(part * together, count);
+      item.visits = dims.visits + dims.visit_starts[pair] + begin;
+      item.visit_count = std::min(together, count - begin);
+    } else {
+      item.begin = std::min(part * decode_part, length);
+      item.end = std::min(item.begin + decode_part, length);
+    }
+    kernels.decode(args, item);
   });
   parallel_for(pairs, 8, [&](int64_t first, int64_t last) {
     for (int64_t pair = first; pair < last; ++pair)

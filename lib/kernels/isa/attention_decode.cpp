@@ -65,13 +65,22 @@ class Decode {
     load_queries();
     for (int64_t r = 0; r < rows_; ++r) item_.tops[r] = lowest_top, item_.totals[r] = 0;
     __builtin_memset(item_.sums, 0, static_cast<size_t>(rows_ * padded_) * sizeof(float));
-    for (int64_t j = item_.begin; j < item_.end; j += tile) {
-      const int64_t count = item_.end - j < tile ? item_.end - j : tile;
-      if (item_.key_positions || !skipped(j, count)) visit(j, count);
+    if (item_.visits) {
+      for (int64_t v = 0; v < item_.visit_count; ++v) {
+        selected_ = item_.visits[v].rows;
+        block(item_.visits[v].block * tile);
+      }
+      return;
     }
+    for (int64_t j = item_.begin; j < item_.end; j += tile) block(j);
   }
 
  private:
+  void block(int64_t j) {
+    const int64_t left = item_.end - j, count = left < tile ? left : tile;
+    if (count > 0 && (selected_ || item_.key_positions || !skipped(j, count))) visit(j, count);
+  }
+
   void carve(Carver& carver) {
     queries_ = carver.take<float>(rows_ * padded_);
     scores_ = carver.take<float>(rows_ * tile);
@@ -150,11 +159,12 @@ class Decode {
   void hide_keys(int64_t r, int64_t j, int64_t count) {
     float* scores = scores_ + r * tile;
     const int64_t query = item_.query_position + r % args_.queries;
-    const bool near = j + args_.window > query || j + count <= args_.sinks;
+    const bool chosen = selected_ >> (r & 63) & 1;  // no bits without visits
+    const bool near = chosen || j + args_.window > query || j + count <= args_.sinks;
     if (item_.key_positions || !near || j + count - 1 > query) {
       for (int64_t k = 0; k < count; ++k) {
         const int64_t key = item_.key_positions ? item_.key_positions[j + k] : j + k;
-        if (key < 0 || key > query || (query - key >= args_.window && key >= args_.sinks))
+        if (key < 0 || key > query || (!chosen && query - key >= args_.window && key >= args_.sinks))
           scores[k] = -__builtin_inff();
       }
     }
@@ -211,6 +221,7 @@ class Decode {
   const DecodeArgs& args_;
   const DecodeItem& item_;
   int64_t in_group_, rows_, padded_, whole_;  // whole_: elements of a row that fill vectors
+  uint64_t selected_ = 0;                     // rows that see the block at hand whatever the rule says
   float *queries_, *scores_, *partial_, *tails_;
 };
 

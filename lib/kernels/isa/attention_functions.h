@@ -13,5 +13,9 @@ void backward_finish(const AttentionArgs& args, int64_t sequence, int64_t head, 
                      int64_t part_stride, void* scratch);
 size_t decode_scratch(const DecodeArgs& args);
 void decode(const DecodeArgs& args, const DecodeItem& item);
+size_t route_scratch(const RouteArgs& args);
+void route(const RouteArgs& args, const RouteItem& item);
+void sum_keys(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows, int64_t head_dim,
+              int64_t block, float* sums);
 
 }  // namespace hone::kernels::HONE_ISA

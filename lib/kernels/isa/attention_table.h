@@ -61,10 +61,28 @@ struct DecodeItem {
   int64_t sequence, kv_head, begin, end;
   int64_t query_position;
   const int32_t* key_positions;  // of this sequence, or null
-  float* sums;                   // [rows][padded head_dim]: the sum of p * v; rows = queries * heads / kv_heads
-  float* tops;                   // [rows] largest score in units of log2, -1e30 when nothing is visible
-  float* totals;                 // [rows] sum of p
+  const DecodeVisit* visits;     // null: rows begin … end - 1; else these blocks, of rows below end
+  int64_t visit_count;
+  float* sums;    // [rows][padded head_dim]: the sum of p * v; rows = queries * heads / kv_heads
+  float* tops;    // [rows] largest score in units of log2, -1e30 when nothing is visible
+  float* totals;  // [rows] sum of p
   void* scratch;
+};
+
+// Choosing blocks for queries, see attention_route.h. `count` is without the query's own block.
+struct RouteArgs {
+  AttentionDims dims;
+  ConstHeadRows q;
+  const float* sums = nullptr;
+  int64_t sums_batch_stride = 0, sums_head_stride = 0, blocks = 0;
+  int64_t block = 0, count = 0, window = 0, query_blocks = 0;
+  int32_t* chosen = nullptr;
+};
+
+// All query heads of one key/value head, for query blocks begin … end - 1.
+struct RouteItem {
+  int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
+  void* scratch = nullptr;
 };
 
 struct AttentionKernels {
@@ -77,6 +95,11 @@ struct AttentionKernels {
                           int64_t part_stride, void* scratch);
   size_t (*decode_scratch)(const DecodeArgs&);
   void (*decode)(const DecodeArgs&, const DecodeItem&);
+  size_t (*route_scratch)(const RouteArgs&);
+  void (*route)(const RouteArgs&, const RouteItem&);
+  // Adds `rows` keys of one head, of positions from `first` on, to the sums of their blocks [blocks][head_dim].
+  void (*sum_keys)(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
+                   int64_t head_dim, int64_t block, float* sums);
 };
 
 // head_dim as the tiles pad it.

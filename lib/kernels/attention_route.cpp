@@ -1,0 +1,154 @@
+#include "kernels/attention_route.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "kernels/attention_scratch.h"
+#include "kernels/parallel.h"
+
+namespace hone::kernels {
+namespace {
+
+thread_local Scratch route_scratch;
+
+void check(const AttentionDims& d, const RouteRule& rule) {
+  if (rule.block < 1 || rule.block % attention_block || rule.count < 1 || rule.window < 0 || d.kv_heads < 1 ||
+      d.heads % d.kv_heads || d.head_dim < 1)
+    throw internal_error("routed attention: block {}, count {}, window {}, heads {} of {}, head_dim {}", rule.block,
+                         rule.count, rule.window, d.heads, d.kv_heads, d.head_dim);
+}
+
+// The choices of one query block: bits of its queries by key block of 64, and which blocks those are.
+class Choices {
+ public:
+  explicit Choices(int64_t key_blocks) : bits_(static_cast<size_t>(key_blocks)) {}
+
+  void add(int64_t key_block, uint64_t queries) {
+    uint64_t& bits = bits_[static_cast<size_t>(key_block)];
+    if (bits == 0) used_.push_back(static_cast<int32_t>(key_block));
+    bits |= queries;
+  }
+  // Hands them to f(key block, bits) and forgets them.
+  template <class F>
+  void take(F&& f) {
+    for (const int32_t block : used_) {
+      f(block, bits_[static_cast<size_t>(block)]);
+      bits_[static_cast<size_t>(block)] = 0;
+    }
+    used_.clear();
+  }
+
+ private:
+  std::vector<uint64_t> bits_;
+  std::vector<int32_t> used_;
+};
+
+// Key blocks of 64 that query c of a block, at `position`, sees by its choice: its own block's and the chosen ones'.
+template <class F>
+void blocks_seen(const RouteRule& rule, int64_t position, const int32_t* chosen, int64_t c, F&& f) {
+  const int64_t tiles = rule.block / attention_block;
+  for (int64_t j = position / rule.block * tiles; j <= position / attention_block; ++j) f(j);
+  for (int64_t n = 0; n < rule.count - 1; ++n) {
+    const int32_t block = chosen[n * attention_block + c];
+    if (block < 0) break;
+    for (int64_t t = 0; t < tiles; ++t) f(block * tiles + t);
+  }
+}
+
+}  // namespace
+
+void add_key_sums(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t head_dim, int64_t first, int64_t rows,
+                  int64_t block, float* sums, int64_t head_stride) {
+  const AttentionKernels kernels = attention_kernels_in_use();
+  auto add = [&](int64_t head) {
+    kernels.sum_keys(k, sequence, head, first, rows, head_dim, block, sums + head * head_stride);
+  };
+  if (rows < attention_block)
+    for (int64_t head = 0; head < kv_heads; ++head) add(head);
+  else
+    parallel_each(kv_heads, add);
+}
+
+std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule) {
+  check(dims, rule);
+  RouteArgs args;
+  args.dims = dims;
+  args.q = q;
+  args.sums = sums.data;
+  args.sums_batch_stride = sums.batch_stride;
+  args.sums_head_stride = sums.head_stride;
+  args.blocks = sums.blocks;
+  args.block = rule.block;
+  args.count = rule.count - 1;
+  args.window = rule.window;
+  args.query_blocks = (dims.queries + attention_block - 1) / attention_block;
+  const int64_t size = dims.batch * dims.heads * args.query_blocks * args.count * attention_block;
+  std::vector<int32_t> chosen(static_cast<size_t>(size), -1);
+  if (args.count == 0 || sums.blocks == 0) return chosen;
+  args.chosen = chosen.data();
+  const AttentionKernels kernels = attention_kernels_in_use();
+  const size_t bytes = kernels.route_scratch(args);
+  constexpr int64_t together = 16;  // query blocks of an item, which packs the sums once
+  const int64_t parts = (args.query_blocks + together - 1) / together;
+  parallel_each(dims.batch * dims.kv_heads * parts, [&](int64_t index) {
+    const int64_t pair = index / parts, part = parts - 1 - index % parts;
+    RouteItem item;
+    item.sequence = pair / dims.kv_heads;
+    item.kv_head = pair % dims.kv_heads;
+    item.begin = part * together;
+    item.end = std::min(item.begin + together, args.query_blocks);
+    item.scratch = route_scratch.at_least(bytes);
+    kernels.route(args, item);
+  });
+  return chosen;
+}
+
+std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums,
+                                             const RouteRule& rule) {
+  const std::vector<int32_t> chosen = route(dims, q, sums, rule);
+  auto plan = std::make_shared<BlockPlan>();
+  plan->shape = {dims.queries, dims.keys, dims.query_offset};
+  plan->rule.window = rule.window;
+  plan->lists = dims.batch * dims.heads;
+  const int64_t query_blocks = (dims.queries + attention_block - 1) / attention_block;
+  const int64_t key_blocks = (dims.keys + attention_block - 1) / attention_block;
+  build_plan(*plan, [&](int64_t list, int64_t i, std::vector<SelectedBlock>& selected) {
+    thread_local Choices choices(0);
+    if (i == 0) choices = Choices(key_blocks);
+    const int32_t* from = chosen.data() + (list * query_blocks + i) * (rule.count - 1) * attention_block;
+    const int64_t count = std::min(attention_block, dims.queries - i * attention_block);
+    for (int64_t c = 0; c < count; ++c)
+      blocks_seen(rule, dims.query_offset + i * attention_block + c, from, c,
+                  [&](int64_t j) { choices.add(j, uint64_t{1} << c); });
+    const int64_t first = dims.query_offset + i * attention_block, last = first + count - 1;
+    choices.take([&](int32_t j, uint64_t bits) { selected.push_back({j, bits}); });
+    if (rule.window == 0) return;
+    const size_t by_choice = selected.size();
+    for (int64_t j = std::max<int64_t>(0, first - rule.window + 1) / attention_block; j <= last / attention_block; ++j)
+      if (std::none_of(selected.begin(), selected.begin() + static_cast<int64_t>(by_choice),
+                       [&](const SelectedBlock& s) { return s.block == j; }))
+        selected.push_back({static_cast<int32_t>(j), 0});
+  });
+  return plan;
+}
+
+void routed_visits(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule,
+                   std::vector<int64_t>& starts, std::vector<DecodeVisit>& visits) {
+  const std::vector<int32_t> chosen = route(dims, q, sums, rule);
+  const int64_t in_group = dims.heads / dims.kv_heads, position = dims.query_offset;
+  for (int64_t kv = 0; kv < dims.kv_heads; ++kv) {
+    std::map<int64_t, uint64_t> rows;  // in the order of the blocks
+    for (int64_t g = 0; g < in_group; ++g)
+      blocks_seen(rule, position, chosen.data() + (kv * in_group + g) * (rule.count - 1) * attention_block, 0,
+                  [&](int64_t j) { rows[j] |= uint64_t{1} << g; });
+    if (rule.window > 0)
+      for (int64_t j = std::max<int64_t>(0, position - rule.window + 1) / attention_block;
+           j <= position / attention_block; ++j)
+        rows[j] |= 0;
+    for (const auto& [block, bits] : rows) visits.push_back({static_cast<int32_t>(block), bits});
+    starts.push_back(static_cast<int64_t>(visits.size()));
+  }
+}
+
+}  // namespace hone::kernels

@@ -1,0 +1,223 @@
+#include "kernels/attention_route.h"
+
+#include <numeric>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "kernels/attention.h"
+#include "lib/kernels/attention_case.h"
+
+using namespace hone;
+using namespace hone::kernels;
+using namespace hone::kernels::test;
+
+namespace {
+
+AttentionDims dims_of(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t batch) {
+  AttentionDims dims;
+  dims.batch = batch;
+  dims.queries = dims.keys = tokens;
+  dims.heads = heads;
+  dims.kv_heads = kv_heads;
+  dims.head_dim = head_dim;
+  return dims;
+}
+
+// Sums of all keys of a case, in pieces of `piece` rows.
+struct Sums {
+  std::vector<float> data;
+  KeySums view;
+
+  Sums(Case& c, int64_t block, int64_t piece) {
+    const AttentionDims& d = c.dims;
+    const int64_t blocks = (d.keys + block - 1) / block, head_stride = blocks * d.head_dim;
+    data.assign(static_cast<size_t>(d.batch * d.kv_heads * head_stride), 1e6f);  // stale numbers, to be replaced
+    view = {data.data(), d.kv_heads * head_stride, head_stride, blocks};
+    for (int64_t b = 0; b < d.batch; ++b)
+      for (int64_t first = 0; first < d.keys; first += piece) {
+        const ConstHeadRows k = c.part(c.qkv, first * Case::row(d) + d.heads * d.head_dim);
+        add_key_sums(k, b, d.kv_heads, d.head_dim, first, std::min(piece, d.keys - first), block,
+                     data.data() + b * view.batch_stride, head_stride);
+      }
+  }
+};
+
+// What each query sees, by the definition: its own block, the best count - 1 of the blocks before it that the window
+// does not show whole, and the window.
+ReferenceMask naive_mask(Case& c, const RouteRule& rule) {
+  const AttentionDims& d = c.dims;
+  const int64_t in_group = d.heads / d.kv_heads;
+  ReferenceMask mask = {std::vector<uint8_t>(static_cast<size_t>(d.batch * d.heads * d.queries * d.keys)),
+                        d.batch * d.heads};
+  const auto element = [&](int64_t b, int64_t row, int64_t head, int64_t e) {
+    return static_cast<double>(c.qkv.get((b * d.keys + row) * Case::row(d) + head * d.head_dim + e));
+  };
+  for (int64_t b = 0; b < d.batch; ++b)
+    for (int64_t h = 0; h < d.heads; ++h)
+      for (int64_t i = 0; i < d.queries; ++i) {
+        const int64_t position = d.query_offset + i;
+        std::vector<std::pair<double, int64_t>> scores;
+        for (int64_t j = 0; j < position / rule.block; ++j) {
+          if (rule.window > 0 && j * rule.block > position - rule.window) continue;
+          double score = 0;
+          for (int64_t row = j * rule.block; row < (j + 1) * rule.block; ++row)
+            for (int64_t e = 0; e < d.head_dim; ++e)
+              score += element(b, position, h, e) * element(b, row, d.heads + h / in_group, e);
+          scores.emplace_back(-score, j);
+        }
+        std::sort(scores.begin(), scores.end());
+        scores.resize(std::min<size_t>(scores.size(), static_cast<size_t>(rule.count - 1)));
+        scores.emplace_back(0, position / rule.block);
+        uint8_t* seen = mask.visible.data() + ((b * d.heads + h) * d.queries + i) * d.keys;
+        for (const auto& [score, j] : scores)
+          for (int64_t row = j * rule.block; row < (j + 1) * rule.block && row <= position; ++row) seen[row] = 1;
+        for (int64_t row = std::max<int64_t>(0, position - rule.window + 1); row <= position; ++row) seen[row] = 1;
+      }
+  return mask;
+}
+
+struct Example {
+  AttentionDims dims;
+  RouteRule rule;
+};
+
+std::vector<Example> examples() {
+  return {{dims_of(40, 2, 1, 16, 1), {64, 3, 0}},
+          {dims_of(500, 4, 2, 32, 2), {64, 3, 0}},
+          {dims_of(385, 2, 2, 40, 1), {64, 2, 100}},
+          {dims_of(700, 2, 1, 16, 1), {128, 3, 30}},
+          {dims_of(333, 3, 1, 64, 1), {64, 1, 0}}};
+}
+
+}  // namespace
+
+TEST_CASE("routed attention equals a reference with the mask written out, forward and backward") {
+  for (Isa level : isa_levels())
+    for (const Example& example : examples()) {
+      set_isa(level);
+      CAPTURE(name_of(level));
+      CAPTURE(example.dims.queries);
+      Case expected(DType::f32, example.dims), actual(DType::f32, example.dims);
+      const ReferenceMask mask = naive_mask(expected, example.rule);
+      expected.reference(mask);
+      const Sums sums(actual, example.rule.block, 1000);
+      const auto plan = routed_plan(actual.dims, actual.q(actual.qkv), sums.view, example.rule);
+      CHECK(plan->visible_pairs == std::accumulate(mask.visible.begin(), mask.visible.end(), int64_t{0}));
+      actual.forward(*plan);
+      actual.backward(*plan);
+      check_equal(actual, expected);
+    }
+  set_isa(isa_levels().back());
+}
+
+TEST_CASE("in bf16 the chosen blocks score nearly as high as the best") {
+  const RouteRule rule{64, 4, 0};
+  Case c(DType::bf16, dims_of(640, 2, 1, 64, 1));
+  const Sums sums(c, 64, 640);
+  const std::vector<int32_t> chosen = route(c.dims, c.q(c.qkv), sums.view, rule);
+  const auto score = [&](int64_t i, int64_t h, int64_t j) {
+    double total = 0;
+    for (int64_t e = 0; e < 64; ++e)
+      total += static_cast<double>(c.qkv.get(i * Case::row(c.dims) + h * 64 + e)) *
+               static_cast<double>(sums.data[static_cast<size_t>(j * 64 + e)]);
+    return total;
+  };
+  for (int64_t h = 0; h < 2; ++h)
+    for (int64_t i = 256; i < 640; ++i) {
+      std::vector<double> all;
+      for (int64_t j = 0; j < i / 64; ++j) all.push_back(score(i, h, j));
+      std::sort(all.rbegin(), all.rend());
+      for (int64_t n = 0; n < 3; ++n) {
+        const int32_t j = chosen[static_cast<size_t>(((h * 10 + i / 64) * 3 + n) * 64 + i % 64)];
+        REQUIRE(j >= 0);
+        REQUIRE(j < i / 64);
+        CHECK(score(i, h, j) > all[static_cast<size_t>(n)] - 2.0);  // scores are of the order of 64
+      }
+    }
+}
+
+TEST_CASE("sums of keys are the same bits in one piece, in chunks and one by one") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    Case c(type, dims_of(300, 2, 2, 40, 2));
+    const Sums whole(c, 64, 300);
+    CHECK(Sums(c, 64, 1).data == whole.data);
+    CHECK(Sums(c, 64, 77).data == whole.data);
+  }
+}
+
+TEST_CASE("chunks at any offset choose what one pass chooses, and equal its rows") {
+  for (Isa level : isa_levels()) {
+    set_isa(level);
+    const AttentionDims dims = dims_of(450, 4, 2, 32, 1);
+    const RouteRule rule{64, 3, 20};
+    Case whole(DType::f32, dims);
+    const Sums sums(whole, 64, 450);
+    whole.forward(*routed_plan(whole.dims, whole.q(whole.qkv), sums.view, rule));
+    Buffer chunked(DType::f32, whole.out.size());
+    const int64_t row = dims.heads * dims.head_dim;
+    for (int64_t begin = 0, count = 0; begin < 450; begin += count) {
+      count = std::min<int64_t>(begin % 2 ? 70 : 133, 450 - begin);
+      AttentionDims part = whole.dims;
+      part.queries = count;
+      part.query_offset = begin;
+      part.keys = begin + count;
+      const HeadRows q = whole.part(whole.qkv, begin * Case::row(dims));
+      const auto plan = routed_plan(part, q, sums.view, rule);
+      attention_forward(part, q, whole.k(whole.qkv), whole.v(whole.qkv), chunked.rows(begin * row, 0, row, 32), nullptr,
+                        *plan);
+    }
+    CHECK(relative_error(chunked, whole.out) < 1e-5);
+  }
+  set_isa(isa_levels().back());
+}
+
+TEST_CASE("decoding with chosen blocks equals the one pass") {
+  for (Isa level : isa_levels())
+    for (const Example& example : examples()) {
+      set_isa(level);
+      CAPTURE(name_of(level));
+      const AttentionDims& d = example.dims;
+      Case whole(DType::f32, d);
+      const Sums sums(whole, example.rule.block, 1000);
+      whole.forward(*routed_plan(whole.dims, whole.q(whole.qkv), sums.view, example.rule));
+      for (int64_t position : {int64_t{0}, d.keys / 2, d.keys - 1}) {
+        std::vector<int64_t> starts = {0}, lengths(static_cast<size_t>(d.batch), position + 1);
+        std::vector<DecodeVisit> visits;
+        const ConstHeadRows q = whole.part(whole.qkv, position * Case::row(d));
+        for (int64_t b = 0; b < d.batch; ++b) {
+          AttentionDims one = whole.dims;
+          one.batch = one.queries = 1;
+          one.query_offset = position;
+          ConstHeadRows own = q;
+          own.data = static_cast<const float*>(q.data) + b * q.batch_stride;
+          KeySums of_one = sums.view;
+          of_one.data += b * of_one.batch_stride;
+          routed_visits(one, own, of_one, example.rule, starts, visits);
+        }
+        DecodeDims decode;
+        decode.batch = d.batch;
+        decode.heads = d.heads;
+        decode.kv_heads = d.kv_heads;
+        decode.head_dim = d.head_dim;
+        decode.scale = whole.dims.scale;
+        decode.rule.window = example.rule.window;
+        decode.key_lengths = lengths.data();
+        decode.visits = visits.data();
+        decode.visit_starts = starts.data();
+        const int64_t row = d.heads * d.head_dim;
+        Buffer out(DType::f32, d.batch * row), expected(DType::f32, d.batch * row);
+        attention_decode(decode, q, whole.k(whole.qkv), whole.v(whole.qkv), out.rows(0, row, row, d.head_dim));
+        for (int64_t b = 0; b < d.batch; ++b)
+          for (int64_t e = 0; e < row; ++e) expected.set(b * row + e, whole.out.get((b * d.keys + position) * row + e));
+        CHECK(relative_error(out, expected) < 1e-5);
+      }
+    }
+  set_isa(isa_levels().back());
+}
+
+TEST_CASE("rules that cannot be are refused") {
+  Case c(DType::f32, dims_of(100, 2, 1, 16, 1));
+  const Sums sums(c, 64, 100);
+  for (const RouteRule& rule : {RouteRule{32, 2, 0}, RouteRule{64, 0, 0}, RouteRule{64, 2, -1}, RouteRule{0, 2, 0}})
+    CHECK_THROWS_AS(route(c.dims, c.q(c.qkv), sums.view, rule), Error);
+}
