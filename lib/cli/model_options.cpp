@@ -36,7 +36,7 @@ void ModelOptions::add(CLI::App& app) {
   group->add_option("--activation", activation, "swiglu or gelu")->check(CLI::IsMember({"swiglu", "gelu"}));
   group->add_option("--positions", positions, "rotary or learned")->check(CLI::IsMember({"rotary", "learned"}));
   group->add_option("--rope-theta", rope_theta, "Base of the rotary frequencies");
-  group->add_option("--attention", attention, fmt::format("Kind of attention: {}", fmt::join(attention_kinds(), ", ")));
+  group->add_option("--attention", attention, fmt::format("Kind of attention, or a comma list that repeats over the layers: {}", fmt::join(attention_kinds(), ", ")));
   // A negated flag counts as -1.
   group->add_flag_function("--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");
   group->add_flag_function("--tied,!--untied", [this](int64_t n) { tied = n > 0; }, "The head shares the embedding's matrix");
@@ -56,7 +56,6 @@ std::string ModelOptions::shape_option() const {
   if (activation) return "--activation";
   if (positions) return "--positions";
   if (rope_theta) return "--rope-theta";
-  if (attention) return "--attention";
   if (biases) return "--biases";
   if (tied) return "--tied";
   return "";
@@ -88,13 +87,10 @@ Config ModelOptions::config(int64_t tokens) const {
   if (dim || activation)
     layer.ffn = b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
   if (ffn) layer.ffn = *ffn;
-  if (attention) {
-    attention_pattern(*attention);
-    layer.attention = *attention;
-  }
   const int64_t count = layers.value_or(static_cast<int64_t>(c.layers.size()));
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);
+  if (attention) set_attention(c, *attention);
   c.vocabulary = tokens;
   c.padded_vocabulary = tokens;
   if (vocabulary) {

@@ -1,6 +1,7 @@
 #include "kernels/attention_route.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <map>
 
 #include "base/error.h"
@@ -61,13 +62,18 @@ void blocks_seen(const RouteRule& rule, int64_t position, const int32_t* chosen,
 void add_key_sums(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t head_dim, int64_t first, int64_t rows,
                   int64_t block, float* sums, int64_t head_stride) {
   const AttentionKernels kernels = attention_kernels_in_use();
-  auto add = [&](int64_t head) {
-    kernels.sum_keys(k, sequence, head, first, rows, head_dim, block, sums + head * head_stride);
+  // By blocks, whose sums do not meet; the heads of a row lie together.
+  const int64_t begin = first / block, end = (first + rows + block - 1) / block;
+  const size_t unit = size_of(k.dtype);
+  auto add = [&](int64_t index) {
+    const int64_t from = std::max(first, (begin + index) * block),
+                  to = std::min(first + rows, from / block * block + block);
+    ConstHeadRows part = k;
+    part.data = static_cast<const std::byte*>(k.data) + static_cast<size_t>((from - first) * k.row_stride) * unit;
+    for (int64_t head = 0; head < kv_heads; ++head)
+      kernels.sum_keys(part, sequence, head, from, to - from, head_dim, block, sums + head * head_stride);
   };
-  if (rows < attention_block)
-    for (int64_t head = 0; head < kv_heads; ++head) add(head);
-  else
-    parallel_each(kv_heads, add);
+  parallel_each(end - begin, add);
 }
 
 std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule) {
@@ -78,14 +84,14 @@ std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const Key
   args.sums = sums.data;
   args.sums_batch_stride = sums.batch_stride;
   args.sums_head_stride = sums.head_stride;
-  args.blocks = sums.blocks;
+  args.blocks = std::min(sums.blocks, (dims.query_offset + dims.queries - 1) / rule.block);  // complete ones
   args.block = rule.block;
   args.count = rule.count - 1;
   args.window = rule.window;
   args.query_blocks = (dims.queries + attention_block - 1) / attention_block;
   const int64_t size = dims.batch * dims.heads * args.query_blocks * args.count * attention_block;
   std::vector<int32_t> chosen(static_cast<size_t>(size), -1);
-  if (args.count == 0 || sums.blocks == 0) return chosen;
+  if (args.count == 0 || args.blocks <= 0) return chosen;
   args.chosen = chosen.data();
   const AttentionKernels kernels = attention_kernels_in_use();
   const size_t bytes = kernels.route_scratch(args);

@@ -61,8 +61,8 @@ double attention_flops(Transformer& model, int64_t length) {
   double flops = 0;
   for (const Block& block : model.blocks()) {
     const Attention& a = block.attention;
-    const auto plan = a.pattern->plan({length, length, 0});
-    const double pairs = static_cast<double>(plan->visible_pairs) / static_cast<double>(plan->lists);
+    double pairs = 0;
+    for (int64_t position = 0; position < length; ++position) pairs += static_cast<double>(a.pattern->visible_keys(position));
     flops += 4 * pairs * static_cast<double>(a.heads * a.head_dim);
   }
   return flops;
@@ -125,10 +125,9 @@ double decode_step_bytes(Transformer& model, const GenerationShape& shape) {
   double cache = 0;
   for (const Block& block : model.blocks()) {
     const Attention& a = block.attention;
-    const kernels::MaskRule rule = a.pattern->rule();
     const double position = static_cast<double>(2 * a.kv_heads * a.head_dim) * static_cast<double>(size_of(shape.type));
     for (int64_t step = 0; step < shape.generate; ++step)
-      cache += position * static_cast<double>(std::min(shape.prompt + step + 1, rule.window + rule.sinks));
+      cache += position * static_cast<double>(a.pattern->visible_keys(shape.prompt + step));
   }
   if (shape.generate > 0) cache /= static_cast<double>(shape.generate);
   return count_products(model).bytes + cache * static_cast<double>(shape.batch);

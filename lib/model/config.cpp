@@ -168,13 +168,28 @@ void check(const Config& c) {
     positive("heads", l.heads);
     positive("kv_heads", l.kv_heads);
     positive("ffn", l.ffn);
-    attention_pattern(l.attention);
+    try {
+      attention_pattern(l.attention)->check(c.context);
+    } catch (const Error& error) {
+      throw usage_error("layer {}: {}", i, error.what());
+    }
     if (l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
     elements += static_cast<double>(c.block.dim) *
                 (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) + 3.0 * static_cast<double>(l.ffn));
   }
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
+}
+
+void set_attention(Config& config, const std::string& kinds) {
+  const std::vector<std::string> by_layer = attention_by_layer(kinds, config.layers.size());
+  for (size_t i = 0; i < by_layer.size(); ++i) config.layers[i].attention = by_layer[i];
+}
+
+std::string attention_of(const Config& config) {
+  std::vector<std::string> by_layer;
+  for (const LayerBlueprint& layer : config.layers) by_layer.push_back(layer.attention);
+  return attention_list(by_layer);
 }
 
 const std::vector<Preset>& presets() {

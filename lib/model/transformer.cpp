@@ -1,9 +1,12 @@
 #include "model/transformer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "kernels/parallel.h"
 #include "weights/dense_weight.h"
 
@@ -72,15 +75,51 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
   return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, seed);
 }
 
+namespace {
+
+// Where memory is promised and not there, the system ends the process when the cache fills: better to say so first.
+void require_memory(double bytes, int64_t batch, int64_t capacity) {
+  const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (bytes > memory)
+    throw usage_error("the key/value cache of {} tokens needs {}, this machine has {}; ask for fewer tokens or sequences",
+                      format_count(static_cast<double>(batch) * static_cast<double>(capacity)), format_bytes(bytes),
+                      format_bytes(memory));
+}
+
+}  // namespace
+
 Cache Transformer::make_cache(int64_t batch, int64_t capacity, DType type) const {
+  double bytes = 0;
+  for (const Block& block : blocks_) {
+    const Attention& a = block.attention;
+    bytes += LayerCache::bytes_of(a.pattern->need(), batch, a.kv_heads, a.head_dim, capacity, type);
+  }
+  require_memory(bytes, batch, capacity);
   Cache cache;
   cache.capacity = capacity;
   cache.lengths.assign(static_cast<size_t>(batch), 0);
-  for (const LayerBlueprint& layer : config_.layers) {
-    const Shape shape = {batch, capacity, layer.kv_heads * config_.block.head_dim};
-    cache.layers.push_back({Tensor::empty(shape, type), Tensor::empty(shape, type)});
+  for (const Block& block : blocks_) {
+    const Attention& a = block.attention;
+    cache.layers.emplace_back(a.pattern->need(), batch, a.kv_heads, a.head_dim, capacity, type);
   }
   return cache;
+}
+
+void Transformer::set_attention(const std::string& kinds, int64_t context) {
+  Config changed = config_;
+  hone::set_attention(changed, kinds);
+  changed.context = std::max(changed.context, context);
+  check(changed);
+  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].attention.pattern = attention_pattern(changed.layers[i].attention);
+  config_.layers = changed.layers;
+}
+
+void Transformer::set_context(int64_t context) {
+  Config changed = config_;
+  changed.context = context;
+  check(changed);
+  if (position_) throw internal_error("learned positions end where they end");
+  config_ = changed;
 }
 
 void Transformer::visit(Visitor& visitor) {

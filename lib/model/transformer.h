@@ -30,7 +30,15 @@ class Transformer {
   // Mean next-token loss, see ops/cross_entropy.h.
   ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float seed = 1.0f);
 
+  // Room for `capacity` tokens of each sequence, in each layer as much of it as its kind of attention needs. Throws
+  // Error(usage) for a cache that is larger than this machine's memory.
   Cache make_cache(int64_t batch, int64_t capacity, DType type) const;
+
+  // Gives the layers other kinds of attention, see attention_by_layer(); the parameters stay. Throws Error(usage) for
+  // kinds that do not fit the model's context, or `context` if that is longer.
+  void set_attention(const std::string& kinds, int64_t context = 0);
+  // With rotary positions, the longest sequence it is made for.
+  void set_context(int64_t context);
 
   // Every weight and parameter once, in a fixed order, under the names of the model file.
   void visit(Visitor& visitor);

@@ -4,7 +4,7 @@ namespace hone {
 
 int64_t Cache::bytes() const {
   int64_t total = 0;
-  for (const LayerCache& layer : layers) total += static_cast<int64_t>(layer.keys.bytes() + layer.values.bytes());
+  for (const LayerCache& layer : layers) total += layer.bytes();
   return total;
 }
 

@@ -1,29 +1,13 @@
 #include "serve/decoder.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "autograd/autograd.h"
 #include "base/error.h"
-#include "base/units.h"
 
 namespace hone {
 namespace {
-
-// Where memory is promised and not there, the system ends the process when the cache fills: better to say so first.
-void require_memory(const Config& config, int64_t batch, int64_t capacity, DType type) {
-  double bytes = 0;
-  for (const LayerBlueprint& layer : config.layers)
-    bytes += 2.0 * static_cast<double>(layer.kv_heads * config.block.head_dim) * static_cast<double>(size_of(type));
-  bytes *= static_cast<double>(batch) * static_cast<double>(capacity);
-  const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (bytes > memory)
-    throw usage_error("the cache of {} tokens needs {}, this machine has {}; ask for fewer tokens",
-                      format_count(static_cast<double>(batch) * static_cast<double>(capacity)), format_bytes(bytes),
-                      format_bytes(memory));
-}
 
 // The last row of each sequence of hidden states [batch * length, dim].
 Tensor last_rows(const Tensor& hidden, int64_t batch) {
@@ -40,7 +24,6 @@ Tensor last_rows(const Tensor& hidden, int64_t batch) {
 
 Decoder::Decoder(Transformer& model, int64_t batch, int64_t capacity, DType type) : model_(model), type_(type) {
   if (batch < 1 || capacity < 1) throw internal_error("a decoder of {} sequences of {} tokens", batch, capacity);
-  require_memory(model.config(), batch, capacity, type);
   cache_ = model.make_cache(batch, capacity, type);
 }
 

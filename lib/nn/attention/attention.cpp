@@ -1,10 +1,10 @@
 #include "nn/attention/attention.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
+#include <type_traits>
 
-#include "kernels/elementwise.h"
 #include "ops/attention.h"
 
 namespace hone {
@@ -42,63 +42,163 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_;
 };
 
-// Copies the new rows' keys and values behind those that the cache holds.
-void append(const Tensor& qkv, const Forward& call, const kernels::AttentionDims& dims, LayerCache& cache) {
-  const int64_t width = dims.kv_heads * dims.head_dim;
-  const size_t unit = size_of(qkv.dtype());
-  const kernels::View rows = qkv.view();
-  for (int64_t s = 0; s < call.batch; ++s) {
-    const int64_t row = s * call.length, place = s * call.cache->capacity + call.cache->lengths[static_cast<size_t>(s)];
-    for (Tensor* to : {&cache.keys, &cache.values}) {
-      const int64_t first = (dims.heads + (to == &cache.values ? dims.kv_heads : 0)) * dims.head_dim;
-      kernels::convert(
-          {qkv.raw() + static_cast<size_t>(row * rows.stride + first) * unit, qkv.dtype(), call.length, width, rows.stride},
-          {to->raw() + static_cast<size_t>(place * width) * size_of(to->dtype()), to->dtype(), call.length, width, width});
-    }
-  }
-}
-
-kernels::HeadRows cache_rows(const Tensor& t, const kernels::AttentionDims& dims) {
-  const int64_t width = dims.kv_heads * dims.head_dim;
-  return {t.raw(), t.dtype(), t.dim(1) * width, width, dims.head_dim};
-}
-
-kernels::HeadRows shifted(kernels::HeadRows rows, int64_t sequence) {
-  rows.data = static_cast<std::byte*>(rows.data) + static_cast<size_t>(sequence * rows.batch_stride) * size_of(rows.dtype);
+// The rows of one sequence, as sequence 0.
+template <class Rows>
+Rows of_sequence(Rows rows, int64_t sequence) {
+  const size_t bytes = static_cast<size_t>(sequence * rows.batch_stride) * size_of(rows.dtype);
+  if constexpr (std::is_same_v<Rows, kernels::HeadRows>)
+    rows.data = static_cast<std::byte*>(rows.data) + bytes;
+  else
+    rows.data = static_cast<const std::byte*>(rows.data) + bytes;
   return rows;
 }
 
-// Without a tape: new queries against everything the cache holds, their own keys included.
-Var attend_cache(const Var& qkv, const Forward& call, kernels::AttentionDims dims, const AttentionPattern& pattern,
-                        LayerCache& cache) {
-  append(qkv.value(), call, dims, cache);
-  const Tensor out = Tensor::empty({call.batch * call.length, dims.heads * dims.head_dim}, qkv.value().dtype());
-  const kernels::HeadRows q = ops::QkvRows::of(qkv.value(), dims).q, rows = ops::head_rows(out, dims);
-  const kernels::HeadRows k = cache_rows(cache.keys, dims), v = cache_rows(cache.values, dims);
-  std::vector<int64_t> lengths = call.cache->lengths;
-  for (int64_t& length : lengths) length += call.length;
-  if (call.length <= decode_queries) {
-    kernels::DecodeDims decode;
-    decode.batch = dims.batch;
-    decode.queries = dims.queries;
-    decode.heads = dims.heads;
-    decode.kv_heads = dims.kv_heads;
-    decode.head_dim = dims.head_dim;
-    decode.scale = dims.scale;
-    decode.rule = pattern.rule();
-    decode.key_lengths = lengths.data();
-    kernels::attention_decode(decode, q, k, v, rows);
-    return Var(out);
+// Adds the pairs of a call whose first query stands at `position`.
+void count(const Forward& call, const kernels::AttentionDims& dims, const kernels::BlockPlan& plan, int64_t position) {
+  if (!call.attention) return;
+  const int64_t lists = dims.batch * dims.heads;
+  call.attention->visible_pairs += lists / plan.lists * plan.visible_pairs;
+  call.attention->causal_pairs += lists * (dims.queries * position + dims.queries * (dims.queries + 1) / 2);
+}
+
+// New queries of a call against a cache.
+class CachedAttention {
+ public:
+  CachedAttention(const Tensor& qkv, const Forward& call, const kernels::AttentionDims& dims,
+                  const AttentionPattern& pattern, LayerCache& cache)
+      : call_(call),
+        dims_(dims),
+        pattern_(pattern),
+        cache_(cache),
+        in_(ops::QkvRows::of(qkv, dims)),
+        out_(Tensor::empty({call.batch * call.length, dims.heads * dims.head_dim}, qkv.dtype())),
+        out_rows_(ops::head_rows(out_, dims)),
+        starts_(call.cache->lengths) {}
+
+  Var run() {
+    const bool wraps = cache_.wraps(*std::max_element(starts_.begin(), starts_.end()) + call_.length);
+    const bool few = call_.length == 1 || (call_.length <= decode_queries && !wraps && !pattern_.need().sum_block);
+    if (few && dims_.heads <= 64 * dims_.kv_heads) {
+      for (int64_t s = 0; s < call_.batch; ++s) store(s);
+      decode(wraps);
+      return Var(out_);
+    }
+    for (int64_t s = 0; s < call_.batch; ++s) {
+      kernels::AttentionDims one = dims_;
+      one.batch = 1;
+      one.query_offset = start(s);
+      if (cache_.wraps(start(s) + call_.length)) {
+        attend_history(one, s);
+        store(s);
+      } else {
+        store(s);
+        one.keys = start(s) + call_.length;
+        attend(one, s, cache_.keys(s), cache_.values(s),
+               *pattern_.plan({one, of_sequence(in_.q, s), cache_.key_sums(s)}));
+      }
+    }
+    return Var(out_);
   }
-  for (int64_t s = 0; s < call.batch; ++s) {
-    kernels::AttentionDims one = dims;
-    one.batch = 1;
-    one.keys = lengths[static_cast<size_t>(s)];
-    one.query_offset = one.keys - call.length;
-    kernels::attention_forward(one, shifted(q, s), shifted(k, s), shifted(v, s), shifted(rows, s), nullptr,
-                               *pattern.plan({one.queries, one.keys, one.query_offset}));
+
+ private:
+  int64_t start(int64_t s) const { return starts_[static_cast<size_t>(s)]; }
+
+  void store(int64_t s) { cache_.store(s, start(s), call_.length, of_sequence(in_.k, s), of_sequence(in_.v, s)); }
+
+  void attend(const kernels::AttentionDims& one, int64_t s, kernels::ConstHeadRows k, kernels::ConstHeadRows v,
+              const kernels::BlockPlan& plan) {
+    kernels::attention_forward(one, of_sequence(in_.q, s), k, v, of_sequence(out_rows_, s), nullptr, plan);
+    count(call_, one, plan, start(s));
   }
-  return Var(out);
+
+  // A ring keeps what its next query sees: the first of several would miss what the last ones replace. So they see a
+  // copy.
+  void attend_history(kernels::AttentionDims one, int64_t s) {
+    LayerCache::History history = cache_.history(s, start(s), call_.length);
+    const int64_t before = static_cast<int64_t>(history.positions.size()), rows = before + call_.length;
+    const auto view = [&](const Tensor& t) {
+      return kernels::HeadRows{t.raw(), t.dtype(), 0, dims_.head_dim, rows * dims_.head_dim};
+    };
+    const kernels::HeadRows k = view(history.keys), v = view(history.values);
+    copy_heads(of_sequence(in_.k, s), 0, k, before, call_.length, dims_.kv_heads, dims_.head_dim);
+    copy_heads(of_sequence(in_.v, s), 0, v, before, call_.length, dims_.kv_heads, dims_.head_dim);
+    for (int64_t p = 0; p < call_.length; ++p) history.positions.push_back(static_cast<int32_t>(start(s) + p));
+    one.keys = rows;
+    const kernels::MaskRule rule = pattern_.rule();
+    const bool gap = history.positions.back() - history.positions.front() + 1 != rows;
+    if (gap || rule.sinks > 0) {
+      attend(one, s, k, v, *kernels::causal_plan({one.queries, rows, one.query_offset}, rule, history.positions));
+    } else {  // only differences of positions matter: as if the first row's were 0, where plans are shared
+      one.query_offset = before;
+      attend(one, s, k, v, *kernels::causal_plan({one.queries, rows, before}, rule));
+    }
+  }
+
+  void decode(bool wraps) {
+    kernels::DecodeDims d;
+    d.batch = dims_.batch;
+    d.queries = dims_.queries;
+    d.heads = dims_.heads;
+    d.kv_heads = dims_.kv_heads;
+    d.head_dim = dims_.head_dim;
+    d.scale = dims_.scale;
+    d.rule = pattern_.rule();
+    std::vector<int64_t> lengths;
+    for (const int64_t length : starts_) lengths.push_back(std::min(length + call_.length, cache_.rows()));
+    d.key_lengths = lengths.data();
+    d.query_positions = starts_.data();
+    std::vector<int32_t> positions;
+    if (wraps) {
+      positions.resize(static_cast<size_t>(dims_.batch * cache_.rows()));
+      for (int64_t s = 0; s < dims_.batch; ++s)
+        cache_.positions(start(s) + call_.length, positions.data() + s * cache_.rows());
+      d.key_positions = positions.data();
+      d.key_positions_stride = cache_.rows();
+    }
+    std::vector<int64_t> starts = {0};
+    std::vector<kernels::DecodeVisit> visits;
+    bool chosen = true;
+    for (int64_t s = 0; s < dims_.batch && chosen; ++s) {
+      kernels::AttentionDims one = dims_;
+      one.batch = 1;
+      one.query_offset = start(s);
+      chosen = pattern_.visits({one, of_sequence(in_.q, s), cache_.key_sums(s)}, starts, visits);
+    }
+    if (chosen) {
+      d.visits = visits.data();
+      d.visit_starts = starts.data();
+    }
+    kernels::attention_decode(d, in_.q, cache_.keys(), cache_.values(), out_rows_);
+  }
+
+  const Forward& call_;
+  const kernels::AttentionDims& dims_;
+  const AttentionPattern& pattern_;
+  LayerCache& cache_;
+  ops::QkvRows in_;
+  Tensor out_;
+  kernels::HeadRows out_rows_;
+  const std::vector<int64_t>& starts_;  // tokens that each sequence has seen
+};
+
+// All tokens of each sequence at once.
+Var attend_all(const Var& qkv, const Forward& call, const kernels::AttentionDims& dims,
+               const AttentionPattern& pattern) {
+  const ops::QkvRows in = ops::QkvRows::of(qkv.value(), dims);
+  kernels::KeySums sums;
+  Tensor room;
+  if (const int64_t block = pattern.need().sum_block) {
+    const int64_t blocks = (dims.keys + block - 1) / block, head = blocks * dims.head_dim,
+                  sequence = dims.kv_heads * head;
+    room = Tensor::empty({dims.batch, dims.kv_heads, blocks, dims.head_dim});
+    for (int64_t s = 0; s < dims.batch; ++s)
+      kernels::add_key_sums(in.k, s, dims.kv_heads, dims.head_dim, 0, dims.keys, block,
+                            room.data<float>() + s * sequence, head);
+    sums = {room.data<float>(), sequence, head, blocks};
+  }
+  std::shared_ptr<const kernels::BlockPlan> plan = pattern.plan({dims, in.q, sums});
+  count(call, dims, *plan, 0);
+  return ops::attention(qkv, dims, std::move(plan), call.attention ? &call.attention->backward_seconds : nullptr);
 }
 
 }  // namespace
@@ -107,7 +207,7 @@ Var Attention::forward(const Var& x, Forward& call, LayerCache* cache) {
   Var projected = qkv.forward(x);
   Var attended;
   {
-    const Stopwatch watch(call.attention_seconds);
+    const Stopwatch watch(call.attention ? &call.attention->seconds : nullptr);
     if (positions == PositionKind::rotary)
       projected = ops::rope(projected, heads + kv_heads, head_dim, call.positions, *call.rope);
     kernels::AttentionDims dims;
@@ -117,8 +217,8 @@ Var Attention::forward(const Var& x, Forward& call, LayerCache* cache) {
     dims.kv_heads = kv_heads;
     dims.head_dim = head_dim;
     dims.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-    attended = cache ? attend_cache(projected, call, dims, *pattern, *cache)
-                     : ops::attention(projected, dims, pattern->plan({call.length, call.length, 0}));
+    attended = cache ? CachedAttention(projected.value(), call, dims, *pattern, *cache).run()
+                     : attend_all(projected, call, dims, *pattern);
   }
   return output.forward(attended);
 }

@@ -15,7 +15,8 @@ struct Attention {
   Linear output;  // [dim, heads * head_dim]
 
   static Attention make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
-  // x [batch * length, dim]; `cache` is this layer's, or null. With a cache, the new keys and values are appended to it.
+  // x [batch * length, dim]; `cache` is this layer's, or null. With a cache, the new keys and values are appended to
+  // it.
   Var forward(const Var& x, Forward& call, LayerCache* cache);
   void visit(const std::string& prefix, Visitor& visitor);
 };

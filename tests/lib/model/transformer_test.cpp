@@ -79,6 +79,146 @@ TEST_CASE("a cache gives what one pass gives: token by token, in chunks, ragged"
   });
 }
 
+TEST_CASE("every kind of attention: a cache gives what one pass gives") {
+  at_every_isa([] {
+    for (const std::string& kind : attention_examples()) {
+      CAPTURE(kind);
+      Config config = small_config();
+      config.context = 300;
+      set_attention(config, kind + ",full");
+      Transformer model(config);
+      initialize(model, 3);
+      const std::vector<int32_t> ids = some_ids(2 * 270, config.vocabulary);
+      const Tensor expected = in_one_pass(model, ids, 2, DType::f32);
+      CHECK(relative_error(in_pieces(model, ids, 2, std::vector<int64_t>(270, 1), DType::f32), expected) < 1e-4);
+      CHECK(relative_error(in_pieces(model, ids, 2, {100, 1, 9, 3, 64, 1, 1, 64, 27}, DType::f32), expected) < 1e-4);
+      CHECK(relative_error(in_pieces(model, ids, 2, {5, 1, 33, 231}, DType::f32), expected) < 1e-4);
+      const Tensor rounded = in_one_pass(model, ids, 2, DType::bf16);
+      CHECK(relative_error(rounded, expected) < 0.3);
+    }
+  });
+}
+
+TEST_CASE("every kind of attention: sequences of a batch do not touch each other, later tokens not earlier ones") {
+  for (const std::string& kind : attention_examples()) {
+    CAPTURE(kind);
+    Config config = small_config();
+    config.context = 300;
+    set_attention(config, kind);
+    Transformer model(config);
+    initialize(model, 4);
+    std::vector<int32_t> ids = some_ids(2 * 200, config.vocabulary);
+    const Tensor both = in_one_pass(model, ids, 2, DType::f32);
+    const std::vector<int32_t> second(ids.begin() + 200, ids.end());
+    CHECK(relative_error(in_one_pass(model, second, 1, DType::f32), both.rows(200, 200)) < 1e-5);
+    ids[150] = (ids[150] + 1) % 50;
+    const Tensor after = in_one_pass(model, ids, 2, DType::f32);
+    CHECK(relative_error(after.rows(0, 150), both.rows(0, 150)) == 0.0);
+    CHECK(relative_error(after.rows(150, 50), both.rows(150, 50)) > 1e-3);
+  }
+}
+
+TEST_CASE("caches are as large as their kind needs, and one that fits no memory is refused") {
+  Config config = small_config();
+  config.context = 4096;
+  const auto bytes = [&](const char* kinds, int64_t capacity) {
+    set_attention(config, kinds);
+    return Transformer(config).make_cache(1, capacity, DType::bf16).bytes();
+  };
+  const int64_t a_token = 2 * 2 * 2 * 16 * 2;  // keys and values of two layers with two heads of 16 each, in bf16
+  CHECK(bytes("full", 4096) == 4096 * a_token);
+  CHECK(bytes("window:512", 4096) == 512 * a_token);
+  CHECK(bytes("window:512", 1 << 20) == 512 * a_token);
+  CHECK(bytes("window:512:4", 4096) == 516 * a_token);
+  CHECK(bytes("window:512,full", 4096) == (512 + 4096) * a_token / 2);
+  CHECK(bytes("window:512", 100) == 100 * a_token);
+  CHECK(bytes("routed:64:4", 4096) == 4096 * a_token + 2 * 64 * 2 * 16 * 4);
+  set_attention(config, "full");
+  CHECK_THROWS_AS(Transformer(config).make_cache(1, int64_t{1} << 40, DType::bf16), Error);
+  set_attention(config, "window:64");
+  CHECK_NOTHROW(Transformer(config).make_cache(1, int64_t{1} << 40, DType::bf16));
+}
+
+TEST_CASE("a meter tells which part of the pairs was visible, in one pass and through a cache") {
+  for (const std::string& kind : attention_examples()) {
+    CAPTURE(kind);
+    Config config = small_config();
+    config.context = 300;
+    set_attention(config, kind);
+    Transformer model(config);
+    initialize(model, 5);
+    AttentionMeter whole, pieces;
+    const std::vector<int32_t> ids = some_ids(260, config.vocabulary);
+    Forward call;
+    call.length = 260;
+    call.attention = &whole;
+    model.hidden(ids, call);
+    Cache cache = model.make_cache(1, 260, DType::f32);
+    call.cache = &cache;
+    call.attention = &pieces;
+    for (int64_t begin : {0, 130}) {
+      call.length = 130;
+      model.hidden(std::span(ids).subspan(static_cast<size_t>(begin), 130), call);
+    }
+    const int64_t heads = 4 + 2;
+    CHECK(whole.causal_pairs == heads * 260 * 261 / 2);
+    CHECK(pieces.causal_pairs == whole.causal_pairs);
+    CHECK(pieces.visible_pairs == whole.visible_pairs);
+    int64_t most = 0;
+    for (int64_t p = 0; p < 260; ++p) most += heads * attention_pattern(kind)->visible_keys(p);
+    CHECK(whole.visible_pairs <= most);
+    CHECK(whole.visible_pairs > most * 9 / 10);
+    CHECK((whole.fraction() == 1.0) == (kind == "full"));
+    CHECK(whole.seconds > 0);
+  }
+}
+
+TEST_CASE("kinds of attention repeat over the layers, and those that cannot be are refused with what there is") {
+  Config config = small_config();
+  config.layers.assign(5, config.layers.front());
+  set_attention(config, "window:64,window:64,full");
+  CHECK(config.layers[2].attention == "full");
+  CHECK(config.layers[3].attention == "window:64");
+  CHECK(attention_of(config) == "window:64,window:64,full");
+  set_attention(config, "full");
+  CHECK(attention_of(config) == "full");
+  const auto message = [&](const std::string& kinds) -> std::string {
+    try {
+      Config changed = config;
+      set_attention(changed, kinds);
+      check(changed);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::usage);
+      return error.what();
+    }
+    return "accepted";
+  };
+  CHECK(message("round").find("full, window:SIZE[:SINKS], routed:BLOCK:COUNT[:WINDOW]") != std::string::npos);
+  CHECK(message("full,full,full,full,full,full").find("6 kinds for 5 layers") != std::string::npos);
+  for (const char* bad : {"", "full,", "full:1", "window", "window:", "window:0", "window:-1", "window:x", "window:9:9:9",
+                          "window:97", "window:8:97", "window:99999999999", "routed:64", "routed:0:1", "routed:32:1",
+                          "routed:64:0", "routed:64:3", "routed:128:1", "routed:64:2:0", "routed:64:2:97"})
+    CHECK_MESSAGE(message(bad) != "accepted", bad);
+  CHECK(message("window:96:2,routed:64:2:96") == "accepted");
+}
+
+TEST_CASE("another kind of attention keeps the parameters") {
+  Config config = small_config();
+  Transformer model(config);
+  initialize(model, 6);
+  const std::vector<int32_t> ids = some_ids(90, 50);
+  const Tensor full = in_one_pass(model, ids, 1, DType::f32);
+  model.set_attention("window:16");
+  CHECK(attention_of(model.config()) == "window:16");
+  const Tensor window = in_one_pass(model, ids, 1, DType::f32);
+  CHECK(relative_error(window.rows(0, 16), full.rows(0, 16)) < 1e-6);
+  CHECK(relative_error(window.rows(60, 30), full.rows(60, 30)) > 1e-3);
+  model.set_attention("full");
+  CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), full) == 0.0);
+  CHECK_THROWS_AS(model.set_attention("window:200"), Error);
+  CHECK_NOTHROW(model.set_attention("window:200", 4096));
+}
+
 TEST_CASE("a later token does not change an earlier one's hidden state") {
   Transformer model(small_config());
   initialize(model, 3);

@@ -1,0 +1,66 @@
+// Keys and values of tokens already seen, one layer's: as many as its kind of attention needs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention_route.h"
+#include "tensor/tensor.h"
+
+namespace hone {
+
+// What a kind of attention needs of the past.
+struct CacheNeed {
+  int64_t window = kernels::MaskRule::unlimited;  // the latest tokens, in a ring
+  int64_t sinks = 0;                              // the first tokens, before the ring
+  int64_t sum_block = 0;                          // tokens of a block whose keys' sum is kept; 0: no sums
+};
+
+// [batch, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times faster
+// than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks.
+class LayerCache {
+ public:
+  LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity, DType type);
+
+  // Of a cache as the constructor makes it.
+  static double bytes_of(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity,
+                         DType type);
+  int64_t bytes() const;
+
+  // Stores the keys and values of `count` tokens of one sequence, which stands at `position`. k and v show that
+  // sequence alone.
+  void store(int64_t sequence, int64_t position, int64_t count, kernels::ConstHeadRows k, kernels::ConstHeadRows v);
+
+  int64_t rows() const { return keys_.dim(2); }
+  // True where `tokens` do not all have a row of their own.
+  bool wraps(int64_t tokens) const { return tokens > rows(); }
+  kernels::HeadRows keys(int64_t sequence = 0) const { return view(keys_, sequence); }
+  kernels::HeadRows values(int64_t sequence = 0) const { return view(values_, sequence); }
+  kernels::KeySums key_sums(int64_t sequence = 0) const;
+
+  // The position in each row after `tokens` tokens, -1 where there is none.
+  void positions(int64_t tokens, int32_t* of_rows) const;
+
+  // Keys and values that the query at `position` and later ones may see, of the positions before it, in order, and room
+  // for `more` rows behind them: copied out of a ring that the later ones' own rows would overwrite.
+  struct History {
+    Tensor keys, values;             // [kv_heads, rows, head_dim]
+    std::vector<int32_t> positions;  // of the rows that are filled; the others follow on
+  };
+  History history(int64_t sequence, int64_t position, int64_t more) const;
+
+ private:
+  static int64_t rows_for(const CacheNeed& need, int64_t capacity);
+  kernels::HeadRows view(const Tensor& t, int64_t sequence) const;
+  int64_t ring() const { return rows() - std::min(need_.sinks, rows()); }
+
+  CacheNeed need_;
+  Tensor keys_, values_;
+  Tensor sums_;  // f32 [batch, kv_heads, blocks, head_dim], or nothing
+};
+
+// Copies `count` rows of every head, f32 or bf16 on either side.
+void copy_heads(kernels::ConstHeadRows from, int64_t from_row, kernels::HeadRows to, int64_t to_row, int64_t count,
+                int64_t heads, int64_t head_dim);
+
+}  // namespace hone
