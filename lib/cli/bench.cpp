@@ -18,7 +18,8 @@ int run(const BenchOptions& options, const Common& common) {
   }
   const std::vector<Row> rows = bench_models(options, common);
   if (common.dry_run) return 0;
-  print_result(render(report_of(rows, {"batch", "threads", "prompt", "context", "generate", "steps", "precision",
+  for (const std::string& line : crossovers(rows)) log_info("{}", line);
+  print_result(render(report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps", "precision",
                                        "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
                       format));
   if (!options.plot.empty()) write_text_file(options.plot, bench_plot(rows), options.force);
@@ -31,6 +32,7 @@ int bench(int argc, char** argv) {
   const Tool tool = {"bench", "Measures the speed of models, and how near it comes to what this machine can do.",
                      "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
                      "  bench dense.h5 --train --batch 32\n"
+                     "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
                      "  bench --kernels --only attention,packed\n",
                      [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<BenchOptions>();

@@ -19,8 +19,11 @@ class Generation : public Measurement {
     first_token_ms_.push_back(1e3 * times.prefill_seconds);
     const double batch = static_cast<double>(shape_.batch);
     prefill_.push_back(batch * static_cast<double>(shape_.prompt) / times.prefill_seconds);
+    attention_ms_.push_back(1e3 * times.attention.seconds);
+    attention_fraction_ = times.attention.fraction();
     if (shape_.generate == 0) return;
     decode_.push_back(batch * static_cast<double>(shape_.generate) / times.decode_seconds());
+    attention_decode_ms_.push_back(1e3 * times.step_attention_seconds / static_cast<double>(shape_.generate));
     for (const double seconds : times.step_seconds) step_ms_.push_back(1e3 * seconds);
   }
 
@@ -31,8 +34,10 @@ class Generation : public Measurement {
     const double flops = prefill_flops(model_, shape_) * median(prefill_) / tokens;
     row.set("flops_per_second", flops).set("matrix_fraction", flops / matrix_peak(shape_.type, ceilings));
     row.set("first_token_ms", median(first_token_ms_));
+    row.set("attention_ms", median(attention_ms_)).set("attention_fraction", attention_fraction_);
     if (shape_.generate == 0) return;
     set_samples(row, "decode_tokens_per_second", decode_);
+    row.set("attention_decode_ms", median(attention_decode_ms_));
     row.set("latency_ms_p50", percentile(step_ms_, 50)).set("latency_ms_p95", percentile(step_ms_, 95));
     row.set("latency_ms_p99", percentile(step_ms_, 99));
     const double bytes = decode_step_bytes(model_, shape_) / static_cast<double>(shape_.batch);
@@ -49,14 +54,15 @@ class Generation : public Measurement {
  private:
   Transformer& model_;
   GenerationShape shape_;
-  std::vector<double> first_token_ms_, prefill_, decode_, step_ms_;
+  std::vector<double> first_token_ms_, prefill_, decode_, step_ms_, attention_ms_, attention_decode_ms_;
+  double attention_fraction_ = 1;
 };
 
 }  // namespace
 
 std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchOptions& options) {
-  return std::make_unique<Generation>(model,
-                                      GenerationShape{point.batch, point.prompt, options.generate, options.type()});
+  return std::make_unique<Generation>(
+      model, GenerationShape{point.batch, point.prompt, options.generate, options.type(), options.prefill_chunk});
 }
 
 }  // namespace hone::cli

@@ -20,13 +20,18 @@ namespace {
 class ModelsBench {
  public:
   ModelsBench(const BenchOptions& options, const Common& common)
-      : o_(options), common_(common), points_(bench_points(options, common)) {}
+      : o_(options), common_(common), points_(bench_points(options, common)) {
+    for (const std::string& path : o_.models) {
+      if (o_.attention.empty()) variants_.push_back({path, ""});
+      for (const std::string& kinds : o_.attention) variants_.push_back({path, kinds});
+    }
+  }
 
   std::vector<Row> run() {
     // While this process is still small.
     if (!common_.dry_run)
-      for (const std::string& path : o_.models) peaks_.push_back(in_own_process([&] { return peaks_of(path); }));
-    for (const std::string& path : o_.models) models_.push_back(load_model(path));
+      for (const Variant& variant : variants_) peaks_.push_back(in_own_process([&] { return peaks_of(variant); }));
+    for (const Variant& variant : variants_) models_.push_back(load(variant));
     if (common_.dry_run) {
       dry_run();
       return {};
@@ -39,14 +44,33 @@ class ModelsBench {
   }
 
  private:
+  // A model with kinds of attention, its own where there are none.
+  struct Variant {
+    std::string path, kinds;
+  };
+
+  // For prompts longer than its context too: kinds must fit the longest.
+  Model load(const Variant& variant) const {
+    Model model = load_model(variant.path);
+    int64_t longest = 0;
+    for (const BenchPoint& point : points_) longest = std::max(longest, point.prompt);
+    if (!variant.kinds.empty()) model.transformer->set_attention(variant.kinds, longest);
+    return model;
+  }
+
+  std::string name_of(size_t m) const {
+    return variants_[m].kinds.empty() ? models_[m].path
+                                      : fmt::format("{} with {}", models_[m].path, variants_[m].kinds);
+  }
+
   std::unique_ptr<Measurement> begin(Model& model, const BenchPoint& point) const {
     return o_.train ? measure_training(model, point, o_, common_.seed) : measure_generation(model, point, o_);
   }
 
   // The most memory at each point, of a process that holds this model alone.
-  std::vector<int64_t> peaks_of(const std::string& path) const {
+  std::vector<int64_t> peaks_of(const Variant& variant) const {
     kernels::set_threads(points_.front().threads);
-    Model model = load_model(path);
+    Model model = load(variant);
     std::vector<int64_t> peaks;
     for (const BenchPoint& point : points_) {
       kernels::set_threads(point.threads);
@@ -59,10 +83,10 @@ class ModelsBench {
   }
 
   void dry_run() {
-    for (Model& model : models_)
+    for (size_t m = 0; m < models_.size(); ++m)
       for (const BenchPoint& point : points_) {
-        begin(model, point);
-        log_info("would measure '{}': {} thread{}, batch {}{}", model.path, point.threads,
+        begin(models_[m], point);
+        log_info("would measure '{}': {} thread{}, batch {}{}", name_of(m), point.threads,
                  point.threads == 1 ? "" : "s", point.batch,
                  point.prompt ? fmt::format(", {} {}", o_.train ? "context" : "prompt", point.prompt) : "");
       }
@@ -79,9 +103,9 @@ class ModelsBench {
         progress_.show(fmt::format("setting {} of {}, {} {} of {}: {}", index + 1, points_.size(),
                                    repetition < 0 ? "warming up" : "repetition",
                                    repetition < 0 ? repetition + o_.warmup + 1 : repetition + 1,
-                                   repetition < 0 ? o_.warmup : o_.repeat, models_[m].path));
+                                   repetition < 0 ? o_.warmup : o_.repeat, name_of(m)));
         measurements[m]->repeat(common_.seed + static_cast<uint64_t>(repetition + o_.warmup), repetition >= 0);
-        log_debug("measured '{}', repetition {}", models_[m].path, repetition);
+        log_debug("measured '{}', repetition {}", name_of(m), repetition);
       }
     const auto first = measurements.front()->rates();
     for (size_t m = 0; m < models_.size(); ++m) add_row(index, m, *measurements[m], first);
@@ -95,6 +119,7 @@ class ModelsBench {
     Row row;
     row.set("model", models_[m].path)
         .set("form", weight_forms(model))
+        .set("attention", attention_of(model.config()))
         .set("batch", point.batch)
         .set("threads", point.threads);
     measurement.describe(row, ceilings);
@@ -116,8 +141,9 @@ class ModelsBench {
   const BenchOptions& o_;
   const Common& common_;
   std::vector<BenchPoint> points_;
-  std::vector<Model> models_;
-  std::vector<std::vector<int64_t>> peaks_;  // [model][point]
+  std::vector<Variant> variants_;
+  std::vector<Model> models_;                // of the variants
+  std::vector<std::vector<int64_t>> peaks_;  // [variant][point]
   std::map<int, kernels::Ceilings> ceilings_;
   std::vector<Row> rows_;
   Progress progress_;

@@ -36,7 +36,12 @@ std::vector<Row> bench_models(const BenchOptions& options, const Common& common)
 // Rows with what is the same in all of them moved to the report's common part, for the columns named.
 Report report_of(const std::vector<Row>& rows, const std::vector<std::string>& common_columns);
 
+// Where kinds of attention are compared at several lengths: from which length on each is faster than the first, in
+// sentences.
+std::vector<std::string> crossovers(const std::vector<Row>& rows);
+
 // SVG: rates over prompt lengths, and over batch sizes where there are several.
+// Where kinds of attention are compared, times as well.
 std::string bench_plot(const std::vector<Row>& rows);
 
 Report bench_kernels(const BenchOptions& options, const Common& common);

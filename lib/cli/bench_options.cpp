@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "measure/evaluate.h"
 #include "measure/report.h"
+#include "nn/attention/pattern.h"
 
 namespace hone::cli {
 
@@ -15,6 +16,12 @@ void BenchOptions::add(CLI::App& app) {
   add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows")
       ->default_str("512; with --train the model's context");
   add_counts(what, "--batch", batches, "Sequences processed together");
+  what->add_option("--attention", attention,
+                   "Kinds of attention in place of the models' own, a comma list over the layers; repeat it to compare "
+                   "several")
+      ->allow_extra_args(false)
+      ->type_name("KINDS");
+  add_count(what, "--prefill-chunk", prefill_chunk, "Tokens of a prompt that go through the model at once");
   add_count(what, "--generate", generate, "Tokens generated one by one after each prompt");
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
@@ -43,12 +50,15 @@ void BenchOptions::check() const {
   format_named(format);
   at_least("--repeat", repeat, 1);
   at_least("--steps", steps, 1);
+  at_least("--prefill-chunk", prefill_chunk, 1);
   for (const int64_t batch : batches) at_least("--batch", batch, 1);
   for (const int64_t prompt : prompts) at_least("--prompt", prompt, 1);
   if (kernels && (!models.empty() || train))
     throw usage_error("--kernels measures no models: leave out {}", train ? "--train" : models[0]);
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
+  if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
+  for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
   if (!plot.empty()) require_writable(plot, force);
 }

@@ -14,6 +14,8 @@ struct BenchOptions {
   std::vector<std::string> models;
   std::vector<int64_t> prompts;  // empty: 512, or with --train the model's context
   std::vector<int64_t> batches = {1};
+  std::vector<std::string> attention;  // kinds to compare; none: each model's own
+  int64_t prefill_chunk = 2048;
   int64_t generate = 64;
   bool train = false;
   int64_t steps = 2;

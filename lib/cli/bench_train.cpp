@@ -64,9 +64,10 @@ class Training : public Measurement {
         steps_(steps),
         sampler_(random_corpus(2 * settings.batch * context_ + 1, model_.config().vocabulary, settings.seed), context_,
                  settings.seed),
-        trainer_(model_, sampler_, settings_) {}
+        trainer_(model_, sampler_, with_meter(settings_, &meter_)) {}
 
   void repeat(uint64_t, bool record) override {
+    meter_ = AttentionMeter();
     const Stopwatch watch;
     for (int64_t i = 0; i < steps_; ++i) {
       const StepResult result = trainer_.step(step_++);
@@ -75,7 +76,13 @@ class Training : public Measurement {
                           path_);
     }
     const double tokens = static_cast<double>(steps_ * settings_.batch * context_);
-    if (record) rates_.push_back(tokens / watch.seconds());
+    if (!record) return;
+    rates_.push_back(tokens / watch.seconds());
+    const double steps = static_cast<double>(steps_);
+    attention_forward_ms_.push_back(1e3 * meter_.seconds / steps);
+    attention_backward_ms_.push_back(1e3 * meter_.backward_seconds / steps);
+    attention_ms_.push_back(attention_forward_ms_.back() + attention_backward_ms_.back());
+    attention_fraction_ = meter_.fraction();
   }
 
   void describe(Row& row, const kernels::Ceilings& ceilings) const override {
@@ -84,20 +91,29 @@ class Training : public Measurement {
     const double tokens = static_cast<double>(settings_.batch * context_);
     const double flops = training_flops(model_, settings_.batch, context_) / tokens * median(rates_);
     row.set("step_ms", 1e3 * tokens / median(rates_));
+    row.set("attention_ms", median(attention_ms_)).set("attention_forward_ms", median(attention_forward_ms_));
+    row.set("attention_backward_ms", median(attention_backward_ms_)).set("attention_fraction", attention_fraction_);
     row.set("flops_per_second", flops).set("matrix_fraction", flops / matrix_peak(settings_.type, ceilings));
   }
 
   std::vector<std::pair<std::string, double>> rates() const override { return {{"train", median(rates_)}}; }
 
  private:
+  static StepSettings with_meter(StepSettings settings, AttentionMeter* meter) {
+    settings.attention = meter;
+    return settings;
+  }
+
   Transformer& model_;
   std::string path_;
   int64_t context_;
   StepSettings settings_;
   int64_t steps_, step_ = 0;
   BatchSampler sampler_;
+  AttentionMeter meter_;
   Trainer trainer_;
-  std::vector<double> rates_;
+  std::vector<double> rates_, attention_ms_, attention_forward_ms_, attention_backward_ms_;
+  double attention_fraction_ = 1;
 };
 
 }  // namespace

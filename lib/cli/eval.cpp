@@ -36,6 +36,8 @@ constexpr std::string_view quality_metrics[] = {"loss", "perplexity", "bits_per_
 constexpr std::string_view speed_metrics[] = {"prefill_tokens_per_second",
                                               "decode_tokens_per_second",
                                               "first_token_ms",
+                                              "attention_ms",
+                                              "attention_decode_ms",
                                               "latency_ms_p50",
                                               "latency_ms_p95",
                                               "latency_ms_p99"};
@@ -104,6 +106,7 @@ class EvalTool {
                         settings_.stride, settings_.context);
     settings_.limit = o_.limit;
     settings_.type = o_.type();
+    settings_.chunk = o_.prefill_chunk;
   }
 
   void open_texts_of_all() {
@@ -138,7 +141,10 @@ class EvalTool {
         score_pair(s, model);
       } else {
         show_progress(s.path);
+        AttentionMeter meter;
+        settings_.attention = &meter;
         evaluate(*model.transformer, text_of(s), settings_).add_to(s.values);
+        s.values["attention_fraction"] = meter.fraction();
         if (!o_.speed) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
       }
       finish_sizes(s, model);
@@ -150,7 +156,7 @@ class EvalTool {
   void measure_alone(Subject& s, Model& model) {
     if (!o_.speed) return;
     log_info("measuring the speed of {}", s.path);
-    EvalSpeed speed = measure_speed(*model.transformer, settings_.type, common_.seed);
+    EvalSpeed speed = measure_speed(*model.transformer, settings_.type, settings_.chunk, common_.seed);
     s.values.merge(speed.values);
     s.speed_prompt = speed.prompt;
     s.speed_generated = speed.generated;
@@ -160,9 +166,14 @@ class EvalTool {
   void score_pair(Subject& s, Model& model) {
     Model other = load_model(baseline_->path);
     show_progress(s.path);
+    AttentionMeter meter, baseline_meter;
+    settings_.attention = &meter;
+    settings_.baseline_attention = &baseline_meter;
     const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_);
     scores.model.add_to(s.values);
     scores.baseline.add_to(baseline_->values);
+    s.values["attention_fraction"] = meter.fraction();
+    baseline_->values["attention_fraction"] = baseline_meter.fraction();
     s.comparison = compare(scores.model, scores.baseline, scores.divergences);
     add_comparison(s.values, *s.comparison);
     finish_sizes(*baseline_, other);
@@ -196,6 +207,7 @@ class EvalTool {
     };
     for (const std::string_view name : whole_metrics) whole(name);
     row.set("sparsity", s.values.at("sparsity"));
+    row.set("attention", attention_of(s.config)).set("attention_fraction", s.values.at("attention_fraction"));
     whole("weight_bytes");
     if (!same_tokenizer_) row.set("tokenizer", s.tokenizer->name());
     whole("tokens");

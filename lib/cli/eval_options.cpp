@@ -11,16 +11,25 @@ namespace hone::cli {
 namespace {
 
 // Of the metric table, what eval can know, and when.
-constexpr std::string_view always[] = {
-    "file_bytes", "parameters", "nonzero_parameters", "active_parameters", "sparsity", "weight_bytes",    "tokens",
-    "bytes",      "loss",       "perplexity",         "bits_per_byte",     "accuracy", "accuracy_stderr", "threads",
-    "seed"};
-constexpr std::string_view with_speed[] = {"prefill_tokens_per_second",
-                                           "decode_tokens_per_second",
-                                           "first_token_ms",
-                                           "latency_ms_p50",
-                                           "latency_ms_p95",
-                                           "latency_ms_p99"};
+constexpr std::string_view always[] = {"file_bytes",
+                                       "parameters",
+                                       "nonzero_parameters",
+                                       "active_parameters",
+                                       "sparsity",
+                                       "weight_bytes",
+                                       "tokens",
+                                       "bytes",
+                                       "loss",
+                                       "perplexity",
+                                       "bits_per_byte",
+                                       "accuracy",
+                                       "accuracy_stderr",
+                                       "threads",
+                                       "seed",
+                                       "attention_fraction"};
+constexpr std::string_view with_speed[] = {
+    "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
+    "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
 constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
 
 }  // namespace
@@ -57,6 +66,8 @@ void EvalOptions::add(CLI::App& app) {
   auto* execution = app.add_option_group("Execution");
   execution->add_option("--precision", precision, "bf16, f32, or auto: bf16 where the processor computes in it")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  add_count(execution, "--prefill-chunk", prefill_chunk,
+            "Tokens of a window or prompt that go through the model at once; bounds the memory of long ones");
   execution->add_flag("--speed,!--no-speed", speed, "Measure the speed of one sequence: a prompt, then 64 tokens");
 
   auto* report = app.add_option_group("Report");
@@ -76,6 +87,7 @@ void EvalOptions::check() const {
   if (context && stride && *stride > *context)
     throw usage_error("--stride {} is larger than --context {}: tokens between the windows would not be scored",
                       *stride, *context);
+  if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
   if (limit == 1) throw usage_error("--limit 1 leaves nothing to predict; give at least 2");
   requirements();
   if (output != "-") require_writable(output, force);

@@ -14,6 +14,7 @@
 #include "compress/scores.h"
 #include "dataset/corpus.h"
 #include "io/lineage.h"
+#include "nn/attention/pattern.h"
 
 namespace hone::cli {
 namespace {
@@ -48,8 +49,12 @@ class TrainTool {
     if (!model_.transformer) create(sources);
     const Config& config = model_.transformer->config();
     context_ = o_.model.context.value_or(config.context);
-    if (config.block.positions == PositionKind::learned && context_ > config.context)
-      throw usage_error("--context {} is longer than the model's {} learned positions", context_, config.context);
+    if (context_ > config.context) {
+      if (config.block.positions == PositionKind::learned)
+        throw usage_error("--context {} is longer than the model's {} learned positions", context_, config.context);
+      model_.transformer->set_context(context_);
+    }
+    adapt_attention();
     return wants_data() ? train(std::move(sources)) : finish(nlohmann::json::object());
   }
 
@@ -68,17 +73,32 @@ class TrainTool {
     }
     if (!checkpoint_.run)
       throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
-    parent_ = parent_of_run();
+    parent_ = of_run("parent_sha256");
     if (!o_.model.shape_option().empty()) check_shape();
   }
 
-  // A checkpoint is no stage: the parent of a run that was resumed is the file that it began with.
-  std::string parent_of_run() const {
+  // What the run's description, which the checkpoint keeps, says of its start: a checkpoint is no stage, so that the
+  // parent of a run that was resumed is the file that it began with.
+  std::string of_run(const char* name) const {
     const nlohmann::json& run = *checkpoint_.run;
     if (!run.is_object() || !run.contains("description") || !run["description"].is_object()) return "";
     const nlohmann::json& description = run["description"];
-    const auto parent = description.find("parent_sha256");
-    return parent != description.end() && parent->is_string() ? parent->get<std::string>() : "";
+    const auto found = description.find(name);
+    return found != description.end() && found->is_string() ? found->get<std::string>() : "";
+  }
+
+  // Gives a model that exists the kinds of attention that are asked for, and remembers those it had.
+  void adapt_attention() {
+    Transformer& model = *model_.transformer;
+    if (!o_.resume.empty()) attention_before_ = of_run("attention_before");
+    if (!o_.model.attention) return;
+    const std::string before = attention_of(model.config());
+    if (!o_.resume.empty() &&
+        attention_by_layer(*o_.model.attention, model.config().layers.size()) != attention_by_layer(before, model.config().layers.size()))
+      throw usage_error("--attention {} differs from the checkpoint's {}; resume with the same options",
+                        *o_.model.attention, before);
+    model.set_attention(*o_.model.attention);
+    if (attention_of(model.config()) != before) attention_before_ = before;
   }
 
   // Options of the shape may be repeated to resume, but not changed.
@@ -124,6 +144,7 @@ class TrainTool {
     }
     RunSettings settings = o_.settings(common_, context_, text.size());
     settings.description["parent_sha256"] = parent_;
+    if (!attention_before_.empty()) settings.description["attention_before"] = attention_before_;
     const std::shared_ptr<const Pattern> pattern = parse_pattern(o_.pattern);
     if (o_.sparsity) settings.before_step = pruning(*pattern, settings.step.schedule.steps);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
@@ -165,7 +186,12 @@ class TrainTool {
 
   int finish(const nlohmann::json& results) {
     if (common_.dry_run) return 0;
-    model_.lineage.push_back(lineage_entry("train", common_.arguments, parent_, common_.seed, results));
+    nlohmann::json recorded = results;
+    if (!attention_before_.empty()) {
+      recorded["attention"] = attention_of(model_.transformer->config());
+      recorded["attention_before"] = attention_before_;
+    }
+    model_.lineage.push_back(lineage_entry("train", common_.arguments, parent_, common_.seed, recorded));
     const WrittenFile written = save_model(o_.output, model_, o_.force);
     nlohmann::json extra = results;
     if (rate_ > 0) extra["train_tokens_per_second"] = rate_;
@@ -177,7 +203,7 @@ class TrainTool {
   const Common& common_;
   Model model_;
   ModelFile checkpoint_;
-  std::string parent_;
+  std::string parent_, attention_before_;  // of a model that changed its kinds
   int64_t context_ = 0;
   double rate_ = 0;
 };

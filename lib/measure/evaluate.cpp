@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "measure/divergence.h"
 
@@ -46,12 +47,31 @@ Group read(const Corpus& text, const std::vector<EvalWindow>& windows, size_t fi
   return group;
 }
 
-Var hidden_of(Transformer& model, const Group& group, DType type) {
+// Hidden states of a group's rows, chunk by chunk through a cache where the windows are longer than one.
+Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& settings, AttentionMeter* attention) {
   Forward call;
   call.batch = static_cast<int64_t>(group.windows.size());
   call.length = group.windows.front().length;
-  call.type = type;
-  return model.hidden(group.inputs, call);
+  call.type = settings.type;
+  call.attention = attention;
+  if (settings.chunk == 0 || call.length <= settings.chunk) return model.hidden(group.inputs, call);
+  const int64_t length = call.length, dim = model.config().block.dim;
+  Cache cache = model.make_cache(call.batch, length, call.type);
+  call.cache = &cache;
+  const Tensor all = Tensor::empty({call.batch * length, dim}, call.type);
+  std::vector<int32_t> ids;
+  for (int64_t begin = 0; begin < length; begin += settings.chunk) {
+    call.length = std::min(settings.chunk, length - begin);
+    ids.clear();
+    for (int64_t s = 0; s < call.batch; ++s) {
+      const int32_t* row = group.inputs.data() + s * length + begin;
+      ids.insert(ids.end(), row, row + call.length);
+    }
+    const Tensor part = model.hidden(ids, call).value();
+    for (int64_t s = 0; s < call.batch; ++s)
+      kernels::convert(part.rows(s * call.length, call.length).view(), all.rows(s * length + begin, call.length).view());
+  }
+  return Var(all);
 }
 
 void add_scores(Transformer& model, const Var& hidden, const Group& group, const Corpus& text, Scores& scores) {
@@ -103,7 +123,7 @@ WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const 
 Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
   Scores scores;
   for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings.type), group, text, scores);
+    add_scores(model, hidden_of(model, group, settings, settings.attention), group, text, scores);
   });
   return scores;
 }
@@ -114,7 +134,8 @@ PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corp
                       model.config().vocabulary, baseline.config().vocabulary);
   PairedScores result;
   for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var ours = hidden_of(model, group, settings.type), theirs = hidden_of(baseline, group, settings.type);
+    const Var ours = hidden_of(model, group, settings, settings.attention);
+    const Var theirs = hidden_of(baseline, group, settings, settings.baseline_attention);
     add_scores(model, ours, group, text, result.model);
     add_scores(baseline, theirs, group, text, result.baseline);
     int64_t row = 0;

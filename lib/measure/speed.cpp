@@ -62,7 +62,8 @@ double attention_flops(Transformer& model, int64_t length) {
   for (const Block& block : model.blocks()) {
     const Attention& a = block.attention;
     double pairs = 0;
-    for (int64_t position = 0; position < length; ++position) pairs += static_cast<double>(a.pattern->visible_keys(position));
+    for (int64_t position = 0; position < length; ++position)
+      pairs += static_cast<double>(a.pattern->visible_keys(position));
     flops += 4 * pairs * static_cast<double>(a.heads * a.head_dim);
   }
   return flops;
@@ -90,14 +91,23 @@ GenerationTimes time_generation(Transformer& model, const GenerationShape& shape
   Cache cache = model.make_cache(shape.batch, shape.prompt + shape.generate, shape.type);
   Forward call;
   call.batch = shape.batch;
-  call.length = shape.prompt;
   call.type = shape.type;
   call.cache = &cache;
-  {
-    const Var hidden = model.hidden(prompt, call);
-    model.logits(last_rows(hidden.value(), shape.batch, shape.prompt));
+  call.attention = &times.attention;
+  std::vector<int32_t> part;
+  for (int64_t begin = 0; begin < shape.prompt; begin += shape.chunk) {
+    call.length = std::min(shape.chunk, shape.prompt - begin);
+    part.clear();
+    for (int64_t s = 0; s < shape.batch; ++s) {
+      const int32_t* row = prompt.data() + s * shape.prompt + begin;
+      part.insert(part.end(), row, row + call.length);
+    }
+    const Var hidden = model.hidden(part, call);
+    if (begin + call.length == shape.prompt) model.logits(last_rows(hidden.value(), shape.batch, call.length));
   }
   times.prefill_seconds = watch.seconds();
+  AttentionMeter steps;
+  call.attention = &steps;
   call.length = 1;
   times.step_seconds.reserve(static_cast<size_t>(shape.generate));
   for (int64_t step = 0; step < shape.generate; ++step) {
@@ -106,6 +116,7 @@ GenerationTimes time_generation(Transformer& model, const GenerationShape& shape
     model.logits(model.hidden(ids, call).value());
     times.step_seconds.push_back(watch.lap());
   }
+  times.step_attention_seconds = steps.seconds;
   return times;
 }
 

@@ -14,11 +14,14 @@ struct GenerationShape {
   int64_t prompt = 512;   // tokens of each sequence, at least 1
   int64_t generate = 64;  // steps of one token for each sequence, after the prompt
   DType type = DType::f32;
+  int64_t chunk = 2048;  // tokens of each prompt that go through the model at once
 };
 
 struct GenerationTimes {
-  double prefill_seconds = 0;        // from the prompt's ids to the logits that the first new token is chosen by
-  std::vector<double> step_seconds;  // of each step, from ids to logits
+  double prefill_seconds = 0;         // from the prompt's ids to the logits that the first new token is chosen by
+  std::vector<double> step_seconds;   // of each step, from ids to logits
+  AttentionMeter attention;           // of the prompt
+  double step_attention_seconds = 0;  // of all steps together
   double decode_seconds() const;
 };
 

@@ -21,6 +21,7 @@ StepResult Trainer::step(int64_t step) {
     call.length = context;
     call.type = settings_.type;
     call.dropout = settings_.dropout;
+    call.attention = settings_.attention;
     // A function of the step alone: a resumed run draws the same.
     call.dropout_seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
     Tape tape;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "dataset/batches.h"
+#include "nn/forward.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -19,6 +20,7 @@ struct StepSettings {
   uint64_t seed = 1;
   Schedule schedule;
   AdamWSettings adamw;
+  AttentionMeter* attention = nullptr;  // added to by every step, where wanted
 };
 
 struct StepResult {
