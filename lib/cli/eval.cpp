@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "cli/eval_options.h"
 #include "cli/eval_speed.h"
-#include "dataset/corpus.h"
+#include "dataset/questions.h"
 #include "measure/evaluate.h"
 #include "measure/memory.h"
 #include "model/store.h"
@@ -53,8 +53,8 @@ class EvalTool {
     choose_windows();
     open_texts_of_all();
     if (common_.dry_run) {
-      log_info("would score {} model{} on {}, context {}, stride {}", subjects_.size(),
-               subjects_.size() == 1 ? "" : "s", text_name_, settings_.context, settings_.stride);
+      log_info("would score {} model{} on {}, context {}, {}", subjects_.size(), subjects_.size() == 1 ? "" : "s",
+               text_name_, settings_.context, o_.answers ? "answers only" : fmt::format("stride {}", settings_.stride));
       return 0;
     }
     measure();
@@ -112,6 +112,15 @@ class EvalTool {
   void open_texts_of_all() {
     const std::vector<TextSource> sources = open_texts(o_.data);
     for (const Subject* s : all()) {
+      if (o_.answers) {
+        const std::string key = s->tokenizer_json.dump();
+        if (texts_.contains(key)) continue;
+        Questions questions = open_questions(sources, s->tokenizer, settings_.context, o_.limit);
+        text_name_ = questions.text.name();
+        answers_[key] = std::move(questions.windows);
+        texts_.emplace(key, std::move(questions.text));
+        continue;
+      }
       const Corpus& text =
           texts_.try_emplace(s->tokenizer_json.dump(), open_corpus(sources, s->tokenizer)).first->second;
       text_name_ = text.name();
@@ -124,6 +133,11 @@ class EvalTool {
   }
 
   const Corpus& text_of(const Subject& s) const { return texts_.at(s.tokenizer_json.dump()); }
+
+  EvaluateSettings& settings_for(const Subject& s) {
+    if (o_.answers) settings_.answers = answers_.at(s.tokenizer_json.dump());
+    return settings_;
+  }
 
   // One model at a time is in memory while speed and memory are measured.
   void measure() {
@@ -143,7 +157,7 @@ class EvalTool {
         show_progress(s.path);
         AttentionMeter meter;
         settings_.attention = &meter;
-        evaluate(*model.transformer, text_of(s), settings_).add_to(s.values);
+        evaluate(*model.transformer, text_of(s), settings_for(s)).add_to(s.values);
         s.values["attention_fraction"] = meter.fraction();
         if (!o_.speed) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
       }
@@ -169,7 +183,7 @@ class EvalTool {
     AttentionMeter meter, baseline_meter;
     settings_.attention = &meter;
     settings_.baseline_attention = &baseline_meter;
-    const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_);
+    const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_for(s));
     scores.model.add_to(s.values);
     scores.baseline.add_to(baseline_->values);
     s.values["attention_fraction"] = meter.fraction();
@@ -189,6 +203,7 @@ class EvalTool {
     s.values["sparsity"] = size.sparsity();
     s.values["weight_bytes"] = static_cast<double>(size.weight_bytes);
     s.values["threads"] = common_.threads;
+    if (o_.answers) s.values["answers"] = static_cast<double>(answers_.at(s.tokenizer_json.dump()).size());
     s.values["seed"] = static_cast<double>(common_.seed);
   }
 
@@ -210,6 +225,7 @@ class EvalTool {
     row.set("attention", attention_of(s.config)).set("attention_fraction", s.values.at("attention_fraction"));
     whole("weight_bytes");
     if (!same_tokenizer_) row.set("tokenizer", s.tokenizer->name());
+    if (o_.answers) whole("answers");
     whole("tokens");
     row.set_metrics(s.values, quality_metrics);
     row.set_metrics(s.values, speed_metrics);
@@ -225,7 +241,11 @@ class EvalTool {
     for (const char* detail : {"speed_prompt_tokens", "speed_generated_tokens"})
       if (o_.speed) report.show_detail(detail);
     Row& common = report.common();
-    common.set("data", text_name_).set("context", settings_.context).set("stride", settings_.stride);
+    common.set("data", text_name_).set("context", settings_.context);
+    if (o_.answers)
+      common.set("scored", "answers");
+    else
+      common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
     if (same_tokenizer_) common.set("tokenizer", subjects_.front().tokenizer->name());
     common.set("precision", std::string(name_of(settings_.type)));
@@ -263,6 +283,7 @@ class EvalTool {
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
   std::map<std::string, Corpus> texts_;  // by tokenizer
+  std::map<std::string, std::vector<EvalWindow>> answers_;  // windows of these, with --answers
   std::string text_name_;
   bool same_tokenizer_ = true;
   std::unique_ptr<Progress> progress_;

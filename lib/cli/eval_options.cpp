@@ -26,7 +26,7 @@ constexpr std::string_view always[] = {"file_bytes",
                                        "accuracy_stderr",
                                        "threads",
                                        "seed",
-                                       "attention_fraction"};
+                                       "attention_fraction", "answers"};
 constexpr std::string_view with_speed[] = {
     "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
     "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
@@ -49,6 +49,10 @@ void EvalOptions::add(CLI::App& app) {
         "Tokens from one window to the next; below the context, windows overlap and each token has more before it "
         "(default: the context)");
   add_count(text, "--limit", limit, "Score this many tokens from the start of the text; 0: all");
+
+  text->add_flag("--answers", answers,
+                 "Score only the answers of .jsonl lines with \"prompt\" and \"answer\": accuracy counts answers that are "
+                 "predicted whole");
 
   auto* compare = app.add_option_group("Comparison");
   compare
@@ -87,6 +91,7 @@ void EvalOptions::check() const {
   if (context && stride && *stride > *context)
     throw usage_error("--stride {} is larger than --context {}: tokens between the windows would not be scored",
                       *stride, *context);
+  if (answers && stride) throw usage_error("--stride cuts text and does not go with --answers");
   if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
   if (limit == 1) throw usage_error("--limit 1 leaves nothing to predict; give at least 2");
   requirements();

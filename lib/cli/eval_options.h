@@ -15,6 +15,7 @@ struct EvalOptions {
   std::vector<std::string> models, data, require;
   std::string baseline;
   std::optional<int64_t> context, stride;
+  bool answers = false;  // score the answers of questions, not text
   int64_t limit = 0, prefill_chunk = 4096;
   bool speed = true;
   std::string precision = "auto", format = "table", output = "-";

@@ -214,6 +214,10 @@ Corpus open_corpus(const std::vector<std::string>& paths, std::shared_ptr<const 
   return open_corpus(open_texts(paths), std::move(tokenizer));
 }
 
+Corpus corpus_of(std::vector<int32_t> ids, std::shared_ptr<const Tokenizer> tokenizer, std::string name) {
+  return Corpus(std::make_shared<const StoredTokens<int32_t>>(std::move(ids), std::move(tokenizer)), std::move(name));
+}
+
 std::pair<Corpus, Corpus> split_corpus(const Corpus& corpus, double valid_fraction) {
   if (!(valid_fraction > 0 && valid_fraction < 1))
     throw usage_error("a validation fraction of {} is not between 0 and 1", valid_fraction);

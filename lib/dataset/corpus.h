@@ -33,6 +33,7 @@ class Corpus {
 
  private:
   friend Corpus open_corpus(std::vector<TextSource>, std::shared_ptr<const Tokenizer>);
+  friend Corpus corpus_of(std::vector<int32_t>, std::shared_ptr<const Tokenizer>, std::string);
   friend std::pair<Corpus, Corpus> split_corpus(const Corpus&, double);
   Corpus(std::shared_ptr<const Tokens> tokens, std::string name);
   void check(int64_t begin, int64_t count) const;
@@ -45,6 +46,9 @@ class Corpus {
 // Tokenizes in parallel; the tokens do not depend on the number of threads. Throws Error(input) as open_text does.
 Corpus open_corpus(std::vector<TextSource> sources, std::shared_ptr<const Tokenizer> tokenizer);
 Corpus open_corpus(const std::vector<std::string>& paths, std::shared_ptr<const Tokenizer> tokenizer);
+
+// Tokens that exist already, each below the tokenizer's vocabulary.
+Corpus corpus_of(std::vector<int32_t> ids, std::shared_ptr<const Tokenizer> tokenizer, std::string name);
 
 // {training, validation}: the last `valid_fraction` of the tokens validates. Error(usage) unless 0 < valid_fraction
 // < 1.

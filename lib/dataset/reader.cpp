@@ -81,33 +81,52 @@ TextSource read_plain(Bytes bytes, std::string name) {
   return source;
 }
 
+struct Line {
+  std::string text;
+  size_t answer;  // where it begins
+};
+
 // The document of one line. nlohmann's exceptions quote the text, which may be long and of any kind, so only their
 // reason is kept.
-std::string document_of_line(std::string_view line, const std::string& name, size_t number) {
+Line document_of_line(std::string_view line, const std::string& name, size_t number) {
   const size_t valid = valid_utf8_prefix(line);
   if (valid < line.size())
     throw input_error("{}, line {}: byte {} is not valid UTF-8: convert the file to UTF-8", name, number, valid + 1);
   nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
   if (json.is_discarded()) throw input_error("{}, line {}: not JSON: each line must be one JSON object", name, number);
-  const auto text = json.is_object() ? json.find("text") : json.end();
-  if (!json.is_object() || text == json.end() || !text->is_string())
-    throw input_error("{}, line {}: not an object with a string \"text\", such as {{\"text\": \"…\"}}", name, number);
-  return std::move(text->get_ref<std::string&>());
+  const auto member = [&](const char* key) -> std::string* {
+    const auto found = json.is_object() ? json.find(key) : json.end();
+    return !json.is_object() || found == json.end() || !found->is_string() ? nullptr : &found->get_ref<std::string&>();
+  };
+  if (std::string* text = member("text")) {
+    const size_t size = text->size();
+    return {std::move(*text), size};
+  }
+  std::string *prompt = member("prompt"), *answer = member("answer");
+  if (!prompt || !answer)
+    throw input_error(
+        "{}, line {}: not an object with a string \"text\", such as {{\"text\": \"…\"}}, or with \"prompt\" and "
+        "\"answer\"",
+        name, number);
+  return {*prompt + *answer, prompt->size()};
 }
 
 TextSource read_jsonl(Bytes bytes, std::string name) {
   auto buffer = std::make_shared<std::string>();
-  std::vector<size_t> ends;  // of the documents in the buffer, which moves as it grows
+  std::vector<size_t> ends, answers;  // of the documents in the buffer, which moves as it grows
   std::string_view rest = bytes.text;
   for (size_t number = 1; !rest.empty(); ++number) {
     const size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    *buffer += document_of_line(line, name, number);
-    if (buffer->size() > (ends.empty() ? 0 : ends.back())) ends.push_back(buffer->size());
+    const Line document = document_of_line(line, name, number);
+    if (document.text.empty()) continue;
+    *buffer += document.text;
+    ends.push_back(buffer->size());
+    answers.push_back(document.answer);
   }
-  TextSource source{std::move(name), {}, buffer};
+  TextSource source{std::move(name), {}, buffer, std::move(answers)};
   source.documents.reserve(ends.size());
   size_t begin = 0;
   for (const size_t end : ends) {

@@ -22,6 +22,7 @@ struct Group {
 };
 
 std::vector<EvalWindow> windows_of(const Corpus& text, const EvaluateSettings& s) {
+  if (!s.answers.empty()) return s.answers;
   const int64_t tokens = s.limit > 0 ? std::min(s.limit, text.size()) : text.size();
   std::vector<EvalWindow> windows = windows_for_eval(tokens, s.context, s.stride);
   if (windows.empty()) throw input_error("'{}' has {} tokens; scoring needs at least 2", text.name(), tokens);
@@ -74,7 +75,8 @@ Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& se
   return Var(all);
 }
 
-void add_scores(Transformer& model, const Var& hidden, const Group& group, const Corpus& text, Scores& scores) {
+void add_scores(Transformer& model, const Var& hidden, const Group& group, const Corpus& text, bool whole,
+                Scores& scores) {
   const ops::TokenLosses losses = model.loss(hidden, group.targets);
   size_t row = 0;
   for (const EvalWindow& w : group.windows) {
@@ -84,6 +86,11 @@ void add_scores(Transformer& model, const Var& hidden, const Group& group, const
       score.correct += losses.correct[row];
     }
     score.tokens = w.length - w.first_scored;
+    score.trials = score.tokens;
+    if (whole) {
+      score.correct = score.correct == score.tokens;
+      score.trials = 1;
+    }
     score.bytes = text.bytes(w.begin + 1 + w.first_scored, score.tokens);
     scores.add(score);
   }
@@ -123,7 +130,7 @@ WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const 
 Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
   Scores scores;
   for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings, settings.attention), group, text, scores);
+    add_scores(model, hidden_of(model, group, settings, settings.attention), group, text, !settings.answers.empty(), scores);
   });
   return scores;
 }
@@ -136,8 +143,8 @@ PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corp
   for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
     const Var ours = hidden_of(model, group, settings, settings.attention);
     const Var theirs = hidden_of(baseline, group, settings, settings.baseline_attention);
-    add_scores(model, ours, group, text, result.model);
-    add_scores(baseline, theirs, group, text, result.baseline);
+    add_scores(model, ours, group, text, !settings.answers.empty(), result.model);
+    add_scores(baseline, theirs, group, text, !settings.answers.empty(), result.baseline);
     int64_t row = 0;
     for (const EvalWindow& w : group.windows) {
       const int64_t scored = w.length - w.first_scored;

@@ -64,6 +64,7 @@ void Scores::add(const WindowScore& window) {
   total_.correct += window.correct;
   total_.tokens += window.tokens;
   total_.bytes += window.bytes;
+  total_.trials += window.counted();
 }
 
 double Scores::loss() const {
@@ -79,16 +80,16 @@ double Scores::bits_per_byte() const {
 }
 
 double Scores::accuracy() const {
-  return static_cast<double>(total_.correct) / static_cast<double>(total_.tokens);
+  return static_cast<double>(total_.correct) / static_cast<double>(total_.trials);
 }
 
 double Scores::accuracy_stderr() const {
   if (windows_.size() < windows_for_spread) {
     const double p = accuracy();
-    return std::sqrt(p * (1 - p) / static_cast<double>(total_.tokens));
+    return std::sqrt(p * (1 - p) / static_cast<double>(total_.trials));
   }
-  const auto tokens = each(windows_, [](const WindowScore& w) { return w.tokens; });
-  const Interval interval = ratio_of_sums(correct(*this), tokens);
+  const auto trials = each(windows_, [](const WindowScore& w) { return w.counted(); });
+  const Interval interval = ratio_of_sums(correct(*this), trials);
   return (interval.high - interval.estimate) / student_t(0.95, static_cast<int64_t>(windows_.size()) - 1);
 }
 
@@ -106,6 +107,7 @@ Comparison compare(const Scores& model, const Scores& baseline, std::span<const 
   require_same_windows(model, baseline, divergences.size());
   const auto tokens = each(model.windows(), [](const WindowScore& w) { return w.tokens; });
   const auto bytes = each(model.windows(), [](const WindowScore& w) { return w.bytes; });
+  const auto trials = each(model.windows(), [](const WindowScore& w) { return w.counted(); });
   const auto loss_a = losses(model), loss_b = losses(baseline);
   const auto correct_a = correct(model), correct_b = correct(baseline);
   const auto loss_step = combine(1, loss_a, 1, loss_b);
@@ -119,7 +121,7 @@ Comparison compare(const Scores& model, const Scores& baseline, std::span<const 
   result.metrics.push_back({"perplexity", moved(width, a - b), exp_of(loss)});
   result.metrics.push_back({"bits_per_byte", ratio_of_sums(combine(bit, loss_a, bit, loss_b), bytes), loss_ratio});
   result.metrics.push_back(
-      {"accuracy", ratio_of_sums(combine(1, correct_a, 1, correct_b), tokens), ratio_of_sums(correct_a, correct_b)});
+      {"accuracy", ratio_of_sums(combine(1, correct_a, 1, correct_b), trials), ratio_of_sums(correct_a, correct_b)});
   if (!divergences.empty()) {
     std::vector<double> kl, agree, scored;
     for (const WindowDivergence& window : divergences) {

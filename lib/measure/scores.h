@@ -14,9 +14,11 @@ namespace hone {
 // Sums over the scored tokens of one window.
 struct WindowScore {
   double loss = 0;      // nats
-  int64_t correct = 0;  // tokens whose most probable prediction was right
+  int64_t correct = 0;  // tokens whose most probable prediction was right; or 1 where all of an answer's were
   int64_t tokens = 0;
-  int64_t bytes = 0;  // of text that the tokens stand for
+  int64_t bytes = 0;   // of text that the tokens stand for
+  int64_t trials = 0;  // what accuracy counts: the tokens, or 1 answer; 0 stands for the tokens
+  int64_t counted() const { return trials ? trials : tokens; }
 };
 
 // Windows are added in the order of the text, so that no sum depends on how they were batched. A quantity of no tokens
@@ -32,7 +34,7 @@ class Scores {
   double bits_per_byte() const;  // loss in bits over all tokens / bytes
   double accuracy() const;
   // Of accuracy: from the windows' own spread where there are at least 20 (tokens of one window are not independent,
-  // Cochran 1977, eq. 6.13 as in ratio_of_sums), otherwise that of independent draws, sqrt(p (1 - p) / tokens).
+  // Cochran 1977, eq. 6.13 as in ratio_of_sums), otherwise that of independent draws, sqrt(p (1 - p) / trials).
   double accuracy_stderr() const;
 
   std::span<const WindowScore> windows() const { return windows_; }

@@ -32,6 +32,15 @@ TEST_CASE("scores are sums over tokens, not means over windows") {
   CHECK(std::isnan(Scores().loss()));
 }
 
+TEST_CASE("answers count once each, whatever their tokens") {
+  Scores scores;
+  scores.add({.loss = 1, .correct = 1, .tokens = 4, .bytes = 4, .trials = 1});
+  scores.add({.loss = 1, .correct = 0, .tokens = 2, .bytes = 2, .trials = 1});
+  CHECK(scores.accuracy() == Approx(0.5));
+  CHECK(scores.accuracy_stderr() == Approx(0.5 / std::sqrt(2.0)));
+  CHECK(scores.loss() == Approx(2.0 / 6));
+}
+
 TEST_CASE("accuracy_stderr is that of windows where there are many: dependent tokens widen it") {
   Scores dependent, independent;
   Random random(2, "stderr");
