@@ -1,6 +1,8 @@
 // What the files of attention share: the table in use, and memory that threads keep.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -18,9 +20,11 @@ class Scratch {
     if (bytes > size_) {
       data_.reset();
       size_ = 0;
-      const size_t rounded = (bytes + 4095) / 4096 * 4096;
-      data_.reset(std::aligned_alloc(4096, rounded));
+      constexpr size_t small_page = 4096, huge_page = size_t{2} << 20;
+      const size_t page = bytes >= huge_page ? huge_page : small_page, rounded = (bytes + page - 1) / page * page;
+      data_.reset(std::aligned_alloc(page, rounded));
       if (!data_) throw std::bad_alloc();
+      if (page == huge_page) madvise(data_.get(), rounded, MADV_HUGEPAGE);  // tiles of long sequences lie far apart
       size_ = rounded;
     }
     return data_.get();
