@@ -17,6 +17,7 @@ using nlohmann::json;
 constexpr std::array norm_names = {"rms_norm", "layer_norm"};
 constexpr std::array activation_names = {"swiglu", "gelu"};
 constexpr std::array position_names = {"rotary", "learned"};
+constexpr std::array router_names = {"softmax", "sigmoid"};
 
 // Reads members of an object and says what is wrong with them in the terms of the file.
 class Reader {
@@ -24,6 +25,8 @@ class Reader {
   Reader(const json& object, std::string where) : object_(object), where_(std::move(where)) {
     if (!object.is_object()) throw input_error("{}: the configuration is not an object", where_);
   }
+
+  bool has(const char* name) const { return object_.contains(name); }
 
   const json& member(const char* name) const {
     const auto found = object_.find(name);
@@ -97,8 +100,16 @@ Config gpt2() {
 
 json to_json(const Config& c) {
   json layers = json::array();
-  for (const LayerBlueprint& l : c.layers)
-    layers.push_back({{"heads", l.heads}, {"kv_heads", l.kv_heads}, {"ffn", l.ffn}, {"attention", l.attention}});
+  for (const LayerBlueprint& l : c.layers) {
+    json layer = {{"heads", l.heads}, {"kv_heads", l.kv_heads}, {"ffn", l.ffn}, {"attention", l.attention}};
+    if (l.experts > 0) {
+      layer["experts"] = l.experts;
+      layer["top_k"] = l.top_k;
+      layer["shared_experts"] = l.shared_experts;
+      layer["router"] = router_names[static_cast<size_t>(l.router)];
+    }
+    layers.push_back(std::move(layer));
+  }
   const BlockBlueprint& b = c.block;
   return {{"vocabulary", c.vocabulary},
           {"padded_vocabulary", c.padded_vocabulary},
@@ -138,6 +149,12 @@ Config config_from_json(const json& object, const std::string& where) {
     const Reader l(layer, where);
     c.layers.push_back({l.integer("heads", 1, 1 << 16), l.integer("kv_heads", 1, 1 << 16), l.integer("ffn", 1, 1 << 24),
                         l.text("attention")});
+    if (!l.has("experts")) continue;  // dense
+    LayerBlueprint& mixture = c.layers.back();
+    mixture.experts = l.integer("experts", 1, 1 << 16);
+    mixture.top_k = l.integer("top_k", 1, mixture.experts);
+    mixture.shared_experts = l.integer("shared_experts", 0, 1 << 16);
+    mixture.router = l.choice<RouterKind>("router", router_names);
   }
   try {
     check(c);
@@ -175,8 +192,12 @@ void check(const Config& c) {
     }
     if (l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
-    elements += static_cast<double>(c.block.dim) *
-                (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) + 3.0 * static_cast<double>(l.ffn));
+    if (l.experts < 0 || l.shared_experts < 0) throw usage_error("layer {}: a number of experts cannot be negative", i);
+    if (l.experts > 0 && (l.top_k < 1 || l.top_k > l.experts))
+      throw usage_error("layer {}: top-k must be between 1 and the {} experts, not {}", i, l.experts, l.top_k);
+    const double feed_forwards = l.experts > 0 ? static_cast<double>(l.experts + l.shared_experts) : 1.0;
+    elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
+                                                    feed_forwards * 3.0 * static_cast<double>(l.ffn));
   }
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
 }

@@ -70,7 +70,7 @@ class Counter : public Visitor {
     const int64_t elements = weight->rows() * weight->cols(), nonzeros = weight->nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
-    size.active_parameters += layer || tied_ ? elements : weight->cols();
+    add_active(layer || tied_ ? elements : weight->cols());
     size.weight_bytes += weight->stored_bytes();
     if (!layer) return;
     size.prunable += elements;
@@ -79,15 +79,29 @@ class Counter : public Visitor {
 
   void parameter(const std::string& name, Parameter& parameter) override {
     size.parameters += parameter.value.size();
-    size.active_parameters += name == "position.weight" ? parameter.value.dim(1) : parameter.value.size();
+    add_active(name == "position.weight" ? parameter.value.dim(1) : parameter.value.size());
     size.nonzero_parameters += parameter.value.size();
     size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
+  }
+
+  void begin_experts(int64_t experts, int64_t active) override {
+    experts_ = experts;
+    active_ = active;
+    of_experts_ = 0;
+  }
+
+  void end_experts() override {
+    size.active_parameters += of_experts_ * active_ / experts_;
+    experts_ = 0;
   }
 
   ModelSize size;
 
  private:
+  void add_active(int64_t elements) { (experts_ > 0 ? of_experts_ : size.active_parameters) += elements; }
+
   bool tied_;
+  int64_t experts_ = 0, active_ = 0, of_experts_ = 0;  // of the mixture that is being visited
 };
 
 }  // namespace

@@ -44,20 +44,22 @@ Stream Transformer::embed(std::span<const int32_t> ids, Forward& call) {
     call.rope = &rope_;
   }
   const Var x = ops::embedding(ids, embedding_, call.positions, position_ ? &*position_ : nullptr);
-  return {ops::dropout(x, call.dropout, call.next_dropout()), Var()};
+  return {ops::dropout(x, call.dropout, call.next_dropout()), Var(), Var()};
 }
 
 Var Transformer::finish(const Stream& stream, Forward& call) {
   return norm_.forward(stream.residual, stream.branch, call.type).y;
 }
 
-Var Transformer::hidden(std::span<const int32_t> ids, Forward& call) {
+Transformer::Output Transformer::run(std::span<const int32_t> ids, Forward& call) {
   Stream stream = embed(ids, call);
-  for (size_t i = 0; i < blocks_.size(); ++i)
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    call.layer = static_cast<int64_t>(i);
     stream = blocks_[i].forward(stream, call, call.cache ? &call.cache->layers[i] : nullptr);
+  }
   if (call.cache)
     for (int64_t& length : call.cache->lengths) length += call.length;
-  return finish(stream, call);
+  return {finish(stream, call), stream.loss};
 }
 
 Tensor Transformer::logits(const Tensor& hidden_rows) const {
@@ -142,7 +144,7 @@ class Initializer : public Visitor {
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
-    if (name == "position.weight") add(name, parameter, 0.02);
+    if (name == "position.weight" || name.ends_with("router.weight")) add(name, parameter, 0.02);
   }
 
   // A stream for each parameter: its numbers depend neither on the other layers nor on the threads.

@@ -22,7 +22,12 @@ class Transformer {
   // Hidden states after the last norm, [batch * length, dim] of call.type. `ids` has batch * length entries, sequence after
   // sequence; each below the padded vocabulary. Fills call.positions: from 0, or from where the cache stands. Throws Error(usage)
   // when learned positions or the cache would be overrun.
-  Var hidden(std::span<const int32_t> ids, Forward& call);
+  Var hidden(std::span<const int32_t> ids, Forward& call) { return run(ids, call).hidden; }
+  // The same with what modules add to the training loss: [1] f32, empty where there is nothing.
+  struct Output {
+    Var hidden, loss;
+  };
+  Output run(std::span<const int32_t> ids, Forward& call);
 
   // Logits of rows of hidden(), f32 [rows, vocabulary].
   Tensor logits(const Tensor& hidden_rows) const;

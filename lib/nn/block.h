@@ -9,13 +9,14 @@ namespace hone {
 // The stream between blocks: the sum so far, and the last branch not yet added (the next norm adds it in its own pass).
 struct Stream {
   Var residual, branch;
+  Var loss;  // [1] f32: the sum so far of what modules add to the training loss; empty where there is none
 };
 
 struct Block {
   Norm attention_norm;
   Attention attention;
   Norm feed_forward_norm;
-  FeedForward feed_forward;
+  std::unique_ptr<FeedForward> feed_forward;
 
   static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
   Stream forward(const Stream& in, Forward& call, LayerCache* cache);

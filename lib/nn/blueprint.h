@@ -4,7 +4,12 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/routing.h"
+
 namespace hone {
+
+using kernels::RouterKind;
+using kernels::RouterNoise;
 
 enum class NormKind { rms_norm, layer_norm };
 enum class ActivationKind { swiglu, gelu };
@@ -14,8 +19,13 @@ enum class PositionKind { rotary, learned };
 struct LayerBlueprint {
   int64_t heads = 6;
   int64_t kv_heads = 6;
-  int64_t ffn = 1024;              // hidden width of the feed-forward
+  int64_t ffn = 1024;              // hidden width of the feed-forward, or of each of its experts
   std::string attention = "full";  // a kind of nn/attention/pattern.h
+  // A mixture of experts (Shazeer et al., arXiv 1701.06538) in place of the dense feed-forward.
+  int64_t experts = 0;             // 0: dense
+  int64_t top_k = 0;               // of them, for each token
+  int64_t shared_experts = 0;      // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
+  RouterKind router = RouterKind::softmax;
   bool operator==(const LayerBlueprint&) const = default;
 };
 

@@ -1,21 +1,29 @@
 #include "nn/feed_forward.h"
 
+#include "nn/mixture.h"
 #include "ops/activation.h"
 
 namespace hone {
 
-FeedForward FeedForward::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  const int64_t gates = blueprint.activation == ActivationKind::swiglu ? 2 : 1;
-  return {blueprint.activation, Linear::make(gates * layer.ffn, blueprint.dim, blueprint.biases),
-          Linear::make(blueprint.dim, layer.ffn, blueprint.biases)};
+std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
+  if (layer.experts > 0) return std::make_unique<Mixture>(blueprint, layer);
+  return std::make_unique<DenseFeedForward>(blueprint, layer.ffn);
 }
 
-Var FeedForward::forward(const Var& x) {
-  const Var hidden = up.forward(x);
-  return down.forward(activation == ActivationKind::swiglu ? ops::swiglu(hidden) : ops::gelu(hidden));
+Var activate(ActivationKind kind, const Var& x) {
+  return kind == ActivationKind::swiglu ? ops::swiglu(x) : ops::gelu(x);
 }
 
-void FeedForward::visit(const std::string& prefix, Visitor& visitor) {
+DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width)
+    : activation(blueprint.activation),
+      up(Linear::make(activation == ActivationKind::swiglu ? 2 * width : width, blueprint.dim, blueprint.biases)),
+      down(Linear::make(blueprint.dim, width, blueprint.biases)) {}
+
+FeedForwardOutput DenseFeedForward::forward(const Var& x, Forward&) {
+  return {down.forward(activate(activation, up.forward(x))), Var()};
+}
+
+void DenseFeedForward::visit(const std::string& prefix, Visitor& visitor) {
   up.visit(prefix + (activation == ActivationKind::swiglu ? ".gate_up" : ".up"), visitor);
   down.visit(prefix + ".down", visitor);
 }

@@ -1,18 +1,44 @@
-// The feed-forward half of a block: SwiGLU, or GELU between two linear layers.
+// The feed-forward half of a block: dense, or a mixture of experts.
 #pragma once
 
+#include <memory>
+
+#include "nn/forward.h"
 #include "nn/linear.h"
 
 namespace hone {
 
-struct FeedForward {
-  ActivationKind activation = ActivationKind::swiglu;
-  Linear up;    // SwiGLU: gates and values in one, [2 * ffn, dim]; GELU: [ffn, dim]
-  Linear down;  // [dim, ffn]
-
-  static FeedForward make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
-  Var forward(const Var& x);
-  void visit(const std::string& prefix, Visitor& visitor);
+struct FeedForwardOutput {
+  Var y;     // [rows, dim]
+  Var loss;  // [1] f32: to be added to the training loss; empty where there is none
 };
+
+class FeedForward {
+ public:
+  virtual ~FeedForward() = default;
+  virtual FeedForwardOutput forward(const Var& x, Forward& call) = 0;  // x [rows, dim]
+  virtual void visit(const std::string& prefix, Visitor& visitor) = 0;
+  // Moves the choice of experts towards those with less than the mean of `load` (nn/mixture.h). A dense one has no
+  // choice.
+  virtual void balance(const std::vector<int64_t>& /*load*/, double /*rate*/) {}
+
+  // The kind that the layer's blueprint asks for.
+  static std::unique_ptr<FeedForward> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+};
+
+// SwiGLU, or GELU between two linear layers.
+class DenseFeedForward : public FeedForward {
+ public:
+  DenseFeedForward(const BlockBlueprint& blueprint, int64_t width);
+  FeedForwardOutput forward(const Var& x, Forward& call) override;
+  void visit(const std::string& prefix, Visitor& visitor) override;
+
+  ActivationKind activation;
+  Linear up;    // SwiGLU: gates and values in one, [2 * width, dim]; GELU: [width, dim]
+  Linear down;  // [dim, width]
+};
+
+// Between `up` and `down`.
+Var activate(ActivationKind kind, const Var& x);
 
 }  // namespace hone

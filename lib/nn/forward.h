@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "nn/attention/cache.h"
+#include "nn/routing.h"
 #include "ops/activation.h"
 
 namespace hone {
@@ -39,6 +40,8 @@ struct Forward {
   const ops::RopeTable* rope = nullptr;
   float dropout = 0;
   uint64_t dropout_seed = 0;            // a new one a call; modules derive their own with next_dropout()
+  int64_t layer = 0;                    // the block that runs, for messages and reports
+  RouterCall router;                    // of mixtures of experts
   AttentionMeter* attention = nullptr;  // added to, where asked for; must outlive the tape
 
   uint64_t next_dropout() { return dropout_seed += 0x9e3779b97f4a7c15u; }

@@ -28,6 +28,9 @@ class Visitor {
   // `layer` is null for a weight that is not a linear layer's (an embedding).
   virtual void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) = 0;
   virtual void parameter(const std::string& name, Parameter& parameter) = 0;
+  // What is visited until end_experts() belongs to `experts` experts, of which `active` process a token.
+  virtual void begin_experts(int64_t /*experts*/, int64_t /*active*/) {}
+  virtual void end_experts() {}
 };
 
 struct Linear {

@@ -1,0 +1,51 @@
+// Routers in a call of the model: what training asks of them, and what they report.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/routing.h"
+
+namespace hone {
+
+// Where the tokens of one layer's mixture went.
+struct LayerRouting {
+  int64_t tokens = 0;
+  std::vector<int64_t>
+      load;             // of each expert: tokens that chose it, those it left out included; empty for a dense layer
+  int64_t dropped = 0;  // choices left out for want of capacity
+  double entropy = 0;   // sum over tokens of that of the router's distribution, nats
+  double balance_loss = 0, z_loss = 0;  // weighted, summed over calls
+
+  double mean_load() const {
+    return static_cast<double>(std::accumulate(load.begin(), load.end(), int64_t{0})) /
+           static_cast<double>(load.size());
+  }
+  double largest_over_mean() const {
+    return static_cast<double>(*std::max_element(load.begin(), load.end())) / mean_load();
+  }
+  double mean_entropy() const { return entropy / static_cast<double>(tokens); }
+};
+
+// Of one call. The defaults are inference.
+struct RouterCall {
+  kernels::RouterNoise noise = kernels::RouterNoise::none;
+  float temperature = 1;
+  uint64_t seed = 0;          // of the noise: a new one a call; each layer derives its own
+  double balance_weight = 0;  // see ops::RouteSettings
+  double z_weight = 0;
+  double capacity_factor = 0;
+  std::vector<LayerRouting>* report = nullptr;  // += by layer, where asked for
+
+  uint64_t next_seed() { return seed += 0x9e3779b97f4a7c15u; }
+};
+
+// A router whose logits are not finite. Outside training it is an input error; training says that it diverged.
+struct RouterError : Error {
+  using Error::Error;
+};
+
+}  // namespace hone

@@ -1,0 +1,70 @@
+// Mixtures of experts: routing rows to experts, products over the rows of each, and their weighted sum.
+#pragma once
+
+#include <limits>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "autograd/autograd.h"
+#include "kernels/routing.h"
+#include "weights/weight.h"
+
+namespace hone::ops {
+
+// Which rows go to which experts, in the order in which the experts process them. A slot is one (row, choice) pair.
+struct RoutePlan {
+  int64_t rows = 0, top_k = 0;
+  int64_t slots = 0;             // that are processed: rows * top_k without those left out
+  std::vector<int64_t> counts;   // [experts] slots that chose the expert
+  std::vector<int64_t> offsets;  // [experts + 1] where the rows of each expert begin
+  Tensor places;                 // i32 [rows, top_k]: position of each slot, or -1
+  Tensor sources;                // i32 [slots, …]: row of each position
+  int64_t left_out() const { return rows * top_k - slots; }
+};
+
+struct RouteSettings {
+  kernels::RouterKind kind = kernels::RouterKind::softmax;
+  int64_t top_k = 1;
+  kernels::RouterNoise noise = kernels::RouterNoise::none;
+  float temperature = 1;
+  uint64_t seed = 0;          // of the noise
+  double balance_weight = 0;  // of the balance loss: experts * sum over e of f_e P_e (Fedus et al., arXiv 2101.03961,
+                              // equation 4), f the share of slots that chose e, P the mean normalized score
+  double z_weight = 0;  // of the mean squared log-sum-exp of the logits (Zoph et al., arXiv 2202.08906, equation 5)
+  double capacity_factor = 0;  // an expert takes at most ceil(factor * rows * top_k / experts) slots; 0: all
+  bool entropy = false;        // compute Routing::entropy
+};
+
+struct Routing {
+  bool finite = true;  // false: a logit is not; nothing below is set then
+  Var gates;           // f32 [rows, top_k]
+  Var loss;            // [1] f32: the weighted balance and z losses; empty where there are none or no tape records
+  double balance_loss = 0, z_loss = 0;  // the terms of `loss`
+  double entropy = 0;                   // sum over rows of that of the normalized scores, nats
+  std::shared_ptr<const RoutePlan> plan;
+};
+
+// x [rows, dim]; weight [experts, dim] f32; bias [experts] f32 or empty: added to the scores for the choice alone.
+Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSettings& settings);
+
+// The rows of x that each expert processes, one expert after another: [slots, dim].
+Var gather_slots(const Var& x, const std::shared_ptr<const RoutePlan>& plan);
+
+// One expert's linear layer.
+struct ExpertLinear {
+  std::shared_ptr<Weight> weight;
+  Parameter* bias = nullptr;  // may be null
+};
+
+// y[slots, outputs]: the rows of each expert times its weight. An expert without rows is not touched, nor its gradient.
+Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts);
+
+// y[rows, dim] = base + sum of gate * slot over the slots of each row. `base` may be empty; otherwise y takes its
+// place: it must come straight from linear().
+Var combine_slots(const Var& slots, const Var& gates, const std::shared_ptr<const RoutePlan>& plan, const Var& base);
+
+// a + b of one element each; either may be empty.
+Var add_losses(const Var& a, const Var& b);
+
+}  // namespace hone::ops

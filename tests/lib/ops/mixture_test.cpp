@@ -1,0 +1,180 @@
+// The whole mixture against central differences: routers, gates, experts, shared experts, balance and z losses.
+#include "ops/mixture.h"
+
+#include <doctest/doctest.h>
+
+#include "ops/activation.h"
+#include "ops/linear.h"
+#include "support/check.h"
+#include "weights/dense_weight.h"
+
+using namespace hone;
+using namespace hone::test;
+using kernels::RouterKind;
+using kernels::RouterNoise;
+
+namespace {
+
+constexpr int64_t rows = 9, dim = 6, ffn = 5, experts = 4;
+
+Parameter parameter_of(Tensor value) {
+  Parameter p;
+  p.value = std::move(value);
+  return p;
+}
+
+struct Case {
+  Tensor x = random_tensor({rows, dim}, 1);
+  Var input{x, true};
+  Parameter router = parameter_of(random_tensor({experts, dim}, 2));
+  std::vector<std::shared_ptr<DenseWeight>> up, down;
+  std::vector<Parameter> biases;
+  std::shared_ptr<DenseWeight> shared;
+  ops::RouteSettings settings;
+  Tensor selection_bias;
+
+  explicit Case(bool with_shared) {
+    for (uint64_t e = 0; e < experts; ++e) {
+      up.push_back(std::make_shared<DenseWeight>(random_tensor({2 * ffn, dim}, 10 + e)));
+      down.push_back(std::make_shared<DenseWeight>(random_tensor({dim, ffn}, 20 + e)));
+      biases.push_back(parameter_of(random_tensor({dim}, 30 + e)));
+    }
+    if (with_shared) shared = std::make_shared<DenseWeight>(random_tensor({dim, dim}, 40));
+  }
+
+  ops::Routing route() { return ops::route(input, router, selection_bias, settings); }
+
+  Var output() {
+    const ops::Routing r = route();
+    std::vector<ops::ExpertLinear> first, second;
+    for (size_t e = 0; e < experts; ++e) {
+      first.push_back({up[e], nullptr});
+      second.push_back({down[e], &biases[e]});
+    }
+    const Var base = shared ? ops::linear(input, shared) : Var();
+    const Var hidden = ops::swiglu(ops::grouped_linear(ops::gather_slots(input, r.plan), r.plan, first));
+    return ops::combine_slots(ops::grouped_linear(hidden, r.plan, second), r.gates, r.plan, base);
+  }
+
+  // Everything that a gradient reaches: the input, the router, the first and last expert, the shared one.
+  std::vector<Tensor> numbers() const {
+    std::vector<Tensor> all = {x, router.value, up[0]->parameter()->value, down[3]->parameter()->value,
+                               biases[3].value};
+    if (shared) all.push_back(shared->parameter()->value);
+    return all;
+  }
+  Tensor gradient(size_t i) {
+    const Parameter* p[] = {
+        nullptr, &router, up[0]->parameter(), down[3]->parameter(), &biases[3], shared ? shared->parameter() : nullptr};
+    return i == 0 ? input.grad() : p[i]->grad;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("mixture: gradients of input, router, experts and shared expert, for both routers") {
+  at_every_isa([] {
+    for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})
+      for (const int64_t k : {1, 2, 3})
+        for (const bool shared : {false, true})
+          for (const RouterNoise noise : {RouterNoise::none, RouterNoise::gumbel}) {
+            CAPTURE(static_cast<int>(kind));
+            CAPTURE(k);
+            CAPTURE(shared);
+            CAPTURE(static_cast<int>(noise));
+            Case c(shared);
+            c.settings.kind = kind;
+            c.settings.top_k = k;
+            c.settings.noise = noise;
+            c.settings.temperature = 0.7f;
+            c.settings.seed = 5;
+            check_gradients([&] { return c.output(); }, c.numbers(), [&](size_t i) { return c.gradient(i); }, 5e-3,
+                            1e-3f);
+          }
+  });
+}
+
+TEST_CASE("balance and z losses: values and gradients, with a selection bias, for both routers") {
+  at_every_isa([] {
+    for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})
+      for (const RouterNoise noise : {RouterNoise::none, RouterNoise::gaussian, RouterNoise::gumbel}) {
+        Case c(false);
+        c.settings.kind = kind;
+        c.settings.top_k = 2;
+        c.settings.noise = noise;
+        c.settings.temperature = 0.5f;
+        c.settings.seed = 9;
+        c.settings.balance_weight = 0.3;
+        c.settings.z_weight = 0.2;
+        c.selection_bias = Tensor::of({experts}, {0.1f, -0.2f, 0.0f, 0.3f});
+        const auto loss = [&] {
+          if (Tape::recording()) return c.route().loss;
+          Tape own;  // losses exist in training only
+          return c.route().loss;
+        };
+        check_gradients(
+            loss, {c.x, c.router.value}, [&](size_t i) { return c.gradient(i); }, 5e-3, 1e-3f);
+        CHECK_FALSE(c.route().loss);
+      }
+  });
+}
+
+TEST_CASE("the balance loss is its weight where all is even, and the z loss that of equal logits") {
+  Case c(false);
+  for (float& w : c.router.value.span<float>()) w = 0;  // equal scores: P is even whatever the choice
+  c.settings.top_k = experts;
+  c.settings.balance_weight = 0.01;
+  c.settings.z_weight = 0.001;
+  c.settings.entropy = true;
+  Tape tape;
+  const ops::Routing r = c.route();
+  CHECK(r.balance_loss == doctest::Approx(0.01).epsilon(1e-5));
+  CHECK(r.z_loss == doctest::Approx(0.001 * std::log(4.0) * std::log(4.0)).epsilon(1e-5));
+  CHECK(r.entropy == doctest::Approx(static_cast<double>(rows) * std::log(4.0)).epsilon(1e-5));
+  CHECK(static_cast<double>(r.loss.value().data<float>()[0]) ==
+        doctest::Approx(r.balance_loss + r.z_loss).epsilon(1e-5));
+}
+
+TEST_CASE("capacity: slots beyond it are left out and counted; rows that lose all their slots give zero") {
+  Case c(false);
+  c.settings.top_k = 1;
+  c.settings.capacity_factor = 0.5;  // ceil(0.5 * 9 / 4) = 2 of each expert
+  const ops::Routing r = c.route();
+  int64_t kept = 0;
+  for (size_t e = 0; e < experts; ++e) {
+    CHECK(r.plan->offsets[e + 1] - r.plan->offsets[e] == std::min<int64_t>(r.plan->counts[e], 2));
+    kept += std::min<int64_t>(r.plan->counts[e], 2);
+  }
+  CHECK(r.plan->slots == kept);
+  CHECK(r.plan->left_out() == rows - kept);
+  REQUIRE(r.plan->left_out() > 0);
+  const Tensor y = c.output().value();
+  for (int64_t row = 0; row < rows; ++row)
+    if (r.plan->places.data<int32_t>()[row] < 0)
+      for (int64_t i = 0; i < dim; ++i) CHECK(y.data<float>()[row * dim + i] == 0.0f);
+  check_gradients([&] { return c.output(); }, {c.x, c.router.value}, [&](size_t i) { return c.gradient(i); }, 5e-3,
+                  1e-3f);
+}
+
+TEST_CASE("an expert that gets no row is not touched") {
+  Case c(false);
+  c.settings.top_k = 1;
+  c.selection_bias = Tensor::of({experts}, {0, 10, 0, 0});
+  {
+    Tape tape;
+    const Var y = c.output();
+    tape.backward(y, random_tensor({rows, dim}, 3));
+  }
+  for (size_t e = 0; e < experts; ++e) {
+    CHECK(c.up[e]->parameter()->has_grad == (e == 1));
+    CHECK(c.biases[e].has_grad == (e == 1));
+  }
+}
+
+TEST_CASE("logits that are not finite are reported, not routed") {
+  Case c(false);
+  c.router.value.data<float>()[3] = INFINITY;
+  const ops::Routing r = c.route();
+  CHECK_FALSE(r.finite);
+  CHECK_FALSE(r.plan);
+}
