@@ -55,6 +55,7 @@ class TrainTool {
       model_.transformer->set_context(context_);
     }
     adapt_attention();
+    o_.experts.training(config);  // refuses what a dense model has no use for
     return wants_data() ? train(std::move(sources)) : finish(nlohmann::json::object());
   }
 
@@ -69,12 +70,23 @@ class TrainTool {
     model_ = load_model(path, read, &checkpoint_);
     if (o_.resume.empty()) {
       parent_ = sha256_of_file(path);
+      if (o_.experts.experts) upcycle();
       return;
     }
     if (!checkpoint_.run)
       throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
     parent_ = of_run("parent_sha256");
+    if (const auto& d = (*checkpoint_.run)["description"]; d.is_object() && d.contains("upcycled")) upcycled_ = d["upcycled"];
     if (!o_.model.shape_option().empty()) check_shape();
+    o_.experts.check_same(model_.transformer->config());
+  }
+
+  void upcycle() {
+    model_.transformer = o_.experts.upcycled(*model_.transformer, common_.seed);
+    upcycled_ = {{"experts", *o_.experts.experts}, {"from", o_.init}};
+    log_info("turned '{}' into a mixture: {} parameters, {} active", o_.init,
+             format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
+             format_count(static_cast<double>(size_of(*model_.transformer).active_parameters)));
   }
 
   // What the run's description, which the checkpoint keeps, says of its start: a checkpoint is no stage, so that the
@@ -104,7 +116,9 @@ class TrainTool {
   // Options of the shape may be repeated to resume, but not changed.
   void check_shape() const {
     const nlohmann::json there = to_json(model_.transformer->config());
-    const nlohmann::json here = to_json(o_.model.config(make_tokenizer(model_.tokenizer)->vocabulary()));
+    Config config = o_.model.config(make_tokenizer(model_.tokenizer)->vocabulary());
+    if (o_.experts.experts) config = o_.experts.apply(std::move(config));
+    const nlohmann::json here = to_json(config);
     for (const auto& [key, value] : here.items())
       if (there.at(key) != value)
         throw usage_error("this run differs from the checkpoint's in the model's '{}' ({} there, {} here); resume with the "
@@ -126,7 +140,8 @@ class TrainTool {
       if (spec.kind != "bytes" && texts.empty()) throw usage_error("--tokenizer {} is trained on text; give --data", name);
       tokenizer = train_tokenizer(spec, texts);
     }
-    const Config config = o_.model.config(tokenizer->vocabulary());
+    Config config = o_.model.config(tokenizer->vocabulary());
+    if (o_.experts.experts) config = o_.experts.apply(std::move(config));
     model_.transformer = std::make_unique<Transformer>(config);
     initialize(*model_.transformer, common_.seed);
     model_.tokenizer = tokenizer->to_json();
@@ -142,9 +157,10 @@ class TrainTool {
       text = first;
       valid = last;
     }
-    RunSettings settings = o_.settings(common_, context_, text.size());
+    RunSettings settings = o_.settings(common_, model_.transformer->config(), context_, text.size());
     settings.description["parent_sha256"] = parent_;
     if (!attention_before_.empty()) settings.description["attention_before"] = attention_before_;
+    if (!upcycled_.is_null()) settings.description["upcycled"] = upcycled_;
     const std::shared_ptr<const Pattern> pattern = parse_pattern(o_.pattern);
     if (o_.sparsity) settings.before_step = pruning(*pattern, settings.step.schedule.steps);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
@@ -184,8 +200,9 @@ class TrainTool {
     return 128 + result.signal;
   }
 
-  int finish(const nlohmann::json& results) {
+  int finish(nlohmann::json results) {
     if (common_.dry_run) return 0;
+    if (!upcycled_.is_null()) results["upcycled"] = upcycled_;
     nlohmann::json recorded = results;
     if (!attention_before_.empty()) {
       recorded["attention"] = attention_of(model_.transformer->config());
@@ -205,6 +222,7 @@ class TrainTool {
   ModelFile checkpoint_;
   std::string parent_, attention_before_;  // of a model that changed its kinds
   int64_t context_ = 0;
+  nlohmann::json upcycled_;  // for the lineage; null where no dense model was turned into a mixture
   double rate_ = 0;
 };
 

@@ -86,6 +86,7 @@ void TrainOptions::add(CLI::App& app) {
   auto* start = from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
   from->add_option("--resume", resume, "Continue this checkpoint exactly; repeat the options of its run")->excludes(start);
   model.add(app);
+  experts.add(app);
   add_length(app, *this);
   add_steps(app, *this);
   add_validation(app, *this);
@@ -101,6 +102,7 @@ void TrainOptions::check() const {
   at_least("--accumulate", accumulate, 1);
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
+  experts.check(!init.empty(), !resume.empty());
   if (!init.empty()) {
     const std::string shape = model.shape_option();
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
@@ -121,7 +123,7 @@ void TrainOptions::check() const {
   if (!plot.empty()) require_writable(plot, force || !resume.empty());
 }
 
-RunSettings TrainOptions::settings(const Common& common, int64_t context, int64_t train_tokens) const {
+RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const {
   RunSettings s;
   StepSettings& step = s.step;
   const double per_step = static_cast<double>(batch) * static_cast<double>(accumulate) * static_cast<double>(context);
@@ -137,6 +139,7 @@ RunSettings TrainOptions::settings(const Common& common, int64_t context, int64_
   step.adamw = {beta1, beta2, 1e-8, weight_decay};
   step.schedule = {schedule_named(schedule), learning_rate, final_fraction,
                    warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20), count, decay};
+  step.router = experts.training(config);
   s.context = context;
   s.valid_every = valid_every;
   s.valid_tokens = valid_tokens;
@@ -174,6 +177,7 @@ RunSettings TrainOptions::settings(const Common& common, int64_t context, int64_
                    {"pattern", pattern},
                    {"seed", common.seed}};
   if (tokenizer) s.description["tokenizer"] = *tokenizer;
+  if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/expert_options.h"
 #include "cli/model_options.h"
 #include "cli/tool.h"
 #include "train/run.h"
@@ -18,6 +19,7 @@ struct TrainOptions {
   std::optional<std::string> tokenizer;  // none: bytes
   // model
   ModelOptions model;
+  ExpertOptions experts;
   std::string init, resume;
   // length of the run: one of the three
   std::optional<int64_t> steps, tokens;
@@ -42,8 +44,8 @@ struct TrainOptions {
 
   void add(CLI::App& app);
   void check() const;  // what can be refused before reading anything: Error(usage)
-  // For a training text of `train_tokens`.
-  RunSettings settings(const Common& common, int64_t context, int64_t train_tokens) const;
+  // For a training text of `train_tokens` and a model of this configuration.
+  RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
 };
 
 }  // namespace hone::cli

@@ -26,6 +26,7 @@ void add_to_report(const ops::Routing& routing, Forward& call) {
   layer.entropy += routing.entropy;
   layer.balance_loss += routing.balance_loss;
   layer.z_loss += routing.z_loss;
+  ++layer.calls;
 }
 
 // One linear layer of every expert over the experts' rows.

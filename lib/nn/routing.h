@@ -19,6 +19,7 @@ struct LayerRouting {
   int64_t dropped = 0;  // choices left out for want of capacity
   double entropy = 0;   // sum over tokens of that of the router's distribution, nats
   double balance_loss = 0, z_loss = 0;  // weighted, summed over calls
+  int64_t calls = 0;
 
   double mean_load() const {
     return static_cast<double>(std::accumulate(load.begin(), load.end(), int64_t{0})) /

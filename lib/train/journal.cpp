@@ -18,6 +18,26 @@ Journal::Journal(const std::string& log, std::string plot, bool append)
   if (!log_) throw input_error("cannot write '{}': {}", log, std::strerror(errno));
 }
 
+namespace {
+
+nlohmann::ordered_json to_json(const std::vector<LayerRouting>& layers) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerRouting& l = layers[i];
+    if (l.load.empty()) continue;
+    list.push_back({{"layer", i},
+                    {"load", l.load},
+                    {"largest_load_over_mean", l.largest_over_mean()},
+                    {"router_entropy", l.mean_entropy()},
+                    {"dropped_tokens", l.dropped},
+                    {"balance_loss", l.balance_loss / static_cast<double>(l.calls)},
+                    {"z_loss", l.z_loss / static_cast<double>(l.calls)}});
+  }
+  return list;
+}
+
+}  // namespace
+
 void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
                   double tokens_per_second) {
   losses_.x.push_back(static_cast<double>(step));
@@ -33,6 +53,10 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   line["gradient_norm"] = result.gradient_norm;
   line["tokens_per_second"] = tokens_per_second;
   line["rss_bytes"] = rss_bytes();
+  if (!result.routing.empty()) {
+    line["router_loss"] = result.router_loss;
+    line["routing"] = to_json(result.routing);
+  }
   const std::string text = line.dump() + "\n";
   // Each line reaches the file at once: a run that is killed leaves the log of what it did.
   if (std::fwrite(text.data(), 1, text.size(), log_.get()) != text.size() || std::fflush(log_.get()) != 0)

@@ -35,7 +35,7 @@ class Run {
     while (state_.step < steps && !result_.signal && !result_.stopped_early) {
       if (settings_.before_step) settings_.before_step(state_.step);
       const double began = now();
-      const StepResult step = trainer_.step(state_.step);
+      const StepResult step = guarded([&] { return trainer_.step(state_.step); });
       seconds_ += now() - began;
       tokens_ += step.tokens;
       check(step);
@@ -60,13 +60,26 @@ class Run {
   }
 
  private:
+  std::string keeping() const {
+    return settings_.checkpoint.empty() ? std::string("no checkpoint was asked for (--checkpoint)")
+                                        : fmt::format("'{}' holds the last good state", settings_.checkpoint);
+  }
+
+  // A router that fails ends the run as any divergence does.
+  template <class F>
+  std::invoke_result_t<F> guarded(F&& f) {
+    try {
+      return f();
+    } catch (const RouterError& error) {
+      throw Error(ErrorKind::diverged, fmt::format("training diverged at step {}: {}; {}. Lower --learning-rate or --clip, or add "
+                                                   "--router-z-loss",
+                                                   state_.step + 1, error.what(), keeping()));
+    }
+  }
+
   // A loss that doubled from its best (and rose by a nat) over some tens of steps does not come back by itself.
   void check(const StepResult& step) {
-    const auto keeping = [&] {
-      return settings_.checkpoint.empty() ? std::string("no checkpoint was asked for (--checkpoint)")
-                                          : fmt::format("'{}' holds the last good state", settings_.checkpoint);
-    };
-    if (!std::isfinite(step.loss) || !std::isfinite(step.gradient_norm))
+    if (!std::isfinite(step.loss + step.router_loss) || !std::isfinite(step.gradient_norm))
       throw Error(ErrorKind::diverged,
                   fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower --learning-rate or --clip",
                               state_.step + 1, step.loss, step.gradient_norm, keeping()));
@@ -83,7 +96,7 @@ class Run {
     s.context = s.stride = settings_.context;
     s.limit = settings_.valid_tokens;
     s.type = settings_.step.type;
-    const double loss = evaluate(*model_.transformer, *valid_, s).loss();
+    const double loss = guarded([&] { return evaluate(*model_.transformer, *valid_, s).loss(); });
     valid_loss_ = result_.valid_loss = loss;
     if (!state_.best_loss || loss < *state_.best_loss) {
       state_.best_loss = loss;

@@ -11,6 +11,18 @@
 
 namespace hone {
 
+// Of mixtures of experts.
+struct RouterTraining {
+  RouterNoise noise = RouterNoise::none;
+  double temperature_from = 1, temperature_to = 1;  // of the noise: geometric from the first step to the last
+  double balance_weight = 0;                        // of the balance loss
+  double bias_rate = 0;                             // loss-free balancing: how far a selection bias moves in a step
+  double z_weight = 0;                              // of the z loss
+  double capacity_factor = 0;                       // 0: no choice is left out
+
+  double temperature(int64_t step, int64_t steps) const;
+};
+
 struct StepSettings {
   int64_t batch = 32;         // sequences a batch
   int64_t accumulate = 1;     // batches whose gradients are averaged before a step
@@ -21,6 +33,7 @@ struct StepSettings {
   Schedule schedule;
   AdamWSettings adamw;
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
+  RouterTraining router;
 };
 
 struct StepResult {
@@ -28,18 +41,25 @@ struct StepResult {
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t tokens = 0;
+  double router_loss = 0;             // what routers added to the loss that was minimized, mean over the batches
+  std::vector<LayerRouting> routing;  // by layer, over the batches; empty for a model without mixtures
 };
 
 class Trainer {
  public:
   Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings);
 
-  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were.
+  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so does a router whose
+  // logits are not, which throws RouterError.
   StepResult step(int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }
 
  private:
+  RouterCall router_call(int64_t step, uint64_t seed, std::vector<LayerRouting>& report) const;
+  Transformer::Output run(Forward& call);  // of the batch in inputs_
+  void balance(const std::vector<LayerRouting>& routing);
+
   Transformer& model_;
   BatchSampler& sampler_;
   StepSettings settings_;

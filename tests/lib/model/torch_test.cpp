@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "support/check.h"
+#include "ops/mixture.h"
 #include "support/models.h"
 
 using namespace hone;
@@ -23,6 +24,14 @@ Config config_of(const nlohmann::json& j) {
   c.block.biases = j.at("bias").get<bool>();
   c.layers.assign(j.at("layers").get<size_t>(),
                   {j.at("heads").get<int64_t>(), j.at("kv_heads").get<int64_t>(), j.at("ffn").get<int64_t>(), "full"});
+  if (!j.contains("mixtures")) return c;
+  for (size_t i = 0; i < c.layers.size(); ++i) {
+    const nlohmann::json& m = j.at("mixtures").at(i);
+    c.layers[i].experts = m.at("experts").get<int64_t>();
+    c.layers[i].top_k = m.at("top_k").get<int64_t>();
+    c.layers[i].shared_experts = m.at("shared_experts").get<int64_t>();
+    c.layers[i].router = m.at("router") == "sigmoid" ? RouterKind::sigmoid : RouterKind::softmax;
+  }
   return c;
 }
 
@@ -35,6 +44,7 @@ class GradientChecker : public Visitor {
 
  private:
   void compare(const std::string& name, const Parameter& parameter) {
+    if (!parameter.trainable) return;
     CAPTURE(name);
     CHECK(relative_error(parameter.grad, fixture_.tensor("gradients/" + name)) < tolerance_);
     ++compared;
@@ -57,9 +67,13 @@ void compare_with_torch(const std::string& name, DType type, double tolerance) {
   CHECK(relative_error(model.logits(model.hidden(tokens.span<int32_t>(), call).value()), fixture.tensor("logits")) < tolerance);
   Tape tape;
   Forward again = call;
-  const ops::TokenLosses loss = model.loss(model.hidden(tokens.span<int32_t>(), again), targets.span<int32_t>());
+  again.router.balance_weight = fixture.config().value("balance", 0.0);
+  again.router.z_weight = fixture.config().value("z_loss", 0.0);
+  const Transformer::Output out = model.run(tokens.span<int32_t>(), again);
+  const ops::TokenLosses loss = model.loss(out.hidden, targets.span<int32_t>());
+  if (out.loss) CHECK(relative_error(out.loss.value(), fixture.tensor("router_loss")) < tolerance);
   CHECK(relative_error(loss.loss.value(), fixture.tensor("loss").reshape({1})) < tolerance);
-  tape.backward(loss.loss);
+  tape.backward(ops::add_losses(loss.loss, out.loss));
   GradientChecker checker(fixture, tolerance);
   model.visit(checker);
   CHECK(checker.compared == static_cast<int>(fixture.names("gradients/").size()));
@@ -71,6 +85,7 @@ TEST_CASE("logits, loss and all gradients equal PyTorch's, f32") {
   at_every_isa([] {
     compare_with_torch("llama", DType::f32, 1e-4);
     compare_with_torch("gpt2", DType::f32, 1e-4);
+    compare_with_torch("experts", DType::f32, 1e-4);
   });
 }
 

@@ -182,3 +182,142 @@ TEST_CASE("schedules") {
   CHECK(constant.at(99) == 2.0);
   CHECK_THROWS_AS(schedule_named("linear"), Error);
 }
+
+namespace {
+
+Model fresh_mixture(int64_t top_k = 2) {
+  Config c = small_config();
+  c.vocabulary = c.padded_vocabulary = 256;
+  for (LayerBlueprint& layer : c.layers) {
+    layer.experts = 4;
+    layer.top_k = top_k;
+    layer.ffn = 32;
+  }
+  Model model;
+  model.transformer = std::make_unique<Transformer>(c);
+  initialize(*model.transformer, 1);
+  return model;
+}
+
+RunSettings mixture_settings(int64_t steps) {
+  RunSettings s = settings(steps);
+  s.step.router.noise = RouterNoise::gumbel;
+  s.step.router.temperature_from = 2;
+  s.step.router.temperature_to = 0.5;
+  s.step.router.balance_weight = 0.01;
+  s.step.router.bias_rate = 0.01;
+  s.step.router.z_weight = 1e-3;
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("a mixture trains; stopped and resumed it equals one that never stopped, noise and balance included") {
+  const std::string path = "train_test_mixture.h5";
+  Model straight = fresh_mixture();
+  const RunResult whole = run_training(straight, text(), nullptr, mixture_settings(30));
+  CHECK(whole.loss < 5.0);
+  Model stopped = fresh_mixture();
+  RunSettings s = mixture_settings(30);
+  s.checkpoint = path;
+  s.before_step = [](int64_t step) {
+    if (step == 12) raise_stop(2);
+  };
+  run_training(stopped, text(), nullptr, s);
+  raise_stop(0);
+  ModelFile rest;
+  ReadOptions read;
+  read.run = true;
+  Model resumed = load_model(path, read, &rest);
+  run_training(resumed, text(), nullptr, mixture_settings(30), &rest);
+  CHECK(equal(after(straight), after(resumed)));
+  double moved = 0;
+  for (const float b : after(straight).at("blocks.0.feed_forward.router.bias").span<float>()) moved += std::abs(static_cast<double>(b));
+  CHECK(moved > 0);
+  std::remove(path.c_str());
+}
+
+TEST_CASE("a step of a mixture reports its routing, and takes no memory from the system in the steady state") {
+  Model model = fresh_mixture();
+  const Corpus corpus = text();
+  BatchSampler sampler(corpus, 32, 1);
+  StepSettings s = mixture_settings(10).step;
+  s.accumulate = 2;
+  Trainer trainer(*model.transformer, sampler, s);
+  trainer.step(0);
+  trainer.step(1);
+  const size_t before = pool_system_allocations();
+  for (int64_t i = 2; i < 8; ++i) {
+    const StepResult result = trainer.step(i);
+    REQUIRE(result.routing.size() == 2);
+    for (const LayerRouting& layer : result.routing) {
+      CHECK(layer.tokens == 2 * 4 * 32);
+      CHECK(layer.mean_load() == doctest::Approx(2 * 4 * 32 * 2 / 4));
+      CHECK(layer.dropped == 0);
+    }
+    double added = 0;
+    for (const LayerRouting& layer : result.routing) added += (layer.balance_loss + layer.z_loss) / 2;
+    CHECK(result.router_loss == doctest::Approx(added).epsilon(1e-5));
+    CHECK(result.router_loss > 0.01);
+  }
+  CHECK(pool_system_allocations() == before);
+}
+
+TEST_CASE("a capacity drops tokens and reports how many") {
+  Model model = fresh_mixture(1);
+  const Corpus corpus = text();
+  BatchSampler sampler(corpus, 32, 1);
+  StepSettings s = settings(10).step;
+  s.router.capacity_factor = 0.5;
+  const StepResult result = Trainer(*model.transformer, sampler, s).step(0);
+  for (const LayerRouting& layer : result.routing) CHECK(layer.dropped >= 64);  // 4 experts of 16 tokens, of 128
+}
+
+TEST_CASE("selection biases even out the load that no balancing leaves uneven") {
+  const auto largest = [](double rate) {
+    Model model = fresh_mixture(1);
+    for (Block& block : model.transformer->blocks()) block.feed_forward->balance({0, 9, 9, 9}, 0.1);  // begins uneven
+    const Corpus corpus = text();
+    BatchSampler sampler(corpus, 32, 1);
+    StepSettings s = settings(60).step;
+    s.schedule.peak = 0;
+    s.router.bias_rate = rate;
+    Trainer trainer(*model.transformer, sampler, s);
+    double result = 0;
+    for (int64_t i = 0; i < 60; ++i) result = trainer.step(i).routing[0].largest_over_mean();
+    return result;
+  };
+  CHECK(largest(0) > 3);
+  CHECK(largest(0.005) < 1.9);
+}
+
+TEST_CASE("a router that is not finite ends the run as diverged and names the layer") {
+  Model model = fresh_mixture();
+  RunSettings s = mixture_settings(10);
+  s.before_step = [&](int64_t step) {
+    struct Breaker : Visitor {
+      void weight(const std::string&, std::shared_ptr<Weight>&, Linear*) override {}
+      void parameter(const std::string& name, Parameter& parameter) override {
+        if (name == "blocks.1.feed_forward.router.weight") parameter.value.data<float>()[5] = INFINITY;
+      }
+    } breaker;
+    if (step == 3) model.transformer->visit(breaker);
+  };
+  try {
+    run_training(model, text(), nullptr, s);
+    FAIL("did not stop");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::diverged);
+    CHECK(std::string(error.what()).find("layer 1") != std::string::npos);
+    CHECK(std::string(error.what()).find("step 4") != std::string::npos);
+  }
+}
+
+TEST_CASE("temperatures fall geometrically from the first step to the last") {
+  RouterTraining r;
+  r.temperature_from = 2;
+  r.temperature_to = 0.5;
+  CHECK(r.temperature(0, 101) == doctest::Approx(2));
+  CHECK(r.temperature(50, 101) == doctest::Approx(1));
+  CHECK(r.temperature(100, 101) == doctest::Approx(0.5));
+}
