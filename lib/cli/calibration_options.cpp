@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "measure/evaluate.h"
 
 namespace hone::cli {
@@ -29,6 +30,18 @@ std::optional<CalibrationText> CalibrationOptions::read(const Model& model) cons
   if (config.block.positions == PositionKind::learned && length > config.context)
     throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length, config.context);
   return calibration_text(open_corpus(files, make_tokenizer(model.tokenizer)), windows, length);
+}
+
+void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free) {
+  if (!tokens) return;
+  row.set("calibration_tokens", *tokens);
+  row.set("calibration", data_free ? "too few" : "used");
+}
+
+void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens) {
+  log_warning("{} of {} weights are of experts that saw fewer calibration tokens than they have inputs (the first is '{}': {} tokens) and "
+              "were treated without data; give more text or --calibration-windows",
+              data_free, all, first, first_tokens);
 }
 
 }  // namespace hone::cli

@@ -7,6 +7,7 @@
 
 #include "cli/tool.h"
 #include "compress/calibration.h"
+#include "measure/report.h"
 
 namespace hone::cli {
 
@@ -21,5 +22,21 @@ struct CalibrationOptions {
   // The windows, tokenized as the model wants; none where no file was given.
   std::optional<CalibrationText> read(const Model& model) const;
 };
+
+// What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used or too few.
+void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free);
+
+// On stderr, where experts saw too few tokens and were treated without data.
+void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens);
+template <class Layer>
+void warn_of_coverage(const std::vector<Layer>& layers) {
+  int64_t count = 0;
+  const Layer* first = nullptr;
+  for (const Layer& layer : layers) {
+    if (!layer.data_free) continue;
+    if (count++ == 0) first = &layer;
+  }
+  if (first) warn_of_coverage(count, static_cast<int64_t>(layers.size()), first->name, *first->calibration_tokens);
+}
 
 }  // namespace hone::cli

@@ -50,6 +50,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     row.set("sparsity_before", l.sparsity_before);
     row.set("sparsity", l.sparsity);
     row.set("score_kept", l.score_kept);
+    set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
   return report;
@@ -87,6 +88,7 @@ int run(const PruneOptions& o, const Common& common) {
     log_line(LogLevel::info, render(report, Format::table));
   else
     write_text_file(o.report, render(report, Format::csv), o.force);
+  warn_of_coverage(layers);
   const ModelSize size = size_of(*model.transformer);
   const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
   model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));

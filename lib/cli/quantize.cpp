@@ -68,6 +68,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     row.set("relative_error", l.relative_error);
     row.set("bytes_before", l.bytes_before);
     row.set("bytes", l.bytes);
+    set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
   return report;
@@ -104,6 +105,7 @@ int run(const QuantizeTool& o, const Common& common) {
     log_line(LogLevel::info, render(report, Format::table));
   else
     write_text_file(o.report, render(report, Format::csv), o.force);
+  warn_of_coverage(layers);
   const ModelSize size = size_of(*model.transformer);
   const nlohmann::json results = {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}};
   model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));

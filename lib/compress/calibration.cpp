@@ -35,14 +35,18 @@ class Observers : public Visitor {
   }
   void weight(const std::string& name, std::shared_ptr<Weight>&, Linear* layer) override {
     if (!layer) return;
+    into_[name].expert = expert_;
     observers_.push_back(std::make_unique<Accumulator>(into_[name]));
     layer->observer = observers_.back().get();
     layers_.push_back(layer);
   }
   void parameter(const std::string&, Parameter&) override {}
+  void begin_experts(int64_t, int64_t) override { expert_ = true; }
+  void end_experts() override { expert_ = false; }
 
  private:
   Moments& into_;
+  bool expert_ = false;
   std::vector<std::unique_ptr<Accumulator>> observers_;
   std::vector<Linear*> layers_;
 };
@@ -122,7 +126,10 @@ void calibrate(Transformer& model, const CalibrationText* text, DType type,
     if (text) {
       Observers observers(moments);
       block.visit(prefix, observers);
-      for (Part& part : parts) block.forward(part.stream, part.call, nullptr);
+      for (Part& part : parts) {
+        part.call.layer = static_cast<int64_t>(i);
+        block.forward(part.stream, part.call, nullptr);
+      }
     }
     Names names;
     block.visit(prefix, names);

@@ -16,7 +16,11 @@ namespace hone {
 struct ColumnMoments {
   std::vector<float> squares;  // sum over tokens of x_j^2
   int64_t tokens = 0;
+  bool expert = false;  // of a mixture: sees only the tokens that are routed to it
 
+  // Whether there is enough to score the layer by. An expert needs as many tokens as it has inputs: from fewer, which of its columns
+  // matter is chance. Other layers see all of the text, which is the user's choice.
+  bool sufficient(int64_t cols) const { return tokens > 0 && (!expert || tokens >= cols); }
   std::vector<float> norms() const;  // sqrt(sum): Wanda's ||x_j||_2
   std::vector<float> means() const;  // sum / tokens: E[x_j^2]
 };

@@ -22,11 +22,17 @@ double sum_of(const Tensor& scores, const Tensor& mask) {
 
 PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s, const ColumnMoments* moments) {
   const Tensor dense = slot->to_dense(), before = slot->mask();
-  const std::vector<float> norms = moments ? moments->norms() : std::vector<float>();
+  const bool data_free = moments && !moments->sufficient(dense.dim(1));
+  std::vector<float> norms;
+  if (data_free)
+    norms.assign(static_cast<size_t>(dense.dim(1)), 1.0f);
+  else if (moments)
+    norms = moments->norms();
   const Tensor scores = pruning_scores(*s.method, dense, norms, name);
   const Tensor mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
   PrunedLayer layer{name, dense.dim(0), dense.dim(1), before ? mask_sparsity(before, dense.dim(1)) : 0,
-                    mask_sparsity(mask, dense.dim(1)), 1};
+                    mask_sparsity(mask, dense.dim(1)), 1, {}, data_free};
+  if (moments) layer.calibration_tokens = moments->tokens;
   const double all = sum_of(scores, {});
   if (all > 0) layer.score_kept = sum_of(scores, mask) / all;
   slot = std::make_shared<DenseWeight>(dense, mask);

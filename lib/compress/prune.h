@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct PrunedLayer {
   int64_t rows = 0, cols = 0;
   double sparsity_before = 0, sparsity = 0;
   double score_kept = 0;  // sum of the scores of kept weights over the sum of all
+  std::optional<int64_t> calibration_tokens;  // that entered the layer, where the method wants any
+  bool data_free = false;                     // too few of them: scored as if all inputs were alike
 };
 
 // Every chosen weight gets a mask; one that has a mask keeps its zeros. Throws Error(usage) when nothing is chosen, a chosen weight is

@@ -52,7 +52,12 @@ double bf16_error(const Tensor& dense) {
 QuantizedLayer pack(const std::string& name, std::shared_ptr<Weight>& slot, PackedType type, const QuantizeSettings& s,
                     const ColumnMoments* moments) {
   const Tensor dense = slot->to_dense(), mask = slot->mask();
-  QuantizedLayer layer{name, type, "", 0, 0, dense.size() * 4, 0};
+  QuantizedLayer layer{name, type, "", 0, 0, dense.size() * 4, 0, {}, false};
+  if (moments && type != PackedType::bf16) {
+    layer.calibration_tokens = moments->tokens;
+    layer.data_free = !moments->sufficient(dense.dim(1));
+    if (layer.data_free) moments = nullptr;
+  }
   if (quantized(*slot)) layer.bytes_before = slot->stored_bytes();
   if (type == PackedType::bf16) {
     layer.relative_error = bf16_error(dense);

@@ -35,6 +35,8 @@ struct QuantizedLayer {
   int64_t group = 0;
   double relative_error = 0;       // squared, weighted as in the search; of bf16 its rounding
   int64_t bytes_before = 0, bytes = 0;
+  std::optional<int64_t> calibration_tokens;  // that entered the layer, where there was a text
+  bool data_free = false;                     // too few of them: scales by plain squared error
 };
 
 // Throws Error(usage) for a weight that is quantized already, unless allowed; nothing is changed then.
