@@ -1,5 +1,7 @@
 // Prompts and generation.
+#include "base/random.h"
 #include "cli/bench_models.h"
+#include "cli/routing_report.h"
 #include "measure/kernel_bench.h"
 #include "measure/speed.h"
 #include "measure/statistics.h"
@@ -35,6 +37,7 @@ class Generation : public Measurement {
     row.set("flops_per_second", flops).set("matrix_fraction", flops / matrix_peak(shape_.type, ceilings));
     row.set("first_token_ms", median(first_token_ms_));
     row.set("attention_ms", median(attention_ms_)).set("attention_fraction", attention_fraction_);
+    set_routing(row, routing());
     if (shape_.generate == 0) return;
     set_samples(row, "decode_tokens_per_second", decode_);
     row.set("attention_decode_ms", median(attention_decode_ms_));
@@ -52,6 +55,25 @@ class Generation : public Measurement {
   }
 
  private:
+  // Of a prompt like those that were timed; apart from them, since counting takes time.
+  ModelRouting routing() const {
+    const NoTape pause;
+    Random random(1, "routing");
+    std::vector<int32_t> ids(static_cast<size_t>(shape_.prompt));
+    for (int32_t& id : ids) id = static_cast<int32_t>(random.below(static_cast<uint64_t>(model_.config().vocabulary)));
+    ModelRouting result;
+    for (const LayerBlueprint& layer : model_.config().layers) {
+      if (layer.experts == 0) continue;
+      Forward call;
+      call.length = shape_.prompt;
+      call.type = shape_.type;
+      call.router.report = &result;
+      model_.hidden(ids, call);
+      break;
+    }
+    return result;
+  }
+
   Transformer& model_;
   GenerationShape shape_;
   std::vector<double> first_token_ms_, prefill_, decode_, step_ms_, attention_ms_, attention_decode_ms_;

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/bench_memory.h"
+#include "cli/routing_report.h"
 #include "kernels/parallel.h"
 #include "measure/ceilings_cache.h"
 #include "measure/kernel_bench.h"
@@ -131,6 +132,7 @@ class ModelsBench {
     const ModelSize size = size_of(model);
     row.set("file_bytes", static_cast<int64_t>(std::filesystem::file_size(models_[m].path)));
     row.set("weight_bytes", size.weight_bytes).set("parameters", size.parameters);
+    row.set("active_parameters", size.active_parameters);
     row.set("nonzero_parameters", size.nonzero_parameters).set("sparsity", size.sparsity());
     row.set("precision", o_.type() == DType::bf16 ? "bf16" : "f32").set("repeat", o_.repeat);
     row.set("ceiling_read_bytes_per_second", ceilings.read_bytes_per_second);
@@ -201,6 +203,7 @@ Report report_of(const std::vector<Row>& rows, const std::vector<std::string>& c
     if (ends_with_any(column.name, {"_min", "_max", "flops_per_second", "read_bytes_per_second", "parameters"}))
       report.show_detail(column.name);
   }
+  hide_routing_details(report);
   return report;
 }
 

@@ -11,6 +11,9 @@
 #include "base/log.h"
 #include "cli/eval_options.h"
 #include "cli/eval_speed.h"
+#include "cli/expert_options.h"
+#include "cli/routing_report.h"
+#include "dataset/corpus.h"
 #include "dataset/questions.h"
 #include "measure/evaluate.h"
 #include "measure/memory.h"
@@ -26,6 +29,7 @@ struct Subject {
   nlohmann::json tokenizer_json;
   std::shared_ptr<const Tokenizer> tokenizer;
   MetricValues values;
+  ModelRouting routing;
   int64_t speed_prompt = 0, speed_generated = 0;
   std::optional<Comparison> comparison;
 };
@@ -50,6 +54,8 @@ class EvalTool {
     o_.check();
     for (const std::string& path : o_.models) subjects_.push_back(subject(path));
     if (!o_.baseline.empty()) baseline_ = subject(o_.baseline);
+    if (!o_.plot.empty() && std::none_of(subjects_.begin(), subjects_.end(), [](const Subject& s) { return has_mixtures(s.config); }))
+      throw usage_error("--plot draws the load of experts, and no model has any");
     choose_windows();
     open_texts_of_all();
     if (common_.dry_run) {
@@ -59,6 +65,7 @@ class EvalTool {
     }
     measure();
     write_report();
+    if (!o_.plot.empty()) write_plot();
     return check_requirements();
   }
 
@@ -150,6 +157,7 @@ class EvalTool {
       release_pool();
       reset_peak_rss();
       Model model = load_model(s.path);
+      settings_.routing = &s.routing;
       if (o_.speed) measure_alone(s, model);
       if (baseline_) {
         score_pair(s, model);
@@ -183,6 +191,8 @@ class EvalTool {
     AttentionMeter meter, baseline_meter;
     settings_.attention = &meter;
     settings_.baseline_attention = &baseline_meter;
+    baseline_->routing.clear();
+    settings_.baseline_routing = &baseline_->routing;
     const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_for(s));
     scores.model.add_to(s.values);
     scores.baseline.add_to(baseline_->values);
@@ -201,6 +211,7 @@ class EvalTool {
     s.values["nonzero_parameters"] = static_cast<double>(size.nonzero_parameters);
     s.values["active_parameters"] = static_cast<double>(size.active_parameters);
     s.values["sparsity"] = size.sparsity();
+    add_routing(s.values, s.routing);
     s.values["weight_bytes"] = static_cast<double>(size.weight_bytes);
     s.values["threads"] = common_.threads;
     if (o_.answers) s.values["answers"] = static_cast<double>(answers_.at(s.tokenizer_json.dump()).size());
@@ -228,6 +239,7 @@ class EvalTool {
     if (o_.answers) whole("answers");
     whole("tokens");
     row.set_metrics(s.values, quality_metrics);
+    set_routing(row, s.routing);
     row.set_metrics(s.values, speed_metrics);
     whole("peak_rss_bytes");
     if (s.comparison) row.set_comparison(*s.comparison);
@@ -240,6 +252,7 @@ class EvalTool {
     for (const Subject* s : all()) report.add(row_of(*s));
     for (const char* detail : {"speed_prompt_tokens", "speed_generated_tokens"})
       if (o_.speed) report.show_detail(detail);
+    hide_routing_details(report);
     Row& common = report.common();
     common.set("data", text_name_).set("context", settings_.context);
     if (o_.answers)
@@ -258,6 +271,12 @@ class EvalTool {
       print_result(text);
     else
       write_text_file(o_.output, text, o_.force);
+  }
+
+  void write_plot() const {
+    std::vector<std::pair<std::string, ModelRouting>> models;
+    for (const Subject& s : subjects_) models.emplace_back(s.path, s.routing);
+    write_text_file(o_.plot, experts_plot(models), o_.force);
   }
 
   // Each on standard error; the report stands already.

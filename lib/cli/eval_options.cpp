@@ -26,7 +26,11 @@ constexpr std::string_view always[] = {"file_bytes",
                                        "accuracy_stderr",
                                        "threads",
                                        "seed",
-                                       "attention_fraction", "answers"};
+                                       "attention_fraction",
+                                       "answers",
+                                       "router_entropy",
+                                       "largest_load_over_mean",
+                                       "dropped_tokens"};
 constexpr std::string_view with_speed[] = {
     "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
     "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
@@ -50,9 +54,10 @@ void EvalOptions::add(CLI::App& app) {
         "(default: the context)");
   add_count(text, "--limit", limit, "Score this many tokens from the start of the text; 0: all");
 
-  text->add_flag("--answers", answers,
-                 "Score only the answers of .jsonl lines with \"prompt\" and \"answer\": accuracy counts answers that are "
-                 "predicted whole");
+  text->add_flag(
+      "--answers", answers,
+      "Score only the answers of .jsonl lines with \"prompt\" and \"answer\": accuracy counts answers that are "
+      "predicted whole");
 
   auto* compare = app.add_option_group("Comparison");
   compare
@@ -77,6 +82,8 @@ void EvalOptions::add(CLI::App& app) {
   auto* report = app.add_option_group("Report");
   report->add_option("--format", format, format_list())->check(CLI::IsMember({"table", "json", "jsonl", "csv", "md"}));
   report->add_option("-o,--output", output, "File for the report; - is stdout")->type_name("FILE");
+  report->add_option("--plot", plot, "SVG file with the load of each expert, of models with mixtures of experts")
+      ->type_name("FILE");
   report->add_flag("--force", force, "Replace existing output");
 }
 
@@ -96,6 +103,7 @@ void EvalOptions::check() const {
   if (limit == 1) throw usage_error("--limit 1 leaves nothing to predict; give at least 2");
   requirements();
   if (output != "-") require_writable(output, force);
+  if (!plot.empty()) require_writable(plot, force);
 }
 
 DType EvalOptions::type() const {

@@ -18,7 +18,7 @@ struct EvalOptions {
   bool answers = false;  // score the answers of questions, not text
   int64_t limit = 0, prefill_chunk = 4096;
   bool speed = true;
-  std::string precision = "auto", format = "table", output = "-";
+  std::string precision = "auto", format = "table", output = "-", plot;
   bool force = false;
 
   void add(CLI::App& app);

@@ -26,9 +26,36 @@ Row row_of(const InspectedParameter& p) {
   return row;
 }
 
-Report parameters_of(const InspectedModel& model) {
+// The same matrix of all experts of a mixture as one, "blocks.0.feed_forward.experts.*.down.weight", where they are
+// alike.
+std::vector<InspectedParameter> with_experts_together(const std::vector<InspectedParameter>& parameters) {
+  std::vector<InspectedParameter> result;
+  for (const InspectedParameter& p : parameters) {
+    const size_t begin = p.name.find(".experts.");
+    if (begin == std::string::npos) {
+      result.push_back(p);
+      continue;
+    }
+    const size_t number = begin + 9;
+    const std::string name = p.name.substr(0, number) + "*" + p.name.substr(p.name.find('.', number));
+    const auto same = std::find_if(result.begin(), result.end(), [&](const InspectedParameter& other) {
+      return other.name == name && other.form == p.form && other.element == p.element && other.shape == p.shape;
+    });
+    if (same == result.end()) {
+      result.push_back(p);
+      result.back().name = name;
+      continue;
+    }
+    same->elements += p.elements;
+    same->nonzeros += p.nonzeros;
+    same->bytes += p.bytes;
+  }
+  return result;
+}
+
+Report parameters_of(const std::vector<InspectedParameter>& parameters) {
   Report report;
-  for (const InspectedParameter& p : model.parameters) report.add(row_of(p));
+  for (const InspectedParameter& p : parameters) report.add(row_of(p));
   report.show("bytes", Display::bytes, 0);
   return report;
 }
@@ -139,7 +166,7 @@ std::string to_table(const InspectedModel& m, bool markdown) {
     line(markdown ? fmt::format("{}: {}", key, value) : fmt::format("{:<{}}  {}", key, widest, value));
   out += "\n";
   if (markdown) heading("Parameters");
-  Report report = parameters_of(m);
+  Report report = parameters_of(with_experts_together(m.parameters));
   report.show_detail("nonzero_parameters");
   out += render(report, markdown ? Format::md : Format::table);
   out += fmt::format("{}{}\n\n", markdown ? "\n" : "", total_line(m));
@@ -159,7 +186,7 @@ std::string to_table(const InspectedModel& m, bool markdown) {
 }
 
 std::string to_csv(const InspectedModel& m) {
-  Report report = parameters_of(m);
+  Report report = parameters_of(m.parameters);
   report.common().set("model", m.path);
   return render(report, Format::csv);
 }

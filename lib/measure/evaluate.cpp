@@ -40,7 +40,8 @@ Group read(const Corpus& text, const std::vector<EvalWindow>& windows, size_t fi
     text.copy(w.begin, length + 1, tokens.data());
     for (int32_t id : tokens)
       if (id < 0 || id >= vocabulary)
-        throw input_error("'{}' has token {}, which is outside the model's vocabulary of {}", text.name(), id, vocabulary);
+        throw input_error("'{}' has token {}, which is outside the model's vocabulary of {}", text.name(), id,
+                          vocabulary);
     group.inputs.insert(group.inputs.end(), tokens.begin(), tokens.end() - 1);
     for (int64_t t = 0; t < length; ++t)
       group.targets.push_back(t < w.first_scored ? -1 : tokens[static_cast<size_t>(t) + 1]);
@@ -49,12 +50,14 @@ Group read(const Corpus& text, const std::vector<EvalWindow>& windows, size_t fi
 }
 
 // Hidden states of a group's rows, chunk by chunk through a cache where the windows are longer than one.
-Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& settings, AttentionMeter* attention) {
+Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& settings, AttentionMeter* attention,
+              std::vector<LayerRouting>* routing) {
   Forward call;
   call.batch = static_cast<int64_t>(group.windows.size());
   call.length = group.windows.front().length;
   call.type = settings.type;
   call.attention = attention;
+  call.router.report = routing;
   if (settings.chunk == 0 || call.length <= settings.chunk) return model.hidden(group.inputs, call);
   const int64_t length = call.length, dim = model.config().block.dim;
   Cache cache = model.make_cache(call.batch, length, call.type);
@@ -70,7 +73,8 @@ Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& se
     }
     const Tensor part = model.hidden(ids, call).value();
     for (int64_t s = 0; s < call.batch; ++s)
-      kernels::convert(part.rows(s * call.length, call.length).view(), all.rows(s * length + begin, call.length).view());
+      kernels::convert(part.rows(s * call.length, call.length).view(),
+                       all.rows(s * length + begin, call.length).view());
   }
   return Var(all);
 }
@@ -108,7 +112,9 @@ void for_each_group(const Corpus& text, const EvaluateSettings& s, int64_t vocab
   }
 }
 
-std::span<const float> numbers(const Tensor& t) { return t.span<float>(); }
+std::span<const float> numbers(const Tensor& t) {
+  return t.span<float>();
+}
 
 WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const Tensor& hidden, const Tensor& other) {
   WindowDivergence sum;
@@ -130,19 +136,21 @@ WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const 
 Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
   Scores scores;
   for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings, settings.attention), group, text, !settings.answers.empty(), scores);
+    add_scores(model, hidden_of(model, group, settings, settings.attention, settings.routing), group, text,
+               !settings.answers.empty(), scores);
   });
   return scores;
 }
 
-PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text, const EvaluateSettings& settings) {
+PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text,
+                           const EvaluateSettings& settings) {
   if (model.config().vocabulary != baseline.config().vocabulary)
     throw input_error("the models have vocabularies of {} and {} tokens and cannot be compared token by token",
                       model.config().vocabulary, baseline.config().vocabulary);
   PairedScores result;
   for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var ours = hidden_of(model, group, settings, settings.attention);
-    const Var theirs = hidden_of(baseline, group, settings, settings.baseline_attention);
+    const Var ours = hidden_of(model, group, settings, settings.attention, settings.routing);
+    const Var theirs = hidden_of(baseline, group, settings, settings.baseline_attention, settings.baseline_routing);
     add_scores(model, ours, group, text, !settings.answers.empty(), result.model);
     add_scores(baseline, theirs, group, text, !settings.answers.empty(), result.baseline);
     int64_t row = 0;
@@ -156,6 +164,8 @@ PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corp
   return result;
 }
 
-DType default_type() { return kernels::fast_bf16() ? DType::bf16 : DType::f32; }
+DType default_type() {
+  return kernels::fast_bf16() ? DType::bf16 : DType::f32;
+}
 
 }  // namespace hone

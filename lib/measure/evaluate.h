@@ -22,6 +22,9 @@ struct EvaluateSettings {
   DType type = DType::f32;
   AttentionMeter *attention = nullptr, *baseline_attention = nullptr;  // of the models; may be null
   std::function<void(int64_t done, int64_t all)> progress;  // windows; may be empty
+  // += where the model's tokens went, and the baseline's, by layer; null: not wanted. Every token that goes through the model counts,
+  // scored or not.
+  std::vector<LayerRouting>*routing = nullptr, *baseline_routing = nullptr;
 };
 
 // Windows of one length go through the model a fixed number of tokens at a time, which no option changes: a score depends on

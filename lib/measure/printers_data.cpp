@@ -1,6 +1,6 @@
 // Reports for programs: JSON, JSON lines and CSV. Numbers are written in full, so that reading them gives the same
 // double.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -17,6 +17,7 @@ Json json_of(const Cell& cell) {
   if (const auto* text = std::get_if<std::string>(&cell)) return *text;
   if (const auto* integer = std::get_if<int64_t>(&cell)) return *integer;
   if (const auto* real = std::get_if<double>(&cell); real && std::isfinite(*real)) return *real;
+  if (const auto* list = std::get_if<std::vector<double>>(&cell)) return *list;
   return nullptr;
 }
 
@@ -46,6 +47,7 @@ std::string csv_of(const Cell& cell) {
   if (const auto* text = std::get_if<std::string>(&cell)) return csv_field(*text);
   if (const auto* integer = std::get_if<int64_t>(&cell)) return fmt::format("{}", *integer);
   if (const auto* real = std::get_if<double>(&cell); real && std::isfinite(*real)) return fmt::format("{}", *real);
+  if (const auto* list = std::get_if<std::vector<double>>(&cell)) return fmt::format("{}", fmt::join(*list, " "));
   return {};
 }
 

@@ -1,5 +1,5 @@
 // Reports for people: aligned tables and Markdown.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -150,6 +150,11 @@ std::string text_for_people(const Cell& cell, Display display, int digits) {
     return display == Display::whole ? grouped(*integer)
                                      : number_for_people(static_cast<double>(*integer), display, digits);
   }
+  if (const auto* list = std::get_if<std::vector<double>>(&cell)) {
+    std::vector<std::string> numbers;
+    for (const double x : *list) numbers.push_back(number_for_people(x, display, digits));
+    return fmt::format("{}", fmt::join(numbers, " "));
+  }
   return {};
 }
 
@@ -157,7 +162,8 @@ std::string print_table(const Report& report) {
   auto columns = text_columns(report);
   std::string out;
   if (!columns.empty()) {
-    if (columns.size() > 2 && total_width(columns) > widest) columns = turned(columns);
+    const bool tall = columns[0].cells.size() >= columns.size();  // turned it would be wider still
+    if (columns.size() > 2 && !tall && total_width(columns) > widest) columns = turned(columns);
     std::vector<size_t> widths;
     for (const TextColumn& column : columns) widths.push_back(width_of(column));
     const auto line = [&](auto&& cell) {

@@ -1,6 +1,7 @@
 #include "measure/speed.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <numeric>
@@ -35,22 +36,34 @@ struct ProductCounter : Visitor {
   double head_elements = 0;  // of the head, be it the embedding
   double bytes = 0;          // that a step reads
   bool tied = false;
+  double batch = 1;          // tokens of a step
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
     const double size = static_cast<double>(weight->rows() * weight->cols());
     const double stored = static_cast<double>(weight->stored_bytes());
     const bool head = layer ? name == "head.weight" : tied;
-    (head ? head_elements : elements) += layer || tied ? size : 0;
-    bytes += layer || tied ? stored : stored / static_cast<double>(weight->rows());
+    (head ? head_elements : elements) += layer || tied ? size * active_ : 0;
+    bytes += (layer || tied ? stored : stored / static_cast<double>(weight->rows())) * read_;
   }
   void parameter(const std::string& name, Parameter& parameter) override {
     const double size = static_cast<double>(parameter.value.bytes());
-    bytes += name == "position.weight" ? size / static_cast<double>(parameter.value.dim(0)) : size;
+    bytes += (name == "position.weight" ? size / static_cast<double>(parameter.value.dim(0)) : size) * read_;
   }
+  // Of the experts one token computes with `active`; a batch whose tokens choose at random misses each with probability
+  // (1 - active / experts) ^ batch.
+  void begin_experts(int64_t experts, int64_t active) override {
+    active_ = static_cast<double>(active) / static_cast<double>(experts);
+    read_ = 1 - std::pow(1 - active_, batch);
+  }
+  void end_experts() override { active_ = read_ = 1; }
+
+ private:
+  double active_ = 1, read_ = 1;  // parts of what is visited
 };
 
-ProductCounter count_products(Transformer& model) {
+ProductCounter count_products(Transformer& model, int64_t batch = 1) {
   ProductCounter counter;
+  counter.batch = static_cast<double>(batch);
   counter.tied = model.config().tied;
   model.visit(counter);
   return counter;
@@ -141,7 +154,7 @@ double decode_step_bytes(Transformer& model, const GenerationShape& shape) {
       cache += position * static_cast<double>(a.pattern->visible_keys(shape.prompt + step));
   }
   if (shape.generate > 0) cache /= static_cast<double>(shape.generate);
-  return count_products(model).bytes + cache * static_cast<double>(shape.batch);
+  return count_products(model, shape.batch).bytes + cache * static_cast<double>(shape.batch);
 }
 
 std::string weight_forms(Transformer& model) {

@@ -40,7 +40,8 @@ double prefill_flops(Transformer& model, const GenerationShape& shape);     // l
 double training_flops(Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
 
 // Bytes that a step reads on average over the steps: each weight as stored, once for the whole batch (of an embedding
-// that is not also the head only the rows looked up), and keys and values of every position that a sequence sees.
+// that is not also the head only the rows looked up; of a mixture the experts that the batch's tokens would choose if
+// they chose at random: with one token exactly its top-k), and keys and values of every position that a sequence sees.
 // Weights in bf16 panels exist after the first product, so call this after a run.
 double decode_step_bytes(Transformer& model, const GenerationShape& shape);
 
