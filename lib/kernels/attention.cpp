@@ -41,10 +41,10 @@ AttentionKernels attention_kernels_in_use() {
 
 namespace {
 
-thread_local Scratch item_scratch;    // of the kernels
-thread_local Scratch marks_scratch;   // slots of key blocks
-thread_local Scratch sums_scratch;    // dq, and sums of dk and dv, of one item
-thread_local Scratch shared_scratch;  // of the calling thread, for all items
+thread_local PageScratch item_scratch;    // of the kernels
+thread_local PageScratch marks_scratch;   // slots of key blocks
+thread_local PageScratch sums_scratch;    // dq, and sums of dk and dv, of one item
+thread_local PageScratch shared_scratch;  // of the calling thread, for all items
 
 void check(bool fits, const char* what, const AttentionDims& d) {
   if (!fits)

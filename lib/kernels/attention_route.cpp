@@ -11,7 +11,7 @@
 namespace hone::kernels {
 namespace {
 
-thread_local Scratch route_scratch;
+thread_local PageScratch route_scratch;
 
 void check(const AttentionDims& d, const RouteRule& rule) {
   if (rule.block < 1 || rule.block % attention_block || rule.count < 1 || rule.window < 0 || d.kv_heads < 1 ||

@@ -13,8 +13,8 @@ namespace hone::kernels {
 
 AttentionKernels attention_kernels_in_use();
 
-// Memory that a thread keeps from call to call: it grows to the largest need and is then allocated no more.
-class Scratch {
+// Memory that a thread keeps from call to call, in whole pages, huge ones where it is large: it grows to the largest need and is then allocated no more.
+class PageScratch {
  public:
   void* at_least(size_t bytes) {
     if (bytes > size_) {
