@@ -5,25 +5,13 @@
 #include <cstdlib>
 
 #include "base/error.h"
-#include "kernels/attention_scratch.h"
+#include "kernels/isa/attention_table.h"
 #include "kernels/parallel.h"
+#include "kernels/scratch.h"
 #include "kernels/select.h"
 #include "kernels/view.h"
 
 namespace hone::kernels {
-
-namespace portable {
-AttentionKernels attention_kernels();
-}
-namespace avx2 {
-AttentionKernels attention_kernels();
-}
-namespace avx512 {
-AttentionKernels attention_kernels();
-}
-namespace avx512_bf16 {
-AttentionKernels attention_kernels();
-}
 
 AttentionKernels attention_kernels_in_use() {
   Makers<AttentionKernels> makers{portable::attention_kernels};
@@ -41,10 +29,10 @@ AttentionKernels attention_kernels_in_use() {
 
 namespace {
 
-thread_local PageScratch item_scratch;    // of the kernels
-thread_local PageScratch marks_scratch;   // slots of key blocks
-thread_local PageScratch sums_scratch;    // dq, and sums of dk and dv, of one item
-thread_local PageScratch shared_scratch;  // of the calling thread, for all items
+thread_local Scratch item_scratch;    // of the kernels
+thread_local Scratch marks_scratch;   // slots of key blocks
+thread_local Scratch sums_scratch;    // dq, and sums of dk and dv, of one item
+thread_local Scratch shared_scratch;  // of the calling thread, for all items
 
 void check(bool fits, const char* what, const AttentionDims& d) {
   if (!fits)

@@ -5,13 +5,14 @@
 #include <map>
 
 #include "base/error.h"
-#include "kernels/attention_scratch.h"
+#include "kernels/isa/attention_table.h"
 #include "kernels/parallel.h"
+#include "kernels/scratch.h"
 
 namespace hone::kernels {
 namespace {
 
-thread_local PageScratch route_scratch;
+thread_local Scratch route_scratch;
 
 void check(const AttentionDims& d, const RouteRule& rule) {
   if (rule.block < 1 || rule.block % attention_block || rule.count < 1 || rule.window < 0 || d.kv_heads < 1 ||

@@ -1,7 +1,6 @@
 #include "kernels/gemm_bf16.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "kernels/isa/gemm_table.h"
 #include "kernels/parallel.h"
@@ -88,7 +87,7 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
     if (rows <= 0) return;
     // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
     const int64_t step = k <= 2 * deepest ? 24 : rows;
-    const RowsOfPanel product{t, a, panels, k, c, reinterpret_cast<float*>(sums_scratch.reserve(step * width * 4))};
+    const RowsOfPanel product{t, a, panels, k, c, sums_scratch.array<float>(step * width)};
     for (int64_t panel = count * cut / cuts; panel < count * (cut + 1) / cuts; ++panel)
       for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
   });
@@ -100,7 +99,7 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
   const int64_t depth = std::min<int64_t>(pairs, deepest);
   // One pair more than a block has, so that the panels do not all start in the same sets of the caches.
   const int64_t panel_words = (depth + 1) * width;
-  auto* a_words = reinterpret_cast<uint32_t*>(panels_scratch.reserve((a_panels + b_panels) * panel_words * 4));
+  auto* a_words = panels_scratch.array<uint32_t>((a_panels + b_panels) * panel_words);
   uint32_t* b_words = a_words + a_panels * panel_words;
   for (int64_t begin = 0; begin < pairs; begin += depth) {
     const int64_t here = std::min(depth, pairs - begin);
@@ -124,7 +123,7 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
           t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, add, false});
           continue;
         }
-        auto* sums = reinterpret_cast<float*>(sums_scratch.reserve(width * width * 4));
+        auto* sums = sums_scratch.array<float>(width * width);
         t.product({left, 4, 4 * width, rows, here, panel, sums, width, false, false});
         for (int64_t r = 0; r < rows; ++r)
           for (int64_t x = 0; x < columns; ++x) {

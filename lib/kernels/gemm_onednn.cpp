@@ -9,10 +9,10 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
 #include <string_view>
-#include <vector>
 
 #include "kernels/elementwise.h"
 #include "kernels/parallel.h"
+#include "kernels/scratch.h"
 
 namespace hone::kernels::onednn {
 namespace {
@@ -106,9 +106,9 @@ bool run(const Key& key, const void* a, const void* b, void* c) {
 // The fast products write whole rows only: a result that is some columns of a wider one goes through a buffer.
 bool run_into(Key key, const void* a, const void* b, View c) {
   if (c.stride == c.cols || c.rows == 1) return run(key, a, b, c.data);
-  thread_local std::vector<char> buffer;
-  buffer.resize(static_cast<size_t>(c.rows * c.cols) * size_of(c.dtype));
-  const View whole{buffer.data(), c.dtype, c.rows, c.cols, c.cols};
+  thread_local Scratch buffer;
+  void* closed = buffer.at_least(static_cast<size_t>(c.rows * c.cols) * size_of(c.dtype));
+  const View whole{closed, c.dtype, c.rows, c.cols, c.cols};
   if (key.accumulate) convert(c, whole);
   key.strides[2] = c.cols;
   if (!run(key, a, b, whole.data)) return false;

@@ -118,7 +118,7 @@ PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, ui
   };
   if (parallel) {
     parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {
-      rows(begin, end, reinterpret_cast<float*>(work_scratch.reserve(columns * 4)));
+      rows(begin, end, work_scratch.array<float>(columns));
     });
   } else {
     rows(0, x.rows, scales + x.rows * segments);
@@ -165,7 +165,7 @@ void multiply_few(const PackedMatrix& w, ConstView x, View y) {
   parallel_for(w.shape.panels, grain, [&](int64_t begin, int64_t end) {
     fetch_start(panel_of(w, begin));
     const int64_t result_bytes = x.rows * panel_rows * 4;
-    uint8_t* memory = work_scratch.reserve(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, x.rows));
+    uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, x.rows));
     auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
     const PackedInput prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes, false);
     for (int64_t p = begin; p < end; ++p) {
@@ -179,9 +179,9 @@ void multiply_few(const PackedMatrix& w, ConstView x, View y) {
 void multiply_many(const PackedMatrix& w, ConstView x, View y) {
   const PackedTable t = table();
   const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
-  const PackedInput all = prepare(t, w, x, input_scratch.reserve(prepared_bytes(w.shape, x.rows)), true);
+  const PackedInput all = prepare(t, w, x, input_scratch.array<uint8_t>(prepared_bytes(w.shape, x.rows)), true);
   parallel_for(w.shape.panels, 1, [&](int64_t begin, int64_t end) {
-    uint8_t* memory = work_scratch.reserve(packed_unpack_bytes + packed_direct_rows * panel_rows * 4);
+    uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + packed_direct_rows * panel_rows * 4);
     auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
     for (int64_t p = begin; p < end; ++p)
       for (int64_t row = 0; row < x.rows; row += packed_direct_rows) {
@@ -209,7 +209,7 @@ void gemm_rows(ConstView x, ConstView w, View y) {
 ConstView as_type(ConstView x, DType type) {
   if (x.dtype == type && x.stride == x.cols) return x;
   const auto bytes = x.rows * x.cols * static_cast<int64_t>(size_of(type));
-  const View to{converted_scratch.reserve(bytes), type, x.rows, x.cols, x.cols};
+  const View to{converted_scratch.array<uint8_t>(bytes), type, x.rows, x.cols, x.cols};
   convert(x, to);
   return to;
 }
@@ -218,7 +218,7 @@ ConstView as_type(ConstView x, DType type) {
 template <class F>
 void with_result(View y, DType type, F&& f) {
   if (y.dtype == type && y.stride == y.cols) return f(y);
-  const View to{result_scratch.reserve(y.rows * y.cols * static_cast<int64_t>(size_of(type))), type, y.rows, y.cols,
+  const View to{result_scratch.array<uint8_t>(y.rows * y.cols * static_cast<int64_t>(size_of(type))), type, y.rows, y.cols,
                 y.cols};
   f(to);
   convert(to, y);
@@ -252,7 +252,7 @@ void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DensePr
   const PackedShape& s = w.shape;
   const int64_t panel_bytes = round_up(s.cols, 32) * panel_rows * 2;
   const int64_t count = std::clamp<int64_t>((int64_t{8} << 20) / panel_bytes, 1, s.panels);
-  uint8_t* memory = panel_scratch.reserve(count * panel_bytes * (dense.panels ? 1 : 3));
+  uint8_t* memory = panel_scratch.array<uint8_t>(count * panel_bytes * (dense.panels ? 1 : 3));
   auto* panels = reinterpret_cast<bf16*>(memory);
   auto* rows = reinterpret_cast<float*>(memory + count * panel_bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
@@ -307,7 +307,7 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
   const auto expand = table().expand[static_cast<int>(w.layout)][static_cast<int>(w.element)];
   const int64_t pairs = round_up(w.shape.cols, 32) / 2;
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
-    uint8_t* scratch = work_scratch.reserve(packed_unpack_bytes);
+    uint8_t* scratch = work_scratch.array<uint8_t>(packed_unpack_bytes);
     for (int64_t i = from; i < to; ++i) expand(panel_of(w, begin + i), pairs, out + i * pairs * 128, scratch);
   });
 }

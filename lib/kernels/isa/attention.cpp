@@ -3,7 +3,6 @@
 
 namespace hone::kernels::HONE_ISA {
 
-AttentionKernels attention_kernels();
 AttentionKernels attention_kernels() {
   return {forward_scratch, forward, backward_scratch, backward, backward_finish,
           decode_scratch,  decode,  route_scratch,    route,    sum_keys};
