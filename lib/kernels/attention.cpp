@@ -14,17 +14,7 @@
 namespace hone::kernels {
 
 AttentionKernels attention_kernels_in_use() {
-  Makers<AttentionKernels> makers{portable::attention_kernels};
-#ifdef HONE_HAS_avx2
-  makers.avx2 = avx2::attention_kernels;
-#endif
-#ifdef HONE_HAS_avx512
-  makers.avx512 = avx512::attention_kernels;
-#endif
-#ifdef HONE_HAS_avx512_bf16
-  makers.avx512_bf16 = avx512_bf16::attention_kernels;
-#endif
-  return select(makers);
+  return HONE_TABLE_IN_USE(attention_kernels);
 }
 
 namespace {

@@ -86,13 +86,7 @@ int64_t available_bytes() {
 }  // namespace
 
 CeilingFunctions ceiling_functions() {
-  Makers<CeilingFunctions> makers{portable::ceiling_functions};
-#if defined(HONE_HAS_avx2)
-  makers.avx2 = avx2::ceiling_functions;
-  makers.avx512 = avx512::ceiling_functions;
-  makers.avx512_bf16 = avx512_bf16::ceiling_functions;
-#endif
-  return select(makers);
+  return HONE_TABLE_IN_USE(ceiling_functions);
 }
 
 int64_t last_level_cache_bytes() {

@@ -14,13 +14,7 @@ const ElementwiseTable& table() {
   static ElementwiseTable chosen;
   static Isa level = static_cast<Isa>(-1);
   if (level != isa()) {  // tests change the level; loops are entered from one thread
-    Makers<ElementwiseTable> makers{portable::elementwise_table};
-#ifdef HONE_HAS_avx2
-    makers.avx2 = avx2::elementwise_table;
-    makers.avx512 = avx512::elementwise_table;
-    makers.avx512_bf16 = avx512_bf16::elementwise_table;
-#endif
-    chosen = select(makers);
+    chosen = HONE_TABLE_IN_USE(elementwise_table);
     level = isa();
   }
   return chosen;

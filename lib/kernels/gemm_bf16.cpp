@@ -16,13 +16,7 @@ constexpr int64_t deepest =
 constexpr int64_t block_bytes = 384 << 10;  // of rows that meet all panels while they are in that cache
 
 GemmTable table() {
-  Makers<GemmTable> makers{portable::gemm_table};
-#if defined(HONE_HAS_avx2)
-  makers.avx2 = avx2::gemm_table;
-  makers.avx512 = avx512::gemm_table;
-  makers.avx512_bf16 = avx512_bf16::gemm_table;
-#endif
-  return select(makers);
+  return HONE_TABLE_IN_USE(gemm_table);
 }
 
 int64_t ceil_div(int64_t a, int64_t b) {

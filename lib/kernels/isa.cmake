@@ -1,6 +1,6 @@
 # Kernels compiled once for each instruction set, from the same sources in lib/kernels/isa/.
 #
-# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/table.cpp chooses one at start. The files use no
+# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/select.h chooses among them. The files use no
 # standard containers or algorithms: an inline function of the standard library compiled here would be merged by the linker
 # with the copy of the rest of the program, and a portable path would then run AVX code.
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp)

@@ -17,13 +17,7 @@ namespace hone::kernels {
 namespace {
 
 PackedTable table() {
-  Makers<PackedTable> makers{portable::packed_table};
-#if defined(HONE_HAS_avx2)
-  makers.avx2 = avx2::packed_table;
-  makers.avx512 = avx512::packed_table;
-  makers.avx512_bf16 = avx512_bf16::packed_table;
-#endif
-  return select(makers);
+  return HONE_TABLE_IN_USE(packed_table);
 }
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.

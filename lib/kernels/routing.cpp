@@ -13,13 +13,7 @@ namespace hone::kernels {
 namespace {
 
 RoutingTable table() {
-  Makers<RoutingTable> makers{portable::routing_table};
-#ifdef HONE_HAS_avx2
-  makers.avx2 = avx2::routing_table;
-  makers.avx512 = avx512::routing_table;
-  makers.avx512_bf16 = avx512_bf16::routing_table;
-#endif
-  return select(makers);
+  return HONE_TABLE_IN_USE(routing_table);
 }
 
 // Rows a thread should at least have, where one costs about `work` operations.

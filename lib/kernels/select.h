@@ -1,27 +1,27 @@
-// Which instruction set's functions to use: each subject (elementwise, attention, packed) has a table of functions, made by one
-// maker a set; select() picks the maker for isa().
+// Which instruction set's functions to use: each subject (elementwise, attention, packed) has a table of functions, made
+// by one maker a set, of the same name in each set's namespace.
 #pragma once
 
 #include "base/cpu.h"
 
 namespace hone::kernels {
 
+// What the maker of the highest set at or below isa() makes.
 template <class Table>
-struct Makers {
-  Table (*portable)();
-  Table (*avx2)() = nullptr;
-  Table (*avx512)() = nullptr;
-  Table (*avx512_bf16)() = nullptr;
-};
-
-// The highest set that is at or below isa() and was compiled into this program.
-template <class Table>
-Table select(const Makers<Table>& makers) {
+Table select(Table (*portable)(), Table (*avx2)(), Table (*avx512)(), Table (*avx512_bf16)()) {
   const Isa level = isa();
-  if (level >= Isa::avx512_bf16 && makers.avx512_bf16) return makers.avx512_bf16();
-  if (level >= Isa::avx512 && makers.avx512) return makers.avx512();
-  if (level >= Isa::avx2 && makers.avx2) return makers.avx2();
-  return makers.portable();
+  if (level >= Isa::avx512_bf16) return avx512_bf16();
+  if (level >= Isa::avx512) return avx512();
+  if (level >= Isa::avx2) return avx2();
+  return portable();
 }
 
 }  // namespace hone::kernels
+
+// The table in use, of the sets compiled into this program (isa.cmake: those of x86-64 come together). A macro, since
+// what differs between the makers is a namespace, and a template takes none.
+#if defined(HONE_HAS_avx2)
+#define HONE_TABLE_IN_USE(maker) select(portable::maker, avx2::maker, avx512::maker, avx512_bf16::maker)
+#else
+#define HONE_TABLE_IN_USE(maker) portable::maker()
+#endif
