@@ -50,10 +50,16 @@ void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, Vi
   if (c.dtype != DType::f32) convert(target, c);
 }
 
+// Whether oneDNN goes first, because it alone uses the processor's tile unit.
+bool tile_unit() {
+  return isa() >= Isa::amx;
+}
+
 }  // namespace
 
 void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (c.rows == 0 || c.cols == 0) return;
+  if (tile_unit() && onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
   if (a.dtype == DType::bf16 && transpose_a && !transpose_b && c.dtype == DType::f32 && own::available())
     return own::gemm_gradient(a, b, c, accumulate);
   if (onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
@@ -62,8 +68,8 @@ void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
 
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (c.rows == 0 || c.cols == 0) return;
+  if (tile_unit() && onednn::gemm_panels(a, panels, n, k, c)) return;
   if (own::available()) return own::gemm_panels(a, panels, n, k, c);
-  if (onednn::gemm_panels(a, panels, n, k, c)) return;
   // Unpacked row by row: this path serves processors without bf16 products, where models are not kept in panels for
   // training.
   const int64_t padded_k = (k + 31) / 32 * 32;
@@ -76,7 +82,7 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 }
 
 bool fast_bf16() {
-  return own::available() || (onednn::available() && isa() >= Isa::avx512_bf16);
+  return own::available();
 }
 
 }  // namespace hone::kernels

@@ -116,11 +116,11 @@ bool run_into(Key key, const void* a, const void* b, View c) {
   return true;
 }
 
-bool takes(DType type) { return available() && (type == DType::f32 || isa() >= Isa::avx512_bf16); }
+bool takes(DType type) {
+  return isa() >= (type == DType::f32 ? Isa::avx2 : Isa::avx512_bf16);
+}
 
 }  // namespace
-
-bool available() { return isa() >= Isa::avx2; }
 
 bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (!takes(a.dtype)) return false;
@@ -146,7 +146,6 @@ bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 #else
 
 namespace hone::kernels::onednn {
-bool available() { return false; }
 bool gemm(ConstView, bool, ConstView, bool, View, bool) { return false; }
 bool gemm_panels(ConstView, const bf16*, int64_t, int64_t, View) { return false; }
 }  // namespace hone::kernels::onednn

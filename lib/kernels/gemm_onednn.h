@@ -5,7 +5,6 @@
 
 namespace hone::kernels::onednn {
 
-bool available();
 bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate);
 bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c);
 

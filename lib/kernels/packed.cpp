@@ -21,7 +21,7 @@ PackedTable table() {
 }
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, input_scratch, panel_scratch, converted_scratch, result_scratch;
+thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch;
 
 int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
@@ -96,36 +96,28 @@ void quantize_row(const PackedTable& t, const PackedShape& s, const float* row, 
 }
 
 // Rows of activations in the form that the products take, laid out in one block of memory of prepared_bytes().
-PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory, bool parallel) {
+PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory) {
   const int64_t row_bytes = row_bytes_of(w.shape), segments = segments_of(w.shape), columns = padded_columns(w.shape);
   auto* sums = reinterpret_cast<int32_t*>(memory + x.rows * row_bytes);
   auto* scales = reinterpret_cast<float*>(sums + x.rows * segments);
-  const auto rows = [&](int64_t begin, int64_t end, float* buffer) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float* row = load_row(x, i, columns, buffer);
-      if (w.element == PackedElement::bf16) {
-        t.round(row, columns, memory + i * row_bytes);
-      } else {
-        quantize_row(t, w.shape, row, memory + i * row_bytes, sums + i * segments, scales + i * segments);
-      }
+  float* buffer = scales + x.rows * segments;
+  for (int64_t i = 0; i < x.rows; ++i) {
+    const float* row = load_row(x, i, columns, buffer);
+    if (w.element == PackedElement::bf16) {
+      t.round(row, columns, memory + i * row_bytes);
+    } else {
+      quantize_row(t, w.shape, row, memory + i * row_bytes, sums + i * segments, scales + i * segments);
     }
-  };
-  if (parallel) {
-    parallel_for(x.rows, 16, [&](int64_t begin, int64_t end) {
-      rows(begin, end, work_scratch.array<float>(columns));
-    });
-  } else {
-    rows(0, x.rows, scales + x.rows * segments);
   }
   return {x.rows, memory, row_bytes, sums, scales, segments};
 }
 
-// sums [rows][64] to columns [first, …) of y.
-void store(const float* sums, View y, int64_t row, int64_t rows, int64_t first) {
+// sums [rows of y][64] to columns [first, …) of y.
+void store(const float* sums, View y, int64_t first) {
   const int64_t n = std::min(panel_rows, y.cols - first);
   with_float_type(y.dtype, [&]<class T>(T*) {
-    for (int64_t m = 0; m < rows; ++m) {
-      T* to = y.row<T>(row + m) + first;
+    for (int64_t m = 0; m < y.rows; ++m) {
+      T* to = y.row<T>(m) + first;
       for (int64_t i = 0; i < n; ++i) {
         const float value = sums[m * panel_rows + i];
         if constexpr (std::is_same_v<T, float>) {
@@ -161,37 +153,12 @@ void multiply_few(const PackedMatrix& w, ConstView x, View y) {
     const int64_t result_bytes = x.rows * panel_rows * 4;
     uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, x.rows));
     auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
-    const PackedInput prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes, false);
+    const PackedInput prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes);
     for (int64_t p = begin; p < end; ++p) {
       product(panel_of(w, p), prepared, result, memory);
-      store(result, y, 0, x.rows, p * panel_rows);
+      store(result, y, p * panel_rows);
     }
   });
-}
-
-// Many rows: all prepared once; each panel meets them in blocks while it is in the cache.
-void multiply_many(const PackedMatrix& w, ConstView x, View y) {
-  const PackedTable t = table();
-  const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
-  const PackedInput all = prepare(t, w, x, input_scratch.array<uint8_t>(prepared_bytes(w.shape, x.rows)), true);
-  parallel_for(w.shape.panels, 1, [&](int64_t begin, int64_t end) {
-    uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + packed_direct_rows * panel_rows * 4);
-    auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
-    for (int64_t p = begin; p < end; ++p)
-      for (int64_t row = 0; row < x.rows; row += packed_direct_rows) {
-        PackedInput block = all;
-        block.rows = std::min(packed_direct_rows, x.rows - row);
-        block.data += row * block.row_bytes;
-        block.sums += row * block.segments;
-        block.scales += row * block.segments;
-        product(panel_of(w, p), block, result, memory);
-        store(result, y, row, block.rows, p * panel_rows);
-      }
-  });
-}
-
-void own_panels(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) {
-  multiply_many({PackedLayout::panels, PackedElement::bf16, packed_shape(PackedElement::bf16, n, cols, 0), w}, x, y);
 }
 
 void gemm_rows(ConstView x, ConstView w, View y) {
@@ -281,7 +248,6 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
 
 DenseProduct default_dense_product() {
   if (fast_bf16()) return {gemm_panels, nullptr};
-  if (isa() >= Isa::avx512_bf16) return {own_panels, nullptr};
   return {nullptr, gemm_rows};
 }
 

@@ -80,8 +80,7 @@ struct DenseProduct {
   void (*row_major)(ConstView x, ConstView w, View y);
 };
 
-// What is used where none is given: gemm_panels() where bf16 products are fast, our own product where they are but
-// oneDNN is not there, gemm() in f32 elsewhere.
+// What is used where none is given: gemm_panels() where bf16 products are fast, gemm() in f32 elsewhere.
 DenseProduct default_dense_product();
 
 // Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through
