@@ -37,8 +37,7 @@ memory::data_type type_of(DType type) { return type == DType::bf16 ? memory::dat
 enum class Layout { rows, columns, panels };
 
 struct Key {
-  std::array<int64_t, 3> sizes;    // m, n, k
-  std::array<int64_t, 3> strides;  // of a, b, c
+  std::array<int64_t, 3> sizes;  // m, n, k
   Layout a, b;
   DType input, output;
   bool accumulate;
@@ -51,12 +50,12 @@ struct Product {
   memory::desc a, b, c;
 };
 
-memory::desc describe(int64_t rows, int64_t cols, memory::data_type type, Layout layout, int64_t stride) {
+memory::desc describe(int64_t rows, int64_t cols, memory::data_type type, Layout layout) {
   switch (layout) {
     case Layout::rows:
-      return memory::desc({rows, cols}, type, memory::dims{stride, 1});
+      return memory::desc({rows, cols}, type, memory::format_tag::ab);
     case Layout::columns:
-      return memory::desc({rows, cols}, type, memory::dims{1, stride});
+      return memory::desc({rows, cols}, type, memory::format_tag::ba);
     case Layout::panels:
       return memory::desc({rows, cols}, type, memory::format_tag::BA16a64b2a);
   }
@@ -66,9 +65,9 @@ memory::desc describe(int64_t rows, int64_t cols, memory::data_type type, Layout
 std::optional<Product> make(const Key& key) {
   const auto [m, n, k] = key.sizes;
   Product product;
-  product.a = describe(m, k, type_of(key.input), key.a, key.strides[0]);
-  product.b = describe(k, n, type_of(key.input), key.b, key.strides[1]);
-  product.c = describe(m, n, type_of(key.output), Layout::rows, key.strides[2]);
+  product.a = describe(m, k, type_of(key.input), key.a);
+  product.b = describe(k, n, type_of(key.input), key.b);
+  product.c = describe(m, n, type_of(key.output), Layout::rows);
   dnnl::primitive_attr attributes;
   if (key.accumulate) {
     dnnl::post_ops sum;
@@ -103,14 +102,29 @@ bool run(const Key& key, const void* a, const void* b, void* c) {
   return true;
 }
 
-// The fast products write whole rows only: a result that is some columns of a wider one goes through a buffer.
-bool run_into(Key key, const void* a, const void* b, View c) {
-  if (c.stride == c.cols || c.rows == 1) return run(key, a, b, c.data);
-  thread_local Scratch buffer;
-  void* closed = buffer.at_least(static_cast<size_t>(c.rows * c.cols) * size_of(c.dtype));
-  const View whole{closed, c.dtype, c.rows, c.cols, c.cols};
+// For rows with gaps between them oneDNN 2.6 has slower products, and beside panels its reference loops only, which are a
+// thousand times slower: they go through these.
+thread_local Scratch a_buffer, b_buffer, c_buffer;
+
+View closed(DType type, int64_t rows, int64_t cols, Scratch& buffer) {
+  return {buffer.at_least(static_cast<size_t>(rows * cols) * size_of(type)), type, rows, cols, cols};
+}
+
+bool has_gaps(ConstView x) {
+  return x.stride != x.cols && x.rows > 1;
+}
+
+const void* without_gaps(ConstView x, Scratch& buffer) {
+  if (!has_gaps(x)) return x.data;
+  const View to = closed(x.dtype, x.rows, x.cols, buffer);
+  convert(x, to);
+  return to.data;
+}
+
+bool run_into(const Key& key, const void* a, const void* b, View c) {
+  if (!has_gaps(c)) return run(key, a, b, c.data);
+  const View whole = closed(c.dtype, c.rows, c.cols, c_buffer);
   if (key.accumulate) convert(c, whole);
-  key.strides[2] = c.cols;
   if (!run(key, a, b, whole.data)) return false;
   convert(whole, c);
   return true;
@@ -125,20 +139,19 @@ bool takes(DType type) {
 bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (!takes(a.dtype)) return false;
   const Key key{{c.rows, c.cols, transpose_a ? a.rows : a.cols},
-                {a.stride, b.stride, c.stride},
                 transpose_a ? Layout::columns : Layout::rows,
                 transpose_b ? Layout::columns : Layout::rows,
                 a.dtype,
                 c.dtype,
                 accumulate,
                 threads()};
-  return run_into(key, a.data, b.data, c);
+  return run_into(key, without_gaps(a, a_buffer), without_gaps(b, b_buffer), c);
 }
 
 bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (!takes(a.dtype) || a.dtype != DType::bf16) return false;
-  const Key key{{c.rows, n, k}, {a.stride, 0, c.stride}, Layout::rows, Layout::panels, a.dtype, c.dtype, false, threads()};
-  return run_into(key, a.data, panels, c);
+  const Key key{{c.rows, n, k}, Layout::rows, Layout::panels, a.dtype, c.dtype, false, threads()};
+  return run_into(key, without_gaps(a, a_buffer), panels, c);
 }
 
 }  // namespace hone::kernels::onednn

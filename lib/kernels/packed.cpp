@@ -165,24 +165,12 @@ void gemm_rows(ConstView x, ConstView w, View y) {
   gemm(x, false, w, true, y);
 }
 
-// Dense products get x and y without gaps between rows: for other strides oneDNN 2.6 falls back to its reference loops,
-// which are a thousand times slower.
 ConstView as_type(ConstView x, DType type) {
-  if (x.dtype == type && x.stride == x.cols) return x;
+  if (x.dtype == type) return x;
   const auto bytes = x.rows * x.cols * static_cast<int64_t>(size_of(type));
   const View to{converted_scratch.array<uint8_t>(bytes), type, x.rows, x.cols, x.cols};
   convert(x, to);
   return to;
-}
-
-// f(y), or f of an array of `type` that is then copied to y.
-template <class F>
-void with_result(View y, DType type, F&& f) {
-  if (y.dtype == type && y.stride == y.cols) return f(y);
-  const View to{result_scratch.array<uint8_t>(y.rows * y.cols * static_cast<int64_t>(size_of(type))), type, y.rows, y.cols,
-                y.cols};
-  f(to);
-  convert(to, y);
 }
 
 View columns_of(View y, int64_t first, int64_t count) {
@@ -204,8 +192,11 @@ void multiply_rows(const bf16* panels, int64_t n, ConstView x, View y, float* ro
       panel_to_rows(panels + i * round_up(x.cols, 32) * panel_rows, std::min(panel_rows, n - i * panel_rows), x.cols,
                     rows + i * panel_rows * x.cols);
   });
-  with_result(y, DType::f32,
-              [&](View to) { dense.row_major(x, view(static_cast<const float*>(rows), n, x.cols), to); });
+  const ConstView w = view(static_cast<const float*>(rows), n, x.cols);
+  if (y.dtype == DType::f32) return dense.row_major(x, w, y);
+  const View result = view(result_scratch.array<float>(y.rows * n), y.rows, n);
+  dense.row_major(x, w, result);
+  convert(result, y);
 }
 
 // Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
@@ -222,7 +213,7 @@ void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DensePr
     const View part = columns_of(y, first, n);
     packed_expand(w, p, here, panels);
     if (dense.panels) {
-      with_result(part, y.dtype, [&](View to) { dense.panels(x, panels, n, s.cols, to); });
+      dense.panels(x, panels, n, s.cols, part);
     } else {
       multiply_rows(panels, n, x, part, rows, dense);
     }
@@ -257,9 +248,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
   if (x.rows <= packed_direct_rows) return multiply_few(w, x, y);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
-    return with_result(y, y.dtype, [&](View to) {
-      dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, to);
-    });
+    return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
   multiply_unpacked(w, x, y, dense);
 }
 

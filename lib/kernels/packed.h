@@ -70,8 +70,8 @@ struct PackedMatrix {
   const bf16* scales = nullptr;       // int8, int4: [panels][groups][64]
 };
 
-// Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. x and y have
-// no gaps between rows.
+// Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. Rows of x and y may
+// have gaps between them.
 struct DenseProduct {
   // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use
   // `row_major`.

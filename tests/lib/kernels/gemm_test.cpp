@@ -30,24 +30,28 @@ std::vector<bf16> rounded(const std::vector<float>& v) {
 
 }  // namespace
 
-TEST_CASE("products of every orientation, accumulated or not, into rows of a wider result") {
+TEST_CASE("products of every orientation, accumulated or not, of rows with gaps or without, into rows of a wider result") {
   const Isa before = isa();
   for (const Isa level : isa_levels()) {
     set_isa(level);
-    for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 5, 3}, {7, 70, 33}, {64, 130, 96}}) {
-      const auto a = numbers(m * k, 1), b = numbers(n * k, 2), start = numbers(m * (n + 9), 3);
+    for (const auto& [m, n, k, gap] :
+         {std::array<int64_t, 4>{1, 5, 3, 0}, {7, 70, 33, 0}, {64, 130, 96, 0}, {7, 70, 33, 3}, {64, 130, 96, 16}}) {
+      const auto a = numbers((m + gap) * (k + gap), 1), b = numbers((n + gap) * (k + gap), 2),
+                 start = numbers(m * (n + 9), 3);
       for (const bool ta : {false, true})
         for (const bool tb : {false, true})
           for (const bool accumulate : {false, true})
             for (const bool half : {false, true}) {
               const auto ah = rounded(a), bh = rounded(b);
               const int64_t ar = ta ? k : m, ac = ta ? m : k, br = tb ? n : k, bc = tb ? k : n;
+              const int64_t as = ac + gap, bs = bc + gap;
               std::vector<float> c = start;
               const View out{c.data() + 4, DType::f32, m, n, n + 9};
               if (half)
-                gemm(view(ah.data(), ar, ac), ta, view(bh.data(), br, bc), tb, out, accumulate);
+                gemm({ah.data(), DType::bf16, ar, ac, as}, ta, {bh.data(), DType::bf16, br, bc, bs}, tb, out,
+                     accumulate);
               else
-                gemm(view(a.data(), ar, ac), ta, view(b.data(), br, bc), tb, out, accumulate);
+                gemm({a.data(), DType::f32, ar, ac, as}, ta, {b.data(), DType::f32, br, bc, bs}, tb, out, accumulate);
               for (int64_t i = 0; i < m; ++i)
                 for (int64_t j = 0; j < n + 9; ++j) {
                   const size_t at = static_cast<size_t>(i * (n + 9) + j);
@@ -55,10 +59,11 @@ TEST_CASE("products of every orientation, accumulated or not, into rows of a wid
                   if (j >= 4 && j < n + 4) {
                     if (!accumulate) expected = 0;
                     for (int64_t p = 0; p < k; ++p)
-                      expected += static_cast<double>(a[static_cast<size_t>(ta ? p * m + i : i * k + p)]) *
-                                  static_cast<double>(b[static_cast<size_t>(tb ? (j - 4) * k + p : p * n + j - 4)]);
+                      expected += static_cast<double>(a[static_cast<size_t>(ta ? p * as + i : i * as + p)]) *
+                                  static_cast<double>(b[static_cast<size_t>(tb ? (j - 4) * bs + p : p * bs + j - 4)]);
                   }
-                  REQUIRE(std::abs(static_cast<double>(c[at]) - expected) < 1e-4 * (1 + std::sqrt(static_cast<double>(k))));
+                  REQUIRE(std::abs(static_cast<double>(c[at]) - expected) <
+                          1e-4 * (1 + std::sqrt(static_cast<double>(k))));
                 }
             }
     }
