@@ -10,14 +10,8 @@
 namespace hone::kernels {
 namespace {
 
-const ElementwiseTable& table() {
-  static ElementwiseTable chosen;
-  static Isa level = static_cast<Isa>(-1);
-  if (level != isa()) {  // tests change the level; loops are entered from one thread
-    chosen = HONE_TABLE_IN_USE(elementwise_table);
-    level = isa();
-  }
-  return chosen;
+ElementwiseTable table() {
+  return HONE_TABLE_IN_USE(elementwise_table);
 }
 
 // Rows a thread should at least have: below some tens of microseconds of work a second thread costs more than it gives.
@@ -32,12 +26,12 @@ void zero(void* data, size_t bytes) {
 }
 
 void convert(ConstView from, View to) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(from.rows, grain(from.cols), [&](int64_t b, int64_t e) { t.convert(from, to, b, e); });
 }
 
 void add(View into, ConstView from) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(into.rows, grain(into.cols), [&](int64_t b, int64_t e) { t.add(into, from, b, e); });
 }
 
@@ -49,7 +43,7 @@ void scale(View into, float factor) {
 }
 
 double sum_of_squares(ConstView x) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   // One partial sum for each block of rows, whatever the number of threads.
   const int64_t block = grain(x.cols), blocks = (x.rows + block - 1) / block;
   std::vector<double> partial(static_cast<size_t>(blocks));
@@ -64,14 +58,14 @@ double sum_of_squares(ConstView x) {
 }
 
 bool all_finite(ConstView x) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   for (int64_t r = 0; r < x.rows; ++r)
     if (!t.all_finite(x.row<float>(r), x.cols)) return false;
   return true;
 }
 
 void add_bias(View x, const float* bias) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) { t.add_bias(x, bias, b, e); });
 }
 
@@ -94,24 +88,24 @@ void with_partial_sums(int64_t rows, int64_t cols, size_t width, float* into, F&
 }  // namespace
 
 void add_column_sums(ConstView x, float* sums) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   with_partial_sums(x.rows, x.cols, static_cast<size_t>(x.cols), sums,
                     [&](int64_t b, int64_t e, float* into) { t.column_sums(x, into, b, e); });
 }
 
 void add_column_squares(ConstView x, float* sums) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   with_partial_sums(x.rows, x.cols, static_cast<size_t>(x.cols), sums,
                     [&](int64_t b, int64_t e, float* into) { t.column_squares(x, into, b, e); });
 }
 
 void norm_forward(const NormForward& a) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(a.y.rows, grain(a.y.cols), [&](int64_t b, int64_t e) { t.norm_forward(a, b, e); });
 }
 
 void norm_backward(const NormBackward& a) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   const size_t dim = static_cast<size_t>(a.x.cols);
   std::vector<float> sums(2 * dim, 0.0f);
   with_partial_sums(a.x.rows, a.x.cols, 2 * dim, sums.data(), [&](int64_t b, int64_t e, float* into) {
@@ -127,33 +121,33 @@ void norm_backward(const NormBackward& a) {
 }
 
 void swiglu_forward(ConstView gate_up, View y) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(y.rows, grain(4 * y.cols), [&](int64_t b, int64_t e) { t.swiglu_forward(gate_up, y, b, e); });
 }
 
 void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(dy.rows, grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.swiglu_backward(gate_up, dy, d_gate_up, b, e); });
 }
 
 void gelu_forward(ConstView x, View y) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(y.rows, grain(4 * y.cols), [&](int64_t b, int64_t e) { t.gelu_forward(x, y, b, e); });
 }
 
 void gelu_backward(ConstView x, ConstView dy, View dx) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(dy.rows, grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.gelu_backward(x, dy, dx, b, e); });
 }
 
 void dropout(View x, float rate, uint64_t seed) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) { t.dropout(x, rate, seed, b, e); });
 }
 
 void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines, const float* sines,
           float direction) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) {
     t.rope(x, heads, head_dim, positions.data(), cosines, sines, direction, b, e);
   });
@@ -161,25 +155,24 @@ void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> posi
 
 void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
                    std::span<uint8_t> correct, float gradient_scale) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(logits.rows, grain(4 * logits.cols), [&](int64_t b, int64_t e) {
     t.cross_entropy(logits, vocabulary, targets.data(), losses.data(), correct.data(), gradient_scale, b, e);
   });
 }
 
 void gather_rows(const float* rows, int64_t dim, std::span<const int32_t> ids, View out) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for(out.rows, grain(dim), [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const ConstView from{rows + ids[static_cast<size_t>(i)] * dim, DType::f32, 1, dim, dim};
-      t.convert(from, {static_cast<char*>(out.data) + static_cast<size_t>(i * out.stride) * size_of(out.dtype), out.dtype, 1, dim, dim},
-                0, 1);
+      t.convert(from, rows_of(out, i, 1), 0, 1);
     }
   });
 }
 
 void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* into, int64_t dim) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   // Threads own columns, in units of a cache line: rows that repeat an id add up in order.
   const int64_t lines = (dim + 15) / 16;
   parallel_for(lines, 1 + 16384 / (16 * rows.rows + 1), [&](int64_t b, int64_t e) {
@@ -188,7 +181,7 @@ void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* into,
 }
 
 void adamw(const AdamW& a) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   parallel_for((a.count + 15) / 16, 1024, [&](int64_t b, int64_t e) { t.adamw(a, b * 16, std::min(a.count, e * 16)); });
 }
 
@@ -204,7 +197,7 @@ void apply_mask(View x, const uint8_t* mask) {
 int64_t panel_elements(int64_t n, int64_t k) { return (n + 63) / 64 * 64 * ((k + 31) / 32 * 32); }
 
 void pack_panels(ConstView w, bool transposed, bf16* panels) {
-  const auto& t = table();
+  const ElementwiseTable t = table();
   const int64_t n = transposed ? w.cols : w.rows;
   parallel_for((n + 63) / 64, 1, [&](int64_t b, int64_t e) { t.pack_panels(w, transposed, panels, b, e); });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/elementwise.h"
 #include "kernels/isa/gemm_table.h"
 #include "kernels/parallel.h"
 #include "kernels/scratch.h"
@@ -50,7 +51,10 @@ struct RowsOfPanel {
       t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * width, target, stride,
                  p > 0, false});
     if (k % 2) odd_column(data + pairs * 2 * width, row, rows, target, stride);
-    if (!direct) t.write(sums, c, row, rows, first);
+    if (!direct) {
+      const ConstView from{sums, DType::f32, rows, std::min(width, c.cols - first), width};
+      convert(from, columns_of(rows_of(c, row, rows), first, from.cols));
+    }
   }
 
   // The last column of a has no neighbour: paired with zeros.
@@ -111,19 +115,17 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
       const auto* left = reinterpret_cast<const char*>(a_words + i * panel_words);
       for (int64_t j = 0; j < b_panels; ++j) {
         const int64_t first = j * width, columns = std::min(width, c.cols - first);
-        const bool add = accumulate || begin > 0;
+        const bool more = accumulate || begin > 0;
         const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);
         if (columns == width) {
-          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, add, false});
+          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, more, false});
           continue;
         }
         auto* sums = sums_scratch.array<float>(width * width);
         t.product({left, 4, 4 * width, rows, here, panel, sums, width, false, false});
-        for (int64_t r = 0; r < rows; ++r)
-          for (int64_t x = 0; x < columns; ++x) {
-            float& to = c.row<float>(first_row + r)[first + x];
-            to = (add ? to : 0.0f) + sums[r * width + x];
-          }
+        const ConstView from{sums, DType::f32, rows, columns, width};
+        const View to = columns_of(rows_of(c, first_row, rows), first, columns);
+        more ? add(to, from) : convert(from, to);
       }
     });
   }

@@ -173,12 +173,6 @@ ConstView as_type(ConstView x, DType type) {
   return to;
 }
 
-View columns_of(View y, int64_t first, int64_t count) {
-  y.data = static_cast<uint8_t*>(y.data) + first * static_cast<int64_t>(size_of(y.dtype));
-  y.cols = count;
-  return y;
-}
-
 // bf16 panels [cols/2][64][2] to rows of f32.
 void panel_to_rows(const bf16* panel, int64_t rows, int64_t cols, float* out) {
   for (int64_t r = 0; r < rows; ++r)

@@ -41,6 +41,18 @@ inline View view(bf16* data, int64_t rows, int64_t cols) { return {data, DType::
 inline ConstView view(const float* data, int64_t rows, int64_t cols) { return {data, DType::f32, rows, cols, cols}; }
 inline ConstView view(const bf16* data, int64_t rows, int64_t cols) { return {data, DType::bf16, rows, cols, cols}; }
 
+// Rows, or columns, first … first + count - 1 of x.
+[[gnu::always_inline]] inline View rows_of(View x, int64_t first, int64_t count) {
+  x.data = static_cast<char*>(x.data) + first * x.stride * static_cast<int64_t>(size_of(x.dtype));
+  x.rows = count;
+  return x;
+}
+[[gnu::always_inline]] inline View columns_of(View x, int64_t first, int64_t count) {
+  x.data = static_cast<char*>(x.data) + first * static_cast<int64_t>(size_of(x.dtype));
+  x.cols = count;
+  return x;
+}
+
 // Calls f with a null pointer of the C++ type that `type` names, f32 or bf16: the one place where an activation's type is
 // turned into code.
 template <class F>

@@ -105,17 +105,10 @@ void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64
   }
 }
 
-void write(const float* from, View to, int64_t row, int64_t rows, int64_t first_column) {
-  const int64_t columns = to.cols - first_column < width ? to.cols - first_column : width;
-  with_float_type(to.dtype, [&]<class T>(T*) {
-    for (int64_t r = 0; r < rows; ++r) narrow(from + r * width, 1.0f, to.row<T>(row + r) + first_column, columns);
-  });
-}
-
 }  // namespace
 
 GemmTable gemm_table() {
-  return {product, interleave, write};
+  return {product, interleave};
 }
 #else
 GemmTable gemm_table() {

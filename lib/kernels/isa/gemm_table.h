@@ -26,8 +26,6 @@ struct GemmTable {
   // Rows 2 * begin … 2 * end - 1 of x as pairs [begin, end) of panels [pair][64][2], `panel_words` words apart; zeros
   // beyond x.
   void (*interleave)(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) = nullptr;
-  // to[r][0 … columns) = from[r][…], rows of 64.
-  void (*write)(const float* from, View to, int64_t row, int64_t rows, int64_t first_column) = nullptr;
 };
 
 namespace portable {
