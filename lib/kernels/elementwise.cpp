@@ -202,4 +202,15 @@ void pack_panels(ConstView w, bool transposed, bf16* panels) {
   parallel_for((n + 63) / 64, 1, [&](int64_t b, int64_t e) { t.pack_panels(w, transposed, panels, b, e); });
 }
 
+void unpack_panels(const bf16* panels, View w) {
+  const int64_t padded = (w.cols + 31) / 32 * 32;
+  parallel_for(w.rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const bf16* from = panels + r / 64 * 64 * padded + r % 64 * 2;
+      float* to = w.row<float>(r);
+      for (int64_t c = 0; c < w.cols; ++c) to[c] = to_float(from[c / 2 * 128 + (c & 1)]);
+    }
+  });
+}
+
 }  // namespace hone::kernels

@@ -105,5 +105,6 @@ void apply_mask(View x, const uint8_t* mask);  // f32
 // of the k x n matrix). `transposed` makes the panels of W^T instead: outputs are the columns of W.
 int64_t panel_elements(int64_t n, int64_t k);  // bf16 elements of the result
 void pack_panels(ConstView w, bool transposed, bf16* panels);
+void unpack_panels(const bf16* panels, View w);  // back to rows, f32 [n, k]
 
 }  // namespace hone::kernels

@@ -70,15 +70,11 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
   if (c.rows == 0 || c.cols == 0) return;
   if (tile_unit() && onednn::gemm_panels(a, panels, n, k, c)) return;
   if (own::available()) return own::gemm_panels(a, panels, n, k, c);
-  // Unpacked row by row: this path serves processors without bf16 products, where models are not kept in panels for
-  // training.
-  const int64_t padded_k = (k + 31) / 32 * 32;
-  std::vector<float> rows(static_cast<size_t>(n * k));
-  for (int64_t i = 0; i < n; ++i) {
-    const bf16* panel = panels + i / 64 * 64 * padded_k + 2 * (i % 64);
-    for (int64_t j = 0; j < k; ++j) rows[static_cast<size_t>(i * k + j)] = to_float(panel[j / 2 * 128 + (j & 1)]);
-  }
-  gemm_eigen(a, false, view(rows.data(), n, k), true, c, false);
+  // This path serves processors without bf16 products, where models are not kept in panels for training.
+  std::vector<float> memory(static_cast<size_t>(n * k));
+  const View rows = view(memory.data(), n, k);
+  unpack_panels(panels, rows);
+  gemm_eigen(a, false, rows, true, c, false);
 }
 
 bool fast_bf16() {

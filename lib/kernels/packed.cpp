@@ -173,20 +173,10 @@ ConstView as_type(ConstView x, DType type) {
   return to;
 }
 
-// bf16 panels [cols/2][64][2] to rows of f32.
-void panel_to_rows(const bf16* panel, int64_t rows, int64_t cols, float* out) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = to_float(panel[c / 2 * 128 + r * 2 + (c & 1)]);
-}
-
 // y[m, n] = x W^T for n rows in bf16 panels, through rows of f32.
 void multiply_rows(const bf16* panels, int64_t n, ConstView x, View y, float* rows, const DenseProduct& dense) {
-  parallel_for((n + panel_rows - 1) / panel_rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      panel_to_rows(panels + i * round_up(x.cols, 32) * panel_rows, std::min(panel_rows, n - i * panel_rows), x.cols,
-                    rows + i * panel_rows * x.cols);
-  });
-  const ConstView w = view(static_cast<const float*>(rows), n, x.cols);
+  const View w = view(rows, n, x.cols);
+  unpack_panels(panels, w);
   if (y.dtype == DType::f32) return dense.row_major(x, w, y);
   const View result = view(result_scratch.array<float>(y.rows * n), y.rows, n);
   dense.row_major(x, w, result);
