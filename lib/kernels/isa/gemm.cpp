@@ -2,6 +2,7 @@
 // for the 10 loads of a pair. A panel is read from the second-level cache at 11 bytes a cycle; the rows beside it
 // hardly matter.
 #include "kernels/isa/gemm_table.h"
+#include "kernels/isa/interleave.h"
 #include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
@@ -9,7 +10,7 @@ namespace hone::kernels::HONE_ISA {
 #if defined(HONE_ISA_avx512_bf16)
 namespace {
 
-constexpr int64_t width = 64;
+constexpr int64_t width = panel_width;
 constexpr int vecs = width / lanes;
 
 inline void store_tile_row(float* to, const Vec* row) {
@@ -85,23 +86,13 @@ void product(const PanelProduct& p) {
   p.half ? rows_of_tiles<4, bf16>(p) : rows_of_tiles<4, float>(p);
 }
 
-inline uint32_t word(bf16 even, bf16 odd) {
-  return even.bits | static_cast<uint32_t>(odd.bits) << 16;
-}
-
 void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) {
   for (int64_t pair = begin; pair < end; ++pair) {
-    const bool both = 2 * pair + 1 < x.rows;
-    const bf16* even = x.row<bf16>(2 * pair);
-    const bf16* odd = x.row<bf16>(both ? 2 * pair + 1 : 2 * pair);
-    const uint32_t keep = both ? 0xffffffffu : 0x0000ffffu;
     uint32_t* out = panels + pair * width;
     int64_t first = 0;
     for (; first + width <= x.cols; first += width, out += panel_words)
-#pragma omp simd
-      for (int64_t i = 0; i < width; ++i) out[i] = word(even[first + i], odd[first + i]) & keep;
-    for (int64_t i = 0; first < x.cols && i < width; ++i)
-      out[i] = first + i < x.cols ? word(even[first + i], odd[first + i]) & keep : 0;
+      interleave_pair<bf16>(x, pair, first, width, out);
+    if (first < x.cols) interleave_pair<bf16>(x, pair, first, x.cols - first, out);
   }
 }
 

@@ -2,30 +2,19 @@
 // beyond either size. Done for each weight at each training step, in both directions: it should cost no more than
 // reading the matrix.
 #include "kernels/isa/panels.h"
+
+#include "kernels/isa/interleave.h"
 #include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
 
-constexpr int64_t width = 64;   // outputs of a panel
+constexpr int64_t width = panel_width;
 constexpr int64_t square = 16;  // words of a transposed block, each way
-
-inline uint32_t rounded(float x) {
-  bf16 b;
-  narrow(x, b);
-  return b.bits;
-}
 
 // Outputs are columns of w: two rows interleave into a row of words.
 void interleave(ConstView w, int64_t first, int64_t outputs, int64_t padded, uint32_t* out) {
-  for (int64_t k = 0; k < padded; k += 2, out += width) {
-    const float* even = w.row<float>(k < w.rows ? k : 0) + first;
-    const float* odd = w.row<float>(k + 1 < w.rows ? k + 1 : 0) + first;
-    const uint32_t keep = (k < w.rows ? 0x0000ffffu : 0u) | (k + 1 < w.rows ? 0xffff0000u : 0u);
-#pragma omp simd
-    for (int64_t i = 0; i < outputs; ++i) out[i] = (rounded(even[i]) | rounded(odd[i]) << 16) & keep;
-    for (int64_t i = outputs; i < width; ++i) out[i] = 0;
-  }
+  for (int64_t pair = 0; pair < padded / 2; ++pair, out += width) interleave_pair<float>(w, pair, first, outputs, out);
 }
 
 // Outputs are rows of w: 16 of them at a time, 32 columns as 16 words, transposed.
