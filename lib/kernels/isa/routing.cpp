@@ -57,28 +57,42 @@ void dw(ConstView d_logits, ConstView x, View dw, int64_t begin, int64_t end) {
   });
 }
 
-float largest_of(const float* z, int64_t count) {
-  float largest = z[0];
-  for (int64_t e = 1; e < count; ++e) largest = z[e] > largest ? z[e] : largest;
-  return largest;
+struct Exponentials {
+  float largest, sum;
+};
+
+// Calls f(i, exp(z[i] - the largest)) for `count` logits z[i] = at(i); returns the largest, and the sum of what f got.
+template <class At, class F>
+[[gnu::always_inline]] inline Exponentials exponentials(int64_t count, At&& at, F&& f) {
+  Exponentials all{at(0), 0};
+  for (int64_t i = 1; i < count; ++i) all.largest = at(i) > all.largest ? at(i) : all.largest;
+  for (int64_t i = 0; i < count; ++i) {
+    const float power = exp_fast(at(i) - all.largest);
+    f(i, power);
+    all.sum += power;
+  }
+  return all;
 }
 
-// Probabilities of a row; returns the log of the sum of exponentials.
-float softmax(const float* z, int64_t count, float* p) {
-  const float largest = largest_of(z, count);
-  float sum = 0;
-  for (int64_t e = 0; e < count; ++e) sum += p[e] = exp_fast(z[e] - largest);
-  const float inverse = 1.0f / sum;
+// Probabilities of a row.
+void softmax(const float* z, int64_t count, float* p) {
+  const Exponentials all = exponentials(
+      count, [&](int64_t e) { return z[e]; }, [&](int64_t e, float power) { p[e] = power; });
+  const float inverse = 1.0f / all.sum;
   for (int64_t e = 0; e < count; ++e) p[e] *= inverse;
-  return largest + __builtin_logf(sum);
 }
 
 // The gates from the chosen logits, not the scores: a bias may choose experts whose probabilities all underflow.
 void softmax_gates(const float* z, const int32_t* chosen, int64_t k, float* gates) {
-  float largest = z[chosen[0]], sum = 0;
-  for (int64_t j = 1; j < k; ++j) largest = z[chosen[j]] > largest ? z[chosen[j]] : largest;
-  for (int64_t j = 0; j < k; ++j) sum += gates[j] = exp_fast(z[chosen[j]] - largest);
-  for (int64_t j = 0; j < k; ++j) gates[j] /= sum;
+  const Exponentials all = exponentials(
+      k, [&](int64_t j) { return z[chosen[j]]; }, [&](int64_t j, float power) { gates[j] = power; });
+  for (int64_t j = 0; j < k; ++j) gates[j] /= all.sum;
+}
+
+float log_sum_exp(const float* z, int64_t count) {
+  const Exponentials all = exponentials(
+      count, [&](int64_t e) { return z[e]; }, [](int64_t, float) {});
+  return all.largest + __builtin_logf(all.sum);
 }
 
 void choose(const float* scores, const float* bias, int64_t experts, int64_t k, int32_t* chosen) {
@@ -157,13 +171,6 @@ void route_backward(const RouteBackward& a, int64_t begin, int64_t end) {
     }
     if (a.balance) add_balance(scores, a.balance, a.kind, experts, d);
   }
-}
-
-float log_sum_exp(const float* z, int64_t count) {
-  const float largest = largest_of(z, count);
-  float sum = 0;
-  for (int64_t e = 0; e < count; ++e) sum += exp_fast(z[e] - largest);
-  return largest + __builtin_logf(sum);
 }
 
 void z_forward(ConstView logits, float* squares, int64_t begin, int64_t end) {
