@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <map>
 
 #include "base/error.h"
 #include "kernels/isa/attention_table.h"
@@ -21,30 +20,46 @@ void check(const AttentionDims& d, const RouteRule& rule) {
                          rule.count, rule.window, d.heads, d.kv_heads, d.head_dim);
 }
 
-// The choices of one query block: bits of its queries by key block of 64, and which blocks those are.
+// What some queries visit: bits of them by key block of 64, and which blocks those are.
 class Choices {
  public:
-  explicit Choices(int64_t key_blocks) : bits_(static_cast<size_t>(key_blocks)) {}
-
-  void add(int64_t key_block, uint64_t queries) {
-    uint64_t& bits = bits_[static_cast<size_t>(key_block)];
-    if (bits == 0) used_.push_back(static_cast<int32_t>(key_block));
-    bits |= queries;
+  void make_room(int64_t key_blocks) {
+    if (static_cast<size_t>(key_blocks) > bits_.size()) {
+      bits_.resize(static_cast<size_t>(key_blocks));
+      visited_.resize(static_cast<size_t>(key_blocks));
+    }
   }
-  // Hands them to f(key block, bits) and forgets them.
+  void add(int64_t key_block, uint64_t queries) {
+    const auto at = static_cast<size_t>(key_block);
+    if (!visited_[at]) used_.push_back(static_cast<int32_t>(key_block));
+    visited_[at] = 1;
+    bits_[at] |= queries;
+  }
+  // The blocks that the window of queries at positions first … last shows, whoever chose them.
+  void add_window(int64_t first, int64_t last, int64_t window) {
+    if (window == 0) return;
+    for (int64_t j = std::max<int64_t>(0, first - window + 1) / attention_block; j <= last / attention_block; ++j)
+      add(j, 0);
+  }
+  // Hands them to f(key block, bits) in the order of the blocks, and forgets them.
   template <class F>
   void take(F&& f) {
+    std::sort(used_.begin(), used_.end());
     for (const int32_t block : used_) {
-      f(block, bits_[static_cast<size_t>(block)]);
-      bits_[static_cast<size_t>(block)] = 0;
+      const auto at = static_cast<size_t>(block);
+      f(block, bits_[at]);
+      bits_[at] = visited_[at] = 0;
     }
     used_.clear();
   }
 
  private:
   std::vector<uint64_t> bits_;
+  std::vector<uint8_t> visited_;
   std::vector<int32_t> used_;
 };
+
+thread_local Choices choices;
 
 // Key blocks of 64 that query c of a block, at `position`, sees by its choice: its own block's and the chosen ones'.
 template <class F>
@@ -77,7 +92,8 @@ void add_key_sums(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t h
   parallel_each(end - begin, add);
 }
 
-std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule) {
+void route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule,
+           std::vector<int32_t>& chosen) {
   check(dims, rule);
   RouteArgs args;
   args.dims = dims;
@@ -91,8 +107,8 @@ std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const Key
   args.window = rule.window;
   args.query_blocks = (dims.queries + attention_block - 1) / attention_block;
   const int64_t size = dims.batch * dims.heads * args.query_blocks * args.count * attention_block;
-  std::vector<int32_t> chosen(static_cast<size_t>(size), -1);
-  if (args.count == 0 || args.blocks <= 0) return chosen;
+  chosen.assign(static_cast<size_t>(size), -1);
+  if (args.count == 0 || args.blocks <= 0) return;
   args.chosen = chosen.data();
   const AttentionKernels kernels = attention_kernels_in_use();
   const size_t bytes = kernels.route_scratch(args);
@@ -108,12 +124,12 @@ std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const Key
     item.scratch = route_scratch.at_least(bytes);
     kernels.route(args, item);
   });
-  return chosen;
 }
 
 std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums,
                                              const RouteRule& rule) {
-  const std::vector<int32_t> chosen = route(dims, q, sums, rule);
+  std::vector<int32_t> chosen;
+  route(dims, q, sums, rule, chosen);
   auto plan = std::make_shared<BlockPlan>();
   plan->shape = {dims.queries, dims.keys, dims.query_offset};
   plan->rule.window = rule.window;
@@ -121,39 +137,30 @@ std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHea
   const int64_t query_blocks = (dims.queries + attention_block - 1) / attention_block;
   const int64_t key_blocks = (dims.keys + attention_block - 1) / attention_block;
   build_plan(*plan, [&](int64_t list, int64_t i, std::vector<SelectedBlock>& selected) {
-    thread_local Choices choices(0);
-    if (i == 0) choices = Choices(key_blocks);
+    choices.make_room(key_blocks);
     const int32_t* from = chosen.data() + (list * query_blocks + i) * (rule.count - 1) * attention_block;
     const int64_t count = std::min(attention_block, dims.queries - i * attention_block);
+    const int64_t first = dims.query_offset + i * attention_block;
     for (int64_t c = 0; c < count; ++c)
-      blocks_seen(rule, dims.query_offset + i * attention_block + c, from, c,
-                  [&](int64_t j) { choices.add(j, uint64_t{1} << c); });
-    const int64_t first = dims.query_offset + i * attention_block, last = first + count - 1;
+      blocks_seen(rule, first + c, from, c, [&](int64_t j) { choices.add(j, uint64_t{1} << c); });
+    choices.add_window(first, first + count - 1, rule.window);
     choices.take([&](int32_t j, uint64_t bits) { selected.push_back({j, bits}); });
-    if (rule.window == 0) return;
-    const size_t by_choice = selected.size();
-    for (int64_t j = std::max<int64_t>(0, first - rule.window + 1) / attention_block; j <= last / attention_block; ++j)
-      if (std::none_of(selected.begin(), selected.begin() + static_cast<int64_t>(by_choice),
-                       [&](const SelectedBlock& s) { return s.block == j; }))
-        selected.push_back({static_cast<int32_t>(j), 0});
   });
   return plan;
 }
 
 void routed_visits(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule,
                    std::vector<int64_t>& starts, std::vector<DecodeVisit>& visits) {
-  const std::vector<int32_t> chosen = route(dims, q, sums, rule);
+  thread_local std::vector<int32_t> chosen;  // one decoded token after the other
+  route(dims, q, sums, rule, chosen);
   const int64_t in_group = dims.heads / dims.kv_heads, position = dims.query_offset;
+  choices.make_room(position / attention_block + 1);
   for (int64_t kv = 0; kv < dims.kv_heads; ++kv) {
-    std::map<int64_t, uint64_t> rows;  // in the order of the blocks
     for (int64_t g = 0; g < in_group; ++g)
       blocks_seen(rule, position, chosen.data() + (kv * in_group + g) * (rule.count - 1) * attention_block, 0,
-                  [&](int64_t j) { rows[j] |= uint64_t{1} << g; });
-    if (rule.window > 0)
-      for (int64_t j = std::max<int64_t>(0, position - rule.window + 1) / attention_block;
-           j <= position / attention_block; ++j)
-        rows[j] |= 0;
-    for (const auto& [block, bits] : rows) visits.push_back({static_cast<int32_t>(block), bits});
+                  [&](int64_t j) { choices.add(j, uint64_t{1} << g); });
+    choices.add_window(position, position, rule.window);
+    choices.take([&](int32_t block, uint64_t bits) { visits.push_back({block, bits}); });
     starts.push_back(static_cast<int64_t>(visits.size()));
   }
 }

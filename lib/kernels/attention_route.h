@@ -29,8 +29,9 @@ void add_key_sums(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t h
 
 // The best count - 1 past blocks of every query: chosen[((sequence * heads + head) * query_blocks + i) * (count - 1) *
 // 64 + n * 64 + c] is the n-th best of query 64 * i + c, -1 where there are no more. Of equal scores the earlier block
-// wins. dims.keys is not read.
-std::vector<int32_t> route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule);
+// wins. `chosen` becomes that large, whatever it held. dims.keys is not read.
+void route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule,
+           std::vector<int32_t>& chosen);
 
 // The plan of a call whose keys stand at positions 0 … dims.keys - 1, with a list for each (sequence, head).
 std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums,
