@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "autograd/autograd.h"
-#include "base/cpu.h"
 #include "base/random.h"
+#include "support/isa.h"
 
 namespace hone::test {
 
@@ -33,17 +33,6 @@ inline double relative_error(const Tensor& a, const Tensor& b, double floor = 1e
     largest = std::max(largest, std::abs(v));
   }
   return difference / largest;
-}
-
-// Runs f once for every instruction set of this machine, then restores the one in use.
-inline void at_every_isa(const std::function<void()>& f) {
-  const Isa before = isa();
-  for (const Isa level : isa_levels()) {
-    CAPTURE(std::string(name_of(level)));
-    set_isa(level);
-    f();
-  }
-  set_isa(before);
 }
 
 // Compares gradients with central differences. `f` computes an output from the inputs; the function differentiated is the

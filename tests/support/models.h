@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/random.h"
 #include "fixtures/fixture.h"
 #include "model/transformer.h"
 
@@ -17,6 +18,14 @@ inline Config small_config() {
   // Layers that differ, with grouped heads in one of them.
   c.layers = {{4, 2, 96, "full"}, {2, 2, 64, "full"}};
   return c;
+}
+
+// Ids of that vocabulary.
+inline std::vector<int32_t> some_ids(int64_t count) {
+  Random random(5, "ids");
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(50));
+  return ids;
 }
 
 // The parameters of a fixture by name.

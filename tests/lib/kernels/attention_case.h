@@ -66,6 +66,17 @@ inline double tolerance(DType dtype) {
   return dtype == DType::f32 ? 1e-5 : 1e-2;
 }
 
+// Self-attention from the first token on.
+inline AttentionDims dims_of(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t batch = 1) {
+  AttentionDims dims;
+  dims.batch = batch;
+  dims.queries = dims.keys = tokens;
+  dims.heads = heads;
+  dims.kv_heads = kv_heads;
+  dims.head_dim = head_dim;
+  return dims;
+}
+
 // Dimensions with buffers for everything. qkv rows are [(heads + 2 * kv_heads) * head_dim] when queries and keys are
 // the same tokens; the queries are the last rows otherwise.
 struct Case {

@@ -13,16 +13,6 @@ using namespace hone::kernels::test;
 
 namespace {
 
-AttentionDims dims_of(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t batch) {
-  AttentionDims dims;
-  dims.batch = batch;
-  dims.queries = dims.keys = tokens;
-  dims.heads = heads;
-  dims.kv_heads = kv_heads;
-  dims.head_dim = head_dim;
-  return dims;
-}
-
 // Sums of all keys of a case, in pieces of `piece` rows.
 struct Sums {
   std::vector<float> data;

@@ -13,16 +13,6 @@ namespace {
 
 constexpr MaskRule rules[] = {{}, {.window = 24}, {.window = 70, .sinks = 3}};
 
-AttentionDims dims_of(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t batch = 1) {
-  AttentionDims dims;
-  dims.batch = batch;
-  dims.queries = dims.keys = tokens;
-  dims.heads = heads;
-  dims.kv_heads = kv_heads;
-  dims.head_dim = head_dim;
-  return dims;
-}
-
 // Forward and backward on every instruction set against one run of the reference.
 void compare(const AttentionDims& dims, const BlockPlan& plan, const ReferenceMask& mask) {
   for (DType dtype : {DType::f32, DType::bf16}) {

@@ -10,24 +10,11 @@
 #include "base/random.h"
 #include "kernels/isa/ceilings_table.h"
 #include "kernels/parallel.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
-
-namespace {
-
-template <class F>
-void at_every_level(F&& f) {
-  const Isa before = isa();
-  for (const Isa level : isa_levels()) {
-    CAPTURE(name_of(level));
-    set_isa(level);
-    f(level);
-  }
-  set_isa(before);
-}
-
-}  // namespace
+using hone::test::at_every_isa;
 
 TEST_CASE("the reading loop reads every word, at every level") {
   constexpr int64_t pages = 5, count = pages * CeilingFunctions::page / 8;
@@ -38,30 +25,30 @@ TEST_CASE("the reading loop reads every word, at every level") {
   Random random(1, "words");
   uint64_t sum = 0;
   for (uint64_t& word : block->words) sum += word = random.next();
-  at_every_level([&](Isa) {
+  at_every_isa([&] {
     CHECK(ceiling_functions().read(block.get(), pages) == sum);
     CHECK(ceiling_functions().read(block.get(), 0) == 0);
   });
 }
 
 TEST_CASE("the multiply-add loops do the operations they count, at every level") {
-  at_every_level([&](Isa level) {
+  at_every_isa([&] {
     const CeilingFunctions functions = ceiling_functions();
     CHECK(functions.f32_flops > 0);
     CHECK(functions.f32(1) == static_cast<float>(functions.f32_flops) / 2);      // x = 1
     CHECK(functions.f32(2) == static_cast<float>(functions.f32_flops) * 0.75f);  // x = 1.5
     CHECK(functions.f32(100) == static_cast<float>(functions.f32_flops));        // x = 2
-    CHECK((functions.bf16 != nullptr) == (level >= Isa::avx512_bf16));
+    CHECK((functions.bf16 != nullptr) == (isa() >= Isa::avx512_bf16));
     if (functions.bf16) CHECK(functions.bf16(10) == static_cast<float>(functions.bf16_flops) / 4 * 5);
   });
 }
 
 TEST_CASE("measurements are positive and leave the number of threads as it was") {
   const int before = threads();
-  at_every_level([&](Isa level) {
+  at_every_isa([&] {
     CHECK(measure_read_bandwidth(2, 1 << 20, 0) > 0);
     CHECK(measure_flops(DType::f32, 2, 0) > 0);
-    CHECK((measure_flops(DType::bf16, 1, 0) > 0) == (level >= Isa::avx512_bf16));
+    CHECK((measure_flops(DType::bf16, 1, 0) > 0) == (isa() >= Isa::avx512_bf16));
   });
   CHECK(threads() == before);
 }

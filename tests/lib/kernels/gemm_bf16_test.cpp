@@ -3,15 +3,18 @@
 #include <doctest/doctest.h>
 
 #include <array>
-#include <cmath>
+#include <functional>
 #include <vector>
 
-#include "base/cpu.h"
 #include "base/random.h"
 #include "kernels/elementwise.h"
+#include "lib/kernels/numbers.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
+using hone::kernels::test::widened;
+using hone::test::at_every_isa;
 
 namespace {
 
@@ -23,20 +26,10 @@ std::vector<bf16> digits(int64_t count, uint64_t seed) {
   return v;
 }
 
-std::vector<float> widened(const std::vector<bf16>& v) {
-  std::vector<float> r(v.size());
-  for (size_t i = 0; i < v.size(); ++i) r[i] = to_float(v[i]);
-  return r;
-}
-
-template <class F>
-void at_own_level(F&& f) {
-  const Isa before = isa();
-  for (const Isa level : isa_levels()) {
-    set_isa(level);
+void at_own_level(const std::function<void()>& f) {
+  at_every_isa([&] {
     if (own::available()) f();
-  }
-  set_isa(before);
+  });
 }
 
 }  // namespace

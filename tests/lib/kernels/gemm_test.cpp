@@ -2,42 +2,26 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <vector>
 
-#include "base/cpu.h"
-#include "base/random.h"
 #include "kernels/elementwise.h"
+#include "lib/kernels/numbers.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
+using namespace hone::kernels::test;
+using hone::test::at_every_isa;
 
-namespace {
-
-std::vector<float> numbers(int64_t count, uint64_t seed) {
-  Random random(seed, "gemm");
-  std::vector<float> v(static_cast<size_t>(count));
-  // Values that bf16 holds exactly, so that f32 and bf16 products differ by their sums' rounding alone.
-  for (float& x : v) x = to_float(to_bf16(static_cast<float>(random.normal())));
-  return v;
-}
-
-std::vector<bf16> rounded(const std::vector<float>& v) {
-  std::vector<bf16> r(v.size());
-  for (size_t i = 0; i < v.size(); ++i) r[i] = to_bf16(v[i]);
-  return r;
-}
-
-}  // namespace
-
-TEST_CASE("products of every orientation, accumulated or not, of rows with gaps or without, into rows of a wider result") {
-  const Isa before = isa();
-  for (const Isa level : isa_levels()) {
-    set_isa(level);
+TEST_CASE(
+    "products of every orientation, accumulated or not, of rows with gaps or without, into rows of a wider result") {
+  at_every_isa([] {
     for (const auto& [m, n, k, gap] :
          {std::array<int64_t, 4>{1, 5, 3, 0}, {7, 70, 33, 0}, {64, 130, 96, 0}, {7, 70, 33, 3}, {64, 130, 96, 16}}) {
-      const auto a = numbers((m + gap) * (k + gap), 1), b = numbers((n + gap) * (k + gap), 2),
-                 start = numbers(m * (n + 9), 3);
+      const auto a = exact_numbers((m + gap) * (k + gap), 1), b = exact_numbers((n + gap) * (k + gap), 2),
+                 start = exact_numbers(m * (n + 9), 3);
       for (const bool ta : {false, true})
         for (const bool tb : {false, true})
           for (const bool accumulate : {false, true})
@@ -67,18 +51,16 @@ TEST_CASE("products of every orientation, accumulated or not, of rows with gaps 
                 }
             }
     }
-  }
-  set_isa(before);
+  });
 }
 
 TEST_CASE("panels hold the matrix and its transpose, padded, and multiply like it") {
-  const Isa before = isa();
-  for (const Isa level : isa_levels()) {
-    set_isa(level);
+  at_every_isa([] {
     for (const auto& [m, n, k] : {std::array<int64_t, 3>{3, 5, 7}, {40, 130, 96}, {17, 64, 33}}) {
-      const auto x = numbers(m * k, 4), w = numbers(n * k, 5), dy = numbers(m * n, 6);
+      const auto x = exact_numbers(m * k, 4), w = exact_numbers(n * k, 5), dy = exact_numbers(m * n, 6);
       const auto xh = rounded(x), dyh = rounded(dy);
-      std::vector<bf16> forward(static_cast<size_t>(panel_elements(n, k))), backward(static_cast<size_t>(panel_elements(k, n)));
+      std::vector<bf16> forward(static_cast<size_t>(panel_elements(n, k))),
+          backward(static_cast<size_t>(panel_elements(k, n)));
       pack_panels(view(w.data(), n, k), false, forward.data());
       pack_panels(view(w.data(), n, k), true, backward.data());
       std::vector<float> y(static_cast<size_t>(m * n)), dx(static_cast<size_t>(m * k));
@@ -88,17 +70,18 @@ TEST_CASE("panels hold the matrix and its transpose, padded, and multiply like i
         for (int64_t j = 0; j < n; ++j) {
           double expected = 0;
           for (int64_t p = 0; p < k; ++p)
-            expected += static_cast<double>(x[static_cast<size_t>(i * k + p)]) * static_cast<double>(w[static_cast<size_t>(j * k + p)]);
+            expected += static_cast<double>(x[static_cast<size_t>(i * k + p)]) *
+                        static_cast<double>(w[static_cast<size_t>(j * k + p)]);
           REQUIRE(std::abs(static_cast<double>(y[static_cast<size_t>(i * n + j)]) - expected) < 1e-3);
         }
         for (int64_t p = 0; p < k; ++p) {
           double expected = 0;
           for (int64_t j = 0; j < n; ++j)
-            expected += static_cast<double>(dy[static_cast<size_t>(i * n + j)]) * static_cast<double>(w[static_cast<size_t>(j * k + p)]);
+            expected += static_cast<double>(dy[static_cast<size_t>(i * n + j)]) *
+                        static_cast<double>(w[static_cast<size_t>(j * k + p)]);
           REQUIRE(std::abs(static_cast<double>(dx[static_cast<size_t>(i * k + p)]) - expected) < 1e-3);
         }
       }
     }
-  }
-  set_isa(before);
+  });
 }

@@ -14,6 +14,7 @@
 #include "base/cpu.h"
 #include "base/random.h"
 #include "kernels/parallel.h"
+#include "lib/kernels/numbers.h"
 
 using namespace hone;
 using namespace hone::kernels;
@@ -75,10 +76,7 @@ Packed make(PackedLayout layout, PackedElement element, int64_t rows, int64_t co
 }
 
 std::vector<float> random_rows(int64_t m, int64_t cols) {
-  Random random(static_cast<uint64_t>(m), "x");
-  std::vector<float> x(static_cast<size_t>(m * cols));
-  for (auto& v : x) v = to_float(to_bf16(static_cast<float>(random.normal())));
-  return x;
+  return test::exact_numbers(m * cols, static_cast<uint64_t>(m));
 }
 
 // The plain product, and for each element the size that rounding errors are measured by.

@@ -5,34 +5,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <numeric>
 #include <vector>
 
-#include "base/cpu.h"
-#include "base/random.h"
+#include "lib/kernels/numbers.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
+using namespace hone::kernels::test;
+using hone::test::at_every_isa;
 
 namespace {
-
-std::vector<float> random_numbers(int64_t count, uint64_t seed, double scale = 1) {
-  Random random(seed, "routing");
-  std::vector<float> x(static_cast<size_t>(count));
-  for (float& v : x) v = static_cast<float>(random.normal() * scale);
-  return x;
-}
-
-void at_every_level(const std::function<void()>& f) {
-  const Isa before = isa();
-  for (const Isa level : isa_levels()) {
-    CAPTURE(std::string(name_of(level)));
-    set_isa(level);
-    f();
-  }
-  set_isa(before);
-}
 
 // The scores of one row, and its chosen experts with their gates.
 struct Reference {
@@ -64,12 +48,11 @@ struct Reference {
 }  // namespace
 
 TEST_CASE("router: product and its gradients, f32 and bf16 rows, odd widths") {
-  at_every_level([] {
+  at_every_isa([] {
     const int64_t rows = 37, dim = 75, experts = 9;
-    const std::vector<float> x = random_numbers(rows * dim, 1), w = random_numbers(experts * dim, 2),
-                             dz = random_numbers(rows * experts, 3);
-    std::vector<bf16> x16;
-    for (const float v : x) x16.push_back(to_bf16(v));
+    const std::vector<float> x = normal_numbers(rows * dim, 1), w = normal_numbers(experts * dim, 2),
+                             dz = normal_numbers(rows * experts, 3);
+    const std::vector<bf16> x16 = rounded(x);
     for (const bool half : {false, true}) {
       CAPTURE(half);
       const ConstView in = half ? view(x16.data(), rows, dim) : view(x.data(), rows, dim);
@@ -115,9 +98,9 @@ TEST_CASE("router: product and its gradients, f32 and bf16 rows, odd widths") {
 }
 
 TEST_CASE("routes: scores, choices and gates of both kinds; a bias changes the choice and not the gates") {
-  at_every_level([] {
+  at_every_isa([] {
     const int64_t rows = 53, experts = 11;
-    const std::vector<float> z = random_numbers(rows * experts, 4, 2), bias = random_numbers(experts, 5, 0.3);
+    const std::vector<float> z = normal_numbers(rows * experts, 4, 2), bias = normal_numbers(experts, 5, 0.3);
     for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})
       for (const int64_t k : {int64_t{1}, int64_t{2}, int64_t{5}, experts})
         for (const float* b : {static_cast<const float*>(nullptr), bias.data()}) {
@@ -141,7 +124,7 @@ TEST_CASE("routes: scores, choices and gates of both kinds; a bias changes the c
 }
 
 TEST_CASE("experts of vanishing probability that a bias chooses get finite gates") {
-  at_every_level([] {
+  at_every_isa([] {
     const std::vector<float> z = {200, -200, -201}, bias = {0, 5, 5};
     std::vector<float> scores(3), gates(2);
     std::vector<int32_t> chosen(2);
@@ -153,7 +136,7 @@ TEST_CASE("experts of vanishing probability that a bias chooses get finite gates
 }
 
 TEST_CASE("equal scores: the first experts, so that a tie is the same everywhere") {
-  at_every_level([] {
+  at_every_isa([] {
     const std::vector<float> z(5, 1.0f);
     std::vector<float> scores(5), gates(3);
     std::vector<int32_t> chosen(3);
@@ -178,10 +161,10 @@ TEST_CASE("slots are sorted by expert in the order of the rows, and cut at the c
 }
 
 TEST_CASE("slots are gathered, weighed and summed, and back, with slots left out") {
-  at_every_level([] {
+  at_every_isa([] {
     const int64_t rows = 19, k = 3, experts = 5, dim = 70;
-    const std::vector<float> x = random_numbers(rows * dim, 1), gates = random_numbers(rows * k, 2),
-                             dy = random_numbers(rows * dim, 3);
+    const std::vector<float> x = normal_numbers(rows * dim, 1), gates = normal_numbers(rows * k, 2),
+                             dy = normal_numbers(rows * dim, 3);
     std::vector<int32_t> chosen, places(static_cast<size_t>(rows * k)), sources(places.size());
     for (int64_t i = 0; i < rows * k; ++i) chosen.push_back(static_cast<int32_t>((i * 7 + i / 3) % experts));
     std::vector<int64_t> counts(experts), offsets(experts + 1);

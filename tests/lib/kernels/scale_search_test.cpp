@@ -6,16 +6,14 @@
 #include <cmath>
 #include <vector>
 
-#include "base/cpu.h"
 #include "base/random.h"
+#include "support/isa.h"
 
 using namespace hone;
 
 TEST_CASE("errors of candidate scales equal the plain formula at every instruction set") {
-  const Isa before = isa();
   Random random(5, "magnitudes");
-  for (Isa level : isa_levels()) {
-    set_isa(level);
+  test::at_every_isa([&] {
     const kernels::ScaleSearch loops = kernels::scale_search();
     for (int64_t n : {1, 7, 32, 100}) {
       std::vector<float> magnitudes(static_cast<size_t>(n)), limits(magnitudes), moments(magnitudes);
@@ -35,16 +33,13 @@ TEST_CASE("errors of candidate scales equal the plain formula at every instructi
         CHECK(static_cast<double>(errors[i]) == doctest::Approx(expected).epsilon(1e-4).scale(1e-3));
       }
     }
-  }
-  set_isa(before);
+  });
 }
 
 TEST_CASE(
     "rounding goes to the nearest integer, ties to even, clamped, for scales of either sign at every instruction set") {
-  const Isa before = isa();
   Random random(6, "weights");
-  for (Isa level : isa_levels()) {
-    set_isa(level);
+  test::at_every_isa([&] {
     const kernels::ScaleSearch loops = kernels::scale_search();
     std::vector<float> w{0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 100, -100, 7.4f, 7.6f, -8.4f, 0, -0.0f, 1e30f, -1e30f};
     for (int i = 0; i < 50; ++i) w.push_back(static_cast<float>(4 * random.normal()));
@@ -57,6 +52,5 @@ TEST_CASE(
     }
     loops.round(w.data(), static_cast<int64_t>(w.size()), 0.0f, -8, 7, integers.data());
     for (int8_t q : integers) CHECK(q == 0);
-  }
-  set_isa(before);
+  });
 }

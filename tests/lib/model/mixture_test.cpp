@@ -15,13 +15,6 @@ using namespace hone::test;
 
 namespace {
 
-std::vector<int32_t> some_ids(int64_t count) {
-  Random random(5, "ids");
-  std::vector<int32_t> ids(static_cast<size_t>(count));
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(50));
-  return ids;
-}
-
 Config mixture_config(RouterKind router, int64_t top_k, int64_t shared) {
   Config c = small_config();
   for (LayerBlueprint& layer : c.layers) {

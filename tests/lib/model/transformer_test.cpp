@@ -13,13 +13,6 @@ using namespace hone::test;
 
 namespace {
 
-std::vector<int32_t> some_ids(int64_t count, int64_t vocabulary) {
-  Random random(5, "ids");
-  std::vector<int32_t> ids(static_cast<size_t>(count));
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(static_cast<uint64_t>(vocabulary)));
-  return ids;
-}
-
 Config learned_config() {
   Config c = small_config();
   c.block.positions = PositionKind::learned;
@@ -27,6 +20,13 @@ Config learned_config() {
   c.block.activation = ActivationKind::gelu;
   c.block.biases = true;
   c.tied = false;
+  return c;
+}
+
+Config attending(const std::string& kinds) {
+  Config c = small_config();
+  c.context = 300;
+  set_attention(c, kinds);
   return c;
 }
 
@@ -69,7 +69,7 @@ TEST_CASE("a cache gives what one pass gives: token by token, in chunks, ragged"
     for (const Config& config : {small_config(), learned_config()}) {
       Transformer model(config);
       initialize(model, 3);
-      const std::vector<int32_t> ids = some_ids(2 * 90, config.vocabulary);
+      const std::vector<int32_t> ids = some_ids(2 * 90);
       const Tensor expected = in_one_pass(model, ids, 2, DType::f32);
       CHECK(relative_error(in_pieces(model, ids, 2, std::vector<int64_t>(90, 1), DType::f32), expected) < 1e-4);
       CHECK(relative_error(in_pieces(model, ids, 2, {64, 1, 1, 17, 7}, DType::f32), expected) < 1e-4);
@@ -83,12 +83,9 @@ TEST_CASE("every kind of attention: a cache gives what one pass gives") {
   at_every_isa([] {
     for (const std::string& kind : attention_examples()) {
       CAPTURE(kind);
-      Config config = small_config();
-      config.context = 300;
-      set_attention(config, kind + ",full");
-      Transformer model(config);
+      Transformer model(attending(kind + ",full"));
       initialize(model, 3);
-      const std::vector<int32_t> ids = some_ids(2 * 270, config.vocabulary);
+      const std::vector<int32_t> ids = some_ids(2 * 270);
       const Tensor expected = in_one_pass(model, ids, 2, DType::f32);
       CHECK(relative_error(in_pieces(model, ids, 2, std::vector<int64_t>(270, 1), DType::f32), expected) < 1e-4);
       CHECK(relative_error(in_pieces(model, ids, 2, {100, 1, 9, 3, 64, 1, 1, 64, 27}, DType::f32), expected) < 1e-4);
@@ -102,12 +99,9 @@ TEST_CASE("every kind of attention: a cache gives what one pass gives") {
 TEST_CASE("every kind of attention: sequences of a batch do not touch each other, later tokens not earlier ones") {
   for (const std::string& kind : attention_examples()) {
     CAPTURE(kind);
-    Config config = small_config();
-    config.context = 300;
-    set_attention(config, kind);
-    Transformer model(config);
+    Transformer model(attending(kind));
     initialize(model, 4);
-    std::vector<int32_t> ids = some_ids(2 * 200, config.vocabulary);
+    std::vector<int32_t> ids = some_ids(2 * 200);
     const Tensor both = in_one_pass(model, ids, 2, DType::f32);
     const std::vector<int32_t> second(ids.begin() + 200, ids.end());
     CHECK(relative_error(in_one_pass(model, second, 1, DType::f32), both.rows(200, 200)) < 1e-5);
@@ -142,13 +136,10 @@ TEST_CASE("caches are as large as their kind needs, and one that fits no memory 
 TEST_CASE("a meter tells which part of the pairs was visible, in one pass and through a cache") {
   for (const std::string& kind : attention_examples()) {
     CAPTURE(kind);
-    Config config = small_config();
-    config.context = 300;
-    set_attention(config, kind);
-    Transformer model(config);
+    Transformer model(attending(kind));
     initialize(model, 5);
     AttentionMeter whole, pieces;
-    const std::vector<int32_t> ids = some_ids(260, config.vocabulary);
+    const std::vector<int32_t> ids = some_ids(260);
     Forward call;
     call.length = 260;
     call.attention = &whole;
@@ -206,7 +197,7 @@ TEST_CASE("another kind of attention keeps the parameters") {
   Config config = small_config();
   Transformer model(config);
   initialize(model, 6);
-  const std::vector<int32_t> ids = some_ids(90, 50);
+  const std::vector<int32_t> ids = some_ids(90);
   const Tensor full = in_one_pass(model, ids, 1, DType::f32);
   model.set_attention("window:16");
   CHECK(attention_of(model.config()) == "window:16");
@@ -222,7 +213,7 @@ TEST_CASE("another kind of attention keeps the parameters") {
 TEST_CASE("a later token does not change an earlier one's hidden state") {
   Transformer model(small_config());
   initialize(model, 3);
-  std::vector<int32_t> ids = some_ids(70, 50);
+  std::vector<int32_t> ids = some_ids(70);
   const Tensor before = in_one_pass(model, ids, 1, DType::f32);
   ids[60] = (ids[60] + 1) % 50;
   const Tensor after = in_one_pass(model, ids, 1, DType::f32);
@@ -233,15 +224,15 @@ TEST_CASE("a later token does not change an earlier one's hidden state") {
 TEST_CASE("learned positions and caches refuse to be overrun") {
   Transformer model(learned_config());
   initialize(model, 3);
-  CHECK_THROWS_AS(in_one_pass(model, some_ids(97, 50), 1, DType::f32), Error);
+  CHECK_THROWS_AS(in_one_pass(model, some_ids(97), 1, DType::f32), Error);
   Transformer rotary(small_config());
   initialize(rotary, 3);
-  CHECK_NOTHROW(in_one_pass(rotary, some_ids(97, 50), 1, DType::f32));
+  CHECK_NOTHROW(in_one_pass(rotary, some_ids(97), 1, DType::f32));
   Cache cache = rotary.make_cache(1, 10, DType::f32);
   Forward call;
   call.length = 11;
   call.cache = &cache;
-  CHECK_THROWS_AS(rotary.hidden(some_ids(11, 50), call), Error);
+  CHECK_THROWS_AS(rotary.hidden(some_ids(11), call), Error);
 }
 
 TEST_CASE("packed weights give nearly the hidden states of the matrices they hold") {
@@ -252,7 +243,7 @@ TEST_CASE("packed weights give nearly the hidden states of the matrices they hol
       void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override { weight = pack_bf16(weight->to_dense(), {}); }
       void parameter(const std::string&, Parameter&) override {}
     } packer;
-    const std::vector<int32_t> ids = some_ids(80, 50);
+    const std::vector<int32_t> ids = some_ids(80);
     const Tensor dense = in_one_pass(model, ids, 1, DType::f32);
     model.visit(packer);
     CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), dense) < 0.05);
@@ -302,7 +293,7 @@ TEST_CASE("a model file holds the model: saved, loaded and saved again") {
   const WrittenFile first = save_model(path, model, true);
   Model loaded = load_model(path);
   CHECK(loaded.transformer->config() == model.transformer->config());
-  const std::vector<int32_t> ids = some_ids(30, 50);
+  const std::vector<int32_t> ids = some_ids(30);
   CHECK(relative_error(in_one_pass(*loaded.transformer, ids, 1, DType::f32), in_one_pass(*model.transformer, ids, 1, DType::f32)) == 0.0);
   CHECK(save_model(again, loaded, true).sha256 == first.sha256);
   const ModelSize size = size_of(*loaded.transformer);
