@@ -11,7 +11,8 @@
 namespace hone {
 namespace {
 
-constexpr size_t widest = 120;  // characters of a table that is not turned
+constexpr size_t widest = 120;      // characters of a table that is not turned
+constexpr size_t widest_text = 48;  // characters of a text in a table that is wider; other formats have all of it
 
 struct TextColumn {
   std::string heading;
@@ -109,6 +110,16 @@ size_t total_width(const std::vector<TextColumn>& columns) {
   return total - 2;
 }
 
+// The first characters of a text that is long, and a sign that there were more.
+std::string shortened(const std::string& text) {
+  if (width_of(text) <= widest_text) return text;
+  size_t end = 0;
+  for (size_t characters = 0; characters < widest_text; ++end)
+    characters += (static_cast<unsigned char>(text[end]) & 0xc0) != 0x80 ? 1 : 0;
+  --end;  // where the last of them starts, which the sign replaces
+  return text.substr(0, text.find_last_not_of(' ', end - 1) + 1) + "…";
+}
+
 std::string padded(const std::string& text, size_t width, bool right) {
   const std::string blanks(width - std::min(width, width_of(text)), ' ');
   return right ? blanks + text : text + blanks;
@@ -164,6 +175,9 @@ std::string print_table(const Report& report) {
   if (!columns.empty()) {
     const bool tall = columns[0].cells.size() >= columns.size();  // turned it would be wider still
     if (columns.size() > 2 && !tall && total_width(columns) > widest) columns = turned(columns);
+    if (total_width(columns) > widest)
+      for (TextColumn& column : columns)
+        for (std::string& cell : column.cells) cell = shortened(cell);
     std::vector<size_t> widths;
     for (const TextColumn& column : columns) widths.push_back(width_of(column));
     const auto line = [&](auto&& cell) {

@@ -116,6 +116,20 @@ TEST_CASE("a wide report is turned in the table and stays in rows elsewhere") {
   CHECK(render(report, Format::md).find("| model | quantity_0 |") == 0);
 }
 
+TEST_CASE("long texts are cut in a table that is too wide, at a character, and whole elsewhere") {
+  std::string start = "grün ";
+  start.append(40, 'x').append(" ä");
+  const std::string text = start + std::string(100, 'y');
+  Report report;
+  for (int i = 0; i < 3; ++i) report.add(Row().set("model", "m").set("form", text));
+  const std::string table = render(report, Format::table);
+  CHECK(table.find(start + "…\n") != std::string::npos);
+  CHECK(render(report, Format::md).find(text) != std::string::npos);
+  Report narrow;
+  narrow.add(Row().set("model", "m").set("form", text.substr(0, 100)));
+  CHECK(render(narrow, Format::table).find(text.substr(0, 100)) != std::string::npos);
+}
+
 TEST_CASE("columns of a comparison: ends of intervals only where programs read") {
   Scores a, b;
   a.add({.loss = 3.1, .correct = 1, .tokens = 2, .bytes = 3});
