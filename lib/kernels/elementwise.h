@@ -22,7 +22,8 @@ void add_bias(View x, const float* bias);                        // x[r, c] += b
 void add_column_sums(ConstView x, float* sums);                  // sums[c] += sum over r of x[r, c]; T
 void add_column_squares(ConstView x, float* sums);               // sums[c] += sum over r of x[r, c]^2; T
 
-// --- norms ---------------------------------------------------------------------------------------------------------------
+// ---- norms ----
+
 // RMSNorm (Zhang & Sennrich, arXiv 1910.07467) where `bias` is null and `center` false; LayerNorm (Ba et al., 1607.06450) else.
 // With a branch, first residual_out = residual + branch, in the pass that normalizes it.
 struct NormForward {
@@ -53,7 +54,8 @@ struct NormBackward {
 };
 void norm_backward(const NormBackward& a);
 
-// --- activations ---------------------------------------------------------------------------------------------------------
+// ---- activations ----
+
 // SwiGLU (Shazeer, arXiv 2002.05202): y = silu(gate) * up, gate_up [rows, 2*ffn] with the gates first; T.
 void swiglu_forward(ConstView gate_up, View y);
 void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up);
@@ -64,24 +66,27 @@ void gelu_backward(ConstView x, ConstView dy, View dx);
 // x[r, c] *= keep ? 1 / (1 - rate) : 0, where keep is drawn from (seed, r * cols + c): the backward pass repeats it. T.
 void dropout(View x, float rate, uint64_t seed);
 
-// --- rotary positions (Su et al., arXiv 2104.09864) ------------------------------------------------------------------------
+// ---- rotary positions (Su et al., arXiv 2104.09864) ----
+
 // Rotates `heads` consecutive heads of each row in place; pairs are (i, i + head_dim/2). cosines and sines are
 // [positions, head_dim/2]; direction -1 undoes it. T.
 void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines, const float* sines,
           float direction);
 
-// --- cross-entropy ---------------------------------------------------------------------------------------------------------
+// ---- cross-entropy ----
+
 // For each row: loss = log sum exp(logits) - logits[target], in nats, over the first `vocabulary` columns. A target below 0 is
 // not scored: its loss is 0. correct[r] is 1 where the largest logit is the target's (the first of equals counts).
 // With `gradient_scale` other than 0 the logits are replaced by gradient_scale * d(loss)/d(logits). T.
 void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
                    std::span<uint8_t> correct, float gradient_scale);
 
-// --- embedding -------------------------------------------------------------------------------------------------------------
+// ---- embedding ----
 void gather_rows(const float* table, int64_t dim, std::span<const int32_t> ids, View out);           // out T
 void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* table, int64_t dim);      // rows T
 
-// --- optimizer -------------------------------------------------------------------------------------------------------------
+// ---- optimizer ----
+
 // AdamW (Loshchilov & Hutter, arXiv 1711.05101) in one pass over value, gradient and moments.
 struct AdamW {
   int64_t count = 0;
@@ -100,7 +105,8 @@ void adamw(const AdamW& a);
 // Clears the elements whose bit in `mask` is 0; mask rows are padded to bytes.
 void apply_mask(View x, const uint8_t* mask);  // f32
 
-// --- weights for the dense product -------------------------------------------------------------------------------------------
+// ---- weights for the dense product ----
+
 // W [n, k] f32 as bf16 in panels of 64 outputs: [n/64][k/2][64][2], n padded to 64 and k to 32 with zeros (oneDNN's BA16a64b2a
 // of the k x n matrix). `transposed` makes the panels of W^T instead: outputs are the columns of W.
 int64_t panel_elements(int64_t n, int64_t k);  // bf16 elements of the result

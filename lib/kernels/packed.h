@@ -14,12 +14,13 @@
 // BA16a64b2a, so that its product reads them as they are).
 //
 // Layouts
-//   panels   every element. int4: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the odd
-//   tile after it. bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements
-//   alone, in the same order. Masks and
-//            values are separate arrays: the address of the next values then waits for a population count and an
-//            addition, not for a load. int4: two elements a byte, low nibble first, each tile starting a new byte.
-//            offsets[p] is the byte where the values of panel p start, so that threads can start anywhere.
+//   panels   every element. int4: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
+//            odd tile after it.
+//   bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements alone, in the
+//            same order. Masks and values are separate arrays: the address of the next values then waits for a
+//            population count and an addition, not for a load. int4: two elements a byte, low nibble first, each tile
+//            starting a new byte. offsets[p] is the byte where the values of panel p start, so that threads can start
+//            anywhere.
 //
 // Integers are stored with an offset so that they are the unsigned operand of the 8-bit dot instructions. What the
 // offset adds, offset * sum(activations), is one number for all rows; an offset on the activations would need sums of

@@ -21,10 +21,10 @@ void router_dx(ConstView d_logits, ConstView weight, View dx);
 // dw[experts, dim] f32 += d_logits^T x.
 void router_dw(ConstView d_logits, ConstView x, View dw);
 
-// --- choice
-// -------------------------------------------------------------------------------------------------------------- The
-// top_k experts of largest score + bias; the first of equals wins. Gates are the scores of the chosen, divided by their
-// sum where top_k > 1: for softmax that is the softmax over the chosen logits; with top_k 1 the gate is the score
+// ---- choice ----
+
+// The top_k experts of largest score + bias; the first of equals wins. Gates are the scores of the chosen, divided by
+// their sum where top_k > 1: for softmax that is the softmax over the chosen logits; with top_k 1 the gate is the score
 // itself, since otherwise no gradient would reach the router (Fedus et al., arXiv 2101.03961, equation 2).
 struct RouteForward {
   ConstView logits;  // [rows, experts] f32
@@ -64,10 +64,10 @@ enum class RouterNoise : uint8_t {
 };
 void add_router_noise(View logits, RouterNoise noise, float temperature, uint64_t seed);
 
-// --- order
-// --------------------------------------------------------------------------------------------------------------- A
-// slot is one (row, choice) pair. Sorts the slots by expert, within an expert in the order of the rows, and leaves out
-// what is beyond `capacity` slots of an expert. Returns the number of slots kept.
+// ---- order ----
+
+// A slot is one (row, choice) pair. Sorts the slots by expert, within an expert in the order of the rows, and leaves
+// out what is beyond `capacity` slots of an expert. Returns the number of slots kept.
 //   counts[experts]      slots that chose the expert, before any are left out
 //   offsets[experts + 1] where each expert's slots begin
 //   places[rows * top_k] position of each slot, -1 where it was left out
@@ -75,9 +75,9 @@ void add_router_noise(View logits, RouterNoise noise, float temperature, uint64_
 int64_t sort_slots(const int32_t* chosen, int64_t rows, int64_t top_k, int64_t experts, int64_t capacity,
                    int64_t* counts, int64_t* offsets, int32_t* places, int32_t* sources);
 
-// --- rows of experts
-// ----------------------------------------------------------------------------------------------------- to[i] =
-// from[sources[i]]; T.
+// ---- rows of experts ----
+
+// to[i] = from[sources[i]]; T.
 void gather_slots(ConstView from, const int32_t* sources, View to);
 
 // y[r] = base + sum over j of gates[r, j] * slots[places[r, j]]; with `gates` null every gate is 1. base is what y
