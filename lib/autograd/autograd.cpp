@@ -23,11 +23,17 @@ Tensor Var::take_grad() const {
   return std::exchange(node_->grad, Tensor());
 }
 
-Tape::Tape() : outer_(active) { active = this; }
+Tape::Tape() : outer_(active) {
+  active = this;
+}
 
-Tape::~Tape() { active = outer_; }
+Tape::~Tape() {
+  active = outer_;
+}
 
-bool Tape::recording() { return active != nullptr; }
+bool Tape::recording() {
+  return active != nullptr;
+}
 
 void Tape::record(std::function<void()> step) {
   assert(active);
@@ -49,9 +55,13 @@ void Tape::backward(const Var& output, Tensor gradient) {
   }
 }
 
-NoTape::NoTape() : outer_(active) { active = nullptr; }
+NoTape::NoTape() : outer_(active) {
+  active = nullptr;
+}
 
-NoTape::~NoTape() { active = outer_; }
+NoTape::~NoTape() {
+  active = outer_;
+}
 
 Var recompute(const std::function<Var(const std::vector<Var>&)>& f, const std::vector<Var>& inputs) {
   if (!Tape::recording()) return f(inputs);

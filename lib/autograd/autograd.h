@@ -1,7 +1,7 @@
 // Automatic differentiation on a linear tape.
 //
-// An op computes its value, and where a tape is active and an input wants a gradient it records one step. Backward walks the
-// steps from last to first. Control flow in C++ is the graph; there is nothing else to build or search.
+// An op computes its value, and where a tape is active and an input wants a gradient it records one step. Backward
+// walks the steps from last to first. Control flow in C++ is the graph; there is nothing else to build or search.
 #pragma once
 
 #include <functional>
@@ -47,7 +47,7 @@ class Tape {
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  static bool recording();                        // a tape is active on this thread
+  static bool recording();                         // a tape is active on this thread
   static void record(std::function<void()> step);  // requires recording()
 
   // Seeds d(loss)/d(loss) = seed and runs all steps in reverse, releasing each as it goes. `loss` has one element.
@@ -73,18 +73,19 @@ class NoTape {
   Tape* outer_;
 };
 
-// Gradient checkpointing (Chen et al., arXiv 1604.06174): runs f without recording, keeps only `inputs`, and runs f again during
-// the backward pass. f must depend on nothing that changes in between (random streams are passed by value).
+// Gradient checkpointing (Chen et al., arXiv 1604.06174): runs f without recording, keeps only `inputs`, and runs f
+// again during the backward pass. f must depend on nothing that changes in between (random streams are passed by
+// value).
 Var recompute(const std::function<Var(const std::vector<Var>&)>& f, const std::vector<Var>& inputs);
 
 // A trainable array with its gradient. Weights and norms own these; the optimizer, pruning and saving visit them.
 struct Parameter {
-  Tensor value;             // f32
-  Tensor grad;              // f32, same shape; allocated by the first gradient
-  bool has_grad = false;    // false: `grad` holds nothing to be added to, and the first writer overwrites it
+  Tensor value;           // f32
+  Tensor grad;            // f32, same shape; allocated by the first gradient
+  bool has_grad = false;  // false: `grad` holds nothing to be added to, and the first writer overwrites it
   bool trainable = true;
-  bool decay = false;       // weight decay applies: matrices only
-  uint64_t version = 0;     // counts changes of `value`: derived copies compare it
+  bool decay = false;    // weight decay applies: matrices only
+  uint64_t version = 0;  // counts changes of `value`: derived copies compare it
 };
 
 // The gradient of `p` as an array to add to: allocated and cleared if it holds nothing yet.

@@ -41,13 +41,16 @@ std::atomic<int> current{-1};
 
 }  // namespace
 
-std::string_view name_of(Isa level) { return names[static_cast<size_t>(level)]; }
+std::string_view name_of(Isa level) {
+  return names[static_cast<size_t>(level)];
+}
 
 std::vector<Isa> isa_levels() {
   std::vector<Isa> levels = {Isa::portable};
   if (!has({"avx2", "fma", "f16c", "bmi1", "bmi2"})) return levels;
   levels.push_back(Isa::avx2);
-  if (!has({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx512_vbmi2", "avx512_bitalg"}))
+  if (!has({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx512_vbmi2",
+            "avx512_bitalg"}))
     return levels;
   levels.push_back(Isa::avx512);
   if (!has({"avx512_bf16"})) return levels;
@@ -78,7 +81,9 @@ Isa isa() {
   return static_cast<Isa>(level);
 }
 
-void set_isa(Isa level) { current.store(static_cast<int>(level), std::memory_order_release); }
+void set_isa(Isa level) {
+  current.store(static_cast<int>(level), std::memory_order_release);
+}
 
 std::string cpu_model() {
   std::ifstream file("/proc/cpuinfo");
@@ -89,8 +94,8 @@ std::string cpu_model() {
 
 std::vector<std::string> cpu_flags() {
   std::vector<std::string> result;
-  for (const char* flag : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_vbmi2", "avx512_bf16", "amx_bf16",
-                           "amx_int8", "asimd", "bf16", "i8mm", "sve"})
+  for (const char* flag : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_vbmi2", "avx512_bf16",
+                           "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm", "sve"})
     if (has({flag})) result.emplace_back(flag);
   return result;
 }

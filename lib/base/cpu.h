@@ -15,19 +15,19 @@ std::string_view name_of(Isa isa);
 // Levels this machine has, lowest first; always contains `portable`.
 std::vector<Isa> isa_levels();
 
-// The level in use: the machine's highest, or the one that HONE_ISA names. Throws Error(usage) when HONE_ISA names an unknown
-// level or one the machine lacks. Decided on the first call.
+// The level in use: the machine's highest, or the one that HONE_ISA names. Throws Error(usage) when HONE_ISA names an
+// unknown level or one the machine lacks. Decided on the first call.
 Isa isa();
 
-// The choice itself: the last of `levels`, or the one that `forced` (the value of HONE_ISA; may be null or empty) names.
-// Throws as isa() does.
+// The choice itself: the last of `levels`, or the one that `forced` (the value of HONE_ISA; may be null or empty)
+// names. Throws as isa() does.
 Isa choose_isa(const char* forced, const std::vector<Isa>& levels);
 
 // For tests: use `level` from now on (kernels/select.h picks its functions anew). `level` must be one of isa_levels().
 void set_isa(Isa level);
 
-std::string cpu_model();             // e.g. "AMD EPYC"
+std::string cpu_model();               // e.g. "AMD EPYC"
 std::vector<std::string> cpu_flags();  // the features that matter here: avx2, avx512_vnni, amx_bf16, …
-int physical_cores();                // that this process may run on
+int physical_cores();                  // that this process may run on
 
 }  // namespace hone

@@ -24,9 +24,13 @@ constexpr std::array<Row, 8> table = {{{DType::f32, 4, "f32"},
 
 }  // namespace
 
-size_t size_of(DType type) { return table[static_cast<size_t>(type)].size; }
+size_t size_of(DType type) {
+  return table[static_cast<size_t>(type)].size;
+}
 
-std::string_view name_of(DType type) { return table[static_cast<size_t>(type)].name; }
+std::string_view name_of(DType type) {
+  return table[static_cast<size_t>(type)].name;
+}
 
 DType dtype_named(std::string_view name) {
   for (const Row& row : table)

@@ -24,7 +24,9 @@ bool terminal() {
 }
 
 // Where nobody can read messages (a closed stream, a full device) the work goes on without them.
-void put(const std::string& text) { std::fputs(text.c_str(), stderr); }
+void put(const std::string& text) {
+  std::fputs(text.c_str(), stderr);
+}
 
 void clear_line() {
   if (line_open) std::fputs("\r\033[K", stderr);
@@ -33,9 +35,13 @@ void clear_line() {
 
 }  // namespace
 
-void set_log_level(LogLevel level) { current_level = level; }
+void set_log_level(LogLevel level) {
+  current_level = level;
+}
 
-LogLevel log_level() { return current_level; }
+LogLevel log_level() {
+  return current_level;
+}
 
 LogLevel log_level_named(std::string_view name) {
   constexpr std::array<std::string_view, 4> names = {"error", "warning", "info", "debug"};
@@ -52,7 +58,9 @@ void log_line(LogLevel level, std::string_view text) {
 
 Progress::Progress(double plain_interval_seconds) : interval_(plain_interval_seconds) {}
 
-Progress::~Progress() { clear_line(); }
+Progress::~Progress() {
+  clear_line();
+}
 
 void Progress::show(const std::string& text) {
   if (current_level < LogLevel::info) return;

@@ -1,5 +1,5 @@
-// Random streams: each purpose (initialization, shuffling, dropout, sampling) draws from a stream of its own, so that a change
-// in one does not move the others, and a stream's whole state can be saved in a checkpoint.
+// Random streams: each purpose (initialization, shuffling, dropout, sampling) draws from a stream of its own, so that a
+// change in one does not move the others, and a stream's whole state can be saved in a checkpoint.
 #pragma once
 
 #include <array>

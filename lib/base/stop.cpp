@@ -24,8 +24,12 @@ void install_stop_handlers() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-int stop_signal() { return received; }
+int stop_signal() {
+  return received;
+}
 
-void raise_stop(int signal) { received = signal; }
+void raise_stop(int signal) {
+  received = signal;
+}
 
 }  // namespace hone

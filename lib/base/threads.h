@@ -8,7 +8,8 @@ struct ThreadChoice {
   const char* source;  // "--threads", "HONE_THREADS", "OMP_NUM_THREADS" or "physical cores"
 };
 
-// `flag` is the command line's value, 0 if it was not given. Throws Error(usage) for a variable that is not a number above 0.
+// `flag` is the command line's value, 0 if it was not given. Throws Error(usage) for a variable that is not a number
+// above 0.
 ThreadChoice choose_threads(int flag);
 
 }  // namespace hone

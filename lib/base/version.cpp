@@ -1,5 +1,7 @@
 #include "base/version.h"
 
 namespace hone {
-const char* version() { return HONE_VERSION; }
+const char* version() {
+  return HONE_VERSION;
+}
 }  // namespace hone

@@ -19,9 +19,10 @@ int run(const BenchOptions& options, const Common& common) {
   const std::vector<Row> rows = bench_models(options, common);
   if (common.dry_run) return 0;
   for (const std::string& line : crossovers(rows)) log_info("{}", line);
-  print_result(render(report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps", "precision",
-                                       "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
-                      format));
+  print_result(
+      render(report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps", "precision",
+                              "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
+             format));
   if (!options.plot.empty()) write_text_file(options.plot, bench_plot(rows), options.force);
   return 0;
 }

@@ -13,7 +13,9 @@ void CalibrationOptions::add(CLI::App& app) {
   group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
   add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it");
   add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)");
-  group->add_option("--precision", precision, "Of activations: bf16, f32, or auto: bf16 where the processor computes in it")
+  group
+      ->add_option("--precision", precision,
+                   "Of activations: bf16, f32, or auto: bf16 where the processor computes in it")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}));
 }
 
@@ -28,7 +30,8 @@ std::optional<CalibrationText> CalibrationOptions::read(const Model& model) cons
   const int64_t length = context.value_or(std::min<int64_t>(config.context, 2048));
   if (length < 1) throw usage_error("--calibration-context must be at least 1, not {}", length);
   if (config.block.positions == PositionKind::learned && length > config.context)
-    throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length, config.context);
+    throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length,
+                      config.context);
   return calibration_text(open_corpus(files, make_tokenizer(model.tokenizer)), windows, length);
 }
 
@@ -39,9 +42,11 @@ void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free) {
 }
 
 void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens) {
-  log_warning("{} of {} weights are of experts that saw fewer calibration tokens than they have inputs (the first is '{}': {} tokens) and "
-              "were treated without data; give more text or --calibration-windows",
-              data_free, all, first, first_tokens);
+  log_warning(
+      "{} of {} weights are of experts that saw fewer calibration tokens than they have inputs (the first is '{}': {} "
+      "tokens) and "
+      "were treated without data; give more text or --calibration-windows",
+      data_free, all, first, first_tokens);
 }
 
 }  // namespace hone::cli

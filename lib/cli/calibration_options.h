@@ -23,7 +23,8 @@ struct CalibrationOptions {
   std::optional<CalibrationText> read(const Model& model) const;
 };
 
-// What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used or too few.
+// What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used or
+// too few.
 void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free);
 
 // On stderr, where experts saw too few tokens and were treated without data.

@@ -37,14 +37,9 @@ struct Subject {
 // In the order of a row. Whole numbers stay whole in JSON.
 constexpr std::string_view whole_metrics[] = {"file_bytes", "parameters", "nonzero_parameters", "active_parameters"};
 constexpr std::string_view quality_metrics[] = {"loss", "perplexity", "bits_per_byte", "accuracy", "accuracy_stderr"};
-constexpr std::string_view speed_metrics[] = {"prefill_tokens_per_second",
-                                              "decode_tokens_per_second",
-                                              "first_token_ms",
-                                              "attention_ms",
-                                              "attention_decode_ms",
-                                              "latency_ms_p50",
-                                              "latency_ms_p95",
-                                              "latency_ms_p99"};
+constexpr std::string_view speed_metrics[] = {
+    "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
+    "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
 
 class EvalTool {
  public:
@@ -54,7 +49,8 @@ class EvalTool {
     o_.check();
     for (const std::string& path : o_.models) subjects_.push_back(subject(path));
     if (!o_.baseline.empty()) baseline_ = subject(o_.baseline);
-    if (!o_.plot.empty() && std::none_of(subjects_.begin(), subjects_.end(), [](const Subject& s) { return has_mixtures(s.config); }))
+    if (!o_.plot.empty() &&
+        std::none_of(subjects_.begin(), subjects_.end(), [](const Subject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
     choose_windows();
     open_texts_of_all();
@@ -301,7 +297,7 @@ class EvalTool {
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
-  std::map<std::string, Corpus> texts_;  // by tokenizer
+  std::map<std::string, Corpus> texts_;                     // by tokenizer
   std::map<std::string, std::vector<EvalWindow>> answers_;  // windows of these, with --answers
   std::string text_name_;
   bool same_tokenizer_ = true;

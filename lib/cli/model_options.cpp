@@ -28,7 +28,8 @@ void ModelOptions::add(CLI::App& app) {
   count("--heads", heads, "Query heads");
   count("--kv-heads", kv_heads, "Key/value heads, shared by groups of query heads (default: as many as heads)");
   count("--head-dim", head_dim, "Width of a head (default: dim / heads)");
-  count("--ffn", ffn, "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)");
+  count("--ffn", ffn,
+        "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)");
   count("--context", context, "Longest sequence, and the length of training windows");
   count("--vocab", vocabulary, "Rows of embedding and head; at least the tokenizer's ids, the rest is padding");
   group->add_option("--norm", norm, "rms_norm or layer_norm")->check(CLI::IsMember({"rms_norm", "layer_norm"}));
@@ -36,10 +37,14 @@ void ModelOptions::add(CLI::App& app) {
   group->add_option("--activation", activation, "swiglu or gelu")->check(CLI::IsMember({"swiglu", "gelu"}));
   group->add_option("--positions", positions, "rotary or learned")->check(CLI::IsMember({"rotary", "learned"}));
   group->add_option("--rope-theta", rope_theta, "Base of the rotary frequencies");
-  group->add_option("--attention", attention, fmt::format("Kind of attention, or a comma list that repeats over the layers: {}", fmt::join(attention_kinds(), ", ")));
+  group->add_option("--attention", attention,
+                    fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
+                                fmt::join(attention_kinds(), ", ")));
   // A negated flag counts as -1.
-  group->add_flag_function("--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");
-  group->add_flag_function("--tied,!--untied", [this](int64_t n) { tied = n > 0; }, "The head shares the embedding's matrix");
+  group->add_flag_function(
+      "--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");
+  group->add_flag_function(
+      "--tied,!--untied", [this](int64_t n) { tied = n > 0; }, "The head shares the embedding's matrix");
 }
 
 std::string ModelOptions::shape_option() const {
@@ -79,13 +84,16 @@ Config ModelOptions::config(int64_t tokens) const {
   if (layer.heads < 1) throw usage_error("--heads must be at least 1");
   if (dim || heads) {
     if (!head_dim && b.dim % layer.heads)
-      throw usage_error("dim {} is not a multiple of {} heads; choose another number or give --head-dim", b.dim, layer.heads);
+      throw usage_error("dim {} is not a multiple of {} heads; choose another number or give --head-dim", b.dim,
+                        layer.heads);
     b.head_dim = b.dim / layer.heads;
   }
   if (head_dim) b.head_dim = *head_dim;
-  // SwiGLU has three matrices where GELU has two: two thirds of the width keep the parameters, in steps of 64 for the kernels.
+  // SwiGLU has three matrices where GELU has two: two thirds of the width keep the parameters, in steps of 64 for the
+  // kernels.
   if (dim || activation)
-    layer.ffn = b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
+    layer.ffn =
+        b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
   if (ffn) layer.ffn = *ffn;
   const int64_t count = layers.value_or(static_cast<int64_t>(c.layers.size()));
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);

@@ -16,7 +16,8 @@ struct ModelOptions {
   std::optional<bool> biases, tied;
 
   void add(CLI::App& app);
-  // The name of the first option given that describes a new model's shape, or "": an existing model has a shape already.
+  // The name of the first option given that describes a new model's shape, or "": an existing model has a shape
+  // already.
   std::string shape_option() const;
   // For a tokenizer with `tokens` ids. Throws Error(usage) for shapes that cannot be.
   Config config(int64_t tokens) const;

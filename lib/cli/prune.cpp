@@ -15,14 +15,16 @@ namespace hone::cli {
 namespace {
 
 struct PruneOptions {
-  std::string model, output, method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep, report, format = "table";
+  std::string model, output, method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep, report,
+                             format = "table";
   std::optional<double> sparsity;
   bool force = false;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
     std::string methods;
-    for (const ScoreMethod& m : score_methods()) methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
+    for (const ScoreMethod& m : score_methods())
+      methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
     app.add_option("model", model, "Model file to prune")->required();
     auto* group = app.add_option_group("Pruning");
     group->add_option("--method", method, methods);
@@ -36,7 +38,8 @@ struct PruneOptions {
     files->add_option("-o,--output", output, "Model file to write")->required();
     files->add_flag("--force", force, "Replace existing output");
     files->add_option("--report", report, "CSV file with a row for each pruned weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")->check(CLI::IsMember({"table", "json"}));
+    files->add_option("--format", format, "Of the result on stdout: table or json")
+        ->check(CLI::IsMember({"table", "json"}));
   }
 };
 
@@ -76,12 +79,14 @@ int run(const PruneOptions& o, const Common& common) {
   settings.calibration = text ? &*text : nullptr;
   const std::vector<std::string> chosen = weights_to_prune(*model.transformer, settings);
   if (common.dry_run) {
-    log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity, method.name,
-             pattern->name(), o.output);
+    log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
+             method.name, pattern->name(), o.output);
     return 0;
   }
   Progress progress;
-  settings.progress = [&](int64_t done, int64_t all) { progress.show(fmt::format("pruned {} of {} parts", done, all)); };
+  settings.progress = [&](int64_t done, int64_t all) {
+    progress.show(fmt::format("pruned {} of {} parts", done, all));
+  };
   const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);
   const Report report = layer_report(layers);
   if (o.report.empty())
@@ -93,7 +98,8 @@ int run(const PruneOptions& o, const Common& common) {
   const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
   model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));
   const WrittenFile written = save_model(o.output, model, o.force);
-  print_result(describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));
+  print_result(
+      describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));
   return 0;
 }
 

@@ -26,11 +26,15 @@ struct QuantizeTool {
     auto* options = app.add_option_group("Quantization");
     options->add_option("--type", type, "Of linear layers: int8, int4 (symmetric), bf16, or keep")
         ->check(CLI::IsMember({"int8", "int4", "bf16", "keep"}));
-    options->add_option("--embedding-type", embedding_type, "Of embedding and head: the same names, or same: what --type says")
+    options
+        ->add_option("--embedding-type", embedding_type,
+                     "Of embedding and head: the same names, or same: what --type says")
         ->check(CLI::IsMember({"int8", "int4", "bf16", "keep", "same"}));
     options->add_option("--group", group, "Columns that share a scale: 32, 64 or 128; 0: one scale for each output row")
         ->check(CLI::IsMember({0, 32, 64, 128}));
-    options->add_option("--override", overrides, "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
+    options
+        ->add_option("--override", overrides,
+                     "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
     calibration.add(app);
@@ -38,7 +42,8 @@ struct QuantizeTool {
     files->add_option("-o,--output", output, "Model file to write")->required();
     files->add_flag("--force", force, "Replace existing output");
     files->add_option("--report", report, "CSV file with a row for each quantized weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")->check(CLI::IsMember({"table", "json"}));
+    files->add_option("--format", format, "Of the result on stdout: table or json")
+        ->check(CLI::IsMember({"table", "json"}));
   }
 
   QuantizeSettings settings() const {
@@ -51,7 +56,8 @@ struct QuantizeTool {
     for (const std::string& text : overrides) {
       const size_t equals = text.rfind('=');
       if (equals == std::string::npos) throw usage_error("--override '{}' is not REGEX=TYPE", text);
-      s.overrides.emplace_back(name_pattern(text.substr(0, equals), "--override"), packed_type_named(text.substr(equals + 1)));
+      s.overrides.emplace_back(name_pattern(text.substr(0, equals), "--override"),
+                               packed_type_named(text.substr(equals + 1)));
     }
     return s;
   }
@@ -79,8 +85,10 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
   const std::vector<WeightSlot> slots = weight_slots(model);
   for (size_t i = 0; i < o.overrides.size(); ++i) {
     const std::regex& pattern = settings.overrides[i].first;
-    if (!std::any_of(slots.begin(), slots.end(), [&](const WeightSlot& s) { return std::regex_search(s.name, pattern); }))
-      throw usage_error("--override '{}' is found in no weight's name; inspect '{}' lists them", o.overrides[i], o.model);
+    if (!std::any_of(slots.begin(), slots.end(),
+                     [&](const WeightSlot& s) { return std::regex_search(s.name, pattern); }))
+      throw usage_error("--override '{}' is found in no weight's name; inspect '{}' lists them", o.overrides[i],
+                        o.model);
   }
 }
 
@@ -98,7 +106,9 @@ int run(const QuantizeTool& o, const Common& common) {
     return 0;
   }
   Progress progress;
-  settings.progress = [&](int64_t done, int64_t all) { progress.show(fmt::format("quantized {} of {} parts", done, all)); };
+  settings.progress = [&](int64_t done, int64_t all) {
+    progress.show(fmt::format("quantized {} of {} parts", done, all));
+  };
   const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);
   const Report report = layer_report(layers);
   if (o.report.empty())
@@ -110,21 +120,23 @@ int run(const QuantizeTool& o, const Common& common) {
   const nlohmann::json results = {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}};
   model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));
   const WrittenFile written = save_model(o.output, model, o.force);
-  print_result(describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));
+  print_result(
+      describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));
   return 0;
 }
 
 }  // namespace
 
 int quantize(int argc, char** argv) {
-  const Tool tool = {"quantize", "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
-                     "  quantize recovered.h5 --output small.h5 --type int8\n"
-                     "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 --calibration corpus.txt\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<QuantizeTool>();
-                       options->add(app);
-                       return [options, &common] { return run(*options, common); };
-                     }};
+  const Tool tool = {
+      "quantize", "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
+      "  quantize recovered.h5 --output small.h5 --type int8\n"
+      "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 --calibration corpus.txt\n",
+      [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<QuantizeTool>();
+        options->add(app);
+        return [options, &common] { return run(*options, common); };
+      }};
   return run_tool(tool, argc, argv);
 }
 

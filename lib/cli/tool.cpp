@@ -47,8 +47,8 @@ std::vector<int> parse_thread_counts(const std::string& text) {
   return values;
 }
 
-// The number of a standard stream that the caller closed would go to the next file opened, and what is meant for the stream into
-// that file. Reading such a stream finds nothing; writing results to it fails, writing messages does not.
+// The number of a standard stream that the caller closed would go to the next file opened, and what is meant for the
+// stream into that file. Reading such a stream finds nothing; writing results to it fails, writing messages does not.
 void occupy_closed_streams() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
@@ -63,11 +63,13 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
   app.set_version_flag("--version", fmt::format("{} (hone {})", tool.name, version()), "Print the version and exit");
   app.option_defaults()->always_capture_default();
   auto* group = app.add_option_group("Common");
-  const std::string threads = "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use";
+  const std::string threads =
+      "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use";
   if (tool.many_threads)
-    group->add_option_function<std::string>(
-             "-t,--threads", [&common](const std::string& text) { common.thread_counts = parse_thread_counts(text); },
-             threads + "; or a list: 1,2")
+    group
+        ->add_option_function<std::string>(
+            "-t,--threads", [&common](const std::string& text) { common.thread_counts = parse_thread_counts(text); },
+            threads + "; or a list: 1,2")
         ->join(',')
         ->type_name("COUNTS")
         ->default_str("0");
@@ -126,8 +128,8 @@ int run_tool(const Tool& tool, int argc, char** argv) {
 namespace {
 
 template <class Value, class Parse>
-CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, const std::string& description, const char* type,
-                        const std::string& shown, Parse parse) {
+CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, const std::string& description,
+                        const char* type, const std::string& shown, Parse parse) {
   const std::string label = names.substr(names.rfind(',') == std::string::npos ? 0 : names.rfind(',') + 1);
   auto* option = app->add_option_function<std::string>(
       names,
@@ -150,8 +152,10 @@ CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, 
   return add_parsed(app, names, value, description, "COUNT", fmt::format("{}", value), parse_count);
 }
 
-CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values, const std::string& description) {
-  return add_parsed(app, names, values, description, "COUNTS", fmt::format("{}", fmt::join(values, ",")), parse_counts)->join(',');
+CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values,
+                        const std::string& description) {
+  return add_parsed(app, names, values, description, "COUNTS", fmt::format("{}", fmt::join(values, ",")), parse_counts)
+      ->join(',');
 }
 
 CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
@@ -162,11 +166,13 @@ CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value
   return add_parsed(app, names, value, description, "FRACTION", fmt::format("{}", value), parse_fraction);
 }
 
-CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value, const std::string& description) {
+CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value,
+                       const std::string& description) {
   return add_parsed(app, names, value, description, "COUNT", "", parse_count);
 }
 
-CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value, const std::string& description) {
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value,
+                          const std::string& description) {
   return add_parsed(app, names, value, description, "FRACTION", "", parse_fraction);
 }
 
@@ -186,8 +192,9 @@ std::string describe_written(const WrittenFile& file, const ModelSize& size, con
     for (const auto& [key, value] : extra.items()) object[key] = value;
     return object.dump() + "\n";
   }
-  return fmt::format("{}  {}  {} parameters, {:.1f}% sparse  sha256 {}\n", file.path, format_bytes(static_cast<double>(file.bytes)),
-                     format_count(static_cast<double>(size.parameters)), 100 * size.sparsity(), file.sha256);
+  return fmt::format("{}  {}  {} parameters, {:.1f}% sparse  sha256 {}\n", file.path,
+                     format_bytes(static_cast<double>(file.bytes)), format_count(static_cast<double>(size.parameters)),
+                     100 * size.sparsity(), file.sha256);
 }
 
 }  // namespace hone::cli

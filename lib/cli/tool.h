@@ -14,13 +14,13 @@
 namespace hone::cli {
 
 struct Common {
-  int threads = 0;       // as chosen, once parsed
+  int threads = 0;                 // as chosen, once parsed
   std::vector<int> thread_counts;  // all that --threads names, of a tool that takes several; else that one
   uint64_t seed = 1;
   bool quiet = false;
   bool dry_run = false;  // check everything, write nothing
   std::string log_level = "info";
-  std::string config;    // --config
+  std::string config;                  // --config
   std::vector<std::string> arguments;  // of the command line, for the lineage
 };
 
@@ -33,26 +33,32 @@ struct Tool {
   bool many_threads = false;  // --threads takes a list: 1,2
 };
 
-// Parses, sets threads and logging, runs, and turns errors into one `error:` line and an exit status: 0 done, 2 bad usage, 3 bad
-// input, 4 requirement failed, 5 diverged, 1 anything else.
+// Parses, sets threads and logging, runs, and turns errors into one `error:` line and an exit status: 0 done, 2 bad
+// usage, 3 bad input, 4 requirement failed, 5 diverged, 1 anything else.
 int run_tool(const Tool& tool, int argc, char** argv);
 
 // A list of counts with commas between: "128,512", "1k,4k". Repeating the option adds to the list.
-CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values, const std::string& description);
+CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values,
+                        const std::string& description);
 
 // Options with units. The value shown as default in --help is the text that a person would type.
-CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description);     // 2000, 10M
-CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description);     // 4MiB
-CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value, const std::string& description);  // 0.2, 20%
+CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value,
+                       const std::string& description);  // 2000, 10M
+CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value,
+                       const std::string& description);  // 4MiB
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value,
+                          const std::string& description);  // 0.2, 20%
 // The same without a default.
-CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value, const std::string& description);
-CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value, const std::string& description);
+CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value,
+                       const std::string& description);
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value,
+                          const std::string& description);
 
 // Writes to stdout and flushes. Throws Error(input) when that fails (a full disk, a closed pipe).
 void print_result(const std::string& text);
 
-// The line (format "table") or JSON object (any other) of a tool that wrote a model: path, bytes, sha256, parameters, sparsity, and
-// `extra` members.
+// The line (format "table") or JSON object (any other) of a tool that wrote a model: path, bytes, sha256, parameters,
+// sparsity, and `extra` members.
 std::string describe_written(const WrittenFile& file, const ModelSize& size, const nlohmann::json& extra, bool json);
 
 }  // namespace hone::cli

@@ -3,9 +3,9 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/atomic_file.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/train_options.h"
@@ -27,7 +27,8 @@ class MagnitudePruner : public Visitor {
     if (!layer || name == "head.weight") return;
     const ScoreMethod& method = score_method("magnitude");
     const Tensor dense = weight->to_dense();
-    weight->set_mask(select_mask(pruning_scores(method, dense, {}, name), pattern_, sparsity_, method.comparison, name, weight->mask()));
+    weight->set_mask(select_mask(pruning_scores(method, dense, {}, name), pattern_, sparsity_, method.comparison, name,
+                                 weight->mask()));
   }
   void parameter(const std::string&, Parameter&) override {}
 
@@ -76,7 +77,8 @@ class TrainTool {
     if (!checkpoint_.run)
       throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
     parent_ = of_run("parent_sha256");
-    if (const auto& d = (*checkpoint_.run)["description"]; d.is_object() && d.contains("upcycled")) upcycled_ = d["upcycled"];
+    if (const auto& d = (*checkpoint_.run)["description"]; d.is_object() && d.contains("upcycled"))
+      upcycled_ = d["upcycled"];
     if (!o_.model.shape_option().empty()) check_shape();
     o_.experts.check_same(model_.transformer->config());
   }
@@ -105,8 +107,8 @@ class TrainTool {
     if (!o_.resume.empty()) attention_before_ = of_run("attention_before");
     if (!o_.model.attention) return;
     const std::string before = attention_of(model.config());
-    if (!o_.resume.empty() &&
-        attention_by_layer(*o_.model.attention, model.config().layers.size()) != attention_by_layer(before, model.config().layers.size()))
+    if (!o_.resume.empty() && attention_by_layer(*o_.model.attention, model.config().layers.size()) !=
+                                  attention_by_layer(before, model.config().layers.size()))
       throw usage_error("--attention {} differs from the checkpoint's {}; resume with the same options",
                         *o_.model.attention, before);
     model.set_attention(*o_.model.attention);
@@ -121,9 +123,10 @@ class TrainTool {
     const nlohmann::json here = to_json(config);
     for (const auto& [key, value] : here.items())
       if (there.at(key) != value)
-        throw usage_error("this run differs from the checkpoint's in the model's '{}' ({} there, {} here); resume with the "
-                          "same options",
-                          key, there.at(key).dump(), value.dump());
+        throw usage_error(
+            "this run differs from the checkpoint's in the model's '{}' ({} there, {} here); resume with the "
+            "same options",
+            key, there.at(key).dump(), value.dump());
   }
 
   void create(const std::vector<TextSource>& sources) {
@@ -136,8 +139,10 @@ class TrainTool {
     } else {
       const TokenizerSpec spec = parse_tokenizer_spec(name);
       std::vector<std::string_view> texts;
-      for (const TextSource& source : sources) texts.insert(texts.end(), source.documents.begin(), source.documents.end());
-      if (spec.kind != "bytes" && texts.empty()) throw usage_error("--tokenizer {} is trained on text; give --data", name);
+      for (const TextSource& source : sources)
+        texts.insert(texts.end(), source.documents.begin(), source.documents.end());
+      if (spec.kind != "bytes" && texts.empty())
+        throw usage_error("--tokenizer {} is trained on text; give --data", name);
       tokenizer = train_tokenizer(spec, texts);
     }
     Config config = o_.model.config(tokenizer->vocabulary());
@@ -164,9 +169,11 @@ class TrainTool {
     const std::shared_ptr<const Pattern> pattern = parse_pattern(o_.pattern);
     if (o_.sparsity) settings.before_step = pruning(*pattern, settings.step.schedule.steps);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
-             format_count(static_cast<double>(size_of(*model_.transformer).parameters)), format_count(static_cast<double>(text.size())),
+             format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
+             format_count(static_cast<double>(text.size())),
              valid ? fmt::format(" and {} to validate on", format_count(static_cast<double>(valid->size()))) : "",
-             settings.step.schedule.steps, o_.batch, context_, o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
+             settings.step.schedule.steps, o_.batch, context_,
+             o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
     if (common_.dry_run) return 0;
     const RunResult result =
@@ -180,7 +187,9 @@ class TrainTool {
 
   std::function<void(int64_t)> pruning(const Pattern& pattern, int64_t steps) {
     if (pattern.fixed_sparsity())
-      throw usage_error("--pattern {} has a sparsity of its own and cannot grow with a schedule; use prune, then train --init", o_.pattern);
+      throw usage_error(
+          "--pattern {} has a sparsity of its own and cannot grow with a schedule; use prune, then train --init",
+          o_.pattern);
     const int64_t from = std::llround(o_.sparsify_from * static_cast<double>(steps));
     const int64_t until = std::llround(o_.sparsify_until * static_cast<double>(steps));
     return [this, &pattern, from, until](int64_t step) {
@@ -192,10 +201,15 @@ class TrainTool {
 
   int stopped(const RunResult& result) {
     if (!o_.checkpoint.empty()) {
-      log_warning("stopped by signal {} after step {}; continue with --resume {}", result.signal, result.steps, o_.checkpoint);
+      log_warning("stopped by signal {} after step {}; continue with --resume {}", result.signal, result.steps,
+                  o_.checkpoint);
     } else {
-      finish({{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}, {"stopped_by_signal", result.signal}});
-      log_warning("stopped by signal {} after step {}; '{}' holds the parameters so far", result.signal, result.steps, o_.output);
+      finish({{"steps", result.steps},
+              {"tokens", result.tokens},
+              {"loss", result.loss},
+              {"stopped_by_signal", result.signal}});
+      log_warning("stopped by signal {} after step {}; '{}' holds the parameters so far", result.signal, result.steps,
+                  o_.output);
     }
     return 128 + result.signal;
   }
@@ -229,15 +243,14 @@ class TrainTool {
 }  // namespace
 
 int train(int argc, char** argv) {
-  const Tool tool = {
-      "train", "Trains a transformer on text, or continues one with its masks kept exact.",
-      "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
-      "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",
-      [](CLI::App& app, const Common& common) -> std::function<int()> {
-        auto options = std::make_shared<TrainOptions>();
-        options->add(app);
-        return [options, &common] { return TrainTool(*options, common).run(); };
-      }};
+  const Tool tool = {"train", "Trains a transformer on text, or continues one with its masks kept exact.",
+                     "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
+                     "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",
+                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<TrainOptions>();
+                       options->add(app);
+                       return [options, &common] { return TrainTool(*options, common).run(); };
+                     }};
   return run_tool(tool, argc, argv);
 }
 

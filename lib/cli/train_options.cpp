@@ -18,7 +18,8 @@ void add_length(CLI::App& app, TrainOptions& o) {
   };
   CLI::Option* steps = count("--steps", o.steps, "Steps; 0 writes an initialized model and needs no data");
   CLI::Option* tokens = count("--tokens", o.tokens, "Tokens, e.g. 10M");
-  CLI::Option* epochs = group->add_option("--epochs", o.epochs, "Passes over the training text")->check(CLI::PositiveNumber);
+  CLI::Option* epochs =
+      group->add_option("--epochs", o.epochs, "Passes over the training text")->check(CLI::PositiveNumber);
   steps->excludes(tokens)->excludes(epochs);
   tokens->excludes(epochs);
 }
@@ -30,22 +31,28 @@ void add_steps(CLI::App& app, TrainOptions& o) {
   group->add_option("--learning-rate,--lr", o.learning_rate, "Highest learning rate")->check(CLI::NonNegativeNumber);
   group->add_option("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant")
       ->check(CLI::IsMember({"cosine", "wsd", "constant"}));
-  add_count(group, "--warmup", o.warmup, "Steps of linear rise to the learning rate")->default_str("5% of the steps, at most 100");
+  add_count(group, "--warmup", o.warmup, "Steps of linear rise to the learning rate")
+      ->default_str("5% of the steps, at most 100");
   add_fraction(group, "--decay", o.decay, "Last part of the steps that wsd decays over");
   add_fraction(group, "--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest");
   group->add_option("--clip", o.clip, "Largest norm of the gradients; 0: no clipping")->check(CLI::NonNegativeNumber);
-  add_fraction(group, "--dropout", o.dropout, "Fraction of activations dropped after embedding, attention and feed-forward");
-  group->add_option("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only")->check(CLI::NonNegativeNumber);
+  add_fraction(group, "--dropout", o.dropout,
+               "Fraction of activations dropped after embedding, attention and feed-forward");
+  group->add_option("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only")
+      ->check(CLI::NonNegativeNumber);
   group->add_option("--beta1", o.beta1, "AdamW: memory of the gradient")->check(CLI::Range(0.0, 0.9999999));
   group->add_option("--beta2", o.beta2, "AdamW: memory of its square")->check(CLI::Range(0.0, 0.9999999));
-  group->add_option("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it")
+  group
+      ->add_option("--precision", o.precision,
+                   "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it")
       ->check(CLI::IsMember({"auto", "bf16", "f32"}));
 }
 
 void add_validation(CLI::App& app, TrainOptions& o) {
   auto* group = app.add_option_group("Validation");
   auto* valid = group->add_option("--valid", o.valid, "Text to validate on");
-  add_fraction(group, "--valid-fraction", o.valid_fraction, "Validate on the last part of the data instead")->excludes(valid);
+  add_fraction(group, "--valid-fraction", o.valid_fraction, "Validate on the last part of the data instead")
+      ->excludes(valid);
   add_count(group, "--valid-every", o.valid_every, "Steps between validations; 0: at the end only");
   add_count(group, "--valid-tokens", o.valid_tokens, "Tokens of the validation text that are scored; 0: all");
   add_count(group, "--patience", o.patience, "Stop after this many validations without improvement; 0: never");
@@ -57,12 +64,14 @@ void add_files(CLI::App& app, TrainOptions& o) {
   auto* group = app.add_option_group("Files");
   group->add_option("-o,--output", o.output, "Model file to write")->required();
   group->add_flag("--force", o.force, "Replace existing output");
-  group->add_option("--checkpoint", o.checkpoint, "File for the state of the run, to continue with --resume; replaced as the run goes on");
+  group->add_option("--checkpoint", o.checkpoint,
+                    "File for the state of the run, to continue with --resume; replaced as the run goes on");
   add_count(group, "--save-every", o.save_every, "Steps between checkpoints; 0: at the end and on a signal");
   group->add_option("--log", o.log, "JSONL file, a line for every --log-every steps");
   add_count(group, "--log-every", o.log_every, "Steps between lines of the log");
   group->add_option("--plot", o.plot, "SVG file with the losses");
-  group->add_option("--format", o.format, "Of the result on stdout: table or json")->check(CLI::IsMember({"table", "json"}));
+  group->add_option("--format", o.format, "Of the result on stdout: table or json")
+      ->check(CLI::IsMember({"table", "json"}));
 }
 
 void add_sparsity(CLI::App& app, TrainOptions& o) {
@@ -80,11 +89,15 @@ void add_sparsity(CLI::App& app, TrainOptions& o) {
 void TrainOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Data");
   group->add_option("--data", data, "Text to train on: .jsonl (member \"text\") or plain files; - is stdin");
-  group->add_option("--tokenizer", tokenizer, "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
+  group
+      ->add_option("--tokenizer", tokenizer,
+                   "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
       ->default_str("bytes");
   auto* from = app.add_option_group("Start");
-  auto* start = from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
-  from->add_option("--resume", resume, "Continue this checkpoint exactly; repeat the options of its run")->excludes(start);
+  auto* start =
+      from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
+  from->add_option("--resume", resume, "Continue this checkpoint exactly; repeat the options of its run")
+      ->excludes(start);
   model.add(app);
   experts.add(app);
   add_length(app, *this);
@@ -108,7 +121,8 @@ void TrainOptions::check() const {
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
     if (tokenizer) throw usage_error("--tokenizer describes a new model; '{}' has a tokenizer already", init);
   }
-  if (steps.value_or(1) > 0 && data.empty()) throw usage_error("--data is missing: give one or more text files (or --steps 0)");
+  if (steps.value_or(1) > 0 && data.empty())
+    throw usage_error("--data is missing: give one or more text files (or --steps 0)");
   if (dropout >= 1) throw usage_error("--dropout must be below 1");
   if (valid_fraction >= 1) throw usage_error("--valid-fraction must be below 1");
   if ((patience > 0 || keep == "best") && valid.empty() && valid_fraction == 0)
@@ -123,7 +137,8 @@ void TrainOptions::check() const {
   if (!plot.empty()) require_writable(plot, force || !resume.empty());
 }
 
-RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const {
+RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
+                                   int64_t train_tokens) const {
   RunSettings s;
   StepSettings& step = s.step;
   const double per_step = static_cast<double>(batch) * static_cast<double>(accumulate) * static_cast<double>(context);
@@ -137,8 +152,12 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.type = precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
   step.seed = common.seed;
   step.adamw = {beta1, beta2, 1e-8, weight_decay};
-  step.schedule = {schedule_named(schedule), learning_rate, final_fraction,
-                   warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20), count, decay};
+  step.schedule = {schedule_named(schedule),
+                   learning_rate,
+                   final_fraction,
+                   warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20),
+                   count,
+                   decay};
   step.router = experts.training(config);
   s.context = context;
   s.valid_every = valid_every;

@@ -26,8 +26,8 @@ struct TrainOptions {
   std::optional<double> epochs;
   // steps
   int64_t batch = 32, accumulate = 1, warmup = -1;
-  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, dropout = 0, weight_decay = 0.1, beta1 = 0.9,
-         beta2 = 0.95;
+  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, dropout = 0, weight_decay = 0.1,
+         beta1 = 0.9, beta2 = 0.95;
   std::string schedule = "cosine", precision = "auto";
   // validation
   int64_t valid_every = 250, valid_tokens = 0, patience = 0;

@@ -98,8 +98,9 @@ std::vector<float> ColumnMoments::means() const {
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length) {
   const int64_t available = text.size() / length;
   if (available < 1)
-    throw input_error("'{}' has {} tokens, less than one calibration window of {}; give more text or a smaller --calibration-context",
-                      text.name(), text.size(), length);
+    throw input_error(
+        "'{}' has {} tokens, less than one calibration window of {}; give more text or a smaller --calibration-context",
+        text.name(), text.size(), length);
   CalibrationText result{std::min(windows, available), length, {}};
   result.ids.resize(static_cast<size_t>(result.windows * length));
   for (int64_t w = 0; w < result.windows; ++w)
@@ -115,7 +116,8 @@ void calibrate(Transformer& model, const CalibrationText* text, DType type,
   if (text) {
     for (int32_t id : text->ids)
       if (id < 0 || id >= model.config().vocabulary)
-        throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id, model.config().vocabulary);
+        throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
+                          model.config().vocabulary);
     parts = embed(model, *text, type);
   }
   const int64_t all = static_cast<int64_t>(model.blocks().size()) + 1;

@@ -20,7 +20,8 @@ double sum_of(const Tensor& scores, const Tensor& mask) {
   return sum;
 }
 
-PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s, const ColumnMoments* moments) {
+PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s,
+                         const ColumnMoments* moments) {
   const Tensor dense = slot->to_dense(), before = slot->mask();
   const bool data_free = moments && !moments->sufficient(dense.dim(1));
   std::vector<float> norms;
@@ -30,8 +31,14 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
     norms = moments->norms();
   const Tensor scores = pruning_scores(*s.method, dense, norms, name);
   const Tensor mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
-  PrunedLayer layer{name, dense.dim(0), dense.dim(1), before ? mask_sparsity(before, dense.dim(1)) : 0,
-                    mask_sparsity(mask, dense.dim(1)), 1, {}, data_free};
+  PrunedLayer layer{name,
+                    dense.dim(0),
+                    dense.dim(1),
+                    before ? mask_sparsity(before, dense.dim(1)) : 0,
+                    mask_sparsity(mask, dense.dim(1)),
+                    1,
+                    {},
+                    data_free};
   if (moments) layer.calibration_tokens = moments->tokens;
   const double all = sum_of(scores, {});
   if (all > 0) layer.score_kept = sum_of(scores, mask) / all;
@@ -49,7 +56,8 @@ std::vector<std::string> weights_to_prune(Transformer& model, const PruneSetting
     chosen.push_back(slot.name);
     Weight& weight = **slot.weight;
     if (!weight.parameter())
-      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(), weight.element());
+      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
+                        weight.element());
     s.pattern->check_shape(weight.rows(), weight.cols(), slot.name);
   }
   if (chosen.empty())

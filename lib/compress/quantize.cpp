@@ -21,7 +21,9 @@ PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
   return slot.linear && slot.name != "head.weight" ? s.type : s.embedding;
 }
 
-bool quantized(const Weight& weight) { return weight.element() != "f32"; }
+bool quantized(const Weight& weight) {
+  return weight.element() != "f32";
+}
 
 using Plan = std::map<std::string, std::pair<std::shared_ptr<Weight>*, PackedType>>;
 
@@ -84,7 +86,9 @@ PackedType packed_type_named(const std::string& name) {
   throw usage_error("unknown type '{}'; known: {}", name, fmt::join(names, ", "));
 }
 
-std::string_view name_of(PackedType type) { return names[static_cast<size_t>(type)]; }
+std::string_view name_of(PackedType type) {
+  return names[static_cast<size_t>(type)];
+}
 
 std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {
   std::vector<std::string> chosen;

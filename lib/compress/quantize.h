@@ -13,7 +13,7 @@
 
 namespace hone {
 
-enum class PackedType { bf16, int8, int4, keep };  // keep: the weight stays as it is
+enum class PackedType { bf16, int8, int4, keep };       // keep: the weight stays as it is
 PackedType packed_type_named(const std::string& name);  // Error(usage) listing the names
 std::string_view name_of(PackedType type);
 
@@ -31,9 +31,9 @@ struct QuantizeSettings {
 struct QuantizedLayer {
   std::string name;
   PackedType type = PackedType::keep;
-  std::string form;                // as stored: "panels", "bitmask"
+  std::string form;  // as stored: "panels", "bitmask"
   int64_t group = 0;
-  double relative_error = 0;       // squared, weighted as in the search; of bf16 its rounding
+  double relative_error = 0;  // squared, weighted as in the search; of bf16 its rounding
   int64_t bytes_before = 0, bytes = 0;
   std::optional<int64_t> calibration_tokens;  // that entered the layer, where there was a text
   bool data_free = false;                     // too few of them: scales by plain squared error

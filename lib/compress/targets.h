@@ -10,13 +10,16 @@
 
 namespace hone {
 
-// A regular expression (ECMAScript) that is searched for in weights' names. Throws Error(usage), naming `option`, if it is none.
+// A regular expression (ECMAScript) that is searched for in weights' names. Throws Error(usage), naming `option`, if it
+// is none.
 std::regex name_pattern(const std::string& text, const std::string& option);
 
 struct TargetRule {
   std::regex targets;  // weights that are changed …
   std::regex keep;     // … unless this is found in their names too
-  bool chosen(const std::string& name) const { return std::regex_search(name, targets) && !std::regex_search(name, keep); }
+  bool chosen(const std::string& name) const {
+    return std::regex_search(name, targets) && !std::regex_search(name, keep);
+  }
 };
 
 // The slots of all weights (linear layers, embedding, head) by name.

@@ -14,15 +14,17 @@ struct TextSource {
   std::string name;  // for messages: the path, or "standard input"
   std::vector<std::string_view> documents;
   std::shared_ptr<const void> owner;  // of the text: a mapping or a buffer
-  std::vector<size_t> answers = {};   // byte at which each document's answer begins, its size where it has none; or nothing
+  std::vector<size_t> answers =
+      {};  // byte at which each document's answer begins, its size where it has none; or nothing
 
   int64_t bytes() const;
 };
 
 // Opens `path` by its extension: .jsonl has one JSON object a line whose string "text" is a document, or else its
-// strings "prompt" and "answer", one behind the other (blank lines and empty texts are skipped); any other file is one document of any bytes. "-" is standard input, read to its end, as
-// plain text. Regular files of plain text are mapped, not read. Throws Error(input) for a file that is missing,
-// unreadable or without text, and for a line that is not UTF-8, not JSON or without these, with its number.
+// strings "prompt" and "answer", one behind the other (blank lines and empty texts are skipped); any other file is one
+// document of any bytes. "-" is standard input, read to its end, as plain text. Regular files of plain text are mapped,
+// not read. Throws Error(input) for a file that is missing, unreadable or without text, and for a line that is not
+// UTF-8, not JSON or without these, with its number.
 TextSource open_text(const std::string& path);
 std::vector<TextSource> open_texts(const std::vector<std::string>& paths);  // in order; Error(usage) if "-" comes twice
 

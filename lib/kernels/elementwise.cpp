@@ -15,7 +15,9 @@ ElementwiseTable table() {
 }
 
 // Rows a thread should at least have: below some tens of microseconds of work a second thread costs more than it gives.
-int64_t grain(int64_t cols) { return 1 + 16384 / (cols + 1); }
+int64_t grain(int64_t cols) {
+  return 1 + 16384 / (cols + 1);
+}
 
 }  // namespace
 
@@ -71,7 +73,8 @@ void add_bias(View x, const float* bias) {
 
 namespace {
 
-// Runs body(begin, end, sums) over rows with one array of `width` sums for each thread, and adds those to `into` in order.
+// Runs body(begin, end, sums) over rows with one array of `width` sums for each thread, and adds those to `into` in
+// order.
 template <class F>
 void with_partial_sums(int64_t rows, int64_t cols, size_t width, float* into, F&& body) {
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads(), rows / grain(cols)));
@@ -127,7 +130,8 @@ void swiglu_forward(ConstView gate_up, View y) {
 
 void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up) {
   const ElementwiseTable t = table();
-  parallel_for(dy.rows, grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.swiglu_backward(gate_up, dy, d_gate_up, b, e); });
+  parallel_for(dy.rows, grain(4 * dy.cols),
+               [&](int64_t b, int64_t e) { t.swiglu_backward(gate_up, dy, d_gate_up, b, e); });
 }
 
 void gelu_forward(ConstView x, View y) {
@@ -145,8 +149,8 @@ void dropout(View x, float rate, uint64_t seed) {
   parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) { t.dropout(x, rate, seed, b, e); });
 }
 
-void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines, const float* sines,
-          float direction) {
+void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines,
+          const float* sines, float direction) {
   const ElementwiseTable t = table();
   parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) {
     t.rope(x, heads, head_dim, positions.data(), cosines, sines, direction, b, e);
@@ -194,7 +198,9 @@ void apply_mask(View x, const uint8_t* mask) {
   });
 }
 
-int64_t panel_elements(int64_t n, int64_t k) { return (n + 63) / 64 * 64 * ((k + 31) / 32 * 32); }
+int64_t panel_elements(int64_t n, int64_t k) {
+  return (n + 63) / 64 * 64 * ((k + 31) / 32 * 32);
+}
 
 void pack_panels(ConstView w, bool transposed, bf16* panels) {
   const ElementwiseTable t = table();

@@ -12,39 +12,39 @@
 namespace hone::kernels {
 
 void zero(void* data, size_t bytes);
-void convert(ConstView from, View to);         // f32 <-> bf16, or a copy
-void add(View into, ConstView from);           // into += from; same type
-void scale(View into, float factor);           // f32
-double sum_of_squares(ConstView x);            // f32; the same for every number of threads
-bool all_finite(ConstView x);                  // f32
+void convert(ConstView from, View to);  // f32 <-> bf16, or a copy
+void add(View into, ConstView from);    // into += from; same type
+void scale(View into, float factor);    // f32
+double sum_of_squares(ConstView x);     // f32; the same for every number of threads
+bool all_finite(ConstView x);           // f32
 
-void add_bias(View x, const float* bias);                        // x[r, c] += bias[c]; T
-void add_column_sums(ConstView x, float* sums);                  // sums[c] += sum over r of x[r, c]; T
-void add_column_squares(ConstView x, float* sums);               // sums[c] += sum over r of x[r, c]^2; T
+void add_bias(View x, const float* bias);           // x[r, c] += bias[c]; T
+void add_column_sums(ConstView x, float* sums);     // sums[c] += sum over r of x[r, c]; T
+void add_column_squares(ConstView x, float* sums);  // sums[c] += sum over r of x[r, c]^2; T
 
 // ---- norms ----
 
-// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) where `bias` is null and `center` false; LayerNorm (Ba et al., 1607.06450) else.
-// With a branch, first residual_out = residual + branch, in the pass that normalizes it.
+// RMSNorm (Zhang & Sennrich, arXiv 1910.07467) where `bias` is null and `center` false; LayerNorm (Ba et al.,
+// 1607.06450) else. With a branch, first residual_out = residual + branch, in the pass that normalizes it.
 struct NormForward {
-  ConstView residual;          // [rows, dim] f32
-  ConstView branch;            // [rows, dim] T; data null: none
-  View residual_out;           // [rows, dim] f32; written only with a branch
-  View y;                      // [rows, dim] T
+  ConstView residual;  // [rows, dim] f32
+  ConstView branch;    // [rows, dim] T; data null: none
+  View residual_out;   // [rows, dim] f32; written only with a branch
+  View y;              // [rows, dim] T
   const float* gain = nullptr;
   const float* bias = nullptr;  // may be null
   bool center = false;
   float epsilon = 1e-5f;
-  float* mean = nullptr;        // [rows]; written where `center`
-  float* inverse = nullptr;     // [rows]: 1 / standard deviation (or root mean square)
+  float* mean = nullptr;     // [rows]; written where `center`
+  float* inverse = nullptr;  // [rows]: 1 / standard deviation (or root mean square)
 };
 void norm_forward(const NormForward& a);
 
 struct NormBackward {
-  ConstView x;               // [rows, dim] f32: what was normalized
-  ConstView dy;              // [rows, dim] T
-  View d_residual;           // [rows, dim] f32: += the gradient through the norm
-  View d_branch;             // [rows, dim] T: a copy of the final d_residual; data null: none
+  ConstView x;      // [rows, dim] f32: what was normalized
+  ConstView dy;     // [rows, dim] T
+  View d_residual;  // [rows, dim] f32: += the gradient through the norm
+  View d_branch;    // [rows, dim] T: a copy of the final d_residual; data null: none
   const float* gain = nullptr;
   const float* mean = nullptr;
   const float* inverse = nullptr;
@@ -70,20 +70,20 @@ void dropout(View x, float rate, uint64_t seed);
 
 // Rotates `heads` consecutive heads of each row in place; pairs are (i, i + head_dim/2). cosines and sines are
 // [positions, head_dim/2]; direction -1 undoes it. T.
-void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines, const float* sines,
-          float direction);
+void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines,
+          const float* sines, float direction);
 
 // ---- cross-entropy ----
 
-// For each row: loss = log sum exp(logits) - logits[target], in nats, over the first `vocabulary` columns. A target below 0 is
-// not scored: its loss is 0. correct[r] is 1 where the largest logit is the target's (the first of equals counts).
-// With `gradient_scale` other than 0 the logits are replaced by gradient_scale * d(loss)/d(logits). T.
+// For each row: loss = log sum exp(logits) - logits[target], in nats, over the first `vocabulary` columns. A target
+// below 0 is not scored: its loss is 0. correct[r] is 1 where the largest logit is the target's (the first of equals
+// counts). With `gradient_scale` other than 0 the logits are replaced by gradient_scale * d(loss)/d(logits). T.
 void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
                    std::span<uint8_t> correct, float gradient_scale);
 
 // ---- embedding ----
-void gather_rows(const float* table, int64_t dim, std::span<const int32_t> ids, View out);           // out T
-void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* table, int64_t dim);      // rows T
+void gather_rows(const float* table, int64_t dim, std::span<const int32_t> ids, View out);       // out T
+void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* table, int64_t dim);  // rows T
 
 // ---- optimizer ----
 
@@ -94,9 +94,10 @@ struct AdamW {
   const float* grad = nullptr;
   float* m = nullptr;
   float* v = nullptr;
-  const uint8_t* mask = nullptr;  // one bit an element in the order of Weight::mask(); null: none. Cleared elements stay 0.
-  int64_t mask_cols = 0;          // columns a mask row covers
-  float grad_scale = 1;           // clipping
+  const uint8_t* mask =
+      nullptr;            // one bit an element in the order of Weight::mask(); null: none. Cleared elements stay 0.
+  int64_t mask_cols = 0;  // columns a mask row covers
+  float grad_scale = 1;   // clipping
   float learning_rate = 0, beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0;
   float correction1 = 1, correction2 = 1;  // 1 - beta^step
 };
@@ -107,8 +108,8 @@ void apply_mask(View x, const uint8_t* mask);  // f32
 
 // ---- weights for the dense product ----
 
-// W [n, k] f32 as bf16 in panels of 64 outputs: [n/64][k/2][64][2], n padded to 64 and k to 32 with zeros (oneDNN's BA16a64b2a
-// of the k x n matrix). `transposed` makes the panels of W^T instead: outputs are the columns of W.
+// W [n, k] f32 as bf16 in panels of 64 outputs: [n/64][k/2][64][2], n padded to 64 and k to 32 with zeros (oneDNN's
+// BA16a64b2a of the k x n matrix). `transposed` makes the panels of W^T instead: outputs are the columns of W.
 int64_t panel_elements(int64_t n, int64_t k);  // bf16 elements of the result
 void pack_panels(ConstView w, bool transposed, bf16* panels);
 void unpack_panels(const bf16* panels, View w);  // back to rows, f32 [n, k]

@@ -32,7 +32,9 @@ const dnnl::engine& engine() {
   return instance;
 }
 
-memory::data_type type_of(DType type) { return type == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32; }
+memory::data_type type_of(DType type) {
+  return type == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
 
 enum class Layout { rows, columns, panels };
 
@@ -102,8 +104,8 @@ bool run(const Key& key, const void* a, const void* b, void* c) {
   return true;
 }
 
-// For rows with gaps between them oneDNN 2.6 has slower products, and beside panels its reference loops only, which are a
-// thousand times slower: they go through these.
+// For rows with gaps between them oneDNN 2.6 has slower products, and beside panels its reference loops only, which are
+// a thousand times slower: they go through these.
 thread_local Scratch a_buffer, b_buffer, c_buffer;
 
 View closed(DType type, int64_t rows, int64_t cols, Scratch& buffer) {
@@ -159,8 +161,12 @@ bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 #else
 
 namespace hone::kernels::onednn {
-bool gemm(ConstView, bool, ConstView, bool, View, bool) { return false; }
-bool gemm_panels(ConstView, const bf16*, int64_t, int64_t, View) { return false; }
+bool gemm(ConstView, bool, ConstView, bool, View, bool) {
+  return false;
+}
+bool gemm_panels(ConstView, const bf16*, int64_t, int64_t, View) {
+  return false;
+}
 }  // namespace hone::kernels::onednn
 
 #endif

@@ -16,11 +16,17 @@ void set_threads(int count) {
 #endif
 }
 
-int threads() { return omp_get_max_threads(); }
+int threads() {
+  return omp_get_max_threads();
+}
 
-int thread_index() { return omp_get_thread_num(); }
+int thread_index() {
+  return omp_get_thread_num();
+}
 
-bool in_parallel() { return omp_in_parallel() != 0; }
+bool in_parallel() {
+  return omp_in_parallel() != 0;
+}
 
 namespace detail {
 

@@ -1,4 +1,5 @@
-// Loops over threads. Work is cut the same way at every run with the same number of threads, so results repeat bit for bit.
+// Loops over threads. Work is cut the same way at every run with the same number of threads, so results repeat bit for
+// bit.
 #pragma once
 
 #include <algorithm>
@@ -41,8 +42,8 @@ void parallel_for(int64_t n, int64_t grain, F&& f) {
       &context);
 }
 
-// Calls f(i) for each i in [0, n), handed to threads one by one as they come free: for items of unequal cost whose results do
-// not depend on the thread.
+// Calls f(i) for each i in [0, n), handed to threads one by one as they come free: for items of unequal cost whose
+// results do not depend on the thread.
 template <class F>
 void parallel_each(int64_t n, F&& f) {
   detail::run_each(

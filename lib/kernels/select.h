@@ -1,5 +1,5 @@
-// Which instruction set's functions to use: each subject (elementwise, attention, packed) has a table of functions, made
-// by one maker a set, of the same name in each set's namespace.
+// Which instruction set's functions to use: each subject (elementwise, attention, packed) has a table of functions,
+// made by one maker a set, of the same name in each set's namespace.
 #pragma once
 
 #include "base/cpu.h"

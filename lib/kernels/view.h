@@ -36,10 +36,18 @@ struct View {
   }
 };
 
-inline View view(float* data, int64_t rows, int64_t cols) { return {data, DType::f32, rows, cols, cols}; }
-inline View view(bf16* data, int64_t rows, int64_t cols) { return {data, DType::bf16, rows, cols, cols}; }
-inline ConstView view(const float* data, int64_t rows, int64_t cols) { return {data, DType::f32, rows, cols, cols}; }
-inline ConstView view(const bf16* data, int64_t rows, int64_t cols) { return {data, DType::bf16, rows, cols, cols}; }
+inline View view(float* data, int64_t rows, int64_t cols) {
+  return {data, DType::f32, rows, cols, cols};
+}
+inline View view(bf16* data, int64_t rows, int64_t cols) {
+  return {data, DType::bf16, rows, cols, cols};
+}
+inline ConstView view(const float* data, int64_t rows, int64_t cols) {
+  return {data, DType::f32, rows, cols, cols};
+}
+inline ConstView view(const bf16* data, int64_t rows, int64_t cols) {
+  return {data, DType::bf16, rows, cols, cols};
+}
 
 // Rows, or columns, first … first + count - 1 of x.
 [[gnu::always_inline]] inline View rows_of(View x, int64_t first, int64_t count) {
@@ -53,8 +61,8 @@ inline ConstView view(const bf16* data, int64_t rows, int64_t cols) { return {da
   return x;
 }
 
-// Calls f with a null pointer of the C++ type that `type` names, f32 or bf16: the one place where an activation's type is
-// turned into code.
+// Calls f with a null pointer of the C++ type that `type` names, f32 or bf16: the one place where an activation's type
+// is turned into code.
 template <class F>
 [[gnu::always_inline]] inline decltype(auto) with_float_type(DType type, F&& f) {
   assert(type == DType::f32 || type == DType::bf16);

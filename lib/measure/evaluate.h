@@ -15,20 +15,21 @@ struct EvaluateSettings {
   int64_t context = 256;
   int64_t stride = 256;
   int64_t limit = 0;  // tokens of the text that are scored, from its start; 0: all
-  // Windows to score instead of those of context, stride and limit: answers (dataset/questions.h). Accuracy is then that
-  // of whole windows: those of which every scored token is predicted.
+  // Windows to score instead of those of context, stride and limit: answers (dataset/questions.h). Accuracy is then
+  // that of whole windows: those of which every scored token is predicted.
   std::vector<EvalWindow> answers = {};
   int64_t chunk = 0;  // longer windows go through the model in chunks of this many tokens, with a cache; 0: all at once
   DType type = DType::f32;
   AttentionMeter *attention = nullptr, *baseline_attention = nullptr;  // of the models; may be null
-  std::function<void(int64_t done, int64_t all)> progress;  // windows; may be empty
-  // += where the model's tokens went, and the baseline's, by layer; null: not wanted. Every token that goes through the model counts,
-  // scored or not.
+  std::function<void(int64_t done, int64_t all)> progress;             // windows; may be empty
+  // += where the model's tokens went, and the baseline's, by layer; null: not wanted. Every token that goes through the
+  // model counts, scored or not.
   std::vector<LayerRouting>*routing = nullptr, *baseline_routing = nullptr;
 };
 
-// Windows of one length go through the model a fixed number of tokens at a time, which no option changes: a score depends on
-// context and stride alone. Throws Error(input) when the text has fewer than two tokens or ids outside the model's vocabulary.
+// Windows of one length go through the model a fixed number of tokens at a time, which no option changes: a score
+// depends on context and stride alone. Throws Error(input) when the text has fewer than two tokens or ids outside the
+// model's vocabulary.
 Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings);
 
 struct PairedScores {
@@ -36,8 +37,10 @@ struct PairedScores {
   std::vector<WindowDivergence> divergences;
 };
 
-// Both models over the same windows, with the divergence of their predictions. Their vocabularies must agree: Error(input).
-PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text, const EvaluateSettings& settings);
+// Both models over the same windows, with the divergence of their predictions. Their vocabularies must agree:
+// Error(input).
+PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text,
+                           const EvaluateSettings& settings);
 
 // The type of activations that is fastest here: bf16 where products in it are, else f32.
 DType default_type();

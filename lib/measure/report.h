@@ -15,8 +15,8 @@
 
 namespace hone {
 
-// monostate: missing. A number that is not finite counts as missing in JSON and CSV. A list is an array in JSON, and numbers with
-// spaces between them elsewhere.
+// monostate: missing. A number that is not finite counts as missing in JSON and CSV. A list is an array in JSON, and
+// numbers with spaces between them elsewhere.
 using Cell = std::variant<std::monostate, std::string, int64_t, double, std::vector<double>>;
 
 // Named cells in the order in which they were first set.

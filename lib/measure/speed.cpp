@@ -36,7 +36,7 @@ struct ProductCounter : Visitor {
   double head_elements = 0;  // of the head, be it the embedding
   double bytes = 0;          // that a step reads
   bool tied = false;
-  double batch = 1;          // tokens of a step
+  double batch = 1;  // tokens of a step
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
     const double size = static_cast<double>(weight->rows() * weight->cols());

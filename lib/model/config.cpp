@@ -174,7 +174,8 @@ void check(const Config& c) {
   positive("head_dim", c.block.head_dim);
   positive("the number of layers", static_cast<int64_t>(c.layers.size()));
   if (c.padded_vocabulary < c.vocabulary)
-    throw usage_error("the padded vocabulary of {} is smaller than the tokenizer's {}", c.padded_vocabulary, c.vocabulary);
+    throw usage_error("the padded vocabulary of {} is smaller than the tokenizer's {}", c.padded_vocabulary,
+                      c.vocabulary);
   if (c.block.positions == PositionKind::rotary && c.block.head_dim % 2)
     throw usage_error("rotary positions need an even head_dim, not {}", c.block.head_dim);
   if (!(c.block.norm_epsilon > 0)) throw usage_error("norm_epsilon must be above 0, not {}", c.block.norm_epsilon);

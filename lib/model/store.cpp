@@ -12,7 +12,9 @@ namespace {
 class Saver : public Visitor {
  public:
   explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { into_[name] = weight->encode(); }
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    into_[name] = weight->encode();
+  }
   void parameter(const std::string& name, Parameter& parameter) override {
     into_[name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
   }
@@ -41,7 +43,8 @@ class Loader : public Visitor {
 
   void refuse_leftovers() const {
     for (const auto& [name, encoded] : from_)
-      if (!seen_.contains(name)) throw input_error("{} does not belong to the model that the configuration describes", where(name));
+      if (!seen_.contains(name))
+        throw input_error("{} does not belong to the model that the configuration describes", where(name));
   }
 
  private:

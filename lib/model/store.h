@@ -17,8 +17,9 @@ struct Model {
   std::string path;                                  // where it was read from, for messages
 };
 
-// Throws Error(input) naming the file and the parameter that is missing, of the wrong shape or damaged. Weights stay mapped: a packed
-// model starts without a copy. With `file`, the rest of the file (a checkpoint's run state) is left there.
+// Throws Error(input) naming the file and the parameter that is missing, of the wrong shape or damaged. Weights stay
+// mapped: a packed model starts without a copy. With `file`, the rest of the file (a checkpoint's run state) is left
+// there.
 Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr);
 Model model_of(ModelFile file, const std::string& path);
 
@@ -27,11 +28,11 @@ WrittenFile save_model(const std::string& path, Model& model, bool force);
 
 // What reports say of a model.
 struct ModelSize {
-  int64_t parameters = 0;          // logical elements
+  int64_t parameters = 0;  // logical elements
   int64_t nonzero_parameters = 0;
-  int64_t active_parameters = 0;   // that one token's forward uses: of tables that are only looked up in, one row
+  int64_t active_parameters = 0;  // that one token's forward uses: of tables that are only looked up in, one row
   int64_t prunable = 0, prunable_zeros = 0;  // elements of linear layers' weights, and zeros among them
-  int64_t weight_bytes = 0;        // as stored for execution: what is read when every weight is used once
+  int64_t weight_bytes = 0;                  // as stored for execution: what is read when every weight is used once
   double sparsity() const { return prunable ? static_cast<double>(prunable_zeros) / static_cast<double>(prunable) : 0; }
 };
 ModelSize size_of(Transformer& model);

@@ -35,8 +35,8 @@ Stream Transformer::embed(std::span<const int32_t> ids, Forward& call) {
   if (call.cache && last > call.cache->capacity)
     throw usage_error("a sequence of {} tokens does not fit a cache of {}", last, call.cache->capacity);
   if (position_ && last > config_.context)
-    throw usage_error("a sequence of {} tokens is longer than the model's {} learned positions; use a shorter one", last,
-                      config_.context);
+    throw usage_error("a sequence of {} tokens is longer than the model's {} learned positions; use a shorter one",
+                      last, config_.context);
   if (config_.block.positions == PositionKind::rotary) {
     if (rope_.positions < last)
       rope_ = ops::RopeTable::make(std::max({last, config_.context, 2 * rope_.positions}), config_.block.head_dim,
@@ -69,7 +69,8 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
   if (config_.padded_vocabulary == config_.vocabulary) return all;
   const Tensor cut = Tensor::empty({rows, config_.vocabulary});
   for (int64_t r = 0; r < rows; ++r)
-    std::copy_n(all.data<float>() + r * config_.padded_vocabulary, config_.vocabulary, cut.data<float>() + r * config_.vocabulary);
+    std::copy_n(all.data<float>() + r * config_.padded_vocabulary, config_.vocabulary,
+                cut.data<float>() + r * config_.vocabulary);
   return cut;
 }
 
@@ -83,9 +84,10 @@ namespace {
 void require_memory(double bytes, int64_t batch, int64_t capacity) {
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (bytes > memory)
-    throw usage_error("the key/value cache of {} tokens needs {}, this machine has {}; ask for fewer tokens or sequences",
-                      format_count(static_cast<double>(batch) * static_cast<double>(capacity)), format_bytes(bytes),
-                      format_bytes(memory));
+    throw usage_error(
+        "the key/value cache of {} tokens needs {}, this machine has {}; ask for fewer tokens or sequences",
+        format_count(static_cast<double>(batch) * static_cast<double>(capacity)), format_bytes(bytes),
+        format_bytes(memory));
 }
 
 }  // namespace
@@ -112,7 +114,8 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   hone::set_attention(changed, kinds);
   changed.context = std::max(changed.context, context);
   check(changed);
-  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].attention.pattern = attention_pattern(changed.layers[i].attention);
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    blocks_[i].attention.pattern = attention_pattern(changed.layers[i].attention);
   config_.layers = changed.layers;
 }
 

@@ -12,16 +12,17 @@ namespace hone {
 
 class Transformer {
  public:
-  // Gains are 1 and biases 0; the weights hold nothing (and take no memory) until initialize() or load_model() sets them.
+  // Gains are 1 and biases 0; the weights hold nothing (and take no memory) until initialize() or load_model() sets
+  // them.
   explicit Transformer(const Config& config);
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const Config& config() const { return config_; }
 
-  // Hidden states after the last norm, [batch * length, dim] of call.type. `ids` has batch * length entries, sequence after
-  // sequence; each below the padded vocabulary. Fills call.positions: from 0, or from where the cache stands. Throws Error(usage)
-  // when learned positions or the cache would be overrun.
+  // Hidden states after the last norm, [batch * length, dim] of call.type. `ids` has batch * length entries, sequence
+  // after sequence; each below the padded vocabulary. Fills call.positions: from 0, or from where the cache stands.
+  // Throws Error(usage) when learned positions or the cache would be overrun.
   Var hidden(std::span<const int32_t> ids, Forward& call) { return run(ids, call).hidden; }
   // The same with what modules add to the training loss: [1] f32, empty where there is nothing.
   struct Output {
@@ -66,7 +67,8 @@ class Transformer {
   ops::RopeTable rope_;
 };
 
-// GPT-2's initialization: normal with deviation 0.02, output projections of branches divided by sqrt(2 * layers); biases 0.
+// GPT-2's initialization: normal with deviation 0.02, output projections of branches divided by sqrt(2 * layers);
+// biases 0.
 void initialize(Transformer& model, uint64_t seed);
 
 }  // namespace hone

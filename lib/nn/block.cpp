@@ -5,7 +5,8 @@
 namespace hone {
 
 Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  return {Norm::make(blueprint), Attention::make(blueprint, layer), Norm::make(blueprint), FeedForward::make(blueprint, layer)};
+  return {Norm::make(blueprint), Attention::make(blueprint, layer), Norm::make(blueprint),
+          FeedForward::make(blueprint, layer)};
 }
 
 Stream Block::forward(const Stream& in, Forward& call, LayerCache* cache) {

@@ -22,9 +22,9 @@ struct LayerBlueprint {
   int64_t ffn = 1024;              // hidden width of the feed-forward, or of each of its experts
   std::string attention = "full";  // a kind of nn/attention/pattern.h
   // A mixture of experts (Shazeer et al., arXiv 1701.06538) in place of the dense feed-forward.
-  int64_t experts = 0;             // 0: dense
-  int64_t top_k = 0;               // of them, for each token
-  int64_t shared_experts = 0;      // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
+  int64_t experts = 0;         // 0: dense
+  int64_t top_k = 0;           // of them, for each token
+  int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
   bool operator==(const LayerBlueprint&) const = default;
 };

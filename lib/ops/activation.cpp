@@ -61,7 +61,8 @@ RopeTable RopeTable::make(int64_t positions, int64_t head_dim, double theta) {
 }
 
 Var rope(const Var& x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const RopeTable& table) {
-  kernels::rope(x.value().view(), heads, head_dim, positions, table.cosines.data<float>(), table.sines.data<float>(), 1.0f);
+  kernels::rope(x.value().view(), heads, head_dim, positions, table.cosines.data<float>(), table.sines.data<float>(),
+                1.0f);
   if (!Tape::recording()) return x;
   const Var output(x.value(), true);
   Tape::record([x, output, heads, head_dim, positions = std::vector(positions.begin(), positions.end()), table] {

@@ -35,14 +35,16 @@ TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head
     head->matmul(part, logits);
     kernels::cross_entropy(logits, vocabulary, targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
                            std::span(result.losses).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
-                           std::span(result.correct).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), scale);
+                           std::span(result.correct).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
+                           scale);
     if (!recording) continue;
     head->add_dw(logits, part);
     head->matmul_dx(logits, dx.reshape({rows, in.cols}).rows(begin, count).view());
   }
   double sum = 0;
   for (float loss : result.losses) sum += static_cast<double>(loss);
-  result.loss = Var(Tensor::of({1}, {static_cast<float>(sum / std::max<double>(1, static_cast<double>(scored)))}), recording);
+  result.loss =
+      Var(Tensor::of({1}, {static_cast<float>(sum / std::max<double>(1, static_cast<double>(scored)))}), recording);
   if (recording)
     Tape::record([x, dx, loss = result.loss, seed] {
       if (loss.take_grad().data<float>()[0] != seed)

@@ -35,13 +35,14 @@ Var embedding(std::span<const int32_t> ids, const std::shared_ptr<Weight>& weigh
   }
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
-  Tape::record([=, ids = std::vector(ids.begin(), ids.end()), positions = std::vector(positions.begin(), positions.end())] {
-    const Tensor dy = output.take_grad();
-    if (Parameter* table = weight->parameter(); table && table->trainable)
-      kernels::scatter_add_rows(dy.view(), ids, gradient_to_add(*table).data<float>(), dim);
-    if (position_table && position_table->trainable)
-      kernels::scatter_add_rows(dy.view(), positions, gradient_to_add(*position_table).data<float>(), dim);
-  });
+  Tape::record(
+      [=, ids = std::vector(ids.begin(), ids.end()), positions = std::vector(positions.begin(), positions.end())] {
+        const Tensor dy = output.take_grad();
+        if (Parameter* table = weight->parameter(); table && table->trainable)
+          kernels::scatter_add_rows(dy.view(), ids, gradient_to_add(*table).data<float>(), dim);
+        if (position_table && position_table->trainable)
+          kernels::scatter_add_rows(dy.view(), positions, gradient_to_add(*position_table).data<float>(), dim);
+      });
   return output;
 }
 

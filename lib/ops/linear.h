@@ -11,8 +11,9 @@ namespace hone::ops {
 // y[m, rows] = x[m, cols] W^T + bias; y has the type of x. `bias` may be null.
 Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias = nullptr);
 
-// out[i] = row ids[i] of the weight, f32 [ids, cols]; plus row positions[i] of `position_table` where given. Ids must be in range.
-Var embedding(std::span<const int32_t> ids, const std::shared_ptr<Weight>& weight, std::span<const int32_t> positions = {},
-              Parameter* position_table = nullptr);
+// out[i] = row ids[i] of the weight, f32 [ids, cols]; plus row positions[i] of `position_table` where given. Ids must
+// be in range.
+Var embedding(std::span<const int32_t> ids, const std::shared_ptr<Weight>& weight,
+              std::span<const int32_t> positions = {}, Parameter* position_table = nullptr);
 
 }  // namespace hone::ops

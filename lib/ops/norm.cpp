@@ -4,7 +4,8 @@
 
 namespace hone::ops {
 
-Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, bool center, float epsilon, DType type) {
+Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, bool center, float epsilon,
+                DType type) {
   const Shape& shape = residual.shape();
   const int64_t rows = residual.value().view().rows;
   const Tensor sum = branch ? Tensor::empty(shape) : residual.value();
@@ -31,7 +32,8 @@ Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Paramet
     // The gradient that reached the sum directly becomes, in place, the whole gradient of the sum.
     const Tensor d = residual_out.take_grad();
     const Tensor dy = output.take_grad();
-    const Tensor d_branch = branch && branch.wants_grad() ? Tensor::empty(branch.shape(), branch.value().dtype()) : Tensor();
+    const Tensor d_branch =
+        branch && branch.wants_grad() ? Tensor::empty(branch.shape(), branch.value().dtype()) : Tensor();
     kernels::NormBackward backward;
     backward.x = residual_out.value().view();
     backward.dy = dy.view();

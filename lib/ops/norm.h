@@ -10,7 +10,9 @@ struct Normed {
   Var y;         // [rows, dim] of `type`
 };
 
-// y = norm(residual + branch) * gain + bias. `branch` may be empty; `bias` null means none. `center` subtracts the mean (LayerNorm).
-Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, bool center, float epsilon, DType type);
+// y = norm(residual + branch) * gain + bias. `branch` may be empty; `bias` null means none. `center` subtracts the mean
+// (LayerNorm).
+Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, bool center, float epsilon,
+                DType type);
 
 }  // namespace hone::ops

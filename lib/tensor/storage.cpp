@@ -60,7 +60,9 @@ Pool& pool() {
   return *instance;
 }
 
-size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+size_t round_up(size_t bytes, size_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
 
 }  // namespace
 
@@ -81,8 +83,12 @@ Storage::~Storage() {
   if (!owner_) pool().give(data_, capacity_);
 }
 
-void release_pool() { pool().release(); }
+void release_pool() {
+  pool().release();
+}
 
-size_t pool_system_allocations() { return pool().system_allocations(); }
+size_t pool_system_allocations() {
+  return pool().system_allocations();
+}
 
 }  // namespace hone

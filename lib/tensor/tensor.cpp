@@ -16,7 +16,9 @@ int64_t elements(const Shape& shape) {
   return n;
 }
 
-std::string to_string(const Shape& s) { return fmt::format("[{}]", fmt::join(s, ", ")); }
+std::string to_string(const Shape& s) {
+  return fmt::format("[{}]", fmt::join(s, ", "));
+}
 
 Tensor Tensor::over(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, DType dtype) {
   Tensor t;

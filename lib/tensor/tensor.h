@@ -19,8 +19,8 @@ using Shape = std::vector<int64_t>;
 int64_t elements(const Shape& shape);   // product of the dimensions; 1 for a scalar
 std::string to_string(const Shape& s);  // "[256, 384]"
 
-// Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks, so that a training step allocates nothing new
-// after the first; external storage (a mapped file) is kept alive by `owner`.
+// Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks, so that a training step allocates
+// nothing new after the first; external storage (a mapped file) is kept alive by `owner`.
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(size_t bytes);
@@ -40,8 +40,9 @@ class Storage {
   std::shared_ptr<void> owner_;
 };
 
-void release_pool();               // gives the blocks that the pool keeps back to the system
-size_t pool_system_allocations();  // blocks taken from the system so far: constant in the steady state of a training run
+void release_pool();  // gives the blocks that the pool keeps back to the system
+size_t
+pool_system_allocations();  // blocks taken from the system so far: constant in the steady state of a training run
 
 class Tensor {
  public:

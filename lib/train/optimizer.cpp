@@ -15,8 +15,9 @@ Optimizer::Optimizer(Transformer& model, const AdamWSettings& settings) : settin
     void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
       Parameter* parameter = weight->parameter();
       if (!parameter)
-        throw usage_error("'{}' is a {} {} weight, which cannot be trained; start from the model before it was quantized", name,
-                          weight->form(), weight->element());
+        throw usage_error(
+            "'{}' is a {} {} weight, which cannot be trained; start from the model before it was quantized", name,
+            weight->form(), weight->element());
       add(name, *parameter, weight);
     }
     void parameter(const std::string& name, Parameter& parameter) override { add(name, parameter, nullptr); }

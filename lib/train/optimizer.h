@@ -15,8 +15,8 @@ struct AdamWSettings {
 
 class Optimizer {
  public:
-  // Keeps references into `model`: weights must not be replaced while it lives. Every weight must be trainable: Error(usage) naming
-  // the first that is not.
+  // Keeps references into `model`: weights must not be replaced while it lives. Every weight must be trainable:
+  // Error(usage) naming the first that is not.
   Optimizer(Transformer& model, const AdamWSettings& settings);
 
   // Euclidean norm of all gradients; masked elements do not count (and are cleared).

@@ -15,7 +15,9 @@
 namespace hone {
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 class Run {
  public:
@@ -71,24 +73,27 @@ class Run {
     try {
       return f();
     } catch (const RouterError& error) {
-      throw Error(ErrorKind::diverged, fmt::format("training diverged at step {}: {}; {}. Lower --learning-rate or --clip, or add "
-                                                   "--router-z-loss",
-                                                   state_.step + 1, error.what(), keeping()));
+      throw Error(ErrorKind::diverged,
+                  fmt::format("training diverged at step {}: {}; {}. Lower --learning-rate or --clip, or add "
+                              "--router-z-loss",
+                              state_.step + 1, error.what(), keeping()));
     }
   }
 
   // A loss that doubled from its best (and rose by a nat) over some tens of steps does not come back by itself.
   void check(const StepResult& step) {
     if (!std::isfinite(step.loss + step.router_loss) || !std::isfinite(step.gradient_norm))
-      throw Error(ErrorKind::diverged,
-                  fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower --learning-rate or --clip",
-                              state_.step + 1, step.loss, step.gradient_norm, keeping()));
+      throw Error(
+          ErrorKind::diverged,
+          fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower --learning-rate or --clip",
+                      state_.step + 1, step.loss, step.gradient_norm, keeping()));
     state_.smoothed = state_.step == 0 || state_.smoothed == 0 ? step.loss : 0.95 * state_.smoothed + 0.05 * step.loss;
     state_.lowest = state_.lowest == 0 ? state_.smoothed : std::min(state_.lowest, state_.smoothed);
     if (state_.smoothed > 2 * state_.lowest + 1)
-      throw Error(ErrorKind::diverged,
-                  fmt::format("training diverged at step {}: the loss rose from {:.3f} to {:.3f}; {}. Lower --learning-rate",
-                              state_.step + 1, state_.lowest, state_.smoothed, keeping()));
+      throw Error(
+          ErrorKind::diverged,
+          fmt::format("training diverged at step {}: the loss rose from {:.3f} to {:.3f}; {}. Lower --learning-rate",
+                      state_.step + 1, state_.lowest, state_.smoothed, keeping()));
   }
 
   void validate() {

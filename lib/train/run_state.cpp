@@ -26,8 +26,12 @@ const json& member(const json& state, const char* name) {
 }
 
 // Doubles travel as their bits: a resumed run must not differ in the last one.
-json bits(double x) { return std::bit_cast<uint64_t>(x); }
-double from_bits(const json& x) { return std::bit_cast<double>(x.get<uint64_t>()); }
+json bits(double x) {
+  return std::bit_cast<uint64_t>(x);
+}
+double from_bits(const json& x) {
+  return std::bit_cast<double>(x.get<uint64_t>());
+}
 
 constexpr const char* best_prefix = "best.";
 constexpr const char* optimizer_prefix = "optimizer.";
@@ -61,17 +65,13 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& val
   }
 }
 
-void save_run(const std::string& path, Model& model, const RunState& state, const json& description, const BatchSampler& sampler,
-              const Optimizer& optimizer) {
+void save_run(const std::string& path, Model& model, const RunState& state, const json& description,
+              const BatchSampler& sampler, const Optimizer& optimizer) {
   ModelFile file = file_of(model);
-  json run = {{"description", description},
-              {"step", state.step},
-              {"tokens", state.tokens},
-              {"smoothed", bits(state.smoothed)},
-              {"lowest", bits(state.lowest)},
-              {"best_step", state.best_step},
-              {"stale", state.stale},
-              {"optimizer_steps", optimizer.steps()},
+  json run = {{"description", description},   {"step", state.step},
+              {"tokens", state.tokens},       {"smoothed", bits(state.smoothed)},
+              {"lowest", bits(state.lowest)}, {"best_step", state.best_step},
+              {"stale", state.stale},         {"optimizer_steps", optimizer.steps()},
               {"sampler", sampler.state()}};
   if (state.best_loss) run["best_loss"] = bits(*state.best_loss);
   for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
@@ -81,14 +81,16 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
 }
 
 RunState restore_run(const ModelFile& file, const json& description, BatchSampler& sampler, Optimizer& optimizer) {
-  if (!file.run) throw input_error("the file to resume is a model, not a checkpoint of a run; continue from it with --init");
+  if (!file.run)
+    throw input_error("the file to resume is a model, not a checkpoint of a run; continue from it with --init");
   const json& run = *file.run;
   const json& before = member(run, "description");
   for (const auto& [key, value] : description.items())
     if (!before.contains(key) || before.at(key) != value)
-      throw usage_error("this run differs from the checkpoint's in '{}' ({} there, {} here); resume with the same, or start from its "
-                        "parameters with --init",
-                        key, before.contains(key) ? before.at(key).dump() : "nothing", value.dump());
+      throw usage_error(
+          "this run differs from the checkpoint's in '{}' ({} there, {} here); resume with the same, or start from its "
+          "parameters with --init",
+          key, before.contains(key) ? before.at(key).dump() : "nothing", value.dump());
   RunState state;
   try {
     state.step = member(run, "step").get<int64_t>();

@@ -65,7 +65,8 @@ StepResult Trainer::step(int64_t step) {
     Tape tape;
     const Transformer::Output out = run(call);
     const ops::TokenLosses loss = model_.loss(out.hidden, targets_, seed);
-    if (out.loss) result.router_loss += static_cast<double>(out.loss.value().data<float>()[0]) * static_cast<double>(seed);
+    if (out.loss)
+      result.router_loss += static_cast<double>(out.loss.value().data<float>()[0]) * static_cast<double>(seed);
     result.loss += static_cast<double>(loss.loss.value().data<float>()[0]) * static_cast<double>(seed);
     result.tokens += batch * context;
     tape.backward(ops::add_losses(loss.loss, out.loss), seed);

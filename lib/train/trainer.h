@@ -24,11 +24,11 @@ struct RouterTraining {
 };
 
 struct StepSettings {
-  int64_t batch = 32;         // sequences a batch
-  int64_t accumulate = 1;     // batches whose gradients are averaged before a step
-  double clip = 1.0;          // largest norm of the gradients; 0: none
+  int64_t batch = 32;      // sequences a batch
+  int64_t accumulate = 1;  // batches whose gradients are averaged before a step
+  double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
-  DType type = DType::f32;    // of activations and products; masters and optimizer stay f32
+  DType type = DType::f32;  // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
   AdamWSettings adamw;
@@ -49,8 +49,8 @@ class Trainer {
  public:
   Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings);
 
-  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so does a router whose
-  // logits are not, which throws RouterError.
+  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so does a
+  // router whose logits are not, which throws RouterError.
   StepResult step(int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }

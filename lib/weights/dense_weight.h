@@ -6,12 +6,12 @@
 
 namespace hone {
 
-// bf16 products run on copies in panels (kernels/elementwise.h), made when first needed after the master changed: once a step in
-// training, once in all in inference.
+// bf16 products run on copies in panels (kernels/elementwise.h), made when first needed after the master changed: once
+// a step in training, once in all in inference.
 class DenseWeight : public Weight {
  public:
-  // value [rows, cols] f32; mask as Weight::mask(), or empty. Where the mask is 0 the value becomes 0 (on a copy, if `value` is a
-  // mapped file).
+  // value [rows, cols] f32; mask as Weight::mask(), or empty. Where the mask is 0 the value becomes 0 (on a copy, if
+  // `value` is a mapped file).
   explicit DenseWeight(Tensor value, Tensor mask = {});
 
   int64_t rows() const override { return parameter_.value.dim(0); }
@@ -29,7 +29,6 @@ class DenseWeight : public Weight {
   std::string element() const override { return "f32"; }
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
-
 
  private:
   struct Panels {

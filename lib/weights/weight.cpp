@@ -7,7 +7,8 @@
 namespace hone {
 
 void Weight::matmul_dx(kernels::ConstView, kernels::View) const {
-  throw usage_error("a {} {} weight cannot be trained through; start from the model before it was quantized", form(), element());
+  throw usage_error("a {} {} weight cannot be trained through; start from the model before it was quantized", form(),
+                    element());
 }
 
 void Weight::add_dw(kernels::ConstView, kernels::ConstView) {}
@@ -18,13 +19,14 @@ void Weight::set_mask(Tensor) {
 
 namespace {
 
-const Tensor& array_of(const Encoded& e, const std::string& name, const Shape& shape, DType dtype, const std::string& where) {
+const Tensor& array_of(const Encoded& e, const std::string& name, const Shape& shape, DType dtype,
+                       const std::string& where) {
   const auto found = e.arrays.find(name);
   if (found == e.arrays.end()) throw input_error("{}: the '{}' array of a {} weight is missing", where, name, e.form);
   const Tensor& t = found->second;
   if (t.shape() != shape || t.dtype() != dtype)
-    throw input_error("{}: array '{}' is {} {} where {} {} is needed", where, name, name_of(t.dtype()), to_string(t.shape()),
-                      name_of(dtype), to_string(shape));
+    throw input_error("{}: array '{}' is {} {} where {} {} is needed", where, name, name_of(t.dtype()),
+                      to_string(t.shape()), name_of(dtype), to_string(shape));
   return t;
 }
 
@@ -34,7 +36,8 @@ std::shared_ptr<Weight> decode_dense(const Encoded& e, const std::string& where)
 
 std::shared_ptr<Weight> decode_masked(const Encoded& e, const std::string& where) {
   const Tensor& values = array_of(e, "values", e.shape, DType::f32, where);
-  return std::make_shared<DenseWeight>(values, array_of(e, "mask", {e.shape[0], (e.shape[1] + 7) / 8}, DType::u8, where));
+  return std::make_shared<DenseWeight>(values,
+                                       array_of(e, "mask", {e.shape[0], (e.shape[1] + 7) / 8}, DType::u8, where));
 }
 
 struct Row {

@@ -42,10 +42,11 @@ class Weight {
 
   virtual Parameter* parameter() { return nullptr; }  // the f32 master, where the form is trainable
   virtual Tensor to_dense() const = 0;                // [rows, cols] f32
-  // One bit an element, row after row, least significant bit first, each row padded to a byte: [rows, (cols+7)/8] u8; set bits
-  // are kept. Empty where the form has no mask.
+  // One bit an element, row after row, least significant bit first, each row padded to a byte: [rows, (cols+7)/8] u8;
+  // set bits are kept. Empty where the form has no mask.
   virtual Tensor mask() const { return {}; }
-  // Replaces the mask and clears what it excludes; an empty one lifts it. Throws Error(usage) where the form has no trainable values.
+  // Replaces the mask and clears what it excludes; an empty one lifts it. Throws Error(usage) where the form has no
+  // trainable values.
   virtual void set_mask(Tensor mask);
   virtual Encoded encode() const = 0;
 
@@ -55,8 +56,8 @@ class Weight {
   virtual int64_t nonzeros() const = 0;      // logical elements that are not zero
 };
 
-// The one table of forms: makes a weight of what a file holds. Throws Error(input) when the arrays do not fit the shape, naming
-// `where`.
+// The one table of forms: makes a weight of what a file holds. Throws Error(input) when the arrays do not fit the
+// shape, naming `where`.
 std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string& where);
 
 }  // namespace hone

@@ -11,13 +11,13 @@ namespace {
 
 // Lines of docs/architecture.md, from the bottom.
 const std::map<std::string, int> line_of_room = {
-    {"base", 0},  {"kernels", 1}, {"tensor", 2},  {"autograd", 3}, {"weights", 4}, {"ops", 5},      {"nn", 6},    {"io", 6},
+    {"base", 0},  {"kernels", 1}, {"tensor", 2},  {"autograd", 3}, {"weights", 4},  {"ops", 5},   {"nn", 6},  {"io", 6},
     {"model", 7}, {"dataset", 7}, {"measure", 8}, {"train", 9},    {"compress", 9}, {"serve", 9}, {"cli", 10}};
 
 // Libraries that only one room may name.
-const std::map<std::string, std::string> room_of_library = {{"CLI/", "cli"},         {"hdf5.h", "io"},      {"H5", "io"},
-                                                            {"omp.h", "kernels"},    {"immintrin.h", "kernels"},
-                                                            {"oneapi/", "kernels"}};
+const std::map<std::string, std::string> room_of_library = {
+    {"CLI/", "cli"},      {"hdf5.h", "io"},           {"H5", "io"},
+    {"omp.h", "kernels"}, {"immintrin.h", "kernels"}, {"oneapi/", "kernels"}};
 
 }  // namespace
 
@@ -41,8 +41,7 @@ TEST_CASE("rooms include only what stands below them, and libraries stay in thei
       if (!std::regex_search(line, match, include)) continue;
       const std::string header = match[1];
       const auto included = line_of_room.find(header.substr(0, header.find('/')));
-      if (included != line_of_room.end())
-        CHECK((included->first == room || included->second < line_of_room.at(room)));
+      if (included != line_of_room.end()) CHECK((included->first == room || included->second < line_of_room.at(room)));
       for (const auto& [prefix, owner] : room_of_library)
         if (header.starts_with(prefix)) CHECK(room == owner);
     }

@@ -35,9 +35,9 @@ inline double relative_error(const Tensor& a, const Tensor& b, double floor = 1e
   return difference / largest;
 }
 
-// Compares gradients with central differences. `f` computes an output from the inputs; the function differentiated is the
-// sum of the output's elements, each times a fixed random number. `numbers` are the arrays to vary: values of inputs or parameters,
-// and `gradient(i)` reads the gradient of numbers[i] after a backward pass.
+// Compares gradients with central differences. `f` computes an output from the inputs; the function differentiated is
+// the sum of the output's elements, each times a fixed random number. `numbers` are the arrays to vary: values of
+// inputs or parameters, and `gradient(i)` reads the gradient of numbers[i] after a backward pass.
 inline void check_gradients(const std::function<Var()>& f, const std::vector<Tensor>& numbers,
                             const std::function<Tensor(size_t)>& gradient, double tolerance, float step = 1e-2f) {
   Tensor weights;

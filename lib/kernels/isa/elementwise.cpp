@@ -1,5 +1,5 @@
-// Conversions, sums, activations, rotary positions, dropout, embedding, optimizer. Plain loops: the compiler vectorizes them for
-// the set that this file is compiled for. Norms and cross-entropy are in files of their own.
+// Conversions, sums, activations, rotary positions, dropout, embedding, optimizer. Plain loops: the compiler vectorizes
+// them for the set that this file is compiled for. Norms and cross-entropy are in files of their own.
 #include "kernels/isa/elementwise_table.h"
 #include "kernels/isa/panels.h"
 #include "kernels/isa/rows.h"
@@ -245,9 +245,9 @@ void adamw(const AdamW& a, int64_t begin, int64_t end) {
 }  // namespace
 
 ElementwiseTable elementwise_table() {
-  return {convert,         add,          add_bias,      column_sums, column_squares, sum_of_squares, all_finite,
-          norm_forward,    norm_backward, swiglu_forward, swiglu_backward, gelu_forward, gelu_backward, dropout,
-          rope,            cross_entropy, scatter_add,   adamw,       pack_panels};
+  return {convert,      add,           add_bias,       column_sums,     column_squares, sum_of_squares, all_finite,
+          norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,   gelu_backward,  dropout,
+          rope,         cross_entropy, scatter_add,    adamw,           pack_panels};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -43,8 +43,8 @@ void norm_forward(const NormForward& a, int64_t begin, int64_t end) {
   });
 }
 
-// With h = (x - mean) * inverse and g = dy * gain:  dx = inverse * (g - mean(g) - h * mean(g * h)), without mean(g) where the norm
-// does not center.
+// With h = (x - mean) * inverse and g = dy * gain:  dx = inverse * (g - mean(g) - h * mean(g * h)), without mean(g)
+// where the norm does not center.
 void norm_backward(const NormBackward& a, int64_t begin, int64_t end) {
   const int64_t dim = a.x.cols;
   const float inverse_dim = 1.0f / static_cast<float>(dim);
@@ -84,8 +84,8 @@ void norm_backward(const NormBackward& a, int64_t begin, int64_t end) {
   });
 }
 
-void cross_entropy(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct, float gradient_scale,
-                   int64_t begin, int64_t end) {
+void cross_entropy(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct,
+                   float gradient_scale, int64_t begin, int64_t end) {
   with_float_type(logits.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
       T* row = logits.row<T>(r);

@@ -1,4 +1,5 @@
-// Scalar functions written so that loops over them vectorize. Included only by files that are compiled for each instruction set.
+// Scalar functions written so that loops over them vectorize. Included only by files that are compiled for each
+// instruction set.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,9 @@
 
 namespace hone::kernels::HONE_ISA::scalar {
 
-[[gnu::always_inline]] inline float load(const float* p) { return *p; }
+[[gnu::always_inline]] inline float load(const float* p) {
+  return *p;
+}
 [[gnu::always_inline]] inline float load(const bf16* p) {
   const uint32_t u = static_cast<uint32_t>(p->bits) << 16;
   float x;
@@ -16,7 +19,9 @@ namespace hone::kernels::HONE_ISA::scalar {
   return x;
 }
 
-[[gnu::always_inline]] inline void store(float* p, float x) { *p = x; }
+[[gnu::always_inline]] inline void store(float* p, float x) {
+  *p = x;
+}
 // Rounds to nearest even. A NaN may become an infinity, which every check for non-finite values also sees.
 [[gnu::always_inline]] inline void store(bf16* p, float x) {
   uint32_t u;
@@ -44,8 +49,12 @@ namespace hone::kernels::HONE_ISA::scalar {
   return p * power;
 }
 
-[[gnu::always_inline]] inline float sigmoid(float x) { return 1.0f / (1.0f + exp_fast(-x)); }
+[[gnu::always_inline]] inline float sigmoid(float x) {
+  return 1.0f / (1.0f + exp_fast(-x));
+}
 
-[[gnu::always_inline]] inline float tanh_fast(float x) { return 1.0f - 2.0f / (exp_fast(2.0f * x) + 1.0f); }
+[[gnu::always_inline]] inline float tanh_fast(float x) {
+  return 1.0f - 2.0f / (exp_fast(2.0f * x) + 1.0f);
+}
 
 }  // namespace hone::kernels::HONE_ISA::scalar

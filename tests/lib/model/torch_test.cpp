@@ -1,8 +1,8 @@
 // Whole models against PyTorch's logits, loss and gradients (tests/fixtures/make_fixtures.py).
 #include <doctest/doctest.h>
 
-#include "support/check.h"
 #include "ops/mixture.h"
+#include "support/check.h"
 #include "support/models.h"
 
 using namespace hone;
@@ -38,7 +38,9 @@ Config config_of(const nlohmann::json& j) {
 class GradientChecker : public Visitor {
  public:
   GradientChecker(const Fixture& fixture, double tolerance) : fixture_(fixture), tolerance_(tolerance) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { compare(name, *weight->parameter()); }
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    compare(name, *weight->parameter());
+  }
   void parameter(const std::string& name, Parameter& parameter) override { compare(name, parameter); }
   int compared = 0;
 
@@ -64,7 +66,8 @@ void compare_with_torch(const std::string& name, DType type, double tolerance) {
   call.batch = tokens.dim(0);
   call.length = tokens.dim(1);
   call.type = type;
-  CHECK(relative_error(model.logits(model.hidden(tokens.span<int32_t>(), call).value()), fixture.tensor("logits")) < tolerance);
+  CHECK(relative_error(model.logits(model.hidden(tokens.span<int32_t>(), call).value()), fixture.tensor("logits")) <
+        tolerance);
   Tape tape;
   Forward again = call;
   again.router.balance_weight = fixture.config().value("balance", 0.0);

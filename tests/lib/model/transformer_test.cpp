@@ -39,7 +39,8 @@ Tensor in_one_pass(Transformer& model, const std::vector<int32_t>& ids, int64_t 
 }
 
 // The same through a cache, in pieces of the given lengths.
-Tensor in_pieces(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, const std::vector<int64_t>& pieces, DType type) {
+Tensor in_pieces(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, const std::vector<int64_t>& pieces,
+                 DType type) {
   const int64_t length = static_cast<int64_t>(ids.size()) / batch, dim = model.config().block.dim;
   Cache cache = model.make_cache(batch, length, type);
   const Tensor all = Tensor::empty({batch * length, dim});
@@ -186,9 +187,26 @@ TEST_CASE("kinds of attention repeat over the layers, and those that cannot be a
   };
   CHECK(message("round").find("full, window:SIZE[:SINKS], routed:BLOCK:COUNT[:WINDOW]") != std::string::npos);
   CHECK(message("full,full,full,full,full,full").find("6 kinds for 5 layers") != std::string::npos);
-  for (const char* bad : {"", "full,", "full:1", "window", "window:", "window:0", "window:-1", "window:x", "window:9:9:9",
-                          "window:97", "window:8:97", "window:99999999999", "routed:64", "routed:0:1", "routed:32:1",
-                          "routed:64:0", "routed:64:3", "routed:128:1", "routed:64:2:0", "routed:64:2:97"})
+  for (const char* bad : {"",
+                          "full,",
+                          "full:1",
+                          "window",
+                          "window:",
+                          "window:0",
+                          "window:-1",
+                          "window:x",
+                          "window:9:9:9",
+                          "window:97",
+                          "window:8:97",
+                          "window:99999999999",
+                          "routed:64",
+                          "routed:0:1",
+                          "routed:32:1",
+                          "routed:64:0",
+                          "routed:64:3",
+                          "routed:128:1",
+                          "routed:64:2:0",
+                          "routed:64:2:97"})
     CHECK_MESSAGE(message(bad) != "accepted", bad);
   CHECK(message("window:96:2,routed:64:2:96") == "accepted");
 }
@@ -240,7 +258,9 @@ TEST_CASE("packed weights give nearly the hidden states of the matrices they hol
     Transformer model(small_config());
     initialize(model, 3);
     struct Packer : Visitor {
-      void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override { weight = pack_bf16(weight->to_dense(), {}); }
+      void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
+        weight = pack_bf16(weight->to_dense(), {});
+      }
       void parameter(const std::string&, Parameter&) override {}
     } packer;
     const std::vector<int32_t> ids = some_ids(80);
@@ -294,7 +314,8 @@ TEST_CASE("a model file holds the model: saved, loaded and saved again") {
   Model loaded = load_model(path);
   CHECK(loaded.transformer->config() == model.transformer->config());
   const std::vector<int32_t> ids = some_ids(30);
-  CHECK(relative_error(in_one_pass(*loaded.transformer, ids, 1, DType::f32), in_one_pass(*model.transformer, ids, 1, DType::f32)) == 0.0);
+  CHECK(relative_error(in_one_pass(*loaded.transformer, ids, 1, DType::f32),
+                       in_one_pass(*model.transformer, ids, 1, DType::f32)) == 0.0);
   CHECK(save_model(again, loaded, true).sha256 == first.sha256);
   const ModelSize size = size_of(*loaded.transformer);
   CHECK(size.parameters > size.prunable);

@@ -28,9 +28,11 @@ TEST_CASE("linear: gradients of input, weight and bias") {
     const auto weight = std::make_shared<DenseWeight>(random_tensor({6, 7}, 2));
     Parameter bias = parameter_of(random_tensor({6}, 3));
     Var input(x, true);
-    check_gradients(
-        [&] { return ops::linear(input, weight, &bias); }, {x, weight->parameter()->value, bias.value},
-        [&](size_t i) { return i == 0 ? input.grad() : i == 1 ? weight->parameter()->grad : bias.grad; }, 1e-3);
+    check_gradients([&] { return ops::linear(input, weight, &bias); }, {x, weight->parameter()->value, bias.value},
+                    [&](size_t i) { return i == 0   ? input.grad()
+                                           : i == 1 ? weight->parameter()->grad
+                                                    : bias.grad; },
+                    1e-3);
   });
 }
 
@@ -50,7 +52,8 @@ TEST_CASE("embedding: gradients of table and positions, with repeated ids") {
     const auto table = std::make_shared<DenseWeight>(random_tensor({4, 5}, 1));
     Parameter positions = parameter_of(random_tensor({3, 5}, 2));
     const std::vector<int32_t> ids = {2, 0, 2, 3}, places = {0, 1, 2, 0};
-    check_gradients([&] { return ops::embedding(ids, table, places, &positions); }, {table->parameter()->value, positions.value},
+    check_gradients([&] { return ops::embedding(ids, table, places, &positions); },
+                    {table->parameter()->value, positions.value},
                     [&](size_t i) { return i == 0 ? table->parameter()->grad : positions.grad; }, 1e-3);
   });
 }
@@ -69,8 +72,10 @@ TEST_CASE("add_norm: gradients of residual, branch, gain and bias, through both 
             return ops::add_norm(first.residual, first.y, gain, &bias, center, 1e-5f, DType::f32).y;
           },
           {r, b, gain.value, bias.value},
-          [&](size_t i) { return i == 0 ? residual.grad() : i == 1 ? branch.grad() : i == 2 ? gain.grad : bias.grad; }, 3e-3,
-          3e-3f);
+          [&](size_t i) {
+            return i == 0 ? residual.grad() : i == 1 ? branch.grad() : i == 2 ? gain.grad : bias.grad;
+          },
+          3e-3, 3e-3f);
     }
   });
 }
@@ -192,8 +197,11 @@ TEST_CASE("bf16 activations stay within bf16's rounding of f32") {
 
 TEST_CASE("recompute gives the same gradients as keeping everything") {
   const Tensor x = random_tensor({4, 6}, 1);
-  const auto first = std::make_shared<DenseWeight>(random_tensor({8, 6}, 2)), second = std::make_shared<DenseWeight>(random_tensor({3, 4}, 3));
-  const auto f = [&](const std::vector<Var>& in) { return ops::linear(ops::swiglu(ops::linear(in[0], first)), second); };
+  const auto first = std::make_shared<DenseWeight>(random_tensor({8, 6}, 2)),
+             second = std::make_shared<DenseWeight>(random_tensor({3, 4}, 3));
+  const auto f = [&](const std::vector<Var>& in) {
+    return ops::linear(ops::swiglu(ops::linear(in[0], first)), second);
+  };
   const auto gradients = [&](bool checkpoint) {
     first->parameter()->has_grad = second->parameter()->has_grad = false;
     Tape tape;

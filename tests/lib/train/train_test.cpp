@@ -43,7 +43,9 @@ RunSettings settings(int64_t steps) {
   return s;
 }
 
-std::map<std::string, Tensor> after(Model& model) { return copy_parameters(*model.transformer); }
+std::map<std::string, Tensor> after(Model& model) {
+  return copy_parameters(*model.transformer);
+}
 
 bool equal(const std::map<std::string, Tensor>& a, const std::map<std::string, Tensor>& b) {
   for (const auto& [name, tensor] : a)
@@ -232,7 +234,8 @@ TEST_CASE("a mixture trains; stopped and resumed it equals one that never stoppe
   run_training(resumed, text(), nullptr, mixture_settings(30), &rest);
   CHECK(equal(after(straight), after(resumed)));
   double moved = 0;
-  for (const float b : after(straight).at("blocks.0.feed_forward.router.bias").span<float>()) moved += std::abs(static_cast<double>(b));
+  for (const float b : after(straight).at("blocks.0.feed_forward.router.bias").span<float>())
+    moved += std::abs(static_cast<double>(b));
   CHECK(moved > 0);
   std::remove(path.c_str());
 }
