@@ -55,6 +55,10 @@ ops::Routing Mixture::route(const Var& x, Forward& call) {
   s.temperature = c.temperature;
   s.seed = call.router.next_seed();
   s.balance_weight = c.balance_weight;
+  if (c.report && call.layer < static_cast<int64_t>(c.report->size())) {
+    const std::vector<int64_t>& earlier = (*c.report)[static_cast<size_t>(call.layer)].load;
+    if (!earlier.empty()) s.earlier_counts = &earlier;
+  }
   s.z_weight = c.z_weight;
   s.capacity_factor = c.capacity_factor;
   s.entropy = c.report != nullptr;

@@ -39,7 +39,8 @@ struct RouterCall {
   double balance_weight = 0;  // see ops::RouteSettings
   double z_weight = 0;
   double capacity_factor = 0;
-  std::vector<LayerRouting>* report = nullptr;  // += by layer, where asked for
+  // += by layer, where asked for. Loads that it has already are the same step's, and count in the balance loss.
+  std::vector<LayerRouting>* report = nullptr;
 
   uint64_t next_seed() { return seed += 0x9e3779b97f4a7c15u; }
 };

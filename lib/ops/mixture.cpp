@@ -1,6 +1,7 @@
 #include "ops/mixture.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "kernels/elementwise.h"
 
@@ -42,11 +43,16 @@ std::vector<double> mean_scores(const Tensor& scores, bool wants_entropy, double
 }
 
 // The derivative of the balance loss by a row's normalized score of each expert; adds the loss itself to `loss`.
-Tensor balance_slopes(const std::vector<double>& mean, const RoutePlan& plan, double weight, double& loss) {
+Tensor balance_slopes(const std::vector<double>& mean, const RoutePlan& plan, const RouteSettings& settings,
+                      double& loss) {
   const Tensor slopes = Tensor::empty({static_cast<int64_t>(mean.size())});
-  const double experts = static_cast<double>(mean.size()), slots = static_cast<double>(plan.rows * plan.top_k);
+  std::vector<int64_t> counts = plan.counts;
+  if (settings.earlier_counts)
+    for (size_t e = 0; e < counts.size(); ++e) counts[e] += (*settings.earlier_counts)[e];
+  const double slots = static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
+  const double weight = settings.balance_weight * static_cast<double>(mean.size());
   for (size_t e = 0; e < mean.size(); ++e) {
-    const double slope = weight * experts * static_cast<double>(plan.counts[e]) / slots;
+    const double slope = weight * static_cast<double>(counts[e]) / slots;
     loss += slope * mean[e];
     slopes.data<float>()[e] = static_cast<float>(slope / static_cast<double>(plan.rows));
   }
@@ -105,6 +111,7 @@ Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSe
   const int64_t experts = weight.value.dim(0);
   const bool recording = Tape::recording();
   Kept kept{x, {}, Tensor::empty({in.rows, experts}), Tensor::empty({in.rows, s.top_k}, DType::i32), {}, s};
+  kept.settings.earlier_counts = nullptr;  // used below alone, and gone before the backward pass
   const Tensor logits = Tensor::empty({in.rows, experts}), gates = Tensor::empty({in.rows, s.top_k});
   kernels::router_logits(in, weight.value.view(), logits.view());
   Routing result;
@@ -126,7 +133,7 @@ Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSe
   const bool balanced = recording && s.balance_weight > 0;
   if (balanced || s.entropy) {
     const std::vector<double> mean = mean_scores(kept.scores, s.entropy, result.entropy);
-    if (balanced) kept.slopes = balance_slopes(mean, *result.plan, s.balance_weight, result.balance_loss);
+    if (balanced) kept.slopes = balance_slopes(mean, *result.plan, s, result.balance_loss);
   }
   if (!recording) return result;
   if (kept.logits) result.z_loss = s.z_weight * mean_z(kept.logits);

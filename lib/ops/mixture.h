@@ -31,6 +31,9 @@ struct RouteSettings {
   uint64_t seed = 0;          // of the noise
   double balance_weight = 0;  // of the balance loss: experts * sum over e of f_e P_e (Fedus et al., arXiv 2101.03961,
                               // equation 4), f the share of slots that chose e, P the mean normalized score
+  // Choices of each expert in batches before this one whose gradients go into the same step, or null: f counts them too
+  // (Qiu et al., arXiv 2501.11873, section 3).
+  const std::vector<int64_t>* earlier_counts = nullptr;
   double z_weight = 0;  // of the mean squared log-sum-exp of the logits (Zoph et al., arXiv 2202.08906, equation 5)
   double capacity_factor = 0;  // an expert takes at most ceil(factor * rows * top_k / experts) slots; 0: all
   bool entropy = false;        // compute Routing::entropy

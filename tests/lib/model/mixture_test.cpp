@@ -100,6 +100,25 @@ TEST_CASE("reports: every token's choices, by layer; dense layers have none") {
   CHECK(report[1].dropped == 0);
 }
 
+TEST_CASE("the balance loss of a step's later batches counts the choices of the earlier ones") {
+  Transformer model(mixture_config(RouterKind::softmax, 1, 0));
+  initialize(model, 3);
+  spread_routers(model);
+  const std::vector<int32_t> first = some_ids(40), second(40, 7);
+  const auto loss_of = [&](const std::vector<int32_t>& ids, std::vector<LayerRouting>& report) {
+    const Tape tape;
+    Forward call;
+    call.length = 40;
+    call.router.report = &report;
+    call.router.balance_weight = 0.1;
+    return static_cast<double>(model.run(ids, call).loss.value().data<float>()[0]);
+  };
+  std::vector<LayerRouting> report, of_second;
+  const double once = loss_of(first, report);
+  CHECK(loss_of(first, report) == doctest::Approx(once).epsilon(1e-5));  // the same shares again
+  CHECK(loss_of(second, report) != doctest::Approx(loss_of(second, of_second)).epsilon(1e-3));
+}
+
 TEST_CASE("active parameters count the experts that a token goes through") {
   Transformer dense(small_config()), mixture(mixture_config(RouterKind::softmax, 2, 1));
   initialize(mixture, 1);

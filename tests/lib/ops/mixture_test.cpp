@@ -107,6 +107,8 @@ TEST_CASE("balance and z losses: values and gradients, with a selection bias, fo
         c.settings.balance_weight = 0.3;
         c.settings.z_weight = 0.2;
         c.selection_bias = Tensor::of({experts}, {0.1f, -0.2f, 0.0f, 0.3f});
+        const std::vector<int64_t> earlier = {7, 0, 3, 40};
+        if (noise == RouterNoise::gaussian) c.settings.earlier_counts = &earlier;
         const auto loss = [&] {
           if (Tape::recording()) return c.route().loss;
           Tape own;  // losses exist in training only
@@ -133,6 +135,31 @@ TEST_CASE("the balance loss is its weight where all is even, and the z loss that
   CHECK(r.entropy == doctest::Approx(static_cast<double>(rows) * std::log(4.0)).epsilon(1e-5));
   CHECK(static_cast<double>(r.loss.value().data<float>()[0]) ==
         doctest::Approx(r.balance_loss + r.z_loss).epsilon(1e-5));
+}
+
+TEST_CASE("the balance loss counts the choices of a step's earlier batches") {
+  Case c(false);
+  c.settings.top_k = 2;
+  c.settings.balance_weight = 0.5;
+  const auto loss_with = [&](const std::vector<int64_t>* earlier) {
+    Tape tape;
+    c.settings.earlier_counts = earlier;
+    return c.route();
+  };
+  const ops::Routing alone = loss_with(nullptr);
+  // As many choices again in the same shares change nothing; f is theirs where they are many more.
+  const std::vector<int64_t> same = alone.plan->counts;
+  CHECK(loss_with(&same).balance_loss == doctest::Approx(alone.balance_loss));
+  double sum = 0;
+  for (size_t e = 0; e < experts; ++e) {
+    std::vector<int64_t> one(experts);
+    one[e] = int64_t{1} << 40;
+    const double loss = loss_with(&one).balance_loss;
+    CHECK(loss > 0);
+    CHECK(loss != doctest::Approx(alone.balance_loss));
+    sum += loss;
+  }
+  CHECK(sum == doctest::Approx(0.5 * experts).epsilon(1e-5));  // weight * experts * the sum of all P, which is 1
 }
 
 TEST_CASE("capacity: slots beyond it are left out and counted; rows that lose all their slots give zero") {

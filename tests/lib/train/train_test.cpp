@@ -266,6 +266,30 @@ TEST_CASE("a step of a mixture reports its routing, and takes no memory from the
   CHECK(pool_system_allocations() == before);
 }
 
+TEST_CASE("selection biases move once a step, by the load of all its batches") {
+  const Corpus corpus = text();
+  const auto run = [&](int64_t accumulate, StepResult& result) {
+    Model model = fresh_mixture();
+    BatchSampler sampler(corpus, 32, 1);
+    StepSettings s = settings(10).step;
+    s.accumulate = accumulate;
+    s.batch = 12 / accumulate;
+    s.dropout = 0;
+    s.schedule.peak = 0;
+    s.router.bias_rate = 0.01;
+    Trainer trainer(*model.transformer, sampler, s);
+    result = trainer.step(0);
+    return after(model).at("blocks.0.feed_forward.router.bias");
+  };
+  StepResult whole, parts;
+  const Tensor expected = run(1, whole), bias = run(3, parts);
+  REQUIRE(whole.routing[0].load == parts.routing[0].load);  // the same tokens, by the same router
+  for (int64_t e = 0; e < bias.size(); ++e) {
+    CHECK(bias.data<float>()[e] == expected.data<float>()[e]);
+    CHECK(std::abs(bias.data<float>()[e]) <= 0.01f);
+  }
+}
+
 TEST_CASE("a capacity drops tokens and reports how many") {
   Model model = fresh_mixture(1);
   const Corpus corpus = text();
