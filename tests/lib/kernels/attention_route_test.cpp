@@ -32,38 +32,63 @@ struct Sums {
   }
 };
 
-// What each query sees, by the definition: its own block, the best count - 1 of the blocks before it that the window
-// does not show whole, and the window.
-ReferenceMask naive_mask(Case& c, const RouteRule& rule) {
-  const AttentionDims& d = c.dims;
-  const int64_t in_group = d.heads / d.kv_heads;
+// What each query sees: its own block, the blocks that `choose(sequence, head, query)` gives, and the window.
+template <class Choose>
+ReferenceMask mask_of(const AttentionDims& d, const RouteRule& rule, Choose&& choose) {
   ReferenceMask mask = {std::vector<uint8_t>(static_cast<size_t>(d.batch * d.heads * d.queries * d.keys)),
                         d.batch * d.heads};
-  const auto element = [&](int64_t b, int64_t row, int64_t head, int64_t e) {
-    return static_cast<double>(c.qkv.get((b * d.keys + row) * Case::row(d) + head * d.head_dim + e));
-  };
   for (int64_t b = 0; b < d.batch; ++b)
     for (int64_t h = 0; h < d.heads; ++h)
       for (int64_t i = 0; i < d.queries; ++i) {
         const int64_t position = d.query_offset + i;
-        std::vector<std::pair<double, int64_t>> scores;
-        for (int64_t j = 0; j < position / rule.block; ++j) {
-          if (rule.window > 0 && j * rule.block > position - rule.window) continue;
-          double score = 0;
-          for (int64_t row = j * rule.block; row < (j + 1) * rule.block; ++row)
-            for (int64_t e = 0; e < d.head_dim; ++e)
-              score += element(b, position, h, e) * element(b, row, d.heads + h / in_group, e);
-          scores.emplace_back(-score, j);
-        }
-        std::sort(scores.begin(), scores.end());
-        scores.resize(std::min<size_t>(scores.size(), static_cast<size_t>(rule.count - 1)));
-        scores.emplace_back(0, position / rule.block);
+        std::vector<int64_t> blocks = choose(b, h, i);
+        blocks.push_back(position / rule.block);
         uint8_t* seen = mask.visible.data() + ((b * d.heads + h) * d.queries + i) * d.keys;
-        for (const auto& [score, j] : scores)
+        for (const int64_t j : blocks)
           for (int64_t row = j * rule.block; row < (j + 1) * rule.block && row <= position; ++row) seen[row] = 1;
         for (int64_t row = std::max<int64_t>(0, position - rule.window + 1); row <= position; ++row) seen[row] = 1;
       }
   return mask;
+}
+
+// By the definition: the best count - 1 of the blocks before its own that the window does not show whole.
+ReferenceMask naive_mask(Case& c, const RouteRule& rule) {
+  const AttentionDims& d = c.dims;
+  const int64_t in_group = d.heads / d.kv_heads;
+  const auto element = [&](int64_t b, int64_t row, int64_t head, int64_t e) {
+    return static_cast<double>(c.qkv.get((b * d.keys + row) * Case::row(d) + head * d.head_dim + e));
+  };
+  return mask_of(d, rule, [&](int64_t b, int64_t h, int64_t i) {
+    const int64_t position = d.query_offset + i;
+    std::vector<std::pair<double, int64_t>> scores;
+    for (int64_t j = 0; j < position / rule.block; ++j) {
+      if (rule.window > 0 && j * rule.block > position - rule.window) continue;
+      double score = 0;
+      for (int64_t row = j * rule.block; row < (j + 1) * rule.block; ++row)
+        for (int64_t e = 0; e < d.head_dim; ++e)
+          score += element(b, position, h, e) * element(b, row, d.heads + h / in_group, e);
+      scores.emplace_back(-score, j);
+    }
+    std::sort(scores.begin(), scores.end());
+    scores.resize(std::min<size_t>(scores.size(), static_cast<size_t>(rule.count - 1)));
+    std::vector<int64_t> blocks;
+    for (const auto& [score, j] : scores) blocks.push_back(j);
+    return blocks;
+  });
+}
+
+// By what route() chose.
+ReferenceMask chosen_mask(const AttentionDims& d, const RouteRule& rule, const std::vector<int32_t>& chosen) {
+  const int64_t query_blocks = (d.queries + 63) / 64;
+  return mask_of(d, rule, [&](int64_t b, int64_t h, int64_t i) {
+    std::vector<int64_t> blocks;
+    for (int64_t n = 0; n < rule.count - 1; ++n) {
+      const int64_t of_block = ((b * d.heads + h) * query_blocks + i / 64) * (rule.count - 1) + n;
+      const int32_t j = chosen[static_cast<size_t>(of_block * 64 + i % 64)];
+      if (j >= 0) blocks.push_back(j);
+    }
+    return blocks;
+  });
 }
 
 struct Example {
@@ -96,6 +121,44 @@ TEST_CASE("routed attention equals a reference with the mask written out, forwar
       actual.forward(*plan);
       actual.backward(*plan);
       check_equal(actual, expected);
+    }
+  set_isa(isa_levels().back());
+}
+
+TEST_CASE("in bf16 outputs and gradients are near the f32 reference's with the same choice") {
+  for (Isa level : isa_levels())
+    for (const Example& example : examples()) {
+      set_isa(level);
+      CAPTURE(name_of(level));
+      CAPTURE(example.dims.queries);
+      Case rounded(DType::bf16, example.dims), expected(DType::f32, example.dims);
+      for (int64_t i = 0; i < rounded.qkv.size(); ++i) expected.qkv.set(i, rounded.qkv.get(i));
+      for (int64_t i = 0; i < rounded.d_out.size(); ++i) expected.d_out.set(i, rounded.d_out.get(i));
+      const Sums sums(rounded, example.rule.block, 1000);
+      const ConstHeadRows q = rounded.q(rounded.qkv);
+      std::vector<int32_t> chosen;
+      route(rounded.dims, q, sums.view, example.rule, chosen);
+      const ReferenceMask mask = chosen_mask(rounded.dims, example.rule, chosen);
+      const auto plan = routed_plan(rounded.dims, q, sums.view, example.rule);
+      CHECK(plan->visible_pairs == std::accumulate(mask.visible.begin(), mask.visible.end(), int64_t{0}));
+      expected.reference(mask);
+      rounded.forward(*plan);
+      rounded.backward(*plan);
+      CHECK(relative_error(rounded.out, expected.out) < tolerance(DType::bf16));
+      // Queries, keys and values apart: the gradients of one are much larger than those of another.
+      const AttentionDims& d = example.dims;
+      const int64_t row = Case::row(d), ends[] = {0, d.heads * d.head_dim, (d.heads + d.kv_heads) * d.head_dim, row};
+      for (int part = 0; part < 3; ++part) {
+        CAPTURE(part);
+        const int64_t width = ends[part + 1] - ends[part];
+        Buffer actual(DType::f32, d.batch * d.keys * width), wanted(DType::f32, actual.size());
+        for (int64_t i = 0; i < actual.size(); ++i) {
+          const int64_t at = i / width * row + ends[part] + i % width;
+          actual.set(i, rounded.d_qkv.get(at));
+          wanted.set(i, expected.d_qkv.get(at));
+        }
+        CHECK(relative_error(actual, wanted) < 2 * tolerance(DType::bf16));
+      }
     }
   set_isa(isa_levels().back());
 }
