@@ -52,7 +52,7 @@ class ModelsBench {
 
   // For prompts longer than its context too: kinds must fit the longest.
   Model load(const Variant& variant) const {
-    Model model = load_model(variant.path);
+    Model model = load_model(variant.path, {.defer = !o_.train});
     int64_t longest = 0;
     for (const BenchPoint& point : points_) longest = std::max(longest, point.prompt);
     if (!variant.kinds.empty()) model.transformer->set_attention(variant.kinds, longest);

@@ -54,7 +54,7 @@ class GenerateTool {
     settings_ = o_.settings();
     const std::vector<std::string> prompts = o_.read_prompts();
     const Stopwatch watch;
-    model_ = load_model(o_.model);
+    model_ = load_model(o_.model, {.defer = true});
     tokenizer_ = make_tokenizer(model_.tokenizer);
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
     std::vector<std::vector<int32_t>> ids;

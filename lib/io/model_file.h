@@ -37,6 +37,7 @@ WrittenFile write_model_file(const std::string& path, const ModelFile& model, bo
 
 struct ReadOptions {
   bool verify = true;      // compare every array that is read with its checksum; texts always are
+  bool defer = false;      // with `verify`: mapped arrays of parameters are compared by Encoded::verify, not now
   bool map = true;         // arrays are read-only views into the file; false: owned copies, which may be written to
   bool parameters = true;  // false: config, tokenizer and lineage only
   bool run = false;        // true: `run` and `run_arrays` too, where the file is a checkpoint; else `run` stays empty

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <numeric>
 
 #include "base/error.h"
 #include "io/checksum.h"
@@ -21,6 +20,7 @@ namespace {
 
 constexpr std::string_view signature = "\x89HDF\r\n\x1a\n";
 constexpr int deepest_json = 200;
+constexpr const char* wrong_checksum = "does not match its checksum";
 
 // HDF5's signature stands at 0 or, behind a block of the user, at 512, 1024, 2048, …
 bool has_signature(int fd, uint64_t file_bytes) {
@@ -79,6 +79,13 @@ class Loader {
   }
 
  private:
+  // An array that is compared later.
+  struct Check {
+    Tensor array;
+    std::string checksum;
+    Error failure;
+  };
+
   void find() {
     const std::string failure = fmt::format("'{}' is damaged: HDF5 fails to read it; use another copy", path_);
     const auto index = [&] { return to_json(index_file(path_, file_.fd(), options_, spill_.fd())); };
@@ -128,22 +135,31 @@ class Loader {
     if (error != 0) throw input_error("cannot read '{}': {}", path_, std::strerror(error));
   }
 
+  // What has been read already is compared at once.
+  bool deferred(size_t i) const {
+    const Entry& e = index_.entries[i];
+    return options_.verify && options_.defer && e.section == Section::parameter && !e.spilled && !arrays_[i].writable();
+  }
+
   void verify() {
     const size_t n = arrays_.size();
-    std::vector<size_t> order(n);
-    std::iota(order.begin(), order.end(), size_t{0});
+    std::vector<size_t> order;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < n; ++i) {
+      if (deferred(i)) continue;
+      order.push_back(i);
+      bytes += arrays_[i].bytes();
+    }
     // The largest first, so that threads finish together.
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return arrays_[a].bytes() > arrays_[b].bytes(); });
-    std::vector<char> good(n);
-    uint64_t bytes = 0;
-    for (const Tensor& array : arrays_) bytes += array.bytes();
-    for_each_of(static_cast<int64_t>(n), bytes, [&](int64_t i) {
+    std::vector<char> good(n, true);
+    for_each_of(static_cast<int64_t>(order.size()), bytes, [&](int64_t i) {
       const size_t item = order[static_cast<size_t>(i)];
       good[item] = matches(item);
     });
     for (size_t i = 0; i < n; ++i)
-      if (!good[i]) throw damaged(index_.entries[i], "does not match its checksum");
+      if (!good[i]) throw damaged(index_.entries[i], wrong_checksum);
   }
 
   bool matches(size_t i) const {
@@ -153,6 +169,7 @@ class Loader {
   ModelFile assemble() {
     ModelFile model;
     model.parameters = std::move(index_.parameters);
+    std::map<std::string, std::vector<Check>> checks;  // by parameter
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const Entry& e = index_.entries[i];
       switch (e.section) {
@@ -161,12 +178,18 @@ class Loader {
           break;
         case Section::parameter:
           model.parameters[e.owner].arrays[e.name] = arrays_[i];
+          if (deferred(i)) checks[e.owner].push_back({arrays_[i], e.checksum, damaged(e, wrong_checksum)});
           break;
         case Section::run:
           model.run_arrays[e.name] = arrays_[i];
           break;
       }
     }
+    for (auto& [name, of_parameter] : checks)
+      model.parameters[name].verify = [list = std::move(of_parameter)] {
+        for (const Check& check : list)
+          if (checksum_of(check.array.raw(), check.array.bytes()) != check.checksum) throw check.failure;
+      };
     if (!model.config.is_object())
       throw input_error("'{}': dataset 'config' is not a JSON object; use another copy", path_);
     if (!model.lineage.is_array())
@@ -176,7 +199,7 @@ class Loader {
 
   void text_into(ModelFile& model, size_t i) {
     const Entry& e = index_.entries[i];
-    if (!options_.verify && !matches(i)) throw damaged(e, "does not match its checksum");
+    if (!options_.verify && !matches(i)) throw damaged(e, wrong_checksum);
     const std::string text(reinterpret_cast<const char*>(arrays_[i].raw()), arrays_[i].bytes());
     nlohmann::json value;
     if (too_deep(text)) throw damaged(e, "is nested too deeply");

@@ -273,6 +273,8 @@ bool same(const ModelFile& a, const ModelFile& b) {
 }  // namespace
 
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force) {
+  for (const auto& [name, encoded] : model.parameters)
+    if (encoded.verify) encoded.verify();  // damage must not get a checksum that fits it
   AtomicFile file(path, force);
   Writer(model, path).write(file.temporary());
   ModelFile again;

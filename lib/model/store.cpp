@@ -13,7 +13,8 @@ class Saver : public Visitor {
  public:
   explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    into_[name] = weight->encode();
+    Encoded& encoded = into_[name] = weight->encode();
+    encoded.attributes[nonzeros_attribute] = weight->nonzeros();
   }
   void parameter(const std::string& name, Parameter& parameter) override {
     into_[name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
@@ -37,6 +38,7 @@ class Loader : public Visitor {
     if (e.form != "dense" || values == e.arrays.end() || values->second.shape() != e.shape ||
         values->second.dtype() != DType::f32)
       throw input_error("{}: a plain f32 array is needed here", where(name));
+    if (e.verify) e.verify();
     parameter.value = values->second.clone();  // small, and training writes to it
     ++parameter.version;
   }

@@ -18,8 +18,8 @@ struct Model {
 };
 
 // Throws Error(input) naming the file and the parameter that is missing, of the wrong shape or damaged. Weights stay
-// mapped: a packed model starts without a copy. With `file`, the rest of the file (a checkpoint's run state) is left
-// there.
+// mapped: a packed model starts without a copy, and with ReadOptions::defer without being read; damage is then found at
+// a weight's first use. With `file`, the rest of the file (a checkpoint's run state) is left there.
 Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr);
 Model model_of(ModelFile file, const std::string& path);
 

@@ -266,10 +266,7 @@ Tensor PackedWeight::mask() const {
 }
 
 int64_t PackedWeight::stored_bytes() const {
-  int64_t bytes = 0;
-  for (const auto& [name, array] : encoded_.arrays)
-    if (name != "kept") bytes += static_cast<int64_t>(array.bytes());
-  return bytes;
+  return hone::stored_bytes(encoded_);
 }
 
 int64_t PackedWeight::nonzeros() const {

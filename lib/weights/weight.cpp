@@ -1,6 +1,10 @@
 #include "weights/weight.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/error.h"
+#include "weights/deferred_weight.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
 
@@ -43,24 +47,40 @@ std::shared_ptr<Weight> decode_masked(const Encoded& e, const std::string& where
 struct Row {
   std::string_view form;
   std::shared_ptr<Weight> (*decode)(const Encoded&, const std::string&);
+  std::string_view beside;  // the array that products do not read
 };
 
 // Every form a file may hold.
 constexpr Row table[] = {
-    {"dense", decode_dense},
-    {"masked", decode_masked},
-    {"panels", decode_packed},
-    {"bitmask", decode_packed},
+    {"dense", decode_dense, ""},
+    {"masked", decode_masked, "mask"},
+    {"panels", decode_packed, "kept"},
+    {"bitmask", decode_packed, ""},
 };
 
+const Row* find_form(const std::string& form) {
+  const Row* found = std::find_if(std::begin(table), std::end(table), [&](const Row& row) { return row.form == form; });
+  return found == std::end(table) ? nullptr : found;
+}
+
 }  // namespace
+
+int64_t stored_bytes(const Encoded& encoded) {
+  const Row* row = find_form(encoded.form);
+  int64_t bytes = 0;
+  for (const auto& [name, array] : encoded.arrays)
+    if (!row || name != row->beside) bytes += static_cast<int64_t>(array.bytes());
+  return bytes;
+}
 
 std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string& where) {
   if (encoded.shape.size() != 2 || encoded.shape[0] < 1 || encoded.shape[1] < 1)
     throw input_error("{}: a matrix of shape {} is not possible", where, to_string(encoded.shape));
-  for (const Row& row : table)
-    if (row.form == encoded.form) return row.decode(encoded, where);
-  throw input_error("{}: unknown form '{}'; update hone if the file comes from a newer version", where, encoded.form);
+  const Row* row = find_form(encoded.form);
+  if (!row)
+    throw input_error("{}: unknown form '{}'; update hone if the file comes from a newer version", where, encoded.form);
+  if (encoded.verify) return std::make_shared<DeferredWeight>(encoded, where);
+  return row->decode(encoded, where);
 }
 
 }  // namespace hone

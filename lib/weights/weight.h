@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -21,7 +22,16 @@ struct Encoded {
   Shape shape;          // logical: [rows, cols]; [n] for a vector
   std::map<std::string, int64_t> attributes;  // e.g. {"group", 32}
   std::map<std::string, Tensor> arrays;       // e.g. "values", "mask", "scales"
+  // Set where the arrays lie in a file and were not compared with its checksums yet: does so. To be called before they
+  // are read. Throws Error(input) naming file and array.
+  std::function<void()> verify = {};
 };
+
+// The attribute of a matrix that tells how many of its elements are not zero; absent in files of other writers.
+inline constexpr const char* nonzeros_attribute = "nonzeros";
+
+// What a product reads of the arrays.
+int64_t stored_bytes(const Encoded& encoded);
 
 // Which forms matmul() takes for x and y: rows of f32 or bf16.
 class Weight {
@@ -57,7 +67,8 @@ class Weight {
 };
 
 // The one table of forms: makes a weight of what a file holds. Throws Error(input) when the arrays do not fit the
-// shape, naming `where`.
+// shape, naming `where`. Where `encoded` has yet to be verified, that and what depends on the arrays waits for the
+// first use of the weight (weights/deferred_weight.h).
 std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string& where);
 
 }  // namespace hone

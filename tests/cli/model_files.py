@@ -1,5 +1,7 @@
 """Reading model files without the tools, by h5py alone, and what the tests of the tools that write them share."""
 
+import ctypes
+import ctypes.util
 import hashlib
 import json
 import os
@@ -32,6 +34,14 @@ def read_text(path):
 def log_lines(path):
     """The objects of a JSONL file."""
     return [json.loads(line) for line in read_text(path).splitlines()]
+
+
+def xxh3(data):
+    """The checksum of docs/format.md, by the library that the tools link too."""
+    library = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
+    library.XXH3_64bits.restype = ctypes.c_uint64
+    library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    return f"{library.XXH3_64bits(data, len(data)):016x}"
 
 
 def text_of(path, dataset):

@@ -1,8 +1,6 @@
 """What is broken is refused by every tool: status 3 (2 for a wrong option), one line on stderr that says what and where, nothing
 on stdout, and nothing half-written on disk."""
 
-import ctypes
-import ctypes.util
 import json
 import os
 import random
@@ -16,7 +14,7 @@ import h5py
 import numpy as np
 
 from hone_cli import damaged_files, run, sentences, tiny_model, tool, tools, write
-from model_files import QUICK, ModelTest, read_text, text_of
+from model_files import QUICK, ModelTest, read_text, text_of, xxh3
 
 MODEL, OUTPUT, TEXT = "<model>", "<output>", "<text>"
 
@@ -37,14 +35,6 @@ COMMANDS = [
 
 def present():
     return [command for command in COMMANDS if command[0] in tools()]
-
-
-def xxh3(data):
-    """The checksum of docs/format.md, by the library that the tools link too."""
-    library = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
-    library.XXH3_64bits.restype = ctypes.c_uint64
-    library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    return f"{library.XXH3_64bits(data, len(data)):016x}"
 
 
 def put_text(path, name, text):

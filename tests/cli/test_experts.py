@@ -1,12 +1,14 @@
 """Mixtures of experts through every tool."""
 
 import os
+import shutil
 import unittest
 
+import h5py
 import numpy as np
 
 from hone_cli import run, run_json, tiny_model
-from model_files import QUICK, ModelTest, lineage, log_lines, parameters, text_of
+from model_files import QUICK, ModelTest, lineage, log_lines, parameters, text_of, xxh3
 
 EXPERTS = dict(experts=4, top_k=2, shared_experts=1, expert_ffn=32)
 TRAINED = dict(layers=2, dim=64, heads=2, context=32, batch=8)
@@ -227,6 +229,60 @@ class Upcycled(ModelTest):
             expert = parameters(path)[f"blocks.0.feed_forward.experts.{e}.down.weight"]
             self.assertTrue(np.array_equal(expert.kept(), kept))
             self.assertFalse(expert.values[~kept].any())
+
+
+class NeverRouted(ModelTest):
+    """Experts that no token is sent to are not read by what generates, and are by what works on all of a model."""
+
+    train = dict(experts=8, top_k=2)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with h5py.File(cls.model, "r+") as file:
+            for layer in range(2):
+                bias = file[f"parameters/blocks/{layer}/feed_forward/router/bias/values"]
+                bias[...] = np.array([100, 100, 0, 0, 0, 0, 0, 0], dtype=np.float32)
+                bias.attrs.modify("checksum", np.bytes_(xxh3(bias[()].tobytes())))
+
+    def damaged(self, expert):
+        """A copy of the model with one bit changed in an expert of the second layer."""
+        path = shutil.copyfile(self.model, self.path(f"damaged{expert}.h5"))
+        with h5py.File(path) as file:
+            values = file[f"parameters/blocks/1/feed_forward/experts/{expert}/down/weight/values"]
+            at = values.id.get_offset() + values.id.get_storage_size() // 2
+        with open(path, "r+b") as file:
+            file.seek(at)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 4]))
+        return path
+
+    def test_what_generates_does_not_see_their_damage(self):
+        prompt = ["--prompt", "the river ", "--tokens", 20]
+        expected = run("generate", self.model, *prompt, check=True).stdout
+        path = self.damaged(5)
+        self.assertEqual(run("generate", path, *prompt, check=True).stdout, expected)
+        row, = run_json("bench", path, "--prompt", 8, "--generate", 4, "--repeat", 1)["rows"]
+        self.assertEqual(row["expert_load_1"], [0.5, 0.5, 0, 0, 0, 0, 0, 0])
+        self.assertEqual(row["sparsity"], run_json("inspect", self.model)["sparsity"])
+
+    def test_damage_is_found_where_it_is_read(self):
+        for expert in (0, 1):
+            name = f"blocks.1.feed_forward.experts.{expert}.down.weight"
+            for command in (["generate", "--prompt", "the "], ["bench", "--prompt", 8, "--generate", 2, "--repeat", 1]):
+                with self.subTest(tool=command[0], expert=expert):
+                    path = self.damaged(expert)
+                    self.assert_refused(run(command[0], path, *command[1:]), 3, path, name, "values", "checksum")
+
+    def test_what_works_on_all_experts_finds_it(self):
+        path, out = self.damaged(5), self.path("out.h5")
+        for command in (["inspect", path], ["prune", path, "--sparsity", 0.5, "--output", out], ["quantize", path, "--output", out],
+                        ["train", "--init", path, "--steps", 0, "--output", out], ["eval", path, "--data", self.corpus],
+                        ["bench", path, "--train", "--batch", 1, "--prompt", 8, "--repeat", 1]):
+            with self.subTest(tool=command[0]):
+                done = run(*command)
+                self.assert_refused(done, 3, path, "blocks.1.feed_forward.experts.5.down.weight", "values", "checksum")
 
 
 if __name__ == "__main__":

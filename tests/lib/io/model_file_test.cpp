@@ -79,6 +79,37 @@ TEST_CASE("a model reads back as it was written, mapped or copied, verified or n
     }
 }
 
+TEST_CASE("deferred, arrays are compared when that is asked for, one parameter at a time") {
+  const Scratch scratch;
+  const ModelFile model = test::example(true);
+  write_model_file(scratch / "m.h5", model, false);
+  const ModelFile good = read_model_file(scratch / "m.h5", {.defer = true, .run = true});
+  CHECK(test::same(model, good));
+  for (const auto& [name, encoded] : good.parameters) {
+    REQUIRE(encoded.verify);
+    CHECK_NOTHROW(encoded.verify());
+  }
+  const Tensor& values = model.parameters.at("embedding.weight").arrays.at("values");
+  std::string bytes = test::bytes_of(scratch / "m.h5");
+  const size_t at = bytes.find(std::string(reinterpret_cast<const char*>(values.raw()), values.bytes()));
+  REQUIRE(at != std::string::npos);
+  bytes[at + values.bytes() - 1] ^= 64;
+  test::put_bytes(scratch / "m.h5", bytes);
+  const std::string complaint = test::complaint(scratch / "m.h5");
+  CHECK(complaint.find("'embedding.weight' dataset 'values' does not match") != std::string::npos);
+  CHECK(test::complaint(scratch / "m.h5", {.defer = true, .map = false}) == complaint);  // read already, so compared
+  const ModelFile damaged = read_model_file(scratch / "m.h5", {.defer = true});
+  for (const auto& [name, encoded] : damaged.parameters) {
+    CAPTURE(name);
+    if (name == "embedding.weight")
+      CHECK_THROWS_WITH_AS(encoded.verify(), complaint.c_str(), Error);
+    else
+      CHECK_NOTHROW(encoded.verify());
+  }
+  CHECK(kind_of_failure(scratch / "n.h5", damaged, false) == ErrorKind::input);
+  CHECK(scratch.files() == 1);
+}
+
 TEST_CASE("mapped arrays outlive the model and the file's name") {
   const Scratch scratch;
   const ModelFile model = test::example(false);

@@ -1,0 +1,47 @@
+// A weight in a mapped file of which nothing is read before it is first used.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+
+#include "weights/weight.h"
+
+namespace hone {
+
+// Shape, form, element and, where the file says it, the number of nonzeros are known from the start. The first call
+// that needs an element compares the arrays with their checksums and decodes them; threads may come at once, one does
+// it. Later calls cost one load beside the weight's own. A first use may throw Error(input), as Encoded::verify and
+// decode_weight() do, so it must not be made from within a parallel loop.
+class DeferredWeight : public Weight {
+ public:
+  // `encoded` has verify() and a shape of two dimensions; `where` names the weight in messages.
+  DeferredWeight(Encoded encoded, std::string where);
+
+  int64_t rows() const override { return encoded_.shape[0]; }
+  int64_t cols() const override { return encoded_.shape[1]; }
+  void matmul(kernels::ConstView x, kernels::View y) const override { get().matmul(x, y); }
+  void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { get().matmul_dx(dy, dx); }
+  void add_dw(kernels::ConstView dy, kernels::ConstView x) override { get().add_dw(dy, x); }
+  void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }
+  Parameter* parameter() override { return get().parameter(); }
+  Tensor to_dense() const override { return get().to_dense(); }
+  Tensor mask() const override { return get().mask(); }
+  void set_mask(Tensor mask) override { get().set_mask(std::move(mask)); }
+  Encoded encode() const override { return get().encode(); }
+  std::string form() const override;
+  std::string element() const override { return encoded_.element; }
+  int64_t stored_bytes() const override;
+  int64_t nonzeros() const override;
+
+ private:
+  Weight& get() const;
+
+  Encoded encoded_;
+  std::string where_;
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<Weight> weight_;       // guarded by the mutex
+  mutable std::atomic<Weight*> ready_{nullptr};  // the same, once it is there
+};
+
+}  // namespace hone
