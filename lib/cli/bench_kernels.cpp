@@ -67,6 +67,8 @@ Row row_of(const KernelEntry& entry, const KernelResult& result, size_t level, c
   row.set("ceiling", bound.name);
   row.set("giga_per_second", 1e-3 * amount / microseconds).set("giga_ceiling", 1e-9 * amount / bound.seconds);
   row.set("fraction", 1e6 * bound.seconds / microseconds);
+  const std::vector<double>& dense = result.levels[level].dense_seconds;
+  if (!dense.empty()) row.set("of_dense", 1e6 * median(dense) / microseconds);
   return row;
 }
 
@@ -97,6 +99,7 @@ Report bench_kernels(const BenchOptions& options, const Common& common) {
   report.show("microseconds_spread", Display::plain, 2);
   for (const char* name : {"giga_per_second", "giga_ceiling", "speedup"}) report.show(name, Display::plain, 3);
   report.show("fraction", Display::fraction, 1);
+  report.show("of_dense", Display::fraction, 1);
   report.show_detail("portable_microseconds");
   return report;
 }

@@ -59,6 +59,7 @@ KernelResult time_kernel(const KernelEntry& entry, std::span<const Isa> levels, 
   for (const Isa level : levels) {
     set_isa(level);
     plans.push_back(plan_for(kernel.run, settings));
+    if (kernel.dense) kernel.dense();  // warms up
     result.levels.push_back({level, {}});
   }
   for (int64_t repetition = 0; repetition < settings.repeat; ++repetition)
@@ -66,6 +67,7 @@ KernelResult time_kernel(const KernelEntry& entry, std::span<const Isa> levels, 
       if (repetition >= plans[i].repetitions) continue;
       set_isa(levels[i]);
       result.levels[i].seconds.push_back(seconds_of(kernel.run, plans[i].runs));
+      if (kernel.dense) result.levels[i].dense_seconds.push_back(seconds_of(kernel.dense, plans[i].runs));
     }
   return result;
 }

@@ -21,6 +21,8 @@ struct KernelCase {
   double bytes = 0;  // read and written, of arrays that the caches cannot hold; 0: products are what takes time
   std::function<void()> run;
   std::vector<Tensor> kept = {};  // arrays that run() has pointers into
+  // The dense product of the same size that run() is compared with, where there is one.
+  std::function<void()> dense = {};
 };
 
 struct KernelEntry {
@@ -46,6 +48,7 @@ struct KernelSettings {
 struct KernelTimes {
   Isa isa;
   std::vector<double> seconds;  // of a run, one for each repetition; fewer than asked for at a level that is slow
+  std::vector<double> dense_seconds = {};  // of KernelCase::dense, in turn with it; empty where there is none
 };
 
 // Times an entry at each of `levels`, which must be of isa_levels(). The levels take turns, so that noise hits all

@@ -8,6 +8,9 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "measure/kernel_bench.h"
+#include "ops/linear.h"
+#include "ops/mixture.h"
+#include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
 
 namespace hone {
@@ -65,6 +68,47 @@ KernelCase gemm_dw() {
   const Tensor dy = random_tensor({product_rows, ffn}, type), x = random_tensor({product_rows, dim}, type);
   const Tensor dw = Tensor::empty({ffn, dim});
   return {type, product_flops, 0, [=] { kernels::gemm(dy.view(), true, x.view(), false, dw.view()); }};
+}
+
+// --- products of experts ---
+
+constexpr int64_t experts = 8;
+
+// Rows by expert, as uneven as a balanced router leaves them: 1.5 times the mean down to 0.6 of it.
+std::shared_ptr<ops::RoutePlan> uneven_plan(int64_t rows) {
+  constexpr int64_t hundredths[experts] = {105, 60, 150, 95, 80, 125, 70, 115};
+  auto plan = std::make_shared<ops::RoutePlan>();
+  plan->rows = plan->slots = rows;
+  plan->top_k = 1;
+  plan->offsets = {0};
+  int64_t parts = 0;
+  for (const int64_t part : hundredths) plan->offsets.push_back(rows * (parts += part) / (100 * experts));
+  return plan;
+}
+
+// The same rows through one weight each, and through one of all. With gradients: forward, dx and dW.
+template <int64_t rows, int64_t inputs, int64_t outputs, bool gradients>
+KernelCase grouped_product() {
+  const auto plan = uneven_plan(rows);
+  const Var x(random_tensor({rows, inputs}, DType::bf16), gradients);
+  std::vector<ops::ExpertLinear> layers;
+  for (int64_t e = 0; e < experts; ++e)
+    layers.push_back({std::make_shared<DenseWeight>(random_tensor({outputs, inputs})), nullptr});
+  const auto dense = std::make_shared<DenseWeight>(random_tensor({outputs, inputs}));
+  const Tensor dy = random_tensor({rows, outputs}, DType::bf16);
+  const auto with_gradients = [x, dy](const auto& product) {
+    if (!gradients) {
+      product();
+      return;
+    }
+    Tape tape;
+    tape.backward(product(), dy.clone());
+    x.take_grad();
+  };
+  KernelCase result{DType::bf16, (gradients ? 6.0 : 2.0) * rows * inputs * outputs, 0, {}};
+  result.run = [=] { with_gradients([&] { return ops::grouped_linear(x, plan, layers); }); };
+  result.dense = [=] { with_gradients([&] { return ops::linear(x, dense); }); };
+  return result;
 }
 
 // --- attention ---
@@ -276,6 +320,12 @@ constexpr KernelEntry table[] = {
     {"gemm_forward", "2048 x 768 -> 3072 bf16", true, gemm_forward<DType::bf16>},
     {"gemm_dx", "2048 x 3072 -> 768 bf16", true, gemm_dx<DType::bf16>},
     {"gemm_dw", "3072 x 768, 2048 rows bf16", true, gemm_dw<DType::bf16>},
+    {"grouped_product", "512 rows of 8 experts 384 -> 768 bf16", true, grouped_product<512, 384, 768, false>},
+    {"grouped_product", "4096 rows of 8 experts 384 -> 768 bf16", true, grouped_product<4096, 384, 768, false>},
+    {"grouped_product", "512 rows of 8 experts 768 -> 1536 bf16", true, grouped_product<512, 768, 1536, false>},
+    {"grouped_product", "4096 rows of 8 experts 768 -> 1536 bf16", true, grouped_product<4096, 768, 1536, false>},
+    {"grouped_gradients", "512 rows of 8 experts 384 -> 768 bf16", true, grouped_product<512, 384, 768, true>},
+    {"grouped_gradients", "4096 rows of 8 experts 384 -> 768 bf16", true, grouped_product<4096, 384, 768, true>},
     {"attention_forward", "12 heads x 256 x 64 bf16", false, attention_forward<DType::bf16, 256>},
     {"attention_forward", "12 heads x 1024 x 64 bf16", false, attention_forward<DType::bf16, 1024>},
     {"attention_forward", "12 heads x 1024 x 64 f32", false, attention_forward<DType::f32, 1024>},

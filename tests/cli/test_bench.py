@@ -140,6 +140,12 @@ class BenchTest(CliTest):
             self.assertAlmostEqual(row["fraction"], row["giga_per_second"] / row["giga_ceiling"])
             self.assertIn(row["ceiling"], ("matrix", "bandwidth"))
 
+    def test_products_of_experts_beside_a_dense_one(self):
+        rows = self.rows("--kernels", "--only", "grouped_product", "--repeat", "1", "--threads", "2")
+        self.assertGreater(len(rows), 3)
+        for row in rows:
+            self.assertGreater(row["of_dense"], 0)
+
     def test_a_lower_instruction_set(self):
         done = run("bench", "--kernels", "--only", "attention_forward", "--repeat", "1", "--format", "jsonl", "--quiet",
                    env={**self.environment, "HONE_ISA": "portable"}, check=True)
