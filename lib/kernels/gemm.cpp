@@ -77,6 +77,11 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
   gemm_eigen(a, false, rows, true, c, false);
 }
 
+void gemm_panels(std::span<const PanelGemm> products) {
+  if (!tile_unit() && own::available()) return own::gemm_panels(products);
+  for (const PanelGemm& p : products) gemm_panels(p.a, p.panels, p.n, p.k, p.c);
+}
+
 bool fast_bf16() {
   return own::available();
 }

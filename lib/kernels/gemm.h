@@ -2,6 +2,8 @@
 // where they are faster or oneDNN is missing, Eigen elsewhere.
 #pragma once
 
+#include <span>
+
 #include "kernels/view.h"
 
 namespace hone::kernels {
@@ -12,6 +14,15 @@ void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
 
 // c[m, n] = a[m, k] W^T for W [n, k] in the panels of pack_panels(): a bf16, c bf16 or f32.
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c);
+
+// Several of them, none empty, each bit for bit as alone; where they are our own, in one loop over the threads.
+struct PanelGemm {
+  ConstView a;
+  const bf16* panels;
+  int64_t n, k;
+  View c;
+};
+void gemm_panels(std::span<const PanelGemm> products);
 
 // Whether bf16 products run at more than the speed of f32 ones: decides the default precision of training.
 bool fast_bf16();

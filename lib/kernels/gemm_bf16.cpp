@@ -66,6 +66,29 @@ struct RowsOfPanel {
   }
 };
 
+// A product cut into tasks: blocks of rows as large as the cache takes, and columns cut where there are few such
+// blocks.
+struct PanelTasks {
+  PanelGemm p;
+  int64_t panels, blocks, block, cuts = 1;
+
+  explicit PanelTasks(const PanelGemm& product) : p(product), panels(ceil_div(p.n, width)) {
+    const int64_t fitting = block_bytes / (2 * std::min(p.k, 2 * deepest) + 1) / 6 * 6;
+    blocks = ceil_div(p.c.rows, std::clamp<int64_t>(fitting, 48, 384));
+    block = ceil_div(ceil_div(p.c.rows, blocks), 6) * 6;
+  }
+
+  void run(const GemmTable& t, int64_t task) const {
+    const int64_t row = task / cuts * block, cut = task % cuts, rows = std::min(block, p.c.rows - row);
+    if (rows <= 0) return;
+    // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
+    const int64_t step = p.k <= 2 * deepest ? 24 : rows;
+    const RowsOfPanel product{t, p.a, p.panels, p.k, p.c, sums_scratch.array<float>(step * width)};
+    for (int64_t panel = panels * cut / cuts; panel < panels * (cut + 1) / cuts; ++panel)
+      for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
+  }
+};
+
 }  // namespace
 
 bool available() {
@@ -73,21 +96,25 @@ bool available() {
 }
 
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
+  const PanelGemm one{a, panels, n, k, c};
+  gemm_panels({&one, 1});
+}
+
+void gemm_panels(std::span<const PanelGemm> products) {
   const GemmTable t = table();
-  const int64_t count = ceil_div(n, width);
-  // Blocks of rows as large as the cache takes, and columns cut where there are few such blocks.
-  const int64_t fitting = block_bytes / (2 * std::min(k, 2 * deepest) + 1) / 6 * 6;
-  const int64_t blocks = ceil_div(c.rows, std::clamp<int64_t>(fitting, 48, 384));
-  const int64_t block = ceil_div(ceil_div(c.rows, blocks), 6) * 6;
-  const int64_t cuts = threads() == 1 ? 1 : std::min(count, ceil_div(4 * threads(), blocks));
-  parallel_each(blocks * cuts, [&](int64_t task) {
-    const int64_t row = task / cuts * block, cut = task % cuts, rows = std::min(block, c.rows - row);
-    if (rows <= 0) return;
-    // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
-    const int64_t step = k <= 2 * deepest ? 24 : rows;
-    const RowsOfPanel product{t, a, panels, k, c, sums_scratch.array<float>(step * width)};
-    for (int64_t panel = count * cut / cuts; panel < count * (cut + 1) / cuts; ++panel)
-      for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
+  std::vector<PanelTasks> all(products.begin(), products.end());
+  int64_t blocks = 0, tasks = 0;
+  for (const PanelTasks& one : all) blocks += one.blocks;
+  // Several products are rarely of one size: smaller tasks let the threads end together.
+  const int64_t wanted = (all.size() > 1 ? 8 : 4) * threads();
+  for (PanelTasks& one : all) {
+    if (threads() > 1) one.cuts = std::min(one.panels, ceil_div(wanted, blocks));
+    tasks += one.blocks * one.cuts;
+  }
+  parallel_each(tasks, [&](int64_t task) {
+    auto one = all.begin();
+    for (; task >= one->blocks * one->cuts; ++one) task -= one->blocks * one->cuts;
+    one->run(t, task);
   });
 }
 

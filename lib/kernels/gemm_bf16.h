@@ -5,7 +5,9 @@
 // of high-performance matrix multiplication" (2008).
 #pragma once
 
-#include "kernels/view.h"
+#include <span>
+
+#include "kernels/gemm.h"
 
 namespace hone::kernels::own {
 
@@ -13,8 +15,9 @@ namespace hone::kernels::own {
 // not on the number of rows or threads.
 bool available();
 
-// As kernels::gemm_panels.
+// As kernels::gemm_panels; none is empty.
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c);
+void gemm_panels(std::span<const PanelGemm> products);
 
 // c[m, n] = a^T b (+ c) for bf16 a [k, m] and b [k, n] and f32 c: the gradient of a weight.
 void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
@@ -144,19 +145,34 @@ void fetch_start(const PackedPanel& panel) {
 
 // Few rows: every thread prepares all of x for itself, which costs less than waiting for another thread to have done
 // so.
-void multiply_few(const PackedMatrix& w, ConstView x, View y) {
-  const PackedTable t = table();
+void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t begin, int64_t end) {
+  const PackedMatrix& w = one.w;
+  const int64_t rows = one.x.rows, result_bytes = rows * panel_rows * 4;
   const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
-  const int64_t grain = 1 + 32768 / std::max<int64_t>(average_panel_bytes(w), 1);
-  parallel_for(w.shape.panels, grain, [&](int64_t begin, int64_t end) {
-    fetch_start(panel_of(w, begin));
-    const int64_t result_bytes = x.rows * panel_rows * 4;
-    uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, x.rows));
-    auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
-    const PackedInput prepared = prepare(t, w, x, memory + packed_unpack_bytes + result_bytes);
-    for (int64_t p = begin; p < end; ++p) {
-      product(panel_of(w, p), prepared, result, memory);
-      store(result, y, p * panel_rows);
+  fetch_start(panel_of(w, begin));
+  uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, rows));
+  auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
+  const PackedInput prepared = prepare(t, w, one.x, memory + packed_unpack_bytes + result_bytes);
+  for (int64_t p = begin; p < end; ++p) {
+    product(panel_of(w, p), prepared, result, memory);
+    store(result, one.y, p * panel_rows);
+  }
+}
+
+void multiply_few(std::span<const PackedProduct> products) {
+  const PackedTable t = table();
+  int64_t panels = 0, bytes = 0;
+  for (const PackedProduct& one : products) {
+    panels += one.w.shape.panels;
+    bytes += one.w.shape.panels * average_panel_bytes(one.w);
+  }
+  const int64_t grain = 1 + 32768 * panels / std::max<int64_t>(bytes, 1);
+  parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // panel of the product, among those of all
+    for (const PackedProduct& one : products) {
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, one.w.shape.panels);
+      if (from < to) multiply_panels(t, one, from, to);
+      first += one.w.shape.panels;
     }
   });
 }
@@ -229,11 +245,31 @@ DenseProduct default_dense_product() {
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   assert(x.cols == w.shape.cols && y.cols == w.shape.rows && x.rows == y.rows);
   if (x.rows == 0 || y.cols == 0) return;
-  if (x.rows <= packed_direct_rows) return multiply_few(w, x, y);
+  if (x.rows <= packed_direct_rows) {
+    const PackedProduct one{w, x, y};
+    return multiply_few({&one, 1});
+  }
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
   multiply_unpacked(w, x, y, dense);
+}
+
+void packed_matmul_each(std::span<const PackedProduct> products) {
+  std::vector<PackedProduct> few;
+  std::vector<PanelGemm> many;
+  for (const PackedProduct& p : products) {
+    const bool panels = p.w.layout == PackedLayout::panels && p.w.element == PackedElement::bf16;
+    if (p.x.rows == 0 || p.y.cols == 0) continue;
+    if (p.x.rows <= packed_direct_rows)
+      few.push_back(p);
+    else if (panels && p.x.dtype == DType::bf16 && fast_bf16())
+      many.push_back({p.x, static_cast<const bf16*>(p.w.values), p.w.shape.rows, p.w.shape.cols, p.y});
+    else
+      packed_matmul(p.w, p.x, p.y);
+  }
+  if (!few.empty()) multiply_few(few);
+  if (!many.empty()) gemm_panels(many);
 }
 
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out) {

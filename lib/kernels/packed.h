@@ -92,6 +92,17 @@ inline constexpr int64_t packed_direct_rows = 16;
 // long as m stays on one side of packed_direct_rows.
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense = default_dense_product());
 
+// One product among several.
+struct PackedProduct {
+  PackedMatrix w;
+  ConstView x;
+  View y;
+};
+
+// packed_matmul of each, bit for bit. Those of few rows run in one loop over the panels of all, and so do dense ones of
+// our own: threads wait for each other once, not once a product.
+void packed_matmul_each(std::span<const PackedProduct> products);
+
 // out[i] = row ids[i] of W, f32 or bf16. Ids must be in [0, rows).
 void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out);
 

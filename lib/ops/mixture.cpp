@@ -167,13 +167,29 @@ void each_expert(const RoutePlan& plan, F&& f) {
     if (const int64_t rows = plan.offsets[e + 1] - plan.offsets[e]) f(e, plan.offsets[e], rows);
 }
 
+// All experts in one loop over the threads: of a step of generation, or of small batches, each has so few rows that
+// waiting for the threads after each would cost more than its share. False where the weights are not for it.
+bool multiply_together(const Tensor& x, const RoutePlan& plan, const std::vector<ExpertLinear>& experts,
+                       const Tensor& y) {
+  std::vector<kernels::PackedProduct> products;
+  bool packed = true;
+  each_expert(plan, [&](size_t e, int64_t first, int64_t rows) {
+    const auto matrix = packed ? experts[e].weight->packed(x.dtype()) : std::nullopt;
+    packed = packed && matrix;
+    if (packed) products.push_back({*matrix, x.rows(first, rows).view(), y.rows(first, rows).view()});
+  });
+  if (packed) kernels::packed_matmul_each(products);
+  return packed;
+}
+
 }  // namespace
 
 Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts) {
   const Tensor y = Tensor::empty({plan->slots, experts.front().weight->rows()}, x.value().dtype());
+  const bool done = multiply_together(x.value(), *plan, experts, y);
   each_expert(*plan, [&](size_t e, int64_t first, int64_t rows) {
     const Tensor out = y.rows(first, rows);
-    experts[e].weight->matmul(x.value().rows(first, rows).view(), out.view());
+    if (!done) experts[e].weight->matmul(x.value().rows(first, rows).view(), out.view());
     if (experts[e].bias) kernels::add_bias(out.view(), experts[e].bias->value.data<float>());
   });
   if (!Tape::recording()) return Var(y);

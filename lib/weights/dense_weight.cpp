@@ -45,9 +45,14 @@ kernels::PackedMatrix DenseWeight::panel_matrix(const bf16* data) const {
   return matrix;
 }
 
+std::optional<kernels::PackedMatrix> DenseWeight::packed(DType x) const {
+  if (x != DType::bf16) return {};
+  return panel_matrix(panels(forward_, false));
+}
+
 void DenseWeight::matmul(kernels::ConstView x, kernels::View y) const {
-  if (x.dtype == DType::bf16)
-    kernels::packed_matmul(panel_matrix(panels(forward_, false)), x, y);
+  if (const auto matrix = packed(x.dtype))
+    kernels::packed_matmul(*matrix, x, y);
   else
     kernels::gemm(x, false, parameter_.value.view(), true, y);
 }

@@ -1,7 +1,6 @@
 // A trainable f32 matrix, optionally with a mask: the forms "dense" and "masked".
 #pragma once
 
-#include "kernels/packed.h"
 #include "weights/weight.h"
 
 namespace hone {
@@ -17,6 +16,7 @@ class DenseWeight : public Weight {
   int64_t rows() const override { return parameter_.value.dim(0); }
   int64_t cols() const override { return parameter_.value.dim(1); }
   void matmul(kernels::ConstView x, kernels::View y) const override;
+  std::optional<kernels::PackedMatrix> packed(DType x) const override;
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override;
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override;
   void gather(std::span<const int32_t> ids, kernels::View out) const override;

@@ -5,7 +5,6 @@
 #include <memory>
 #include <string>
 
-#include "kernels/packed.h"
 #include "weights/quantized_matrix.h"
 #include "weights/weight.h"
 
@@ -28,6 +27,7 @@ class PackedWeight : public Weight {
   int64_t rows() const override { return matrix_.shape.rows; }
   int64_t cols() const override { return matrix_.shape.cols; }
   void matmul(kernels::ConstView x, kernels::View y) const override;
+  std::optional<kernels::PackedMatrix> packed(DType) const override { return matrix_; }
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Tensor to_dense() const override;
   Tensor mask() const override;  // kept elements, also those whose value is 0

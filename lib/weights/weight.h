@@ -5,11 +5,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "autograd/autograd.h"
+#include "kernels/packed.h"
 #include "kernels/view.h"
 #include "tensor/tensor.h"
 
@@ -43,6 +45,9 @@ class Weight {
 
   // y[m, rows] = x[m, cols] W^T
   virtual void matmul(kernels::ConstView x, kernels::View y) const = 0;
+  // What matmul() of rows of this type runs on, where that is kernels::packed_matmul(): several weights can then be
+  // multiplied in one loop. Valid until the weight changes.
+  virtual std::optional<kernels::PackedMatrix> packed(DType /*x*/) const { return {}; }
   // dx[m, cols] = dy[m, rows] W. Throws Error(usage) where the form cannot be trained through.
   virtual void matmul_dx(kernels::ConstView dy, kernels::View dx) const;
   // Adds dy^T x to the gradient. Does nothing where parameter() is null.

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/cpu.h"
@@ -211,6 +212,45 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
       }
     }
   });
+}
+
+TEST_CASE("several products in one loop are those of each, bit for bit") {
+  const int before = threads();
+  for (const Isa level : isa_levels()) {
+    set_isa(level);
+    CAPTURE(name_of(level));
+    for (const PackedLayout layout : {PackedLayout::panels, PackedLayout::bitmask})
+      for (const PackedElement element : {PackedElement::bf16, PackedElement::int8, PackedElement::int4})
+        for (const int count : {1, 2, 5}) {
+          set_threads(count);
+          const int64_t rows[] = {300, 64, 1, 129, 200}, many[] = {1, packed_direct_rows, 40, 500, 0};
+          std::vector<Packed> matrices;
+          std::vector<std::vector<bf16>> xs;
+          std::vector<std::vector<float>> actual, expected;
+          for (size_t i = 0; i < 5; ++i) {
+            const int64_t group = element == PackedElement::bf16 ? 0 : 32;
+            matrices.push_back(make(layout, element, rows[i], i % 2 ? 96 : 128, group));
+            xs.emplace_back();
+            for (const float v : random_rows(many[i], matrices[i].w.shape.cols)) xs[i].push_back(to_bf16(v));
+            actual.emplace_back(static_cast<size_t>(many[i] * rows[i]), -1.0f);
+            expected.push_back(actual[i]);
+          }
+          const auto product = [&](size_t i, std::vector<float>& y) {
+            const auto x = view(std::as_const(xs[i]).data(), many[i], matrices[i].w.shape.cols);
+            return PackedProduct{matrices[i].w, x, view(y.data(), many[i], rows[i])};
+          };
+          std::vector<PackedProduct> products;
+          for (size_t i = 0; i < 5; ++i) {
+            const PackedProduct alone = product(i, expected[i]);
+            packed_matmul(alone.w, alone.x, alone.y);
+            products.push_back(product(i, actual[i]));
+          }
+          packed_matmul_each(products);
+          CHECK(actual == expected);
+        }
+  }
+  set_threads(before);
+  set_isa(isa_levels().back());
 }
 
 TEST_CASE("x and y may be bf16 and have strides") {

@@ -7,6 +7,7 @@
 #include "ops/linear.h"
 #include "support/check.h"
 #include "weights/dense_weight.h"
+#include "weights/packed_weight.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -160,6 +161,36 @@ TEST_CASE("the balance loss counts the choices of a step's earlier batches") {
     sum += loss;
   }
   CHECK(sum == doctest::Approx(0.5 * experts).epsilon(1e-5));  // weight * experts * the sum of all P, which is 1
+}
+
+TEST_CASE(
+    "few rows of experts, multiplied together, are each expert's product bit for bit; also with packed experts mixed "
+    "in") {
+  at_every_isa([] {
+    auto plan = std::make_shared<ops::RoutePlan>();
+    plan->rows = plan->slots = 6;
+    plan->offsets = {0, 2, 2, 5, 6};
+    const Tensor x = random_tensor({6, 40}, 1);
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const bool packed : {false, true}) {
+        const Var input(x.to(type));
+        std::vector<ops::ExpertLinear> layers;
+        Parameter bias = parameter_of(random_tensor({70}, 3));
+        for (uint64_t e = 0; e < 4; ++e) {
+          std::shared_ptr<Weight> weight = std::make_shared<DenseWeight>(random_tensor({70, 40}, 10 + e));
+          if (packed && e != 2) weight = pack_bf16(weight->to_dense(), {});
+          layers.push_back({weight, e == 3 ? &bias : nullptr});
+        }
+        const Tensor y = ops::grouped_linear(input, plan, layers).value();
+        for (size_t e = 0; e < 4; ++e) {
+          const int64_t first = plan->offsets[e], count = plan->offsets[e + 1] - first;
+          if (count == 0) continue;
+          const Var part(input.value().rows(first, count));
+          const Tensor expected = ops::linear(part, layers[e].weight, layers[e].bias).value();
+          CHECK(relative_error(y.rows(first, count), expected) == 0.0);
+        }
+      }
+  });
 }
 
 TEST_CASE("capacity: slots beyond it are left out and counted; rows that lose all their slots give zero") {
