@@ -102,7 +102,10 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 
 void gemm_panels(std::span<const PanelGemm> products) {
   const GemmTable t = table();
-  std::vector<PanelTasks> all(products.begin(), products.end());
+  thread_local std::vector<PanelTasks> kept;  // one training step after the other
+  std::vector<PanelTasks>& all = kept;        // the caller's, in every thread
+  all.clear();
+  for (const PanelGemm& product : products) all.emplace_back(product);
   int64_t blocks = 0, tasks = 0;
   for (const PanelTasks& one : all) blocks += one.blocks;
   // Several products are rarely of one size: smaller tasks let the threads end together.
