@@ -164,20 +164,22 @@ KernelCase attention_decode() {
   constexpr int64_t length = 1024;
   const int64_t batch = std::max<int64_t>(1, large_bytes() / (2 * 2 * length * dim));
   const Tensor q = random_tensor({batch, dim}, DType::bf16), out = Tensor::empty({batch, dim}, DType::bf16);
-  const Tensor k = random_tensor({batch, length, dim}, DType::bf16), v = k.clone();
+  // As the cache of a model has them: the rows of a head together.
+  const Tensor k = random_tensor({batch, heads, length, head_dim}, DType::bf16), v = k.clone();
   const auto lengths = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(batch), length);
   kernels::DecodeDims dims;
   dims.batch = batch;
   dims.heads = dims.kv_heads = heads;
   dims.head_dim = head_dim;
   dims.scale = 0.125f;
-  const auto rows = [](const Tensor& t, int64_t count) {
-    return kernels::HeadRows{t.raw(), t.dtype(), count * dim, dim, head_dim};
+  const auto token = [](const Tensor& t) { return kernels::HeadRows{t.raw(), t.dtype(), dim, dim, head_dim}; };
+  const auto cache = [](const Tensor& t) {
+    return kernels::HeadRows{t.raw(), t.dtype(), length * dim, head_dim, length * head_dim};
   };
   return streaming({k, v}, [=] {
     kernels::DecodeDims call = dims;
     call.key_lengths = lengths->data();
-    kernels::attention_decode(call, rows(q, 1), rows(k, length), rows(v, length), rows(out, 1));
+    kernels::attention_decode(call, token(q), cache(k), cache(v), token(out));
   });
 }
 

@@ -9,11 +9,12 @@ namespace {
 constexpr int rows_at_once = 4;
 constexpr int64_t rows_ahead = 16;  // of the cache, asked for before they are read
 
+// Asks for the row that is `ahead` rows further on.
 template <class T>
-void ask_ahead(const T* row, int64_t stride, int64_t head_dim) {
+void ask_ahead(const T* row, int64_t stride, int64_t head_dim, int64_t ahead = rows_ahead) {
   constexpr int64_t size =
       sizeof(T);  // as a number: past the last row there is no valid pointer, and no harm in asking
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(rows_ahead * stride * size);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(ahead * stride * size);
   for (int64_t at = 0; at < head_dim * size; at += 64)
     __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(at)), 0, 3);
 }
@@ -105,13 +106,15 @@ class Decode {
 
   void visit(int64_t j, int64_t count) {
     const T* keys = rows_of<T>(args_.k, item_.sequence, j, item_.kv_head);
+    const T* values = rows_of<T>(args_.v, item_.sequence, j, item_.kv_head);
+    // The values are another stream: its first rows come while keys are scored.
+    for (int64_t k = 0; k < rows_ahead && k < count; ++k) ask_ahead(values, args_.v.row_stride, args_.head_dim, k);
     copy_tails(keys, args_.k.row_stride, count);
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { score<R>(keys, count, r); });
     for (int64_t r = 0; r < rows_; ++r) {
       hide_keys(r, j, count);
       exponentiate(r);
     }
-    const T* values = rows_of<T>(args_.v, item_.sequence, j, item_.kv_head);
     copy_tails(values, args_.v.row_stride, count);
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { weigh<R>(values, count, r); });
   }
