@@ -14,11 +14,6 @@ ElementwiseTable table() {
   return HONE_TABLE_IN_USE(elementwise_table);
 }
 
-// Rows a thread should at least have: below some tens of microseconds of work a second thread costs more than it gives.
-int64_t grain(int64_t cols) {
-  return 1 + 16384 / (cols + 1);
-}
-
 }  // namespace
 
 void zero(void* data, size_t bytes) {
@@ -29,16 +24,16 @@ void zero(void* data, size_t bytes) {
 
 void convert(ConstView from, View to) {
   const ElementwiseTable t = table();
-  parallel_for(from.rows, grain(from.cols), [&](int64_t b, int64_t e) { t.convert(from, to, b, e); });
+  parallel_for(from.rows, row_grain(from.cols), [&](int64_t b, int64_t e) { t.convert(from, to, b, e); });
 }
 
 void add(View into, ConstView from) {
   const ElementwiseTable t = table();
-  parallel_for(into.rows, grain(into.cols), [&](int64_t b, int64_t e) { t.add(into, from, b, e); });
+  parallel_for(into.rows, row_grain(into.cols), [&](int64_t b, int64_t e) { t.add(into, from, b, e); });
 }
 
 void scale(View into, float factor) {
-  parallel_for(into.rows, grain(into.cols), [&](int64_t b, int64_t e) {
+  parallel_for(into.rows, row_grain(into.cols), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r)
       for (int64_t c = 0; c < into.cols; ++c) into.row<float>(r)[c] *= factor;
   });
@@ -47,7 +42,7 @@ void scale(View into, float factor) {
 double sum_of_squares(ConstView x) {
   const ElementwiseTable t = table();
   // One partial sum for each block of rows, whatever the number of threads.
-  const int64_t block = grain(x.cols), blocks = (x.rows + block - 1) / block;
+  const int64_t block = row_grain(x.cols), blocks = (x.rows + block - 1) / block;
   std::vector<double> partial(static_cast<size_t>(blocks));
   parallel_for(blocks, 1, [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i)
@@ -68,7 +63,7 @@ bool all_finite(ConstView x) {
 
 void add_bias(View x, const float* bias) {
   const ElementwiseTable t = table();
-  parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) { t.add_bias(x, bias, b, e); });
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) { t.add_bias(x, bias, b, e); });
 }
 
 namespace {
@@ -77,7 +72,7 @@ namespace {
 // order.
 template <class F>
 void with_partial_sums(int64_t rows, int64_t cols, size_t width, float* into, F&& body) {
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads(), rows / grain(cols)));
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads(), rows / row_grain(cols)));
   if (parts == 1) return body(0, rows, into);
   std::vector<float> partial(static_cast<size_t>(parts) * width, 0.0f);
   parallel_for(parts, 1, [&](int64_t b, int64_t e) {
@@ -104,7 +99,7 @@ void add_column_squares(ConstView x, float* sums) {
 
 void norm_forward(const NormForward& a) {
   const ElementwiseTable t = table();
-  parallel_for(a.y.rows, grain(a.y.cols), [&](int64_t b, int64_t e) { t.norm_forward(a, b, e); });
+  parallel_for(a.y.rows, row_grain(a.y.cols), [&](int64_t b, int64_t e) { t.norm_forward(a, b, e); });
 }
 
 void norm_backward(const NormBackward& a) {
@@ -125,34 +120,34 @@ void norm_backward(const NormBackward& a) {
 
 void swiglu_forward(ConstView gate_up, View y) {
   const ElementwiseTable t = table();
-  parallel_for(y.rows, grain(4 * y.cols), [&](int64_t b, int64_t e) { t.swiglu_forward(gate_up, y, b, e); });
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.swiglu_forward(gate_up, y, b, e); });
 }
 
 void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up) {
   const ElementwiseTable t = table();
-  parallel_for(dy.rows, grain(4 * dy.cols),
+  parallel_for(dy.rows, row_grain(4 * dy.cols),
                [&](int64_t b, int64_t e) { t.swiglu_backward(gate_up, dy, d_gate_up, b, e); });
 }
 
 void gelu_forward(ConstView x, View y) {
   const ElementwiseTable t = table();
-  parallel_for(y.rows, grain(4 * y.cols), [&](int64_t b, int64_t e) { t.gelu_forward(x, y, b, e); });
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.gelu_forward(x, y, b, e); });
 }
 
 void gelu_backward(ConstView x, ConstView dy, View dx) {
   const ElementwiseTable t = table();
-  parallel_for(dy.rows, grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.gelu_backward(x, dy, dx, b, e); });
+  parallel_for(dy.rows, row_grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.gelu_backward(x, dy, dx, b, e); });
 }
 
 void dropout(View x, float rate, uint64_t seed) {
   const ElementwiseTable t = table();
-  parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) { t.dropout(x, rate, seed, b, e); });
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) { t.dropout(x, rate, seed, b, e); });
 }
 
 void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines,
           const float* sines, float direction) {
   const ElementwiseTable t = table();
-  parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) {
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) {
     t.rope(x, heads, head_dim, positions.data(), cosines, sines, direction, b, e);
   });
 }
@@ -160,14 +155,14 @@ void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> posi
 void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
                    std::span<uint8_t> correct, float gradient_scale) {
   const ElementwiseTable t = table();
-  parallel_for(logits.rows, grain(4 * logits.cols), [&](int64_t b, int64_t e) {
+  parallel_for(logits.rows, row_grain(4 * logits.cols), [&](int64_t b, int64_t e) {
     t.cross_entropy(logits, vocabulary, targets.data(), losses.data(), correct.data(), gradient_scale, b, e);
   });
 }
 
 void gather_rows(const float* rows, int64_t dim, std::span<const int32_t> ids, View out) {
   const ElementwiseTable t = table();
-  parallel_for(out.rows, grain(dim), [&](int64_t b, int64_t e) {
+  parallel_for(out.rows, row_grain(dim), [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const ConstView from{rows + ids[static_cast<size_t>(i)] * dim, DType::f32, 1, dim, dim};
       t.convert(from, rows_of(out, i, 1), 0, 1);
@@ -179,7 +174,7 @@ void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* into,
   const ElementwiseTable t = table();
   // Threads own columns, in units of a cache line: rows that repeat an id add up in order.
   const int64_t lines = (dim + 15) / 16;
-  parallel_for(lines, 1 + 16384 / (16 * rows.rows + 1), [&](int64_t b, int64_t e) {
+  parallel_for(lines, row_grain(16 * rows.rows), [&](int64_t b, int64_t e) {
     t.scatter_add(rows, ids.data(), into, dim, b * 16, std::min(dim, e * 16));
   });
 }
@@ -191,7 +186,7 @@ void adamw(const AdamW& a) {
 
 void apply_mask(View x, const uint8_t* mask) {
   const int64_t stride = (x.cols + 7) / 8;
-  parallel_for(x.rows, grain(x.cols), [&](int64_t b, int64_t e) {
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r)
       for (int64_t c = 0; c < x.cols; ++c)
         if (!((mask[r * stride + c / 8] >> (c % 8)) & 1)) x.row<float>(r)[c] = 0;

@@ -18,6 +18,12 @@ void run(int parts, void (*body)(void*, int), void* context);
 void run_each(int64_t n, void (*body)(void*, int64_t), void* context);
 }  // namespace detail
 
+// Rows a thread should at least have, where one costs about `work` simple operations: below some tens of microseconds a
+// second thread costs more than it gives.
+inline int64_t row_grain(int64_t work) {
+  return 1 + 16384 / (work + 1);
+}
+
 // Calls f(begin, end) for consecutive ranges that cover [0, n), one for each thread, each of at least `grain` items.
 // f must not throw.
 template <class F>

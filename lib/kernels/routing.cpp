@@ -16,50 +16,49 @@ RoutingTable table() {
   return HONE_TABLE_IN_USE(routing_table);
 }
 
-// Rows a thread should at least have, where one costs about `work` operations.
-int64_t grain(int64_t work) {
-  return 1 + 16384 / (work + 1);
-}
-
 }  // namespace
 
 void router_logits(ConstView x, ConstView weight, View logits) {
   const RoutingTable t = table();
-  parallel_for(x.rows, grain(x.cols * weight.rows), [&](int64_t b, int64_t e) { t.logits(x, weight, logits, b, e); });
+  parallel_for(x.rows, row_grain(x.cols * weight.rows),
+               [&](int64_t b, int64_t e) { t.logits(x, weight, logits, b, e); });
 }
 
 void router_dx(ConstView d_logits, ConstView weight, View dx) {
   const RoutingTable t = table();
-  parallel_for(dx.rows, grain(dx.cols * weight.rows), [&](int64_t b, int64_t e) { t.dx(d_logits, weight, dx, b, e); });
+  parallel_for(dx.rows, row_grain(dx.cols * weight.rows),
+               [&](int64_t b, int64_t e) { t.dx(d_logits, weight, dx, b, e); });
 }
 
 void router_dw(ConstView d_logits, ConstView x, View dw) {
   const RoutingTable t = table();
   // Threads own columns, in units of a cache line: the sums over rows are in order.
   const int64_t lines = (dw.cols + 15) / 16;
-  parallel_for(lines, grain(16 * dw.rows * x.rows),
+  parallel_for(lines, row_grain(16 * dw.rows * x.rows),
                [&](int64_t b, int64_t e) { t.dw(d_logits, x, dw, b * 16, e * 16 < dw.cols ? e * 16 : dw.cols); });
 }
 
 void route_forward(const RouteForward& a) {
   const RoutingTable t = table();
-  parallel_for(a.logits.rows, grain(8 * a.logits.cols * (a.top_k + 1)),
+  parallel_for(a.logits.rows, row_grain(8 * a.logits.cols * (a.top_k + 1)),
                [&](int64_t b, int64_t e) { t.route_forward(a, b, e); });
 }
 
 void route_backward(const RouteBackward& a) {
   const RoutingTable t = table();
-  parallel_for(a.d_logits.rows, grain(8 * a.d_logits.cols), [&](int64_t b, int64_t e) { t.route_backward(a, b, e); });
+  parallel_for(a.d_logits.rows, row_grain(8 * a.d_logits.cols),
+               [&](int64_t b, int64_t e) { t.route_backward(a, b, e); });
 }
 
 void router_z_forward(ConstView logits, float* squares) {
   const RoutingTable t = table();
-  parallel_for(logits.rows, grain(8 * logits.cols), [&](int64_t b, int64_t e) { t.z_forward(logits, squares, b, e); });
+  parallel_for(logits.rows, row_grain(8 * logits.cols),
+               [&](int64_t b, int64_t e) { t.z_forward(logits, squares, b, e); });
 }
 
 void router_z_backward(ConstView logits, float factor, View d_logits) {
   const RoutingTable t = table();
-  parallel_for(logits.rows, grain(16 * logits.cols),
+  parallel_for(logits.rows, row_grain(16 * logits.cols),
                [&](int64_t b, int64_t e) { t.z_backward(logits, factor, d_logits, b, e); });
 }
 
@@ -80,7 +79,7 @@ double draw(RouterNoise noise, uint64_t seed, uint64_t index) {
 
 void add_router_noise(View logits, RouterNoise noise, float temperature, uint64_t seed) {
   if (noise == RouterNoise::none) return;
-  parallel_for(logits.rows, grain(64 * logits.cols), [&](int64_t begin, int64_t end) {
+  parallel_for(logits.rows, row_grain(64 * logits.cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t e = 0; e < logits.cols; ++e) {
         float& z = logits.row<float>(r)[e];
@@ -110,7 +109,7 @@ int64_t sort_slots(const int32_t* chosen, int64_t rows, int64_t top_k, int64_t e
 void gather_slots(ConstView from, const int32_t* sources, View to) {
   const size_t bytes = static_cast<size_t>(to.cols) * size_of(to.dtype);
   with_float_type(to.dtype, [&]<class T>(T*) {
-    parallel_for(to.rows, grain(to.cols), [&](int64_t begin, int64_t end) {
+    parallel_for(to.rows, row_grain(to.cols), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) std::memcpy(to.row<T>(i), from.row<T>(sources[i]), bytes);
     });
   });
@@ -118,14 +117,14 @@ void gather_slots(ConstView from, const int32_t* sources, View to) {
 
 void combine_slots(ConstView slots, const float* gates, const int32_t* places, int64_t top_k, bool add, View y) {
   const RoutingTable t = table();
-  parallel_for(y.rows, grain(y.cols * top_k),
+  parallel_for(y.rows, row_grain(y.cols * top_k),
                [&](int64_t b, int64_t e) { t.combine(slots, gates, places, top_k, add, y, b, e); });
 }
 
 void combine_slots_backward(ConstView dy, ConstView slots, const float* gates, const int32_t* places, int64_t top_k,
                             View d_slots, float* d_gates) {
   const RoutingTable t = table();
-  parallel_for(dy.rows, grain(dy.cols * top_k), [&](int64_t b, int64_t e) {
+  parallel_for(dy.rows, row_grain(dy.cols * top_k), [&](int64_t b, int64_t e) {
     t.combine_backward(dy, slots, gates, places, top_k, d_slots, d_gates, b, e);
   });
 }
