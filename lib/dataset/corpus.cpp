@@ -157,11 +157,6 @@ std::vector<Id> tokenize(const std::vector<TextSource>& sources, const Tokenizer
   return all;
 }
 
-std::string name_of(const std::vector<TextSource>& sources) {
-  if (sources.size() == 1) return sources[0].name;
-  return fmt::format("{} and {} more", sources[0].name, sources.size() - 1);
-}
-
 }  // namespace
 
 Corpus::Corpus(std::shared_ptr<const Tokens> tokens, std::string name)

@@ -33,9 +33,7 @@ Questions open_questions(const std::vector<TextSource>& sources, std::shared_ptr
     ids.resize(static_cast<size_t>(windows.back().begin));
     windows.pop_back();
   }
-  const std::string name =
-      sources.size() == 1 ? sources[0].name : fmt::format("{} and {} more", sources[0].name, sources.size() - 1);
-  return {corpus_of(std::move(ids), std::move(tokenizer), name), std::move(windows)};
+  return {corpus_of(std::move(ids), std::move(tokenizer), name_of(sources)), std::move(windows)};
 }
 
 }  // namespace hone

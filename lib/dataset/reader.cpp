@@ -182,4 +182,9 @@ TextSource text_in_memory(std::string text, std::string name) {
   return checked(read_plain(in_memory(std::move(text)), std::move(name)));
 }
 
+std::string name_of(const std::vector<TextSource>& sources) {
+  if (sources.size() == 1) return sources[0].name;
+  return fmt::format("{} and {} more", sources[0].name, sources.size() - 1);
+}
+
 }  // namespace hone

@@ -28,6 +28,8 @@ struct TextSource {
 TextSource open_text(const std::string& path);
 std::vector<TextSource> open_texts(const std::vector<std::string>& paths);  // in order; Error(usage) if "-" comes twice
 
+std::string name_of(const std::vector<TextSource>& sources);  // of the first, and how many more there are
+
 std::vector<std::string_view> documents_of(const std::vector<TextSource>& sources);  // in order, for train_tokenizer
 
 TextSource text_in_memory(std::string text, std::string name);  // one document; Error(input) if it is empty
