@@ -80,12 +80,10 @@ void add_key_sums(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t h
   const AttentionKernels kernels = attention_kernels_in_use();
   // By blocks, whose sums do not meet; the heads of a row lie together.
   const int64_t begin = first / block, end = (first + rows + block - 1) / block;
-  const size_t unit = size_of(k.dtype);
   auto add = [&](int64_t index) {
     const int64_t from = std::max(first, (begin + index) * block),
                   to = std::min(first + rows, from / block * block + block);
-    ConstHeadRows part = k;
-    part.data = static_cast<const std::byte*>(k.data) + static_cast<size_t>((from - first) * k.row_stride) * unit;
+    const ConstHeadRows part = starting_at(k, 0, from - first);
     for (int64_t head = 0; head < kv_heads; ++head)
       kernels.sum_keys(part, sequence, head, from, to - from, head_dim, block, sums + head * head_stride);
   };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "base/dtype.h"
 
@@ -31,6 +32,16 @@ struct HeadRows {
 
   operator ConstHeadRows() const { return {data, dtype, batch_stride, row_stride, head_stride}; }
 };
+
+// The same rows seen from a sequence, row and head on: that one is then the first.
+template <class Rows>
+[[gnu::always_inline]] inline Rows starting_at(Rows rows, int64_t sequence, int64_t row, int64_t head = 0) {
+  constexpr bool is_const = std::is_same_v<Rows, ConstHeadRows>;
+  const int64_t elements = sequence * rows.batch_stride + row * rows.row_stride + head * rows.head_stride;
+  rows.data = static_cast<std::conditional_t<is_const, const char, char>*>(rows.data) +
+              elements * static_cast<int64_t>(size_of(rows.dtype));
+  return rows;
+}
 
 // Which keys a query sees besides blocks that a plan selects for it: the latest `window` ones, itself included, and the
 // `sinks` first ones of the sequence. Never a key after itself.

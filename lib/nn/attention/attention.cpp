@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <type_traits>
 
 #include "ops/attention.h"
 
@@ -44,13 +43,8 @@ class Stopwatch {
 
 // The rows of one sequence, as sequence 0.
 template <class Rows>
-Rows of_sequence(Rows rows, int64_t sequence) {
-  const size_t bytes = static_cast<size_t>(sequence * rows.batch_stride) * size_of(rows.dtype);
-  if constexpr (std::is_same_v<Rows, kernels::HeadRows>)
-    rows.data = static_cast<std::byte*>(rows.data) + bytes;
-  else
-    rows.data = static_cast<const std::byte*>(rows.data) + bytes;
-  return rows;
+Rows of_sequence(const Rows& rows, int64_t sequence) {
+  return kernels::starting_at(rows, sequence, 0);
 }
 
 // Adds the pairs of a call whose first query stands at `position`.

@@ -11,25 +11,26 @@ int64_t blocks_for(const CacheNeed& need, int64_t capacity) {
   return need.sum_block ? (capacity + need.sum_block - 1) / need.sum_block : 0;
 }
 
-std::byte* at(const void* data, DType type, int64_t element) {
-  return static_cast<std::byte*>(const_cast<void*>(data)) + static_cast<size_t>(element) * size_of(type);
+// `rows` x `cols` elements from where `from` begins, rows `stride` elements apart.
+kernels::ConstView matrix(kernels::ConstHeadRows from, int64_t rows, int64_t cols, int64_t stride) {
+  return {from.data, from.dtype, rows, cols, stride};
+}
+kernels::View matrix(kernels::HeadRows to, int64_t rows, int64_t cols, int64_t stride) {
+  return {to.data, to.dtype, rows, cols, stride};
 }
 
 }  // namespace
 
 void copy_heads(kernels::ConstHeadRows from, int64_t from_row, kernels::HeadRows to, int64_t to_row, int64_t count,
                 int64_t heads, int64_t head_dim) {
-  if (count == 1) {  // the heads of one token as rows
-    kernels::convert(
-        {at(from.data, from.dtype, from_row * from.row_stride), from.dtype, heads, head_dim, from.head_stride},
-        {at(to.data, to.dtype, to_row * to.row_stride), to.dtype, heads, head_dim, to.head_stride});
-    return;
-  }
+  from = kernels::starting_at(from, 0, from_row);
+  to = kernels::starting_at(to, 0, to_row);
+  if (count == 1)  // the heads of one token as rows
+    return kernels::convert(matrix(from, heads, head_dim, from.head_stride),
+                            matrix(to, heads, head_dim, to.head_stride));
   for (int64_t h = 0; h < heads; ++h)
-    kernels::convert(
-        {at(from.data, from.dtype, from_row * from.row_stride + h * from.head_stride), from.dtype, count, head_dim,
-         from.row_stride},
-        {at(to.data, to.dtype, to_row * to.row_stride + h * to.head_stride), to.dtype, count, head_dim, to.row_stride});
+    kernels::convert(matrix(kernels::starting_at(from, 0, 0, h), count, head_dim, from.row_stride),
+                     matrix(kernels::starting_at(to, 0, 0, h), count, head_dim, to.row_stride));
 }
 
 int64_t LayerCache::rows_for(const CacheNeed& need, int64_t capacity) {
@@ -58,7 +59,7 @@ int64_t LayerCache::bytes() const {
 
 kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) const {
   const int64_t head = t.dim(2) * t.dim(3), batch = t.dim(1) * head;
-  return {at(t.raw(), t.dtype(), sequence * batch), t.dtype(), batch, t.dim(3), head};
+  return kernels::starting_at(kernels::HeadRows{t.raw(), t.dtype(), batch, t.dim(3), head}, sequence, 0);
 }
 
 kernels::KeySums LayerCache::key_sums(int64_t sequence) const {
