@@ -23,9 +23,11 @@ void router_dw(ConstView d_logits, ConstView x, View dw);
 
 // ---- choice ----
 
-// The top_k experts of largest score + bias; the first of equals wins. Gates are the scores of the chosen, divided by
-// their sum where top_k > 1: for softmax that is the softmax over the chosen logits; with top_k 1 the gate is the score
-// itself, since otherwise no gradient would reach the router (Fedus et al., arXiv 2101.03961, equation 2).
+// The top_k experts of largest logit + bias (softmax) or score + bias (sigmoid); the first of equals wins. Softmax has
+// its bias before the exponential because the scores of all but the first expert crowd at 0 when a router is sure:
+// added there, the bias alone would pick the others, the same ones for every token. Gates are the scores of the chosen,
+// divided by their sum where top_k > 1: for softmax that is the softmax over the chosen logits; with top_k 1 the gate
+// is the score itself, since otherwise no gradient would reach the router (Fedus et al., arXiv 2101.03961, equation 2).
 struct RouteForward {
   ConstView logits;  // [rows, experts] f32
   RouterKind kind = RouterKind::softmax;

@@ -48,7 +48,7 @@ struct Routing {
   std::shared_ptr<const RoutePlan> plan;
 };
 
-// x [rows, dim]; weight [experts, dim] f32; bias [experts] f32 or empty: added to the scores for the choice alone.
+// x [rows, dim]; weight [experts, dim] f32; bias [experts] f32 or empty: moves the choice alone (kernels/routing.h).
 Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSettings& settings);
 
 // The rows of x that each expert processes, one expert after another: [slots, dim].

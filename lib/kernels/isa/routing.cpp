@@ -95,14 +95,15 @@ float log_sum_exp(const float* z, int64_t count) {
   return all.largest + __builtin_logf(all.sum);
 }
 
-void choose(const float* scores, const float* bias, int64_t experts, int64_t k, int32_t* chosen) {
+// The k experts of largest `preference`, bias included.
+void choose(const float* preference, const float* bias, int64_t experts, int64_t k, int32_t* chosen) {
   for (int64_t j = 0; j < k; ++j) {
     int64_t best = -1;
     float highest = 0;
     for (int64_t e = 0; e < experts; ++e) {
       bool taken = false;
       for (int64_t i = 0; i < j; ++i) taken = taken || chosen[i] == e;
-      const float value = bias ? scores[e] + bias[e] : scores[e];
+      const float value = bias ? preference[e] + bias[e] : preference[e];
       if (taken || (best >= 0 && !(value > highest))) continue;
       best = e;
       highest = value;
@@ -124,7 +125,7 @@ void route_forward(const RouteForward& a, int64_t begin, int64_t end) {
       softmax(z, experts, scores);
     else
       for (int64_t e = 0; e < experts; ++e) scores[e] = sigmoid(z[e]);
-    choose(scores, a.bias, experts, k, chosen);
+    choose(a.kind == RouterKind::softmax ? z : scores, a.bias, experts, k, chosen);
     for (int64_t j = 0; j < k; ++j) gates[j] = scores[chosen[j]];
     if (k == 1) continue;
     if (a.kind == RouterKind::softmax) {

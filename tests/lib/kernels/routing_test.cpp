@@ -35,7 +35,9 @@ struct Reference {
     std::vector<int32_t> order(static_cast<size_t>(experts));
     std::iota(order.begin(), order.end(), 0);
     const auto value = [&](int32_t e) {
-      return scores[static_cast<size_t>(e)] + (bias ? static_cast<double>(bias[e]) : 0);
+      const double preference =
+          kind == RouterKind::softmax ? static_cast<double>(z[e]) : scores[static_cast<size_t>(e)];
+      return preference + (bias ? static_cast<double>(bias[e]) : 0);
     };
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return value(a) > value(b); });
     chosen.assign(order.begin(), order.begin() + k);
@@ -125,7 +127,7 @@ TEST_CASE("routes: scores, choices and gates of both kinds; a bias changes the c
 
 TEST_CASE("experts of vanishing probability that a bias chooses get finite gates") {
   at_every_isa([] {
-    const std::vector<float> z = {200, -200, -201}, bias = {0, 5, 5};
+    const std::vector<float> z = {200, -200, -201}, bias = {0, 500, 500};
     std::vector<float> scores(3), gates(2);
     std::vector<int32_t> chosen(2);
     route_forward(
