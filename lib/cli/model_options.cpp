@@ -40,6 +40,8 @@ void ModelOptions::add(CLI::App& app) {
   group->add_option("--attention", attention,
                     fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                                 fmt::join(attention_kinds(), ", ")));
+  group->add_option("--init-std", init_std, "Deviation of a new model's weights (default: 1 / sqrt(dim))")
+      ->check(CLI::PositiveNumber);
   // A negated flag counts as -1.
   group->add_flag_function(
       "--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");
@@ -61,6 +63,7 @@ std::string ModelOptions::shape_option() const {
   if (activation) return "--activation";
   if (positions) return "--positions";
   if (rope_theta) return "--rope-theta";
+  if (init_std) return "--init-std";
   if (biases) return "--biases";
   if (tied) return "--tied";
   return "";

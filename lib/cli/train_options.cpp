@@ -196,6 +196,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                    {"pattern", pattern},
                    {"seed", common.seed}};
   if (tokenizer) s.description["tokenizer"] = *tokenizer;
+  if (model.init_std) s.description["init_std"] = *model.init_std;
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
 }

@@ -139,15 +139,17 @@ namespace {
 
 class Initializer : public Visitor {
  public:
-  explicit Initializer(size_t layers) : branch_(0.02 / std::sqrt(2.0 * static_cast<double>(layers))) {}
+  Initializer(size_t layers, double deviation)
+      : deviation_(deviation), branch_(deviation / std::sqrt(2.0 * static_cast<double>(layers))) {}
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
     const bool ends_branch = name.ends_with("attention.output.weight") || name.ends_with("down.weight");
-    add(name, *weight->parameter(), ends_branch ? branch_ : 0.02);
+    add(name, *weight->parameter(), ends_branch ? branch_ : deviation_);
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
-    if (name == "position.weight" || name.ends_with("router.weight")) add(name, parameter, 0.02);
+    constexpr double small = 0.02;
+    if (name == "position.weight" || name.ends_with("router.weight")) add(name, parameter, small);
   }
 
   // A stream for each parameter: its numbers depend neither on the other layers nor on the threads.
@@ -171,14 +173,19 @@ class Initializer : public Visitor {
     ++parameter.version;
   }
 
-  double branch_;
+  double deviation_, branch_;
   std::vector<Piece> pieces_;
 };
 
 }  // namespace
 
-void initialize(Transformer& model, uint64_t seed) {
-  Initializer initializer(model.config().layers.size());
+double init_deviation(int64_t dim) {
+  return 1.0 / std::sqrt(static_cast<double>(dim));
+}
+
+void initialize(Transformer& model, uint64_t seed, std::optional<double> deviation) {
+  const Config& config = model.config();
+  Initializer initializer(config.layers.size(), deviation.value_or(init_deviation(config.block.dim)));
   model.visit(initializer);
   initializer.fill(seed);
 }

@@ -1,6 +1,7 @@
 // A decoder-only transformer: embedding, blocks, norm, head.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -67,8 +68,12 @@ class Transformer {
   ops::RopeTable rope_;
 };
 
-// GPT-2's initialization: normal with deviation 0.02, output projections of branches divided by sqrt(2 * layers);
-// biases 0.
-void initialize(Transformer& model, uint64_t seed);
+// 1 / sqrt(dim), as LeCun et al. 1998, "Efficient BackProp", section 4.6: products of normed rows then have variance 1
+// at any width. GPT-2's 0.02 leaves attention nearly even in narrow models, and they take long to leave that.
+double init_deviation(int64_t dim);
+
+// Weights normal with that deviation (or the one given), output projections of branches divided by sqrt(2 * layers) as
+// in GPT-2; positions and routers with 0.02; biases 0.
+void initialize(Transformer& model, uint64_t seed, std::optional<double> deviation = std::nullopt);
 
 }  // namespace hone

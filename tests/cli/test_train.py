@@ -78,6 +78,7 @@ class Usage(ModelTest):
             (["--epochs", "0"], "--epochs"),
             (["--accumulate", "0"], "--accumulate"),
             (["--learning-rate", "-1"], "--learning-rate"),
+            (["--init-std", "0"], "--init-std"),
             (["--schedule", "linear"], "cosine"),
             (["--precision", "fp8"], "bf16"),
             (["--keep", "all"], "best"),
@@ -417,7 +418,7 @@ class Continuing(ModelTest):
 
     def test_a_shape_cannot_change(self):
         for option, value in (("--layers", 3), ("--dim", 32), ("--vocab", 300), ("--tied", None), ("--preset", "gpt2"),
-                              ("--tokenizer", "bpe:300")):
+                              ("--tokenizer", "bpe:300"), ("--init-std", 0.1)):
             with self.subTest(option=option):
                 done = run("train", "--init", self.model, "--data", self.corpus, option, *([] if value is None else [value]),
                            "--steps", 1, "--output", self.path("m.h5"))

@@ -154,7 +154,7 @@ TEST_CASE("a dense model turned into a mixture computes the same, but for its no
           config.block.biases = biases;
           config.block.activation = biases ? ActivationKind::gelu : ActivationKind::swiglu;
           Transformer dense(config);
-          initialize(dense, 3);
+          initialize(dense, 3, 0.02);
           const std::vector<int32_t> ids = some_ids(50);
           const Tensor expected = hidden(dense, ids);
           // With top-1 the gate is what an even router gives only nearly.

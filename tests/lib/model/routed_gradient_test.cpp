@@ -58,7 +58,7 @@ struct Routed {
     config.block.dim = 32;
     set_attention(config, kind);
     model = std::make_unique<Transformer>(config);
-    initialize(*model, 3);
+    initialize(*model, 3, 0.02);
     for (Block& block : model->blocks())
       block.attention.pattern = std::make_shared<Watched>(block.attention.pattern, plans);
     Random random(5, "ids");

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <map>
+
 #include "base/error.h"
 #include "model/store.h"
 #include "support/check.h"
@@ -226,6 +229,32 @@ TEST_CASE("another kind of attention keeps the parameters") {
   CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), full) == 0.0);
   CHECK_THROWS_AS(model.set_attention("window:200"), Error);
   CHECK_NOTHROW(model.set_attention("window:200", 4096));
+}
+
+TEST_CASE("initial weights have the deviation of the width, or the one asked for") {
+  Transformer model(small_config());
+  const auto deviation = [](Weight& weight) {
+    double squares = 0;
+    const auto values = weight.parameter()->value.span<float>();
+    for (const float w : values) squares += static_cast<double>(w) * static_cast<double>(w);
+    return std::sqrt(squares / static_cast<double>(values.size()));
+  };
+  struct Collector : Visitor {
+    std::map<std::string, std::shared_ptr<Weight>> all;
+    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { all[name] = weight; }
+    void parameter(const std::string&, Parameter&) override {}
+  } found;
+  model.visit(found);
+  const double dim = static_cast<double>(model.config().block.dim),
+               branches = 2 * static_cast<double>(model.config().layers.size());
+  for (const auto asked : {std::optional<double>(), std::optional<double>(0.3)}) {
+    initialize(model, 3, asked);
+    const double expected = asked.value_or(1 / std::sqrt(dim));
+    CHECK(deviation(*found.all.at("embedding.weight")) == doctest::Approx(expected).epsilon(0.05));
+    CHECK(deviation(*found.all.at("blocks.0.attention.qkv.weight")) == doctest::Approx(expected).epsilon(0.05));
+    CHECK(deviation(*found.all.at("blocks.1.feed_forward.down.weight")) ==
+          doctest::Approx(expected / std::sqrt(branches)).epsilon(0.05));
+  }
 }
 
 TEST_CASE("a later token does not change an earlier one's hidden state") {
