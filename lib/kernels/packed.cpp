@@ -78,20 +78,21 @@ const float* load_row(ConstView x, int64_t i, int64_t padded, float* buffer) {
 
 // A segment with a NaN or an infinity gets the scale NaN and so a result of NaNs; one of zeros (or next to nothing) the
 // scale 0.
-void quantize_row(const PackedTable& t, const PackedShape& s, const float* row, uint8_t* data, int32_t* sums,
+void quantize_row(const PackedTable& t, const PackedMatrix& w, const float* row, uint8_t* data, int32_t* starts,
                   float* scales) {
-  const int64_t columns = padded_columns(s), segment = segment_of(s);
-  for (int64_t c = 0; c < columns; c += segment, ++sums, ++scales) {
+  const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
+  const int32_t offset = w.element == PackedElement::int8 ? 128 : 8;
+  for (int64_t c = 0; c < columns; c += segment, ++starts, ++scales) {
     const int64_t n = std::min(segment, columns - c);
     const float largest = std::bit_cast<float>(t.largest(row + c, n));
     const bool finite = largest <= std::numeric_limits<float>::max();
     const float inverse = finite && largest > 1e-30f ? 32512.0f / largest : 0.0f;
     *scales = !finite ? std::numeric_limits<float>::quiet_NaN() : inverse > 0 ? largest / 32512.0f : 0.0f;
     if (inverse > 0) {
-      *sums = t.quantize(row + c, n, inverse, data + 2 * c);
+      *starts = -offset * t.quantize(row + c, n, inverse, data + 2 * c);
     } else {
       std::memset(data + 2 * c, 0, static_cast<size_t>(2 * n));
-      *sums = 0;
+      *starts = 0;
     }
   }
 }
@@ -99,18 +100,18 @@ void quantize_row(const PackedTable& t, const PackedShape& s, const float* row, 
 // Rows of activations in the form that the products take, laid out in one block of memory of prepared_bytes().
 PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory) {
   const int64_t row_bytes = row_bytes_of(w.shape), segments = segments_of(w.shape), columns = padded_columns(w.shape);
-  auto* sums = reinterpret_cast<int32_t*>(memory + x.rows * row_bytes);
-  auto* scales = reinterpret_cast<float*>(sums + x.rows * segments);
+  auto* starts = reinterpret_cast<int32_t*>(memory + x.rows * row_bytes);
+  auto* scales = reinterpret_cast<float*>(starts + x.rows * segments);
   float* buffer = scales + x.rows * segments;
   for (int64_t i = 0; i < x.rows; ++i) {
     const float* row = load_row(x, i, columns, buffer);
     if (w.element == PackedElement::bf16) {
       t.round(row, columns, memory + i * row_bytes);
     } else {
-      quantize_row(t, w.shape, row, memory + i * row_bytes, sums + i * segments, scales + i * segments);
+      quantize_row(t, w, row, memory + i * row_bytes, starts + i * segments, scales + i * segments);
     }
   }
-  return {x.rows, memory, row_bytes, sums, scales, segments};
+  return {x.rows, memory, row_bytes, starts, scales, segments};
 }
 
 // sums [rows of y][64] to columns [first, …) of y.

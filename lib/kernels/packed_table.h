@@ -21,8 +21,8 @@ struct PackedInput {
   int64_t rows;
   const uint8_t* data;
   int64_t row_bytes;
-  const int32_t* sums;  // [rows][segments]: sums of the integers
-  const float* scales;  // [rows][segments]: what an integer is worth
+  const int32_t* starts;  // [rows][segments]: minus the sum of the integers times the offset of the weights
+  const float* scales;    // [rows][segments]: what an integer is worth
   int64_t segments;
 };
 

@@ -129,23 +129,8 @@ void add_block(int64_t rows, Source& source, int64_t steps, const uint8_t* x, in
   }
 }
 
-// `next` stands at the chunk that follows.
-template <class Source>
-void add_blocks(const uint8_t* tiles, int64_t steps, const PackedInput& x, const uint8_t* data, float* y,
-                const Source& next) {
-  // Dense tiles stream in by themselves as they are used; fetching them as well measures slower.
-  int64_t fetched = Source::in_place ? steps * Source::step_lines : 0;  // lines
-  for (int64_t m = 0; m < x.rows; m += block) {
-    const int64_t rows = x.rows - m < block ? x.rows - m : block;
-    Plain plain(tiles);
-    const uint8_t* from = data + m * x.row_bytes;
-    if (fetched < steps * Source::step_lines) {
-      add_block(rows, plain, steps, from, x.row_bytes, y + m * 64, Ahead<Source>{next, fetched});
-      fetched += 2 * steps;
-    } else {
-      add_block(rows, plain, steps, from, x.row_bytes, y + m * 64, Nothing{});
-    }
-  }
+int64_t block_of(int64_t rows) {
+  return rows < block ? rows : block;
 }
 
 template <class Source>
@@ -157,7 +142,10 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
 #endif
   for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
     const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;
-    add_blocks(source.tiles(steps, scratch), steps, x, x.data + begin * x_step, y, source);
+    const uint8_t* data = x.data + begin * x_step;
+    in_blocks(source, steps, x.rows, scratch, block_of, [&](int64_t m, int64_t rows, auto& from, auto beside) {
+      add_block(rows, from, steps, data + m * x.row_bytes, x.row_bytes, y + m * 64, beside);
+    });
   }
 }
 

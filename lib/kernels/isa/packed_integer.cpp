@@ -13,57 +13,45 @@ constexpr int block = 3;
 constexpr int block = 2;
 #endif
 
-template <class Beside>
-void add_block(int64_t rows, const uint8_t* tiles, const Segment& s, float* y, Beside beside) {
-  Plain plain(tiles);
-  if (rows == 1) add_segment<1>(plain, s, y, beside);
-  if (rows == 2) add_segment<2>(plain, s, y, beside);
+template <class Source, class Beside>
+void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
+  if (rows == 1) add_segment<1>(source, s, y, beside);
+  if (rows == 2) add_segment<2>(source, s, y, beside);
   if constexpr (block > 2)
-    if (rows == 3) add_segment<3>(plain, s, y, beside);
+    if (rows == 3) add_segment<3>(source, s, y, beside);
 }
 
-// `next` stands at the segment that follows.
+int64_t block_of(int64_t rows) {
+  return rows == 4 ? 2 : rows < block ? rows : block;
+}
+
 template <class Source>
-void add_blocks(const uint8_t* tiles, Segment s, int64_t count, float* y, const Source& next) {
-  // Tiles that lie in memory as they are stream in beside the first block of rows already.
-  int64_t fetched = Source::in_place ? -2 * s.steps : 0;  // lines
-  while (count > 0) {
-    const int64_t rows = count == 4 ? 2 : count < block ? count : block;
-    if (fetched >= 0 && fetched < s.steps * Source::step_lines) {
-      add_block(rows, tiles, s, y, Ahead<Source>{next, fetched});
-    } else {
-      add_block(rows, tiles, s, y, Nothing{});
-    }
-    fetched += 2 * s.steps;
+void add_blocks(Source& source, Segment s, int64_t count, float* y, uint8_t* scratch) {
+  in_blocks(source, s.steps, count, scratch, block_of, [&](int64_t, int64_t rows, auto& from, auto beside) {
+    add_block(rows, from, s, y, beside);
     y += rows * 64;
     s.x += rows * s.row_bytes;
-    s.sums += rows * s.segments;
+    s.starts += rows * s.segments;
     s.x_scales += rows * s.segments;
-    count -= rows;
-  }
+  });
 }
 
-template <class Source, int32_t Zero>
+template <class Source>
 void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
   for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
   Source source(panel);
-  Segment s{x.data, x.row_bytes, x.sums, x.scales, x.segments, panel.scales, Zero, 0};
+  Segment s{x.data, x.row_bytes, x.starts, x.scales, x.segments, panel.scales, 0};
   for (int64_t begin = 0; begin < panel.steps; begin += panel.segment_steps) {
     const int64_t left = panel.steps - begin;
     s.steps = left < panel.segment_steps ? left : panel.segment_steps;
 #if defined(__AVX512VNNI__)
-    if (x.rows == 1) {
-      add_segment<1>(source, s, y, Nothing{});
-    } else if (x.rows == 2) {
-      add_segment<2>(source, s, y, Nothing{});
-    } else {
-      add_blocks(source.tiles(s.steps, scratch), s, x.rows, y, source);
-    }
-#else
-    add_blocks(source.tiles(s.steps, scratch), s, x.rows, y, source);
+    if (x.rows <= block)
+      add_block(x.rows, source, s, y, Nothing{});  // what is used at once streams in by itself
+    else
 #endif
+      add_blocks(source, s, x.rows, y, scratch);
     s.x += s.steps * 8;
-    s.sums += 1;
+    s.starts += 1;
     s.x_scales += 1;
     s.scales += panel.scale_step;
   }
@@ -135,10 +123,10 @@ int32_t packed_quantize(const float* x, int64_t n, float inverse, uint8_t* data)
 void set_integer_products(PackedTable& table) {
   table.largest = packed_largest;
   table.quantize = packed_quantize;
-  table.product[0][1] = product<Plain, 128>;
-  table.product[0][2] = product<Nibbles, 8>;
-  table.product[1][1] = product<SparseBytes, 128>;
-  table.product[1][2] = product<SparseNibbles, 8>;
+  table.product[0][1] = product<Plain>;
+  table.product[0][2] = product<Nibbles>;
+  table.product[1][1] = product<SparseBytes>;
+  table.product[1][2] = product<SparseNibbles>;
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -10,11 +10,10 @@ namespace hone::kernels::HONE_ISA {
 struct Segment {
   const uint8_t* x;       // activations of the segment's first step, row 0: 8 bytes a step
   int64_t row_bytes;      // to the next row of x
-  const int32_t* sums;    // of activations, row 0
+  const int32_t* starts;  // of the sums, row 0: minus what the offset of the weights adds
   const float* x_scales;  // of activations, row 0
-  int64_t segments;       // to the next row of sums and x_scales
+  int64_t segments;       // to the next row of starts and x_scales
   const bf16* scales;     // [64]
-  int32_t zero;           // offset of the weights
   int64_t steps;
 };
 
@@ -28,7 +27,10 @@ inline __attribute__((always_inline)) void add_segment(Source& source, const Seg
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) hi[m][i] = lo[m][i] = _mm512_setzero_si512();
+    for (int i = 0; i < 4; ++i) {
+      hi[m][i] = _mm512_setzero_si512();
+      lo[m][i] = _mm512_set1_epi32(s.starts[m * s.segments]);
+    }
   const uint8_t* x = s.x;
   for (int64_t n = 0; n < s.steps; ++n, x += 8) {
     __m512i w[4];
@@ -51,8 +53,7 @@ inline __attribute__((always_inline)) void add_segment(Source& source, const Seg
     const __m512 scale = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) {
-      const __m512i offset = _mm512_set1_epi32(s.zero * s.sums[m * s.segments]);
-      const __m512i total = _mm512_sub_epi32(_mm512_add_epi32(_mm512_slli_epi32(hi[m][i], 8), lo[m][i]), offset);
+      const __m512i total = _mm512_add_epi32(_mm512_slli_epi32(hi[m][i], 8), lo[m][i]);
       const __m512 worth = _mm512_mul_ps(scale, _mm512_set1_ps(s.x_scales[m * s.segments]));
       float* to = y + m * 64 + i * 16;
       _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), worth, _mm512_loadu_ps(to)));
@@ -70,7 +71,7 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const __m256i even = _mm256_set1_epi32(0x00ff00ff);
   for (int i = 0; i < 8; i += 2) {  // 16 rows at a time
     __m256i sum[M][2];
-    for (int m = 0; m < M; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
+    for (int m = 0; m < M; ++m) sum[m][0] = sum[m][1] = _mm256_set1_epi32(s.starts[m * s.segments]);
     const uint8_t* x = s.x;
     for (int64_t n = 0; n < s.steps; ++n, x += 8)
 #pragma GCC unroll 2
@@ -91,10 +92,9 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
       const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s.scales + 8 * (i + h)));
       const __m256 scale = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
       for (int m = 0; m < M; ++m) {
-        const __m256i total = _mm256_sub_epi32(sum[m][h], _mm256_set1_epi32(s.zero * s.sums[m * s.segments]));
         const __m256 worth = _mm256_mul_ps(scale, _mm256_set1_ps(s.x_scales[m * s.segments]));
         float* to = y + m * 64 + (i + h) * 8;
-        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), worth, _mm256_loadu_ps(to)));
+        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[m][h]), worth, _mm256_loadu_ps(to)));
       }
     }
   }
@@ -108,7 +108,8 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += s.steps * step_bytes;
   for (int m = 0; m < M; ++m) {
-    int32_t sum[64] = {};
+    int32_t sum[64];
+    for (int r = 0; r < 64; ++r) sum[r] = s.starts[m * s.segments];
     for (int64_t n = 0; n < s.steps; ++n) {
       int16_t a[4];
       __builtin_memcpy(a, s.x + m * s.row_bytes + n * 8, 8);
@@ -120,8 +121,7 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
       const uint32_t bits = static_cast<uint32_t>(s.scales[r].bits) << 16;
       float scale;
       __builtin_memcpy(&scale, &bits, 4);
-      y[m * 64 + r] +=
-          static_cast<float>(sum[r] - s.zero * s.sums[m * s.segments]) * (scale * s.x_scales[m * s.segments]);
+      y[m * 64 + r] += static_cast<float>(sum[r]) * (scale * s.x_scales[m * s.segments]);
     }
   }
 }

@@ -3,7 +3,7 @@
 //   step(out)              the next step, 256 bytes; integers keep their offset
 //   tiles(count, scratch)  the next `count` steps as an array, in place where they lie unpacked already
 // With AVX-512 a source also has step(w), which leaves the four tiles in registers, and
-//   fetch(line)            starts loading what lies `line` cache lines further on; a step takes about step_lines
+//   fetch(at, count)       starts loading what unpacks to about `count` bytes, `at` bytes of tiles further on
 #pragma once
 
 #include "kernels/packed_table.h"
@@ -20,24 +20,29 @@ inline void prefetch(const void* address) {
   __builtin_prefetch(address, 0, 3);
 }
 
+// Into the second cache only: what is wanted later than the lines that prefetch() asks for.
+inline void prefetch_far(const void* address) {
+  __builtin_prefetch(address, 0, 2);
+}
+
 template <class Source>
 inline const uint8_t* unpack(Source& source, int64_t count, uint8_t* scratch) {
   for (int64_t i = 0; i < count; ++i) source.step(scratch + i * step_bytes);
   return scratch;
 }
 
-// While unpacked tiles are multiplied with several blocks of rows, the memory would idle: each step also starts the
-// loading of two lines of the segment after it, from `line` on.
+// What runs beside the products of a segment with several blocks of rows: each step also starts the loading of its
+// share of the segment after it. Evenly: one core has so few loads under way at once that bytes which do not flow
+// during one block cannot be made up for during the next.
 template <class Source>
 struct Ahead {
-  const Source& source;
-  int64_t line;
+  Source source;
+  int64_t at, each;  // bytes of tiles
   void operator()() {
 #if defined(__AVX512VBMI2__)
-    source.fetch(line);
-    source.fetch(line + 1);
+    source.fetch(at, each);
 #endif
-    line += 2;
+    at += each;
   }
 };
 
@@ -56,9 +61,13 @@ struct Plain {
     p += count * step_bytes;
     return at;
   }
-  void fetch(int64_t line) const { prefetch(p + line * 64); }
+  void fetch(int64_t at, int64_t count) const {
+    for (int64_t i = 0; i < count; i += 64) {
+      prefetch(p + at + i);
+      prefetch_far(p + at + i + 32 * step_bytes);
+    }
+  }
   static constexpr bool in_place = true;
-  static constexpr int64_t step_lines = 4;  // of 64 bytes that a step takes
 #if defined(__AVX512VBMI2__)
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i) w[i] = _mm512_loadu_si512(p + i * 64);
@@ -120,9 +129,8 @@ struct Nibbles {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void fetch(int64_t line) const { prefetch(p + line * 64); }
+  void fetch(int64_t at, int64_t) const { prefetch(p + (at >> 1)); }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 2;
 };
 
 // Pruned elements become `Zero`, the offset form of 0, by merging in the expansion.
@@ -145,12 +153,11 @@ struct SparseBytes {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void fetch(int64_t line) const {
-    prefetch(p + line * 64);
-    if (line % 4 == 0) prefetch(masks + line * 2);
+  void fetch(int64_t at, int64_t) const {  // as if half were pruned
+    prefetch(p + (at >> 1));
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
   }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 2;
 };
 
 struct SparseNibbles {
@@ -175,12 +182,11 @@ struct SparseNibbles {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void fetch(int64_t line) const {
-    prefetch(p + line * 64);
-    if (line % 2 == 0) prefetch(masks + line * 4);
+  void fetch(int64_t at, int64_t) const {
+    prefetch(p + (at >> 2));
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
   }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 1;
 };
 
 struct SparseWords {
@@ -201,12 +207,11 @@ struct SparseWords {
     store_step(w, out);
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  void fetch(int64_t line) const {
-    prefetch(p + line * 64);
-    if (line % 8 == 0) prefetch(masks + line * 2);
+  void fetch(int64_t at, int64_t) const {
+    prefetch(p + (at >> 1));
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
   }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 2;
 };
 
 #else
@@ -272,7 +277,6 @@ struct Nibbles {
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 0;
 };
 
 struct SparseBytes {
@@ -290,7 +294,6 @@ struct SparseBytes {
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 0;
 };
 
 struct SparseNibbles {
@@ -317,7 +320,6 @@ struct SparseNibbles {
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 0;
 };
 
 struct SparseWords {
@@ -335,9 +337,53 @@ struct SparseWords {
   }
   const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   static constexpr bool in_place = false;
-  static constexpr int64_t step_lines = 0;
 };
 
 #endif
+
+#if defined(__AVX512VBMI2__)
+// Tiles as they come out of another source, left in memory as well for the rows that registers have no room for.
+template <class Source>
+struct Keeping {
+  Source source;
+  uint8_t* out;
+  void step(__m512i w[4]) {
+    source.step(w);
+    store_step(w, out);
+    out += step_bytes;
+  }
+};
+#endif
+
+// Calls add(m, count, source, beside) for one block of `count` rows of x, from row m on, after the other; each takes
+// `steps` steps from the source it is given. Where tiles fit registers the first block has them from `source` itself,
+// which moves on; the others find them in memory. block_of(rows left) is the size of a block.
+template <class Source, class Add>
+inline __attribute__((always_inline)) void in_blocks(Source& source, int64_t steps, int64_t rows, uint8_t* scratch,
+                                                     int64_t (*block_of)(int64_t), Add add) {
+  const int64_t each_row = (step_bytes + rows - 1) / rows;
+  int64_t m = 0;
+#if defined(__AVX512VBMI2__)
+  const int64_t first = block_of(rows);
+  const Ahead<Source> ahead{source, steps * step_bytes, first * each_row};
+  const uint8_t* tiles = scratch;
+  if constexpr (Source::in_place) {
+    tiles = source.p;
+    add(m, first, source, ahead);
+  } else {
+    Keeping<Source> keeping{source, scratch};
+    add(m, first, keeping, ahead);
+    source = keeping.source;
+  }
+  m = first;
+#else
+  const uint8_t* tiles = source.tiles(steps, scratch);
+#endif
+  for (int64_t count; m < rows; m += count) {
+    count = block_of(rows - m);
+    Plain plain(tiles);
+    add(m, count, plain, Ahead<Source>{source, m * each_row * steps, count * each_row});
+  }
+}
 
 }  // namespace hone::kernels::HONE_ISA
