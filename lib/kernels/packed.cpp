@@ -64,13 +64,12 @@ int64_t prepared_bytes(const PackedShape& s, int64_t rows) {
 }
 
 // A row of x as f32, padded with zeros.
-const float* load_row(ConstView x, int64_t i, int64_t padded, float* buffer) {
+const float* load_row(const PackedTable& t, ConstView x, int64_t i, int64_t padded, float* buffer) {
   if (x.dtype == DType::f32 && x.cols == padded) return x.row<float>(i);
   if (x.dtype == DType::f32) {
     std::copy_n(x.row<float>(i), x.cols, buffer);
   } else {
-    const bf16* from = x.row<bf16>(i);
-    for (int64_t c = 0; c < x.cols; ++c) buffer[c] = to_float(from[c]);
+    t.widen(x.row<bf16>(i), x.cols, buffer);
   }
   std::fill(buffer + x.cols, buffer + padded, 0.0f);
   return buffer;
@@ -104,7 +103,7 @@ PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, ui
   auto* scales = reinterpret_cast<float*>(starts + x.rows * segments);
   float* buffer = scales + x.rows * segments;
   for (int64_t i = 0; i < x.rows; ++i) {
-    const float* row = load_row(x, i, columns, buffer);
+    const float* row = load_row(t, x, i, columns, buffer);
     if (w.element == PackedElement::bf16) {
       t.round(row, columns, memory + i * row_bytes);
     } else {
@@ -115,21 +114,15 @@ PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, ui
 }
 
 // sums [rows of y][64] to columns [first, …) of y.
-void store(const float* sums, View y, int64_t first) {
+void store(const PackedTable& t, const float* sums, View y, int64_t first) {
   const int64_t n = std::min(panel_rows, y.cols - first);
-  with_float_type(y.dtype, [&]<class T>(T*) {
-    for (int64_t m = 0; m < y.rows; ++m) {
-      T* to = y.row<T>(m) + first;
-      for (int64_t i = 0; i < n; ++i) {
-        const float value = sums[m * panel_rows + i];
-        if constexpr (std::is_same_v<T, float>) {
-          to[i] = value;
-        } else {
-          to[i] = to_bf16(value);
-        }
-      }
+  for (int64_t m = 0; m < y.rows; ++m, sums += panel_rows) {
+    if (y.dtype == DType::f32) {
+      std::copy_n(sums, n, y.row<float>(m) + first);
+    } else {
+      t.narrow(sums, n, y.row<bf16>(m) + first);
     }
-  });
+  }
 }
 
 int64_t average_panel_bytes(const PackedMatrix& w) {
@@ -156,7 +149,7 @@ void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t beg
   const PackedInput prepared = prepare(t, w, one.x, memory + packed_unpack_bytes + result_bytes);
   for (int64_t p = begin; p < end; ++p) {
     product(panel_of(w, p), prepared, result, memory);
-    store(result, one.y, p * panel_rows);
+    store(t, result, one.y, p * panel_rows);
   }
 }
 

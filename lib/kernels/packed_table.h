@@ -30,6 +30,8 @@ inline constexpr int64_t segment_columns = 128;       // of a segment where scal
 inline constexpr int64_t packed_unpack_bytes = 8192;  // of scratch: one segment of 64 rows x 128 bytes
 
 struct PackedTable {
+  void (*widen)(const bf16* x, int64_t n, float* out);
+  void (*narrow)(const float* x, int64_t n, bf16* out);  // as to_bf16() does
   // Largest |x| as the bits of a float; a NaN is larger than infinity. n % 16 == 0.
   uint32_t (*largest)(const float* x, int64_t n);
   // round(x * inverse) into planes (8 bytes a step); returns their sum. n % 16 == 0, |x * inverse| <= 32512.

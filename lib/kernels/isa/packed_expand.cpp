@@ -81,6 +81,7 @@ PackedTable packed_table() {
   set_integer_products(table);
   set_bf16_products(table);
   set_expansions(table);
+  set_rows(table);
   return table;
 }
 
