@@ -236,7 +236,7 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
       dims.queries, dims.heads, dims.kv_heads, dims.head_dim, dims.scale, dims.rule.window, dims.rule.sinks, q, k, v};
   const AttentionKernels kernels = attention_kernels_in_use();
   const size_t scratch_bytes = kernels.decode_scratch(args);
-  parallel_each(pairs * parts, [&](int64_t index) {
+  const auto item_of = [&](int64_t index) {
     const int64_t pair = index / parts, part = index % parts, b = pair / dims.kv_heads, length = dims.key_lengths[b];
     const DecodePart to = part_at(pair, part);
     DecodeItem item{b,
@@ -250,7 +250,8 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
                     to.sums,
                     to.tops,
                     to.totals,
-                    item_scratch.at_least(scratch_bytes)};
+                    nullptr,
+                    nullptr};
     if (dims.visits) {
       constexpr int64_t together = decode_part / attention_block;
       const int64_t count = dims.visit_starts[pair + 1] - dims.visit_starts[pair],
@@ -261,6 +262,17 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
       item.begin = std::min(part * decode_part, length);
       item.end = std::min(item.begin + decode_part, length);
     }
+    return item;
+  };
+  // Threads that take items in turn: each is `turn` items further on the next time, if they are as quick as each other.
+  const int64_t items = pairs * parts, turn = in_parallel() ? 1 : threads();
+  parallel_each(items, [&](int64_t index) {
+    DecodeItem item = item_of(index), next{};
+    if (index + turn < items) {
+      next = item_of(index + turn);
+      item.next = &next;
+    }
+    item.scratch = item_scratch.at_least(scratch_bytes);
     kernels.decode(args, item);
   });
   parallel_for(pairs, 8, [&](int64_t first, int64_t last) {

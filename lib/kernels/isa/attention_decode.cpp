@@ -7,17 +7,21 @@ namespace hone::kernels::HONE_ISA {
 namespace {
 
 constexpr int rows_at_once = 4;
-constexpr int64_t rows_ahead = 16;  // of the cache, asked for before they are read
 
-// Asks for the row that is `ahead` rows further on.
-template <class T>
-void ask_ahead(const T* row, int64_t stride, int64_t head_dim, int64_t ahead = rows_ahead) {
-  constexpr int64_t size =
-      sizeof(T);  // as a number: past the last row there is no valid pointer, and no harm in asking
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(ahead * stride * size);
-  for (int64_t at = 0; at < head_dim * size; at += 64)
-    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(at)), 0, 3);
-}
+// Rows of a cache that will be read soon. A thread reads in turn a block's keys and its values, some KB each that lie
+// far apart: too little for the processor to see a stream in them, so that while one is used the other is asked for.
+// Into the second cache: the first has no room for both.
+struct Soon {
+  const char* row = nullptr;
+  int64_t stride = 0, bytes = 0, count = 0;  // to the next row and of a row, in bytes; rows
+
+  void ask(int64_t rows) {
+    for (; rows > 0 && count > 0; --rows) {
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+      if (--count) row += stride;
+    }
+  }
+};
 
 // The sums over the lanes of 16 vectors.
 Vec sum_each(const float* vectors) {
@@ -66,20 +70,51 @@ class Decode {
     load_queries();
     for (int64_t r = 0; r < rows_; ++r) item_.tops[r] = lowest_top, item_.totals[r] = 0;
     __builtin_memset(item_.sums, 0, static_cast<size_t>(rows_ * padded_) * sizeof(float));
-    if (item_.visits) {
-      for (int64_t v = 0; v < item_.visit_count; ++v) {
-        selected_ = item_.visits[v].rows;
-        block(item_.visits[v].block * tile);
-      }
-      return;
+    int64_t place = 0;
+    for (Block block = next_block(item_, place); block.count;) {
+      const Block following = next_block(item_, place);
+      visit(block, following.count ? rows_soon(args_.k, item_, following) : keys_of_next());
+      block = following;
     }
-    for (int64_t j = item_.begin; j < item_.end; j += tile) block(j);
   }
 
  private:
-  void block(int64_t j) {
-    const int64_t left = item_.end - j, count = left < tile ? left : tile;
-    if (count > 0 && (selected_ || item_.key_positions || !skipped(j, count))) visit(j, count);
+  struct Block {
+    int64_t first = 0, count = 0;  // rows
+    uint64_t selected = 0;         // rows of queries that see it whatever the rule says
+  };
+
+  // The next block of an item of which anything may be visible; count 0: none is left. `place` counts from 0.
+  Block next_block(const DecodeItem& item, int64_t& place) const {
+    const int64_t places = item.visits ? item.visit_count : (item.end - item.begin + tile - 1) / tile;
+    while (place < places) {
+      Block block;
+      block.first = item.visits ? item.visits[place].block * tile : item.begin + place * tile;
+      block.selected = item.visits ? item.visits[place].rows : 0;
+      ++place;
+      const int64_t left = item.end - block.first;
+      block.count = left < tile ? left : tile;
+      if (block.count > 0 && (block.selected || item.key_positions || !skipped(item, block))) return block;
+    }
+    return {};
+  }
+
+  bool skipped(const DecodeItem& item, const Block& block) const {
+    const int64_t last = item.query_position + args_.queries - 1;
+    return block.first > last ||
+           (block.first >= args_.sinks && block.first + block.count - 1 + args_.window <= item.query_position);
+  }
+
+  Soon rows_soon(const ConstHeadRows& rows, const DecodeItem& item, const Block& block) const {
+    constexpr int64_t size = sizeof(T);
+    return {reinterpret_cast<const char*>(rows_of<T>(rows, item.sequence, block.first, item.kv_head)),
+            rows.row_stride * size, args_.head_dim * size, block.count};
+  }
+
+  Soon keys_of_next() const {
+    int64_t place = 0;
+    const Block block = item_.next ? next_block(*item_.next, place) : Block{};
+    return block.count ? rows_soon(args_.k, *item_.next, block) : Soon{};
   }
 
   void carve(Carver& carver) {
@@ -99,22 +134,21 @@ class Decode {
     }
   }
 
-  bool skipped(int64_t j, int64_t count) const {
-    const int64_t last = item_.query_position + args_.queries - 1;
-    return j > last || (j >= args_.sinks && j + count - 1 + args_.window <= item_.query_position);
-  }
-
-  void visit(int64_t j, int64_t count) {
-    const T* keys = rows_of<T>(args_.k, item_.sequence, j, item_.kv_head);
-    const T* values = rows_of<T>(args_.v, item_.sequence, j, item_.kv_head);
-    // The values are another stream: its first rows come while keys are scored.
-    for (int64_t k = 0; k < rows_ahead && k < count; ++k) ask_ahead(values, args_.v.row_stride, args_.head_dim, k);
+  // `later`: keys of the block after this one.
+  void visit(const Block& block, Soon later) {
+    const T* keys = rows_of<T>(args_.k, item_.sequence, block.first, item_.kv_head);
+    const T* values = rows_of<T>(args_.v, item_.sequence, block.first, item_.kv_head);
+    const int64_t count = block.count;
+    soon_ = rows_soon(args_.v, item_, block);
+    asked_a_row_ = 1;
     copy_tails(keys, args_.k.row_stride, count);
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { score<R>(keys, count, r); });
     for (int64_t r = 0; r < rows_; ++r) {
-      hide_keys(r, j, count);
+      hide_keys(r, block);
       exponentiate(r);
     }
+    soon_ = later;
+    asked_a_row_ = (later.count + count - 1) / count;
     copy_tails(values, args_.v.row_stride, count);
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { weigh<R>(values, count, r); });
   }
@@ -142,7 +176,7 @@ class Decode {
       const int64_t many = count - from < group ? count - from : group;
       for (int64_t k = 0; k < many; ++k) {
         const T* key = keys + (from + k) * args_.k.row_stride;
-        if (r == 0) ask_ahead(key, args_.k.row_stride, args_.head_dim);
+        if (r == 0) soon_.ask(1);
         Vec sums[R] = {};
         for (int64_t d = 0; d < whole_; d += lanes) {
           const Vec x = load_wide(key + d);
@@ -159,10 +193,11 @@ class Decode {
     }
   }
 
-  void hide_keys(int64_t r, int64_t j, int64_t count) {
+  void hide_keys(int64_t r, const Block& block) {
+    const int64_t j = block.first, count = block.count;
     float* scores = scores_ + r * tile;
     const int64_t query = item_.query_position + r % args_.queries;
-    const bool chosen = selected_ >> (r & 63) & 1;  // no bits without visits
+    const bool chosen = block.selected >> (r & 63) & 1;  // no bits without visits
     const bool near = chosen || j + args_.window > query || j + count <= args_.sinks;
     if (item_.key_positions || !near || j + count - 1 > query) {
       for (int64_t k = 0; k < count; ++k) {
@@ -211,7 +246,7 @@ class Decode {
       for (int v = 0; v < Vecs; ++v) sums[i][v] = load(item_.sums + (r + i) * padded_ + d + v * lanes);
     const float* weights = scores_ + r * tile;
     for (int64_t k = 0; k < count; ++k, values += stride) {
-      if (r == 0 && d == 0) ask_ahead(values, stride, args_.head_dim);
+      if (r == 0 && d == 0) soon_.ask(asked_a_row_);
       Vec x[Vecs];
       for (int v = 0; v < Vecs; ++v) x[v] = load_wide(values + v * lanes);
       for (int i = 0; i < R; ++i)
@@ -224,7 +259,8 @@ class Decode {
   const DecodeArgs& args_;
   const DecodeItem& item_;
   int64_t in_group_, rows_, padded_, whole_;  // whole_: elements of a row that fill vectors
-  uint64_t selected_ = 0;                     // rows that see the block at hand whatever the rule says
+  Soon soon_;
+  int64_t asked_a_row_ = 1;
   float *queries_, *scores_, *partial_, *tails_;
 };
 

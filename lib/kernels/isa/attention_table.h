@@ -67,6 +67,7 @@ struct DecodeItem {
   float* tops;    // [rows] largest score in units of log2, -1e30 when nothing is visible
   float* totals;  // [rows] sum of p
   void* scratch;
+  const DecodeItem* next;  // what this thread will likely do next, or null: its first rows are loaded in time
 };
 
 // Choosing blocks for queries, see attention_route.h. `count` is without the query's own block.
