@@ -23,6 +23,22 @@ struct Soon {
   }
 };
 
+// As load_wide(), in one instruction instead of two where there is one that moves 16-bit lanes anywhere: from a cache
+// that lies near by, widening is what takes the time.
+inline Vec load_row(const float* from) {
+  return load(from);
+}
+inline Vec load_row(const bf16* from) {
+#if defined(HONE_VECTOR_AVX512)
+  alignas(64) static constexpr uint16_t upper[32] = {0, 0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,
+                                                     0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15};
+  const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return (Vec)_mm512_maskz_permutexvar_epi16(0xaaaaaaaau, _mm512_load_si512(upper), v);
+#else
+  return load_wide(from);
+#endif
+}
+
 // The sums over the lanes of 16 vectors.
 Vec sum_each(const float* vectors) {
   static_assert(group == 16);
@@ -179,7 +195,7 @@ class Decode {
         if (r == 0) soon_.ask(1);
         Vec sums[R] = {};
         for (int64_t d = 0; d < whole_; d += lanes) {
-          const Vec x = load_wide(key + d);
+          const Vec x = load_row(key + d);
           for (int i = 0; i < R; ++i) sums[i] += x * load(queries + i * padded_ + d);
         }
         if (whole_ < args_.head_dim)
@@ -248,7 +264,7 @@ class Decode {
     for (int64_t k = 0; k < count; ++k, values += stride) {
       if (r == 0 && d == 0) soon_.ask(asked_a_row_);
       Vec x[Vecs];
-      for (int v = 0; v < Vecs; ++v) x[v] = load_wide(values + v * lanes);
+      for (int v = 0; v < Vecs; ++v) x[v] = load_row(values + v * lanes);
       for (int i = 0; i < R; ++i)
         for (int v = 0; v < Vecs; ++v) sums[i][v] += x[v] * weights[i * tile + k];
     }
