@@ -160,27 +160,37 @@ int64_t large_bytes() {
   return std::clamp<int64_t>(4 * kernels::last_level_cache_bytes(), int64_t{128} << 20, int64_t{1} << 30);
 }
 
+// One token of `batch` sequences (0: as many as make the caches large) through as many layers as that takes, against
+// `length` rows each in caches with room for `capacity`.
+template <int64_t batch, int64_t length, int64_t capacity>
 KernelCase attention_decode() {
-  constexpr int64_t length = 1024;
-  const int64_t batch = std::max<int64_t>(1, large_bytes() / (2 * 2 * length * dim));
-  const Tensor q = random_tensor({batch, dim}, DType::bf16), out = Tensor::empty({batch, dim}, DType::bf16);
+  const int64_t wanted = std::max<int64_t>(1, large_bytes() / (2 * 2 * length * dim));
+  const int64_t layers = batch ? (wanted + batch - 1) / batch : 1, sequences = batch ? batch : wanted;
+  const Tensor q = random_tensor({sequences, dim}, DType::bf16), out = Tensor::empty({sequences, dim}, DType::bf16);
   // As the cache of a model has them: the rows of a head together.
-  const Tensor k = random_tensor({batch, heads, length, head_dim}, DType::bf16), v = k.clone();
-  const auto lengths = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(batch), length);
+  const Tensor k = random_tensor({layers, sequences, heads, capacity, head_dim}, DType::bf16), v = k.clone();
+  const auto lengths = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(sequences), length);
   kernels::DecodeDims dims;
-  dims.batch = batch;
+  dims.batch = sequences;
   dims.heads = dims.kv_heads = heads;
   dims.head_dim = head_dim;
   dims.scale = 0.125f;
   const auto token = [](const Tensor& t) { return kernels::HeadRows{t.raw(), t.dtype(), dim, dim, head_dim}; };
-  const auto cache = [](const Tensor& t) {
-    return kernels::HeadRows{t.raw(), t.dtype(), length * dim, head_dim, length * head_dim};
+  const auto cache = [=](const Tensor& t, int64_t layer) {
+    bf16* first = t.data<bf16>() + layer * sequences * capacity * dim;
+    return kernels::HeadRows{first, t.dtype(), capacity * dim, head_dim, capacity * head_dim};
   };
-  return streaming({k, v}, [=] {
-    kernels::DecodeDims call = dims;
-    call.key_lengths = lengths->data();
-    kernels::attention_decode(call, token(q), cache(k), cache(v), token(out));
-  });
+  const double bytes = 2.0 * 2.0 * static_cast<double>(layers * sequences * length * dim);
+  return {DType::bf16,
+          0,
+          bytes,
+          [=] {
+            kernels::DecodeDims call = dims;
+            call.key_lengths = lengths->data();
+            for (int64_t i = 0; i < layers; ++i)
+              kernels::attention_decode(call, token(q), cache(k, i), cache(v, i), token(out));
+          },
+          {k, v}};
 }
 
 constexpr int64_t packed_side = 2048;
@@ -334,7 +344,8 @@ constexpr KernelEntry table[] = {
     {"attention_backward", "12 heads x 256 x 64 bf16", false, attention_backward<DType::bf16, 256>},
     {"attention_backward", "12 heads x 1024 x 64 bf16", false, attention_backward<DType::bf16, 1024>},
     {"attention_backward", "12 heads x 1024 x 64 f32", false, attention_backward<DType::f32, 1024>},
-    {"attention_decode", "12 heads x 1024 x 64 bf16, many sequences", false, attention_decode},
+    {"attention_decode", "12 heads x 1024 x 64 bf16, many sequences", false, attention_decode<0, 1024, 1024>},
+    {"attention_decode", "12 heads x 96 of 256 x 64 bf16, 8 sequences", false, attention_decode<8, 96, 256>},
     {"packed_bf16", "1 x 2048 -> 2048", false, packed<Element::bf16, false, 1>},
     {"packed_int8", "1 x 2048 -> 2048", false, packed<Element::int8, false, 1>},
     {"packed_int4", "1 x 2048 -> 2048, group 32", false, packed<Element::int4, false, 1>},
