@@ -99,6 +99,15 @@ inline __mmask32 load_mask(const uint32_t* mask) {
   return k;
 }
 
+// Expansion from a register: from memory, which is what GCC makes of an intrinsic behind a load, it is microcode on Zen 4
+// and Zen 5 and takes three times as long. What the mask leaves out stays as it is in `to`.
+inline void expand_bytes(__m512i& to, __mmask64 mask, __m512i from) {
+  asm("vpexpandb %1, %0%{%2%}" : "+v"(to) : "v"(from), "Yk"(mask));
+}
+inline void expand_words(__m512i& to, __mmask32 mask, __m512i from) {
+  asm("vpexpandw %1, %0%{%2%}" : "+v"(to) : "v"(from), "Yk"(mask));
+}
+
 // Four bytes to all lanes.
 inline __m512i broadcast(const uint8_t* from) {
   __m512i v;
@@ -142,7 +151,8 @@ struct SparseBytes {
   void step(__m512i w[4]) {
     const __m512i zero = _mm512_set1_epi8(-128);
     for (int i = 0; i < 4; ++i) {
-      w[i] = _mm512_mask_expand_epi8(zero, load_mask(masks + i), _mm512_loadu_si512(p));
+      w[i] = zero;
+      expand_bytes(w[i], load_mask(masks + i), _mm512_loadu_si512(p));
       p += _mm_popcnt_u64(masks[i]);
     }
     masks += 4;
@@ -171,7 +181,8 @@ struct SparseNibbles {
     for (int i = 0; i < 4; ++i) {
       const __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
       const __m512i nibbles = _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi16(v, 4)), low);
-      w[i] = _mm512_mask_expand_epi8(zero, load_mask(masks + i), nibbles);
+      w[i] = zero;
+      expand_bytes(w[i], load_mask(masks + i), nibbles);
       p += (_mm_popcnt_u64(masks[i]) + 1) >> 1;
     }
     masks += 4;
@@ -196,7 +207,8 @@ struct SparseWords {
 
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i) {
-      w[i] = _mm512_maskz_expand_epi16(load_mask(masks + i), _mm512_loadu_si512(p));
+      w[i] = _mm512_setzero_si512();
+      expand_words(w[i], load_mask(masks + i), _mm512_loadu_si512(p));
       p += 2 * _mm_popcnt_u32(masks[i]);
     }
     masks += 4;
