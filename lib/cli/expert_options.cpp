@@ -136,7 +136,7 @@ void ExpertOptions::add(CLI::App& app) {
   routing
       ->add_option("--balance", balance,
                    "Load of the experts: none, aux:WEIGHT (a loss) or bias:RATE (moves the choice, no loss)")
-      ->default_str("bias:0.001");
+      ->default_str("aux:0.01");
   routing
       ->add_option("--router-z-loss", z_loss,
                    "Weight of the loss that keeps the router's logits small, such as 1e-3; 0: none")
@@ -253,7 +253,7 @@ RouterTraining ExpertOptions::training(const Config& config) const {
   const std::string kind = noise.value_or("none");
   r.noise = kind == "gaussian" ? RouterNoise::gaussian : kind == "gumbel" ? RouterNoise::gumbel : RouterNoise::none;
   std::tie(r.temperature_from, r.temperature_to) = temperatures(temperature.value_or("1"));
-  parse_balance(balance.value_or("bias"), r);
+  parse_balance(balance.value_or("aux"), r);
   r.z_weight = z_loss.value_or(0);
   r.capacity_factor = capacity_factor.value_or(0);
   for (const LayerBlueprint& l : config.layers)

@@ -30,7 +30,7 @@ class Chain(ModelTest):
         super().setUpClass()
         cls.log = cls.at("run.jsonl")
         cls.mixture = tiny_model(cls.shared, "mixture.h5", data=cls.corpus, steps=60, lr=0.003, log=cls.log, log_every=20,
-                                 router_noise="gumbel", router_temperature="2:0.5", router_z_loss=0.001, **TRAINED, **EXPERTS)
+                                 router_noise="gumbel", router_temperature="2:0.5", router_z_loss=0.001, balance="bias", **TRAINED, **EXPERTS)
         cls.sparse, cls.small = cls.at("sparse.h5"), cls.at("small.h5")
         cls.pruned = run("prune", cls.mixture, "--output", cls.sparse, "--method", "wanda", "--sparsity", 0.5, "--calibration",
                          cls.corpus, "--report", cls.at("prune.csv"), check=True)
