@@ -139,20 +139,22 @@ class Recall(ModelTest):
         self.assertNotEqual(done.stdout, recall("--count", 50, "--distance", 700, "--pairs", 5, "--seed", 4).stdout)
         for line in done.stdout.splitlines():
             question = json.loads(line)
-            prompt, key = question["prompt"], question["prompt"][-3:]
-            first = prompt.index(key) + 3
-            self.assertEqual(prompt[first : first + 2], question["answer"])
+            prompt, key = question["prompt"], question["prompt"][-1]
+            first = prompt.index(key) + 1
+            self.assertEqual(prompt[first], question["answer"])
             self.assertEqual(len(prompt) - first, 700)
-        for wrong in (["--distance", "0"], ["--distance", "9:3"], ["--distance", "x"], ["--pairs", 0], ["--count", 0]):
+        sizes = {recall("--count", 1, "--distance", 40, "--pairs", "1:4", "--seed", seed).stdout.count(" ") for seed in range(8)}
+        self.assertGreater(len(sizes), 1)
+        for wrong in (["--distance", "0"], ["--distance", "9:3"], ["--distance", "x"], ["--pairs", 0], ["--pairs", 27], ["--count", 0]):
             self.assertEqual(recall(*wrong).returncode, 2)
 
     def test_answers_are_scored_alone_and_whole(self):
         data = write(self.path("recall.jsonl"), recall("--count", 30, "--distance", 100).stdout)
         path = tiny_model(self.directory, "m.h5", data=data, context=160, steps=2, batch=2)
         row = run_json("eval", path, "--data", data, "--answers", "--no-speed")["rows"][0]
-        self.assertEqual((row["answers"], row["tokens"], row["bytes"] if "bytes" in row else 60), (30, 60, 60))
+        self.assertEqual((row["answers"], row["tokens"], row["bytes"] if "bytes" in row else 30), (30, 30, 30))
         self.assertEqual(row["scored"], "answers")
-        self.assertLess(row["accuracy"], 0.3)
+        self.assertLess(row["accuracy"], 0.5)
         sure = write(self.path("sure.jsonl"), "".join(json.dumps({"prompt": "q", "answer": "aa"}) + "\n" for _ in range(4)))
         learned = tiny_model(self.directory, "n.h5", data=write(self.path("a.txt"), "qaa" * 500), context=64, steps=60, batch=8,
                              lr=0.01)
