@@ -120,6 +120,11 @@ class EvalTool {
         if (texts_.contains(key)) continue;
         Questions questions = open_questions(sources, s->tokenizer, settings_.context, o_.limit);
         text_name_ = questions.text.name();
+        if (questions.shortened > 0)
+          log_warning(
+              "{} of {} questions are longer than the context of {} tokens, and their prompts lose their beginning; "
+              "--context gives more",
+              questions.shortened, questions.windows.size(), settings_.context);
         answers_[key] = std::move(questions.windows);
         texts_.emplace(key, std::move(questions.text));
         continue;

@@ -10,6 +10,8 @@ Questions open_questions(const std::vector<TextSource>& sources, std::shared_ptr
                          int64_t context, int64_t limit) {
   std::vector<int32_t> ids;
   std::vector<EvalWindow> windows;
+  int64_t shortened = 0;
+  bool last_shortened = false;
   const auto full = [&] { return limit > 0 && static_cast<int64_t>(ids.size()) > limit && windows.size() > 1; };
   for (const TextSource& source : sources)
     for (size_t d = 0; d < source.documents.size() && !full(); ++d) {
@@ -28,12 +30,15 @@ Questions open_questions(const std::vector<TextSource>& sources, std::shared_ptr
                           d + 1, end - answer, context);
       const int64_t first = end - 1 - length;
       windows.push_back({first, length, answer - 1 - first});
+      last_shortened = first > begin;
+      shortened += last_shortened;
     }
   if (full()) {
     ids.resize(static_cast<size_t>(windows.back().begin));
     windows.pop_back();
+    shortened -= last_shortened;
   }
-  return {corpus_of(std::move(ids), std::move(tokenizer), name_of(sources)), std::move(windows)};
+  return {corpus_of(std::move(ids), std::move(tokenizer), name_of(sources)), std::move(windows), shortened};
 }
 
 }  // namespace hone

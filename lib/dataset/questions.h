@@ -9,6 +9,7 @@ namespace hone {
 struct Questions {
   Corpus text;                      // prompt and answer of each, tokenized apart, so that no token holds parts of both
   std::vector<EvalWindow> windows;  // one for each, of at most `context` inputs: its last ones; the answer is scored
+  int64_t shortened = 0;            // questions of more: their prompts have lost their beginning
 };
 
 // The documents of `sources` that have a prompt and an answer (see open_text), up to the first that would make it more

@@ -35,6 +35,7 @@ TEST_CASE("a question is a window of which the answer is scored, its last tokens
   CHECK(q.windows[1].begin == 10);
   CHECK(q.windows[1].length == 5);
   CHECK(q.windows[1].first_scored == 4);
+  CHECK(q.shortened == 1);
   std::vector<int32_t> ids(6);
   q.text.copy(10, 6, ids.data());
   CHECK(ids == std::vector<int32_t>{'5', '6', '7', '8', '9', 'x'});
@@ -46,6 +47,8 @@ TEST_CASE("a limit counts the tokens of whole questions") {
   CHECK(open_questions({source}, bytes(), 50, 10).windows.size() == 2);
   CHECK(open_questions({source}, bytes(), 50, 9).windows.size() == 1);
   CHECK(open_questions({source}, bytes(), 50, 1).windows.size() == 1);
+  CHECK(open_questions({source}, bytes(), 3, 0).shortened == 3);
+  CHECK(open_questions({source}, bytes(), 3, 9).shortened == 1);
 }
 
 TEST_CASE("questions that cannot be scored are refused") {
