@@ -99,8 +99,8 @@ inline __mmask32 load_mask(const uint32_t* mask) {
   return k;
 }
 
-// Expansion from a register: from memory, which is what GCC makes of an intrinsic behind a load, it is microcode on Zen 4
-// and Zen 5 and takes three times as long. What the mask leaves out stays as it is in `to`.
+// Expansion from a register: from memory, which is what GCC makes of an intrinsic behind a load, it is microcode on Zen
+// 4 and Zen 5 and takes three times as long. What the mask leaves out stays as it is in `to`.
 inline void expand_bytes(__m512i& to, __mmask64 mask, __m512i from) {
   asm("vpexpandb %1, %0%{%2%}" : "+v"(to) : "v"(from), "Yk"(mask));
 }

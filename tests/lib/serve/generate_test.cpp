@@ -23,7 +23,8 @@ Config tiny(PositionKind positions = PositionKind::rotary, int64_t context = 24)
   return c;
 }
 
-// With the head's rows apart, so that no two tokens have almost the same probability, but not so far that one has it all.
+// With the head's rows apart, so that no two tokens have almost the same probability, but not so far that one has it
+// all.
 struct Tiny {
   explicit Tiny(const Config& config = tiny()) : model(config) {
     initialize(model, 3, 0.02);
