@@ -156,7 +156,7 @@ class Recall(ModelTest):
         self.assertEqual(row["scored"], "answers")
         short = run("eval", path, "--data", data, "--answers", "--no-speed", "--context", 50)
         self.assertIn("30 of 30 questions are longer than the context of 50", short.stderr)
-        self.assertLess(row["accuracy"], 0.5)
+        self.assertLess(row["accuracy"], 0.3)
         sure = write(self.path("sure.jsonl"), "".join(json.dumps({"prompt": "q", "answer": "aa"}) + "\n" for _ in range(4)))
         learned = tiny_model(self.directory, "n.h5", data=write(self.path("a.txt"), "qaa" * 500), context=64, steps=60, batch=8,
                              lr=0.01)
