@@ -40,7 +40,7 @@ void ModelOptions::add(CLI::App& app) {
   group->add_option("--attention", attention,
                     fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                                 fmt::join(attention_kinds(), ", ")));
-  group->add_option("--init-std", init_std, "Deviation of a new model's weights (default: 1 / sqrt(dim))")
+  group->add_option("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)")
       ->check(CLI::PositiveNumber);
   // A negated flag counts as -1.
   group->add_flag_function(

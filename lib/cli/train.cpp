@@ -148,7 +148,7 @@ class TrainTool {
     Config config = o_.model.config(tokenizer->vocabulary());
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
     model_.transformer = std::make_unique<Transformer>(config);
-    initialize(*model_.transformer, common_.seed, o_.model.init_std);
+    initialize(*model_.transformer, common_.seed, o_.model.init_std.value_or(init_deviation));
     model_.tokenizer = tokenizer->to_json();
   }
 

@@ -179,13 +179,9 @@ class Initializer : public Visitor {
 
 }  // namespace
 
-double init_deviation(int64_t dim) {
-  return 1.0 / std::sqrt(static_cast<double>(dim));
-}
-
-void initialize(Transformer& model, uint64_t seed, std::optional<double> deviation) {
+void initialize(Transformer& model, uint64_t seed, double deviation) {
   const Config& config = model.config();
-  Initializer initializer(config.layers.size(), deviation.value_or(init_deviation(config.block.dim)));
+  Initializer initializer(config.layers.size(), deviation);
   model.visit(initializer);
   initializer.fill(seed);
 }

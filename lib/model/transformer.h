@@ -68,12 +68,13 @@ class Transformer {
   ops::RopeTable rope_;
 };
 
-// 1 / sqrt(dim), as LeCun et al. 1998, "Efficient BackProp", section 4.6: products of normed rows then have variance 1
-// at any width. GPT-2's 0.02 leaves attention nearly even in narrow models, and they take long to leave that.
-double init_deviation(int64_t dim);
+// As GPT-2 (Radford et al. 2019), whatever the width. 1 / sqrt(dim) (LeCun et al. 1998, "Efficient BackProp", section
+// 4.6) trains narrow models faster, but leaves more of what training did not need among the large weights, so that they
+// lose more by pruning (docs/results, "Initial deviation and pruning").
+inline constexpr double init_deviation = 0.02;
 
 // Weights normal with that deviation (or the one given), output projections of branches divided by sqrt(2 * layers) as
 // in GPT-2; positions and routers with 0.02; biases 0.
-void initialize(Transformer& model, uint64_t seed, std::optional<double> deviation = std::nullopt);
+void initialize(Transformer& model, uint64_t seed, double deviation = init_deviation);
 
 }  // namespace hone

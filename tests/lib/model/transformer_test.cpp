@@ -231,7 +231,7 @@ TEST_CASE("another kind of attention keeps the parameters") {
   CHECK_NOTHROW(model.set_attention("window:200", 4096));
 }
 
-TEST_CASE("initial weights have the deviation of the width, or the one asked for") {
+TEST_CASE("initial weights have the deviation of 0.02, or the one asked for") {
   Transformer model(small_config());
   const auto deviation = [](Weight& weight) {
     double squares = 0;
@@ -245,11 +245,13 @@ TEST_CASE("initial weights have the deviation of the width, or the one asked for
     void parameter(const std::string&, Parameter&) override {}
   } found;
   model.visit(found);
-  const double dim = static_cast<double>(model.config().block.dim),
-               branches = 2 * static_cast<double>(model.config().layers.size());
+  const double branches = 2 * static_cast<double>(model.config().layers.size());
   for (const auto asked : {std::optional<double>(), std::optional<double>(0.3)}) {
-    initialize(model, 3, asked);
-    const double expected = asked.value_or(1 / std::sqrt(dim));
+    if (asked)
+      initialize(model, 3, *asked);
+    else
+      initialize(model, 3);
+    const double expected = asked.value_or(0.02);
     CHECK(deviation(*found.all.at("embedding.weight")) == doctest::Approx(expected).epsilon(0.05));
     CHECK(deviation(*found.all.at("blocks.0.attention.qkv.weight")) == doctest::Approx(expected).epsilon(0.05));
     CHECK(deviation(*found.all.at("blocks.1.feed_forward.down.weight")) ==
