@@ -75,31 +75,31 @@ void blocks_seen(const RouteRule& rule, int64_t position, const int32_t* chosen,
 
 }  // namespace
 
-void add_key_sums(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t head_dim, int64_t first, int64_t rows,
-                  int64_t block, float* sums, int64_t head_stride) {
+void summarize_keys(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t head_dim, int64_t first, int64_t rows,
+                    int64_t block, float* summaries, int64_t head_stride) {
   const AttentionKernels kernels = attention_kernels_in_use();
-  // By blocks, whose sums do not meet; the heads of a row lie together.
+  // By blocks, whose summaries do not meet; the heads of a row lie together.
   const int64_t begin = first / block, end = (first + rows + block - 1) / block;
   auto add = [&](int64_t index) {
     const int64_t from = std::max(first, (begin + index) * block),
                   to = std::min(first + rows, from / block * block + block);
     const ConstHeadRows part = starting_at(k, 0, from - first);
     for (int64_t head = 0; head < kv_heads; ++head)
-      kernels.sum_keys(part, sequence, head, from, to - from, head_dim, block, sums + head * head_stride);
+      kernels.summarize_head(part, sequence, head, from, to - from, head_dim, block, summaries + head * head_stride);
   };
   parallel_each(end - begin, add);
 }
 
-void route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule,
+void route(const AttentionDims& dims, ConstHeadRows q, const KeySummaries& summaries, const RouteRule& rule,
            std::vector<int32_t>& chosen) {
   check(dims, rule);
   RouteArgs args;
   args.dims = dims;
   args.q = q;
-  args.sums = sums.data;
-  args.sums_batch_stride = sums.batch_stride;
-  args.sums_head_stride = sums.head_stride;
-  args.blocks = std::min(sums.blocks, (dims.query_offset + dims.queries - 1) / rule.block);  // complete ones
+  args.summaries = summaries.data;
+  args.summaries_batch_stride = summaries.batch_stride;
+  args.summaries_head_stride = summaries.head_stride;
+  args.blocks = std::min(summaries.blocks, (dims.query_offset + dims.queries - 1) / rule.block);  // complete ones
   args.block = rule.block;
   args.count = rule.count - 1;
   args.window = rule.window;
@@ -110,7 +110,7 @@ void route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, cons
   args.chosen = chosen.data();
   const AttentionKernels kernels = attention_kernels_in_use();
   const size_t bytes = kernels.route_scratch(args);
-  constexpr int64_t together = 16;  // query blocks of an item, which packs the sums once
+  constexpr int64_t together = 16;  // query blocks of an item, which packs the summaries once
   const int64_t parts = (args.query_blocks + together - 1) / together;
   parallel_each(dims.batch * dims.kv_heads * parts, [&](int64_t index) {
     const int64_t pair = index / parts, part = parts - 1 - index % parts;
@@ -124,10 +124,10 @@ void route(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, cons
   });
 }
 
-std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums,
+std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHeadRows q, const KeySummaries& summaries,
                                              const RouteRule& rule) {
   std::vector<int32_t> chosen;
-  route(dims, q, sums, rule, chosen);
+  route(dims, q, summaries, rule, chosen);
   auto plan = std::make_shared<BlockPlan>();
   plan->shape = {dims.queries, dims.keys, dims.query_offset};
   plan->rule.window = rule.window;
@@ -147,10 +147,10 @@ std::shared_ptr<const BlockPlan> routed_plan(const AttentionDims& dims, ConstHea
   return plan;
 }
 
-void routed_visits(const AttentionDims& dims, ConstHeadRows q, const KeySums& sums, const RouteRule& rule,
+void routed_visits(const AttentionDims& dims, ConstHeadRows q, const KeySummaries& summaries, const RouteRule& rule,
                    std::vector<int64_t>& starts, std::vector<DecodeVisit>& visits) {
   thread_local std::vector<int32_t> chosen;  // one decoded token after the other
-  route(dims, q, sums, rule, chosen);
+  route(dims, q, summaries, rule, chosen);
   const int64_t in_group = dims.heads / dims.kv_heads, position = dims.query_offset;
   choices.make_room(position / attention_block + 1);
   for (int64_t kv = 0; kv < dims.kv_heads; ++kv) {

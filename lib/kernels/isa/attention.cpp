@@ -5,7 +5,7 @@ namespace hone::kernels::HONE_ISA {
 
 AttentionKernels attention_kernels() {
   return {forward_scratch, forward, backward_scratch, backward, backward_finish,
-          decode_scratch,  decode,  route_scratch,    route,    sum_keys};
+          decode_scratch,  decode,  route_scratch,    route,    summarize_head};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -15,7 +15,7 @@ size_t decode_scratch(const DecodeArgs& args);
 void decode(const DecodeArgs& args, const DecodeItem& item);
 size_t route_scratch(const RouteArgs& args);
 void route(const RouteArgs& args, const RouteItem& item);
-void sum_keys(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows, int64_t head_dim,
-              int64_t block, float* sums);
+void summarize_head(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
+                    int64_t head_dim, int64_t block, float* summaries);
 
 }  // namespace hone::kernels::HONE_ISA

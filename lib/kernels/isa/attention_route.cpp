@@ -1,21 +1,50 @@
-// Choosing key blocks by content: scores of queries with the sums of each block's keys, and the best few of them. As in
-// the tiles a query is a lane, so that the best are kept by comparisons down the rows.
+// Choosing key blocks by content: scores of queries with the summaries of each block's keys, and the best few of
+// them. As in the tiles a query is a lane, so that the best are kept by comparisons down the rows. The larger of a
+// dimension's products with the two extremes is that of the query's positive part with the largest number, or of its
+// negative part with the smallest: one product of rows of twice the width.
+#include "kernels/attention_route.h"
 #include "kernels/isa/attention_functions.h"
 #include "kernels/isa/attention_pack.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
 
+// to[2][dim]: each number where it is positive, else 0; then where it is not.
+inline void split(const float* from, int64_t dim, float* to) {
+  for (int64_t d = 0; d < dim; ++d) {
+    to[d] = from[d] > 0 ? from[d] : 0;
+    to[dim + d] = from[d] > 0 ? 0 : from[d];
+  }
+}
+inline void split(const bf16* from, int64_t dim, float* to) {
+  for (int64_t d = 0; d < dim; ++d) {
+    const float x = widen(from[d]);
+    to[d] = x > 0 ? x : 0;
+    to[dim + d] = x > 0 ? 0 : x;
+  }
+}
+#if defined(HONE_ISA_avx512_bf16)
+inline void split(const bf16* from, int64_t dim, bf16* to) {
+  const auto* bits = reinterpret_cast<const uint16_t*>(from);
+  auto* parts = reinterpret_cast<uint16_t*>(to);
+  for (int64_t d = 0; d < dim; ++d) {
+    const auto negative = static_cast<uint16_t>(-(bits[d] >> 15));
+    parts[d] = bits[d] & static_cast<uint16_t>(~negative);
+    parts[dim + d] = bits[d] & negative;
+  }
+}
+#endif
+
 template <class Op>
 struct RouteScratch {
-  Unit* sums;          // [blocks up to a multiple of 64][units16]
-  Unit *rows, *query;  // the query block, and transposed
+  Unit* summaries;     // [blocks up to a multiple of 64][units16]
+  Unit *rows, *query;  // the parts of the query block, and transposed
   float* scores;       // [tile][tile] blocks x queries
   float* best;         // [count][tile], largest first
   int32_t* limits;     // [tile]
 
   RouteScratch(Carver& carver, const Width<Op>& width, const RouteArgs& args)
-      : sums(carver.take<Unit>((args.blocks + tile - 1) / tile * tile * width.units16)),
+      : summaries(carver.take<Unit>((args.blocks + tile - 1) / tile * tile * width.units16)),
         rows(carver.take<Unit>(tile * width.units16)),
         query(carver.take<Unit>(tile * width.units16)),
         scores(carver.take<float>(tile * tile)),
@@ -29,10 +58,10 @@ class Route {
 
  public:
   Route(const RouteArgs& args, const RouteItem& item)
-      : args_(args), item_(item), width_(args.dims.head_dim), carver_(item.scratch), s_(carver_, width_, args) {}
+      : args_(args), item_(item), width_(2 * args.dims.head_dim), carver_(item.scratch), s_(carver_, width_, args) {}
 
   void run() {
-    pack_sums();
+    pack_summaries();
     const int64_t in_group = args_.dims.heads / args_.dims.kv_heads;
     for (int64_t i = item_.begin; i < item_.end; ++i) {
       const int64_t left = args_.dims.queries - i * tile, count = left < tile ? left : tile;
@@ -42,17 +71,27 @@ class Route {
   }
 
  private:
-  // The sums of the blocks as rows of operands; the same rounding whatever else is computed.
-  void pack_sums() {
-    const float* from = args_.sums + item_.sequence * args_.sums_batch_stride + item_.kv_head * args_.sums_head_stride;
-    const int64_t blocks = (args_.blocks + tile - 1) / tile * tile;
+  // The summaries of the blocks as rows of operands; the same rounding whatever else is computed.
+  void pack_summaries() {
+    const float* from =
+        args_.summaries + item_.sequence * args_.summaries_batch_stride + item_.kv_head * args_.summaries_head_stride;
+    const int64_t blocks = (args_.blocks + tile - 1) / tile * tile, dim = args_.dims.head_dim;
     const int64_t row_bytes = width_.units16 * static_cast<int64_t>(sizeof(Unit));
     for (int64_t b = 0; b < blocks; ++b) {
-      char* row = reinterpret_cast<char*>(s_.sums + b * width_.units16);
+      char* row = reinterpret_cast<char*>(s_.summaries + b * width_.units16);
       const bool there = b < args_.blocks;
-      if (there) narrow(from + b * width_.dim, 1.f, reinterpret_cast<Element*>(row), width_.dim);
+      if (there) pack_summary(from + b * 3 * dim, dim, reinterpret_cast<Element*>(row));
       const int64_t filled = there ? width_.dim * static_cast<int64_t>(sizeof(Element)) : 0;
       __builtin_memset(row + filled, 0, static_cast<size_t>(row_bytes - filled));
+    }
+  }
+
+  // The two extremes, each drawn towards the mean.
+  void pack_summary(const float* sum, int64_t dim, Element* to) {
+    const float of_sum = (1 - extreme_share) / static_cast<float>(args_.block);
+    for (const float* extreme : {sum + dim, sum + 2 * dim}) {
+      for (int64_t d = 0; d < dim; ++d) narrow(of_sum * sum[d] + extreme_share * extreme[d], to[d]);
+      to += dim;
     }
   }
 
@@ -86,13 +125,27 @@ class Route {
     }
     if (highest_limit_ == 0) return;
     const T* q = rows_of<T>(args_.q, item_.sequence, i * tile, head);
-    transpose_rows(width_, rows_as_units(width_, q, args_.q.row_stride, count, s_.rows), s_.query);
     const int64_t columns = (count + 15) / 16 * 16;
+    pack_parts(q, count, columns);
+    transpose_rows(width_, {s_.rows, width_.units16}, s_.query, columns);
     for (int64_t b = 0; b < highest_limit_; b += tile) {
       const int64_t left = highest_limit_ - b, blocks = left < tile ? left : tile;
-      product<Op>(blocks, columns, width_.units, Left{s_.sums + b * width_.units16, width_.units16, 1},
+      product<Op>(blocks, columns, width_.units, Left{s_.summaries + b * width_.units16, width_.units16, 1},
                   Right{s_.query, tile}, s_.scores, tile, false);
       for (int64_t c = 0; c < columns; c += lanes) keep_best(b, blocks, c, chosen);
+    }
+  }
+
+  // The positive parts of the queries, and behind them the negative ones; zeros from `count` to `columns`.
+  void pack_parts(const T* q, int64_t count, int64_t columns) {
+    const int64_t dim = args_.dims.head_dim, row_bytes = width_.units16 * static_cast<int64_t>(sizeof(Unit));
+    const int64_t filled = 2 * dim * static_cast<int64_t>(sizeof(Element));
+    for (int64_t r = 0; r < columns; ++r) {
+      char* row = reinterpret_cast<char*>(s_.rows + r * width_.units16);
+      const bool there = r < count;
+      if (there) split(q + r * args_.q.row_stride, dim, reinterpret_cast<Element*>(row));
+      const int64_t from = there ? filled : 0;
+      __builtin_memset(row + from, 0, static_cast<size_t>(row_bytes - from));
     }
   }
 
@@ -131,9 +184,9 @@ class Route {
 size_t route_scratch(const RouteArgs& args) {
   Carver carver(nullptr);
   if (args.q.dtype == DType::bf16)
-    RouteScratch<HalfOperand>(carver, Width<HalfOperand>(args.dims.head_dim), args);
+    RouteScratch<HalfOperand>(carver, Width<HalfOperand>(2 * args.dims.head_dim), args);
   else
-    RouteScratch<FloatOperand>(carver, Width<FloatOperand>(args.dims.head_dim), args);
+    RouteScratch<FloatOperand>(carver, Width<FloatOperand>(2 * args.dims.head_dim), args);
   return carver.used();
 }
 
@@ -147,27 +200,36 @@ void route(const RouteArgs& args, const RouteItem& item) {
 namespace {
 
 template <class T>
-void add_rows(const T* from, int64_t stride, int64_t first, int64_t rows, int64_t head_dim, int64_t block,
-              float* sums) {
+void summarize_rows(const T* from, int64_t stride, int64_t first, int64_t rows, int64_t head_dim, int64_t block,
+                    float* summaries) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = from + r * stride;
-    float* sum = sums + (first + r) / block * head_dim;
+    float *sum = summaries + (first + r) / block * 3 * head_dim, *high = sum + head_dim, *low = high + head_dim;
     const bool begins = (first + r) % block == 0;
     int64_t d = 0;
-    for (; d + lanes <= head_dim; d += lanes)
-      store(sum + d, begins ? load_wide(row + d) : load(sum + d) + load_wide(row + d));
-    for (; d < head_dim; ++d) sum[d] = begins ? widen(row[d]) : sum[d] + widen(row[d]);
+    for (; d + lanes <= head_dim; d += lanes) {
+      const Vec x = load_wide(row + d);
+      store(sum + d, begins ? x : load(sum + d) + x);
+      store(high + d, begins ? x : max(x, load(high + d)));
+      store(low + d, begins ? x : -max(-x, -load(low + d)));
+    }
+    for (; d < head_dim; ++d) {
+      const float x = widen(row[d]);
+      sum[d] = begins ? x : sum[d] + x;
+      high[d] = begins || x > high[d] ? x : high[d];
+      low[d] = begins || x < low[d] ? x : low[d];
+    }
   }
 }
 
 }  // namespace
 
-void sum_keys(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows, int64_t head_dim,
-              int64_t block, float* sums) {
+void summarize_head(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
+                    int64_t head_dim, int64_t block, float* summaries) {
   if (k.dtype == DType::bf16)
-    add_rows(rows_of<bf16>(k, sequence, 0, head), k.row_stride, first, rows, head_dim, block, sums);
+    summarize_rows(rows_of<bf16>(k, sequence, 0, head), k.row_stride, first, rows, head_dim, block, summaries);
   else
-    add_rows(rows_of<float>(k, sequence, 0, head), k.row_stride, first, rows, head_dim, block, sums);
+    summarize_rows(rows_of<float>(k, sequence, 0, head), k.row_stride, first, rows, head_dim, block, summaries);
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -74,8 +74,8 @@ struct DecodeItem {
 struct RouteArgs {
   AttentionDims dims;
   ConstHeadRows q;
-  const float* sums = nullptr;
-  int64_t sums_batch_stride = 0, sums_head_stride = 0, blocks = 0;
+  const float* summaries = nullptr;
+  int64_t summaries_batch_stride = 0, summaries_head_stride = 0, blocks = 0;
   int64_t block = 0, count = 0, window = 0, query_blocks = 0;
   int32_t* chosen = nullptr;
 };
@@ -98,9 +98,9 @@ struct AttentionKernels {
   void (*decode)(const DecodeArgs&, const DecodeItem&);
   size_t (*route_scratch)(const RouteArgs&);
   void (*route)(const RouteArgs&, const RouteItem&);
-  // Adds `rows` keys of one head, of positions from `first` on, to the sums of their blocks [blocks][head_dim].
-  void (*sum_keys)(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
-                   int64_t head_dim, int64_t block, float* sums);
+  // Adds `rows` keys of one head, of positions from `first` on, to the summaries of their blocks [blocks][3][head_dim].
+  void (*summarize_head)(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
+                         int64_t head_dim, int64_t block, float* summaries);
 };
 
 namespace portable {

@@ -71,7 +71,7 @@ class CachedAttention {
 
   Var run() {
     const bool wraps = cache_.wraps(*std::max_element(starts_.begin(), starts_.end()) + call_.length);
-    const bool few = call_.length == 1 || (call_.length <= decode_queries && !wraps && !pattern_.need().sum_block);
+    const bool few = call_.length == 1 || (call_.length <= decode_queries && !wraps && !pattern_.need().summary_block);
     if (few && dims_.heads <= 64 * dims_.kv_heads) {
       for (int64_t s = 0; s < call_.batch; ++s) store(s);
       decode(wraps);
@@ -88,7 +88,7 @@ class CachedAttention {
         store(s);
         one.keys = start(s) + call_.length;
         attend(one, s, cache_.keys(s), cache_.values(s),
-               *pattern_.plan({one, of_sequence(in_.q, s), cache_.key_sums(s)}));
+               *pattern_.plan({one, of_sequence(in_.q, s), cache_.key_summaries(s)}));
       }
     }
     return Var(out_);
@@ -156,7 +156,7 @@ class CachedAttention {
       kernels::AttentionDims one = dims_;
       one.batch = 1;
       one.query_offset = start(s);
-      chosen = pattern_.visits({one, of_sequence(in_.q, s), cache_.key_sums(s)}, starts, visits);
+      chosen = pattern_.visits({one, of_sequence(in_.q, s), cache_.key_summaries(s)}, starts, visits);
     }
     if (chosen) {
       d.visits = visits.data();
@@ -179,18 +179,18 @@ class CachedAttention {
 Var attend_all(const Var& qkv, const Forward& call, const kernels::AttentionDims& dims,
                const AttentionPattern& pattern) {
   const ops::QkvRows in = ops::QkvRows::of(qkv.value(), dims);
-  kernels::KeySums sums;
+  kernels::KeySummaries summaries;
   Tensor room;
-  if (const int64_t block = pattern.need().sum_block) {
-    const int64_t blocks = (dims.keys + block - 1) / block, head = blocks * dims.head_dim,
+  if (const int64_t block = pattern.need().summary_block) {
+    const int64_t blocks = (dims.keys + block - 1) / block, head = blocks * 3 * dims.head_dim,
                   sequence = dims.kv_heads * head;
-    room = Tensor::empty({dims.batch, dims.kv_heads, blocks, dims.head_dim});
+    room = Tensor::empty({dims.batch, dims.kv_heads, blocks, 3, dims.head_dim});
     for (int64_t s = 0; s < dims.batch; ++s)
-      kernels::add_key_sums(in.k, s, dims.kv_heads, dims.head_dim, 0, dims.keys, block,
-                            room.data<float>() + s * sequence, head);
-    sums = {room.data<float>(), sequence, head, blocks};
+      kernels::summarize_keys(in.k, s, dims.kv_heads, dims.head_dim, 0, dims.keys, block,
+                              room.data<float>() + s * sequence, head);
+    summaries = {room.data<float>(), sequence, head, blocks};
   }
-  std::shared_ptr<const kernels::BlockPlan> plan = pattern.plan({dims, in.q, sums});
+  std::shared_ptr<const kernels::BlockPlan> plan = pattern.plan({dims, in.q, summaries});
   count(call, dims, *plan, 0);
   return ops::attention(qkv, dims, std::move(plan), call.attention ? &call.attention->backward_seconds : nullptr);
 }

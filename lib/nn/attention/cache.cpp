@@ -8,7 +8,7 @@ namespace hone {
 namespace {
 
 int64_t blocks_for(const CacheNeed& need, int64_t capacity) {
-  return need.sum_block ? (capacity + need.sum_block - 1) / need.sum_block : 0;
+  return need.summary_block ? (capacity + need.summary_block - 1) / need.summary_block : 0;
 }
 
 // `rows` x `cols` elements from where `from` begins, rows `stride` elements apart.
@@ -41,7 +41,7 @@ double LayerCache::bytes_of(const CacheNeed& need, int64_t batch, int64_t kv_hea
                             DType type) {
   const double row = static_cast<double>(batch) * static_cast<double>(kv_heads * head_dim);
   return row * (2.0 * static_cast<double>(rows_for(need, capacity)) * static_cast<double>(size_of(type)) +
-                4.0 * static_cast<double>(blocks_for(need, capacity)));
+                3.0 * sizeof(float) * static_cast<double>(blocks_for(need, capacity)));
 }
 
 LayerCache::LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity,
@@ -50,11 +50,11 @@ LayerCache::LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, i
   const Shape shape = {batch, kv_heads, rows_for(need, capacity), head_dim};
   keys_ = Tensor::empty(shape, type);
   values_ = Tensor::empty(shape, type);
-  if (need.sum_block) sums_ = Tensor::empty({batch, kv_heads, blocks_for(need, capacity), head_dim});
+  if (need.summary_block) summaries_ = Tensor::empty({batch, kv_heads, blocks_for(need, capacity), 3, head_dim});
 }
 
 int64_t LayerCache::bytes() const {
-  return static_cast<int64_t>(keys_.bytes() + values_.bytes() + (need_.sum_block ? sums_.bytes() : 0));
+  return static_cast<int64_t>(keys_.bytes() + values_.bytes() + (need_.summary_block ? summaries_.bytes() : 0));
 }
 
 kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) const {
@@ -62,18 +62,18 @@ kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) const {
   return kernels::starting_at(kernels::HeadRows{t.raw(), t.dtype(), batch, t.dim(3), head}, sequence, 0);
 }
 
-kernels::KeySums LayerCache::key_sums(int64_t sequence) const {
-  if (!need_.sum_block) return {};
-  const int64_t head = sums_.dim(2) * sums_.dim(3), batch = sums_.dim(1) * head;
-  return {sums_.data<float>() + sequence * batch, batch, head, sums_.dim(2)};
+kernels::KeySummaries LayerCache::key_summaries(int64_t sequence) const {
+  if (!need_.summary_block) return {};
+  const int64_t head = summaries_.dim(2) * summaries_.dim(3) * summaries_.dim(4), batch = summaries_.dim(1) * head;
+  return {summaries_.data<float>() + sequence * batch, batch, head, summaries_.dim(2)};
 }
 
 void LayerCache::store(int64_t sequence, int64_t position, int64_t count, kernels::ConstHeadRows k,
                        kernels::ConstHeadRows v) {
   const int64_t heads = keys_.dim(1), head_dim = keys_.dim(3), end = position + count;
-  if (need_.sum_block)
-    kernels::add_key_sums(k, 0, heads, head_dim, position, count, need_.sum_block,
-                          const_cast<float*>(key_sums(sequence).data), key_sums().head_stride);
+  if (need_.summary_block)
+    kernels::summarize_keys(k, 0, heads, head_dim, position, count, need_.summary_block,
+                            const_cast<float*>(key_summaries(sequence).data), key_summaries().head_stride);
   const int64_t sinks = std::min(need_.sinks, rows());
   for (int64_t p = position; p < end;) {
     // What the ring loses again within this call is not stored.

@@ -13,7 +13,7 @@ namespace hone {
 struct CacheNeed {
   int64_t window = kernels::MaskRule::unlimited;  // the latest tokens, in a ring
   int64_t sinks = 0;                              // the first tokens, before the ring
-  int64_t sum_block = 0;                          // tokens of a block whose keys' sum is kept; 0: no sums
+  int64_t summary_block = 0;                      // tokens of a block whose keys are summarized; 0: none are
 };
 
 // [batch, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times faster
@@ -36,7 +36,7 @@ class LayerCache {
   bool wraps(int64_t tokens) const { return tokens > rows(); }
   kernels::HeadRows keys(int64_t sequence = 0) const { return view(keys_, sequence); }
   kernels::HeadRows values(int64_t sequence = 0) const { return view(values_, sequence); }
-  kernels::KeySums key_sums(int64_t sequence = 0) const;
+  kernels::KeySummaries key_summaries(int64_t sequence = 0) const;
 
   // The position in each row after `tokens` tokens, -1 where there is none.
   void positions(int64_t tokens, int32_t* of_rows) const;
@@ -56,7 +56,7 @@ class LayerCache {
 
   CacheNeed need_;
   Tensor keys_, values_;
-  Tensor sums_;  // f32 [batch, kv_heads, blocks, head_dim], or nothing
+  Tensor summaries_;  // f32 [batch, kv_heads, blocks, 3, head_dim], or nothing
 };
 
 // Copies `count` rows of every head, f32 or bf16 on either side.

@@ -13,7 +13,7 @@ namespace hone {
 struct AttentionQueries {
   const kernels::AttentionDims& dims;
   kernels::ConstHeadRows q;
-  kernels::KeySums sums;  // where need().sum_block asks for them
+  kernels::KeySummaries summaries;  // where need().summary_block asks for them
 };
 
 class AttentionPattern {

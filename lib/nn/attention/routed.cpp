@@ -1,7 +1,7 @@
-// Blocks of BLOCK keys chosen by content for each query of each head: its own, and the COUNT - 1 past ones whose mean
-// key has the largest product with the query (Mixture of Block Attention, Lu et al. 2025, arXiv 2502.13189), beside the
-// latest WINDOW keys where there is a window. The choice has no gradient: it is trained through the keys and queries of
-// the blocks that were chosen, whose products the means average.
+// Blocks of BLOCK keys chosen by content for each query of each head: its own, and the COUNT - 1 past ones that it
+// scores highest by the mean and the extremes of their keys (kernels/attention_route.h), beside the latest WINDOW keys
+// where there is a window. The choice has no gradient: it is trained through the keys and queries of the blocks that
+// were chosen.
 #include "base/error.h"
 #include "nn/attention/kinds.h"
 
@@ -31,11 +31,11 @@ class Routed : public AttentionPattern {
   }
 
   std::shared_ptr<const kernels::BlockPlan> plan(const AttentionQueries& call) const override {
-    return kernels::routed_plan(call.dims, call.q, call.sums, rule_);
+    return kernels::routed_plan(call.dims, call.q, call.summaries, rule_);
   }
   bool visits(const AttentionQueries& call, std::vector<int64_t>& starts,
               std::vector<kernels::DecodeVisit>& visits) const override {
-    kernels::routed_visits(call.dims, call.q, call.sums, rule_, starts, visits);
+    kernels::routed_visits(call.dims, call.q, call.summaries, rule_, starts, visits);
     return true;
   }
 

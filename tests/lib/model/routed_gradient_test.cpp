@@ -43,7 +43,7 @@ bool same_choice(const Plans& a, const Plans& b) {
 }
 
 // Sequences of three blocks, of which a query of the last one sees two: it has one to choose.
-constexpr int64_t batch = 2, length = 160;
+constexpr int64_t batch = 2, length = 140;
 
 struct Routed {
   Plans plans;  // of the last run, by layer
@@ -61,7 +61,7 @@ struct Routed {
     initialize(*model, 3, 0.02);
     for (Block& block : model->blocks())
       block.attention.pattern = std::make_shared<Watched>(block.attention.pattern, plans);
-    Random random(5, "ids");
+    Random random(6, "ids");
     for (int64_t i = 0; i < batch * length; ++i) ids.push_back(static_cast<int32_t>(random.below(50)));
     struct Collector : Visitor {
       std::vector<std::pair<std::string, Parameter*>>* all = nullptr;

@@ -130,7 +130,7 @@ TEST_CASE("caches are as large as their kind needs, and one that fits no memory 
   CHECK(bytes("window:512:4", 4096) == 516 * a_token);
   CHECK(bytes("window:512,full", 4096) == (512 + 4096) * a_token / 2);
   CHECK(bytes("window:512", 100) == 100 * a_token);
-  CHECK(bytes("routed:64:4", 4096) == 4096 * a_token + 2 * 64 * 2 * 16 * 4);
+  CHECK(bytes("routed:64:4", 4096) == 4096 * a_token + 2 * 64 * 2 * 16 * 3 * 4);
   set_attention(config, "full");
   CHECK_THROWS_AS(Transformer(config).make_cache(1, int64_t{1} << 40, DType::bf16), Error);
   set_attention(config, "window:64");
