@@ -42,45 +42,54 @@ struct Source : Visitor {
 class Filler : public Visitor {
  public:
   Filler(const Source& source, const MixtureShape& shape, double noise, uint64_t seed)
-      : source_(source), noise_(noise), seed_(seed), scale_(1) {
-    if (shape.top_k == 1) scale_ = shape.router == RouterKind::softmax ? static_cast<double>(shape.experts) : 2.0;
+      : source_(source), noise_(noise), seed_(seed), shared_(shape.shared_experts) {
+    if (shared_ > 0)
+      expert_scale_ = 0;
+    else if (shape.top_k == 1)
+      expert_scale_ = shape.router == RouterKind::softmax ? static_cast<double>(shape.experts) : 2.0;
   }
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    const Weight& dense = *source_.weights.at(dense_name(name));
+    Tensor value = dense.to_dense().clone(), mask = dense.mask();
+    const bool down = name.ends_with(".down.weight");
     if (is_shared(name)) {
-      if (name.ends_with(".down.weight")) clear(weight->parameter()->value);
-      return;
+      const Sharing sharing{shared_, value.dim(0), value.dim(1), down, name.ends_with(".gate_up.weight")};
+      value = share(name, value, sharing);
+      if (mask) mask = share_mask(mask, sharing);
+    } else if (is_expert(name)) {
+      perturb(name, value, down ? expert_scale_ : 1.0);
     }
-    const std::string from = dense_name(name);
-    const Weight& dense = *source_.weights.at(from);
-    Tensor value = dense.to_dense().clone();
-    if (from != name) perturb(name, value, name.ends_with(".down.weight") ? scale_ : 1.0);
-    weight = std::make_shared<DenseWeight>(std::move(value), dense.mask());
+    weight = std::make_shared<DenseWeight>(std::move(value), std::move(mask));
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
     if (name.ends_with("router.weight"))  // nearly even at first, so that experts keep what they were copied from
       for (float& w : parameter.value.span<float>()) w *= 0.1f;
-    const std::string from = dense_name(name);
-    const auto found = source_.parameters.find(from);
-    if (found == source_.parameters.end()) return;  // routers, and biases of shared experts, which begin with 0
-    parameter.value = found->second.clone();
-    if (from != name && name.ends_with(".down.bias"))
-      for (float& x : parameter.value.span<float>()) x *= static_cast<float>(scale_);
+    const auto found = source_.parameters.find(dense_name(name));
+    if (found == source_.parameters.end()) return;  // routers
+    Tensor value = found->second.clone();
+    const bool down = name.ends_with(".down.bias");
+    if (is_shared(name) && !down)
+      value = share(name, value, {shared_, value.size(), 1, false, name.ends_with(".gate_up.bias")});
+    if (is_expert(name) && down)
+      for (float& x : value.span<float>()) x *= static_cast<float>(expert_scale_);
+    parameter.value = value.reshape(parameter.value.shape());
     ++parameter.version;
   }
 
  private:
   static bool is_shared(const std::string& name) { return name.find(".feed_forward.shared.") != std::string::npos; }
-  static void clear(const Tensor& t) {
-    for (float& x : t.span<float>()) x = 0;
-  }
+  static bool is_expert(const std::string& name) { return name.find(".feed_forward.experts.") != std::string::npos; }
 
-  // "blocks.0.feed_forward.experts.3.down.weight" came from "blocks.0.feed_forward.down.weight".
+  // "blocks.0.feed_forward.experts.3.down.weight", and "….shared.down.weight", come from
+  // "blocks.0.feed_forward.down.weight".
   static std::string dense_name(const std::string& name) {
-    const size_t begin = name.find(".experts.");
-    if (begin == std::string::npos) return name;
-    return name.substr(0, begin) + name.substr(name.find('.', begin + 9));
+    for (const std::string part : {".shared", ".experts."}) {
+      const size_t begin = name.find(part);
+      if (begin != std::string::npos) return name.substr(0, begin) + name.substr(name.find('.', begin + part.size()));
+    }
+    return name;
   }
 
   void perturb(const std::string& name, const Tensor& value, double scale) const {
@@ -89,10 +98,58 @@ class Filler : public Visitor {
       w = static_cast<float>(static_cast<double>(w) * scale * (1 + noise_ * random.normal()));
   }
 
+  // How the hidden units of `experts` feed-forwards that compute as one stand in a matrix whose dense one is rows x
+  // cols: in the columns of a down projection, else in the rows, gates before all others where both are in it.
+  struct Sharing {
+    int64_t experts, rows, cols;
+    bool down, gated;
+    int64_t rows_now() const { return down ? rows : rows * experts; }
+    int64_t cols_now() const { return down ? cols * experts : cols; }
+
+    // f(row, column, row of the dense matrix, column of it, which expert) for each element.
+    template <class F>
+    void each(F&& f) const {
+      const int64_t units = down ? cols : gated ? rows / 2 : rows;
+      for (int64_t r = 0; r < rows_now(); ++r)
+        for (int64_t c = 0; c < cols_now(); ++c) {
+          const int64_t at = down ? c : r, part = at / (units * experts), expert = at / units % experts;
+          const int64_t from = part * units + at % units;
+          f(r, c, down ? r : from, down ? from : c, expert);
+        }
+    }
+  };
+
+  Tensor share(const std::string& name, const Tensor& dense, const Sharing& s) const {
+    Random random(seed_, "upcycle:" + name);
+    const Tensor result = Tensor::empty({s.rows_now(), s.cols_now()});
+    const auto from = dense.span<float>(), to = result.span<float>();
+    s.each([&](int64_t r, int64_t c, int64_t dense_r, int64_t dense_c, int64_t expert) {
+      const float w = from[static_cast<size_t>(dense_r * s.cols + dense_c)];
+      float& now = to[static_cast<size_t>(r * s.cols_now() + c)];
+      if (expert == 0)
+        now = w;
+      else
+        now = s.down ? 0 : static_cast<float>(static_cast<double>(w) * (1 + noise_ * random.normal()));
+    });
+    return result;
+  }
+
+  static Tensor share_mask(const Tensor& dense, const Sharing& s) {
+    const int64_t from_bytes = (s.cols + 7) / 8, to_bytes = (s.cols_now() + 7) / 8;
+    const Tensor result = Tensor::zeros({s.rows_now(), to_bytes}, DType::u8);
+    const auto from = dense.span<uint8_t>(), to = result.span<uint8_t>();
+    s.each([&](int64_t r, int64_t c, int64_t dense_r, int64_t dense_c, int64_t) {
+      const int kept = from[static_cast<size_t>(dense_r * from_bytes + dense_c / 8)] >> (dense_c % 8) & 1;
+      to[static_cast<size_t>(r * to_bytes + c / 8)] |= static_cast<uint8_t>(kept << (c % 8));
+    });
+    return result;
+  }
+
   const Source& source_;
   double noise_;
   uint64_t seed_;
-  double scale_;  // of what an expert gives
+  int64_t shared_;
+  double expert_scale_ = 1;  // of what an expert gives
 };
 
 }  // namespace

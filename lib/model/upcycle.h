@@ -16,11 +16,12 @@ struct MixtureShape {
 // already or the shape cannot be.
 Config with_mixtures(Config config, const MixtureShape& shape);
 
-// A model whose experts all hold the weights of the dense feed-forward, each element times 1 + noise * N(0, 1): masks
-// and their zeros stay exact. It computes what `dense` computes, but for the noise: the gates of the chosen sum to 1;
-// where top_k is 1 and the gate is the router's score, the experts' output is divided by what an even router gives (1 /
-// experts, or 1/2 for sigmoid); shared experts, which would come on top, begin with a down projection of 0. Throws
-// Error(usage) for weights that cannot be trained.
+// A model that computes what `dense` computes, but for the noise. Without shared experts every expert holds the weights
+// of the dense feed-forward, each element times 1 + noise * N(0, 1): the gates of the chosen sum to 1; where top_k is 1
+// and the gate is the router's score, the experts' output is divided by what an even router gives (1 / experts, or 1/2
+// for sigmoid). With shared experts the first of them holds the dense feed-forward itself, and all others hold the same
+// but for a down projection of 0: what is routed begins as nothing and learns what the dense part lacks, which every
+// token trains on. Masks and their zeros stay exact. Throws Error(usage) for weights that cannot be trained.
 std::unique_ptr<Transformer> upcycle(Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed);
 
 }  // namespace hone

@@ -1,6 +1,9 @@
 // Models with mixtures of experts: decoding, counting, configuration, and dense models turned into mixtures.
 #include <doctest/doctest.h>
 
+#include <bit>
+#include <map>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -159,40 +162,75 @@ TEST_CASE("a dense model turned into a mixture computes the same, but for its no
           const Tensor expected = hidden(dense, ids);
           // With top-1 the gate is what an even router gives only nearly.
           const double tolerance = k == 1 ? 0.05 : 1e-4;
-          CHECK(relative_error(hidden(*upcycle(dense, shape_of(k, router, 1), 0, 7), ids), expected) < tolerance);
-          const Tensor noisy = hidden(*upcycle(dense, shape_of(k, router, 1), 0.02, 7), ids);
+          CHECK(relative_error(hidden(*upcycle(dense, shape_of(k, router, 0), 0, 7), ids), expected) < tolerance);
+          const Tensor noisy = hidden(*upcycle(dense, shape_of(k, router, 0), 0.02, 7), ids);
           CHECK(relative_error(noisy, expected) < tolerance + 0.02);
           CHECK(relative_error(noisy, expected) > 1e-6);
+          // Shared experts hold the dense feed-forward itself, whatever is routed and noisy beside it.
+          for (const int64_t shared : {1, 3})
+            CHECK(relative_error(hidden(*upcycle(dense, shape_of(k, router, shared), 0.3, 7), ids), expected) < 1e-5);
         }
   });
 }
 
 TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed weights") {
-  Transformer dense(small_config());
+  Config config = small_config();
+  for (LayerBlueprint& layer : config.layers) layer.ffn = 44;  // rows of bits that end within a byte
+  Transformer dense(config);
   initialize(dense, 3);
   struct Masker : Visitor {
+    Random random{8, "masks"};
     void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      if (!name.ends_with("down.weight")) return;
-      const Tensor mask = Tensor::empty({weight->rows(), (weight->cols() + 7) / 8}, DType::u8);
-      for (uint8_t& byte : mask.span<uint8_t>()) byte = 0x5a;
+      if (name.find("feed_forward") == std::string::npos) return;
+      const int64_t cols = weight->cols(), bytes = (cols + 7) / 8;
+      const Tensor mask = Tensor::zeros({weight->rows(), bytes}, DType::u8);
+      for (int64_t i = 0; i < weight->rows() * cols; ++i)
+        mask.data<uint8_t>()[i / cols * bytes + i % cols / 8] |=
+            static_cast<uint8_t>(random.below(2) << (i % cols % 8));
       weight->set_mask(mask);
     }
     void parameter(const std::string&, Parameter&) override {}
   } masker;
   dense.visit(masker);
+  for (const int64_t shared : {0, 1, 3}) {
+    CAPTURE(shared);
+    const auto mixture = upcycle(dense, shape_of(2, RouterKind::softmax, shared), 0.02, 1);
+    struct Checker : Visitor {
+      std::map<std::string, std::shared_ptr<Weight>> dense;
+      int masked = 0;
+      static int64_t kept(const Weight& weight) {
+        int64_t bits = 0;
+        for (const uint8_t byte : weight.mask().span<uint8_t>()) bits += std::popcount(byte);
+        return bits;
+      }
+      // Kept where the dense one keeps, of each of the `copies` feed-forwards; what is not kept is 0.
+      void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+        if (name.find("feed_forward") == std::string::npos) return;
+        const size_t end = name.rfind('.', name.rfind('.') - 1), begin = name.find("feed_forward") + 12;
+        const Weight& from = *dense.at(name.substr(0, begin) + name.substr(end));
+        REQUIRE(weight->mask());
+        CHECK(kept(*weight) == kept(from) * (weight->rows() * weight->cols() / (from.rows() * from.cols())));
+        const Tensor values = weight->to_dense();
+        const int64_t cols = weight->cols(), bytes = (cols + 7) / 8;
+        for (int64_t i = 0; i < values.size(); ++i)
+          if (!(weight->mask().data<uint8_t>()[i / cols * bytes + i % cols / 8] >> (i % cols % 8) & 1))
+            REQUIRE(values.data<float>()[i] == 0.f);
+        ++masked;
+      }
+      void parameter(const std::string&, Parameter&) override {}
+    } checker;
+    struct Collector : Visitor {
+      std::map<std::string, std::shared_ptr<Weight>>* all = nullptr;
+      void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { (*all)[name] = weight; }
+      void parameter(const std::string&, Parameter&) override {}
+    } collector;
+    collector.all = &checker.dense;
+    dense.visit(collector);
+    mixture->visit(checker);
+    CHECK(checker.masked == (shared ? 20 : 16));
+    if (shared) CHECK(relative_error(hidden(*mixture, some_ids(20)), hidden(dense, some_ids(20))) < 1e-5);
+  }
   const auto mixture = upcycle(dense, shape_of(2, RouterKind::softmax, 0), 0.02, 1);
-  struct Checker : Visitor {
-    int masked = 0;
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      if (!name.ends_with("down.weight")) return;
-      REQUIRE(weight->mask());
-      CHECK(weight->nonzeros() == weight->rows() * weight->cols() / 2);
-      ++masked;
-    }
-    void parameter(const std::string&, Parameter&) override {}
-  } checker;
-  mixture->visit(checker);
-  CHECK(checker.masked == 8);
   CHECK_THROWS_AS(upcycle(*mixture, shape_of(2, RouterKind::softmax, 0), 0, 1), Error);
   struct Packer : Visitor {
     void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
