@@ -1,5 +1,7 @@
 #include "base/threads.h"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -23,6 +25,15 @@ ThreadChoice choose_threads(int flag) {
     return {count, variable};
   }
   return {physical_cores(), "physical cores"};
+}
+
+void spin_briefly(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
+  // Measured while decoding, loops of tens of microseconds: from 1000 on nothing is lost alone, and two programs at
+  // once take 3.6 times as long as one; 5000 gives 10 times, 20,000 gives 30 times, the default of 300,000 over 100
+  // times.
+  if (setenv("GOMP_SPINCOUNT", "1000", 0) != 0) return;
+  execv("/proc/self/exe", argv);  // returns where there is no /proc; then it is as it was
 }
 
 }  // namespace hone

@@ -12,4 +12,10 @@ struct ThreadChoice {
 // above 0.
 ThreadChoice choose_threads(int flag);
 
+// Lets threads that wait for others spin for microseconds and then sleep. GNU's OpenMP spins for milliseconds, so that
+// two programs on the same cores wait for threads that cannot run: 100 times as long, measured. It reads its settings
+// when it is loaded, before main(); so this starts the program anew with the setting, once, where GOMP_SPINCOUNT and
+// OMP_WAIT_POLICY say nothing. Call it first in main().
+void spin_briefly(char** argv);
+
 }  // namespace hone

@@ -97,6 +97,7 @@ void apply(Common& common) {
 }  // namespace
 
 int run_tool(const Tool& tool, int argc, char** argv) {
+  spin_briefly(argv);
   Common common;
   common.arguments.assign(argv + 1, argv + argc);
   try {

@@ -17,8 +17,8 @@ struct RouteRule {
   int64_t window = 0;               // and the latest tokens; blocks that it shows whole are not chosen
 };
 
-// Of the score that extremes give, what the mean does not. From 0.1 to 0.25 text keeps the most attention and the one
-// key of a recall task is found; docs/results has both (0.05 to 1).
+// Of what the extremes' score has beyond the mean's. At a quarter the blocks chosen in text keep as much of the attention
+// as by the mean, and the one key of a recall task is found; docs/results has others, from 0.05 to 1.
 inline constexpr float extreme_share = 0.25f;
 
 // The keys of each block of `block` positions, f32 [batch, kv_heads, blocks, 3, head_dim]: their sum, and of each

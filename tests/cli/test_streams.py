@@ -1,5 +1,6 @@
 """Standard streams that are closed or full: no tool loses its work over a message, or writes one into another file."""
 
+import os
 import subprocess
 import unittest
 
@@ -33,6 +34,26 @@ class Streams(CliTest):
                 done = self.train(redirection, f"{i}.h5")
                 self.assert_error(done, 3, "standard output")
                 run("inspect", self.path(f"{i}.h5"), check=True)  # the model is whole all the same
+
+
+class Waiting(CliTest):
+    def setting(self, **env):
+        """What OpenMP reads in a tool that waits for its input."""
+        process = subprocess.Popen([tool("generate"), self.model], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, env={**self.environment, **env}, text=True)
+        process.stderr.readline()  # "hone …": it runs
+        with open(f"/proc/{process.pid}/environ", "rb") as file:
+            found = dict(item.split(b"=", 1) for item in file.read().split(b"\0") if b"=" in item)
+        process.communicate("")
+        return found.get(b"GOMP_SPINCOUNT")
+
+    def test_threads_spin_briefly_unless_told_otherwise(self):
+        self.model = self.path("m.h5")
+        run("train", "--steps", 0, *MODEL.split(), "--output", self.model, check=True)
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+        self.assertEqual(self.setting(), b"1000")
+        self.assertEqual(self.setting(GOMP_SPINCOUNT="7"), b"7")
+        self.assertIsNone(self.setting(OMP_WAIT_POLICY="active"))
 
 
 if __name__ == "__main__":
