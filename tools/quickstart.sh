@@ -37,7 +37,7 @@ say "quantize to int8"
 say "dense, sparse, and sparse int8 on text none of them has seen"
 "$bin/eval" "$out/dense.h5" "$out/sparse.h5" "$out/sparse-int8.h5" --data "$test" --limit 100k --log-level warning |
   tee "$out/results.txt"
-say "these models stay in the processor's cache, where unpacking costs more than reading less saves; docs/results has the speeds of larger ones"
+say "these models stay in the processor's cache; docs/results has the speeds of larger ones, which are read from memory at every token"
 
 say "a sample of the smallest"
 "$bin/generate" "$out/sparse-int8.h5" --prompt "In the beginning " --tokens 200 --temperature 0.8 --seed 1 --log-level warning
