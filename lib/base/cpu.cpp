@@ -115,4 +115,36 @@ int physical_cores() {
   return std::max<int>(1, static_cast<int>(cores.size()));
 }
 
+std::optional<double> cpu_quota(const std::string& groups, const std::string& mount) {
+  std::optional<double> least;
+  const auto limit = [&](double quota, double period) {
+    if (quota > 0 && period > 0) least = std::min(least.value_or(quota / period), quota / period);
+  };
+  const auto read = [](const std::string& path) {
+    std::ifstream file(path);
+    double number = 0;
+    return file >> number ? number : 0;  // "max", or no such file
+  };
+  const auto look_at = [&](const std::string& folder) {
+    std::ifstream both(folder + "/cpu.max");
+    double quota = 0, period = 0;
+    if (both >> quota >> period) limit(quota, period);
+    limit(read(folder + "/cpu.cfs_quota_us"), read(folder + "/cpu.cfs_period_us"));
+  };
+  std::ifstream file(groups);
+  for (std::string line; std::getline(file, line);) {  // number:controllers:path
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    const std::string root = controllers.empty() ? mount : mount + "/" + controllers;
+    // In a container the path may be the host's, of which only the end is mounted here.
+    for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
+      look_at(root + path);
+      if (path.find('/') == std::string::npos) break;
+    }
+  }
+  return least;
+}
+
 }  // namespace hone

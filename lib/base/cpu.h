@@ -1,6 +1,7 @@
 // What the processor can do, and which instruction set the kernels use.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,5 +30,11 @@ void set_isa(Isa level);
 std::string cpu_model();               // e.g. "AMD EPYC"
 std::vector<std::string> cpu_flags();  // the features that matter here: avx2, avx512_vnni, amx_bf16, …
 int physical_cores();                  // that this process may run on
+
+// How many processors' time the control groups of this process grant it, the least of any group around it; nothing
+// where none is limited. A container's limit (docker --cpus) is there, in version 2 or 1: `groups` lists them, below
+// `mount`.
+std::optional<double> cpu_quota(const std::string& groups = "/proc/self/cgroup",
+                                const std::string& mount = "/sys/fs/cgroup");
 
 }  // namespace hone

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -24,7 +25,11 @@ ThreadChoice choose_threads(int flag) {
       throw usage_error("{}='{}' is not a number of threads; give one of 1 or more", variable, text);
     return {count, variable};
   }
-  return {physical_cores(), "physical cores"};
+  const int cores = physical_cores();
+  // More threads than the quota pays for would wait for one another in every loop.
+  if (const auto quota = cpu_quota(); quota && std::ceil(*quota) < cores)
+    return {static_cast<int>(std::ceil(*quota)), "CPU quota"};
+  return {cores, "physical cores"};
 }
 
 void spin_briefly(char** argv) {

@@ -5,7 +5,7 @@ namespace hone {
 
 struct ThreadChoice {
   int count;
-  const char* source;  // "--threads", "HONE_THREADS", "OMP_NUM_THREADS" or "physical cores"
+  const char* source;  // "--threads", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores" or "CPU quota"
 };
 
 // `flag` is the command line's value, 0 if it was not given. Throws Error(usage) for a variable that is not a number

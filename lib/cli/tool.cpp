@@ -64,7 +64,8 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
   app.option_defaults()->always_capture_default();
   auto* group = app.add_option_group("Common");
   const std::string threads =
-      "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use";
+      "Threads; 0: HONE_THREADS, then OMP_NUM_THREADS, then the physical cores this process may use, within its CPU "
+      "quota";
   if (tool.many_threads)
     group
         ->add_option_function<std::string>(

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -57,4 +60,32 @@ TEST_CASE("the machine's levels ascend from portable, and tests can switch betwe
 
 TEST_CASE("the processor has a name") {
   CHECK(!cpu_model().empty());
+}
+
+TEST_CASE("the CPU quota is the least of the groups around the process, in either version") {
+  std::string pattern = (std::filesystem::temp_directory_path() / "hone-base-XXXXXX").string();
+  REQUIRE(mkdtemp(pattern.data()));
+  const std::string groups = pattern + "/groups", mount = pattern + "/mount";
+  const auto write = [&](const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path) << text;
+  };
+  CHECK_FALSE(cpu_quota(groups, mount));  // no such file
+  write(groups, "0::/a/b\n");
+  CHECK_FALSE(cpu_quota(groups, mount));
+  write(mount + "/a/b/cpu.max", "max 100000\n");
+  CHECK_FALSE(cpu_quota(groups, mount));
+  write(mount + "/a/cpu.max", "250000 100000\n");
+  CHECK(cpu_quota(groups, mount).value() == 2.5);
+  write(mount + "/cpu.max", "50000 100000\n");  // a container's own, whatever path the host has for it
+  CHECK(cpu_quota(groups, mount).value() == 0.5);
+  write(groups, "3:memory:/\n2:cpu,cpuacct:/x\n1:cpuset:/\n");
+  write(mount + "/cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
+  write(mount + "/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
+  CHECK_FALSE(cpu_quota(groups, mount));
+  write(mount + "/cpu,cpuacct/x/cpu.cfs_quota_us", "300000\n");
+  CHECK(cpu_quota(groups, mount).value() == 3);
+  write(groups, "\nnothing of the kind\n::\n1:cpu:\n");
+  CHECK_NOTHROW(cpu_quota(groups, mount));
+  std::filesystem::remove_all(pattern);
 }

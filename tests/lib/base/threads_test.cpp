@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -55,8 +57,9 @@ TEST_CASE("threads: the flag wins, then HONE_THREADS, then OMP_NUM_THREADS, then
   }
   {
     const Variable empty("HONE_THREADS", ""), none("OMP_NUM_THREADS", nullptr);
-    CHECK(choose_threads(0).count == physical_cores());
-    CHECK(choose_threads(0).source == std::string("physical cores"));
+    const double quota = std::ceil(cpu_quota().value_or(1e9));
+    CHECK(choose_threads(0).count == std::min<double>(physical_cores(), quota));
+    CHECK(choose_threads(0).source == std::string(quota < physical_cores() ? "CPU quota" : "physical cores"));
     CHECK(physical_cores() >= 1);
   }
 }
