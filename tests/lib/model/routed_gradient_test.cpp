@@ -43,7 +43,7 @@ bool same_choice(const Plans& a, const Plans& b) {
 }
 
 // Sequences of three blocks, of which a query of the last one sees two: it has one to choose.
-constexpr int64_t batch = 2, length = 140;
+constexpr int64_t batch = 2, length = 160;
 
 struct Routed {
   Plans plans;  // of the last run, by layer

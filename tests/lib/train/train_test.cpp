@@ -303,7 +303,7 @@ TEST_CASE("a capacity drops tokens and reports how many") {
 TEST_CASE("selection biases even out the load that no balancing leaves uneven") {
   const auto largest = [](double rate) {
     Model model = fresh_mixture(1);
-    for (Block& block : model.transformer->blocks()) block.feed_forward->balance({0, 9, 9, 9}, 0.1);  // begins uneven
+    for (Block& block : model.transformer->blocks()) block.feed_forward->balance({0, 9, 9, 9}, 0.12);  // begins uneven
     const Corpus corpus = text();
     BatchSampler sampler(corpus, 32, 1);
     StepSettings s = settings(60).step;
@@ -314,7 +314,7 @@ TEST_CASE("selection biases even out the load that no balancing leaves uneven") 
     for (int64_t i = 0; i < 60; ++i) result = trainer.step(i).routing[0].largest_over_mean();
     return result;
   };
-  CHECK(largest(0) > 2.7);
+  CHECK(largest(0) > 3);
   CHECK(largest(0.005) < 1.9);
 }
 
