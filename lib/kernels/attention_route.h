@@ -17,16 +17,24 @@ struct RouteRule {
   int64_t window = 0;               // and the latest tokens; blocks that it shows whole are not chosen
 };
 
-// Of what the extremes' score has beyond the mean's. At a quarter the blocks chosen in text keep as much of the attention
-// as by the mean, and the one key of a recall task is found; docs/results has others, from 0.05 to 1.
+// Of what the extremes' score has beyond the mean's. At a quarter the blocks chosen in text keep as much of the
+// attention as by the mean, and the one key of a recall task is found; docs/results has others, from 0.05 to 1.
 inline constexpr float extreme_share = 0.25f;
 
 // The keys of each block of `block` positions, f32 [batch, kv_heads, blocks, 3, head_dim]: their sum, and of each
 // dimension the largest number and the smallest.
 struct KeySummaries {
+  static constexpr int64_t rows = 3;  // of a block
+
   const float* data = nullptr;
   int64_t batch_stride = 0, head_stride = 0;  // elements
   int64_t blocks = 0;                         // complete ones at least up to the first query's own block
+
+  // Of an array as above.
+  static KeySummaries of(const float* data, int64_t kv_heads, int64_t blocks, int64_t head_dim) {
+    const int64_t head = blocks * rows * head_dim;
+    return {data, kv_heads * head, head, blocks};
+  }
 };
 
 // Adds the keys of positions first … first + rows - 1 of one sequence to its summaries [kv_heads, blocks, 3, head_dim];

@@ -80,7 +80,7 @@ class Route {
     for (int64_t b = 0; b < blocks; ++b) {
       char* row = reinterpret_cast<char*>(s_.summaries + b * width_.units16);
       const bool there = b < args_.blocks;
-      if (there) pack_summary(from + b * 3 * dim, dim, reinterpret_cast<Element*>(row));
+      if (there) pack_summary(from + b * KeySummaries::rows * dim, dim, reinterpret_cast<Element*>(row));
       const int64_t filled = there ? width_.dim * static_cast<int64_t>(sizeof(Element)) : 0;
       __builtin_memset(row + filled, 0, static_cast<size_t>(row_bytes - filled));
     }
@@ -204,7 +204,8 @@ void summarize_rows(const T* from, int64_t stride, int64_t first, int64_t rows, 
                     float* summaries) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = from + r * stride;
-    float *sum = summaries + (first + r) / block * 3 * head_dim, *high = sum + head_dim, *low = high + head_dim;
+    float *sum = summaries + (first + r) / block * KeySummaries::rows * head_dim, *high = sum + head_dim,
+          *low = high + head_dim;
     const bool begins = (first + r) % block == 0;
     int64_t d = 0;
     for (; d + lanes <= head_dim; d += lanes) {

@@ -182,13 +182,12 @@ Var attend_all(const Var& qkv, const Forward& call, const kernels::AttentionDims
   kernels::KeySummaries summaries;
   Tensor room;
   if (const int64_t block = pattern.need().summary_block) {
-    const int64_t blocks = (dims.keys + block - 1) / block, head = blocks * 3 * dims.head_dim,
-                  sequence = dims.kv_heads * head;
-    room = Tensor::empty({dims.batch, dims.kv_heads, blocks, 3, dims.head_dim});
+    const int64_t blocks = (dims.keys + block - 1) / block;
+    room = Tensor::empty({dims.batch, dims.kv_heads, blocks, kernels::KeySummaries::rows, dims.head_dim});
+    summaries = kernels::KeySummaries::of(room.data<float>(), dims.kv_heads, blocks, dims.head_dim);
     for (int64_t s = 0; s < dims.batch; ++s)
       kernels::summarize_keys(in.k, s, dims.kv_heads, dims.head_dim, 0, dims.keys, block,
-                              room.data<float>() + s * sequence, head);
-    summaries = {room.data<float>(), sequence, head, blocks};
+                              room.data<float>() + s * summaries.batch_stride, summaries.head_stride);
   }
   std::shared_ptr<const kernels::BlockPlan> plan = pattern.plan({dims, in.q, summaries});
   count(call, dims, *plan, 0);

@@ -41,7 +41,8 @@ double LayerCache::bytes_of(const CacheNeed& need, int64_t batch, int64_t kv_hea
                             DType type) {
   const double row = static_cast<double>(batch) * static_cast<double>(kv_heads * head_dim);
   return row * (2.0 * static_cast<double>(rows_for(need, capacity)) * static_cast<double>(size_of(type)) +
-                3.0 * sizeof(float) * static_cast<double>(blocks_for(need, capacity)));
+                static_cast<double>(kernels::KeySummaries::rows * sizeof(float)) *
+                    static_cast<double>(blocks_for(need, capacity)));
 }
 
 LayerCache::LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity,
@@ -50,7 +51,8 @@ LayerCache::LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, i
   const Shape shape = {batch, kv_heads, rows_for(need, capacity), head_dim};
   keys_ = Tensor::empty(shape, type);
   values_ = Tensor::empty(shape, type);
-  if (need.summary_block) summaries_ = Tensor::empty({batch, kv_heads, blocks_for(need, capacity), 3, head_dim});
+  if (need.summary_block)
+    summaries_ = Tensor::empty({batch, kv_heads, blocks_for(need, capacity), kernels::KeySummaries::rows, head_dim});
 }
 
 int64_t LayerCache::bytes() const {
@@ -64,8 +66,10 @@ kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) const {
 
 kernels::KeySummaries LayerCache::key_summaries(int64_t sequence) const {
   if (!need_.summary_block) return {};
-  const int64_t head = summaries_.dim(2) * summaries_.dim(3) * summaries_.dim(4), batch = summaries_.dim(1) * head;
-  return {summaries_.data<float>() + sequence * batch, batch, head, summaries_.dim(2)};
+  auto result =
+      kernels::KeySummaries::of(summaries_.data<float>(), summaries_.dim(1), summaries_.dim(2), summaries_.dim(4));
+  result.data += sequence * result.batch_stride;
+  return result;
 }
 
 void LayerCache::store(int64_t sequence, int64_t position, int64_t count, kernels::ConstHeadRows k,

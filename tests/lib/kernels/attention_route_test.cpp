@@ -20,14 +20,14 @@ struct Summaries {
 
   Summaries(Case& c, int64_t block, int64_t piece) {
     const AttentionDims& d = c.dims;
-    const int64_t blocks = (d.keys + block - 1) / block, head_stride = blocks * 3 * d.head_dim;
-    data.assign(static_cast<size_t>(d.batch * d.kv_heads * head_stride), 1e6f);  // stale numbers, to be replaced
-    view = {data.data(), d.kv_heads * head_stride, head_stride, blocks};
+    const int64_t blocks = (d.keys + block - 1) / block, per_sequence = d.kv_heads * blocks * 3 * d.head_dim;
+    data.assign(static_cast<size_t>(d.batch * per_sequence), 1e6f);  // stale numbers, to be replaced
+    view = KeySummaries::of(data.data(), d.kv_heads, blocks, d.head_dim);
     for (int64_t b = 0; b < d.batch; ++b)
       for (int64_t first = 0; first < d.keys; first += piece) {
         const ConstHeadRows k = c.part(c.qkv, first * Case::row(d) + d.heads * d.head_dim);
         summarize_keys(k, b, d.kv_heads, d.head_dim, first, std::min(piece, d.keys - first), block,
-                       data.data() + b * view.batch_stride, head_stride);
+                       data.data() + b * per_sequence, view.head_stride);
       }
   }
 };
