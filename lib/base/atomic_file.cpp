@@ -11,20 +11,17 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <vector>
 
 #include "base/error.h"
+#include "base/temporary.h"
 
 namespace hone {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string directory_of(const std::string& path) {
-  const auto parent = fs::path(path).parent_path();
-  return parent.empty() ? "." : parent.string();
-}
 
 // A rename is durable only once the directory itself is on the device.
 void flush_directory(const std::string& path) {
@@ -41,46 +38,110 @@ bool move_if_absent(const std::string& from, const std::string& to) {
   return link(from.c_str(), to.c_str()) == 0 && unlink(from.c_str()) == 0;  // a file system that lacks the above
 }
 
-}  // namespace
-
-void require_writable(const std::string& target, bool force) {
-  std::error_code code;
-  const auto status = fs::status(target, code);
-  if (fs::is_directory(status)) throw usage_error("'{}' is a directory; give a file name for the output", target);
-  // Renaming would put a file in the place of a device or a pipe.
-  if (fs::exists(status) && !fs::is_regular_file(status))
-    throw usage_error("'{}' is not a regular file; give a file name for the output", target);
-  if (fs::exists(status) && !force) throw usage_error("'{}' exists; add --force to replace it", target);
-  const std::string directory = directory_of(target);
-  if (!fs::is_directory(directory, code))
-    throw input_error("cannot write '{}': there is no directory '{}'", target, directory);
-  if (access(directory.c_str(), W_OK) != 0) throw input_error("cannot write '{}': {}", target, std::strerror(errno));
+// What stands in the way of replacing a target, or nothing.
+std::optional<Error> obstacle(const Target& target, bool force) {
+  if (target.name == "-") return usage_error("'-' is standard output; give a file name for the output");
+  if (target.stream) return usage_error("'{}' is not a regular file; give a file name for the output", target.name);
+  if (target.exists && !force) return usage_error("'{}' exists; add --force to replace it", target.name);
+  if (!writable_file(target))
+    return input_error("cannot write '{}': it is read-only (mode {:04o}); make it writable or give another name",
+                       target.name, target.mode);
+  return std::nullopt;
 }
 
-AtomicFile::AtomicFile(std::string target, bool force) : target_(std::move(target)), force_(force) {
-  require_writable(target_, force_);
-  temporary_ = fmt::format("{}.tmp.{}", target_, getpid());
+void require_directory(const Target& target) {
+  const std::string directory = directory_of(target.file);
+  std::error_code code;
+  if (!fs::is_directory(directory, code))
+    throw input_error("cannot write '{}': there is no directory '{}'", target.name, directory);
+  if (access(directory.c_str(), W_OK | X_OK) != 0)
+    throw input_error("cannot write '{}': {}", target.name, std::strerror(errno));
+}
+
+// A target that work has been done for, whatever stands in its place by now.
+Target target_by_now(const std::string& name) {
+  try {
+    return resolve_target(name);
+  } catch (const Error&) {
+    return {.name = name, .file = name, .exists = true};
+  }
+}
+
+// Owner and mode of `path` for `temporary`, as far as the system permits: only root gives files away.
+void take_after(const std::string& path, const std::string& temporary, mode_t more) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return;
+  const bool given = chown(temporary.c_str(), status.st_uid, status.st_gid) == 0;
+  const mode_t kept = given ? 07777 : 0777;  // not the rights of an owner that it does not have
+  static_cast<void>(chmod(temporary.c_str(), (status.st_mode & kept) | more) == 0);
+}
+
+// dense.1.h5 for dense.h5.
+std::string name_beside(const std::string& file, int number) {
+  const fs::path path(file);
+  const std::string rest = fmt::format(".{}{}", number, path.extension().string());
+  const size_t longest = longest_name(directory_of(file));
+  std::string stem = path.stem();
+  if (stem.size() + rest.size() > longest) stem.resize(longest > rest.size() ? longest - rest.size() : 1);
+  return path.parent_path() / (stem + rest);
+}
+
+}  // namespace
+
+void require_writable(const std::string& name, bool force) {
+  const Target target = resolve_target(name);
+  if (const auto error = obstacle(target, force)) throw *error;
+  require_directory(target);
+}
+
+AtomicFile::AtomicFile(const std::string& target, bool force, IfTaken taken)
+    : target_(target_by_now(target)), force_(force), taken_(taken) {
+  if (taken == IfTaken::refuse) require_writable(target, force);
+  clear_leftovers(target_.file);
+  temporary_ = make_temporary(target_.file, target);
+  if (force) take_after(target_.file, temporary_, S_IRUSR | S_IWUSR);  // before there is anything in it to read
 }
 
 AtomicFile::~AtomicFile() {
   if (!done_) unlink(temporary_.c_str());
 }
 
-void AtomicFile::commit() {
+std::string AtomicFile::commit() {
   const int fd = open(temporary_.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0) throw input_error("cannot write '{}': {}", target_, std::strerror(errno));
+  if (fd < 0) throw input_error("cannot write '{}': {}", target(), std::strerror(errno));
   const bool flushed = fsync(fd) == 0;
   const int reason = errno;
   close(fd);
-  if (!flushed) throw input_error("cannot write '{}': {}", target_, std::strerror(reason));
-  // Without --force a file that appeared meanwhile is not replaced.
-  const bool moved = force_ ? rename(temporary_.c_str(), target_.c_str()) == 0 : move_if_absent(temporary_, target_);
-  if (!moved) {
-    if (errno == EEXIST) throw usage_error("'{}' exists; add --force to replace it", target_);
-    throw input_error("cannot write '{}': {}", target_, std::strerror(errno));
+  if (!flushed) throw input_error("cannot write '{}': {}", target(), std::strerror(reason));
+  std::string path = target();
+  if (const auto error = move_to_target()) {
+    if (taken_ == IfTaken::refuse) throw *error;
+    path = move_beside(*error);
   }
   done_ = true;
-  flush_directory(target_);
+  flush_directory(target_.file);
+  return path;
+}
+
+std::optional<Error> AtomicFile::move_to_target() const {
+  if (auto error = obstacle(target_by_now(target()), force_)) return error;
+  if (force_) take_after(target_.file, temporary_, 0);
+  // Without --force a file that appeared meanwhile is not replaced.
+  const bool moved =
+      force_ ? rename(temporary_.c_str(), target_.file.c_str()) == 0 : move_if_absent(temporary_, target_.file);
+  if (moved) return std::nullopt;
+  if (errno == EEXIST) return usage_error("'{}' exists; add --force to replace it", target());
+  return input_error("cannot write '{}': {}", target(), std::strerror(errno));
+}
+
+std::string AtomicFile::move_beside(const Error& reason) {
+  for (int number = 1; number < 10000; ++number) {
+    const std::string path = name_beside(target_.file, number);
+    if (move_if_absent(temporary_, path)) return path;
+    if (errno != EEXIST) break;
+  }
+  done_ = true;  // better under a strange name than gone
+  throw input_error("{}; what was to be written there is whole in '{}'", reason.what(), temporary_);
 }
 
 std::string read_text_file(const std::string& path) {

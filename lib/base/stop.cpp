@@ -1,11 +1,17 @@
 #include "base/stop.h"
 
+#include <fmt/format.h>
+
+#include <atomic>
 #include <csignal>
+#include <string_view>
 
 namespace hone {
 namespace {
 
-volatile std::sig_atomic_t received = 0;
+std::atomic<int> received{0};  // lock-free, so that a handler may write it
+std::atomic<int> later{0};     // how many StopLater live
+static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void on_signal(int signal) {
   if (received) {
@@ -15,21 +21,46 @@ extern "C" void on_signal(int signal) {
   received = signal;
 }
 
+std::string_view name_of(int signal) {
+  return signal == SIGINT ? "SIGINT" : signal == SIGTERM ? "SIGTERM" : signal == SIGHUP ? "SIGHUP" : "signal";
+}
+
 }  // namespace
+
+Stopped::Stopped(int signal)
+    : std::runtime_error(fmt::format("stopped by signal {} ({})", signal, name_of(signal))), signal_(signal) {}
 
 void install_stop_handlers() {
   struct sigaction action = {};
-  action.sa_handler = on_signal;
+  action.sa_handler = on_signal;  // without SA_RESTART: what waits for a pipe or a child notices
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  struct sigaction before = {};
+  if (sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
 int stop_signal() {
   return received;
 }
 
+bool stop_wanted() {
+  return received != 0 && later == 0;
+}
+
+void check_stop() {
+  if (stop_wanted()) throw Stopped(received);
+}
+
 void raise_stop(int signal) {
   received = signal;
+}
+
+StopLater::StopLater() {
+  ++later;
+}
+
+StopLater::~StopLater() {
+  --later;
 }
 
 }  // namespace hone

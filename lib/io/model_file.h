@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/atomic_file.h"
 #include "tensor/tensor.h"
 #include "weights/weight.h"
 
@@ -25,15 +26,17 @@ struct ModelFile {
 };
 
 struct WrittenFile {
-  std::string path;
+  std::string path;  // where it is
   int64_t bytes;
   std::string sha256;  // lower-case hex
 };
 
 // Writes a temporary beside `path`, flushes it, reads it back, compares checksums and renames it. Equal content gives
 // equal bytes. Throws Error(usage) if `path` exists and `force` is false; Error(input) where the device is full, fails
-// or returns other bytes, after which nothing is left behind. Names are made of letters, digits, '_', '-' and '.'.
-WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force);
+// or returns other bytes, after which nothing is left behind. With IfTaken::beside the file is saved under another name
+// where `path` cannot be had (AtomicFile::commit). Names are made of letters, digits, '_', '-' and '.'.
+WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force,
+                             IfTaken taken = IfTaken::refuse);
 
 struct ReadOptions {
   bool verify = true;      // compare every array that is read with its checksum; texts always are

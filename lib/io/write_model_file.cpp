@@ -272,10 +272,10 @@ bool same(const ModelFile& a, const ModelFile& b) {
 
 }  // namespace
 
-WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force) {
+WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force, IfTaken taken) {
   for (const auto& [name, encoded] : model.parameters)
     if (encoded.verify) encoded.verify();  // damage must not get a checksum that fits it
-  AtomicFile file(path, force);
+  AtomicFile file(path, force, taken);
   Writer(model, path).write(file.temporary());
   ModelFile again;
   try {
@@ -290,7 +290,7 @@ WrittenFile write_model_file(const std::string& path, const ModelFile& model, bo
   if (stat(file.temporary().c_str(), &status) != 0)
     throw input_error("cannot write '{}': {}", path, std::strerror(errno));
   WrittenFile written{path, status.st_size, sha256_of_file(file.temporary())};
-  file.commit();
+  written.path = file.commit();
   return written;
 }
 

@@ -145,7 +145,7 @@ ModelFile file_of(Model& model) {
 }
 
 WrittenFile save_model(const std::string& path, Model& model, bool force) {
-  return write_model_file(path, file_of(model), force);
+  return write_model_file(path, file_of(model), force, IfTaken::beside);
 }
 
 ModelSize size_of(Transformer& model) {

@@ -24,6 +24,7 @@ Model load_model(const std::string& path, const ReadOptions& options = {}, Model
 Model model_of(ModelFile file, const std::string& path);
 
 ModelFile file_of(Model& model);  // shares the storage of the weights
+// Of finished work: where `path` is taken by now, the model is saved beside it, and WrittenFile::path says where.
 WrittenFile save_model(const std::string& path, Model& model, bool force);
 
 // What reports say of a model.
