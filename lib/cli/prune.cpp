@@ -1,5 +1,6 @@
 #include "cli/prune.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -94,6 +95,11 @@ int run(const PruneOptions& o, const Common& common) {
   else
     write_text_file(o.report, render(report, Format::csv), o.force);
   warn_of_coverage(layers);
+  const auto beyond = std::count_if(layers.begin(), layers.end(),
+                                    [&](const PrunedLayer& l) { return l.sparsity_before > settings.sparsity; });
+  if (beyond > 0)
+    log_warning("{} of {} weights were pruned by more than --sparsity {} before, and stay so", beyond, layers.size(),
+                settings.sparsity);
   const ModelSize size = size_of(*model.transformer);
   const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
   model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));

@@ -18,7 +18,7 @@ namespace {
 using PatternPointer = std::shared_ptr<const Pattern>;
 
 Tensor keep_by(const Tensor& keys, double sparsity, ComparisonGroup comparison) {
-  const int64_t pruned = std::llround(sparsity * static_cast<double>(keys.size()));
+  const int64_t pruned = pruned_of(keys.size(), sparsity);
   return comparison == ComparisonGroup::row ? keep_highest_by_row(keys, pruned)
                                             : keep_highest(keys, keys.size() - pruned);
 }
@@ -38,7 +38,7 @@ class NOfM : public Pattern {
   std::optional<double> fixed_sparsity() const override {
     return 1.0 - static_cast<double>(n_) / static_cast<double>(m_);
   }
-  void check_shape(int64_t rows, int64_t cols, const std::string& where) const override {
+  void check_shape(int64_t rows, int64_t cols, double, const std::string& where) const override {
     if (cols % m_ != 0)
       throw usage_error(
           "{}: {} x {} cannot be pruned {}: its {} columns are not a multiple of {}; leave it out with --keep or "
@@ -76,11 +76,15 @@ class Blocks : public Pattern {
  public:
   Blocks(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {}
   std::string name() const override { return fmt::format("block:{}x{}", rows_, cols_); }
-  void check_shape(int64_t rows, int64_t cols, const std::string& where) const override {
+  void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const override {
     if (rows % rows_ != 0 || cols % cols_ != 0)
       throw usage_error(
           "{}: {} x {} does not divide into blocks of {} x {}; leave it out with --keep or choose another pattern",
           where, rows, cols, rows_, cols_);
+    const int64_t blocks = rows / rows_ * (cols / cols_);
+    if (pruned_of(blocks, sparsity) == blocks)
+      throw usage_error("{}: a sparsity of {} leaves none of its {} blocks of {} x {}; choose smaller blocks", where,
+                        sparsity, blocks, rows_, cols_);
   }
 
   Tensor select(const Tensor& scores, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
@@ -182,7 +186,7 @@ constexpr PatternKind kPatterns[] = {
 
 }  // namespace
 
-void Pattern::check_shape(int64_t, int64_t, const std::string&) const {}
+void Pattern::check_shape(int64_t, int64_t, double, const std::string&) const {}
 
 std::string pattern_syntax() {
   std::string list;
@@ -194,6 +198,15 @@ PatternPointer parse_pattern(std::string_view text) {
   for (const PatternKind& kind : kPatterns)
     if (PatternPointer pattern = kind.parse(text)) return pattern;
   throw usage_error("unknown pattern '{}'; patterns are {}", text, pattern_syntax());
+}
+
+int64_t pruned_of(int64_t elements, double sparsity) {
+  const auto all = static_cast<double>(elements);
+  // The product rounds: 0.07 * 100 lies above 7. What counts is the quotient that a report will show.
+  auto pruned = static_cast<int64_t>(std::ceil(sparsity * all));
+  while (pruned > 0 && static_cast<double>(pruned - 1) / all >= sparsity) --pruned;
+  while (pruned < elements && static_cast<double>(pruned) / all < sparsity) ++pruned;
+  return pruned;
 }
 
 double resolve_sparsity(const Pattern& pattern, std::optional<double> asked) {
@@ -211,7 +224,7 @@ double resolve_sparsity(const Pattern& pattern, std::optional<double> asked) {
 
 Tensor select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
                    const std::string& where, const Tensor& existing) {
-  pattern.check_shape(scores.dim(0), scores.dim(1), where);
+  pattern.check_shape(scores.dim(0), scores.dim(1), sparsity, where);
   return pattern.select(scores, selection_keys(scores, existing, where), sparsity, comparison);
 }
 

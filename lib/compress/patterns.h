@@ -18,19 +18,25 @@ class Pattern {
   virtual std::string name() const = 0;  // as typed: "unstructured", "2:4", "block:16x16"
   // The sparsity that the pattern itself decides; none where the user chooses.
   virtual std::optional<double> fixed_sparsity() const { return std::nullopt; }
-  // Throws Error(usage), naming `where`, for a matrix that the pattern does not divide.
-  virtual void check_shape(int64_t rows, int64_t cols, const std::string& where) const;
+  // Throws Error(usage), naming `where`, for a matrix that the pattern does not divide, or of which `sparsity` would
+  // leave no block.
+  virtual void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const;
   // Mask bits of f32 scores whose shape has been checked; keys as selection_keys() makes them.
   virtual Tensor select(const Tensor& scores, const Tensor& keys, double sparsity,
                         ComparisonGroup comparison) const = 0;
 };
 
 // unstructured   any weight
-// N:M            N kept of every M neighbours along a row, 1 <= N <= M <= 64 (2:4 keeps 2 of 4); the sparsity is 1 -
-// N/M block:RxC      blocks of R rows and C columns kept or pruned whole, by the sum of their scores; 1 <= R, C <= 4096
+// N:M            N kept of every M neighbours along a row, 1 <= N <= M <= 64 (2:4 keeps 2 of 4); sparsity 1 - N/M
+// block:RxC      blocks of R rows and C columns kept or pruned whole, by the sum of their scores; 1 <= R, C <= 4096
+//
 // Throws Error(usage) that lists these.
 std::shared_ptr<const Pattern> parse_pattern(std::string_view text);
 std::string pattern_syntax();  // "unstructured, N:M (…), block:RxC (…)", for help and errors
+
+// How many of `elements` are pruned for a sparsity in [0, 1): the fewest whose part is not below it, so that a sparsity
+// asked for is a floor of the one found.
+int64_t pruned_of(int64_t elements, double sparsity);
 
 // The sparsity to use: what the pattern fixes, or what the user asked for. Throws Error(usage) when none is given and
 // the pattern needs one, when it lies outside [0, 1), and when it differs from a fixed one by more than 0.005.
@@ -38,13 +44,13 @@ double resolve_sparsity(const Pattern& pattern, std::optional<double> asked);
 
 // Mask bits u8 [rows, (cols + 7) / 8] that keep the highest of `scores`, f32 [rows, cols].
 //
-// Exactly round(sparsity * rows * cols) weights are pruned (for blocks: round(sparsity * blocks) blocks). Compared by
-// row, each row (for blocks: each band of R rows) prunes its share of that number; shares differ by 1 at most. N:M
-// compares within its groups alone. Of equal scores the ones with the lower index are kept. What `existing` (mask bits,
-// or empty) has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any
-// number of threads.
+// Exactly pruned_of(rows * cols, sparsity) weights are pruned (for blocks: that many of the blocks). Compared by row,
+// each row (for blocks: each band of R rows) prunes its share of that number; shares differ by 1 at most. N:M compares
+// within its groups alone. Of equal scores the ones with the lower index are kept. What `existing` (mask bits, or
+// empty) has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any number
+// of threads.
 //
-// Throws Error(usage), naming `where`, when the pattern does not divide the matrix; Error(input) for a score that is
+// Throws Error(usage), naming `where`, when the pattern does not fit the matrix; Error(input) for a score that is
 // not finite.
 Tensor select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
                    const std::string& where, const Tensor& existing = {});

@@ -58,7 +58,7 @@ std::vector<std::string> weights_to_prune(Transformer& model, const PruneSetting
     if (!weight.parameter())
       throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
                         weight.element());
-    s.pattern->check_shape(weight.rows(), weight.cols(), slot.name);
+    s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity, slot.name);
   }
   if (chosen.empty())
     throw usage_error("--targets and --keep leave no weight to prune; the model has {}", fmt::join(all, ", "));

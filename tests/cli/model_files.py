@@ -87,6 +87,11 @@ def parameters(path):
     return found
 
 
+def fewest(sparsity, size):
+    """The fewest of `size` weights that are at least that part of them: what a sparsity asked for prunes."""
+    return next(n for n in range(int(sparsity * size), size + 1) if n / size >= sparsity)
+
+
 def zeros(stored):
     return int(np.count_nonzero(stored.values == 0))
 

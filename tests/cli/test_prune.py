@@ -7,7 +7,7 @@ import unittest
 import numpy as np
 
 from hone_cli import run, run_json, tiny_model, write
-from model_files import LINEAR, ModelTest, lineage, parameters, read_text, sha256, zeros
+from model_files import LINEAR, ModelTest, fewest, lineage, parameters, read_text, sha256, zeros
 
 
 class PruneTest(ModelTest):
@@ -40,7 +40,7 @@ class Patterns(PruneTest):
             with self.subTest(sparsity=text):
                 for name, weight in self.weights(self.prune("--sparsity", text, "--force")):
                     before = self.dense[name]
-                    self.assert_masked(weight, before, round(sparsity * before.values.size), name)
+                    self.assert_masked(weight, before, fewest(sparsity, before.values.size), name)
                     # Magnitude: nothing that went is larger than what stayed.
                     size, kept = np.abs(before.values), weight.kept()
                     self.assertLessEqual(size[~kept].max(), size[kept].min(), name)
@@ -63,7 +63,7 @@ class Patterns(PruneTest):
             rows, cols = weight.shape
             blocks = weight.kept().reshape(rows // 16, 16, cols // 16, 16).sum(axis=(1, 3))
             self.assertTrue(set(np.unique(blocks)) <= {0, 256})
-            self.assertEqual(np.count_nonzero(blocks == 0), round(0.5 * blocks.size))
+            self.assertEqual(np.count_nonzero(blocks == 0), fewest(0.5, blocks.size))
             # By the sum of magnitudes.
             sums = np.abs(self.dense[name].values.astype(np.float64)).reshape(rows // 16, 16, cols // 16, 16).sum(axis=(1, 3))
             self.assertLess(sums[blocks == 0].max(), sums[blocks > 0].min() * (1 + 1e-5), name)
@@ -106,7 +106,7 @@ class Patterns(PruneTest):
                             model=self.path("first.h5"))
         for name, weight in self.weights(second):
             self.assertFalse((weight.kept() & ~first[name].kept()).any(), name)
-            self.assertEqual(np.count_nonzero(~weight.kept()), round(0.7 * weight.values.size), name)
+            self.assertEqual(np.count_nonzero(~weight.kept()), fewest(0.7, weight.values.size), name)
         # A lower sparsity brings nothing back.
         third = self.prune("--sparsity", 0.1, model=self.path("first.h5"), name="third.h5")
         for name, weight in self.weights(third):

@@ -7,7 +7,7 @@ import unittest
 import numpy as np
 
 from hone_cli import run, run_json, tiny_model, write
-from model_files import LINEAR, ModelTest, lineage, parameters, read_text, sha256
+from model_files import LINEAR, ModelTest, fewest, lineage, parameters, read_text, sha256
 
 
 class QuantizeTest(ModelTest):
@@ -68,7 +68,7 @@ class Types(QuantizeTest):
                     self.assertEqual(a.shape, b.shape)
                     # One bit a weight for the mask, and a bit set for each weight that is kept.
                     bits = np.unpackbits(b.arrays["mask"].view(np.uint8)).sum()
-                    self.assertEqual(bits, b.shape[0] * b.shape[1] - round(0.6 * b.shape[0] * b.shape[1]))
+                    self.assertEqual(bits, b.shape[0] * b.shape[1] - fewest(0.6, b.shape[0] * b.shape[1]))
 
     def test_two_of_four(self):
         run("prune", self.model, "--pattern", "2:4", "--output", self.path("half.h5"), check=True)

@@ -58,7 +58,28 @@ std::string failure(auto&& call) {
   return "none";
 }
 
+// The fewest of n whose part is not below the sparsity, found by trying.
+int64_t fewest(int64_t n, double sparsity) {
+  int64_t pruned = 0;
+  while (static_cast<double>(pruned) / static_cast<double>(n) < sparsity) ++pruned;
+  return pruned;
+}
+
 }  // namespace
+
+TEST_CASE("a sparsity asked for is a floor: the fewest weights that reach it") {
+  for (int64_t n : {1, 2, 3, 7, 10, 64, 100, 999, 4096, 123457})
+    for (int64_t thousandths = 0; thousandths < 1000; thousandths += 7)
+      REQUIRE(pruned_of(n, static_cast<double>(thousandths) / 1000.0) == (thousandths * n + 999) / 1000);
+  CHECK(pruned_of(100, 0.07) == 7);  // 0.07 * 100 is 7.000000000000001
+}
+
+TEST_CASE("a block pattern that would leave nothing of a matrix is refused") {
+  const auto pattern = parse_pattern("block:16x16");
+  CHECK_NOTHROW(pattern->check_shape(16, 16, 0, "w"));
+  CHECK_NOTHROW(pattern->check_shape(16, 64, 0.75, "w"));
+  CHECK(failure([&] { pattern->check_shape(16, 64, 0.76, "the weight"); }).find("the weight") != std::string::npos);
+}
 
 TEST_CASE("unstructured over the layer keeps exactly the highest, ties from the front, as sorting does") {
   for (uint64_t levels : {0, 1, 5})
@@ -66,7 +87,7 @@ TEST_CASE("unstructured over the layer keeps exactly the highest, ties from the 
       const int64_t rows = 23, cols = 45;
       const Tensor scores = random_scores(rows, cols, levels);
       const Tensor mask = select_mask(scores, *parse_pattern("unstructured"), sparsity, kLayer, "w");
-      const int64_t pruned = std::llround(sparsity * static_cast<double>(rows * cols));
+      const int64_t pruned = fewest(rows * cols, sparsity);
       std::vector<uint8_t> expected(static_cast<size_t>(rows * cols));
       keep_plainly(scores.span<float>(), range(0, rows * cols), pruned, expected);
       CHECK(bits_of(mask, cols) == expected);
@@ -81,7 +102,7 @@ TEST_CASE("unstructured by row prunes each row's share: exact in total, at most 
       const int64_t rows = 17, cols = 30;
       const Tensor scores = random_scores(rows, cols, levels);
       const Tensor mask = select_mask(scores, *parse_pattern("unstructured"), sparsity, kRow, "w");
-      const int64_t pruned = std::llround(sparsity * static_cast<double>(rows * cols));
+      const int64_t pruned = fewest(rows * cols, sparsity);
       CHECK(count_kept(mask) == rows * cols - pruned);
       std::vector<uint8_t> expected(static_cast<size_t>(rows * cols));
       for (int64_t r = 0; r < rows; ++r)
@@ -112,7 +133,7 @@ TEST_CASE("blocks are kept or pruned whole by the sum of their scores") {
       std::vector<float> sums(static_cast<size_t>(blocks));
       for (int64_t i = 0; i < rows * cols; ++i)
         sums[static_cast<size_t>(i / cols / high * across + i % cols / wide)] += scores.data<float>()[i];
-      const int64_t pruned = std::llround(sparsity * static_cast<double>(blocks));
+      const int64_t pruned = fewest(blocks, sparsity);
       std::vector<uint8_t> kept(static_cast<size_t>(blocks)), expected(static_cast<size_t>(rows * cols));
       if (comparison == kLayer) {
         keep_plainly(sums, range(0, blocks), pruned, kept);
@@ -138,7 +159,7 @@ TEST_CASE("what is pruned stays pruned while the sparsity grows, and the counts 
             random_scores(rows, cols, 0, static_cast<uint64_t>(step));  // the weights have moved meanwhile
         const Tensor next = select_mask(scores, *parse_pattern(name), sparsity, comparison, "w", mask);
         const int64_t units = rows * cols / unit;
-        CHECK(count_kept(next) == unit * (units - std::llround(sparsity * static_cast<double>(units))));
+        CHECK(count_kept(next) == unit * (units - fewest(units, sparsity)));
         if (mask) CHECK(count_kept(combine_masks(mask, next)) == count_kept(next));
         mask = next;
       }

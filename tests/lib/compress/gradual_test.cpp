@@ -1,0 +1,93 @@
+#include "compress/gradual.h"
+
+#include <doctest/doctest.h>
+
+#include "base/error.h"
+#include "compress/masks.h"
+#include "support/models.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+std::unique_ptr<Transformer> model() {
+  auto made = std::make_unique<Transformer>(small_config());
+  initialize(*made, 1);
+  return made;
+}
+
+// The lowest sparsity of a linear layer's weight but the head's.
+double lowest(Transformer& model) {
+  struct Lowest : Visitor {
+    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
+      if (!layer || name == "head.weight") return;
+      const Tensor mask = weight->mask();
+      found = std::min(found, mask ? mask_sparsity(mask, weight->cols()) : 0.0);
+    }
+    void parameter(const std::string&, Parameter&) override {}
+    double found = 1;
+  } visitor;
+  model.visit(visitor);
+  return visitor.found;
+}
+
+struct Plan {
+  double from, until;
+  int64_t every, steps;
+};
+
+}  // namespace
+
+TEST_CASE("every schedule has reached its sparsity before the last step of the run") {
+  for (const Plan p : {Plan{0.2, 0.7, 10, 60},
+                       {0.2, 1.0, 10, 20},
+                       {0.5, 1.0, 20, 20},
+                       {0.0, 0.0, 1, 5},
+                       {0.2, 0.7, 10, 1},
+                       {1.0, 1.0, 3, 7}}) {
+    CAPTURE(p.steps);
+    CAPTURE(p.from);
+    const auto m = model();
+    const GradualPruning pruning(parse_pattern("unstructured"), 0.6, p.from, p.until, p.every, p.steps);
+    double before = 0;
+    for (int64_t step = 0; step < p.steps; ++step) {
+      if (step <= pruning.last_pruning()) CHECK(before < 0.6);
+      pruning.before_step(*m, step);
+      CHECK(lowest(*m) >= before);
+      before = lowest(*m);
+    }
+    CHECK(before >= 0.6);
+    CHECK(before < 0.61);
+  }
+}
+
+TEST_CASE("pruning again at the same step changes nothing: a step that was interrupted is begun anew") {
+  const auto m = model();
+  const GradualPruning pruning(parse_pattern("unstructured"), 0.6, 0, 0.5, 1, 40);
+  for (int64_t step = 0; step < 8; ++step) pruning.before_step(*m, step);
+  const double once = lowest(*m);
+  pruning.before_step(*m, 7);
+  CHECK(lowest(*m) == once);
+}
+
+TEST_CASE("what does not fit is refused before the first step") {
+  const auto m = model();
+  const auto make = [](const char* pattern, double sparsity, double from, double until, int64_t every) {
+    return GradualPruning(parse_pattern(pattern), sparsity, from, until, every, 10);
+  };
+  CHECK_THROWS_AS(make("2:4", 0.5, 0, 1, 1), Error);
+  CHECK_THROWS_AS(make("unstructured", 1.0, 0, 1, 1), Error);
+  CHECK_THROWS_AS(make("unstructured", 0.5, 0.6, 0.5, 1), Error);
+  CHECK_THROWS_AS(make("unstructured", 0.5, 0, 1, 0), Error);
+  CHECK_THROWS_AS(make("block:7x7", 0.5, 0, 1, 1).check(*m), Error);
+  CHECK_NOTHROW(make("block:4x4", 0.5, 0, 1, 1).check(*m));
+}
+
+TEST_CASE("weights that are pruned further than asked are counted") {
+  const auto m = model();
+  CHECK(pruned_beyond(*m, 0).beyond == 0);
+  GradualPruning(parse_pattern("unstructured"), 0.6, 0, 0, 1, 5).before_step(*m, 0);
+  CHECK(pruned_beyond(*m, 0.5).beyond == pruned_beyond(*m, 0.5).weights);
+  CHECK(pruned_beyond(*m, 0.7).beyond == 0);
+}
