@@ -9,33 +9,16 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/train_options.h"
-#include "compress/patterns.h"
-#include "compress/schedule.h"
-#include "compress/scores.h"
+#include "compress/gradual.h"
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "nn/attention/pattern.h"
+#include "train/fingerprint.h"
+#include "train/journal.h"
+#include "train/run_state.h"
 
 namespace hone::cli {
 namespace {
-
-// Prunes every linear layer but the head by magnitude; what is pruned stays so.
-class MagnitudePruner : public Visitor {
- public:
-  MagnitudePruner(const Pattern& pattern, double sparsity) : pattern_(pattern), sparsity_(sparsity) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-    if (!layer || name == "head.weight") return;
-    const ScoreMethod& method = score_method("magnitude");
-    const Tensor dense = weight->to_dense();
-    weight->set_mask(select_mask(pruning_scores(method, dense, {}, name), pattern_, sparsity_, method.comparison, name,
-                                 weight->mask()));
-  }
-  void parameter(const std::string&, Parameter&) override {}
-
- private:
-  const Pattern& pattern_;
-  double sparsity_;
-};
 
 class TrainTool {
  public:
@@ -57,7 +40,9 @@ class TrainTool {
     }
     adapt_attention();
     o_.experts.training(config);  // refuses what a dense model has no use for
-    return wants_data() ? train(std::move(sources)) : finish(nlohmann::json::object());
+    if (wants_data()) return train(std::move(sources));
+    if (!common_.dry_run) save(nlohmann::json::object());
+    return saved();
   }
 
  private:
@@ -77,6 +62,9 @@ class TrainTool {
     if (!checkpoint_.run)
       throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
     parent_ = of_run("parent_sha256");
+    if (!o_.init.empty() && sha256_of_file(o_.init) != parent_)
+      throw usage_error("--init '{}' is not the model that the run of '{}' began with; leave it out", o_.init, path);
+    model_.lineage = lineage_before_run(std::move(model_.lineage));
     if (const auto& d = (*checkpoint_.run)["description"]; d.is_object() && d.contains("upcycled"))
       upcycled_ = d["upcycled"];
     if (!o_.model.shape_option().empty()) check_shape();
@@ -166,8 +154,13 @@ class TrainTool {
     settings.description["parent_sha256"] = parent_;
     if (!attention_before_.empty()) settings.description["attention_before"] = attention_before_;
     if (!upcycled_.is_null()) settings.description["upcycled"] = upcycled_;
-    const std::shared_ptr<const Pattern> pattern = parse_pattern(o_.pattern);
-    if (o_.sparsity) settings.before_step = pruning(*pattern, settings.step.schedule.steps);
+    if (!o_.checkpoint.empty() || !o_.resume.empty()) {
+      settings.description["training_text"] = fingerprint(text);
+      if (valid && (o_.keep == "best" || o_.patience > 0))
+        settings.description["validation_text"] = fingerprint(*valid);
+    }
+    settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
+    add_pruning(settings);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
              format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
              format_count(static_cast<double>(text.size())),
@@ -175,47 +168,62 @@ class TrainTool {
              settings.step.schedule.steps, o_.batch, context_,
              o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
+    const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
+    check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
     if (common_.dry_run) return 0;
-    const RunResult result =
-        run_training(model_, text, valid ? &*valid : nullptr, settings, o_.resume.empty() ? nullptr : &checkpoint_);
-    if (result.signal) return stopped(result);
+    Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
+    settings.journal = &journal;
+    return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
+  }
+
+  void add_pruning(RunSettings& settings) {
+    if (!o_.sparsity) return;
+    Transformer& model = *model_.transformer;
+    const auto pruning =
+        std::make_shared<const GradualPruning>(parse_pattern(o_.pattern), *o_.sparsity, o_.sparsify_from,
+                                               o_.sparsify_until, o_.sparsify_every, settings.step.schedule.steps);
+    pruning->check(model);
+    const PrunedBeyond before = pruned_beyond(model, *o_.sparsity);
+    if (before.beyond > 0 && o_.resume.empty())
+      log_warning("{} of {} weights are pruned by more than --sparsity {} already, and stay so", before.beyond,
+                  before.weights, *o_.sparsity);
+    settings.before_step = [&model, pruning](int64_t step) { pruning->before_step(model, step); };
+    settings.competes_after = pruning->last_pruning();
+  }
+
+  // The model first, then what is secondary to it: a status says what of that is missing.
+  int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
     if (result.valid_loss) results["valid_loss"] = *result.valid_loss;
+    if (o_.keep == "best") results["kept_step"] = result.kept_step;
     rate_ = result.tokens_per_second;
-    return finish(results);
-  }
-
-  std::function<void(int64_t)> pruning(const Pattern& pattern, int64_t steps) {
-    if (pattern.fixed_sparsity())
-      throw usage_error(
-          "--pattern {} has a sparsity of its own and cannot grow with a schedule; use prune, then train --init",
-          o_.pattern);
-    const int64_t from = std::llround(o_.sparsify_from * static_cast<double>(steps));
-    const int64_t until = std::llround(o_.sparsify_until * static_cast<double>(steps));
-    return [this, &pattern, from, until](int64_t step) {
-      if (step < from || step > until || ((step - from) % o_.sparsify_every && step != until)) return;
-      MagnitudePruner pruner(pattern, cubic_sparsity(*o_.sparsity, step, from, until));
-      model_.transformer->visit(pruner);
-    };
-  }
-
-  int stopped(const RunResult& result) {
-    if (!o_.checkpoint.empty()) {
+    if (result.signal && result.checkpoint_saved) {
       log_warning("stopped by signal {} after step {}; continue with --resume {}", result.signal, result.steps,
                   o_.checkpoint);
     } else {
-      finish({{"steps", result.steps},
-              {"tokens", result.tokens},
-              {"loss", result.loss},
-              {"stopped_by_signal", result.signal}});
-      log_warning("stopped by signal {} after step {}; '{}' holds the parameters so far", result.signal, result.steps,
-                  o_.output);
+      if (result.signal) results["stopped_by_signal"] = result.signal;
+      save(results);
+      if (result.signal)
+        log_warning("stopped by signal {} after step {}; '{}' holds the parameters of step {}", result.signal,
+                    result.steps, saved_at_, result.kept_step);
     }
-    return 128 + result.signal;
+    journal.finish();
+    if (result.signal) return 128 + result.signal;
+    if (!journal.complete() || result.checkpoint_failed)
+      throw input_error("'{}' is whole, but not all that was asked for beside it could be written: see the warnings",
+                        saved_at_);
+    return saved();
   }
 
-  int finish(nlohmann::json results) {
-    if (common_.dry_run) return 0;
+  // 0, unless the model had to go elsewhere than it was asked to.
+  int saved() const {
+    if (!saved_at_.empty() && saved_at_ != o_.output)
+      throw input_error("'{}' could not be replaced; the model is saved in '{}'", o_.output, saved_at_);
+    return 0;
+  }
+
+  void save(nlohmann::json results) {
+    const StopLater save_first;
     if (!upcycled_.is_null()) results["upcycled"] = upcycled_;
     nlohmann::json recorded = results;
     if (!attention_before_.empty()) {
@@ -224,17 +232,18 @@ class TrainTool {
     }
     model_.lineage.push_back(lineage_entry("train", common_.arguments, parent_, common_.seed, recorded));
     const WrittenFile written = save_model(o_.output, model_, o_.force);
+    saved_at_ = written.path;
     nlohmann::json extra = results;
     if (rate_ > 0) extra["train_tokens_per_second"] = rate_;
     print_result(describe_written(written, size_of(*model_.transformer), extra, o_.format == "json"));
-    return 0;
   }
 
   const TrainOptions& o_;
   const Common& common_;
   Model model_;
   ModelFile checkpoint_;
-  std::string parent_, attention_before_;  // of a model that changed its kinds
+  std::string parent_, saved_at_;
+  std::string attention_before_;  // of a model that changed its kinds
   int64_t context_ = 0;
   nlohmann::json upcycled_;  // for the lineage; null where no dense model was turned into a mixture
   double rate_ = 0;
@@ -249,7 +258,10 @@ int train(int argc, char** argv) {
                      [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<TrainOptions>();
                        options->add(app);
-                       return [options, &common] { return TrainTool(*options, common).run(); };
+                       return [options, &common] {
+                         options->resolve_resume();
+                         return TrainTool(*options, common).run();
+                       };
                      }};
   return run_tool(tool, argc, argv);
 }

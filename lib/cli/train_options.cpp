@@ -1,10 +1,14 @@
 #include "cli/train_options.h"
 
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "base/target.h"
+#include "base/text_output.h"
 #include "kernels/gemm.h"
 #include "measure/evaluate.h"
 
@@ -87,6 +91,7 @@ void add_sparsity(CLI::App& app, TrainOptions& o) {
 }  // namespace
 
 void TrainOptions::add(CLI::App& app) {
+  app_ = &app;
   auto* group = app.add_option_group("Data");
   group->add_option("--data", data, "Text to train on: .jsonl (member \"text\") or plain files; - is stdin");
   group
@@ -94,10 +99,10 @@ void TrainOptions::add(CLI::App& app) {
                    "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
       ->default_str("bytes");
   auto* from = app.add_option_group("Start");
-  auto* start =
-      from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
-  from->add_option("--resume", resume, "Continue this checkpoint exactly; repeat the options of its run")
-      ->excludes(start);
+  from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
+  from->add_option("--resume", resume,
+                   "Continue this checkpoint exactly; repeat the options of its run. auto: that of --checkpoint where "
+                   "there is one, else start");
   model.add(app);
   experts.add(app);
   add_length(app, *this);
@@ -131,10 +136,62 @@ void TrainOptions::check() const {
   if (sparsity && *sparsity >= 1) throw usage_error("--sparsity must be in [0, 1), not {}", *sparsity);
   if (sparsify_from > sparsify_until) throw usage_error("--sparsify-from lies after --sparsify-until");
   if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
+  check_effects();
+  check_files();
+}
+
+bool TrainOptions::given(const char* option) const {
+  return app_ && app_->get_option(option)->count() > 0;
+}
+
+void TrainOptions::resolve_resume() {
+  if (resume != "auto") return;
+  if (checkpoint.empty()) throw usage_error("--resume auto continues --checkpoint; give it");
+  resume = std::filesystem::exists(checkpoint) ? checkpoint : "";
+}
+
+void TrainOptions::check_files() const {
+  std::error_code none;
+  const bool continues =
+      !resume.empty() && (resume == checkpoint || std::filesystem::equivalent(resume, checkpoint, none));
+  std::vector<NamedPath> inputs = {{"--init", init}, {"--resume", continues ? "" : resume}};
+  for (const std::string& path : data) inputs.emplace_back("--data", path);
+  for (const std::string& path : valid) inputs.emplace_back("--valid", path);
+  if (tokenizer && tokenizer->ends_with(".h5")) inputs.emplace_back("--tokenizer", *tokenizer);
+  require_distinct({{"--output", output}, {"--checkpoint", checkpoint}, {"--log", log}, {"--plot", plot}}, inputs);
   require_writable(output, force);
-  if (!checkpoint.empty()) require_writable(checkpoint, true);
-  if (!log.empty()) require_writable(log, force || !resume.empty());
-  if (!plot.empty()) require_writable(plot, force || !resume.empty());
+  if (!checkpoint.empty()) {
+    if (!force && !continues && std::filesystem::exists(checkpoint))
+      throw usage_error("'{}' exists; continue it with --resume {}, or add --force to replace it", checkpoint,
+                        checkpoint);
+    require_writable(checkpoint, true);
+  }
+  if (!log.empty()) require_text_writable(log, force || !resume.empty());
+  if (!plot.empty()) require_text_writable(plot, force || !resume.empty());
+}
+
+void TrainOptions::check_effects() const {
+  struct Idle {
+    const char* option;
+    bool idle;
+    const char* unless;
+  };
+  const bool validates = !valid.empty() || valid_fraction > 0, trains = steps.value_or(1) > 0;
+  // Whoever gives these believes that the model is being pruned.
+  for (const char* option : {"--pattern", "--sparsify-from", "--sparsify-until", "--sparsify-every"})
+    if (!sparsity && given(option)) throw usage_error("{} has no effect without --sparsity", option);
+  for (const Idle& i : {Idle{"--valid-every", !validates, "--valid or --valid-fraction"},
+                        {"--valid-tokens", !validates, "--valid or --valid-fraction"},
+                        {"--decay", schedule != "wsd", "--schedule wsd"},
+                        {"--final-rate", schedule == "constant", "--schedule cosine or wsd"},
+                        {"--log-every", log.empty(), "--log"},
+                        {"--valid", !trains, "steps"},
+                        {"--valid-fraction", !trains, "steps"},
+                        {"--checkpoint", !trains, "steps"},
+                        {"--log", !trains, "steps"},
+                        {"--plot", !trains, "steps"},
+                        {"--sparsity", !trains, "steps"}})
+    if (i.idle && given(i.option)) log_warning("{} has no effect without {}", i.option, i.unless);
 }
 
 RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
@@ -158,6 +215,8 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                    warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20),
                    count,
                    decay};
+  if (step.schedule.warmup >= count && warmup > 0 && count > 0)
+    throw usage_error("--warmup {} leaves none of the {} steps at the learning rate asked for", warmup, count);
   step.router = experts.training(config);
   s.context = context;
   s.valid_every = valid_every;
@@ -166,9 +225,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   s.keep_best = keep == "best";
   s.checkpoint = checkpoint;
   s.save_every = save_every;
-  s.log = log;
   s.log_every = log_every;
-  s.plot = plot;
   s.description = {{"batch", batch},
                    {"accumulate", accumulate},
                    {"context", context},

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "base/units.h"
 #include "kernels/parallel.h"
 #include "weights/dense_weight.h"
@@ -54,6 +55,7 @@ Var Transformer::finish(const Stream& stream, Forward& call) {
 Transformer::Output Transformer::run(std::span<const int32_t> ids, Forward& call) {
   Stream stream = embed(ids, call);
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    check_stop();
     call.layer = static_cast<int64_t>(i);
     stream = blocks_[i].forward(stream, call, call.cache ? &call.cache->layers[i] : nullptr);
   }

@@ -1,21 +1,63 @@
 #include "train/journal.h"
 
-#include <cerrno>
-#include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "measure/memory.h"
 #include "measure/plot.h"
 
 namespace hone {
 
-Journal::Journal(const std::string& log, std::string plot, bool append)
-    : log_(nullptr, std::fclose), path_(log), plot_(std::move(plot)) {
-  if (log.empty()) return;
-  log_.reset(std::fopen(log.c_str(), append ? "a" : "w"));
-  if (!log_) throw input_error("cannot write '{}': {}", log, std::strerror(errno));
+Journal::Journal(const std::string& log, const std::string& plot, std::optional<int64_t> resumed)
+    : log_(log, true), plot_(plot, true) {
+  if (!log_) return;
+  std::string kept;
+  if (resumed && !log_.stream() && std::filesystem::exists(log)) kept = read(read_text_file(log), *resumed);
+  log_.write(kept);
+}
+
+// What lies beyond the checkpoint is done again. A last line without its end is of a run that was killed while it
+// wrote.
+std::string Journal::read(const std::string& text, int64_t until) {
+  std::string kept;
+  int64_t number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    try {
+      const auto object = nlohmann::json::parse(line);
+      const auto step = object.at("step").get<int64_t>();
+      if (step > until) continue;
+      std::optional<double> valid_loss;
+      if (object.contains("valid_loss")) valid_loss = object.at("valid_loss").get<double>();
+      draw(step, object.at("loss").get<double>(), valid_loss);
+    } catch (const nlohmann::json::exception&) {
+      throw input_error(
+          "'{}' line {} is no line of a run's log; give the log of the run that is resumed, or a new file", log_.path(),
+          number);
+    }
+    kept += line + "\n";
+  }
+  return kept;
+}
+
+void Journal::draw(int64_t step, double loss, std::optional<double> valid_loss) {
+  losses_.x.push_back(static_cast<double>(step));
+  losses_.y.push_back(loss);
+  if (!valid_loss) return;
+  valid_losses_.x.push_back(static_cast<double>(step));
+  valid_losses_.y.push_back(*valid_loss);
+}
+
+void Journal::failed(const TextOutput& output, const Error& error) {
+  whole_ = false;
+  log_warning("'{}' is not complete: {}", output.path(), error.what());
 }
 
 namespace {
@@ -40,12 +82,7 @@ nlohmann::ordered_json to_json(const std::vector<LayerRouting>& layers) {
 
 void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
                   double tokens_per_second) {
-  losses_.x.push_back(static_cast<double>(step));
-  losses_.y.push_back(result.loss);
-  if (valid_loss) {
-    valid_losses_.x.push_back(static_cast<double>(step));
-    valid_losses_.y.push_back(*valid_loss);
-  }
+  draw(step, result.loss, valid_loss);
   if (!log_) return;
   nlohmann::ordered_json line = {{"step", step}, {"tokens", tokens}, {"loss", result.loss}};
   if (valid_loss) line["valid_loss"] = *valid_loss;
@@ -57,21 +94,27 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
     line["router_loss"] = result.router_loss;
     line["routing"] = to_json(result.routing);
   }
-  const std::string text = line.dump() + "\n";
-  // Each line reaches the file at once: a run that is killed leaves the log of what it did.
-  if (std::fwrite(text.data(), 1, text.size(), log_.get()) != text.size() || std::fflush(log_.get()) != 0)
-    throw input_error("cannot write '{}': {}", path_, std::strerror(errno));
+  try {
+    log_.append(line.dump() + "\n");
+  } catch (const Error& error) {
+    failed(log_, error);
+    log_ = {};
+  }
 }
 
 void Journal::finish() {
-  if (plot_.empty()) return;
+  if (!plot_) return;
   Plot plot;
   plot.title = "Training";
   plot.x.label = "step";
   plot.y.label = "loss (nats/token)";
   if (!losses_.x.empty()) plot.series.push_back(losses_);
   if (!valid_losses_.x.empty()) plot.series.push_back(valid_losses_);
-  write_text_file(plot_, render_svg(plot));
+  try {
+    plot_.write(render_svg(plot));
+  } catch (const Error& error) {
+    failed(plot_, error);
+  }
 }
 
 }  // namespace hone

@@ -1,11 +1,11 @@
 // The record of a run: a JSONL file, and a plot of the losses.
 #pragma once
 
-#include <cstdio>
-#include <memory>
 #include <optional>
 #include <string>
 
+#include "base/error.h"
+#include "base/text_output.h"
 #include "measure/plot.h"
 #include "train/trainer.h"
 
@@ -13,19 +13,27 @@ namespace hone {
 
 class Journal {
  public:
-  // Empty paths write nothing. `append` continues an existing log (a resumed run). Throws Error(input) when the log
-  // cannot be opened.
-  Journal(const std::string& log, std::string plot, bool append);
+  // Empty paths write nothing. `resumed` is the step of the checkpoint that the run continues: of a log that is there,
+  // the lines up to that step are kept, and drawn in the plot too. Throws Error(input) when the log cannot be opened or
+  // is no log of a run.
+  Journal(const std::string& log, const std::string& plot, std::optional<int64_t> resumed = {});
 
   // One line: step, tokens, loss, valid_loss, learning_rate, gradient_norm, tokens_per_second, rss_bytes; of mixtures
-  // router_loss and a member of `routing` for each layer that has one.
+  // router_loss and a member of `routing` for each layer that has one. It reaches the file at once: a run that is
+  // killed leaves the log of what it did. A line that cannot be written is warned of, and ends the log.
   void add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
            double tokens_per_second);
-  void finish();  // writes the plot
+
+  void finish();                            // writes the plot; a failure is a warning
+  bool complete() const { return whole_; }  // nothing failed
 
  private:
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> log_;
-  std::string path_, plot_;
+  std::string read(const std::string& text, int64_t until);  // the lines to keep
+  void draw(int64_t step, double loss, std::optional<double> valid_loss);
+  void failed(const TextOutput& output, const Error& error);
+
+  TextOutput log_, plot_;
+  bool whole_ = true;
   Series losses_{.name = "training"}, valid_losses_{.name = "validation"};
 };
 

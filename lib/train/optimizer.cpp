@@ -9,16 +9,25 @@
 
 namespace hone {
 
-Optimizer::Optimizer(Transformer& model, const AdamWSettings& settings) : settings_(settings) {
-  struct Collector : Visitor {
-    std::vector<Slot>* slots;
+void require_trainable(Transformer& model) {
+  struct Check : Visitor {
     void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      Parameter* parameter = weight->parameter();
-      if (!parameter)
+      if (!weight->parameter())
         throw usage_error(
             "'{}' is a {} {} weight, which cannot be trained; start from the model before it was quantized", name,
             weight->form(), weight->element());
-      add(name, *parameter, weight);
+    }
+    void parameter(const std::string&, Parameter&) override {}
+  } check;
+  model.visit(check);
+}
+
+Optimizer::Optimizer(Transformer& model, const AdamWSettings& settings) : settings_(settings) {
+  require_trainable(model);
+  struct Collector : Visitor {
+    std::vector<Slot>* slots;
+    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+      add(name, *weight->parameter(), weight);
     }
     void parameter(const std::string& name, Parameter& parameter) override { add(name, parameter, nullptr); }
     void add(const std::string& name, Parameter& parameter, std::shared_ptr<Weight> weight) {

@@ -13,10 +13,13 @@ struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
 };
 
+// Throws Error(usage), naming the first, for a weight that cannot be trained.
+void require_trainable(Transformer& model);
+
 class Optimizer {
  public:
-  // Keeps references into `model`: weights must not be replaced while it lives. Every weight must be trainable:
-  // Error(usage) naming the first that is not.
+  // Keeps references into `model`: weights must not be replaced while it lives. Throws as
+  // require_trainable().
   Optimizer(Transformer& model, const AdamWSettings& settings);
 
   // Euclidean norm of all gradients; masked elements do not count (and are cleared).

@@ -9,7 +9,6 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "measure/evaluate.h"
-#include "train/journal.h"
 #include "train/run_state.h"
 
 namespace hone {
@@ -26,42 +25,70 @@ class Run {
         valid_(valid),
         settings_(settings),
         sampler_(train, settings.context, settings.step.seed),
-        trainer_(*model.transformer, sampler_, settings.step),
-        journal_(settings.log, settings.plot, resume != nullptr) {
-    if (resume) state_ = restore_run(*resume, settings_.description, sampler_, trainer_.optimizer());
+        trainer_(*model.transformer, sampler_, settings.step) {
+    if (!resume) return;
+    state_ = restore_run(*resume, settings_.description, sampler_, trainer_.optimizer());
+    result_.stopped_early = settings_.patience > 0 && state_.stale >= settings_.patience;
+    result_.checkpoint_saved = true;
+    if (state_.validated == state_.step) result_.valid_loss = state_.valid_loss;
   }
 
   RunResult go() {
     const double start = now();
     const int64_t steps = settings_.step.schedule.steps;
+    // A signal may have cut off the validation of the step that the run was saved at.
+    if (state_.step > 0 && validation_due() && state_.validated != state_.step) after(state_.last);
     while (state_.step < steps && !result_.signal && !result_.stopped_early) {
       if (settings_.before_step) settings_.before_step(state_.step);
-      const double began = now();
+      if (const std::optional<StepResult> step = take_step()) after(*step);
+    }
+    const bool caller_saves = !result_.signal || !result_.checkpoint_saved;
+    progress_.finish(line());
+    result_.steps = result_.kept_step = state_.step;
+    result_.tokens = state_.tokens;
+    result_.loss = state_.smoothed;
+    if (settings_.keep_best && caller_saves) use_best();
+    result_.seconds = now() - start;
+    result_.tokens_per_second = seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
+    return result_;
+  }
+
+ private:
+  // None where a signal came in its middle: parameters, optimizer and place in the data are then as before it.
+  std::optional<StepResult> take_step() {
+    const nlohmann::json place = sampler_.state();
+    const double began = now();
+    try {
       const StepResult step = guarded([&] { return trainer_.step(state_.step); });
       seconds_ += now() - began;
       tokens_ += step.tokens;
       check(step);
       ++state_.step;
       state_.tokens += step.tokens;
-      const bool last = state_.step == steps;
-      if (valid_ && (last || (settings_.valid_every > 0 && state_.step % settings_.valid_every == 0))) validate();
-      report(step, last);
-      if (const int signal = stop_signal()) result_.signal = signal;
-      const bool due = settings_.save_every > 0 && state_.step % settings_.save_every == 0;
-      if (!settings_.checkpoint.empty() && (due || last || result_.signal || result_.stopped_early)) save();
+      return step;
+    } catch (const Stopped& stopped) {
+      sampler_.restore(place);
+      result_.signal = stopped.signal();
+      save_if_wanted(true);
+      return std::nullopt;
     }
-    progress_.finish(line());
-    if (settings_.keep_best && !result_.signal) use_best();
-    result_.steps = state_.step;
-    result_.tokens = state_.tokens;
-    result_.loss = state_.smoothed;
-    result_.seconds = now() - start;
-    result_.tokens_per_second = seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
-    journal_.finish();
-    return result_;
   }
 
- private:
+  bool validation_due() const {
+    const bool last = state_.step == settings_.step.schedule.steps;
+    return valid_ && (last || (settings_.valid_every > 0 && state_.step % settings_.valid_every == 0));
+  }
+
+  void after(const StepResult& step) {
+    const bool last = state_.step == settings_.step.schedule.steps, due = validation_due();
+    state_.last = step;
+    if (due) validate();
+    if (!due || state_.validated == state_.step) report(step, last);
+    if (const int signal = stop_signal()) result_.signal = signal;
+    const bool save = settings_.save_every > 0 && state_.step % settings_.save_every == 0;
+    save_if_wanted(save || last || result_.signal || result_.stopped_early);
+  }
+
   std::string keeping() const {
     return settings_.checkpoint.empty() ? std::string("no checkpoint was asked for (--checkpoint)")
                                         : fmt::format("'{}' holds the last good state", settings_.checkpoint);
@@ -101,11 +128,24 @@ class Run {
     s.context = s.stride = settings_.context;
     s.limit = settings_.valid_tokens;
     s.type = settings_.step.type;
-    const double loss = guarded([&] { return evaluate(*model_.transformer, *valid_, s).loss(); });
-    valid_loss_ = result_.valid_loss = loss;
+    double loss = 0;
+    try {
+      loss = guarded([&] { return evaluate(*model_.transformer, *valid_, s).loss(); });
+    } catch (const Stopped& stopped) {
+      result_.signal = stopped.signal();
+      return;
+    }
+    if (!std::isfinite(loss))
+      throw Error(ErrorKind::diverged, fmt::format("training diverged at step {}: the validation loss is {}; {}. Lower "
+                                                   "--learning-rate or --clip",
+                                                   state_.step, loss, keeping()));
+    state_.validated = state_.step;
+    valid_loss_ = result_.valid_loss = state_.valid_loss = loss;
+    if (state_.step <= settings_.competes_after) return;
     if (!state_.best_loss || loss < *state_.best_loss) {
       state_.best_loss = loss;
       state_.best_step = state_.step;
+      state_.best_smoothed = state_.smoothed;
       state_.stale = 0;
       if (settings_.keep_best) state_.best = copy_parameters(*model_.transformer);
     } else if (++state_.stale >= settings_.patience && settings_.patience > 0) {
@@ -115,16 +155,22 @@ class Run {
   }
 
   void use_best() {
-    if (state_.best.empty() || state_.best_step == state_.step) return;
-    put_parameters(*model_.transformer, state_.best);
+    if (state_.best.empty()) {
+      log_warning("no validation has competed for the best yet: the parameters are those of step {}", state_.step);
+      return;
+    }
+    result_.kept_step = state_.best_step;
+    result_.loss = state_.best_smoothed;
     result_.valid_loss = state_.best_loss;
+    if (state_.best_step == state_.step) return;
+    put_parameters(*model_.transformer, state_.best);
     log_info("kept the parameters of step {} (validation loss {:.4f})", state_.best_step, *state_.best_loss);
   }
 
   void report(const StepResult& step, bool last) {
     if (!last) progress_.show(line());  // the last one comes from finish()
-    if (last || valid_loss_ || state_.step % settings_.log_every == 0 || state_.step == 1)
-      journal_.add(state_.step, state_.tokens, step, valid_loss_, tokens_per_second());
+    if (settings_.journal && (last || valid_loss_ || state_.step % settings_.log_every == 0 || state_.step == 1))
+      settings_.journal->add(state_.step, state_.tokens, step, valid_loss_, tokens_per_second());
     if (valid_loss_) log_info("step {}: validation loss {:.4f}", state_.step, *valid_loss_);
     valid_loss_.reset();
   }
@@ -137,12 +183,22 @@ class Run {
     const double per_step = static_cast<double>(settings_.step.batch * settings_.context * settings_.step.accumulate);
     const double left = rate > 0 ? static_cast<double>(steps - state_.step) * per_step / rate : 0;
     return fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s{}", state_.step, steps, state_.smoothed, rate,
-                       state_.step < steps ? fmt::format("  {} left", format_duration(left)) : "");
+                       state_.step < steps && rate > 0 ? fmt::format("  {} left", format_duration(left)) : "");
   }
 
-  void save() {
-    save_run(settings_.checkpoint, model_, state_, settings_.description, sampler_, trainer_.optimizer());
-    log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
+  // A checkpoint that cannot be written costs the run nothing but the checkpoint.
+  void save_if_wanted(bool due) {
+    result_.checkpoint_saved = false;
+    if (settings_.checkpoint.empty() || !due) return;
+    const StopLater save_first;
+    try {
+      save_run(settings_.checkpoint, model_, state_, settings_, sampler_, trainer_.optimizer());
+      result_.checkpoint_saved = true;
+      log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
+    } catch (const Error& error) {
+      result_.checkpoint_failed = true;
+      log_warning("no checkpoint at step {}: {}", state_.step, error.what());
+    }
   }
 
   Model& model_;
@@ -150,7 +206,6 @@ class Run {
   RunSettings settings_;
   BatchSampler sampler_;
   Trainer trainer_;
-  Journal journal_;
   RunState state_;
   RunResult result_;
   std::optional<double> valid_loss_;  // of this step
@@ -161,8 +216,18 @@ class Run {
 
 }  // namespace
 
+void check_run(Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
+               const ModelFile* resume) {
+  require_trainable(model);
+  require_window(train, settings.context);
+  if (valid && valid->size() < 2)
+    throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
+  if (resume) check_same_run(*resume, settings.description);
+}
+
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                        const ModelFile* resume) {
+  check_run(*model.transformer, train, valid, settings, resume);
   return Run(model, train, valid, settings, resume).go();
 }
 

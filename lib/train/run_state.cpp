@@ -65,32 +65,67 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& val
   }
 }
 
-void save_run(const std::string& path, Model& model, const RunState& state, const json& description,
+void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
               const BatchSampler& sampler, const Optimizer& optimizer) {
   ModelFile file = file_of(model);
-  json run = {{"description", description},   {"step", state.step},
-              {"tokens", state.tokens},       {"smoothed", bits(state.smoothed)},
-              {"lowest", bits(state.lowest)}, {"best_step", state.best_step},
-              {"stale", state.stale},         {"optimizer_steps", optimizer.steps()},
+  json run = {{"description", settings.description},
+              {"step", state.step},
+              {"tokens", state.tokens},
+              {"smoothed", bits(state.smoothed)},
+              {"lowest", bits(state.lowest)},
+              {"best_step", state.best_step},
+              {"best_smoothed", bits(state.best_smoothed)},
+              {"stale", state.stale},
+              {"validated", state.validated},
+              {"last_loss", bits(state.last.loss)},
+              {"last_gradient_norm", bits(state.last.gradient_norm)},
+              {"last_learning_rate", bits(state.last.learning_rate)},
+              {"last_router_loss", bits(state.last.router_loss)},
+              {"optimizer_steps", optimizer.steps()},
               {"sampler", sampler.state()}};
+  if (state.valid_loss) run["valid_loss"] = bits(*state.valid_loss);
   if (state.best_loss) run["best_loss"] = bits(*state.best_loss);
   for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
   for (const auto& [name, tensor] : state.best) file.run_arrays[best_prefix + name] = tensor;
   file.run = std::move(run);
+  if (settings.stage.is_object()) {
+    json stage = settings.stage;
+    stage["unfinished"] = true;
+    stage["results"] = {{"steps", state.step}, {"tokens", state.tokens}, {"loss", state.smoothed}};
+    file.lineage.push_back(std::move(stage));
+  }
   write_model_file(path, file, true);
 }
 
-RunState restore_run(const ModelFile& file, const json& description, BatchSampler& sampler, Optimizer& optimizer) {
+json lineage_before_run(json lineage) {
+  if (lineage.is_array() && !lineage.empty() && lineage.back().is_object() && lineage.back().contains("unfinished"))
+    lineage.erase(lineage.size() - 1);
+  return lineage;
+}
+
+int64_t step_of_run(const ModelFile& file) {
+  const json step = member(file.run.value_or(json::object()), "step");
+  if (!step.is_number_integer()) throw input_error("the checkpoint's run state is damaged; use another checkpoint");
+  return step.get<int64_t>();
+}
+
+void check_same_run(const ModelFile& file, const json& description) {
   if (!file.run)
     throw input_error("the file to resume is a model, not a checkpoint of a run; continue from it with --init");
-  const json& run = *file.run;
-  const json& before = member(run, "description");
-  for (const auto& [key, value] : description.items())
+  const json& before = member(*file.run, "description");
+  for (const auto& [key, value] : description.items()) {
+    if (!before.contains(key) && key.ends_with("_text")) continue;  // of a version that did not look at the text itself
     if (!before.contains(key) || before.at(key) != value)
       throw usage_error(
           "this run differs from the checkpoint's in '{}' ({} there, {} here); resume with the same, or start from its "
           "parameters with --init",
           key, before.contains(key) ? before.at(key).dump() : "nothing", value.dump());
+  }
+}
+
+RunState restore_run(const ModelFile& file, const json& description, BatchSampler& sampler, Optimizer& optimizer) {
+  check_same_run(file, description);
+  const json& run = *file.run;
   RunState state;
   try {
     state.step = member(run, "step").get<int64_t>();
@@ -100,6 +135,14 @@ RunState restore_run(const ModelFile& file, const json& description, BatchSample
     state.best_step = member(run, "best_step").get<int64_t>();
     state.stale = member(run, "stale").get<int64_t>();
     if (run.contains("best_loss")) state.best_loss = from_bits(run.at("best_loss"));
+    state.best_smoothed = run.contains("best_smoothed") ? from_bits(run.at("best_smoothed")) : state.smoothed;
+    state.validated = run.value("validated", state.step);
+    if (run.contains("valid_loss")) state.valid_loss = from_bits(run.at("valid_loss"));
+    const auto last = [&](const char* name) { return run.contains(name) ? from_bits(run.at(name)) : 0.0; };
+    state.last.loss = last("last_loss");
+    state.last.gradient_norm = last("last_gradient_norm");
+    state.last.learning_rate = last("last_learning_rate");
+    state.last.router_loss = last("last_router_loss");
     sampler.restore(member(run, "sampler"));
     optimizer.restore(with_prefix(file.run_arrays, optimizer_prefix), member(run, "optimizer_steps").get<int64_t>());
   } catch (const json::exception&) {

@@ -8,6 +8,7 @@
 #include "dataset/batches.h"
 #include "model/store.h"
 #include "train/optimizer.h"
+#include "train/run.h"
 
 namespace hone {
 
@@ -16,19 +17,32 @@ struct RunState {
   double smoothed = 0, lowest = 0;     // loss; 0 before the first step
   std::optional<double> best_loss;     // of validations
   int64_t best_step = 0, stale = 0;    // stale: validations since
+  double best_smoothed = 0;            // loss at the best step
   std::map<std::string, Tensor> best;  // parameters of the best validation, where they are wanted
+  int64_t validated = 0;               // the step of the last validation, which a signal may have kept `step` from
+  std::optional<double> valid_loss;    // of it
+  StepResult last;                     // of `step`, without routing
 };
 
 // Parameters by name, copied out of a model and put back.
 std::map<std::string, Tensor> copy_parameters(Transformer& model);
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& parameters);
 
-// Writes model and run state to `path`, replacing it. `description` is what must be the same when the run is resumed.
-void save_run(const std::string& path, Model& model, const RunState& state, const nlohmann::json& description,
+// Writes model and run state to `path`, replacing it, with settings.description, which must be the same when the run is
+// resumed, and an entry of the lineage that says how far it has come.
+void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
               const BatchSampler& sampler, const Optimizer& optimizer);
 
+// A checkpoint's lineage without the entry of its own run.
+nlohmann::json lineage_before_run(nlohmann::json lineage);
+
+int64_t step_of_run(const ModelFile& file);  // steps that a checkpoint's run has done; Error(input) where it is none
+
 // Throws Error(usage) when `description` differs from the checkpoint's, naming the first difference; Error(input) when
-// the state is damaged or absent.
+// it is no checkpoint.
+void check_same_run(const ModelFile& file, const nlohmann::json& description);
+
+// Throws as check_same_run(); Error(input) when the state is damaged.
 RunState restore_run(const ModelFile& file, const nlohmann::json& description, BatchSampler& sampler,
                      Optimizer& optimizer);
 

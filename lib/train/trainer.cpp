@@ -35,16 +35,16 @@ void Trainer::balance(const std::vector<LayerRouting>& routing) {
     if (!routing[i].load.empty()) model_.blocks()[i].feed_forward->balance(routing[i].load, settings_.router.bias_rate);
 }
 
-Transformer::Output Trainer::run(Forward& call) {
+StepResult Trainer::step(int64_t step) {
   try {
-    return model_.run(inputs_, call);
-  } catch (const RouterError&) {
-    optimizer_.discard_gradients();  // of the batches before
+    return gradients_and_step(step);
+  } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
+    optimizer_.discard_gradients();
     throw;
   }
 }
 
-StepResult Trainer::step(int64_t step) {
+StepResult Trainer::gradients_and_step(int64_t step) {
   StepResult result;
   result.learning_rate = settings_.schedule.at(step);
   const int64_t batch = settings_.batch, context = sampler_.context();
@@ -63,7 +63,7 @@ StepResult Trainer::step(int64_t step) {
     call.dropout_seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
     call.router = router_call(step, call.dropout_seed, result.routing);
     Tape tape;
-    const Transformer::Output out = run(call);
+    const Transformer::Output out = model_.run(inputs_, call);
     const ops::TokenLosses loss = model_.loss(out.hidden, targets_, seed);
     if (out.loss)
       result.router_loss += static_cast<double>(out.loss.value().data<float>()[0]) * static_cast<double>(seed);

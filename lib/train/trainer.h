@@ -49,15 +49,16 @@ class Trainer {
  public:
   Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings);
 
-  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so does a
-  // router whose logits are not, which throws RouterError.
+  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so do a router
+  // whose logits are not, which throws RouterError, and a signal, which throws Stopped. The batches are drawn all the
+  // same.
   StepResult step(int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }
 
  private:
   RouterCall router_call(int64_t step, uint64_t seed, std::vector<LayerRouting>& report) const;
-  Transformer::Output run(Forward& call);  // of the batch in inputs_
+  StepResult gradients_and_step(int64_t step);
   void balance(const std::vector<LayerRouting>& routing);
 
   Transformer& model_;

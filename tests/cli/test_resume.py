@@ -1,6 +1,7 @@
 """Runs that are interrupted: by a signal, by kill -9 at any moment, by divergence. What is on disk afterwards is whole, and
 a resumed run ends with the very parameters of one that never stopped."""
 
+import json
 import os
 import random
 import signal
@@ -107,6 +108,54 @@ class Signals(ResumeTest):
         run("train", *options, "--resume", checkpoint, check=True)
         self.assertEqual([line["step"] for line in log_lines(log)], list(range(1, self.STEPS + 1)))
 
+    def test_the_log_of_a_run_that_went_on_behind_its_checkpoint(self):
+        straight, log, checkpoint = self.path("s.jsonl"), self.path("l.jsonl"), self.path("c.h5")
+        run("train", *self.options("--log", straight, "--log-every", 1), "--output", self.path("s.h5"), check=True)
+        options = self.options("--log", log, "--log-every", 1, "--checkpoint", checkpoint, "--save-every", 2, "--output",
+                               self.path("out.h5"))
+        self.interrupt(signal.SIGTERM, *options, until=lambda: os.path.exists(checkpoint))
+        step = self.state(checkpoint)["step"]
+        with open(log, "a") as file:  # as a run leaves it that was killed three steps later
+            for later in range(step + 1, step + 4):
+                file.write(json.dumps({"step": later, "tokens": 0, "loss": 99.0}) + "\n")
+            file.write('{"step":')
+        run("train", *options, "--resume", "auto", "--plot", self.path("p.svg"), check=True)
+        losses = [(line["step"], line["loss"]) for line in log_lines(log)]
+        self.assertEqual(losses, [(line["step"], line["loss"]) for line in log_lines(straight)])
+        self.assertTrue(os.path.exists(self.path("p.svg")))
+        self.assert_refused(run("train", *options, "--resume", checkpoint, "--plot", log, "--force"), 2, "--log", "--plot")
+
+    def test_auto_starts_where_there_is_no_checkpoint_yet(self):
+        checkpoint, output = self.path("c.h5"), self.path("out.h5")
+        options = self.options("--checkpoint", checkpoint, "--save-every", 2, "--output", output, "--resume", "auto")
+        self.interrupt(signal.SIGHUP, *options, until=lambda: os.path.exists(checkpoint))
+        run("train", *options, check=True)
+        run("train", *self.options(), "--output", self.path("s.h5"), check=True)
+        self.assert_same_parameters(output, self.path("s.h5"))
+        self.assert_same_stages(output, self.path("s.h5"))
+
+    def test_a_signal_keeps_the_best(self):
+        valid, log = write(self.path("v.txt"), "".join(str(i * i) + " " for i in range(300))), self.path("l.jsonl")
+        options = self.options("--valid", valid, "--valid-every", 1, "--keep", "best", "--lr", 0.02, "--schedule", "constant", "--warmup",
+                               1, "--log", log, "--log-every", 1)
+        done = self.interrupt(signal.SIGINT, *options, "--output", self.path("out.h5"),
+                              until=lambda: os.path.exists(log) and len(read_text(log).splitlines()) > 20)
+        self.assertEqual(done.returncode, 130, done.stderr)
+        losses = {line["step"]: line["valid_loss"] for line in log_lines(log)}
+        results = lineage(self.path("out.h5"))[0]["results"]
+        self.assertEqual(results["valid_loss"], min(losses.values()))
+        self.assertEqual(losses[results["kept_step"]], results["valid_loss"])
+
+    def test_a_run_that_patience_ended_stays_ended(self):
+        valid, checkpoint = write(self.path("v.txt"), "".join(str(i * i) + " " for i in range(300))), self.path("c.h5")
+        options = self.options("--valid", valid, "--valid-every", 1, "--patience", 2, "--lr", 0.02, "--schedule", "constant", "--warmup", 1)
+        first = run_json("train", *options, "--checkpoint", checkpoint, "--output", self.path("a.h5"))
+        self.assertLess(first["steps"], self.STEPS)
+        again = run_json("train", *options, "--resume", checkpoint, "--output", self.path("b.h5"))
+        for key in ("steps", "loss", "valid_loss"):
+            self.assertEqual(again[key], first[key])
+        self.assert_same_parameters(self.path("a.h5"), self.path("b.h5"))
+
 
 class Checkpoints(ResumeTest):
     STEPS = 6
@@ -156,6 +205,25 @@ class Checkpoints(ResumeTest):
     def test_other_text_is_refused(self):
         other = write(self.path("other.txt"), sentences(100, 3))
         self.assert_refused(self.resume(data=other), 2, "'train_tokens'")
+        same_length = write(self.path("same.txt"), read_text(self.corpus).replace("river", "ocean"))
+        self.assert_refused(self.resume(data=same_length), 2, "'training_text'")
+
+    def test_the_parent_may_be_named_again(self):
+        model, other = tiny_model(self.directory, "a.h5"), tiny_model(self.directory, "b.h5", seed=9)
+        options = ["--data", self.corpus, "--batch", 4, "--steps", 3]
+        checkpoint = self.path("c.h5")
+        run("train", "--init", model, *options, "--checkpoint", checkpoint, "--output", self.path("m.h5"), check=True)
+        resume = [*options, "--resume", checkpoint]
+        run("train", "--init", model, *resume, "--output", self.path("n.h5"), check=True)
+        self.assert_same_parameters(self.path("m.h5"), self.path("n.h5"))
+        self.assert_refused(run("train", "--init", other, *resume, "--output", self.path("o.h5")), 2, other)
+
+    def test_it_carries_its_lineage(self):
+        stages = lineage(self.checkpoint)
+        self.assertEqual([stage["tool"] for stage in stages], ["train"])
+        self.assertTrue(stages[0]["unfinished"])
+        self.assertEqual(stages[0]["results"]["steps"], self.STEPS)
+        self.assertIn("--checkpoint", stages[0]["arguments"])
 
     def test_it_is_a_model_too(self):
         run("train", "--init", self.checkpoint, "--steps", 0, "--output", self.path("m.h5"), check=True)

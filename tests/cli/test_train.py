@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from hone_cli import run, run_json, sentences, tiny_model, write
-from model_files import LINEAR, QUICK, ModelTest, lineage, log_lines, parameters, read_text, sha256, text_of, zeros
+from model_files import LINEAR, QUICK, ModelTest, fewest, lineage, log_lines, parameters, read_text, sha256, text_of, zeros
 
 
 class Streams(ModelTest):
@@ -114,7 +114,10 @@ class Usage(ModelTest):
             (["--patience", 2], "--valid"),
             (["--patience", 2, "--valid-fraction", 0.1, "--valid-every", 0], "--valid-every"),
             (["--save-every", 2], "--checkpoint"),
-            (["--init", self.corpus, "--resume", self.corpus], "--resume"),
+            (["--resume", "auto"], "--checkpoint"),
+            (["--pattern", "block:16x16"], "--sparsity"),
+            (["--sparsify-until", 0.5], "--sparsity"),
+            (["--steps", 10, "--warmup", 10], "--warmup"),
         ]:
             with self.subTest(arguments=arguments):
                 self.refused(*data, *arguments, parts=[part])
@@ -429,6 +432,69 @@ class Continuing(ModelTest):
         self.assert_refused(done, 3, self.model, "--init")
 
 
+class Files(ModelTest):
+    """What a run reads and writes: nothing is lost, and nothing finished is thrown away."""
+
+    def start(self, *arguments, data=None, output="m.h5", **options):
+        return run("train", "--data", data or self.corpus, *QUICK, "--steps", 3, *arguments, "--output", self.path(output), **options)
+
+    def test_two_that_are_one_file(self):
+        text = write(self.path("t.txt"), read_text(self.corpus))
+        link = self.path("link.txt")
+        os.symlink(text, link)
+        for arguments, parts in [(["--checkpoint", text], ("--checkpoint", "--data")),
+                                 (["--log", link, "--force"], ("--log", "--data")),
+                                 (["--plot", self.path("m.h5")], ("--plot", "--output")),
+                                 (["--checkpoint", self.path("./m.h5"), "--force"], ("--checkpoint", "--output")),
+                                 (["--valid", self.path("v.txt"), "--log", self.path("v.txt"), "--force"], ("--log", "--valid"))]:
+            with self.subTest(arguments=arguments):
+                write(self.path("v.txt"), "some text to validate on")
+                self.assert_refused(self.start(*arguments, data=text), 2, *parts)
+                self.assertEqual(read_text(text), read_text(self.corpus))
+        self.assert_refused(self.start("--force", data=text, output="t.txt"), 2, "--output", "--data")
+        self.assertEqual(read_text(text), read_text(self.corpus))
+        model = tiny_model(self.directory)
+        self.assert_refused(run("train", "--init", model, "--steps", 0, "--output", model, "--force"), 2, "--init", "--output")
+
+    def test_a_checkpoint_that_exists(self):
+        old = write(self.path("c.h5"), "precious")
+        self.assert_refused(self.start("--checkpoint", old), 2, old, "--resume", "--force")
+        self.assertEqual(read_text(old), "precious")
+        self.assertEqual(self.start("--checkpoint", old, "--force").returncode, 0)
+
+    def test_what_cannot_be_written_beside_the_model(self):
+        for arguments, name in [(["--log", "/dev/full"], "/dev/full"), (["--plot", "/dev/full"], "/dev/full")]:
+            with self.subTest(arguments=arguments):
+                done = self.start(*arguments, "--force")
+                self.assert_error(done, 3, "m.h5")
+                self.assertIn(name, done.stderr)
+                self.assertIn(sha256(self.path("m.h5")), done.stdout)
+
+    def test_log_and_plot_to_streams(self):
+        done = self.start("--log", "/dev/stdout", "--log-every", 1, "--quiet", check=True)
+        lines = done.stdout.splitlines()
+        self.assertEqual([json.loads(line)["step"] for line in lines[:3]], [1, 2, 3])
+        self.assertIn(sha256(self.path("m.h5")), lines[3])
+        self.assertIn("<svg", self.start("--plot", "-", "--force", check=True).stdout)
+
+    def test_what_would_end_the_run_later_is_refused_at_once(self):
+        short = write(self.path("v.txt"), "x")
+        for more in ([], ["--dry-run"]):
+            self.assert_refused(self.start("--valid", short, *more), 3, "v.txt", "1 token")
+            self.assert_refused(self.start("--sparsity", 0.5, "--pattern", "block:24x24", *more), 2, "block")
+            self.assert_refused(self.start("--sparsity", 0.5, "--pattern", "block:64x64", *more), 2, "blocks")
+        model = tiny_model(self.directory)
+        run("quantize", model, "--type", "int8", "--output", self.path("q.h5"), check=True)
+        for more in ([], ["--dry-run"]):
+            done = run("train", "--init", self.path("q.h5"), "--data", self.corpus, "--steps", 2, "--output", self.path("m.h5"), *more)
+            self.assert_refused(done, 2, "quantized")
+
+    def test_options_without_effect_are_said(self):
+        done = self.start("--valid-every", 2, "--decay", 0.3, check=True)
+        self.assertIn("warning: --valid-every has no effect without", done.stderr)
+        self.assertIn("warning: --decay has no effect without", done.stderr)
+
+
 class SparseTraining(ModelTest):
     def test_sparsity_is_reached(self):
         path = self.path("m.h5")
@@ -439,9 +505,42 @@ class SparseTraining(ModelTest):
             for name in LINEAR:
                 weight = stored[f"blocks.{block}.{name}"]
                 pruned = np.count_nonzero(~weight.kept())
-                self.assertEqual(pruned, round(0.6 * weight.values.size), name)
+                self.assertEqual(pruned, fewest(0.6, weight.values.size), name)
                 self.assertFalse(weight.values[~weight.kept()].any())
         self.assertIsNone(stored["embedding.weight"].kept())
+
+    def test_the_sparsity_asked_for_is_what_one_gets(self):
+        path = self.path("m.h5")
+        for arguments in (["--steps", 20, "--sparsify-until", 1], ["--steps", 1],
+                          ["--steps", 20, "--sparsify-every", 20, "--sparsify-from", 0.5, "--sparsify-until", 1]):
+            with self.subTest(arguments=arguments):
+                result = run_json("train", "--data", self.corpus, *QUICK, *arguments, "--sparsity", 0.6, "--output", path, "--force")
+                self.assertGreaterEqual(result["sparsity"], 0.6)
+                self.assertLess(result["sparsity"], 0.601)
+                run("eval", path, "--data", self.corpus, "--limit", 100, "--require", "sparsity >= 0.6", check=True)
+
+    def test_less_than_there_is_is_said(self):
+        sparse = self.path("s.h5")
+        run("train", "--data", self.corpus, *QUICK, "--steps", 2, "--sparsity", 0.6, "--output", sparse, check=True)
+        done = run("train", "--init", sparse, "--data", self.corpus, "--batch", 4, "--steps", 2, "--sparsity", 0.3, "--output",
+                   self.path("m.h5"), check=True)
+        self.assertIn("pruned by more than --sparsity 0.3", done.stderr)
+        done = run("prune", sparse, "--sparsity", 0.3, "--output", self.path("p.h5"), check=True)
+        self.assertIn("pruned by more than --sparsity 0.3 before", done.stderr)
+
+    def test_the_best_is_one_of_the_final_sparsity_and_what_is_printed_is_its(self):
+        valid = write(self.path("v.txt"), bytes(range(256)) * 8)
+        path, log = self.path("m.h5"), self.path("l.jsonl")
+        result = run_json("train", "--data", self.corpus, *QUICK, "--steps", 60, "--valid", valid, "--valid-every", 10, "--sparsity",
+                          0.5, "--keep", "best", "--lr", 0.005, "--log", log, "--output", path)
+        competing = {line["step"]: line["valid_loss"] for line in log_lines(log) if line.get("valid_loss") and line["step"] > 42}
+        self.assertEqual(result["valid_loss"], min(competing.values()))
+        self.assertEqual(competing[result["kept_step"]], result["valid_loss"])
+        score = run_json("eval", path, "--data", valid, "--context", 32, "--stride", 32)
+        row = score["rows"][0] if "rows" in score else score[0] if isinstance(score, list) else score
+        self.assertAlmostEqual(row["loss"], result["valid_loss"], places=6)
+        self.assertEqual(row["sparsity"], result["sparsity"])
+        self.assertEqual(lineage(path)[0]["results"]["valid_loss"], result["valid_loss"])
 
     def test_blocks(self):
         path = self.path("m.h5")
