@@ -113,7 +113,8 @@ int run(const PruneOptions& o, const Common& common) {
 
 int prune(int argc, char** argv) {
   const Tool tool = {"prune", "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
-                     "  prune dense.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
+                     "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
+                     "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
                      "  prune dense.h5 --output half.h5 --pattern 2:4\n",
                      [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<PruneOptions>();
