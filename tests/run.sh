@@ -8,9 +8,9 @@ bash tools/install-packages.sh
 
 jobs=$(nproc)
 # The sanitized build first: the other one, which runs all tests, looks for it when it is configured.
-cmake -G Ninja -B build/sanitized -DCMAKE_BUILD_TYPE=Sanitized -DHONE_SANITIZE=ON -DHONE_TOOLS=OFF >/dev/null
+cmake -G Ninja -B build/sanitized -DCMAKE_BUILD_TYPE=Sanitized -DHONE_SANITIZE=ON -DHONE_TOOLS=OFF -DHONE_WERROR=ON >/dev/null
 cmake --build build/sanitized -j "$jobs"
-cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DHONE_TESTS=ON >/dev/null
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DHONE_TESTS=ON -DHONE_WERROR=ON >/dev/null
 cmake --build build -j "$jobs"
 
 # One after the other: the tests use all cores themselves.

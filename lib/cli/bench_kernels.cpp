@@ -77,7 +77,8 @@ Row row_of(const KernelEntry& entry, const KernelResult& result, size_t level, c
 Report bench_kernels(const BenchOptions& options, const Common& common) {
   const std::vector<KernelEntry> entries = chosen(options.only);
   const std::vector<Isa> levels = levels_up_to(isa());
-  const std::vector<Isa> library_levels = levels.size() > 1 ? std::vector{levels.front(), levels.back()} : levels;
+  std::vector<Isa> library_levels = {levels.front()};
+  if (levels.size() > 1) library_levels.push_back(levels.back());
   std::vector<Row> rows;
   Progress progress;
   for (const int threads : common.thread_counts) {

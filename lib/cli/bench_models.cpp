@@ -1,5 +1,6 @@
 #include "cli/bench_models.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 

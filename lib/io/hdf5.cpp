@@ -123,6 +123,18 @@ bool has_attribute(hid_t object, const char* name) {
   return H5Aexists(object, name) > 0;
 }
 
+haddr_t address_of(hid_t object) {
+  H5O_info_t info;
+#if H5_VERSION_GE(1, 12, 0)  // objects have tokens, which a file's own driver translates
+  haddr_t address = HADDR_UNDEF;
+  if (H5Oget_info3(object, &info, H5O_INFO_BASIC) < 0 || H5VLnative_token_to_addr(object, info.token, &address) < 0)
+    return HADDR_UNDEF;
+  return address;
+#else
+  return H5Oget_info2(object, &info, H5O_INFO_BASIC) < 0 ? HADDR_UNDEF : info.addr;
+#endif
+}
+
 std::string get_text(hid_t object, const char* name, const std::string& where) {
   const Handle attribute = open_attribute(object, name, where);
   const Handle type = attribute_type(attribute);

@@ -61,6 +61,9 @@ std::vector<int64_t> get_integers(hid_t object, const char* name, size_t limit, 
 std::vector<std::string> attribute_names(hid_t object, const std::string& where);
 bool has_attribute(hid_t object, const char* name);
 
+// Where the object's header lies in its file, which tells objects apart; HADDR_UNDEF where HDF5 reports an error.
+haddr_t address_of(hid_t object);
+
 struct Link {
   std::string name;
   bool hard;  // false: a soft, external or user-defined link, which may lead out of the file

@@ -97,10 +97,9 @@ class Indexer {
       throw bad(where,
                 "is a link to another place, which is not followed: copy the model with h5repack or use another copy");
     Object object{Handle(H5Oopen(parent, name, H5P_DEFAULT), H5Oclose), H5I_BADID};
-    H5O_info_t info;
-    if (!object.handle || H5Oget_info2(object.handle, &info, H5O_INFO_BASIC) < 0)
-      throw bad(where, "cannot be read ({}): {}", hdf5::reason(), advice);
-    if (!visited_.insert(info.addr).second) throw bad(where, "is linked to twice: {}", advice);
+    const haddr_t address = object.handle ? hdf5::address_of(object.handle) : HADDR_UNDEF;
+    if (address == HADDR_UNDEF) throw bad(where, "cannot be read ({}): {}", hdf5::reason(), advice);
+    if (!visited_.insert(address).second) throw bad(where, "is linked to twice: {}", advice);
     object.type = H5Iget_type(object.handle);
     return object;
   }

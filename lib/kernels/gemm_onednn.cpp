@@ -64,6 +64,25 @@ memory::desc describe(int64_t rows, int64_t cols, memory::data_type type, Layout
   return {};
 }
 
+// What a user's environment or oneDNN's defaults might decide otherwise.
+template <class Attributes>
+void fix(Attributes& attributes) {
+  // ONEDNN_DEFAULT_FPMATH_MODE lets f32 be multiplied as bf16.
+  attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);
+  // Newer versions may add in an order that differs from run to run unless told not to.
+  if constexpr (requires { attributes.set_deterministic(true); }) attributes.set_deterministic(true);
+}
+
+// The implementation for the case; an empty one where this processor has none. oneDNN 2 wants the operation described
+// on its own first.
+dnnl::matmul::primitive_desc choose(const Product& product, const dnnl::primitive_attr& attributes) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine(), product.a, product.b, product.c, attributes, true};
+#else
+  return {dnnl::matmul::desc(product.a, product.b, product.c), attributes, engine(), true};
+#endif
+}
+
 std::optional<Product> make(const Key& key) {
   const auto [m, n, k] = key.sizes;
   Product product;
@@ -71,16 +90,16 @@ std::optional<Product> make(const Key& key) {
   product.b = describe(k, n, type_of(key.input), key.b);
   product.c = describe(m, n, type_of(key.output), Layout::rows);
   dnnl::primitive_attr attributes;
+  fix(attributes);
   if (key.accumulate) {
     dnnl::post_ops sum;
     sum.append_sum(1.0f);
     attributes.set_post_ops(sum);
   }
   try {
-    const dnnl::matmul::desc description(product.a, product.b, product.c);
-    const dnnl::matmul::primitive_desc chosen(description, attributes, engine());
+    const dnnl::matmul::primitive_desc chosen = choose(product, attributes);
     // Its reference implementation is a thousand times slower than ours.
-    if (std::string_view(chosen.impl_info_str()).starts_with("ref")) return std::nullopt;
+    if (!chosen || std::string_view(chosen.impl_info_str()).starts_with("ref")) return std::nullopt;
     product.primitive = dnnl::matmul(chosen);
   } catch (const dnnl::error&) {
     return std::nullopt;  // this processor has no implementation for the case

@@ -49,8 +49,7 @@ PackedShape shape_of(const Encoded& encoded, PackedElement element, const std::s
 }
 
 // The array `name`, which must have this type and this number of elements.
-const Tensor& array_of(const Encoded& encoded, const std::string& name, DType type, int64_t size,
-                       const std::string& where) {
+const Tensor& array_of(const Encoded& encoded, const char* name, DType type, int64_t size, const std::string& where) {
   const auto found = encoded.arrays.find(name);
   if (found == encoded.arrays.end() || !found->second)
     throw input_error("{}: the array '{}' of a {} {} weight is missing; the file is damaged", where, name, encoded.form,

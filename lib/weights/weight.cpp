@@ -23,8 +23,7 @@ void Weight::set_mask(Tensor) {
 
 namespace {
 
-const Tensor& array_of(const Encoded& e, const std::string& name, const Shape& shape, DType dtype,
-                       const std::string& where) {
+const Tensor& array_of(const Encoded& e, const char* name, const Shape& shape, DType dtype, const std::string& where) {
   const auto found = e.arrays.find(name);
   if (found == e.arrays.end()) throw input_error("{}: the '{}' array of a {} weight is missing", where, name, e.form);
   const Tensor& t = found->second;

@@ -1,6 +1,7 @@
 // Models with mixtures of experts: decoding, counting, configuration, and dense models turned into mixtures.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <map>
 
@@ -200,7 +201,8 @@ TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed w
       int masked = 0;
       static int64_t kept(const Weight& weight) {
         int64_t bits = 0;
-        for (const uint8_t byte : weight.mask().span<uint8_t>()) bits += std::popcount(byte);
+        const Tensor mask = weight.mask();
+        for (const uint8_t byte : mask.span<uint8_t>()) bits += std::popcount(byte);
         return bits;
       }
       // Kept where the dense one keeps, of each of the `copies` feed-forwards; what is not kept is 0.

@@ -1,6 +1,8 @@
 // Every op: gradients against central differences, at every instruction set; bf16 against f32.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "kernels/elementwise.h"
 #include "ops/activation.h"
 #include "ops/cross_entropy.h"
