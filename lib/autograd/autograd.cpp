@@ -2,6 +2,7 @@
 
 #include <cassert>
 
+#include "base/stop.h"
 #include "kernels/elementwise.h"
 
 namespace hone {
@@ -49,6 +50,7 @@ void Tape::backward(const Var& output, Tensor gradient) {
   const NoTape pause;
   output.add_grad(std::move(gradient));
   while (!steps_.empty()) {
+    check_stop();
     const std::function<void()> step = std::move(steps_.back());
     steps_.pop_back();
     step();
