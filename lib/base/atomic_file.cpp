@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "base/temporary.h"
 
 namespace hone {
@@ -56,15 +57,6 @@ void require_directory(const Target& target) {
     throw input_error("cannot write '{}': there is no directory '{}'", target.name, directory);
   if (access(directory.c_str(), W_OK | X_OK) != 0)
     throw input_error("cannot write '{}': {}", target.name, std::strerror(errno));
-}
-
-// A target that work has been done for, whatever stands in its place by now.
-Target target_by_now(const std::string& name) {
-  try {
-    return resolve_target(name);
-  } catch (const Error&) {
-    return {.name = name, .file = name, .exists = true};
-  }
 }
 
 // Owner and mode of `path` for `temporary`, as far as the system permits: only root gives files away.
@@ -109,14 +101,14 @@ AtomicFile::~AtomicFile() {
 std::string AtomicFile::commit() {
   const int fd = open(temporary_.c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0) throw input_error("cannot write '{}': {}", target(), std::strerror(errno));
-  const bool flushed = fsync(fd) == 0;
-  const int reason = errno;
+  const StopLater whole;  // the writer flushed what is large
+  const int error = flush_to_device(fd);
   close(fd);
-  if (!flushed) throw input_error("cannot write '{}': {}", target(), std::strerror(reason));
+  if (error) throw input_error("cannot write '{}': {}", target(), std::strerror(error));
   std::string path = target();
-  if (const auto error = move_to_target()) {
-    if (taken_ == IfTaken::refuse) throw *error;
-    path = move_beside(*error);
+  if (const auto obstruction = move_to_target()) {
+    if (taken_ == IfTaken::refuse) throw *obstruction;
+    path = move_beside(*obstruction);
   }
   done_ = true;
   flush_directory(target_.file);
@@ -144,13 +136,27 @@ std::string AtomicFile::move_beside(const Error& reason) {
   throw input_error("{}; what was to be written there is whole in '{}'", reason.what(), temporary_);
 }
 
+// A system that waits for a whole file at once answers no signal meanwhile.
+int flush_to_device(int fd) {
+  constexpr off_t part = off_t{64} << 20;
+  const off_t end = lseek(fd, 0, SEEK_END);
+  for (off_t begin = 0; begin < end; begin += part) {
+    check_stop();
+    constexpr unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    if (sync_file_range(fd, begin, part, all) != 0) break;  // not every file system has it
+  }
+  return fsync(fd) == 0 ? 0 : errno;
+}
+
 std::string read_text_file(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) throw input_error("cannot read '{}': {}", path, std::strerror(EISDIR));
   std::ifstream file(path, std::ios::binary);
+  check_stop();  // which ends the wait for a pipe's writer
   if (!file) throw input_error("cannot read '{}': {}", path, std::strerror(errno));
   std::ostringstream text;
   text << file.rdbuf();
+  check_stop();
   if (file.bad() || (text.fail() && !text.str().empty()))
     throw input_error("cannot read '{}': {}", path, std::strerror(errno));
   return text.str();
@@ -174,8 +180,10 @@ std::string sha256_of_file(const std::string& path) {
   if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
     throw internal_error("SHA-256 is not available");
   std::vector<char> block(1 << 20);
-  while (file.read(block.data(), static_cast<std::streamsize>(block.size())), file.gcount() > 0)
+  while (file.read(block.data(), static_cast<std::streamsize>(block.size())), file.gcount() > 0) {
+    check_stop();
     EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(file.gcount()));
+  }
   if (file.bad()) throw input_error("cannot read '{}': {}", path, std::strerror(errno));
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
   unsigned length = 0;

@@ -1,6 +1,7 @@
 #include "base/stop.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <atomic>
 #include <csignal>
@@ -49,6 +50,14 @@ bool stop_wanted() {
 
 void check_stop() {
   if (stop_wanted()) throw Stopped(received);
+}
+
+bool wait_to_read(int fd) {
+  while (!stop_wanted()) {
+    pollfd ready = {fd, POLLIN, 0};
+    if (poll(&ready, 1, 100) > 0) return true;  // a signal just before poll() is seen at the next turn
+  }
+  return false;
 }
 
 void raise_stop(int signal) {

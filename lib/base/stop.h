@@ -23,6 +23,10 @@ void install_stop_handlers();
 int stop_signal();   // the signal received, or 0: for work that saves before it ends
 void check_stop();   // throws Stopped once a signal was received. Never call it inside a parallel loop: throw after it
 bool stop_wanted();  // whether check_stop() would throw: for parallel loops, which then skip what is left
+
+// Waits until a pipe can be read (or its other end is closed); false when a stop is wanted first.
+bool wait_to_read(int fd);
+
 void raise_stop(int signal);  // for tests
 
 // While one lives, check_stop() does not throw: around work with something to save, which asks stop_signal() itself.

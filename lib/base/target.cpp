@@ -111,6 +111,14 @@ Target resolve_target(const std::string& path) {
   return target;
 }
 
+Target target_by_now(const std::string& path) {
+  try {
+    return resolve_target(path);
+  } catch (const Error&) {
+    return {.name = path, .file = path, .exists = true};
+  }
+}
+
 bool writable_file(const Target& target) {
   return !target.exists || ((target.mode & 0222) != 0 && access(target.file.c_str(), W_OK) == 0);
 }

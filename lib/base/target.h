@@ -21,6 +21,9 @@ struct Target {
 // long, links in a circle, no permission).
 Target resolve_target(const std::string& path);
 
+// The same for work that is done, whatever is in its place by now: never throws.
+Target target_by_now(const std::string& path);
+
 // Whether a file's permissions let this process replace it. Root is never refused by the system, so a file without any
 // write bit counts as read-only for root, too.
 bool writable_file(const Target& target);

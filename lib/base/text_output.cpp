@@ -83,6 +83,14 @@ TextOutput::TextOutput(const std::string& path, bool force) : force_(force) {
   file_ = target_.file;
 }
 
+TextOutput TextOutput::checked_before(const std::string& path, bool force) {
+  TextOutput output;
+  output.force_ = force;
+  output.target_ = target_by_now(path);
+  output.file_ = output.target_.file;
+  return output;
+}
+
 TextOutput::~TextOutput() {
   close_own();
 }

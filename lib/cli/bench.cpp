@@ -1,9 +1,9 @@
 #include "cli/bench.h"
 
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/bench_models.h"
+#include "cli/late_texts.h"
 
 namespace hone::cli {
 namespace {
@@ -19,12 +19,13 @@ int run(const BenchOptions& options, const Common& common) {
   const std::vector<Row> rows = bench_models(options, common);
   if (common.dry_run) return 0;
   for (const std::string& line : crossovers(rows)) log_info("{}", line);
+  LateTexts late(options.force);
+  late.write("--plot", options.plot, options.plot.empty() ? "" : bench_plot(rows));
   print_result(
       render(report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps", "precision",
                               "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
              format));
-  if (!options.plot.empty()) write_text_file(options.plot, bench_plot(rows), options.force);
-  return 0;
+  return late.status();
 }
 
 }  // namespace

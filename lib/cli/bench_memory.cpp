@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <exception>
 #include <thread>
 
 #include "base/log.h"
+#include "base/stop.h"
 
 namespace hone::cli {
 namespace {
@@ -51,12 +53,15 @@ std::vector<int64_t> in_own_process(const std::function<std::vector<int64_t>()>&
   std::vector<int64_t> numbers;
   if (pid > 0) {
     int64_t number = 0;
-    while (read(ends[0], &number, sizeof number) == static_cast<ssize_t>(sizeof number)) numbers.push_back(number);
+    while ((wait_to_read(ends[0]) || kill(pid, SIGKILL) == 0) &&
+           read(ends[0], &number, sizeof number) == static_cast<ssize_t>(sizeof number))
+      numbers.push_back(number);
     int status = 0;
     waitpid(pid, &status, 0);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) numbers.clear();
   }
   close(ends[0]);
+  check_stop();
   return numbers;
 }
 

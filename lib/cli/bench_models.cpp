@@ -6,10 +6,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "cli/bench_memory.h"
 #include "cli/routing_report.h"
 #include "kernels/parallel.h"
 #include "measure/ceilings_cache.h"
+#include "measure/footprint.h"
 #include "measure/kernel_bench.h"
 #include "measure/machine.h"
 #include "measure/memory.h"
@@ -30,6 +32,7 @@ class ModelsBench {
   }
 
   std::vector<Row> run() {
+    require_memory();
     // While this process is still small.
     if (!common_.dry_run)
       for (const Variant& variant : variants_) peaks_.push_back(in_own_process([&] { return peaks_of(variant); }));
@@ -63,6 +66,23 @@ class ModelsBench {
   std::string name_of(size_t m) const {
     return variants_[m].kinds.empty() ? models_[m].path
                                       : fmt::format("{} with {}", models_[m].path, variants_[m].kinds);
+  }
+
+  // Of each model at each point, before the first is loaded.
+  void require_memory() const {
+    for (const Variant& variant : variants_) {
+      Config config = config_from_json(read_model_file(variant.path, {.parameters = false}).config, variant.path);
+      if (!variant.kinds.empty()) set_attention(config, variant.kinds);
+      for (const BenchPoint& point : points_) {
+        const int64_t prompt = point.prompt ? point.prompt : config.context;
+        const Footprint need = o_.train ? training_footprint(config, point.batch, prompt, o_.type())
+                                        : generation_footprint(config, point.batch, sum_of(prompt, o_.generate),
+                                                               o_.prefill_chunk, o_.type());
+        require_memory_for(
+            need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
+            o_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");
+      }
+    }
   }
 
   std::unique_ptr<Measurement> begin(Model& model, const BenchPoint& point) const {

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/text_output.h"
+#include "cli/late_texts.h"
 #include "measure/evaluate.h"
 #include "measure/report.h"
 #include "nn/attention/pattern.h"
@@ -60,7 +61,9 @@ void BenchOptions::check() const {
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
   for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
-  if (!plot.empty()) require_writable(plot, force);
+  if (plot.empty()) return;
+  require_text_writable(plot, force);
+  require_distinct({{"--plot", plot}}, named("MODEL", models));
 }
 
 DType BenchOptions::type() const {

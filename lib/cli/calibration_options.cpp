@@ -4,7 +4,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "compress/targets.h"
 #include "measure/evaluate.h"
+#include "measure/footprint.h"
 
 namespace hone::cli {
 
@@ -33,6 +35,21 @@ std::optional<CalibrationText> CalibrationOptions::read(const Model& model) cons
     throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length,
                       config.context);
   return calibration_text(open_corpus(files, make_tokenizer(model.tokenizer)), windows, length);
+}
+
+void CalibrationOptions::require_memory(const Transformer& model, const CalibrationText* text,
+                                        double weight_bytes) const {
+  const int64_t tokens = text ? text->windows * text->length : 0;
+  require_memory_for(calibration_footprint(model.config(), tokens, type(), weight_bytes), "this run",
+                     text ? "use fewer or shorter --calibration-windows, or a smaller model" : "use a smaller model");
+}
+
+double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element) {
+  double bytes = 0;
+  for (const WeightSlot& slot : weight_slots(model))
+    if (std::find(names.begin(), names.end(), slot.name) != names.end())
+      bytes += bytes_an_element * static_cast<double>((*slot.weight)->rows() * (*slot.weight)->cols());
+  return bytes;
 }
 
 void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free) {

@@ -21,7 +21,12 @@ struct CalibrationOptions {
   DType type() const;
   // The windows, tokenized as the model wants; none where no file was given.
   std::optional<CalibrationText> read(const Model& model) const;
+  // Throws Error(usage) where the text (or null) and weights of `weight_bytes` do not fit the memory there is.
+  void require_memory(const Transformer& model, const CalibrationText* text, double weight_bytes) const;
 };
+
+// Of the weights with these names, at so many bytes an element.
+double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element);
 
 // What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used or
 // too few.

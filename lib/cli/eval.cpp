@@ -5,17 +5,18 @@
 #include <filesystem>
 #include <map>
 
-#include "base/atomic_file.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/eval_options.h"
 #include "cli/eval_speed.h"
 #include "cli/expert_options.h"
+#include "cli/late_texts.h"
 #include "cli/routing_report.h"
 #include "dataset/corpus.h"
 #include "dataset/questions.h"
 #include "measure/evaluate.h"
+#include "measure/footprint.h"
 #include "measure/memory.h"
 #include "model/store.h"
 
@@ -54,6 +55,7 @@ class EvalTool {
       throw usage_error("--plot draws the load of experts, and no model has any");
     choose_windows();
     open_texts_of_all();
+    require_memory();
     if (common_.dry_run) {
       log_info("would score {} model{} on {}, context {}, {}", subjects_.size(), subjects_.size() == 1 ? "" : "s",
                text_name_, settings_.context, o_.answers ? "answers only" : fmt::format("stride {}", settings_.stride));
@@ -138,6 +140,16 @@ class EvalTool {
     if (!same_tokenizer_)
       log_info("the tokenizers differ: compare bits_per_byte, not metrics of tokens{}",
                o_.limit > 0 ? "; --limit counts tokens, so the models are scored on different amounts of text" : "");
+  }
+
+  // Of one window, which goes through a cache where it is longer than a chunk.
+  void require_memory() {
+    for (const Subject* s : all()) {
+      const int64_t length = std::min(settings_.context, text_of(*s).size());
+      if (length > settings_.chunk)
+        require_memory_for(generation_footprint(s->config, 1, length, settings_.chunk, settings_.type),
+                           fmt::format("scoring '{}'", s->path), "choose a smaller --context");
+    }
   }
 
   const Corpus& text_of(const Subject& s) const { return texts_.at(s.tokenizer_json.dump()); }
@@ -270,14 +282,14 @@ class EvalTool {
     const std::string text = render(report, format_named(o_.format));
     if (o_.output == "-")
       print_result(text);
-    else
-      write_text_file(o_.output, text, o_.force);
+    else if (!late_.write("--output", o_.output, text))
+      print_result(text);  // better here than nowhere
   }
 
-  void write_plot() const {
+  void write_plot() {
     std::vector<std::pair<std::string, ModelRouting>> models;
     for (const Subject& s : subjects_) models.emplace_back(s.path, s.routing);
-    write_text_file(o_.plot, experts_plot(models), o_.force);
+    late_.write("--plot", o_.plot, experts_plot(models));
   }
 
   // Each on standard error; the report stands already.
@@ -294,11 +306,12 @@ class EvalTool {
       }
     if (failed > 0)
       throw Error(ErrorKind::requirement, fmt::format("{} of {} requirements failed, first {}", failed, count, first));
-    return 0;
+    return late_.status();
   }
 
   const EvalOptions& o_;
   const Common& common_;
+  LateTexts late_{o_.force};
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;

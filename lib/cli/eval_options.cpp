@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/text_output.h"
 #include "base/units.h"
+#include "cli/late_texts.h"
 #include "measure/evaluate.h"
 
 namespace hone::cli {
@@ -102,8 +103,12 @@ void EvalOptions::check() const {
   if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
   if (limit == 1) throw usage_error("--limit 1 leaves nothing to predict; give at least 2");
   requirements();
-  if (output != "-") require_writable(output, force);
-  if (!plot.empty()) require_writable(plot, force);
+  require_text_writable(output, force);
+  if (!plot.empty()) require_text_writable(plot, force);
+  std::vector<NamedPath> inputs = named("MODEL", models), texts = named("--data", data);
+  inputs.insert(inputs.end(), texts.begin(), texts.end());
+  inputs.emplace_back("--baseline", baseline);
+  require_distinct({{"--output", output}, {"--plot", plot}}, inputs);
 }
 
 DType EvalOptions::type() const {

@@ -8,9 +8,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
+#include "base/stop.h"
 #include "base/units.h"
 #include "cli/generate_options.h"
 #include "measure/clock.h"
+#include "measure/footprint.h"
 #include "measure/report.h"
 
 namespace hone::cli {
@@ -24,6 +27,7 @@ class TextStream {
     if (closed_ || text.empty()) return !closed_;
     last_ = text.back();
     if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return true;
+    check_stop();
     if (errno != EPIPE) throw input_error("cannot write to standard output: {}", std::strerror(errno));
     closed_ = true;
     return false;
@@ -82,6 +86,10 @@ class GenerateTool {
     if (learned && longest > config.context)
       throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest,
                         o_.model, config.context);
+    if (o_.tokens > 0 && !learned)
+      require_memory_for(
+          generation_footprint(config, 1, sum_of(longest, o_.tokens) - 1, o_.prefill_chunk, settings_.type),
+          "the continuation", "ask for fewer --tokens");
     if (longest + o_.tokens > config.context && !learned)
       log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
                   o_.model, config.context, longest + o_.tokens);

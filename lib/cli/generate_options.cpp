@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/stop.h"
 #include "measure/evaluate.h"
 
 namespace hone::cli {
@@ -89,6 +90,7 @@ std::string read_stdin() {
   char buffer[1 << 16];
   for (;;) {
     const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    check_stop();
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw input_error("cannot read standard input: {}", std::strerror(errno));
     if (got == 0) return text;

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <map>
 
+#include "base/stop.h"
+
 namespace hone::cli {
 namespace {
 
@@ -104,6 +106,7 @@ void compare_parameter(const InspectedParameter& a, const InspectedParameter& b,
     report.add(row_of("parameter", a.name, "shape", form_of(a), form_of(b)));
     return;
   }
+  check_stop();
   Differences d;
   compare_values(a.weight ? a.weight->to_dense() : a.value, b.weight ? b.weight->to_dense() : b.value, d);
   if (a.weight && b.weight) d.mask_changes = mask_changes(a.weight->mask(), b.weight->mask(), a.shape.back());

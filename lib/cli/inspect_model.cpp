@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "base/stop.h"
+
 namespace hone::cli {
 namespace {
 
@@ -19,6 +21,7 @@ class Lister : public Visitor {
       : into_(into), bytes_(bytes) {}
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    check_stop();
     InspectedParameter p;
     p.name = name;
     p.form = weight->form();

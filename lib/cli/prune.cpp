@@ -7,7 +7,9 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text_output.h"
 #include "cli/calibration_options.h"
+#include "cli/late_texts.h"
 #include "compress/prune.h"
 #include "io/lineage.h"
 #include "measure/report.h"
@@ -42,6 +44,14 @@ struct PruneOptions {
     files->add_option("--format", format, "Of the result on stdout: table or json")
         ->check(CLI::IsMember({"table", "json"}));
   }
+
+  void check_files(const Common& common) const {
+    require_writable(output, force);
+    if (!report.empty()) require_text_writable(report, force);
+    std::vector<NamedPath> inputs = named("--calibration", calibration.files);
+    inputs.insert(inputs.end(), {{"MODEL", model}, {"--config", common.config}});
+    require_distinct({{"--output", output}, {"--report", report}}, inputs);
+  }
 };
 
 Report layer_report(const std::vector<PrunedLayer>& layers) {
@@ -73,12 +83,13 @@ int run(const PruneOptions& o, const Common& common) {
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
   if (!method.needs_calibration && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
-  require_writable(o.output, o.force);
-  if (!o.report.empty()) require_writable(o.report, o.force);
+  o.check_files(common);
   Model model = load_model(o.model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   const std::vector<std::string> chosen = weights_to_prune(*model.transformer, settings);
+  const double weights = bytes_of_weights(*model.transformer, chosen, 4);
+  o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {
     log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
              method.name, pattern->name(), o.output);
@@ -90,10 +101,7 @@ int run(const PruneOptions& o, const Common& common) {
   };
   const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);
   const Report report = layer_report(layers);
-  if (o.report.empty())
-    log_line(LogLevel::info, render(report, Format::table));
-  else
-    write_text_file(o.report, render(report, Format::csv), o.force);
+  if (o.report.empty()) log_line(LogLevel::info, render(report, Format::table));
   warn_of_coverage(layers);
   const auto beyond = std::count_if(layers.begin(), layers.end(),
                                     [&](const PrunedLayer& l) { return l.sparsity_before > settings.sparsity; });
@@ -104,9 +112,12 @@ int run(const PruneOptions& o, const Common& common) {
   const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
   model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));
   const WrittenFile written = save_model(o.output, model, o.force);
+  LateTexts late(o.force);
+  late.saved(o.output, written);
+  late.write("--report", o.report, render(report, Format::csv));
   print_result(
       describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));
-  return 0;
+  return late.status();
 }
 
 }  // namespace

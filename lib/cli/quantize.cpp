@@ -6,7 +6,9 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text_output.h"
 #include "cli/calibration_options.h"
+#include "cli/late_texts.h"
 #include "compress/quantize.h"
 #include "io/lineage.h"
 #include "measure/report.h"
@@ -44,6 +46,14 @@ struct QuantizeTool {
     files->add_option("--report", report, "CSV file with a row for each quantized weight");
     files->add_option("--format", format, "Of the result on stdout: table or json")
         ->check(CLI::IsMember({"table", "json"}));
+  }
+
+  void check_files(const Common& common) const {
+    require_writable(output, force);
+    if (!report.empty()) require_text_writable(report, force);
+    std::vector<NamedPath> inputs = named("--calibration", calibration.files);
+    inputs.insert(inputs.end(), {{"MODEL", model}, {"--config", common.config}});
+    require_distinct({{"--output", output}, {"--report", report}}, inputs);
   }
 
   QuantizeSettings settings() const {
@@ -94,13 +104,14 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
 
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
-  require_writable(o.output, o.force);
-  if (!o.report.empty()) require_writable(o.report, o.force);
+  o.check_files(common);
   Model model = load_model(o.model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   refuse_idle_overrides(o, settings, *model.transformer);
   const std::vector<std::string> chosen = weights_to_quantize(*model.transformer, settings);
+  const double weights = bytes_of_weights(*model.transformer, chosen, 0.5);
+  o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {
     log_info("would quantize {} weights and write '{}'", chosen.size(), o.output);
     return 0;
@@ -111,18 +122,18 @@ int run(const QuantizeTool& o, const Common& common) {
   };
   const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);
   const Report report = layer_report(layers);
-  if (o.report.empty())
-    log_line(LogLevel::info, render(report, Format::table));
-  else
-    write_text_file(o.report, render(report, Format::csv), o.force);
+  if (o.report.empty()) log_line(LogLevel::info, render(report, Format::table));
   warn_of_coverage(layers);
   const ModelSize size = size_of(*model.transformer);
   const nlohmann::json results = {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}};
   model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));
   const WrittenFile written = save_model(o.output, model, o.force);
+  LateTexts late(o.force);
+  late.saved(o.output, written);
+  late.write("--report", o.report, render(report, Format::csv));
   print_result(
       describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));
-  return 0;
+  return late.status();
 }
 
 }  // namespace

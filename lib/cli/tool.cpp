@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <fmt/ranges.h>
+#include <stdio_ext.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -12,6 +14,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "base/threads.h"
 #include "base/units.h"
 #include "base/version.h"
@@ -116,8 +119,13 @@ int run_tool(const Tool& tool, int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
       return fail(static_cast<int>(ErrorKind::usage), fmt::format("{}; see {} --help", error.what(), tool.name));
     }
+    install_stop_handlers();
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error that says so
     apply(common);
     return run();
+  } catch (const Stopped& stopped) {
+    __fpurge(stdout);  // part of a result, for a reader that may never come
+    return fail(stopped.exit_status(), stopped.what());
   } catch (const Error& error) {
     return fail(error.exit_status(), error.what());
   } catch (const std::bad_alloc&) {
@@ -179,8 +187,10 @@ CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional
 }
 
 void print_result(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    check_stop();
     throw input_error("cannot write to standard output");
+  }
 }
 
 std::string describe_written(const WrittenFile& file, const ModelSize& size, const nlohmann::json& extra, bool json) {

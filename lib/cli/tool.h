@@ -34,7 +34,7 @@ struct Tool {
 };
 
 // Parses, sets threads and logging, runs, and turns errors into one `error:` line and an exit status: 0 done, 2 bad
-// usage, 3 bad input, 4 requirement failed, 5 diverged, 1 anything else.
+// usage, 3 bad input, 4 requirement failed, 5 diverged, 128 + N stopped by signal N, 1 anything else.
 int run_tool(const Tool& tool, int argc, char** argv);
 
 // A list of counts with commas between: "128,512", "1k,4k". Repeating the option adds to the list.

@@ -12,6 +12,7 @@
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
 #include "io/lineage.h"
+#include "measure/footprint.h"
 #include "nn/attention/pattern.h"
 #include "train/fingerprint.h"
 #include "train/journal.h"
@@ -26,7 +27,6 @@ class TrainTool {
 
   int run() {
     o_.check();
-    install_stop_handlers();
     load_start();
     std::vector<TextSource> sources;
     if (wants_data()) sources = open_texts(o_.data);
@@ -46,6 +46,11 @@ class TrainTool {
   }
 
  private:
+  // A dry run makes no model: shapes alone.
+  std::optional<ShapesOnly> shapes_of_dry_run() const {
+    return common_.dry_run ? std::optional<ShapesOnly>(std::in_place) : std::nullopt;
+  }
+
   bool wants_data() const { return o_.steps.value_or(1) > 0; }
 
   void load_start() {
@@ -72,6 +77,7 @@ class TrainTool {
   }
 
   void upcycle() {
+    const std::optional<ShapesOnly> shapes = shapes_of_dry_run();
     model_.transformer = o_.experts.upcycled(*model_.transformer, common_.seed);
     upcycled_ = {{"experts", *o_.experts.experts}, {"from", o_.init}};
     log_info("turned '{}' into a mixture: {} parameters, {} active", o_.init,
@@ -135,6 +141,7 @@ class TrainTool {
     }
     Config config = o_.model.config(tokenizer->vocabulary());
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
+    const std::optional<ShapesOnly> shapes = shapes_of_dry_run();
     model_.transformer = std::make_unique<Transformer>(config);
     initialize(*model_.transformer, common_.seed, o_.model.init_std.value_or(init_deviation));
     model_.tokenizer = tokenizer->to_json();
@@ -170,6 +177,10 @@ class TrainTool {
              settings.step.type == DType::bf16 ? "bf16" : "f32");
     const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
+    const Footprint need =
+        training_footprint(model_.transformer->config(), settings.step.batch, context_, settings.step.type);
+    require_memory_for(need, "this run", "use a smaller --batch, --context or model");
+    log_info("at least {}", describe(need));
     if (common_.dry_run) return 0;
     Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
     settings.journal = &journal;

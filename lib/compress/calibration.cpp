@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "kernels/elementwise.h"
 
 namespace hone {
@@ -129,6 +130,7 @@ void calibrate(Transformer& model, const CalibrationText* text, DType type,
       Observers observers(moments);
       block.visit(prefix, observers);
       for (Part& part : parts) {
+        check_stop();
         part.call.layer = static_cast<int64_t>(i);
         block.forward(part.stream, part.call, nullptr);
       }
@@ -136,7 +138,10 @@ void calibrate(Transformer& model, const CalibrationText* text, DType type,
     Names names;
     block.visit(prefix, names);
     change(names.all, moments);
-    for (Part& part : parts) part.stream = block.forward(part.stream, part.call, nullptr);
+    for (Part& part : parts) {
+      check_stop();
+      part.stream = block.forward(part.stream, part.call, nullptr);
+    }
     if (progress) progress(static_cast<int64_t>(i) + 1, all);
   }
   Moments moments;

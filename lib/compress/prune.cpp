@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "compress/masks.h"
 #include "weights/dense_weight.h"
 
@@ -22,6 +23,7 @@ double sum_of(const Tensor& scores, const Tensor& mask) {
 
 PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s,
                          const ColumnMoments* moments) {
+  check_stop();
   const Tensor dense = slot->to_dense(), before = slot->mask();
   const bool data_free = moments && !moments->sufficient(dense.dim(1));
   std::vector<float> norms;
@@ -30,7 +32,9 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
   else if (moments)
     norms = moments->norms();
   const Tensor scores = pruning_scores(*s.method, dense, norms, name);
+  check_stop();
   const Tensor mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
+  check_stop();
   PrunedLayer layer{name,
                     dense.dim(0),
                     dense.dim(1),

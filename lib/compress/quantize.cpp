@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "compress/quantize_matrix.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
@@ -53,6 +54,7 @@ double bf16_error(const Tensor& dense) {
 
 QuantizedLayer pack(const std::string& name, std::shared_ptr<Weight>& slot, PackedType type, const QuantizeSettings& s,
                     const ColumnMoments* moments) {
+  check_stop();
   const Tensor dense = slot->to_dense(), mask = slot->mask();
   QuantizedLayer layer{name, type, "", 0, 0, dense.size() * 4, 0, {}, false};
   if (moments && type != PackedType::bf16) {

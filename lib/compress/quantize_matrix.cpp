@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "compress/masks.h"
 #include "kernels/parallel.h"
 #include "kernels/scale_search.h"
@@ -197,7 +198,7 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
   const kernels::ScaleSearch loops = kernels::scale_search();
   kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
     Group group(std::min(width, cols), loops);
-    for (int64_t r = begin; r < end; ++r) {
+    for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
       const uint8_t* bits = mask ? mask.data<uint8_t>() + r * mask.dim(1) : nullptr;
       const float* w = weight.data<float>() + r * cols;
       int8_t* out = q.integers.data<int8_t>() + r * cols;
@@ -215,6 +216,7 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
         if (!kept_in(bits, c)) out[c] = 0;
     }
   });
+  check_stop();
   return q;
 }
 
@@ -224,7 +226,7 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
   const int64_t width = matrix.group ? matrix.group : std::max<int64_t>(cols, 1);
   std::vector<QuantizationError> row_errors(static_cast<size_t>(rows));  // summed in order, at any number of threads
   kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
+    for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
       const uint8_t* bits = matrix.mask ? matrix.mask.data<uint8_t>() + r * matrix.mask.dim(1) : nullptr;
       const float* w = weight.data<float>() + r * cols;
       const int8_t* q = matrix.integers.data<int8_t>() + r * cols;
@@ -240,6 +242,7 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
       }
     }
   });
+  check_stop();
   QuantizationError total;
   for (const QuantizationError& row : row_errors) {
     total.squared_error += row.squared_error;

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "dataset/bpe.h"
 #include "dataset/pair_table.h"
 #include "dataset/pretokenizer.h"
@@ -66,7 +67,8 @@ WordCounts count_words(const std::vector<std::string_view>& parts) {
     try {
       Pretokenizer pretokenizer;
       WordCounts counts;
-      for (int64_t i = begin; i < end; ++i) count_words(parts[static_cast<size_t>(i)], pretokenizer, counts);
+      for (int64_t i = begin; i < end; check_stop(), ++i)
+        count_words(parts[static_cast<size_t>(i)], pretokenizer, counts);
       const std::lock_guard lock(mutex);
       if (total.empty()) total.swap(counts);
       for (const auto& [word, count] : counts) total[word] += count;
@@ -87,7 +89,7 @@ class Learner {
       words_.push_back({ids_.size(), text.size(), count});
       for (const char c : text) ids_.push_back(static_cast<unsigned char>(c));
     }
-    for (size_t w = 0; w < words_.size(); ++w)
+    for (size_t w = 0; w < words_.size(); check_stop(), ++w)
       for (size_t i = 0; i + 1 < words_[w].length; ++i) add(id(w, i), id(w, i + 1), w);
     for (const auto& [key, pair] : pairs_) heap_.push({pair.count, key});
     created_.clear();
@@ -96,6 +98,7 @@ class Learner {
   std::vector<Merge> learn(size_t wanted) {
     std::vector<Merge> merges;
     while (merges.size() < wanted && !heap_.empty()) {
+      check_stop();
       const Best best = heap_.top();
       heap_.pop();
       const auto found = pairs_.find(best.key);

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "kernels/parallel.h"
 
 namespace hone {
@@ -133,6 +134,7 @@ std::vector<Id> tokenize(const std::vector<TextSource>& sources, const Tokenizer
   kernels::parallel_each(static_cast<int64_t>(tasks.size()), [&](int64_t t) {
     const auto i = static_cast<size_t>(t);
     try {
+      check_stop();
       const auto encoder = tokenizer.encoder();
       std::vector<int32_t> ids;
       for (const auto& piece : tasks[i].pieces) {

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "dataset/utf8.h"
 
 namespace hone {
@@ -75,6 +76,7 @@ void Pretokenizer::split_valid(std::string_view text, void (*f)(void*, std::stri
     // Every character is matched by some alternative, so a failure is a limit of PCRE2, not a property of the text.
     if (found < 0 || range[1] <= at)
       throw internal_error("cutting text into words failed at byte {} (PCRE2 error {})", at, found);
+    check_stop();
     f(context, text.substr(at, range[1] - at));
   }
 }

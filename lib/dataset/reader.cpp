@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "dataset/utf8.h"
 
 namespace hone {
@@ -46,6 +47,7 @@ Bytes read_to_end(int fd, const std::string& name) {
   for (;;) {
     if (text.size() - used < (size_t{1} << 16)) text.resize(std::max<size_t>(size_t{1} << 20, 2 * text.size()));
     const ssize_t got = ::read(fd, text.data() + used, text.size() - used);
+    check_stop();
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw input_error("cannot read {}: {}", name, std::strerror(errno));
     if (got == 0) break;
@@ -66,6 +68,7 @@ Bytes map_whole(int fd, size_t size, const std::string& name) {
 
 Bytes bytes_of_file(const std::string& path) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  check_stop();
   if (fd < 0) throw input_error("cannot open {}: {}", path, std::strerror(errno));
   struct stat status;
   if (::fstat(fd, &status) != 0) throw input_error("cannot read {}: {}", path, std::strerror(errno));
@@ -116,6 +119,7 @@ TextSource read_jsonl(Bytes bytes, std::string name) {
   std::vector<size_t> ends, answers;  // of the documents in the buffer, which moves as it grows
   std::string_view rest = bytes.text;
   for (size_t number = 1; !rest.empty(); ++number) {
+    check_stop();
     const size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));

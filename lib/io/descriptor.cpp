@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cerrno>
 
+#include "base/stop.h"
+
 namespace hone {
 namespace {
 
@@ -25,7 +27,7 @@ int move_all(std::span<const Transfer> transfers, Move move) {
   std::atomic<int> error{0};
   for_each_of(static_cast<int64_t>(pieces.size()), bytes, [&](int64_t i) {
     Transfer piece = pieces[static_cast<size_t>(i)];
-    while (piece.bytes > 0 && error == 0) {
+    while (piece.bytes > 0 && error == 0 && !stop_wanted()) {
       const ssize_t moved = move(piece.data, piece.bytes, static_cast<off_t>(piece.offset));
       if (moved < 0 && errno == EINTR) continue;
       if (moved <= 0) {
@@ -37,6 +39,7 @@ int move_all(std::span<const Transfer> transfers, Move move) {
       piece.offset += static_cast<uint64_t>(moved);
     }
   });
+  check_stop();
   return error;
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "io/descriptor.h"
 
 namespace hone {
@@ -77,10 +78,11 @@ json answer_of(const std::function<json()>& work) {
 }
 
 // All that comes through a pipe until the child closes its end.
-std::vector<uint8_t> bytes_from(int pipe) {
+std::vector<uint8_t> bytes_from(int pipe, pid_t child) {
   std::vector<uint8_t> bytes;
   for (size_t done = 0;;) {
     bytes.resize(done + (64 << 10));
+    if (!wait_to_read(pipe)) kill(child, SIGKILL);
     const ssize_t moved = read(pipe, bytes.data() + done, bytes.size() - done);
     if (moved < 0 && errno == EINTR) continue;
     done += static_cast<size_t>(std::max<ssize_t>(moved, 0));
@@ -110,10 +112,11 @@ json isolated(const std::function<json()>& work, const std::string& failure) {
   if (child < 0) return work();
   if (child == 0) serve(to.fd(), work);
   to = Descriptor();
-  const std::vector<uint8_t> answer = bytes_from(from.fd());
+  const std::vector<uint8_t> answer = bytes_from(from.fd(), child);
   int status = 0;
   while (waitpid(child, &status, 0) < 0)
     if (errno != EINTR) throw internal_error("lost a child process: {}", std::strerror(errno));
+  check_stop();
   const bool done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   const json result = done ? json::from_cbor(answer, true, false) : json();
   if (result.is_object() && result.contains("found")) return result["found"];

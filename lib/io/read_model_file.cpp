@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "io/checksum.h"
 #include "io/descriptor.h"
 #include "io/hdf5.h"
@@ -158,6 +159,7 @@ class Loader {
       const size_t item = order[static_cast<size_t>(i)];
       good[item] = matches(item);
     });
+    check_stop();
     for (size_t i = 0; i < n; ++i)
       if (!good[i]) throw damaged(index_.entries[i], wrong_checksum);
   }
@@ -188,7 +190,10 @@ class Loader {
     for (auto& [name, of_parameter] : checks)
       model.parameters[name].verify = [list = std::move(of_parameter)] {
         for (const Check& check : list)
-          if (checksum_of(check.array.raw(), check.array.bytes()) != check.checksum) throw check.failure;
+          if (checksum_of(check.array.raw(), check.array.bytes()) != check.checksum) {
+            check_stop();
+            throw check.failure;
+          }
       };
     if (!model.config.is_object())
       throw input_error("'{}': dataset 'config' is not a JSON object; use another copy", path_);

@@ -12,6 +12,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/stop.h"
 #include "io/checksum.h"
 #include "io/descriptor.h"
 #include "io/entry.h"
@@ -166,6 +167,7 @@ class Writer {
       Source& source = sources_[static_cast<size_t>(i)];
       source.entry.checksum = checksum_of(source.data, source.entry.bytes);
     });
+    check_stop();
   }
 
   void write(const std::string& path) {
@@ -176,7 +178,7 @@ class Writer {
       transfers.push_back({const_cast<std::byte*>(source.data), source.entry.bytes, source.entry.offset});
     const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
     int error = file ? write_all(file.fd(), transfers) : errno;
-    if (error == 0 && fsync(file.fd()) != 0) error = errno;
+    if (error == 0) error = flush_to_device(file.fd());
     if (error != 0) throw input_error("cannot write '{}': {}", target_, std::strerror(error));
   }
 

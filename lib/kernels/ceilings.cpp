@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "kernels/isa/ceilings_table.h"
 #include "kernels/parallel.h"
 #include "kernels/select.h"
@@ -69,6 +70,7 @@ double best_of(double seconds, Pass&& pass) {
   double best = std::numeric_limits<double>::infinity();
   const double start = now();
   for (int i = 0; i < 3 || now() - start < seconds; ++i) {
+    check_stop();
     const double before = now();
     pass();
     best = std::min(best, now() - before);

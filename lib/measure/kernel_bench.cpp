@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/stop.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/parallel.h"
@@ -30,7 +31,7 @@ class Restore {
 
 double seconds_of(const std::function<void()>& run, int64_t count) {
   const Stopwatch watch;
-  for (int64_t i = 0; i < count; ++i) run();
+  for (int64_t i = 0; i < count; check_stop(), ++i) run();
   return watch.seconds() / static_cast<double>(count);
 }
 
@@ -90,6 +91,7 @@ double product_rate(DType type, int threads) {
   const Tensor a = Tensor::zeros({n, n}, type), b = Tensor::zeros({n, n}, type), c = Tensor::empty({n, n});
   double best = std::numeric_limits<double>::infinity();
   for (int pass = 0; pass < 4; ++pass) {  // the first builds the library's code
+    check_stop();
     const Stopwatch watch;
     if (type == DType::bf16)
       kernels::gemm_panels(a.view(), b.data<bf16>(), n, n, c.view());

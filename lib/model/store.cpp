@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace hone {
 namespace {
@@ -13,6 +14,7 @@ class Saver : public Visitor {
  public:
   explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    check_stop();
     Encoded& encoded = into_[name] = weight->encode();
     encoded.attributes[nonzeros_attribute] = weight->nonzeros();
   }
@@ -72,6 +74,7 @@ class Counter : public Visitor {
   explicit Counter(bool tied) : tied_(tied) {}
 
   void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
+    check_stop();
     const int64_t elements = weight->rows() * weight->cols(), nonzeros = weight->nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;

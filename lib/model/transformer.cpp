@@ -1,14 +1,13 @@
 #include "model/transformer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/memory_limit.h"
 #include "base/stop.h"
-#include "base/units.h"
 #include "kernels/parallel.h"
+#include "model/size.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -18,7 +17,10 @@ Transformer::Transformer(const Config& config) : config_(config) {
   const BlockBlueprint& b = config_.block;
   embedding_ = std::make_shared<DenseWeight>(Tensor::empty({config_.padded_vocabulary, b.dim}));
   if (b.positions == PositionKind::learned) position_.emplace().value = Tensor::empty({config_.context, b.dim});
-  for (const LayerBlueprint& layer : config_.layers) blocks_.push_back(Block::make(b, layer));
+  for (const LayerBlueprint& layer : config_.layers) {
+    check_stop();
+    blocks_.push_back(Block::make(b, layer));
+  }
   norm_ = Norm::make(b);
   if (!config_.tied) head_ = Linear::make(config_.padded_vocabulary, b.dim, false);
 }
@@ -80,27 +82,8 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
   return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, seed);
 }
 
-namespace {
-
-// Where memory is promised and not there, the system ends the process when the cache fills: better to say so first.
-void require_memory(double bytes, int64_t batch, int64_t capacity) {
-  const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (bytes > memory)
-    throw usage_error(
-        "the key/value cache of {} tokens needs {}, this machine has {}; ask for fewer tokens or sequences",
-        format_count(static_cast<double>(batch) * static_cast<double>(capacity)), format_bytes(bytes),
-        format_bytes(memory));
-}
-
-}  // namespace
-
 Cache Transformer::make_cache(int64_t batch, int64_t capacity, DType type) const {
-  double bytes = 0;
-  for (const Block& block : blocks_) {
-    const Attention& a = block.attention;
-    bytes += LayerCache::bytes_of(a.pattern->need(), batch, a.kv_heads, a.head_dim, capacity, type);
-  }
-  require_memory(bytes, batch, capacity);
+  require_cache_memory(config_, batch, capacity, type);
   Cache cache;
   cache.capacity = capacity;
   cache.lengths.assign(static_cast<size_t>(batch), 0);
@@ -154,16 +137,27 @@ class Initializer : public Visitor {
     if (name == "position.weight" || name.ends_with("router.weight")) add(name, parameter, small);
   }
 
+  double bytes() const {
+    double sum = 0;
+    for (const Piece& piece : pieces_) sum += static_cast<double>(piece.values.size_bytes());
+    return sum;
+  }
+
   // A stream for each parameter: its numbers depend neither on the other layers nor on the threads.
   void fill(uint64_t seed) const {
     kernels::parallel_each(static_cast<int64_t>(pieces_.size()), [&](int64_t i) {
       const Piece& piece = pieces_[static_cast<size_t>(i)];
       Random random(seed, "init:" + piece.name);
-      for (float& w : piece.values) w = static_cast<float>(random.normal() * piece.deviation);
+      for (size_t done = 0; done < piece.values.size() && !stop_wanted(); done += at_once)
+        for (float& w : piece.values.subspan(done, std::min(at_once, piece.values.size() - done)))
+          w = static_cast<float>(random.normal() * piece.deviation);
     });
+    check_stop();
   }
 
  private:
+  static constexpr size_t at_once = 1 << 16;  // numbers between two looks at signals
+
   struct Piece {
     std::string name;
     std::span<float> values;
@@ -171,6 +165,7 @@ class Initializer : public Visitor {
   };
 
   void add(const std::string& name, Parameter& parameter, double deviation) {
+    if (parameter.value.promised()) return;
     pieces_.push_back({name, parameter.value.span<float>(), deviation});
     ++parameter.version;
   }
@@ -185,6 +180,7 @@ void initialize(Transformer& model, uint64_t seed, double deviation) {
   const Config& config = model.config();
   Initializer initializer(config.layers.size(), deviation);
   model.visit(initializer);
+  require_memory(initializer.bytes(), "initializing the model", "choose a smaller shape");
   initializer.fill(seed);
 }
 

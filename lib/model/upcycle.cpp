@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -50,6 +51,7 @@ class Filler : public Visitor {
   }
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    check_stop();
     const Weight& dense = *source_.weights.at(dense_name(name));
     Tensor value = dense.to_dense().clone(), mask = dense.mask();
     const bool down = name.ends_with(".down.weight");
@@ -110,7 +112,7 @@ class Filler : public Visitor {
     template <class F>
     void each(F&& f) const {
       const int64_t units = down ? cols : gated ? rows / 2 : rows;
-      for (int64_t r = 0; r < rows_now(); ++r)
+      for (int64_t r = 0; r < rows_now(); check_stop(), ++r)
         for (int64_t c = 0; c < cols_now(); ++c) {
           const int64_t at = down ? c : r, part = at / (units * experts), expert = at / units % experts;
           const int64_t from = part * units + at % units;
@@ -158,6 +160,7 @@ std::unique_ptr<Transformer> upcycle(Transformer& dense, const MixtureShape& sha
   Source source;
   dense.visit(source);
   auto model = std::make_unique<Transformer>(with_mixtures(dense.config(), shape));
+  if (ShapesOnly::active()) return model;
   initialize(*model, seed);
   Filler filler(source, shape, noise, seed);
   model->visit(filler);

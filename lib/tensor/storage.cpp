@@ -79,6 +79,33 @@ std::shared_ptr<Storage> Storage::external(const void* data, size_t bytes, std::
   return std::shared_ptr<Storage>(new Storage(start, bytes, bytes, std::move(owner)));
 }
 
+std::shared_ptr<Storage> Storage::promised(size_t bytes) {
+  // A page that nobody may touch, so that a mistake ends here and not in somebody's memory.
+  static void* const page = mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) throw std::bad_alloc();
+  auto storage = external(page, bytes, std::shared_ptr<void>(page, [](void*) {}));
+  storage->promised_ = true;
+  return storage;
+}
+
+namespace {
+
+std::atomic<int> shapes_only{0};
+
+}  // namespace
+
+ShapesOnly::ShapesOnly() {
+  ++shapes_only;
+}
+
+ShapesOnly::~ShapesOnly() {
+  --shapes_only;
+}
+
+bool ShapesOnly::active() {
+  return shapes_only > 0;
+}
+
 Storage::~Storage() {
   if (!owner_) pool().give(data_, capacity_);
 }

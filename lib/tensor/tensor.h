@@ -25,6 +25,7 @@ class Storage {
  public:
   static std::shared_ptr<Storage> allocate(size_t bytes);
   static std::shared_ptr<Storage> external(const void* data, size_t bytes, std::shared_ptr<void> owner);
+  static std::shared_ptr<Storage> promised(size_t bytes);  // of a size, without memory: nothing may read or write it
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -32,12 +33,25 @@ class Storage {
   std::byte* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   bool writable() const { return !owner_; }
+  bool promised() const { return promised_; }
 
  private:
   Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner);
   std::byte* data_;
   size_t bytes_, capacity_;
   std::shared_ptr<void> owner_;
+  bool promised_ = false;
+};
+
+// While one lives, Tensor::empty() only promises the memory of tensors with several dimensions: to learn the shapes and
+// the size of a model that may not fit. Vectors are real.
+class ShapesOnly {
+ public:
+  ShapesOnly();
+  ~ShapesOnly();
+  ShapesOnly(const ShapesOnly&) = delete;
+  ShapesOnly& operator=(const ShapesOnly&) = delete;
+  static bool active();
 };
 
 void release_pool();  // gives the blocks that the pool keeps back to the system
@@ -59,6 +73,7 @@ class Tensor {
   DType dtype() const { return dtype_; }
   size_t bytes() const { return static_cast<size_t>(size_) * size_of(dtype_); }
   bool writable() const { return storage_ && storage_->writable(); }
+  bool promised() const { return storage_ && storage_->promised(); }  // a shape without memory, see ShapesOnly
 
   template <class T>
   T* data() const {

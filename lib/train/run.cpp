@@ -39,7 +39,6 @@ class Run {
     // A signal may have cut off the validation of the step that the run was saved at.
     if (state_.step > 0 && validation_due() && state_.validated != state_.step) after(state_.last);
     while (state_.step < steps && !result_.signal && !result_.stopped_early) {
-      if (settings_.before_step) settings_.before_step(state_.step);
       if (const std::optional<StepResult> step = take_step()) after(*step);
     }
     const bool caller_saves = !result_.signal || !result_.checkpoint_saved;
@@ -57,8 +56,9 @@ class Run {
   // None where a signal came in its middle: parameters, optimizer and place in the data are then as before it.
   std::optional<StepResult> take_step() {
     const nlohmann::json place = sampler_.state();
-    const double began = now();
     try {
+      if (settings_.before_step) settings_.before_step(state_.step);
+      const double began = now();
       const StepResult step = guarded([&] { return trainer_.step(state_.step); });
       seconds_ += now() - began;
       tokens_ += step.tokens;

@@ -87,6 +87,7 @@ int64_t DenseWeight::stored_bytes() const {
 }
 
 int64_t DenseWeight::nonzeros() const {
+  if (parameter_.value.promised()) return parameter_.value.size();  // what it will be once it is initialized
   int64_t count = 0;
   for (float w : parameter_.value.span<float>()) count += w != 0.0f;
   return count;

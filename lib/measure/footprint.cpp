@@ -1,0 +1,78 @@
+#include "measure/footprint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/memory_limit.h"
+#include "base/units.h"
+#include "model/size.h"
+
+namespace hone {
+namespace {
+
+// In doubles: no product of sizes that a user may type overflows.
+double count(int64_t n) {
+  return static_cast<double>(n);
+}
+
+double bytes_of(DType type) {
+  return static_cast<double>(size_of(type));
+}
+
+std::vector<std::pair<double, const char*>> parts_of(const Footprint& f) {
+  return {{f.parameters, "parameters"},
+          {f.optimizer, "gradients and optimizer"},
+          {f.activations, "activations"},
+          {f.cache, "key/value cache"}};
+}
+
+std::string text_of(const std::pair<double, const char*>& part) {
+  return fmt::format("{} of {}", format_bytes(part.first), part.second);
+}
+
+}  // namespace
+
+std::string describe(const Footprint& f) {
+  std::string text;
+  for (const auto& part : parts_of(f))
+    if (part.first > 0) text += (text.empty() ? "" : ", ") + text_of(part);
+  return fmt::format("{}: {}", format_bytes(f.total()), text);
+}
+
+Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type) {
+  const ShapeSize size = size_of_shape(config);
+  const double rows = count(batch) * count(context);
+  Footprint f;
+  f.parameters = 4 * size.parameters + (type == DType::bf16 ? 4 * size.linear : 0);
+  f.optimizer = 12 * size.parameters;
+  // Inputs and targets are numbers of 4 bytes.
+  f.activations = rows * (8 + 4 * size.residual + bytes_of(type) * size.activations);
+  return f;
+}
+
+Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type) {
+  double widest = 0;
+  for (const LayerBlueprint& layer : config.layers) widest = std::max(widest, count(layer.ffn));
+  Footprint f;
+  f.cache = cache_bytes(config, batch, capacity, type);
+  f.activations = count(batch) * (4 * count(capacity) + count(std::min(rows, capacity)) *
+                                                            (4 * count(config.block.dim) + bytes_of(type) * widest));
+  return f;
+}
+
+Footprint calibration_footprint(const Config& config, int64_t tokens, DType type, double weight_bytes) {
+  Footprint f;
+  f.parameters = weight_bytes;
+  f.activations = count(tokens) * (4 + (4 + bytes_of(type)) * count(config.block.dim));
+  return f;
+}
+
+void require_memory_for(const Footprint& footprint, const std::string& what, const std::string& help) {
+  const auto parts = parts_of(footprint);
+  require_memory(footprint.total(), what, help, text_of(*std::max_element(parts.begin(), parts.end())));
+}
+
+}  // namespace hone

@@ -1,0 +1,33 @@
+// The memory that work will surely take, from shapes alone: refused before it begins where there is less.
+#pragma once
+
+#include <string>
+
+#include "model/config.h"
+#include "tensor/tensor.h"
+
+namespace hone {
+
+// In bytes. Lower bounds: what is left out is smaller, or may be shared or freed in time.
+struct Footprint {
+  double parameters = 0, optimizer = 0, activations = 0, cache = 0;
+  double total() const { return parameters + optimizer + activations + cache; }
+};
+
+std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"
+
+// Steps of `batch` windows of `context` tokens: masters, gradients, the optimizer's two moments, bf16 copies for the
+// products, and what the backward pass needs of the forward pass.
+Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type);
+
+// `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
+// and do not count.
+Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type);
+
+// `tokens` of text on their way through the blocks, all at once between two of them, and what the weights become.
+Footprint calibration_footprint(const Config& config, int64_t tokens, DType type, double weight_bytes);
+
+// Throws Error(usage) with the largest part, the memory there is, and `help`: what makes it less.
+void require_memory_for(const Footprint& footprint, const std::string& what, const std::string& help);
+
+}  // namespace hone

@@ -1,0 +1,60 @@
+#include "model/size.h"
+
+#include <algorithm>
+
+#include "base/memory_limit.h"
+#include "base/units.h"
+#include "model/transformer.h"
+#include "nn/attention/pattern.h"
+
+namespace hone {
+namespace {
+
+struct Counter : Visitor {
+  ShapeSize size;
+  void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
+    const double elements = static_cast<double>(weight->rows()) * static_cast<double>(weight->cols());
+    size.parameters += elements;
+    if (layer) size.linear += elements;
+    size.largest = std::max(size.largest, elements);
+  }
+  void parameter(const std::string&, Parameter& parameter) override {
+    size.parameters += static_cast<double>(parameter.value.size());
+  }
+};
+
+}  // namespace
+
+ShapeSize size_of_shape(const Config& config) {
+  const ShapesOnly shapes;
+  Transformer model(config);
+  Counter counter;
+  model.visit(counter);
+  const double dim = static_cast<double>(config.block.dim);
+  for (const LayerBlueprint& layer : config.layers) {
+    const double heads = static_cast<double>(2 * layer.heads + 2 * layer.kv_heads);  // queries, output; keys, values
+    const double slots = layer.experts > 0 ? static_cast<double>(layer.top_k + layer.shared_experts) : 1;
+    const double wide = config.block.activation == ActivationKind::swiglu ? 3 : 2;  // up (and gate), and their product
+    counter.size.activations +=
+        2 * dim + heads * static_cast<double>(config.block.head_dim) + wide * slots * static_cast<double>(layer.ffn);
+    counter.size.residual += 2 * dim;
+  }
+  return counter.size;
+}
+
+double cache_bytes(const Config& config, int64_t batch, int64_t capacity, DType type) {
+  double bytes = 0;
+  for (const LayerBlueprint& layer : config.layers)
+    bytes += LayerCache::bytes_of(attention_pattern(layer.attention)->need(), batch, layer.kv_heads,
+                                  config.block.head_dim, capacity, type);
+  return bytes;
+}
+
+void require_cache_memory(const Config& config, int64_t batch, int64_t capacity, DType type) {
+  require_memory(cache_bytes(config, batch, capacity, type),
+                 fmt::format("the key/value cache of {} tokens",
+                             format_count(static_cast<double>(batch) * static_cast<double>(capacity))),
+                 "ask for fewer tokens or sequences");
+}
+
+}  // namespace hone
