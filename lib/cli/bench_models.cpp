@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/bench_memory.h"
+#include "cli/precision.h"
 #include "cli/routing_report.h"
 #include "kernels/parallel.h"
 #include "measure/ceilings_cache.h"
@@ -134,7 +135,7 @@ class ModelsBench {
     row.set("weight_bytes", size.weight_bytes).set("parameters", size.parameters);
     row.set("active_parameters", size.active_parameters);
     row.set("nonzero_parameters", size.nonzero_parameters).set("sparsity", size.sparsity());
-    row.set("precision", o_.type() == DType::bf16 ? "bf16" : "f32").set("repeat", o_.repeat);
+    row.set("precision", precision_in_use(o_.type())).set("repeat", o_.repeat);
     row.set("ceiling_read_bytes_per_second", ceilings.read_bytes_per_second);
     row.set("ceiling_flops_per_second", matrix_peak(o_.type(), ceilings));
     rows_.push_back(std::move(row));

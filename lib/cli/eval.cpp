@@ -12,6 +12,7 @@
 #include "cli/eval_options.h"
 #include "cli/eval_speed.h"
 #include "cli/expert_options.h"
+#include "cli/precision.h"
 #include "cli/routing_report.h"
 #include "dataset/corpus.h"
 #include "dataset/questions.h"
@@ -262,7 +263,7 @@ class EvalTool {
       common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
     if (same_tokenizer_) common.set("tokenizer", subjects_.front().tokenizer->name());
-    common.set("precision", std::string(name_of(settings_.type)));
+    common.set("precision", precision_in_use(settings_.type));
     if (baseline_) common.set("baseline", baseline_->path);
     common.set("threads", common_.threads)
         .set("isa", std::string(name_of(isa())))
