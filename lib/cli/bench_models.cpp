@@ -54,6 +54,7 @@ class ModelsBench {
   // For prompts longer than its context too: kinds must fit the longest.
   Model load(const Variant& variant) const {
     Model model = load_model(variant.path, {.defer = !o_.train});
+    if (o_.train) require_finite(model);
     int64_t longest = 0;
     for (const BenchPoint& point : points_) longest = std::max(longest, point.prompt);
     if (!variant.kinds.empty()) model.transformer->set_attention(variant.kinds, longest);
@@ -135,6 +136,7 @@ class ModelsBench {
     row.set("weight_bytes", size.weight_bytes).set("parameters", size.parameters);
     row.set("active_parameters", size.active_parameters);
     row.set("nonzero_parameters", size.nonzero_parameters).set("sparsity", size.sparsity());
+    row.set("zero_fraction", size.zero_fraction());
     row.set("precision", precision_in_use(o_.type())).set("repeat", o_.repeat);
     row.set("ceiling_read_bytes_per_second", ceilings.read_bytes_per_second);
     row.set("ceiling_flops_per_second", matrix_peak(o_.type(), ceilings));

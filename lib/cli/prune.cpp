@@ -75,6 +75,7 @@ int run(const PruneOptions& o, const Common& common) {
   require_writable(o.output, o.force);
   if (!o.report.empty()) require_writable(o.report, o.force);
   Model model = load_model(o.model);
+  require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   const std::vector<std::string> chosen = weights_to_prune(*model.transformer, settings);

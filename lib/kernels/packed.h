@@ -138,6 +138,9 @@ bool packed_offsets(PackedElement element, const PackedShape& shape, const void*
 // Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q.
 void packed_fill(const PackedMatrix& w, const void* source, void* values);
 
+// Elements that the masks of a bitmask keep.
+int64_t packed_kept(const PackedMatrix& w);
+
 // Elements that are neither pruned nor zero.
 int64_t packed_nonzeros(const PackedMatrix& w);
 
