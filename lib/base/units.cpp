@@ -112,6 +112,15 @@ int64_t parse_bytes(std::string_view text) {
   return parse_whole(text, true, "number of bytes", "4MiB, 1.5GB or 4096");
 }
 
+std::string format_percent(double fraction, int digits) {
+  std::string text = fmt::format("{:.{}f}", fraction * 100, digits);
+  // Compared as the decimal number that is shown: 0.29 * 100 is a little less than 29.
+  const double shown = std::strtod(text.c_str(), nullptr);
+  if (std::abs(shown / 100) > std::abs(fraction))
+    text = fmt::format("{:.{}f}", shown - std::copysign(std::pow(10.0, -digits), fraction), digits);
+  return text + "%";
+}
+
 double parse_fraction(std::string_view text) {
   const Number number = split(text);
   const bool percent = number.unit == "%";

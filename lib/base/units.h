@@ -11,8 +11,10 @@ namespace hone {
 
 // All of these take the whole text or throw Error(usage) quoting it. Letters may be of either case. k, M, G and T are
 // powers of 1000; Ki, Mi, Gi and Ti powers of 1024.
-int64_t parse_count(std::string_view text);    // "2000", "3k", "10M", "1.5M", "64Ki"; a whole number, 0 or more
-int64_t parse_bytes(std::string_view text);    // the same, with or without a final B: "4MiB", "1.5GB", "512"
+int64_t parse_count(std::string_view text);  // "2000", "3k", "10M", "1.5M", "64Ki"; a whole number, 0 or more
+int64_t parse_bytes(std::string_view text);  // the same, with or without a final B: "4MiB", "1.5GB", "512"
+// "60.0%": cut after the digits, not rounded, so that what is below a bound is not shown as the bound.
+std::string format_percent(double fraction, int digits);
 double parse_fraction(std::string_view text);  // "0.2" or "20%"; from 0 to 1
 
 // The number at the front of `text` with its unit, if it has one (any of the above, or %): the value, and in `length`

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory_limit.h"
 #include "cli/bench_memory.h"
+#include "cli/precision.h"
 #include "cli/routing_report.h"
 #include "kernels/parallel.h"
 #include "measure/ceilings_cache.h"
@@ -57,6 +58,7 @@ class ModelsBench {
   // For prompts longer than its context too: kinds must fit the longest.
   Model load(const Variant& variant) const {
     Model model = load_model(variant.path, {.defer = !o_.train});
+    if (o_.train) require_finite(model);
     int64_t longest = 0;
     for (const BenchPoint& point : points_) longest = std::max(longest, point.prompt);
     if (!variant.kinds.empty()) model.transformer->set_attention(variant.kinds, longest);
@@ -155,7 +157,8 @@ class ModelsBench {
     row.set("weight_bytes", size.weight_bytes).set("parameters", size.parameters);
     row.set("active_parameters", size.active_parameters);
     row.set("nonzero_parameters", size.nonzero_parameters).set("sparsity", size.sparsity());
-    row.set("precision", o_.type() == DType::bf16 ? "bf16" : "f32").set("repeat", o_.repeat);
+    row.set("zero_fraction", size.zero_fraction());
+    row.set("precision", precision_in_use(o_.type())).set("repeat", o_.repeat);
     row.set("ceiling_read_bytes_per_second", ceilings.read_bytes_per_second);
     row.set("ceiling_flops_per_second", matrix_peak(o_.type(), ceilings));
     rows_.push_back(std::move(row));

@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/text_output.h"
 #include "cli/late_texts.h"
-#include "measure/evaluate.h"
+#include "cli/precision.h"
 #include "measure/report.h"
 #include "nn/attention/pattern.h"
 
@@ -34,9 +34,7 @@ void BenchOptions::add(CLI::App& app) {
   auto* how = app.add_option_group("How");
   add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread");
   add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
-  how->add_option("--precision", precision,
-                  "Of activations and products: bf16, f32, or auto: bf16 where the processor computes in it")
-      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  add_precision(how, precision);
   how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");
   auto* output = app.add_option_group("Output");
   output->add_option("--format", format, "Of the report on stdout: " + format_list());
@@ -67,7 +65,7 @@ void BenchOptions::check() const {
 }
 
 DType BenchOptions::type() const {
-  return precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  return use_precision(precision);
 }
 
 std::vector<BenchPoint> bench_points(const BenchOptions& options, const Common& common) {

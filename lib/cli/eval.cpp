@@ -12,6 +12,7 @@
 #include "cli/eval_speed.h"
 #include "cli/expert_options.h"
 #include "cli/late_texts.h"
+#include "cli/precision.h"
 #include "cli/routing_report.h"
 #include "dataset/corpus.h"
 #include "dataset/questions.h"
@@ -224,6 +225,7 @@ class EvalTool {
     s.values["nonzero_parameters"] = static_cast<double>(size.nonzero_parameters);
     s.values["active_parameters"] = static_cast<double>(size.active_parameters);
     s.values["sparsity"] = size.sparsity();
+    s.values["zero_fraction"] = size.zero_fraction();
     add_routing(s.values, s.routing);
     s.values["weight_bytes"] = static_cast<double>(size.weight_bytes);
     s.values["threads"] = common_.threads;
@@ -245,12 +247,13 @@ class EvalTool {
       if (const auto found = s.values.find(name); found != s.values.end()) row.set(name, std::llround(found->second));
     };
     for (const std::string_view name : whole_metrics) whole(name);
-    row.set("sparsity", s.values.at("sparsity"));
+    row.set("sparsity", s.values.at("sparsity")).set("zero_fraction", s.values.at("zero_fraction"));
     row.set("attention", attention_of(s.config)).set("attention_fraction", s.values.at("attention_fraction"));
     whole("weight_bytes");
     if (!same_tokenizer_) row.set("tokenizer", s.tokenizer->name());
     if (o_.answers) whole("answers");
     whole("tokens");
+    whole("bytes");
     row.set_metrics(s.values, quality_metrics);
     set_routing(row, s.routing);
     row.set_metrics(s.values, speed_metrics);
@@ -274,7 +277,7 @@ class EvalTool {
       common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
     if (same_tokenizer_) common.set("tokenizer", subjects_.front().tokenizer->name());
-    common.set("precision", std::string(name_of(settings_.type)));
+    common.set("precision", precision_in_use(settings_.type));
     if (baseline_) common.set("baseline", baseline_->path);
     common.set("threads", common_.threads)
         .set("isa", std::string(name_of(isa())))

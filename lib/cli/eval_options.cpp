@@ -6,7 +6,7 @@
 #include "base/text_output.h"
 #include "base/units.h"
 #include "cli/late_texts.h"
-#include "measure/evaluate.h"
+#include "cli/precision.h"
 
 namespace hone::cli {
 namespace {
@@ -17,6 +17,7 @@ constexpr std::string_view always[] = {"file_bytes",
                                        "nonzero_parameters",
                                        "active_parameters",
                                        "sparsity",
+                                       "zero_fraction",
                                        "weight_bytes",
                                        "tokens",
                                        "bytes",
@@ -74,8 +75,7 @@ void EvalOptions::add(CLI::App& app) {
       ->type_name("EXPR");
 
   auto* execution = app.add_option_group("Execution");
-  execution->add_option("--precision", precision, "bf16, f32, or auto: bf16 where the processor computes in it")
-      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  add_precision(execution, precision);
   add_count(execution, "--prefill-chunk", prefill_chunk,
             "Tokens of a window or prompt that go through the model at once; bounds the memory of long ones");
   execution->add_flag("--speed,!--no-speed", speed, "Measure the speed of one sequence: a prompt, then 64 tokens");
@@ -112,7 +112,7 @@ void EvalOptions::check() const {
 }
 
 DType EvalOptions::type() const {
-  return precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  return use_precision(precision);
 }
 
 std::vector<Requirement> EvalOptions::requirements() const {

@@ -8,7 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/stop.h"
-#include "measure/evaluate.h"
+#include "cli/precision.h"
 
 namespace hone::cli {
 namespace {
@@ -59,8 +59,7 @@ void GenerateOptions::add(CLI::App& app) {
   output->add_flag("--echo", echo, "Print the prompt before its continuation (text only)");
   output->add_flag("--stats", stats, "Print the speed of each continuation to standard error");
   auto* execution = app.add_option_group("Execution");
-  execution->add_option("--precision", precision, "bf16, f32, or auto: bf16 where the processor computes in it")
-      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+  add_precision(execution, precision);
   add_count(execution, "--prefill-chunk", prefill_chunk, "Tokens of the prompt that go through the model at once");
 }
 
@@ -79,7 +78,7 @@ GenerateSettings GenerateOptions::settings() const {
   s.stops = stops;
   s.ignore_end = ignore_end;
   s.prefill_chunk = prefill_chunk;
-  s.type = precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  s.type = use_precision(precision);
   return s;
 }
 

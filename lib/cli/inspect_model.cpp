@@ -15,10 +15,14 @@ int64_t bytes_of(const Encoded& encoded) {
   return bytes;
 }
 
+struct Stored {
+  int64_t bytes, nonfinite;
+};
+
 class Lister : public Visitor {
  public:
-  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, int64_t>& bytes)
-      : into_(into), bytes_(bytes) {}
+  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, Stored>& stored)
+      : into_(into), stored_(stored) {}
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
     check_stop();
@@ -29,9 +33,9 @@ class Lister : public Visitor {
     p.shape = {weight->rows(), weight->cols()};
     p.elements = elements(p.shape);
     p.nonzeros = weight->nonzeros();
-    p.bytes = bytes_.at(name);
+    p.pruned = weight->pruned();
     p.weight = weight;
-    into_.push_back(std::move(p));
+    add(std::move(p));
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
@@ -42,14 +46,19 @@ class Lister : public Visitor {
     p.shape = parameter.value.shape();
     p.elements = parameter.value.size();
     p.value = parameter.value;
-    p.bytes = bytes_.at(name);
     for (const float x : parameter.value.span<float>()) p.nonzeros += x != 0;
-    into_.push_back(std::move(p));
+    add(std::move(p));
   }
 
  private:
+  void add(InspectedParameter p) {
+    p.bytes = stored_.at(p.name).bytes;
+    p.nonfinite = stored_.at(p.name).nonfinite;
+    into_.push_back(std::move(p));
+  }
+
   std::vector<InspectedParameter>& into_;
-  const std::map<std::string, int64_t>& bytes_;
+  const std::map<std::string, Stored>& stored_;
 };
 
 }  // namespace
@@ -68,11 +77,15 @@ InspectedModel inspect_model(const std::string& path) {
   m.tokenizer_json = file.tokenizer;
   m.tokenizer = make_tokenizer(file.tokenizer);
   m.lineage = file.lineage;
-  std::map<std::string, int64_t> bytes;
-  for (const auto& [name, encoded] : file.parameters) m.parameter_bytes += bytes[name] = bytes_of(encoded);
+  std::map<std::string, Stored> stored;
+  for (const auto& [name, encoded] : file.parameters) {
+    const Stored& s = stored[name] = {bytes_of(encoded), count_nonfinite(encoded)};
+    m.parameter_bytes += s.bytes;
+    m.nonfinite += s.nonfinite;
+  }
   const Model model = model_of(std::move(file), path);
   m.size = size_of(*model.transformer);
-  Lister lister(m.parameters, bytes);
+  Lister lister(m.parameters, stored);
   model.transformer->visit(lister);
   return m;
 }

@@ -15,11 +15,16 @@ namespace hone::cli {
 struct InspectedParameter {
   std::string name, form, element;
   Shape shape;
-  int64_t elements = 0, nonzeros = 0;
+  int64_t elements = 0, nonzeros = 0, pruned = 0;
+  int64_t nonfinite = 0;           // of the numbers that the file has: NaN or infinite
   int64_t bytes = 0;               // of all its arrays in the file
   std::shared_ptr<Weight> weight;  // null for norms, biases and learned positions,
   Tensor value;                    // whose numbers these are, f32
-  double sparsity() const { return elements ? 1 - static_cast<double>(nonzeros) / static_cast<double>(elements) : 0; }
+  double sparsity() const { return part(pruned); }
+  double zero_fraction() const { return part(elements - nonzeros); }
+
+ private:
+  double part(int64_t n) const { return elements ? static_cast<double>(n) / static_cast<double>(elements) : 0; }
 };
 
 // A whole file, read and verified.
@@ -35,6 +40,7 @@ struct InspectedModel {
   std::vector<InspectedParameter> parameters;  // in the order of the forward pass
   ModelSize size;
   int64_t parameter_bytes = 0;  // in the file
+  int64_t nonfinite = 0;        // of all parameters
 };
 
 // Throws Error(input) as load_model() does.

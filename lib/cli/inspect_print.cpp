@@ -22,6 +22,8 @@ Row row_of(const InspectedParameter& p) {
       .set("parameters", p.elements)
       .set("nonzero_parameters", p.nonzeros)
       .set("sparsity", p.sparsity())
+      .set("zero_fraction", p.zero_fraction())
+      .set("nonfinite", p.nonfinite)
       .set("bytes", p.bytes);
   return row;
 }
@@ -48,6 +50,8 @@ std::vector<InspectedParameter> with_experts_together(const std::vector<Inspecte
     }
     same->elements += p.elements;
     same->nonzeros += p.nonzeros;
+    same->pruned += p.pruned;
+    same->nonfinite += p.nonfinite;
     same->bytes += p.bytes;
   }
   return result;
@@ -90,14 +94,15 @@ std::string kind_of(const InspectedModel& m) {
 }
 
 std::string summary(const InspectedModel& m) {
-  return fmt::format("{}: {}, {}, {} parameters, {:.1f}% sparse", m.path, kind_of(m),
+  return fmt::format("{}: {}, {}, {} parameters, {} sparse", m.path, kind_of(m),
                      format_bytes(static_cast<double>(m.file_bytes)),
-                     format_count(static_cast<double>(m.size.parameters)), 100 * m.size.sparsity());
+                     format_count(static_cast<double>(m.size.parameters)), format_percent(m.size.sparsity(), 1));
 }
 
 std::string total_line(const InspectedModel& m) {
   std::string line = fmt::format("total: {} parameters, {} not zero; {} in the file", m.size.parameters,
                                  m.size.nonzero_parameters, format_bytes(static_cast<double>(m.parameter_bytes)));
+  if (m.nonfinite) line += fmt::format("; {} numbers are NaN or infinite: the model is of no use", m.nonfinite);
   if (m.checkpoint) line += fmt::format(", and {} of run state", format_bytes(static_cast<double>(m.run_bytes)));
   return line;
 }
@@ -132,6 +137,8 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
                {"nonzero_parameters", m.size.nonzero_parameters},
                {"active_parameters", m.size.active_parameters},
                {"sparsity", m.size.sparsity()},
+               {"zero_fraction", m.size.zero_fraction()},
+               {"nonfinite", m.nonfinite},
                {"parameter_bytes", m.parameter_bytes},
                {"config", Json(m.config)},
                {"tokenizer", {{"name", m.tokenizer->name()}, {"vocabulary", m.tokenizer->vocabulary()}}},
@@ -145,6 +152,8 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
                                {"parameters", p.elements},
                                {"nonzero_parameters", p.nonzeros},
                                {"sparsity", p.sparsity()},
+                               {"zero_fraction", p.zero_fraction()},
+                               {"nonfinite", p.nonfinite},
                                {"bytes", p.bytes}});
   if (m.checkpoint) {
     json["run"] = Json(m.run);
@@ -168,6 +177,7 @@ std::string to_table(const InspectedModel& m, bool markdown) {
   if (markdown) heading("Parameters");
   Report report = parameters_of(with_experts_together(m.parameters));
   report.show_detail("nonzero_parameters");
+  if (m.nonfinite == 0) report.show_detail("nonfinite");
   out += render(report, markdown ? Format::md : Format::table);
   out += fmt::format("{}{}\n\n", markdown ? "\n" : "", total_line(m));
   heading("Lineage");

@@ -85,6 +85,7 @@ int run(const PruneOptions& o, const Common& common) {
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
   o.check_files(common);
   Model model = load_model(o.model);
+  require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   const std::vector<std::string> chosen = weights_to_prune(*model.transformer, settings);

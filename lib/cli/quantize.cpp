@@ -106,6 +106,7 @@ int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   o.check_files(common);
   Model model = load_model(o.model);
+  require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   refuse_idle_overrides(o, settings, *model.transformer);

@@ -200,13 +200,14 @@ std::string describe_written(const WrittenFile& file, const ModelSize& size, con
                                      {"sha256", file.sha256},
                                      {"parameters", size.parameters},
                                      {"nonzero_parameters", size.nonzero_parameters},
-                                     {"sparsity", size.sparsity()}};
+                                     {"sparsity", size.sparsity()},
+                                     {"zero_fraction", size.zero_fraction()}};
     for (const auto& [key, value] : extra.items()) object[key] = value;
     return object.dump() + "\n";
   }
-  return fmt::format("{}  {}  {} parameters, {:.1f}% sparse  sha256 {}\n", file.path,
+  return fmt::format("{}  {}  {} parameters, {} sparse  sha256 {}\n", file.path,
                      format_bytes(static_cast<double>(file.bytes)), format_count(static_cast<double>(size.parameters)),
-                     100 * size.sparsity(), file.sha256);
+                     format_percent(size.sparsity(), 1), file.sha256);
 }
 
 }  // namespace hone::cli

@@ -59,6 +59,7 @@ class TrainTool {
     ReadOptions read;
     read.run = !o_.resume.empty();
     model_ = load_model(path, read, &checkpoint_);
+    require_finite(model_);
     if (o_.resume.empty()) {
       parent_ = sha256_of_file(path);
       if (o_.experts.experts) upcycle();

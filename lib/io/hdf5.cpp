@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace hone::hdf5 {
@@ -99,11 +101,17 @@ hid_t big_endian(DType type) {
   throw internal_error("element type without HDF5 type");
 }
 
-void put_text(hid_t object, const char* name, std::string_view text) {
-  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+Handle text_type(std::string_view text) {
+  Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
   H5Tset_size(type, text.size());
   H5Tset_strpad(type, H5T_STR_NULLPAD);
-  H5Tset_cset(type, H5T_CSET_UTF8);
+  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 128; });
+  H5Tset_cset(type, ascii ? H5T_CSET_ASCII : H5T_CSET_UTF8);
+  return type;
+}
+
+void put_text(hid_t object, const char* name, std::string_view text) {
+  const Handle type = text_type(text);
   const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
   put(object, name, type, type, space, text.data());
 }

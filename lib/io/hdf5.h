@@ -42,6 +42,9 @@ class Handle {
 // thread.
 void quiet();
 
+// A fixed-length text as it is stored: marked as ASCII where it is, since some readers stop at UTF-8.
+Handle text_type(std::string_view text);
+
 std::string reason();  // the innermost message of the last failed call, e.g. "bad object header checksum"
 
 // The type that an element type has in a file: little-endian, or big-endian as other tools may write it. bf16 lies in

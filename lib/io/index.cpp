@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "io/hdf5.h"
 #include "io/isolate.h"
+#include "io/notes.h"
 
 namespace hone {
 namespace {
@@ -39,6 +40,8 @@ class Indexer {
 
   Index run() {
     check_format();
+    const auto ours = [](const std::string& name) { return name == "format" || name == "format_version"; };
+    index_.notes[""] = read_notes(root_, ours, at("the root group"));
     for (const char* name : {"config", "tokenizer", "lineage"}) text(root_, name, name);
     if (options_.parameters) {
       const Object parameters = open(root_, "parameters", "group '/parameters'");
@@ -108,7 +111,7 @@ class Indexer {
     if (object.type != type) throw bad(where, "is not a {}: {}", type == H5I_GROUP ? "group" : "dataset", advice);
   }
 
-  // A JSON text: a scalar string of fixed length.
+  // A JSON text: one string. Ours have a fixed length; netCDF's tools make a variable one of it.
   void text(hid_t parent, const char* name, const std::string& full_name) {
     Entry entry{Section::text, "", full_name};
     const std::string where = entry.where();
@@ -116,13 +119,24 @@ class Indexer {
     require(object, H5I_DATASET, where);
     const Handle type(H5Dget_type(object.handle), H5Tclose);
     const Handle space(H5Dget_space(object.handle), H5Sclose);
-    if (!type || !space || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
-        H5Sget_simple_extent_type(space) != H5S_SCALAR)
-      throw bad(where, "is not one string of fixed length: {}", advice);
+    if (!type || !space || H5Tget_class(type) != H5T_STRING || H5Sget_simple_extent_npoints(space) != 1)
+      throw bad(where, "is not one string: {}", advice);
+    entry.checksum = hdf5::get_text(object.handle, "checksum", at(where));
+    if (H5Tis_variable_str(type) != 0) return variable_text(object.handle, type, space, entry);
     entry.bytes = H5Tget_size(type);
     entry.shape = {static_cast<int64_t>(entry.bytes)};
-    entry.checksum = hdf5::get_text(object.handle, "checksum", at(where));
     place(object.handle, type, true, entry);
+  }
+
+  void variable_text(hid_t dataset, hid_t type, hid_t space, Entry& entry) {
+    char* text = nullptr;
+    if (H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, &text) < 0 || !text)
+      throw bad(entry.where(), "cannot be read ({}): {}", hdf5::reason(), advice);
+    entry.bytes = std::strlen(text);
+    entry.shape = {static_cast<int64_t>(entry.bytes)};
+    spill(entry, [&](void* data) { return std::memcpy(data, text, entry.bytes) == data; });
+    H5Dvlen_reclaim(type, space, H5P_DEFAULT, &text);
+    index_.entries.push_back(entry);
   }
 
   void array(const Object& object, Entry entry) {
@@ -182,20 +196,34 @@ class Indexer {
   }
 
   void unpack(hid_t dataset, hid_t wanted, Entry& entry) {
+    // HDF5 holds a chunk, which may be the whole dataset, packed and unpacked.
+    expect_bytes(3 * entry.bytes);
+    spill(entry, [&](void* data) { return H5Dread(dataset, wanted, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0; });
+  }
+
+  // Gives the entry a place in the spill, which fill() fills.
+  template <class Fill>
+  void spill(Entry& entry, Fill fill) {
+    if (entry.bytes == 0) return;
     const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
     entry.spilled = true;
     entry.offset = spill_bytes_;
     spill_bytes_ += (entry.bytes + page - 1) / page * page;
-    // HDF5 holds a chunk, which may be the whole dataset, packed and unpacked.
-    expect_bytes(3 * entry.bytes);
     if (ftruncate(spill_, static_cast<off_t>(spill_bytes_)) != 0)
       throw bad(entry.where(), "does not fit into memory: {}", std::strerror(errno));
     void* data =
         mmap(nullptr, entry.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, spill_, static_cast<off_t>(entry.offset));
     if (data == MAP_FAILED) throw bad(entry.where(), "does not fit into memory: {}", std::strerror(errno));
-    const bool good = H5Dread(dataset, wanted, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    const bool good = fill(data);
     munmap(data, entry.bytes);
     if (!good) throw bad(entry.where(), "cannot be unpacked ({}): {}", hdf5::reason(), advice);
+  }
+
+  // Datasets that others have put beside ours, such as the dimensions that netCDF's tools add.
+  static bool is_strange(const Object& object) {
+    return object.type != H5I_GROUP &&
+           (object.type != H5I_DATASET ||
+            (!hdf5::has_attribute(object.handle, "checksum") && !hdf5::has_attribute(object.handle, "element_type")));
   }
 
   // A group with the attribute `form` is a parameter, its datasets are the parameter's arrays; groups in it are part of
@@ -204,11 +232,15 @@ class Indexer {
     const std::string where = name.empty() ? "group '/parameters'" : fmt::format("parameter '{}'", name);
     if (depth > deepest) throw bad(where, "lies in too many groups: {}", advice);
     const bool parameter = !name.empty() && hdf5::has_attribute(handle, "form");
-    if (parameter) index_.parameters[name] = encoded(handle, where);
+    if (parameter) {
+      index_.parameters[name] = encoded(handle, where);
+      index_.notes[name] = read_notes(handle, is_ours, at(where));
+    }
     for (const hdf5::Link& link : hdf5::links_of(handle, at(where))) {
-      if (!is_component(link.name)) throw bad(where, "has a member whose name is not allowed: {}", advice);
       const std::string member = fmt::format("{} member '{}'", where, link.name);
       const Object object = open(handle, link.name.c_str(), member);
+      if (is_strange(object)) continue;
+      if (!is_component(link.name)) throw bad(where, "has a member whose name is not allowed: {}", advice);
       if (object.type == H5I_GROUP)
         group(object.handle, name.empty() ? link.name : name + "." + link.name, depth + 1);
       else if (parameter)
@@ -216,6 +248,10 @@ class Indexer {
       else
         throw bad(member, "does not belong to a parameter: {}", advice);
     }
+  }
+
+  static bool is_ours(const std::string& name) {
+    return name == "form" || name == "element" || name == "shape" || is_form_attribute(name);
   }
 
   Encoded encoded(hid_t handle, const std::string& where) const {
@@ -227,8 +263,7 @@ class Indexer {
     if (!bytes_of(result.shape, DType::u64, bytes))
       throw bad(where, "has an impossible shape {}: {}", to_string(result.shape), advice);
     for (const std::string& name : hdf5::attribute_names(handle, at(where)))
-      if (name != "form" && name != "element" && name != "shape")
-        result.attributes[name] = hdf5::get_integer(handle, name.c_str(), at(where));
+      if (is_form_attribute(name)) result.attributes[name] = hdf5::get_integer(handle, name.c_str(), at(where));
     return result;
   }
 
@@ -266,7 +301,10 @@ nlohmann::json to_json(const Index& index) {
   for (const Entry& e : index.entries)
     entries.push_back({e.section, e.owner, e.name, e.dtype, e.shape, e.bytes, e.offset, e.spilled, e.checksum});
   for (const auto& [name, p] : index.parameters) parameters[name] = {p.form, p.element, p.shape, p.attributes};
-  return {{"entries", std::move(entries)}, {"parameters", std::move(parameters)}};
+  nlohmann::json notes = nlohmann::json::object();
+  for (const auto& [name, of_object] : index.notes)
+    if (!of_object.empty()) notes[name] = to_json(of_object);
+  return {{"entries", std::move(entries)}, {"parameters", std::move(parameters)}, {"notes", std::move(notes)}};
 }
 
 Index index_of(const nlohmann::json& json) {
@@ -287,6 +325,7 @@ Index index_of(const nlohmann::json& json) {
     encoded.shape = p.at(2).get<Shape>();
     encoded.attributes = p.at(3).get<std::map<std::string, int64_t>>();
   }
+  for (const auto& [name, notes] : json.at("notes").items()) index.notes[name] = notes_of(notes);
   return index;
 }
 

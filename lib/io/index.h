@@ -14,6 +14,7 @@ namespace hone {
 struct Index {
   std::vector<Entry> entries;
   std::map<std::string, Encoded> parameters;  // without their arrays
+  std::map<std::string, Notes> notes;         // as ModelFile::notes
 };
 
 // Lists the datasets that `options` asks for. Those that do not lie in the file as they are wanted (chunked,

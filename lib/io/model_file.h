@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "tensor/tensor.h"
@@ -14,7 +15,18 @@
 
 namespace hone {
 
-constexpr int64_t model_format_version = 1;
+// 2: the masks of the form `bitmask` are bytes, where 1 had integers of 32 or 64 bits.
+constexpr int64_t model_format_version = 2;
+
+// An attribute that is not Hone's, as HDF5 describes it: a tool that rewrites a file keeps it.
+struct Note {
+  std::vector<uint8_t> type;   // H5Tencode
+  std::vector<uint64_t> dims;  // none: a scalar
+  bool empty = false;          // no value at all
+  bool texts = false;          // of variable length: `data` has them one after the other, each ended by a zero
+  std::vector<uint8_t> data;
+};
+using Notes = std::map<std::string, Note>;  // by name
 
 struct ModelFile {
   nlohmann::json config = nlohmann::json::object();  // the blueprint; an object
@@ -23,6 +35,7 @@ struct ModelFile {
   std::map<std::string, Encoded> parameters;         // by module path: "blocks.0.attention.qkv.weight"
   std::optional<nlohmann::json> run;                 // checkpoints only
   std::map<std::string, Tensor> run_arrays;  // by name, which may have dots; written only where `run` has a value
+  std::map<std::string, Notes> notes;  // by parameter; "" is the root. Others than of `parameters` are not written
 };
 
 struct WrittenFile {
@@ -48,8 +61,9 @@ struct ReadOptions {
 
 // Throws Error(input) with one sentence for a file that is missing, damaged, not a model or of a newer format. HDF5's
 // own reader was not built for hostile files, so it runs in a child process with bounded memory; this process sees only
-// its findings, and checks them. A mapped array needs a contiguous little-endian dataset at a multiple of 64 bytes (all
-// that write_model_file makes); others, such as compressed ones, are copied.
+// its findings, and checks them. Datasets and attributes that are not Hone's are passed over; the attributes of the
+// root and of parameters become `notes`. A mapped array needs a contiguous little-endian dataset at a multiple of 64
+// bytes (all that write_model_file makes); others, such as compressed ones, are copied.
 ModelFile read_model_file(const std::string& path, ReadOptions options = {});
 
 }  // namespace hone

@@ -171,6 +171,7 @@ class Loader {
   ModelFile assemble() {
     ModelFile model;
     model.parameters = std::move(index_.parameters);
+    model.notes = std::move(index_.notes);
     std::map<std::string, std::vector<Check>> checks;  // by parameter
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const Entry& e = index_.entries[i];

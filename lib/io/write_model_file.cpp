@@ -19,6 +19,7 @@
 #include "io/hdf5.h"
 #include "io/isolate.h"
 #include "io/model_file.h"
+#include "io/notes.h"
 
 namespace hone {
 namespace {
@@ -32,7 +33,7 @@ struct Source {
 
 std::string text_of(const nlohmann::json& value, const char* what) {
   try {
-    return value.dump();
+    return value.dump(-1, ' ', true);  // ASCII: not every reader of HDF5 takes UTF-8
   } catch (const nlohmann::json::exception& error) {
     throw internal_error("the {} cannot be written as JSON: {}", what, error.what());
   }
@@ -80,12 +81,8 @@ class Layout {
     return made_again(path);
   }
 
-  void text(const std::string& path, Entry& entry) {
-    const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
-    H5Tset_size(type, entry.bytes);
-    H5Tset_strpad(type, H5T_STR_NULLPAD);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    place(path, type, Handle(H5Screate(H5S_SCALAR), H5Sclose), entry);
+  void text(const std::string& path, std::string_view text, Entry& entry) {
+    place(path, hdf5::text_type(text), Handle(H5Screate(H5S_SCALAR), H5Sclose), entry);
   }
 
   void array(const std::string& path, Entry& entry) {
@@ -191,8 +188,7 @@ class Writer {
       begin = dot + 1;
     }
     for (const auto& [array, tensor] : encoded.arrays) good = good && is_component(array);
-    for (const auto& [key, value] : encoded.attributes)
-      good = good && is_component(key) && key != "form" && key != "element" && key != "shape";
+    for (const auto& [key, value] : encoded.attributes) good = good && is_form_attribute(key);
     if (!good)
       throw internal_error("parameter '{}' cannot be written: a name, form, element or shape is not allowed", name);
   }
@@ -208,6 +204,7 @@ class Writer {
     Handle file = create_file(path, target_);
     hdf5::put_text(file, "format", "hone-model");
     hdf5::put_integer(file, "format_version", model_format_version);
+    if (const auto notes = model_.notes.find(""); notes != model_.notes.end()) write_notes(file, notes->second);
     {
       Layout layout(file, target_);
       layout.group("/parameters");
@@ -218,12 +215,13 @@ class Writer {
         hdf5::put_text(group, "element", encoded.element);
         hdf5::put_integers(group, "shape", encoded.shape);
         for (const auto& [key, value] : encoded.attributes) hdf5::put_integer(group, key.c_str(), value);
+        if (const auto notes = model_.notes.find(name); notes != model_.notes.end()) write_notes(group, notes->second);
       }
       for (Source& source : sources_) {
         Entry& entry = source.entry;
         switch (entry.section) {
           case Section::text:
-            layout.text("/" + entry.name, entry);
+            layout.text("/" + entry.name, {reinterpret_cast<const char*>(source.data), entry.bytes}, entry);
             break;
           case Section::parameter:
             layout.array(group_of(entry.owner) + "/" + entry.name, entry);

@@ -1,6 +1,7 @@
 #include "kernels/packed.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -22,7 +23,14 @@ PackedTable table() {
 }
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch;
+thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch, rounded_scratch;
+
+std::atomic<F32Activations> f32_rows{F32Activations::exact};
+
+bool in_f32(const PackedMatrix& w, ConstView x) {
+  if (x.dtype != DType::f32) return false;
+  return w.element == PackedElement::bf16 || f32_activations() == F32Activations::exact;
+}
 
 int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
@@ -77,18 +85,28 @@ const float* load_row(const PackedTable& t, ConstView x, int64_t i, int64_t padd
 
 // A segment with a NaN or an infinity gets the scale NaN and so a result of NaNs; one of zeros (or next to nothing) the
 // scale 0.
+struct IntegerScale {
+  float inverse;  // integers a unit; 0: all are 0
+  float worth;    // of an integer
+};
+
+IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
+  const float largest = std::bit_cast<float>(t.largest(x, n));
+  if (!(largest <= std::numeric_limits<float>::max())) return {0, std::numeric_limits<float>::quiet_NaN()};
+  if (!(largest > 1e-30f)) return {0, 0};
+  return {32512.0f / largest, largest / 32512.0f};
+}
+
 void quantize_row(const PackedTable& t, const PackedMatrix& w, const float* row, uint8_t* data, int32_t* starts,
                   float* scales) {
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
   const int32_t offset = w.element == PackedElement::int8 ? 128 : 8;
   for (int64_t c = 0; c < columns; c += segment, ++starts, ++scales) {
     const int64_t n = std::min(segment, columns - c);
-    const float largest = std::bit_cast<float>(t.largest(row + c, n));
-    const bool finite = largest <= std::numeric_limits<float>::max();
-    const float inverse = finite && largest > 1e-30f ? 32512.0f / largest : 0.0f;
-    *scales = !finite ? std::numeric_limits<float>::quiet_NaN() : inverse > 0 ? largest / 32512.0f : 0.0f;
-    if (inverse > 0) {
-      *starts = -offset * t.quantize(row + c, n, inverse, data + 2 * c);
+    const IntegerScale scale = integer_scale(t, row + c, n);
+    *scales = scale.worth;
+    if (scale.inverse > 0) {
+      *starts = -offset * t.quantize(row + c, n, scale.inverse, data + 2 * c);
     } else {
       std::memset(data + 2 * c, 0, static_cast<size_t>(2 * n));
       *starts = 0;
@@ -102,12 +120,16 @@ PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, ui
   auto* starts = reinterpret_cast<int32_t*>(memory + x.rows * row_bytes);
   auto* scales = reinterpret_cast<float*>(starts + x.rows * segments);
   float* buffer = scales + x.rows * segments;
+  const bool as_they_are = in_f32(w, x);
   for (int64_t i = 0; i < x.rows; ++i) {
-    const float* row = load_row(t, x, i, columns, buffer);
-    if (w.element == PackedElement::bf16) {
-      t.round(row, columns, memory + i * row_bytes);
+    uint8_t* data = memory + i * row_bytes;
+    const float* row = load_row(t, x, i, columns, as_they_are ? reinterpret_cast<float*>(data) : buffer);
+    if (as_they_are) {
+      if (row != reinterpret_cast<float*>(data)) std::memcpy(data, row, static_cast<size_t>(row_bytes));
+    } else if (w.element == PackedElement::bf16) {
+      t.round(row, columns, data);
     } else {
-      quantize_row(t, w, row, memory + i * row_bytes, starts + i * segments, scales + i * segments);
+      quantize_row(t, w, row, data, starts + i * segments, scales + i * segments);
     }
   }
   return {x.rows, memory, row_bytes, starts, scales, segments};
@@ -142,11 +164,12 @@ void fetch_start(const PackedPanel& panel) {
 void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t begin, int64_t end) {
   const PackedMatrix& w = one.w;
   const int64_t rows = one.x.rows, result_bytes = rows * panel_rows * 4;
-  const auto product = t.product[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  const auto& products = in_f32(w, one.x) ? t.product_f32 : t.product;
+  const auto product = products[static_cast<int>(w.layout)][static_cast<int>(w.element)];
   fetch_start(panel_of(w, begin));
-  uint8_t* memory = work_scratch.array<uint8_t>(packed_unpack_bytes + result_bytes + prepared_bytes(w.shape, rows));
-  auto* result = reinterpret_cast<float*>(memory + packed_unpack_bytes);
-  const PackedInput prepared = prepare(t, w, one.x, memory + packed_unpack_bytes + result_bytes);
+  uint8_t* memory = work_scratch.array<uint8_t>(packed_scratch_bytes + result_bytes + prepared_bytes(w.shape, rows));
+  auto* result = reinterpret_cast<float*>(memory + packed_scratch_bytes);
+  const PackedInput prepared = prepare(t, w, one.x, memory + packed_scratch_bytes + result_bytes);
   for (int64_t p = begin; p < end; ++p) {
     product(panel_of(w, p), prepared, result, memory);
     store(t, result, one.y, p * panel_rows);
@@ -171,8 +194,27 @@ void multiply_few(std::span<const PackedProduct> products) {
   });
 }
 
-void gemm_rows(ConstView x, ConstView w, View y) {
-  gemm(x, false, w, true, y);
+void gemm_columns(ConstView x, ConstView w, View y) {
+  gemm(x, false, w, false, y);
+}
+
+// f32 rows as few rows with 16-bit activations would see them.
+ConstView rounded_to_integers(const PackedMatrix& w, ConstView x) {
+  const PackedTable t = table();
+  const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape), segments = segments_of(w.shape);
+  float* out = rounded_scratch.array<float>(x.rows * columns);
+  parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* to = out + i * columns;
+      const float* row = load_row(t, x, i, columns, to);
+      for (int64_t s = 0; s < segments; ++s) {
+        const int64_t first = s * segment, n = std::min(segment, columns - first);
+        const IntegerScale scale = integer_scale(t, row + first, n);
+        for (int64_t c = first; c < first + n; ++c) to[c] = std::nearbyint(row[c] * scale.inverse) * scale.worth;
+      }
+    }
+  });
+  return {out, DType::f32, x.rows, x.cols, columns};
 }
 
 ConstView as_type(ConstView x, DType type) {
@@ -183,33 +225,32 @@ ConstView as_type(ConstView x, DType type) {
   return to;
 }
 
-// y[m, n] = x W^T for n rows in bf16 panels, through rows of f32.
-void multiply_rows(const bf16* panels, int64_t n, ConstView x, View y, float* rows, const DenseProduct& dense) {
-  const View w = view(rows, n, x.cols);
-  unpack_panels(panels, w);
-  if (y.dtype == DType::f32) return dense.row_major(x, w, y);
-  const View result = view(result_scratch.array<float>(y.rows * n), y.rows, n);
-  dense.row_major(x, w, result);
+// y[m, n] = x W^T for W^T [cols, n] in f32.
+void multiply_columns(ConstView w, ConstView x, View y, const DenseProduct& dense) {
+  if (y.dtype == DType::f32) return dense.columns(x, w, y);
+  const View result = view(result_scratch.array<float>(y.rows * y.cols), y.rows, y.cols);
+  dense.columns(x, w, result);
   convert(result, y);
 }
 
 // Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
 void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   const PackedShape& s = w.shape;
-  const int64_t panel_bytes = round_up(s.cols, 32) * panel_rows * 2;
+  const int64_t panel_bytes = (dense.panels ? round_up(s.cols, 32) * 2 : s.cols * 4) * panel_rows;
   const int64_t count = std::clamp<int64_t>((int64_t{8} << 20) / panel_bytes, 1, s.panels);
-  uint8_t* memory = panel_scratch.array<uint8_t>(count * panel_bytes * (dense.panels ? 1 : 3));
-  auto* panels = reinterpret_cast<bf16*>(memory);
-  auto* rows = reinterpret_cast<float*>(memory + count * panel_bytes);
+  uint8_t* memory = panel_scratch.array<uint8_t>(count * panel_bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
     const int64_t here = std::min(count, s.panels - p), first = p * panel_rows;
     const int64_t n = std::min(here * panel_rows, s.rows - first);
     const View part = columns_of(y, first, n);
-    packed_expand(w, p, here, panels);
     if (dense.panels) {
+      auto* panels = reinterpret_cast<bf16*>(memory);
+      packed_expand(w, p, here, panels);
       dense.panels(x, panels, n, s.cols, part);
     } else {
-      multiply_rows(panels, n, x, part, rows, dense);
+      const View columns = view(reinterpret_cast<float*>(memory), s.cols, n);
+      packed_expand_columns(w, p, here, columns);
+      multiply_columns(columns, x, part, dense);
     }
   }
 }
@@ -231,9 +272,21 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
   return s;
 }
 
-DenseProduct default_dense_product() {
-  if (fast_bf16()) return {gemm_panels, nullptr};
-  return {nullptr, gemm_rows};
+DenseProduct default_dense_product(DType x) {
+  if (x == DType::bf16 && fast_bf16()) return {gemm_panels, nullptr};
+  return {nullptr, gemm_columns};
+}
+
+void set_f32_activations(F32Activations how) {
+  f32_rows = how;
+}
+
+F32Activations f32_activations() {
+  return f32_rows.load(std::memory_order_relaxed);
+}
+
+void packed_matmul(const PackedMatrix& w, ConstView x, View y) {
+  packed_matmul(w, x, y, default_dense_product(x.dtype));
 }
 
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
@@ -243,6 +296,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
     const PackedProduct one{w, x, y};
     return multiply_few({&one, 1});
   }
+  if (x.dtype == DType::f32 && !in_f32(w, x)) x = rounded_to_integers(w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
@@ -272,6 +326,18 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_unpack_bytes);
     for (int64_t i = from; i < to; ++i) expand(panel_of(w, begin + i), pairs, out + i * pairs * 128, scratch);
+  });
+}
+
+void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out) {
+  const auto expand = table().expand_f32[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  assert(out.dtype == DType::f32 && out.rows == w.shape.cols);
+  parallel_for(count, 1, [&](int64_t from, int64_t to) {
+    uint8_t* scratch = work_scratch.array<uint8_t>(packed_scratch_bytes);
+    for (int64_t i = from; i < to; ++i) {
+      const int64_t rows = std::min(panel_rows, out.cols - i * panel_rows);
+      expand(panel_of(w, begin + i), rows, w.shape.cols, out.row<float>(0) + i * panel_rows, out.stride, scratch);
+    }
   });
 }
 

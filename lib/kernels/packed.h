@@ -26,7 +26,12 @@
 // offset adds, offset * sum(activations), is one number for all rows; an offset on the activations would need sums of
 // the weights, which must be read.
 //
-// Activations of int8 and int4 products are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
+// Precision. Rows of x in f32 are multiplied in f32: weights are used exactly, activations as they are, and only sums
+// round; so for every number of rows (see F32Activations for the exception). Rows of x in bf16 go the fastest way: few
+// of them through the dot instructions below, with exact weights; many through the dense bf16 product, for which each
+// weight is rounded once to bf16.
+//
+// Activations of fast int8 and int4 products are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
 // lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
 // every instruction set and for every number of rows.
@@ -74,23 +79,31 @@ struct PackedMatrix {
 // Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. Rows of x and y may
 // have gaps between them.
 struct DenseProduct {
-  // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use
-  // `row_major`.
+  // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use `columns`.
   void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y);
-  // x, W [n, cols] and y all f32.
-  void (*row_major)(ConstView x, ConstView w, View y);
+  // x [m, cols], W^T [cols, n] and y all f32.
+  void (*columns)(ConstView x, ConstView w, View y);
 };
 
-// What is used where none is given: gemm_panels() where bf16 products are fast, gemm() in f32 elsewhere.
-DenseProduct default_dense_product();
+// What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
+DenseProduct default_dense_product(DType x);
+
+// How rows of x in f32 meet int8 and int4 weights, for every number of rows.
+enum class F32Activations : uint8_t {
+  exact,    // as they are
+  integers  // rounded to 16-bit integers: few rows then take the integer dot instructions, several times as fast
+};
+void set_f32_activations(F32Activations how);  // of the process; exact at first
+F32Activations f32_activations();
 
 // Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through
 // `dense`, for which the matrix is unpacked piece by piece.
 inline constexpr int64_t packed_direct_rows = 16;
 
 // y[m, rows] = x[m, cols] W^T; x and y are f32 or bf16. The result for a row of x does not depend on the other rows, as
-// long as m stays on one side of packed_direct_rows.
-void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense = default_dense_product());
+// long as m stays on one side of packed_direct_rows; across it, results of f32 rows differ by the rounding of f32 sums.
+void packed_matmul(const PackedMatrix& w, ConstView x, View y);
+void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense);
 
 // One product among several.
 struct PackedProduct {
@@ -110,6 +123,9 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
 // elements, columns padded to 32.
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out);
 
+// The same exactly, in f32 and by columns: out [cols, outputs], outputs = min(count * 64, rows - begin * 64).
+void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out);
+
 // ---- making and checking (packed_build.cpp) ----
 
 // Bits of [rows, (cols + 7) / 8] u8 (as Weight::mask gives them) to tile masks, and back.
@@ -121,6 +137,9 @@ bool packed_offsets(PackedElement element, const PackedShape& shape, const void*
 
 // Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q.
 void packed_fill(const PackedMatrix& w, const void* source, void* values);
+
+// Elements that the masks of a bitmask keep.
+int64_t packed_kept(const PackedMatrix& w);
 
 // Elements that are neither pruned nor zero.
 int64_t packed_nonzeros(const PackedMatrix& w);

@@ -221,6 +221,17 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
   });
 }
 
+int64_t packed_kept(const PackedMatrix& w) {
+  std::atomic<int64_t> total{0};
+  parallel_each(w.shape.panels, [&](int64_t p) {
+    int64_t n = 0;
+    for (int64_t tile = p * w.shape.steps * 4; tile < (p + 1) * w.shape.steps * 4; ++tile)
+      n += std::popcount(mask_at(w.shape, w.masks, tile));
+    total += n;
+  });
+  return total;
+}
+
 int64_t packed_nonzeros(const PackedMatrix& w) {
   const auto zero = static_cast<unsigned>(zero_of(w.element));
   const unsigned sign = w.element == PackedElement::bf16 ? 0x8000u : 0u;  // -0 is zero

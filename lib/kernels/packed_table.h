@@ -26,8 +26,11 @@ struct PackedInput {
   int64_t segments;
 };
 
-inline constexpr int64_t segment_columns = 128;       // of a segment where scales are per row
-inline constexpr int64_t packed_unpack_bytes = 8192;  // of scratch: one segment of 64 rows x 128 bytes
+inline constexpr int64_t segment_columns = 128;  // of a segment where scales are per row
+// Of scratch: one segment of 64 rows x 128 bytes, and after it the same widened to f32.
+inline constexpr int64_t packed_unpack_bytes = 8192;
+inline constexpr int64_t packed_widened_bytes = 4 * packed_unpack_bytes;
+inline constexpr int64_t packed_scratch_bytes = packed_unpack_bytes + packed_widened_bytes;
 
 struct PackedTable {
   void (*widen)(const bf16* x, int64_t n, float* out);
@@ -44,6 +47,12 @@ struct PackedTable {
   // out [pairs][64][2] bf16, pairs of columns; zeros beyond panel.steps.
   using Expand = void (*)(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch);
   Expand expand[2][3];
+  // The same with rows of x in f32 (4 bytes a column, n % 16 == 0 of them): nothing is rounded but sums.
+  Product product_f32[2][3];
+  // out[c * stride + r] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
+  using ExpandF32 = void (*)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride,
+                             uint8_t* scratch);
+  ExpandF32 expand_f32[2][3];
 };
 
 namespace portable {

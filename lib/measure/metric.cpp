@@ -9,9 +9,11 @@ namespace {
 constexpr auto table = std::to_array<Metric>({
     {"file_bytes", Display::bytes, 0, "bytes", "size of the model file"},
     {"parameters", Display::count, 0, "", "numbers in the model's matrices and vectors, zeros included"},
-    {"nonzero_parameters", Display::count, 0, "", "parameters that are not zero"},
+    {"nonzero_parameters", Display::count, 0, "", "parameters whose value is not zero"},
     {"active_parameters", Display::count, 0, "", "parameters that one token's forward pass uses"},
-    {"sparsity", Display::fraction, 1, "", "zeros in the matrices that may be pruned, as a fraction"},
+    {"sparsity", Display::fraction, 1, "", "what masks leave out of the matrices that may be pruned, as a fraction"},
+    {"zero_fraction", Display::fraction, 1, "",
+     "values of the same matrices that are zero: pruned, rounded to zero by quantization, or zero by chance"},
     {"weight_bytes", Display::bytes, 0, "bytes", "memory that the weights take as they are executed"},
     {"tokens", Display::count, 0, "tokens", "tokens that were predicted and scored"},
     {"bytes", Display::count, 0, "bytes", "bytes of text that the scored tokens stand for"},

@@ -70,7 +70,7 @@ std::string number_for_people(double value, Display display, int digits) {
     case Display::count:
       return format_count(value);
     case Display::fraction:
-      return fmt::format("{:.{}f}%", value * 100, digits);
+      return format_percent(value, digits);
   }
   return {};
 }

@@ -268,8 +268,13 @@ std::vector<std::string_view> metric_names() {
 }
 
 std::string describe(const RequirementResult& result) {
-  return fmt::format("requirement {}: {} (left {:.6g}, right {:.6g})", result.passed ? "met" : "failed", result.text,
-                     result.left, result.right);
+  std::string left = fmt::format("{:.6g}", result.left), right = fmt::format("{:.6g}", result.right);
+  if (left == right && result.left != result.right) {  // what decided must show
+    left = fmt::format("{}", result.left);
+    right = fmt::format("{}", result.right);
+  }
+  return fmt::format("requirement {}: {} (left {}, right {})", result.passed ? "met" : "failed", result.text, left,
+                     right);
 }
 
 }  // namespace hone

@@ -10,6 +10,16 @@
 namespace hone {
 namespace {
 
+std::string where_is(const std::string& path, const std::string& name) {
+  return fmt::format("'{}': parameter '{}'", path, name);
+}
+
+void refuse_nonfinite(const Encoded& encoded, const std::string& where) {
+  if (const int64_t n = count_nonfinite(encoded))
+    throw input_error("{} has {} {} NaN or infinite: give a model whose training did not diverge", where, n,
+                      n == 1 ? "number that is" : "numbers that are");
+}
+
 class Saver : public Visitor {
  public:
   explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
@@ -17,6 +27,7 @@ class Saver : public Visitor {
     check_stop();
     Encoded& encoded = into_[name] = weight->encode();
     encoded.attributes[nonzeros_attribute] = weight->nonzeros();
+    encoded.attributes[pruned_attribute] = weight->pruned();
   }
   void parameter(const std::string& name, Parameter& parameter) override {
     into_[name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
@@ -28,10 +39,17 @@ class Saver : public Visitor {
 
 class Loader : public Visitor {
  public:
-  Loader(std::map<std::string, Encoded>& from, std::string path) : from_(from), path_(std::move(path)) {}
+  Loader(std::map<std::string, Encoded>& from, std::string path, bool finite)
+      : from_(from), path_(std::move(path)), finite_(finite) {}
 
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    weight = decode_weight(find(name, {weight->rows(), weight->cols()}), where(name));
+    Encoded e = find(name, {weight->rows(), weight->cols()});
+    if (finite_ && e.verify)
+      e.verify = [verify = e.verify, arrays = e, where = where(name)] {
+        verify();
+        refuse_nonfinite(arrays, where);
+      };
+    weight = decode_weight(e, where(name));
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
@@ -41,6 +59,7 @@ class Loader : public Visitor {
         values->second.dtype() != DType::f32)
       throw input_error("{}: a plain f32 array is needed here", where(name));
     if (e.verify) e.verify();
+    if (finite_) refuse_nonfinite(e, where(name));
     parameter.value = values->second.clone();  // small, and training writes to it
     ++parameter.version;
   }
@@ -52,7 +71,7 @@ class Loader : public Visitor {
   }
 
  private:
-  std::string where(const std::string& name) const { return fmt::format("'{}': parameter '{}'", path_, name); }
+  std::string where(const std::string& name) const { return where_is(path_, name); }
 
   const Encoded& find(const std::string& name, const Shape& shape) {
     const auto found = from_.find(name);
@@ -66,7 +85,23 @@ class Loader : public Visitor {
 
   std::map<std::string, Encoded>& from_;
   std::string path_;
+  bool finite_;
   std::set<std::string> seen_;
+};
+
+class FiniteChecker : public Visitor {
+ public:
+  explicit FiniteChecker(const std::string& path) : path_(path) {}
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+    refuse_nonfinite(weight->encode(), where_is(path_, name));
+  }
+  void parameter(const std::string& name, Parameter& parameter) override {
+    refuse_nonfinite({"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}},
+                     where_is(path_, name));
+  }
+
+ private:
+  const std::string& path_;
 };
 
 class Counter : public Visitor {
@@ -82,13 +117,14 @@ class Counter : public Visitor {
     size.weight_bytes += weight->stored_bytes();
     if (!layer) return;
     size.prunable += elements;
+    size.pruned += weight->pruned();
     size.prunable_zeros += elements - nonzeros;
   }
 
   void parameter(const std::string& name, Parameter& parameter) override {
     size.parameters += parameter.value.size();
     add_active(name == "position.weight" ? parameter.value.dim(1) : parameter.value.size());
-    size.nonzero_parameters += parameter.value.size();
+    for (const float x : parameter.value.span<float>()) size.nonzero_parameters += x != 0;
     size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
   }
 
@@ -114,7 +150,10 @@ class Counter : public Visitor {
 
 }  // namespace
 
-Model model_of(ModelFile file, const std::string& path) {
+namespace {
+
+// `finite`: a number that is not finite is an error, of a deferred weight at its first use.
+Model assemble(ModelFile file, const std::string& path, bool finite) {
   Model model;
   model.path = path;
   if (!file.tokenizer.is_object() && !file.tokenizer.is_null())
@@ -122,10 +161,22 @@ Model model_of(ModelFile file, const std::string& path) {
   model.transformer = std::make_unique<Transformer>(config_from_json(file.config, fmt::format("'{}'", path)));
   model.tokenizer = std::move(file.tokenizer);
   model.lineage = std::move(file.lineage);
-  Loader loader(file.parameters, path);
+  model.notes = std::move(file.notes);
+  Loader loader(file.parameters, path, finite);
   model.transformer->visit(loader);
   loader.refuse_leftovers();
   return model;
+}
+
+}  // namespace
+
+Model model_of(ModelFile file, const std::string& path) {
+  return assemble(std::move(file), path, false);
+}
+
+void require_finite(Model& model) {
+  FiniteChecker checker(model.path);
+  model.transformer->visit(checker);
 }
 
 Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest) {
@@ -134,7 +185,7 @@ Model load_model(const std::string& path, const ReadOptions& options, ModelFile*
     rest->run = file.run;
     rest->run_arrays = file.run_arrays;
   }
-  return model_of(std::move(file), path);
+  return assemble(std::move(file), path, options.defer);
 }
 
 ModelFile file_of(Model& model) {
@@ -142,6 +193,7 @@ ModelFile file_of(Model& model) {
   file.config = to_json(model.transformer->config());
   file.tokenizer = model.tokenizer;
   file.lineage = model.lineage;
+  file.notes = model.notes;
   Saver saver(file.parameters);
   model.transformer->visit(saver);
   return file;

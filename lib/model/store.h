@@ -15,13 +15,18 @@ struct Model {
   nlohmann::json tokenizer;                          // dataset/tokenizer.h reads it
   nlohmann::json lineage = nlohmann::json::array();  // io/lineage.h
   std::string path;                                  // where it was read from, for messages
+  std::map<std::string, Notes> notes;                // what others wrote beside the root and the parameters
 };
 
 // Throws Error(input) naming the file and the parameter that is missing, of the wrong shape or damaged. Weights stay
 // mapped: a packed model starts without a copy, and with ReadOptions::defer without being read; damage is then found at
-// a weight's first use. With `file`, the rest of the file (a checkpoint's run state) is left there.
+// a weight's first use, and so is a number that is not finite. With `file`, the rest of the file (a checkpoint's run
+// state) is left there.
 Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr);
 Model model_of(ModelFile file, const std::string& path);
+
+// Throws Error(input) naming file and parameter where a number is NaN or infinite: nothing can be made of such a model.
+void require_finite(Model& model);
 
 ModelFile file_of(Model& model);  // shares the storage of the weights
 // Of finished work: where `path` is taken by now, the model is saved beside it, and WrittenFile::path says where.
@@ -29,12 +34,19 @@ WrittenFile save_model(const std::string& path, Model& model, bool force);
 
 // What reports say of a model.
 struct ModelSize {
-  int64_t parameters = 0;  // logical elements
-  int64_t nonzero_parameters = 0;
-  int64_t active_parameters = 0;  // that one token's forward uses: of tables that are only looked up in, one row
-  int64_t prunable = 0, prunable_zeros = 0;  // elements of linear layers' weights, and zeros among them
-  int64_t weight_bytes = 0;                  // as stored for execution: what is read when every weight is used once
-  double sparsity() const { return prunable ? static_cast<double>(prunable_zeros) / static_cast<double>(prunable) : 0; }
+  int64_t parameters = 0;          // logical elements
+  int64_t nonzero_parameters = 0;  // elements whose value is not zero
+  int64_t active_parameters = 0;   // that one token's forward uses: of tables that are only looked up in, one row
+  int64_t prunable = 0;            // elements of linear layers' weights;
+  int64_t pruned = 0;              // those that masks leave out,
+  int64_t prunable_zeros = 0;      // and those that are 0, by mask, by rounding or by chance
+  int64_t weight_bytes = 0;        // as stored for execution: what is read when every weight is used once
+
+  double sparsity() const { return part(pruned); }
+  double zero_fraction() const { return part(prunable_zeros); }
+
+ private:
+  double part(int64_t n) const { return prunable ? static_cast<double>(n) / static_cast<double>(prunable) : 0; }
 };
 ModelSize size_of(Transformer& model);
 

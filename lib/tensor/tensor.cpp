@@ -78,6 +78,14 @@ Tensor Tensor::rows(int64_t begin, int64_t count) const {
   return over(storage_, offset_ + static_cast<size_t>(begin) * row_bytes, std::move(shape), dtype_);
 }
 
+Tensor Tensor::as_bytes() const {
+  Tensor t = *this;
+  t.shape_.push_back(static_cast<int64_t>(size_of(dtype_)));
+  t.size_ = static_cast<int64_t>(bytes());
+  t.dtype_ = DType::u8;
+  return t;
+}
+
 Tensor Tensor::clone() const {
   Tensor t = empty(shape_, dtype_);
   if (size_) std::memcpy(t.raw(), raw(), bytes());

@@ -91,6 +91,7 @@ class Tensor {
   kernels::View columns(int64_t begin, int64_t count) const;  // of view()
   Tensor reshape(Shape shape) const;                          // same storage; the sizes must agree
   Tensor rows(int64_t begin, int64_t count) const;            // same storage; a slice of the first dimension
+  Tensor as_bytes() const;                                    // same storage; u8, the bytes of an element last
   Tensor clone() const;
   Tensor to(DType dtype) const;  // converts f32 <-> bf16; shares the storage when nothing changes
 

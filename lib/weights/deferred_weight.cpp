@@ -28,13 +28,22 @@ int64_t DeferredWeight::stored_bytes() const {
   return ready ? ready->stored_bytes() : hone::stored_bytes(encoded_);
 }
 
-// What the file says is for reports, and for weights that have not changed: a number that cannot be is not believed.
+// For reports, and for weights that have not changed: a number that cannot be is not believed.
+std::optional<int64_t> DeferredWeight::told(const char* attribute) const {
+  if (ready_.load(std::memory_order_acquire)) return {};
+  const auto found = encoded_.attributes.find(attribute);
+  if (found == encoded_.attributes.end() || found->second < 0 || found->second > rows() * cols()) return {};
+  return found->second;
+}
+
 int64_t DeferredWeight::nonzeros() const {
-  const Weight* ready = ready_.load(std::memory_order_acquire);
-  if (ready) return ready->nonzeros();
-  const auto told = encoded_.attributes.find(nonzeros_attribute);
-  const bool possible = told != encoded_.attributes.end() && told->second >= 0 && told->second <= rows() * cols();
-  return possible ? told->second : get().nonzeros();
+  const auto n = told(nonzeros_attribute);
+  return n ? *n : get().nonzeros();
+}
+
+int64_t DeferredWeight::pruned() const {
+  const auto n = told(pruned_attribute);
+  return n ? *n : get().pruned();
 }
 
 }  // namespace hone

@@ -34,9 +34,12 @@ class DeferredWeight : public Weight {
   std::string element() const override { return encoded_.element; }
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
+  int64_t pruned() const override;
 
  private:
   Weight& get() const;
+  // What the file says in an attribute.
+  std::optional<int64_t> told(const char* attribute) const;
 
   Encoded encoded_;
   std::string where_;

@@ -29,6 +29,7 @@ class DenseWeight : public Weight {
   std::string element() const override { return "f32"; }
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
+  int64_t pruned() const override { return mask_ ? rows() * cols() - kept_elements(mask_, rows(), cols()) : 0; }
 
  private:
   struct Panels {

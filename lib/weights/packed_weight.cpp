@@ -61,10 +61,18 @@ const Tensor& array_of(const Encoded& encoded, const char* name, DType type, int
   return t;
 }
 
-// Replaces an array that is not aligned for its element type (a file not written by this program) by a copy.
+// Format 1 had masks of 32 or 64 bits: the same bytes.
+void mask_to_bytes(Encoded& encoded) {
+  const auto mask = encoded.form == layouts[1] ? encoded.arrays.find("mask") : encoded.arrays.end();
+  if (mask == encoded.arrays.end() || !mask->second) return;
+  const DType type = mask->second.dtype();
+  if (type == DType::u64 || type == DType::u32) mask->second = mask->second.as_bytes();
+}
+
+// Replaces an array that is not aligned for what it is read as (a file not written by this program) by a copy.
 void align(Encoded& encoded) {
   for (auto& [name, array] : encoded.arrays)
-    if (array && reinterpret_cast<uintptr_t>(array.raw()) % size_of(array.dtype()) != 0) {
+    if (array && reinterpret_cast<uintptr_t>(array.raw()) % sizeof(uint64_t) != 0) {
       Tensor copy = Tensor::empty(array.shape(), array.dtype());
       std::memcpy(copy.raw(), array.raw(), array.bytes());
       array = copy;
@@ -78,8 +86,7 @@ int64_t slack_elements(PackedElement e) {
 // Offsets must be exactly what the masks say; with that, the sizes of the arrays bound every read.
 void bind_bitmask(const Encoded& encoded, PackedMatrix& m, const std::string& where) {
   const PackedShape& s = m.shape;
-  const DType mask_type = s.mask_bytes == 8 ? DType::u64 : DType::u32;
-  const Tensor& masks = array_of(encoded, "mask", mask_type, s.tiles(), where);
+  const Tensor& masks = array_of(encoded, "mask", DType::u8, s.tiles() * s.mask_bytes, where);
   const Tensor& offsets = array_of(encoded, "offsets", DType::u64, s.panels + 1, where);
   std::vector<uint64_t> expected(static_cast<size_t>(s.panels + 1));
   if (!kernels::packed_offsets(m.element, s, masks.raw(), expected.data()))
@@ -121,25 +128,12 @@ PackedMatrix bind_arrays(const Encoded& encoded, const std::string& where) {
 }
 
 Encoded aligned(Encoded encoded) {
+  mask_to_bytes(encoded);
   align(encoded);
   return encoded;
 }
 
 // ---- packing ----
-
-int64_t kept_count(const Tensor& mask, int64_t rows, int64_t cols) {
-  const int64_t row_bytes = (cols + 7) / 8;
-  if (mask.dtype() != DType::u8 || mask.size() != rows * row_bytes)
-    throw internal_error("a mask does not fit its matrix");
-  int64_t n = 0;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t b = 0; b < row_bytes; ++b) {
-      const bool last = b + 1 == row_bytes && cols % 8 != 0;
-      n += std::popcount(static_cast<unsigned>(mask.data<uint8_t>()[r * row_bytes + b]) &
-                         (last ? (1u << (cols % 8)) - 1 : 255u));
-    }
-  return n;
-}
 
 double bits_of(PackedElement e) {
   return e == PackedElement::bf16 ? 16 : e == PackedElement::int8 ? 8 : 4;
@@ -182,7 +176,7 @@ void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Tensor&
   const auto unit = static_cast<int64_t>(size_of(values_type(m.element)));
   int64_t size = s.panels * s.panel_bytes / unit;
   if (m.layout == PackedLayout::bitmask) {
-    Tensor masks = Tensor::empty({s.panels, s.steps, 4}, s.mask_bytes == 8 ? DType::u64 : DType::u32);
+    Tensor masks = Tensor::empty({s.panels, s.steps, 4, s.mask_bytes}, DType::u8);
     Tensor offsets = Tensor::empty({s.panels + 1}, DType::u64);
     kernels::packed_masks(m.element, s, mask.data<uint8_t>(), masks.raw());
     kernels::packed_offsets(m.element, s, masks.raw(), offsets.data<uint64_t>());
@@ -203,7 +197,7 @@ std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Te
   PackedMatrix m{PackedLayout::panels, element, shape};
   Encoded encoded;
   if (mask) {
-    const double kept = static_cast<double>(kept_count(mask, shape.rows, shape.cols));
+    const double kept = static_cast<double>(kept_elements(mask, shape.rows, shape.cols));
     if (bitmask_is_smaller(element, kept / static_cast<double>(shape.rows * shape.cols))) {
       m.layout = PackedLayout::bitmask;
     } else {
@@ -270,6 +264,12 @@ int64_t PackedWeight::stored_bytes() const {
 
 int64_t PackedWeight::nonzeros() const {
   return kernels::packed_nonzeros(matrix_);
+}
+
+int64_t PackedWeight::pruned() const {
+  if (matrix_.layout == PackedLayout::bitmask) return rows() * cols() - kernels::packed_kept(matrix_);
+  const Tensor kept = mask();
+  return kept ? rows() * cols() - kept_elements(kept, rows(), cols()) : 0;
 }
 
 std::shared_ptr<Weight> pack_int8(const QuantizedMatrix& q) {

@@ -12,7 +12,7 @@ namespace hone {
 
 // The arrays of the encoded form:
 //   values   u8, or bf16 [n]   panels: panels * panel_bytes; bitmask: the kept elements and 64 bytes of slack
-//   mask     u64, or u32 for bf16 [panels, steps, 4]       bitmask only: tile masks
+//   mask     u8 [panels, steps, 4, 8], or 4 for bf16        bitmask only: tile masks, their lowest byte first
 //   offsets  u64 [panels + 1]                              bitmask only: bytes
 //   scales   bf16 [panels, groups, 64]                     int8 and int4 only
 //   kept     u8 [rows, (cols + 7) / 8]                     panels only, optional: the mask of a matrix too dense for a
@@ -36,6 +36,7 @@ class PackedWeight : public Weight {
   std::string element() const override { return encoded_.element; }
   int64_t stored_bytes() const override;  // without `kept`, which products do not read
   int64_t nonzeros() const override;
+  int64_t pruned() const override;
   int64_t group() const { return matrix_.shape.group; }
 
  private:

@@ -1,9 +1,13 @@
 #include "weights/weight.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
 #include <iterator>
 
 #include "base/error.h"
+#include "kernels/parallel.h"
 #include "weights/deferred_weight.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
@@ -63,6 +67,46 @@ const Row* find_form(const std::string& form) {
 }
 
 }  // namespace
+
+bool is_form_attribute(std::string_view name) {
+  return name == "group" || name == nonzeros_attribute || name == pruned_attribute;
+}
+
+int64_t count_nonfinite(const Encoded& encoded) {
+  constexpr int64_t piece = 1 << 16;
+  std::atomic<int64_t> total{0};
+  const auto count = [&](const Tensor& array, uint32_t exponent, auto bits) {
+    using Bits = decltype(bits);
+    kernels::parallel_for(array.size(), piece, [&](int64_t begin, int64_t end) {
+      const auto* at = reinterpret_cast<const std::byte*>(array.raw()) + begin * static_cast<int64_t>(sizeof(Bits));
+      int64_t n = 0;
+      for (int64_t i = begin; i < end; ++i, at += sizeof(Bits)) {
+        Bits x;
+        std::memcpy(&x, at, sizeof x);
+        n += (x & exponent) == exponent;
+      }
+      total += n;
+    });
+  };
+  for (const auto& [name, array] : encoded.arrays) {
+    if (array.dtype() == DType::f32) count(array, 0x7f800000u, uint32_t{});
+    if (array.dtype() == DType::bf16) count(array, 0x7f80u, uint16_t{});
+  }
+  return total;
+}
+
+int64_t kept_elements(const Tensor& mask, int64_t rows, int64_t cols) {
+  const int64_t row_bytes = (cols + 7) / 8;
+  if (mask.dtype() != DType::u8 || mask.size() != rows * row_bytes)
+    throw internal_error("a mask does not fit its matrix");
+  const unsigned last = cols % 8 ? (1u << (cols % 8)) - 1 : 255u;
+  int64_t n = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t b = 0; b < row_bytes; ++b)
+      n += std::popcount(static_cast<unsigned>(mask.data<uint8_t>()[r * row_bytes + b]) &
+                         (b + 1 < row_bytes ? 255u : last));
+  return n;
+}
 
 int64_t stored_bytes(const Encoded& encoded) {
   const Row* row = find_form(encoded.form);

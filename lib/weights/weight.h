@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "autograd/autograd.h"
@@ -31,9 +32,20 @@ struct Encoded {
 
 // The attribute of a matrix that tells how many of its elements are not zero; absent in files of other writers.
 inline constexpr const char* nonzeros_attribute = "nonzeros";
+// The same of how many its mask leaves out.
+inline constexpr const char* pruned_attribute = "pruned";
+
+// Attributes that a form may have: other ones in a file are not ours, and kept as they are.
+bool is_form_attribute(std::string_view name);
 
 // What a product reads of the arrays.
 int64_t stored_bytes(const Encoded& encoded);
+
+// Numbers in the arrays that are NaN or infinite.
+int64_t count_nonfinite(const Encoded& encoded);
+
+// Bits of `mask`, as Weight::mask() gives it, that are set for a matrix of this size.
+int64_t kept_elements(const Tensor& mask, int64_t rows, int64_t cols);
 
 // Which forms matmul() takes for x and y: rows of f32 or bf16.
 class Weight {
@@ -67,8 +79,9 @@ class Weight {
 
   virtual std::string form() const = 0;
   virtual std::string element() const = 0;
-  virtual int64_t stored_bytes() const = 0;  // what one product reads
-  virtual int64_t nonzeros() const = 0;      // logical elements that are not zero
+  virtual int64_t stored_bytes() const = 0;     // what one product reads
+  virtual int64_t nonzeros() const = 0;         // logical elements that are not zero
+  virtual int64_t pruned() const { return 0; }  // logical elements that the mask leaves out
 };
 
 // The one table of forms: makes a weight of what a file holds. Throws Error(input) when the arrays do not fit the

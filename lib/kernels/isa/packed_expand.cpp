@@ -80,6 +80,7 @@ PackedTable packed_table() {
   PackedTable table{};
   set_integer_products(table);
   set_bf16_products(table);
+  set_f32_products(table);
   set_expansions(table);
   set_rows(table);
   return table;

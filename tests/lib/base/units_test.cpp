@@ -79,6 +79,18 @@ TEST_CASE("parse_bytes takes units with and without B") {
   CHECK(contains(usage_message([] { parse_bytes("-1MB"); }), "'-1MB'"));
 }
 
+TEST_CASE("percentages are cut, so that none looks like a bound that it is below") {
+  CHECK(format_percent(0.6, 1) == "60.0%");
+  CHECK(format_percent(0.59996, 1) == "59.9%");
+  CHECK(format_percent(0.5999999999, 2) == "59.99%");
+  CHECK(format_percent(0.29, 1) == "29.0%");
+  CHECK(format_percent(0.58, 2) == "58.00%");
+  CHECK(format_percent(0.0004, 1) == "0.0%");
+  CHECK(format_percent(0, 1) == "0.0%");
+  CHECK(format_percent(1, 1) == "100.0%");
+  CHECK(format_percent(0.99999, 2) == "99.99%");
+}
+
 TEST_CASE("parse_fraction takes 0.2 and 20%") {
   CHECK(parse_fraction("0.2") == 0.2);
   CHECK(parse_fraction(".2") == 0.2);

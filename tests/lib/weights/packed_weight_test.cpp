@@ -3,12 +3,15 @@
 #include "weights/packed_weight.h"
 
 #include <doctest/doctest.h>
+#include <cmath>
+#include <limits>
 
 #include <cstring>
 #include <functional>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "weights/dense_weight.h"
 
 using namespace hone;
 
@@ -184,10 +187,10 @@ TEST_CASE("damaged arrays are refused") {
   }
   refused(almost, [&](Encoded& e) { shorter(e, "kept"); });
   // More values marked than stored; in the matrix, then in its padding.
-  refused(sparse, [](Encoded& e) { e.arrays.at("mask").data<uint64_t>()[0] = ~uint64_t{0}; });
+  refused(sparse, [](Encoded& e) { std::memset(e.arrays.at("mask").raw(), 255, 8); });
   refused(sparse, [](Encoded& e) {
     const Tensor& mask = e.arrays.at("mask");
-    mask.data<uint64_t>()[mask.size() - 1] |= uint64_t{1} << 63;
+    mask.data<uint8_t>()[mask.size() - 1] |= 0x80;
     e.arrays.at("offsets").data<uint64_t>()[2] += 1;
   });
   refused(sparse, [](Encoded& e) { e.arrays.at("offsets").data<uint64_t>()[1] += 1; });
@@ -201,4 +204,64 @@ TEST_CASE("damaged arrays are refused") {
   refused(sparse, [](Encoded& e) { e.shape = {1000000, 50}; });
   refused(sparse, [](Encoded& e) { e.form = "panel"; });
   refused(sparse, [](Encoded& e) { e.element = "int3"; });
+}
+
+TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, are read and become bytes") {
+  Random random(3, "masks");
+  const Tensor bits = random_mask(70, 50, 0.4, random);
+  const auto check = [&](const std::shared_ptr<Weight>& weight, DType old, int64_t tile_bytes) {
+    const Encoded now = weight->encode();
+    const Tensor mask = now.arrays.at("mask");
+    CHECK(mask.dtype() == DType::u8);
+    CHECK(mask.dim(3) == tile_bytes);
+    Encoded before = now;
+    before.arrays["mask"] = Tensor::empty({mask.dim(0), mask.dim(1), 4}, old);
+    std::memcpy(before.arrays["mask"].raw(), mask.raw(), mask.bytes());
+    const auto read = decode_weight(before, "old");
+    CHECK(read->pruned() == weight->pruned());
+    CHECK(std::memcmp(read->to_dense().raw(), weight->to_dense().raw(), 70 * 50 * sizeof(float)) == 0);
+    CHECK(read->encode().arrays.at("mask").shape() == mask.shape());
+    CHECK(read->encode().arrays.at("mask").dtype() == DType::u8);
+    // Element (0, 0) is the lowest bit of the first byte.
+    CHECK((mask.data<uint8_t>()[0] & 1) == (weight->mask().data<uint8_t>()[0] & 1));
+  };
+  check(pack_int8(random_matrix(70, 50, 32, 7, 0.4)), DType::u64, 8);
+  Tensor dense = Tensor::empty({70, 50});
+  for (float& v : dense.span<float>()) v = static_cast<float>(random.normal());
+  check(pack_bf16(dense, bits), DType::u32, 4);
+}
+
+TEST_CASE("what is pruned is counted by the mask, what is zero by the values") {
+  Random random(4, "counts");
+  const int64_t rows = 70, cols = 50;
+  Tensor mask = random_mask(rows, cols, 0.4, random), dense = Tensor::zeros({rows, cols});
+  for (int64_t i = 0; i < rows * cols; i += 2) dense.data<float>()[i] = 1;
+  const int64_t left_out = rows * cols - kept_elements(mask, rows, cols);
+  for (const auto& weight :
+       {std::shared_ptr<Weight>(std::make_shared<DenseWeight>(dense.clone(), mask)), pack_bf16(dense, mask)}) {
+    int64_t values = 0;
+    for (const float x : weight->to_dense().span<float>()) values += x != 0;
+    CHECK(weight->pruned() == left_out);
+    CHECK(weight->nonzeros() == values);
+    CHECK(weight->nonzeros() < rows * cols - left_out);
+  }
+  CHECK(DenseWeight(dense.clone()).pruned() == 0);
+  CHECK(pack_bf16(dense, {})->pruned() == 0);
+  const Tensor almost = random_mask(rows, cols, 0.97, random);
+  CHECK(pack_bf16(dense, almost)->form() == "panels");
+  CHECK(pack_bf16(dense, almost)->pruned() == rows * cols - kept_elements(almost, rows, cols));
+}
+
+TEST_CASE("numbers that are not finite are counted in the arrays of every form") {
+  Tensor dense = Tensor::zeros({70, 50});
+  CHECK(count_nonfinite(DenseWeight(dense.clone()).encode()) == 0);
+  dense.data<float>()[7] = std::nanf("");
+  dense.data<float>()[9] = -std::numeric_limits<float>::infinity();
+  CHECK(count_nonfinite(DenseWeight(dense.clone()).encode()) == 2);
+  CHECK(count_nonfinite(pack_bf16(dense, {})->encode()) == 2);
+  Encoded packed = pack_int8(random_matrix(70, 50, 32, 7, 0.4))->encode();
+  CHECK(count_nonfinite(packed) == 0);
+  packed.arrays["scales"] = packed.arrays["scales"].clone();
+  packed.arrays["scales"].data<bf16>()[3].bits = 0x7fc0;
+  CHECK(count_nonfinite(packed) == 1);
 }

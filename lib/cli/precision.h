@@ -1,0 +1,20 @@
+// --precision of the tools that run packed models: what they compute in.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "base/dtype.h"
+
+namespace hone::cli {
+
+void add_precision(CLI::Option_group* group, std::string& precision);
+
+// The type of activations for one of the values that add_precision() takes. Also tells the kernels how f32 activations
+// meet integer weights: rounded to 16 bits for "f32-i16" and, on processors that do not compute in bf16, "auto".
+DType use_precision(const std::string& precision);
+
+// What reports call it, after use_precision(): bf16, f32 or f32-i16.
+std::string precision_in_use(DType type);
+
+}  // namespace hone::cli
