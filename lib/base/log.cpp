@@ -1,7 +1,9 @@
 #include "base/log.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -56,19 +58,81 @@ void log_line(LogLevel level, std::string_view text) {
   put(fmt::format("{}\n", text));
 }
 
+namespace {
+
+bool starts_character(char c) {
+  return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+}
+
+size_t characters(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_character));
+}
+
+// The first and the last characters of `text`, `most` in all with the sign between them.
+std::string without_middle(std::string_view text, size_t most) {
+  const size_t front = (most - 1) / 2, back = most - 1 - front;
+  size_t begin = 0, end = text.size();
+  for (size_t count = 0; begin < text.size(); ++begin)
+    if (starts_character(text[begin]) && count++ == front) break;
+  for (size_t count = 0; count < back && end > begin;)
+    if (starts_character(text[--end])) ++count;
+  return fmt::format("{}…{}", text.substr(0, begin), text.substr(end));
+}
+
+// The longest part between two quotes, as [begin, end) without them.
+std::pair<size_t, size_t> longest_quoted(std::string_view text) {
+  std::pair<size_t, size_t> longest = {0, 0};
+  for (size_t open = text.find('\''); open != std::string_view::npos;) {
+    const size_t close = text.find('\'', open + 1);
+    if (close == std::string_view::npos) break;
+    if (close - open - 1 > longest.second - longest.first) longest = {open + 1, close};
+    open = text.find('\'', close + 1);
+  }
+  return longest;
+}
+
+// What one row of the terminal holds: the end of a longer text could not be rewritten.
+std::string fitting(const std::string& text) {
+  winsize size = {};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20) return text;
+  const size_t most = size.ws_col - 1u;
+  return characters(text) <= most ? text : without_middle(text, most);
+}
+
+}  // namespace
+
+std::string one_line(std::string text, size_t most) {
+  constexpr size_t least_quoted = 40;  // what is left of a quoted part
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  for (char& c : text)
+    if (c == '\n' || c == '\r') c = ' ';
+  while (characters(text) > most) {
+    const auto [begin, end] = longest_quoted(text);
+    const std::string part = text.substr(begin, end - begin);
+    const size_t length = characters(part);
+    if (length <= least_quoted) return without_middle(text, most);
+    const size_t excess = characters(text) - most;
+    text.replace(begin, part.size(),
+                 without_middle(part, length > excess + least_quoted ? length - excess : least_quoted));
+  }
+  return text;
+}
+
 Progress::Progress(double plain_interval_seconds) : interval_(plain_interval_seconds) {}
 
 Progress::~Progress() {
-  clear_line();
+  if (!latest_.empty()) finish(latest_);
 }
 
 void Progress::show(const std::string& text) {
   if (current_level < LogLevel::info) return;
+  latest_ = text;
   const double now = seconds();
   if (now - last_ < (terminal() ? 0.1 : interval_)) return;
   last_ = now;
+  printed_ = text;
   if (terminal()) {
-    put(fmt::format("\r{}\033[K", text));
+    put(fmt::format("\r{}\033[K", fitting(text)));
     std::fflush(stderr);
     line_open = true;
   } else {
@@ -77,9 +141,11 @@ void Progress::show(const std::string& text) {
 }
 
 void Progress::finish(const std::string& text) {
+  latest_.clear();
   if (current_level < LogLevel::info) return;
   clear_line();
-  put(fmt::format("{}\n", text));
+  if (terminal() || text != printed_) put(fmt::format("{}\n", text));
+  printed_ = text;
 }
 
 }  // namespace hone

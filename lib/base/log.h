@@ -17,6 +17,10 @@ LogLevel log_level_named(std::string_view name);  // throws Error(usage)
 
 void log_line(LogLevel level, std::string_view text);  // one line; clears a progress line that is being shown
 
+// `text` on one line of at most `most` characters: line ends become blanks, and of what is too long first the quoted
+// parts ('/a/long/path') lose their middle, then the whole does.
+std::string one_line(std::string text, size_t most);
+
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
   if (log_level() >= LogLevel::info) log_line(LogLevel::info, fmt::format(format, std::forward<Args>(args)...));
@@ -34,10 +38,11 @@ void log_debug(fmt::format_string<Args...> format, Args&&... args) {
 }
 
 // One line that is rewritten in place on a terminal; elsewhere a plain line now and then. Silent below LogLevel::info.
+// However the work ends, what was shown last stands there as a whole line.
 class Progress {
  public:
   explicit Progress(double plain_interval_seconds = 10);
-  ~Progress();
+  ~Progress();  // as finish() with the text that was last given to show(), if any was
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void show(const std::string& text);  // call as often as you like
@@ -46,6 +51,7 @@ class Progress {
  private:
   double interval_;
   double last_ = -1e300;
+  std::string latest_, printed_;
 };
 
 }  // namespace hone

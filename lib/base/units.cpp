@@ -64,6 +64,13 @@ Number split(std::string_view text) {
   return number;
 }
 
+// A number as it is written, but too large for a double (or too near to 0).
+bool beyond_double(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc::result_out_of_range && end == text.data() + text.size();
+}
+
 int64_t parse_whole(std::string_view text, bool bytes, std::string_view kind, std::string_view examples) {
   int64_t exact = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), exact);
@@ -129,6 +136,22 @@ double parse_fraction(std::string_view text) {
   const double value = percent ? number.value / 100 : number.value;
   if (value < 0 || value > 1)
     throw usage_error("'{}' is out of range: a fraction is from 0 to 1, or from 0% to 100%", text);
+  return value;
+}
+
+double parse_number(std::string_view text) {
+  const Number number = split(text);
+  if (number.length == 0 && beyond_double(text)) throw usage_error("'{}' is out of range of a number", text);
+  if (number.length == 0 || number.length != text.size() || !number.unit.empty())
+    throw usage_error("'{}' is not a number; give one such as 0.5 or 3e-4", text);
+  return number.value;
+}
+
+uint64_t parse_seed(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw usage_error("'{}' is not a seed; give a whole number from 0 to 2^64 - 1", text);
   return value;
 }
 

@@ -16,6 +16,8 @@ int64_t parse_bytes(std::string_view text);  // the same, with or without a fina
 // "60.0%": cut after the digits, not rounded, so that what is below a bound is not shown as the bound.
 std::string format_percent(double fraction, int digits);
 double parse_fraction(std::string_view text);  // "0.2" or "20%"; from 0 to 1
+double parse_number(std::string_view text);    // "0.5", "3e-4", "-1"; finite, without a unit
+uint64_t parse_seed(std::string_view text);    // a whole number from 0 to 2^64 - 1, without a unit
 
 // The number at the front of `text` with its unit, if it has one (any of the above, or %): the value, and in `length`
 // how many characters it takes. Throws Error(usage) where there is no number or the letters after it are no unit.

@@ -14,25 +14,25 @@ namespace hone::cli {
 void BenchOptions::add(CLI::App& app) {
   auto* what = app.add_option_group("What");
   what->add_option("models", models, "Model files, dense or packed; ratios are to the first");
-  add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows")
+  add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows", size_range)
       ->default_str("512; with --train the model's context");
-  add_counts(what, "--batch", batches, "Sequences processed together");
+  add_counts(what, "--batch", batches, "Sequences processed together", size_range);
   what->add_option("--attention", attention,
                    "Kinds of attention in place of the models' own, a comma list over the layers; repeat it to compare "
                    "several")
       ->allow_extra_args(false)
       ->type_name("KINDS");
-  add_count(what, "--prefill-chunk", prefill_chunk, "Tokens of a prompt that go through the model at once");
+  add_count(what, "--prefill-chunk", prefill_chunk, "Tokens of a prompt that go through the model at once", size_range);
   add_count(what, "--generate", generate, "Tokens generated one by one after each prompt");
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
-  add_count(what, "--steps", steps, "With --train: steps in a repetition");
+  add_count(what, "--steps", steps, "With --train: steps in a repetition", {.least = 1});
   what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
   what->add_option("--only", only,
                    "With --kernels: those whose name contains one of these texts, as in attention,packed")
       ->join(',');
   auto* how = app.add_option_group("How");
-  add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread");
+  add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread", size_range);
   add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
   add_precision(how, precision);
   how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");

@@ -13,12 +13,13 @@ namespace hone::cli {
 void CalibrationOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Calibration");
   group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
-  add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it");
-  add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)");
+  add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it", size_range);
+  add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)",
+            size_range);
   group
       ->add_option("--precision", precision,
                    "Of activations: bf16, f32, or auto: bf16 where the processor computes in it")
-      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+      ->check(one_of({"auto", "bf16", "f32"}));
 }
 
 DType CalibrationOptions::type() const {

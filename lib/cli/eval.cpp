@@ -328,14 +328,19 @@ class EvalTool {
 }  // namespace
 
 int eval(int argc, char** argv) {
-  const Tool tool = {"eval", "Scores models on text: quality, speed and size, side by side or against a baseline.",
-                     "  eval dense.h5 small.h5 --data test.txt\n"
-                     "  eval small.h5 --data test.txt --baseline dense.h5 --require 'bits_per_byte <= 1.02*baseline'\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<EvalOptions>();
-                       options->add(app);
-                       return [options, &common] { return EvalTool(*options, common).run(); };
-                     }};
+  const Tool tool = {
+      .name = "eval",
+      .summary = "Scores models on text: quality, speed and size, side by side or against a baseline.",
+      .example =
+          "  eval dense.h5 small.h5 --data test.txt\n"
+          "  eval small.h5 --data test.txt --baseline dense.h5 --require 'bits_per_byte <= 1.02*baseline'\n",
+      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<EvalOptions>();
+        options->add(app);
+        return [options, &common] { return EvalTool(*options, common).run(); };
+      },
+      .required = {"MODEL", "--data"},
+      .exclusions = {{"--answers", "--stride"}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -46,9 +46,7 @@ void EvalOptions::add(CLI::App& app) {
   text->add_option("--data", data, "Text to score: .jsonl (member \"text\") or plain files; - is stdin")
       ->type_name("FILE ...");
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
-    text->add_option_function<std::string>(
-            name, [&value](const std::string& t) { value = parse_count(t); }, description)
-        ->type_name("COUNT");
+    add_count(text, name, value, description, size_range);
   };
   count("--context", context, "Tokens a window (default: the models' context, the smallest where they differ)");
   count("--stride", stride,
@@ -77,11 +75,12 @@ void EvalOptions::add(CLI::App& app) {
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);
   add_count(execution, "--prefill-chunk", prefill_chunk,
-            "Tokens of a window or prompt that go through the model at once; bounds the memory of long ones");
+            "Tokens of a window or prompt that go through the model at once; bounds the memory of long ones",
+            size_range);
   execution->add_flag("--speed,!--no-speed", speed, "Measure the speed of one sequence: a prompt, then 64 tokens");
 
   auto* report = app.add_option_group("Report");
-  report->add_option("--format", format, format_list())->check(CLI::IsMember({"table", "json", "jsonl", "csv", "md"}));
+  report->add_option("--format", format, format_list())->check(one_of({"table", "json", "jsonl", "csv", "md"}));
   report->add_option("-o,--output", output, "File for the report; - is stdout")->type_name("FILE");
   report->add_option("--plot", plot, "SVG file with the load of each expert, of models with mixtures of experts")
       ->type_name("FILE");

@@ -121,32 +121,29 @@ void ExpertOptions::add(CLI::App& app) {
                    "Layers that get experts: all, every:N (every N-th), or a list such as 1,3,5")
       ->default_str("all");
   shape->add_option("--router", router, "Scores: softmax over the experts, or sigmoid of each")
-      ->check(CLI::IsMember({"softmax", "sigmoid"}))
+      ->check(one_of({"softmax", "sigmoid"}))
       ->default_str("softmax");
   add_fraction(shape, "--upcycle-noise", upcycle_noise,
                "With --init: relative noise on the copies of the dense feed-forward (default: 0.02)");
   auto* routing = app.add_option_group("Routing", "How the routers of mixtures are trained");
   routing->add_option("--router-noise", noise, "On the router's logits in training: none, gaussian or gumbel")
-      ->check(CLI::IsMember({"none", "gaussian", "gumbel"}))
+      ->check(one_of({"none", "gaussian", "gumbel"}))
       ->default_str("none");
   routing
       ->add_option("--router-temperature", temperature,
                    "Of the noise: one number, or START:END, geometric over the steps")
+      ->type_name("NUMBER[:NUMBER]")
       ->default_str("1");
   routing
       ->add_option("--balance", balance,
                    "Load of the experts: none, aux:WEIGHT (a loss) or bias:RATE (moves the choice, no loss)")
       ->default_str("aux:0.01");
-  routing
-      ->add_option("--router-z-loss", z_loss,
-                   "Weight of the loss that keeps the router's logits small, such as 1e-3; 0: none")
-      ->check(CLI::NonNegativeNumber)
+  add_number(routing, "--router-z-loss", z_loss,
+             "Weight of the loss that keeps the router's logits small, such as 1e-3; 0: none", {.least = 0})
       ->default_str("0");
-  routing
-      ->add_option(
-          "--capacity-factor", capacity_factor,
-          "Most tokens of an expert in a batch, as a multiple of an even share; the rest is dropped; 0: drop none")
-      ->check(CLI::NonNegativeNumber)
+  add_number(routing, "--capacity-factor", capacity_factor,
+             "Most tokens of an expert in a batch, as a multiple of an even share; the rest is dropped; 0: drop none",
+             {.least = 0})
       ->default_str("0");
 }
 

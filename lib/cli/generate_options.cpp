@@ -34,11 +34,13 @@ void add_prompts(CLI::App& app, GenerateOptions& o) {
 void add_sampling(CLI::App& app, GenerateOptions& o) {
   auto* group = app.add_option_group("Sampling");
   add_count(group, "-n,--tokens", o.tokens, "Tokens to generate at most, for each prompt");
-  group->add_option("--temperature", o.temperature,
-                    "Below 1: likelier tokens; above: more surprising ones; 0: always the most probable");
+  add_number(group, "--temperature", o.temperature,
+             "Below 1: likelier tokens; above: more surprising ones; 0: always the most probable", {.least = 0});
   add_count(group, "--top-k", o.top_k, "Choose among this many most probable tokens; 0: all");
-  group->add_option("--top-p", o.top_p, "Choose among the fewest tokens that have this much probability together");
-  group->add_option("--repetition-penalty", o.repetition_penalty, "Above 1: tokens that occurred become less probable");
+  add_number(group, "--top-p", o.top_p, "Choose among the fewest tokens that have this much probability together",
+             {.above = 0, .most = 1});
+  add_number(group, "--repetition-penalty", o.repetition_penalty, "Above 1: tokens that occurred become less probable",
+             {.above = 0});
   group->add_option("--stop", o.stops, "End before this text; repeat it for several")
       ->allow_extra_args(false)
       ->type_name("TEXT");
@@ -55,16 +57,16 @@ void GenerateOptions::add(CLI::App& app) {
   output
       ->add_option("--format", format,
                    "text as it comes; or json, jsonl or csv with prompt, text, tokens and finish_reason")
-      ->check(CLI::IsMember({"text", "json", "jsonl", "csv"}));
+      ->check(one_of({"text", "json", "jsonl", "csv"}));
   output->add_flag("--echo", echo, "Print the prompt before its continuation (text only)");
   output->add_flag("--stats", stats, "Print the speed of each continuation to standard error");
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);
-  add_count(execution, "--prefill-chunk", prefill_chunk, "Tokens of the prompt that go through the model at once");
+  add_count(execution, "--prefill-chunk", prefill_chunk, "Tokens of the prompt that go through the model at once",
+            size_range);
 }
 
 GenerateSettings GenerateOptions::settings() const {
-  if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
   if (lines && !prompts.empty())
     throw usage_error("--lines reads prompts from a file or standard input, not from --prompt");
   if (echo && format != "text")

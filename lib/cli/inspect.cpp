@@ -17,7 +17,7 @@ struct InspectOptions {
     app.add_option("OTHER", other, "Second file: what differs is shown instead");
     auto* report = app.add_option_group("Report");
     report->add_option("--format", format, "table, json, csv (the parameters or differences alone) or md")
-        ->check(CLI::IsMember({"table", "json", "csv", "md"}));
+        ->check(one_of({"table", "json", "csv", "md"}));
   }
 };
 

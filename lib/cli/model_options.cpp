@@ -20,7 +20,7 @@ std::string preset_names() {
 void ModelOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Model", "Shape of a new model: what the preset does not already say");
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
-    add_count(group, name, value, description);
+    add_count(group, name, value, description, size_range);
   };
   group->add_option("--preset", preset, preset_names())->default_str("nano");
   count("--layers", layers, "Blocks");
@@ -32,16 +32,16 @@ void ModelOptions::add(CLI::App& app) {
         "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)");
   count("--context", context, "Longest sequence, and the length of training windows");
   count("--vocab", vocabulary, "Rows of embedding and head; at least the tokenizer's ids, the rest is padding");
-  group->add_option("--norm", norm, "rms_norm or layer_norm")->check(CLI::IsMember({"rms_norm", "layer_norm"}));
-  group->add_option("--norm-epsilon", norm_epsilon, "Added to the variance in norms");
-  group->add_option("--activation", activation, "swiglu or gelu")->check(CLI::IsMember({"swiglu", "gelu"}));
-  group->add_option("--positions", positions, "rotary or learned")->check(CLI::IsMember({"rotary", "learned"}));
-  group->add_option("--rope-theta", rope_theta, "Base of the rotary frequencies");
+  group->add_option("--norm", norm, "rms_norm or layer_norm")->check(one_of({"rms_norm", "layer_norm"}));
+  add_number(group, "--norm-epsilon", norm_epsilon, "Added to the variance in norms", {.least = 0, .most = 1});
+  group->add_option("--activation", activation, "swiglu or gelu")->check(one_of({"swiglu", "gelu"}));
+  group->add_option("--positions", positions, "rotary or learned")->check(one_of({"rotary", "learned"}));
+  add_number(group, "--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30});
   group->add_option("--attention", attention,
                     fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                                 fmt::join(attention_kinds(), ", ")));
-  group->add_option("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)")
-      ->check(CLI::PositiveNumber);
+  add_number(group, "--init-std", init_std, "Deviation of a new model's weights (default: 0.02)",
+             {.above = 0, .most = 1e6});
   // A negated flag counts as -1.
   group->add_flag_function(
       "--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");

@@ -1,5 +1,6 @@
 #include "cli/precision.h"
 
+#include "cli/option_values.h"
 #include "kernels/packed.h"
 #include "measure/evaluate.h"
 
@@ -14,7 +15,7 @@ void add_precision(CLI::Option_group* group, std::string& precision) {
                    "rounded to bf16. f32: weights exactly as the file has them, activations and sums in f32. f32-i16: "
                    "the same, but activations that meet int8 or int4 weights are rounded to 16-bit integers, which is "
                    "faster. auto: bf16 where the processor computes in it, else f32-i16")
-      ->check(CLI::IsMember({"auto", "bf16", "f32", "f32-i16"}));
+      ->check(one_of({"auto", "bf16", "f32", "f32-i16"}));
 }
 
 DType use_precision(const std::string& precision) {

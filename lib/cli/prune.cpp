@@ -38,11 +38,10 @@ struct PruneOptions {
     group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
     calibration.add(app);
     auto* files = app.add_option_group("Files");
-    files->add_option("-o,--output", output, "Model file to write")->required();
+    files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
     files->add_flag("--force", force, "Replace existing output");
     files->add_option("--report", report, "CSV file with a row for each pruned weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")
-        ->check(CLI::IsMember({"table", "json"}));
+    files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
   }
 
   void check_files(const Common& common) const {

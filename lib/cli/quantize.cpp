@@ -27,13 +27,13 @@ struct QuantizeTool {
     app.add_option("model", model, "Model file to quantize")->required();
     auto* options = app.add_option_group("Quantization");
     options->add_option("--type", type, "Of linear layers: int8, int4 (symmetric), bf16, or keep")
-        ->check(CLI::IsMember({"int8", "int4", "bf16", "keep"}));
+        ->check(one_of({"int8", "int4", "bf16", "keep"}));
     options
         ->add_option("--embedding-type", embedding_type,
                      "Of embedding and head: the same names, or same: what --type says")
-        ->check(CLI::IsMember({"int8", "int4", "bf16", "keep", "same"}));
+        ->check(one_of({"int8", "int4", "bf16", "keep", "same"}));
     options->add_option("--group", group, "Columns that share a scale: 32, 64 or 128; 0: one scale for each output row")
-        ->check(CLI::IsMember({0, 32, 64, 128}));
+        ->check(one_of({"0", "32", "64", "128"}));
     options
         ->add_option("--override", overrides,
                      "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
@@ -41,11 +41,10 @@ struct QuantizeTool {
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
     calibration.add(app);
     auto* files = app.add_option_group("Files");
-    files->add_option("-o,--output", output, "Model file to write")->required();
+    files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
     files->add_flag("--force", force, "Replace existing output");
     files->add_option("--report", report, "CSV file with a row for each quantized weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")
-        ->check(CLI::IsMember({"table", "json"}));
+    files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
   }
 
   void check_files(const Common& common) const {

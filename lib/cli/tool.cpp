@@ -5,6 +5,7 @@
 #include <stdio_ext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -14,40 +15,44 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/program.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "base/threads.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "cli/config_file.h"
+#include "cli/help.h"
 #include "kernels/parallel.h"
 
 namespace hone::cli {
 namespace {
 
-int fail(int status, std::string message) {
-  // One line, whatever a library put into its message.
-  while (!message.empty() && message.back() == '\n') message.pop_back();
-  for (char& c : message)
-    if (c == '\n' || c == '\r') c = ' ';
-  set_log_level(LogLevel::error);
-  log_line(LogLevel::error, "error: " + message);
-  return status;
-}
+constexpr size_t most_characters = 200;  // of an error
 
-std::vector<int64_t> parse_counts(const std::string& text) {
-  std::vector<int64_t> values;
-  std::istringstream items(text);
-  for (std::string item; std::getline(items, item, ',');) values.push_back(parse_count(item));
-  if (values.empty() || text.ends_with(',')) throw usage_error("'{}' is not a list of numbers like 128,512", text);
-  return values;
+int fail(int status, const std::string& message) {
+  set_log_level(LogLevel::error);
+  log_line(LogLevel::error, one_line("error: " + message, most_characters));
+  return status;
 }
 
 std::vector<int> parse_thread_counts(const std::string& text) {
   std::vector<int> values;
-  for (const int64_t count : parse_counts(text)) {
-    if (count > 4096) throw usage_error("--threads: {} is more than 4096", count);
-    values.push_back(static_cast<int>(count));
+  try {
+    for (const int64_t count : parse_counts(text)) {
+      if (count > 4096) throw usage_error("{} is more than 4096", count);
+      values.push_back(static_cast<int>(count));
+    }
+  } catch (const Error& error) {
+    throw usage_error("--threads: {}", error.what());
   }
   return values;
+}
+
+int parse_threads(const std::string& text) {
+  const std::vector<int> values = parse_thread_counts(text);
+  if (values.size() > 1) throw usage_error("--threads: '{}' is a list; this tool takes one number", text);
+  return values.front();
 }
 
 // The number of a standard stream that the caller closed would go to the next file opened, and what is meant for the
@@ -59,11 +64,23 @@ void occupy_closed_streams() {
         throw internal_error("standard stream {} is closed and cannot be replaced", stream);
 }
 
+// With the names of the tools as they are installed.
+std::string example_of(const Tool& tool) {
+  const std::string shown = std::string("  ") + tool.name + " ";
+  std::string text, line;
+  for (std::istringstream lines(tool.example); std::getline(lines, line); text += line + "\n")
+    if (line.starts_with(shown)) line.replace(2, shown.size() - 3, program_name());
+  return text;
+}
+
 void add_common(CLI::App& app, const Tool& tool, Common& common) {
+  app.name(program_name());
   app.description(tool.summary);
-  app.footer(std::string("Example:\n") + tool.example);
+  app.footer("Example:\n" + example_of(tool));
+  app.formatter(help_formatter(help_width(), tool.required));
   app.set_help_flag("-h,--help", "Print this help and exit");
-  app.set_version_flag("--version", fmt::format("{} (hone {})", tool.name, version()), "Print the version and exit");
+  app.set_version_flag("--version", fmt::format("{} (hone {})", program_name(), version()),
+                       "Print the version and exit");
   app.option_defaults()->always_capture_default();
   auto* group = app.add_option_group("Common");
   const std::string threads =
@@ -78,13 +95,19 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
         ->type_name("COUNTS")
         ->default_str("0");
   else
-    group->add_option("-t,--threads", common.threads, threads)->check(CLI::Range(0, 4096));
-  group->add_option("--seed", common.seed, "Seed of every random choice");
+    group
+        ->add_option_function<std::string>(
+            "-t,--threads", [&common](const std::string& text) { common.threads = parse_threads(text); }, threads)
+        ->type_name("COUNT")
+        ->default_str("0");
+  add_seed(group, "--seed", common.seed, "Seed of every random choice");
   group->add_flag("-q,--quiet", common.quiet, "Print errors only");
-  group->add_option("--log-level", common.log_level, "error, warning, info or debug");
+  group->add_option("--log-level", common.log_level, "Least of the messages that are printed")
+      ->check(one_of({"error", "warning", "info", "debug"}));
   group->add_flag("--dry-run", common.dry_run, "Check options and inputs, say what would be done, and write nothing");
-  app.set_config("--config", "", "Read options from a TOML file; the command line wins, an unknown key is an error");
-  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.set_config("--config", "", "Read options from a TOML file; the command line wins, an unknown key is an error")
+      ->type_name("FILE");
+  app.config_formatter(config_reader(app, tool.name, tool.exclusions));
 }
 
 void apply(Common& common) {
@@ -100,25 +123,64 @@ void apply(Common& common) {
 
 }  // namespace
 
+namespace {
+
+// What CLI11 found wrong, in one sentence of ours.
+std::string sentence(const CLI::ParseError& error, const CLI::App& app) {
+  if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
+    const std::vector<std::string> extras = app.remaining(true);
+    for (const std::string& word : extras)
+      if (word.starts_with('-') && word.size() > 1) {
+        const std::string name = word.substr(0, word.find('='));
+        return fmt::format("unknown option '{}'{}", name, did_you_mean(name, long_names(app)));
+      }
+    return fmt::format("'{}' is one argument too many", extras.empty() ? "" : extras.front());
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) {
+    const std::string text = error.what(), name = text.substr(0, text.find(':'));
+    for (const CLI::Option* option : all_options(app))
+      if (option->get_name() == name)
+        return option->count() > 1 ? fmt::format("{} is given {} times and takes one value", name, option->count())
+                                   : fmt::format("{} needs a value", name);
+  }
+  return error.what();
+}
+
+// The command line, and the files it names, into options; what is to be done afterwards. Nothing where --help or
+// --version was asked for and printed.
+bool parse(CLI::App& app, int argc, char** argv, Common& common) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    print_result(app.help());
+    return false;
+  } catch (const CLI::CallForVersion& version) {
+    print_result(std::string(version.what()) + "\n");
+    return false;
+  } catch (const CLI::FileError&) {
+    throw input_error("--config '{}' cannot be read; it names a TOML file", app.get_config_ptr()->as<std::string>());
+  } catch (const CLI::ParseError& error) {
+    throw usage_error("{}", sentence(error, app));
+  }
+  if (app.get_config_ptr()->count() > 0) common.arguments = spelled_out(app);
+  return true;
+}
+
+}  // namespace
+
 int run_tool(const Tool& tool, int argc, char** argv) {
   spin_briefly(argv);
+  set_program(argc > 0 ? argv[0] : nullptr, tool.name);
   Common common;
-  common.arguments.assign(argv + 1, argv + argc);
+  common.arguments.assign(argv + std::min(argc, 1), argv + argc);
+  bool parsed = false;
   try {
     occupy_closed_streams();
     CLI::App app;
-    app.name(tool.name);
     add_common(app, tool, common);
     const auto run = tool.setup(app, common);
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::Success& asked) {  // --help, --version
-      return app.exit(asked, std::cout, std::cerr);
-    } catch (const CLI::FileError& error) {
-      return fail(static_cast<int>(ErrorKind::input), fmt::format("{}; see {} --help", error.what(), tool.name));
-    } catch (const CLI::ParseError& error) {
-      return fail(static_cast<int>(ErrorKind::usage), fmt::format("{}; see {} --help", error.what(), tool.name));
-    }
+    if (!parse(app, argc, argv, common)) return 0;
+    parsed = true;
     install_stop_handlers();
     std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error that says so
     apply(common);
@@ -127,63 +189,14 @@ int run_tool(const Tool& tool, int argc, char** argv) {
     __fpurge(stdout);  // part of a result, for a reader that may never come
     return fail(stopped.exit_status(), stopped.what());
   } catch (const Error& error) {
-    return fail(error.exit_status(), error.what());
+    const bool usage = !parsed && error.kind() == ErrorKind::usage;
+    return fail(error.exit_status(),
+                usage ? fmt::format("{}; see {} --help", error.what(), program_name()) : error.what());
   } catch (const std::bad_alloc&) {
     return fail(1, "not enough memory; use a smaller model, batch or context");
   } catch (const std::exception& error) {
     return fail(1, error.what());
   }
-}
-
-namespace {
-
-template <class Value, class Parse>
-CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, const std::string& description,
-                        const char* type, const std::string& shown, Parse parse) {
-  const std::string label = names.substr(names.rfind(',') == std::string::npos ? 0 : names.rfind(',') + 1);
-  auto* option = app->add_option_function<std::string>(
-      names,
-      [&value, parse, label](const std::string& text) {
-        try {
-          value = parse(text);
-        } catch (const Error& error) {
-          throw usage_error("{}: {}", label, error.what());
-        }
-      },
-      description);
-  option->type_name(type);
-  option->default_str(shown);
-  return option;
-}
-
-}  // namespace
-
-CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
-  return add_parsed(app, names, value, description, "COUNT", fmt::format("{}", value), parse_count);
-}
-
-CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values,
-                        const std::string& description) {
-  return add_parsed(app, names, values, description, "COUNTS", fmt::format("{}", fmt::join(values, ",")), parse_counts)
-      ->join(',');
-}
-
-CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
-  return add_parsed(app, names, value, description, "BYTES", fmt::format("{}", value), parse_bytes);
-}
-
-CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value, const std::string& description) {
-  return add_parsed(app, names, value, description, "FRACTION", fmt::format("{}", value), parse_fraction);
-}
-
-CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value,
-                       const std::string& description) {
-  return add_parsed(app, names, value, description, "COUNT", "", parse_count);
-}
-
-CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value,
-                          const std::string& description) {
-  return add_parsed(app, names, value, description, "FRACTION", "", parse_fraction);
 }
 
 void print_result(const std::string& text) {

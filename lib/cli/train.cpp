@@ -264,17 +264,23 @@ class TrainTool {
 }  // namespace
 
 int train(int argc, char** argv) {
-  const Tool tool = {"train", "Trains a transformer on text, or continues one with its masks kept exact.",
-                     "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
-                     "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+  const Tool tool = {.name = "train",
+                     .summary = "Trains a transformer on text, or continues one with its masks kept exact.",
+                     .example =
+                         "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
+                         "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",
+                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<TrainOptions>();
                        options->add(app);
                        return [options, &common] {
                          options->resolve_resume();
                          return TrainTool(*options, common).run();
                        };
-                     }};
+                     },
+                     .required = {"--data"},
+                     .exclusions = {{"--init", "--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim",
+                                     "--ffn", "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
+                                     "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -21,35 +21,34 @@ void add_length(CLI::App& app, TrainOptions& o) {
     return add_count(group, name, value, text);
   };
   CLI::Option* steps = count("--steps", o.steps, "Steps; 0 writes an initialized model and needs no data");
-  CLI::Option* tokens = count("--tokens", o.tokens, "Tokens, e.g. 10M");
+  CLI::Option* tokens = add_count(group, "--tokens", o.tokens, "Tokens, e.g. 10M", {.least = 1});
   CLI::Option* epochs =
-      group->add_option("--epochs", o.epochs, "Passes over the training text")->check(CLI::PositiveNumber);
+      add_number(group, "--epochs", o.epochs, "Passes over the training text", {.above = 0, .most = 1e6});
   steps->excludes(tokens)->excludes(epochs);
   tokens->excludes(epochs);
 }
 
 void add_steps(CLI::App& app, TrainOptions& o) {
   auto* group = app.add_option_group("Steps");
-  add_count(group, "--batch", o.batch, "Sequences a batch");
-  add_count(group, "--accumulate", o.accumulate, "Batches whose gradients are averaged before a step");
-  group->add_option("--learning-rate,--lr", o.learning_rate, "Highest learning rate")->check(CLI::NonNegativeNumber);
+  add_count(group, "--batch", o.batch, "Sequences a batch", size_range);
+  add_count(group, "--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range);
+  add_number(group, "--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6});
   group->add_option("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant")
-      ->check(CLI::IsMember({"cosine", "wsd", "constant"}));
+      ->check(one_of({"cosine", "wsd", "constant"}));
   add_count(group, "--warmup", o.warmup, "Steps of linear rise to the learning rate")
       ->default_str("5% of the steps, at most 100");
   add_fraction(group, "--decay", o.decay, "Last part of the steps that wsd decays over");
   add_fraction(group, "--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest");
-  group->add_option("--clip", o.clip, "Largest norm of the gradients; 0: no clipping")->check(CLI::NonNegativeNumber);
+  add_number(group, "--clip", o.clip, "Largest norm of the gradients; 0: no clipping", {.least = 0});
   add_fraction(group, "--dropout", o.dropout,
                "Fraction of activations dropped after embedding, attention and feed-forward");
-  group->add_option("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only")
-      ->check(CLI::NonNegativeNumber);
-  group->add_option("--beta1", o.beta1, "AdamW: memory of the gradient")->check(CLI::Range(0.0, 0.9999999));
-  group->add_option("--beta2", o.beta2, "AdamW: memory of its square")->check(CLI::Range(0.0, 0.9999999));
+  add_number(group, "--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6});
+  add_number(group, "--beta1", o.beta1, "AdamW: memory of the gradient", {.least = 0, .most = 0.9999999});
+  add_number(group, "--beta2", o.beta2, "AdamW: memory of its square", {.least = 0, .most = 0.9999999});
   group
       ->add_option("--precision", o.precision,
                    "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it")
-      ->check(CLI::IsMember({"auto", "bf16", "f32"}));
+      ->check(one_of({"auto", "bf16", "f32"}));
 }
 
 void add_validation(CLI::App& app, TrainOptions& o) {
@@ -61,21 +60,20 @@ void add_validation(CLI::App& app, TrainOptions& o) {
   add_count(group, "--valid-tokens", o.valid_tokens, "Tokens of the validation text that are scored; 0: all");
   add_count(group, "--patience", o.patience, "Stop after this many validations without improvement; 0: never");
   group->add_option("--keep", o.keep, "Parameters to end with: those of the best validation, or the last")
-      ->check(CLI::IsMember({"best", "last"}));
+      ->check(one_of({"best", "last"}));
 }
 
 void add_files(CLI::App& app, TrainOptions& o) {
   auto* group = app.add_option_group("Files");
-  group->add_option("-o,--output", o.output, "Model file to write")->required();
+  group->add_option("-o,--output", o.output, "Model file to write")->type_name("FILE")->required();
   group->add_flag("--force", o.force, "Replace existing output");
   group->add_option("--checkpoint", o.checkpoint,
                     "File for the state of the run, to continue with --resume; replaced as the run goes on");
   add_count(group, "--save-every", o.save_every, "Steps between checkpoints; 0: at the end and on a signal");
   group->add_option("--log", o.log, "JSONL file, a line for every --log-every steps");
-  add_count(group, "--log-every", o.log_every, "Steps between lines of the log");
+  add_count(group, "--log-every", o.log_every, "Steps between lines of the log", {.least = 1});
   group->add_option("--plot", o.plot, "SVG file with the losses");
-  group->add_option("--format", o.format, "Of the result on stdout: table or json")
-      ->check(CLI::IsMember({"table", "json"}));
+  group->add_option("--format", o.format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
 }
 
 void add_sparsity(CLI::App& app, TrainOptions& o) {

@@ -8,10 +8,11 @@ from hone_cli import ROOT, run, tools
 
 
 def options_of(help_text):
-    """The long options that a help text declares: at the start of its lines, behind a short form or another long one."""
+    """The long options that a help text declares: at the start of its lines, behind a short form or another long one.
+    What a description wraps to stands further right."""
     found = set()
     for line in help_text.splitlines():
-        match = re.match(r"\s+((?:-\w,\s*)?--[\w-]+(?:,\s*!?--[\w-]+)*)", line)
+        match = re.match(r"\s{2,6}((?:-\w,\s*)?--[\w-]+(?:,\s*!?--[\w-]+)*)", line)
         if match:
             found.update(re.findall(r"--[\w-]+", match.group(1)))
     return found

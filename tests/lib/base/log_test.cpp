@@ -17,3 +17,18 @@ TEST_CASE("log levels go by name, and an unknown one is a usage error that lists
     CHECK(std::string(error.what()) == "unknown log level 'loud'; use error, warning, info or debug");
   }
 }
+
+TEST_CASE("one line: line ends become blanks, and what is too long loses the middle of its quoted parts first") {
+  CHECK(one_line("a\nb\r\n", 80) == "a b ");
+  CHECK(one_line("short", 5) == "short");
+  const std::string path = "/" + std::string(300, 'd') + "/model.h5";
+  const std::string line = one_line("error: '" + path + "' cannot be read; give another", 200);
+  CHECK(line.size() == 202);  // 200 characters, of which one has three bytes
+  CHECK(line.find("/ddd") != std::string::npos);
+  CHECK(line.find("dd/model.h5' cannot be read; give another") != std::string::npos);
+  CHECK(one_line(std::string(500, 'x'), 200).size() == 202);
+  std::string accents;
+  for (int i = 0; i < 300; ++i) accents += "\u00e9";
+  const std::string cut = one_line(accents, 100);
+  CHECK(cut.size() == 99 * 2 + 3);  // whole characters
+}

@@ -145,3 +145,20 @@ TEST_CASE("durations read as a person says them") {
   CHECK(format_duration(3 * 86400 + 4 * 3600) == "3d04h");
   CHECK(format_duration(-3) == "-3.0s");
 }
+
+TEST_CASE("numbers are finite and without a unit; seeds are whole") {
+  CHECK(parse_number("0.5") == 0.5);
+  CHECK(parse_number("-3e-4") == -3e-4);
+  CHECK(parse_number(".5") == 0.5);
+  for (const char* bad : {"", "x", "nan", "inf", "-inf", "1k", "20%", "1e400", "1 ", " 1", "0x10", "1,5", "--1"}) {
+    CAPTURE(bad);
+    CHECK(contains(usage_message([&] { parse_number(bad); }), fmt::format("'{}'", bad)));
+  }
+  CHECK(contains(usage_message([] { parse_number("1e400"); }), "out of range"));
+  CHECK(parse_seed("0") == 0);
+  CHECK(parse_seed("18446744073709551615") == std::numeric_limits<uint64_t>::max());
+  for (const char* bad : {"", "-1", "18446744073709551616", "1.5", "1e3", "x", "+1"}) {
+    CAPTURE(bad);
+    CHECK(contains(usage_message([&] { parse_seed(bad); }), fmt::format("'{}'", bad)));
+  }
+}

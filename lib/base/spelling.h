@@ -1,0 +1,25 @@
+// What a person may have meant by a name that is not known.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hone {
+
+// How many characters must be inserted, removed, replaced or exchanged with their neighbour to turn `a` into `b`: the
+// optimal string alignment distance.
+int edit_distance(std::string_view a, std::string_view b);
+
+// The one of `names` that `word` is most likely a slip of: alike but for case, dashes and underscores; or a few edits
+// away; or longer, with `word` (3 characters or more) as its beginning. "" where none is near.
+std::string nearest_name(std::string_view word, std::span<const std::string> names);
+
+// "; did you mean 'steps'?", or nothing.
+std::string did_you_mean(std::string_view word, std::span<const std::string> names);
+
+// "a, b or c".
+std::string either_of(std::span<const std::string> names);
+
+}  // namespace hone

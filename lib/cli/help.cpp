@@ -1,0 +1,152 @@
+#include "cli/help.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+
+namespace hone::cli {
+namespace {
+
+constexpr int narrowest = 40, widest = 200, usual = 100;
+constexpr size_t option_indent = 2;
+
+size_t characters(const std::string& text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xc0) != 0x80; }));
+}
+
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter(int width, std::vector<std::string> required)
+      : width_(static_cast<size_t>(width)), required_(std::move(required)) {
+    column_width(std::min<size_t>(28, width_ / 3));
+  }
+
+  std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    return positional ? upper(option->get_name(true, false)) : option->get_name(false, true);
+  }
+
+  // " FRACTION=0.2", " MODEL REQUIRED"; what excludes what stands in the descriptions.
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text;
+    if (option->get_type_size() != 0) {
+      if (!option->get_positional()) text += " " + type_of(option);
+      const std::string value = option->get_default_str();
+      if (!value.empty() && value != "[]" && value != "{}") text += "=" + value;
+      if (option->get_expected_max() >= CLI::detail::expected_max_vector_size && !text.ends_with("...")) text += " ...";
+    }
+    return required(option) ? text + " REQUIRED" : text;
+  }
+
+  std::string make_option(const CLI::Option* option, bool positional) const override {
+    const std::string name = make_option_name(option, positional) + make_option_opts(option);
+    const std::string blanks(option_indent, ' ');
+    std::string line = blanks + wrapped(name, width_ - option_indent - 4, option_indent + 4);
+    const std::string description = make_option_desc(option);
+    if (description.empty()) return line + "\n";
+    const size_t column = get_column_width();
+    const size_t last = line.size() - (line.rfind('\n') + 1);  // npos + 1 is 0
+    line += last + 1 < column ? std::string(column - last, ' ') : "\n" + std::string(column, ' ');
+    return line + wrapped(description, width_ - column, column) + "\n";
+  }
+
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string line = fmt::format("Usage: {}", name);
+    const auto all = options_of(app);
+    for (const CLI::Option* option : all)
+      if (option->get_positional()) {
+        std::string text = upper(option->get_name(true, false));
+        if (option->get_expected_max() >= CLI::detail::expected_max_vector_size) text += "...";
+        line += required(option) ? " " + text : " [" + text + "]";
+      }
+    for (const CLI::Option* option : all)
+      if (!option->get_positional() && required(option))
+        line += fmt::format(" {} {}", option->get_name(), type_of(option));
+    return wrapped(line + " [OPTIONS]", width_ - 4, 4) + "\n";
+  }
+
+  // A group of options: its name and what it is for, then the options.
+  std::string make_expanded(const CLI::App* group) const override {
+    const std::string name = group->get_group(), purpose = group->get_description();
+    std::string text = "\n" + wrapped(purpose.empty() ? name + ":" : name + ": " + purpose, width_ - 2, 2) + "\n";
+    for (const CLI::Option* option : group->get_options())
+      if (option != group->get_help_ptr()) text += make_option(option, option->get_positional());
+    return text;
+  }
+
+  std::string make_description(const CLI::App* app) const override {
+    const std::string text = app->get_description();
+    return text.empty() ? "" : wrapped(text, width_, 0) + "\n";
+  }
+
+ private:
+  static std::string upper(std::string text) {
+    for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    return text;
+  }
+
+  // In a list of names ("TEXT:bf16|f32") the names say it.
+  static std::string type_of(const CLI::Option* option) {
+    const std::string name = option->get_type_name();
+    return name.starts_with("TEXT:") ? name.substr(5) : name;
+  }
+
+  static std::vector<const CLI::Option*> options_of(const CLI::App* app) {
+    std::vector<const CLI::Option*> all = app->get_options();
+    for (const CLI::App* group : app->get_subcommands([](const CLI::App* a) { return a->get_name().empty(); })) {
+      const auto inner = options_of(group);
+      for (const CLI::Option* option : inner)
+        if (std::find(all.begin(), all.end(), option) == all.end()) all.push_back(option);
+    }
+    return all;
+  }
+
+  bool required(const CLI::Option* option) const {
+    return option->get_required() || std::any_of(required_.begin(), required_.end(),
+                                                 [&](const std::string& name) { return option->check_name(name); });
+  }
+
+  size_t width_;
+  std::vector<std::string> required_;
+};
+
+}  // namespace
+
+int help_width() {
+  int width = 0;
+  winsize size = {};
+  if (const char* text = std::getenv("COLUMNS")) std::from_chars(text, text + std::strlen(text), width);
+  if (width <= 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) width = size.ws_col;
+  return width <= 0 ? usual : std::clamp(width, narrowest, widest);
+}
+
+std::shared_ptr<CLI::Formatter> help_formatter(int width, std::vector<std::string> required) {
+  return std::make_shared<HelpFormatter>(width, std::move(required));
+}
+
+std::string wrapped(const std::string& text, size_t width, size_t indent) {
+  std::string result;
+  size_t used = 0;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    const size_t length = characters(word);
+    if (used > 0 && used + 1 + length > width) {
+      result += "\n" + std::string(indent, ' ');
+      used = 0;
+    } else if (used > 0) {
+      result += ' ';
+      ++used;
+    }
+    result += word;
+    used += length;
+  }
+  return result;
+}
+
+}  // namespace hone::cli

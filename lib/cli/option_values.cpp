@@ -1,0 +1,127 @@
+#include "cli/option_values.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/spelling.h"
+#include "base/units.h"
+
+namespace hone::cli {
+namespace {
+
+template <class Value, class Parse>
+CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, const std::string& description,
+                        const char* type, const std::string& shown, Parse parse) {
+  const std::string label = names.substr(names.rfind(',') == std::string::npos ? 0 : names.rfind(',') + 1);
+  auto* option = app->add_option_function<std::string>(
+      names,
+      [&value, parse, label](const std::string& text) {
+        try {
+          value = parse(text);
+        } catch (const Error& error) {
+          throw usage_error("{}: {}", label, error.what());
+        }
+      },
+      description);
+  option->type_name(type);
+  option->default_str(shown);
+  return option;
+}
+
+auto count_in(CountRange range) {
+  return [range](const std::string& text) {
+    const int64_t value = parse_count(text);
+    if (value < range.least) throw usage_error("must be at least {}, not {}", range.least, text);
+    if (value > range.most) throw usage_error("must be at most {}, not {}", range.most, text);
+    return value;
+  };
+}
+
+auto counts_in(CountRange range) {
+  return [range](const std::string& text) {
+    const std::vector<int64_t> values = parse_counts(text);
+    for (const int64_t value : values) count_in(range)(std::to_string(value));
+    return values;
+  };
+}
+
+auto number_in(NumberRange range) {
+  return [range](const std::string& text) {
+    const double value = parse_number(text);
+    if (range.least && value < *range.least) throw usage_error("must be {} or more, not {}", *range.least, text);
+    if (range.above && value <= *range.above) throw usage_error("must be above {}, not {}", *range.above, text);
+    if (range.most && value > *range.most) throw usage_error("must be at most {}, not {}", *range.most, text);
+    if (range.below && value >= *range.below) throw usage_error("must be below {}, not {}", *range.below, text);
+    return value;
+  };
+}
+
+}  // namespace
+
+std::vector<int64_t> parse_counts(const std::string& text) {
+  std::vector<int64_t> values;
+  std::istringstream items(text);
+  for (std::string item; std::getline(items, item, ',');) values.push_back(parse_count(item));
+  if (values.empty() || text.ends_with(',')) throw usage_error("'{}' is not a list of numbers like 128,512", text);
+  return values;
+}
+
+CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description,
+                       CountRange range) {
+  return add_parsed(app, names, value, description, "COUNT", fmt::format("{}", value), count_in(range));
+}
+
+CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values,
+                        const std::string& description, CountRange range) {
+  return add_parsed(app, names, values, description, "COUNTS", fmt::format("{}", fmt::join(values, ",")),
+                    counts_in(range))
+      ->join(',');
+}
+
+CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "BYTES", fmt::format("{}", value), parse_bytes);
+}
+
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "FRACTION", fmt::format("{}", value), parse_fraction);
+}
+
+CLI::Option* add_number(CLI::App* app, const std::string& names, double& value, const std::string& description,
+                        NumberRange range) {
+  return add_parsed(app, names, value, description, "NUMBER", fmt::format("{}", value), number_in(range));
+}
+
+CLI::Option* add_seed(CLI::App* app, const std::string& names, uint64_t& value, const std::string& description) {
+  return add_parsed(app, names, value, description, "SEED", fmt::format("{}", value), parse_seed);
+}
+
+CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value,
+                       const std::string& description, CountRange range) {
+  return add_parsed(app, names, value, description, "COUNT", "", count_in(range));
+}
+
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value,
+                          const std::string& description) {
+  return add_parsed(app, names, value, description, "FRACTION", "", parse_fraction);
+}
+
+CLI::Option* add_number(CLI::App* app, const std::string& names, std::optional<double>& value,
+                        const std::string& description, NumberRange range) {
+  return add_parsed(app, names, value, description, "NUMBER", "", number_in(range));
+}
+
+CLI::Validator one_of(std::vector<std::string> names) {
+  const std::string shown = fmt::format("{}", fmt::join(names, "|"));
+  return CLI::Validator(
+      [names = std::move(names)](std::string& text) -> std::string {
+        if (std::find(names.begin(), names.end(), text) != names.end()) return "";
+        return fmt::format("'{}' is not {}{}", text, either_of(names), did_you_mean(text, names));
+      },
+      shown);
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,52 @@
+// Options whose values are numbers or names: what may be given is checked as the option is read, and said in words.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hone::cli {
+
+// What a number may be. Numbers are finite in any case.
+struct NumberRange {
+  std::optional<double> least = {}, above = {}, most = {}, below = {};
+};
+
+// What a count may be. The default end is far beyond any use and leaves room for products with a batch.
+struct CountRange {
+  int64_t least = 0, most = 1'000'000'000'000'000;
+};
+
+// Sizes that memory must hold: of a batch, a window, a width.
+constexpr CountRange size_range = {.least = 1, .most = 1 << 30};
+
+// Options with units. The value shown as default in --help is the text that a person would type.
+CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description,
+                       CountRange range = {});  // 2000, 10M
+CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value,
+                       const std::string& description);  // 4MiB
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value,
+                          const std::string& description);  // 0.2, 20%
+CLI::Option* add_number(CLI::App* app, const std::string& names, double& value, const std::string& description,
+                        NumberRange range = {});  // 0.5, 3e-4
+CLI::Option* add_seed(CLI::App* app, const std::string& names, uint64_t& value, const std::string& description);
+// The same without a default.
+CLI::Option* add_count(CLI::App* app, const std::string& names, std::optional<int64_t>& value,
+                       const std::string& description, CountRange range = {});
+CLI::Option* add_fraction(CLI::App* app, const std::string& names, std::optional<double>& value,
+                          const std::string& description);
+CLI::Option* add_number(CLI::App* app, const std::string& names, std::optional<double>& value,
+                        const std::string& description, NumberRange range = {});
+
+// A list of counts with commas between: "128,512", "1k,4k". Repeating the option adds to the list.
+CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values,
+                        const std::string& description, CountRange range = {});
+
+// For CLI::Option::check: one of these names; another is refused with the nearest of them.
+CLI::Validator one_of(std::vector<std::string> names);
+
+std::vector<int64_t> parse_counts(const std::string& text);  // "128,512"; throws Error(usage)
+
+}  // namespace hone::cli
