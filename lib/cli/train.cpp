@@ -182,10 +182,10 @@ class TrainTool {
              settings.step.schedule.steps, o_.batch, context_,
              o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
-    const Footprint need =
-        training_footprint(model_.transformer->config(), settings.step.batch, context_, settings.step.type);
+    const Footprint need = training_footprint(model_.transformer->config(), settings.step.batch, context_,
+                                              settings.step.type, settings.step.router.capacity_factor);
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
-    log_info("at least {}", describe(need));
+    log_info("memory: at least {}", describe(need));
     if (common_.dry_run) return 0;
     const StopLater saving;  // from here on a signal ends the run after its work is saved
     const RunResult result =
