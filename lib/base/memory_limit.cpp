@@ -102,8 +102,15 @@ MemoryLimit memory_limit(const std::string& root) {
   return least;
 }
 
-void require_memory(double bytes, const std::string& what, const std::string& help, const std::string& parts) {
-  const MemoryLimit limit = memory_limit();
+double own_memory() {
+  return field("/proc/self/status", "RssAnon");
+}
+
+void require_memory(double bytes, const std::string& what, const std::string& help, const std::string& parts,
+                    bool in_all) {
+  if (bytes <= always_there) return;
+  MemoryLimit limit = memory_limit();
+  if (in_all) limit.bytes += own_memory();
   if (bytes > limit.bytes)
     throw usage_error("{} takes at least {} of memory{}, and {} is {}; {}", what, format_bytes(bytes),
                       parts.empty() ? "" : " (" + parts + ")", format_bytes(limit.bytes), limit.reason, help);

@@ -24,8 +24,14 @@ inline int64_t sum_of(int64_t a, int64_t b) {
   return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<int64_t>::max() : sum;
 }
 
+double own_memory();  // bytes that this process has taken already, without mapped files
+
+constexpr double always_there = 64e6;  // bytes: for less nobody is asked
+
 // `what` takes at least `bytes` beside what the process has already. Throws Error(usage) with both numbers, the `parts`
-// of the first if any are given, and what helps, where that is more than there is.
-void require_memory(double bytes, const std::string& what, const std::string& help, const std::string& parts = "");
+// of the first if any are given, and what helps, where that is more than there is. With `in_all` the bytes hold what
+// the process has already.
+void require_memory(double bytes, const std::string& what, const std::string& help, const std::string& parts = "",
+                    bool in_all = false);
 
 }  // namespace hone

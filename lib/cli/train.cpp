@@ -178,10 +178,10 @@ class TrainTool {
              settings.step.type == DType::bf16 ? "bf16" : "f32");
     const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
-    const Footprint need =
-        training_footprint(model_.transformer->config(), settings.step.batch, context_, settings.step.type);
+    const Footprint need = training_footprint(model_.transformer->config(), settings.step.batch, context_,
+                                              settings.step.type, settings.step.router.capacity_factor);
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
-    log_info("at least {}", describe(need));
+    log_info("memory: at least {}", describe(need));
     if (common_.dry_run) return 0;
     Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
     settings.journal = &journal;

@@ -42,14 +42,16 @@ std::string describe(const Footprint& f) {
   return fmt::format("{}: {}", format_bytes(f.total()), text);
 }
 
-Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type) {
+Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type, double capacity) {
   const ShapeSize size = size_of_shape(config);
   const double rows = count(batch) * count(context);
   Footprint f;
   f.parameters = 4 * size.parameters + (type == DType::bf16 ? 4 * size.linear : 0);
   f.optimizer = 12 * size.parameters;
   // Inputs and targets are numbers of 4 bytes.
-  f.activations = rows * (8 + 4 * size.residual + bytes_of(type) * size.activations);
+  f.activations =
+      rows * (8 + 4 * size.residual +
+              bytes_of(type) * (size.activations + std::min(capacity > 0 ? capacity : 1, 1.0) * size.routed));
   return f;
 }
 
@@ -58,8 +60,8 @@ Footprint generation_footprint(const Config& config, int64_t batch, int64_t capa
   for (const LayerBlueprint& layer : config.layers) widest = std::max(widest, count(layer.ffn));
   Footprint f;
   f.cache = cache_bytes(config, batch, capacity, type);
-  f.activations = count(batch) * (4 * count(capacity) + count(std::min(rows, capacity)) *
-                                                            (4 * count(config.block.dim) + bytes_of(type) * widest));
+  f.activations =
+      count(batch) * count(std::min(rows, capacity)) * (4 + 4 * count(config.block.dim) + bytes_of(type) * widest);
   return f;
 }
 
@@ -72,7 +74,7 @@ Footprint calibration_footprint(const Config& config, int64_t tokens, DType type
 
 void require_memory_for(const Footprint& footprint, const std::string& what, const std::string& help) {
   const auto parts = parts_of(footprint);
-  require_memory(footprint.total(), what, help, text_of(*std::max_element(parts.begin(), parts.end())));
+  require_memory(footprint.total(), what, help, text_of(*std::max_element(parts.begin(), parts.end())), true);
 }
 
 }  // namespace hone

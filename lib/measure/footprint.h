@@ -17,8 +17,9 @@ struct Footprint {
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"
 
 // Steps of `batch` windows of `context` tokens: masters, gradients, the optimizer's two moments, bf16 copies for the
-// products, and what the backward pass needs of the forward pass.
-Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type);
+// products, and what the backward pass needs of the forward pass. `capacity`: the capacity factor of mixtures; 0: none
+// is left out.
+Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type, double capacity = 0);
 
 // `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
 // and do not count.
@@ -27,7 +28,8 @@ Footprint generation_footprint(const Config& config, int64_t batch, int64_t capa
 // `tokens` of text on their way through the blocks, all at once between two of them, and what the weights become.
 Footprint calibration_footprint(const Config& config, int64_t tokens, DType type, double weight_bytes);
 
-// Throws Error(usage) with the largest part, the memory there is, and `help`: what makes it less.
+// What the process has already counts as part of it. Throws Error(usage) with the largest part, the memory there is,
+// and `help`: what makes it less.
 void require_memory_for(const Footprint& footprint, const std::string& what, const std::string& help);
 
 }  // namespace hone

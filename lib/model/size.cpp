@@ -1,7 +1,5 @@
 #include "model/size.h"
 
-#include <algorithm>
-
 #include "base/memory_limit.h"
 #include "base/units.h"
 #include "model/transformer.h"
@@ -16,7 +14,6 @@ struct Counter : Visitor {
     const double elements = static_cast<double>(weight->rows()) * static_cast<double>(weight->cols());
     size.parameters += elements;
     if (layer) size.linear += elements;
-    size.largest = std::max(size.largest, elements);
   }
   void parameter(const std::string&, Parameter& parameter) override {
     size.parameters += static_cast<double>(parameter.value.size());
@@ -33,10 +30,11 @@ ShapeSize size_of_shape(const Config& config) {
   const double dim = static_cast<double>(config.block.dim);
   for (const LayerBlueprint& layer : config.layers) {
     const double heads = static_cast<double>(2 * layer.heads + 2 * layer.kv_heads);  // queries, output; keys, values
-    const double slots = layer.experts > 0 ? static_cast<double>(layer.top_k + layer.shared_experts) : 1;
+    const double always = static_cast<double>(layer.experts > 0 ? layer.shared_experts : 1);
     const double wide = config.block.activation == ActivationKind::swiglu ? 3 : 2;  // up (and gate), and their product
-    counter.size.activations +=
-        2 * dim + heads * static_cast<double>(config.block.head_dim) + wide * slots * static_cast<double>(layer.ffn);
+    const double hidden = wide * static_cast<double>(layer.ffn);
+    counter.size.activations += 2 * dim + heads * static_cast<double>(config.block.head_dim) + always * hidden;
+    if (layer.experts > 0) counter.size.routed += static_cast<double>(layer.top_k) * hidden;
     counter.size.residual += 2 * dim;
   }
   return counter.size;

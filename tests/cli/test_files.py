@@ -55,7 +55,8 @@ class Targets(Files):
         write(self.path("x.h5"), "old")
         os.chmod(self.path("x.h5"), 0o444)
         self.assert_error(self.prune("--force"), 3, "x.h5", "read-only")
-        self.assert_error(self.quantize("--report", self.path("x.h5"), "--force", output="y.h5"), 3, "x.h5", "read-only")
+        done = self.quantize("--report", self.path("x.h5"), "--force", output="y.h5")
+        self.assert_error(done, 3, "x.h5", "read-only")
         self.assertEqual(self.read("x.h5"), b"old")
 
     def test_names_of_every_length(self):
@@ -78,7 +79,8 @@ class Targets(Files):
         x = self.path("x")
         for name, arguments, parts in (
             ("prune", [self.model, "--sparsity", 0.5, "--output", self.path("same.h5")], ["--output", "MODEL"]),
-            ("prune", [self.model, "--sparsity", 0.5, "--output", x, "--report", self.path("./x")], ["--output", "--report"]),
+            ("prune", [self.model, "--sparsity", 0.5, "--output", x, "--report", self.path("./x")],
+             ["--output", "--report"]),
             ("prune", [self.model, "--method", "wanda", "--sparsity", 0.5, "--calibration", text, "--output", text],
              ["--output", "--calibration"]),
             ("quantize", [self.model, "--output", x, "--report", self.model], ["--report", "MODEL"]),
@@ -151,14 +153,15 @@ class FinishedWork(Files):
                                        "--report", "/dev/full").stderr)
 
     def test_a_plot_that_cannot_be_written(self):
-        done = run("bench", self.model, "--prompt", 4, "--generate", 2, "--repeat", 1, "--warmup", 0, "--plot", "/dev/full",
-                   "--format", "csv", env={"HONE_CACHE_DIR": self.path("cache")})
+        done = run("bench", self.model, "--prompt", 4, "--generate", 2, "--repeat", 1, "--warmup", 0, "--plot",
+                   "/dev/full", "--format", "csv", env={"HONE_CACHE_DIR": self.path("cache")})
         self.assertEqual(done.returncode, 3, done.stderr)
         self.assertIn("--plot", done.stderr)
         self.assertTrue(done.stdout.startswith("schema_version,model,"))
 
     def test_an_evaluation_whose_file_is_full_is_printed(self):
-        done = run("eval", self.model, "--data", corpus(self.directory), "--no-speed", "--format", "csv", "--output", "/dev/full")
+        done = run("eval", self.model, "--data", corpus(self.directory), "--no-speed", "--format", "csv",
+                   "--output", "/dev/full")
         self.assertEqual(done.returncode, 3, done.stderr)
         self.assertIn("--output", done.stderr)
         self.assertTrue(done.stdout.startswith("schema_version,model,"))
@@ -168,7 +171,8 @@ class FinishedWork(Files):
         pipe = self.path("pipe")
         if not os.path.exists(pipe):
             os.mkfifo(pipe)
-        process = subprocess.Popen([tool(name), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([tool(name), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True)
         with open(pipe, "w") as text:  # opens when the tool does
             meanwhile()
             text.write("a line of text\n" * 2000)
@@ -191,7 +195,8 @@ class FinishedWork(Files):
 
     def test_an_evaluation_whose_target_exists_by_now(self):
         status, _, errors = self.while_it_reads(
-            "eval", self.model, "--data", self.path("pipe"), "--no-speed", "--format", "csv", "--output", self.path("r.csv"),
+            "eval", self.model, "--data", self.path("pipe"), "--no-speed", "--format", "csv", "--output",
+            self.path("r.csv"),
             meanwhile=lambda: write(self.path("r.csv"), "theirs"))
         self.assertEqual(status, 3, errors)
         self.assertEqual(self.read("r.csv"), b"theirs")
@@ -208,8 +213,9 @@ class FinishedWork(Files):
             self.assertEqual((self.listing(), self.read("x.h5")), (before, b"old"))
 
     def test_what_a_killed_run_left_is_cleared(self):
-        process = subprocess.Popen([tool("train"), "--steps", "0", "--layers", "4", "--dim", "640", "--heads", "8", "--output",
-                                    self.path("x.h5")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([tool("train"), "--steps", "0", "--layers", "4", "--dim", "640", "--heads", "8",
+                                    "--output", self.path("x.h5")],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         left = []
         while not left and process.poll() is None:
             left = [name for name in os.listdir(self.directory) if ".tmp." in name]

@@ -26,8 +26,8 @@ class Started:
 
     def __init__(self, name, *args, stdin=subprocess.DEVNULL, **options):
         self.stdout = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([tool(name), *map(str, args)], stdin=stdin, stdout=self.stdout, stderr=subprocess.PIPE,
-                                        text=True, **options)
+        self.process = subprocess.Popen([tool(name), *map(str, args)], stdin=stdin, stdout=self.stdout,
+                                        stderr=subprocess.PIPE, text=True, **options)
         self.first = self.process.stderr.readline()
 
     def wait(self):
@@ -133,8 +133,8 @@ class Signals(CliTest):
 
     def test_training_saves_first(self):
         text = corpus(self.directory)
-        begun = Started("train", "--data", text, "--steps", 1000000, "--layers", 1, "--dim", 32, "--heads", 1, "--context", 32,
-                        "--output", self.path("x.h5"))
+        begun = Started("train", "--data", text, "--steps", 1000000, "--layers", 1, "--dim", 32, "--heads", 1,
+                        "--context", 32, "--output", self.path("x.h5"))
         time.sleep(1.5)
         _, _, errors = begun.end(signal.SIGHUP)
         self.assertEqual(begun.process.returncode, 129, errors)

@@ -36,11 +36,24 @@ TEST_CASE("training: masters, gradients, moments, copies for bf16, and what back
   CHECK(bf16.activations == 8 * 32 * (8 + 4 * 2 * 64 + 2 * row));
 }
 
+TEST_CASE("training of mixtures: as many rows of experts as are chosen, at most") {
+  Config mixture = config();
+  mixture.layers[0].experts = 8;
+  mixture.layers[0].top_k = 2;
+  const double rows = 8 * 32, hidden = rows * 4 * 3 * 128,
+               dense = training_footprint(config(), 8, 32, DType::f32).activations;
+  CHECK(training_footprint(mixture, 8, 32, DType::f32).activations == dense + hidden);
+  CHECK(training_footprint(mixture, 8, 32, DType::f32, 1.5).activations == dense + hidden);
+  CHECK(training_footprint(mixture, 8, 32, DType::f32, 0.5).activations == dense);
+  mixture.layers[0].shared_experts = 1;
+  CHECK(training_footprint(mixture, 8, 32, DType::f32, 0.5).activations == dense + hidden);
+}
+
 TEST_CASE("generation: cache and one chunk of rows") {
   const Footprint f = generation_footprint(config(), 3, 100, 10, DType::bf16);
   CHECK(f.parameters == 0);
   CHECK(f.cache == 3 * 2 * 100 * 2 * 16 * 2);
-  CHECK(f.activations == 3 * (4 * 100 + 10 * (4 * 64 + 2 * 128)));
+  CHECK(f.activations == 3 * 10 * (4 + 4 * 64 + 2 * 128));
 }
 
 TEST_CASE("calibration: the text between two blocks, and the weights") {
