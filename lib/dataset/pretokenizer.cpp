@@ -10,7 +10,11 @@
 namespace hone {
 namespace {
 
-constexpr std::string_view pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+// White space is spelled out as Unicode's White_Space, which is what \s means to GPT-2's own encoder. PCRE2's \s has
+// U+180E too, which ceased to be white space with Unicode 6.3. Of letters and numbers, what differs is what the
+// versions of Unicode know.
+constexpr std::string_view pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\t-\r\x{85}\p{Z}\p{L}\p{N}]+)"
+                                     R"(|[\t-\r\x{85}\p{Z}]+(?![^\t-\r\x{85}\p{Z}])|[\t-\r\x{85}\p{Z}]+)";
 
 // Compiled once for the process and never freed; matching only reads it.
 const pcre2_code* compiled_pattern() {

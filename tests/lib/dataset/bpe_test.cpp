@@ -117,6 +117,17 @@ TEST_CASE("text is cut as GPT-2 cuts it") {
   CHECK(pieces_of("") == Pieces{});
 }
 
+TEST_CASE("white space is what Unicode calls so") {
+  using Pieces = std::vector<std::string>;
+  for (const char* space :
+       {"\t", "\v", "\f", "\r", "\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\x80", "\xe2\x80\x8a", "\xe2\x80\xa8",
+        "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"})
+    CHECK(pieces_of(std::string("a") + space + " b") == Pieces{"a", space, " b"});
+  // Neither U+180E, which once was, nor U+200B, U+2060, U+FEFF, U+001C to U+001F.
+  for (const char* other : {"\xe1\xa0\x8e", "\xe2\x80\x8b", "\xe2\x81\xa0", "\xef\xbb\xbf", "\x1c", "\x1f"})
+    CHECK(pieces_of(std::string("a ") + other + "b") == Pieces{"a", std::string(" ") + other, "b"});
+}
+
 TEST_CASE("bytes that are not UTF-8 are pieces of their own and the text around them is cut as ever") {
   using Pieces = std::vector<std::string>;
   CHECK(pieces_of("ab \xff\xfe cd\xe6\xbc") == Pieces{"ab", " ", "\xff\xfe", " cd", "\xe6\xbc"});
