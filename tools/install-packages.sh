@@ -9,6 +9,8 @@ packages=(
   libcli11-dev libeigen3-dev libhdf5-dev libfmt-dev libdnnl-dev nlohmann-json3-dev libxxhash-dev libpcre2-dev libssl-dev
   # configuration files
   libtomlplusplus-dev
+  # compressed texts
+  zlib1g-dev libzstd-dev
   # tests
   doctest-dev python3 python3-h5py
   # the default corpus

@@ -3,19 +3,22 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <map>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/eval_options.h"
+#include "cli/eval_process.h"
+#include "cli/eval_result.h"
+#include "cli/eval_samples.h"
 #include "cli/eval_speed.h"
+#include "cli/eval_texts.h"
 #include "cli/expert_options.h"
 #include "cli/late_texts.h"
 #include "cli/precision.h"
 #include "cli/routing_report.h"
-#include "dataset/corpus.h"
-#include "dataset/questions.h"
+#include "dataset/text_file.h"
+#include "measure/choices.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
 #include "measure/memory.h"
@@ -25,20 +28,22 @@ namespace hone::cli {
 namespace {
 
 // One model file of the command line, with what is known of it so far.
-struct Subject {
+struct Subject : EvalResult {
   std::string path;
   Config config;
   nlohmann::json tokenizer_json;
   std::shared_ptr<const Tokenizer> tokenizer;
-  MetricValues values;
-  ModelRouting routing;
-  int64_t speed_prompt = 0, speed_generated = 0;
-  std::optional<Comparison> comparison;
 };
 
 // In the order of a row. Whole numbers stay whole in JSON.
 constexpr std::string_view whole_metrics[] = {"file_bytes", "parameters", "nonzero_parameters", "active_parameters"};
-constexpr std::string_view quality_metrics[] = {"loss", "perplexity", "bits_per_byte", "accuracy", "accuracy_stderr"};
+constexpr std::string_view quality_metrics[] = {"loss",
+                                                "perplexity",
+                                                "bits_per_byte",
+                                                "accuracy",
+                                                "accuracy_stderr",
+                                                "accuracy_by_bytes",
+                                                "accuracy_by_bytes_stderr"};
 constexpr std::string_view speed_metrics[] = {
     "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
     "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
@@ -49,6 +54,7 @@ class EvalTool {
 
   int run() {
     o_.check();
+    refuse_models_as_text();
     for (const std::string& path : o_.models) subjects_.push_back(subject(path));
     if (!o_.baseline.empty()) baseline_ = subject(o_.baseline);
     if (!o_.plot.empty() &&
@@ -59,16 +65,32 @@ class EvalTool {
     require_memory();
     if (common_.dry_run) {
       log_info("would score {} model{} on {}, context {}, {}", subjects_.size(), subjects_.size() == 1 ? "" : "s",
-               text_name_, settings_.context, o_.answers ? "answers only" : fmt::format("stride {}", settings_.stride));
+               texts_->name(), settings_.context,
+               o_.answers ? "answers only" : fmt::format("stride {}", settings_.stride));
       return 0;
     }
     measure();
     write_report();
     if (!o_.plot.empty()) write_plot();
-    return check_requirements();
+    if (!o_.samples.empty()) write_samples();
+    return check_numbers(check_requirements());
   }
 
  private:
+  // --data takes every name that follows it, also those that were meant for models.
+  void refuse_models_as_text() const {
+    for (const std::string& path : o_.data) {
+      const FileKind* kind = kind_of_file(path);
+      if (!kind || kind->compression != Compression::none) continue;
+      try {
+        subject(path);
+      } catch (const Error&) {
+        continue;  // what it is instead is said where it is read
+      }
+      throw usage_error("'{}' is a Hone model; models come before --data: eval MODEL... --data TEXT...", path);
+    }
+  }
+
   // Configuration and tokenizer alone: what does not fit together is refused before the first long computation.
   static Subject subject(const std::string& path) {
     ReadOptions read;
@@ -104,6 +126,7 @@ class EvalTool {
             "side by side (eval A B) and compare bits_per_byte",
             s->path, baseline_->path);
     }
+    warn_beyond_context();
     if (differ && !o_.context) log_info("the models' contexts differ: all are scored with the smallest, {}", smallest);
     settings_.context = o_.context.value_or(smallest);
     settings_.stride = o_.stride.value_or(settings_.context);
@@ -115,32 +138,23 @@ class EvalTool {
     settings_.chunk = o_.prefill_chunk;
   }
 
-  void open_texts_of_all() {
-    const std::vector<TextSource> sources = open_texts(o_.data);
+  void warn_beyond_context() {
+    std::vector<std::string> beyond;
+    int64_t smallest = 0;
     for (const Subject* s : all()) {
-      if (o_.answers) {
-        const std::string key = s->tokenizer_json.dump();
-        if (texts_.contains(key)) continue;
-        Questions questions = open_questions(sources, s->tokenizer, settings_.context, o_.limit);
-        text_name_ = questions.text.name();
-        if (questions.shortened > 0)
-          log_warning(
-              "{} of {} questions are longer than the context of {} tokens, and their prompts lose their beginning; "
-              "--context gives more",
-              questions.shortened, questions.windows.size(), settings_.context);
-        answers_[key] = std::move(questions.windows);
-        texts_.emplace(key, std::move(questions.text));
-        continue;
-      }
-      const Corpus& text =
-          texts_.try_emplace(s->tokenizer_json.dump(), open_corpus(sources, s->tokenizer)).first->second;
-      text_name_ = text.name();
-      if (text.size() < 2) throw input_error("'{}' has {} token; scoring needs at least 2", text.name(), text.size());
+      if (o_.context.value_or(0) <= s->config.context) continue;
+      beyond.push_back(s->path);
+      smallest = smallest ? std::min(smallest, s->config.context) : s->config.context;
     }
-    same_tokenizer_ = texts_.size() == 1;
-    if (!same_tokenizer_)
-      log_info("the tokenizers differ: compare bits_per_byte, not metrics of tokens{}",
-               o_.limit > 0 ? "; --limit counts tokens, so the models are scored on different amounts of text" : "");
+    if (!beyond.empty())
+      log_warning("--context {} is beyond the {} tokens that {} was trained with: it has not learned to use the rest",
+                  *o_.context, smallest, name_of(beyond));
+  }
+
+  void open_texts_of_all() {
+    texts_.emplace(o_, settings_.context);
+    for (const Subject* s : all()) texts_->add(s->tokenizer_json, s->tokenizer);
+    texts_->warn_of_several_tokenizers();
   }
 
   // Of one window, which goes through a cache where it is longer than a chunk.
@@ -153,40 +167,62 @@ class EvalTool {
     }
   }
 
-  const Corpus& text_of(const Subject& s) const { return texts_.at(s.tokenizer_json.dump()); }
+  const Corpus& text_of(const Subject& s) const { return texts_->text(s.tokenizer_json); }
+  const Questions& questions_of(const Subject& s) const { return texts_->questions(s.tokenizer_json); }
+  bool choices() const { return texts_->choices(); }
 
   EvaluateSettings& settings_for(const Subject& s) {
-    if (o_.answers) settings_.answers = answers_.at(s.tokenizer_json.dump());
+    if (o_.answers) settings_.answers = questions_of(s).windows;
     return settings_;
   }
 
-  // One model at a time is in memory while speed and memory are measured.
+  // Each model in a process of its own: what it takes of memory is its own, and one at a time is in memory while speed
+  // and memory are measured.
   void measure() {
-    if (baseline_) {
-      Model model = load_model(baseline_->path);
-      measure_alone(*baseline_, model);
-      finish_sizes(*baseline_, model);
-    }
+    const auto take = [](Subject& s, const nlohmann::json& result) {
+      static_cast<EvalResult&>(s) = eval_result_of(result);
+    };
+    if (baseline_ && o_.speed)
+      take(*baseline_, in_child(fmt::format("measuring '{}'", baseline_->path), common_.threads, [&] {
+        Model model = load_model(baseline_->path);
+        measure_alone(*baseline_, model);
+        return to_json(*baseline_);
+      }));
     for (Subject& s : subjects_) {
-      release_pool();
-      reset_peak_rss();
-      Model model = load_model(s.path);
-      settings_.routing = &s.routing;
-      if (o_.speed) measure_alone(s, model);
-      if (baseline_) {
-        score_pair(s, model);
-      } else {
-        show_progress(s.path);
-        AttentionMeter meter;
-        settings_.attention = &meter;
-        evaluate(*model.transformer, text_of(s), settings_for(s)).add_to(s.values);
-        s.values["attention_fraction"] = meter.fraction();
-        if (!o_.speed) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
-      }
-      finish_sizes(s, model);
+      const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
+        score(s);
+        nlohmann::json both = nlohmann::json::array({to_json(s)});
+        if (baseline_) both.push_back(to_json(*baseline_));
+        return both;
+      });
+      take(s, results[0]);
+      if (baseline_) take(*baseline_, results[1]);
     }
-    settings_.progress = nullptr;
+  }
+
+  void score(Subject& s) {
+    Model model = load_model(s.path);
+    settings_.routing = &s.routing;
+    measure_alone(s, model);
+    if (baseline_) {
+      score_pair(s, model);
+    } else {
+      show_progress(s.path);
+      AttentionMeter meter;
+      settings_.attention = &meter;
+      const Scores scores = evaluate(*model.transformer, text_of(s), settings_for(s));
+      scores_of(s, scores).add_to(s.values);
+      s.values["attention_fraction"] = meter.fraction();
+      if (!o_.speed) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
+    }
+    finish_sizes(s, model);
     progress_.reset();
+  }
+
+  // What is reported of the scores of all windows, which are kept where samples are wanted.
+  Scores scores_of(Subject& s, const Scores& windows) const {
+    if (!o_.samples.empty()) s.answers.assign(windows.windows().begin(), windows.windows().end());
+    return choices() ? scores_of_choices(windows, choices_of(questions_of(s))) : windows;
   }
 
   void measure_alone(Subject& s, Model& model) {
@@ -208,11 +244,14 @@ class EvalTool {
     baseline_->routing.clear();
     settings_.baseline_routing = &baseline_->routing;
     const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_for(s));
-    scores.model.add_to(s.values);
-    scores.baseline.add_to(baseline_->values);
+    const Scores ours = scores_of(s, scores.model), theirs = scores_of(*baseline_, scores.baseline);
+    ours.add_to(s.values);
+    theirs.add_to(baseline_->values);
     s.values["attention_fraction"] = meter.fraction();
     baseline_->values["attention_fraction"] = baseline_meter.fraction();
-    s.comparison = compare(scores.model, scores.baseline, scores.divergences);
+    s.comparison =
+        compare(ours, theirs,
+                choices() ? of_right_answers(scores.divergences, choices_of(questions_of(s))) : scores.divergences);
     add_comparison(s.values, *s.comparison);
     finish_sizes(*baseline_, other);
   }
@@ -229,7 +268,8 @@ class EvalTool {
     add_routing(s.values, s.routing);
     s.values["weight_bytes"] = static_cast<double>(size.weight_bytes);
     s.values["threads"] = common_.threads;
-    if (o_.answers) s.values["answers"] = static_cast<double>(answers_.at(s.tokenizer_json.dump()).size());
+    if (o_.answers) s.values["answers"] = static_cast<double>(questions_of(s).windows.size());
+    if (choices()) s.values["questions"] = static_cast<double>(questions_of(s).questions.size());
     s.values["seed"] = static_cast<double>(common_.seed);
   }
 
@@ -250,8 +290,8 @@ class EvalTool {
     row.set("sparsity", s.values.at("sparsity")).set("zero_fraction", s.values.at("zero_fraction"));
     row.set("attention", attention_of(s.config)).set("attention_fraction", s.values.at("attention_fraction"));
     whole("weight_bytes");
-    if (!same_tokenizer_) row.set("tokenizer", s.tokenizer->name());
-    if (o_.answers) whole("answers");
+    if (!texts_->one_tokenizer()) row.set("tokenizer", s.tokenizer->name());
+    for (const char* name : {"questions", "answers"}) whole(name);
     whole("tokens");
     whole("bytes");
     row.set_metrics(s.values, quality_metrics);
@@ -270,13 +310,13 @@ class EvalTool {
       if (o_.speed) report.show_detail(detail);
     hide_routing_details(report);
     Row& common = report.common();
-    common.set("data", text_name_).set("context", settings_.context);
+    common.set("data", texts_->name()).set("context", settings_.context);
     if (o_.answers)
       common.set("scored", "answers");
     else
       common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
-    if (same_tokenizer_) common.set("tokenizer", subjects_.front().tokenizer->name());
+    if (texts_->one_tokenizer()) common.set("tokenizer", subjects_.front().tokenizer->name());
     common.set("precision", precision_in_use(settings_.type));
     if (baseline_) common.set("baseline", baseline_->path);
     common.set("threads", common_.threads)
@@ -295,11 +335,18 @@ class EvalTool {
     late_.write("--plot", o_.plot, experts_plot(models));
   }
 
-  // Each on standard error; the report stands already.
-  int check_requirements() const {
+  void write_samples() {
+    std::string lines;
+    if (baseline_) lines += sample_lines(baseline_->path, questions_of(*baseline_), baseline_->answers);
+    for (const Subject& s : subjects_) lines += sample_lines(s.path, questions_of(s), s.answers);
+    late_.write("--samples", o_.samples, lines);
+  }
+
+  // Each on standard error; the report stands already. What failed, or "".
+  std::string check_requirements() const {
     size_t failed = 0, count = 0;
     std::string first;
-    for (const Requirement& requirement : o_.requirements())
+    for (const Requirement& requirement : o_.requirements(choices()))
       for (const Subject& s : subjects_) {
         const RequirementResult result = requirement.evaluate(s.values, baseline_ ? baseline_->values : MetricValues());
         const std::string text = fmt::format("{}: {}", s.path, describe(result));
@@ -307,8 +354,20 @@ class EvalTool {
         if (!result.passed && failed++ == 0) first = text;
         ++count;
       }
-    if (failed > 0)
-      throw Error(ErrorKind::requirement, fmt::format("{} of {} requirements failed, first {}", failed, count, first));
+    return failed ? fmt::format("{} of {} requirements failed, first {}", failed, count, first) : "";
+  }
+
+  // A loss that is not a number is a model that cannot be used, whatever was required of it.
+  int check_numbers(const std::string& failed) {
+    std::string broken;
+    for (const Subject* s : all())
+      if (!std::isfinite(s->values.at("loss"))) broken += fmt::format("{}'{}'", broken.empty() ? "" : ", ", s->path);
+    if (!broken.empty())
+      throw input_error(
+          "the loss of {} is not a finite number: weights that are not finite numbers, or too large for the "
+          "precision{}{}",
+          broken, failed.empty() ? "" : "; ", failed);
+    if (!failed.empty()) throw Error(ErrorKind::requirement, failed);
     return late_.status();
   }
 
@@ -318,10 +377,7 @@ class EvalTool {
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
-  std::map<std::string, Corpus> texts_;                     // by tokenizer
-  std::map<std::string, std::vector<EvalWindow>> answers_;  // windows of these, with --answers
-  std::string text_name_;
-  bool same_tokenizer_ = true;
+  std::optional<EvalTexts> texts_;
   std::unique_ptr<Progress> progress_;
 };
 

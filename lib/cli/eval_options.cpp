@@ -29,13 +29,13 @@ constexpr std::string_view always[] = {"file_bytes",
                                        "threads",
                                        "seed",
                                        "attention_fraction",
-                                       "answers",
                                        "router_entropy",
                                        "largest_load_over_mean",
                                        "dropped_tokens"};
 constexpr std::string_view with_speed[] = {
     "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
     "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
+constexpr std::string_view with_choices[] = {"accuracy_by_bytes", "accuracy_by_bytes_stderr", "questions"};
 constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
 
 }  // namespace
@@ -43,7 +43,8 @@ constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
 void EvalOptions::add(CLI::App& app) {
   app.add_option("MODEL", models, "Model files, scored side by side");
   auto* text = app.add_option_group("Text");
-  text->add_option("--data", data, "Text to score: .jsonl (member \"text\") or plain files; - is stdin")
+  text->add_option("--data", data,
+                   "Text to score: JSON lines (member \"text\") or plain files, also gzip or zstd; - is stdin")
       ->type_name("FILE ...");
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
     add_count(text, name, value, description, size_range);
@@ -56,8 +57,9 @@ void EvalOptions::add(CLI::App& app) {
 
   text->add_flag(
       "--answers", answers,
-      "Score only the answers of .jsonl lines with \"prompt\" and \"answer\": accuracy counts answers that are "
-      "predicted whole");
+      "Score only the answers of JSON lines with \"prompt\" and \"answer\": accuracy counts answers that are "
+      "predicted whole. Or with \"prompt\", \"answers\" and \"label\": accuracy counts questions whose right answer is "
+      "the most probable one");
 
   auto* compare = app.add_option_group("Comparison");
   compare
@@ -82,6 +84,8 @@ void EvalOptions::add(CLI::App& app) {
   auto* report = app.add_option_group("Report");
   report->add_option("--format", format, format_list())->check(one_of({"table", "json", "jsonl", "csv", "md"}));
   report->add_option("-o,--output", output, "File for the report; - is stdout")->type_name("FILE");
+  report->add_option("--samples", samples, "File for a JSON line for each question of --answers; - is stdout")
+      ->type_name("FILE");
   report->add_option("--plot", plot, "SVG file with the load of each expert, of models with mixtures of experts")
       ->type_name("FILE");
   report->add_flag("--force", force, "Replace existing output");
@@ -101,22 +105,29 @@ void EvalOptions::check() const {
   if (answers && stride) throw usage_error("--stride cuts text and does not go with --answers");
   if (prefill_chunk < 1) throw usage_error("--prefill-chunk must be at least 1, not {}", prefill_chunk);
   if (limit == 1) throw usage_error("--limit 1 leaves nothing to predict; give at least 2");
-  requirements();
+  if (!samples.empty() && !answers) throw usage_error("--samples writes a line for each question of --answers");
+  if (!samples.empty() && samples == output)
+    throw usage_error("--samples and the report would both go to '{}'; give --output, or --samples another file",
+                      samples);
+  requirements(answers);
   require_text_writable(output, force);
+  if (!samples.empty()) require_text_writable(samples, force);
   if (!plot.empty()) require_text_writable(plot, force);
   std::vector<NamedPath> inputs = named("MODEL", models), texts = named("--data", data);
   inputs.insert(inputs.end(), texts.begin(), texts.end());
   inputs.emplace_back("--baseline", baseline);
-  require_distinct({{"--output", output}, {"--plot", plot}}, inputs);
+  require_distinct({{"--output", output}, {"--samples", samples}, {"--plot", plot}}, inputs);
 }
 
 DType EvalOptions::type() const {
   return use_precision(precision);
 }
 
-std::vector<Requirement> EvalOptions::requirements() const {
+std::vector<Requirement> EvalOptions::requirements(bool choices) const {
   std::vector<std::string_view> known(std::begin(always), std::end(always));
   if (speed) known.insert(known.end(), std::begin(with_speed), std::end(with_speed));
+  if (answers) known.push_back("answers");
+  if (choices) known.insert(known.end(), std::begin(with_choices), std::end(with_choices));
   if (speed || baseline.empty()) known.push_back("peak_rss_bytes");
   if (!baseline.empty()) known.insert(known.end(), std::begin(with_baseline), std::end(with_baseline));
   std::vector<Requirement> result;

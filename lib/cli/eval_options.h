@@ -18,15 +18,16 @@ struct EvalOptions {
   bool answers = false;  // score the answers of questions, not text
   int64_t limit = 0, prefill_chunk = 4096;
   bool speed = true;
-  std::string precision = "auto", format = "table", output = "-", plot;
+  std::string precision = "auto", format = "table", output = "-", plot, samples;
   bool force = false;
 
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   void check() const;
   DType type() const;
-  // Parsed, over the metrics that this call will measure. Throws Error(usage).
-  std::vector<Requirement> requirements() const;
+  // Parsed, over the metrics that this call will measure; `choices`: of questions with several answers, too. Throws
+  // Error(usage).
+  std::vector<Requirement> requirements(bool choices) const;
 };
 
 }  // namespace hone::cli

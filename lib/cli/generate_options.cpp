@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "cli/precision.h"
+#include "dataset/text_file.h"
 
 namespace hone::cli {
 namespace {
@@ -109,7 +110,9 @@ void drop_line_end(std::string& text) {
 std::vector<std::string> GenerateOptions::read_prompts() const {
   if (!prompts.empty()) return prompts;
   if (prompt_file.empty() && isatty(STDIN_FILENO)) return {""};
-  std::string text = prompt_file.empty() || prompt_file == "-" ? read_stdin() : read_text_file(prompt_file);
+  const bool from_stdin = prompt_file.empty() || prompt_file == "-";
+  std::string text = text_of_bytes(from_stdin ? read_stdin() : read_text_file(prompt_file),
+                                   from_stdin ? "standard input" : prompt_file);
   if (!lines) {
     drop_line_end(text);
     return {text};

@@ -29,7 +29,7 @@ class TrainTool {
     o_.check();
     load_start();
     std::vector<TextSource> sources;
-    if (wants_data()) sources = open_texts(o_.data);
+    if (!o_.data.empty() && (wants_data() || !model_.transformer)) sources = open_texts(o_.data);
     if (!model_.transformer) create(sources);
     const Config& config = model_.transformer->config();
     context_ = o_.model.context.value_or(config.context);
@@ -133,10 +133,9 @@ class TrainTool {
       tokenizer = make_tokenizer(read_model_file(name, read).tokenizer);
     } else {
       const TokenizerSpec spec = parse_tokenizer_spec(name);
-      std::vector<std::string_view> texts;
-      for (const TextSource& source : sources)
-        texts.insert(texts.end(), source.documents.begin(), source.documents.end());
-      if (spec.kind != "bytes" && texts.empty())
+      // Not on what is held out.
+      const auto texts = documents_of(o_.valid_fraction > 0 ? split_texts(sources, o_.valid_fraction).first : sources);
+      if (spec.kind != "bytes" && sources.empty())
         throw usage_error("--tokenizer {} is trained on text; give --data", name);
       tokenizer = train_tokenizer(spec, texts);
     }
@@ -150,14 +149,14 @@ class TrainTool {
 
   int train(std::vector<TextSource> sources) {
     const auto tokenizer = make_tokenizer(model_.tokenizer);
-    Corpus text = open_corpus(std::move(sources), tokenizer);
-    std::optional<Corpus> valid;
-    if (!o_.valid.empty()) valid = open_corpus(o_.valid, tokenizer);
+    std::optional<Corpus> all, valid;
     if (o_.valid_fraction > 0) {
-      auto [first, last] = split_corpus(text, o_.valid_fraction);
-      text = first;
-      valid = last;
+      std::tie(all, valid) = open_split_corpus(std::move(sources), tokenizer, o_.valid_fraction);
+    } else {
+      all = open_corpus(std::move(sources), tokenizer);
+      if (!o_.valid.empty()) valid = open_corpus(o_.valid, tokenizer);
     }
+    const Corpus& text = *all;
     RunSettings settings = o_.settings(common_, model_.transformer->config(), context_, text.size());
     settings.description["parent_sha256"] = parent_;
     if (!attention_before_.empty()) settings.description["attention_before"] = attention_before_;

@@ -191,6 +191,11 @@ Corpus Corpus::slice(int64_t begin, int64_t count) const {
   return part;
 }
 
+void Corpus::name_parts(std::pair<Corpus, Corpus>& parts, double valid_fraction) {
+  parts.first.name_ += fmt::format(" (the first {:.4g}%)", 100 * (1 - valid_fraction));
+  parts.second.name_ += fmt::format(" (the last {:.4g}%)", 100 * valid_fraction);
+}
+
 Corpus open_corpus(std::vector<TextSource> sources, std::shared_ptr<const Tokenizer> tokenizer) {
   if (sources.empty()) throw usage_error("no text file is given");
   std::string name = name_of(sources);
@@ -216,13 +221,23 @@ Corpus corpus_of(std::vector<int32_t> ids, std::shared_ptr<const Tokenizer> toke
 }
 
 std::pair<Corpus, Corpus> split_corpus(const Corpus& corpus, double valid_fraction) {
-  if (!(valid_fraction > 0 && valid_fraction < 1))
-    throw usage_error("a validation fraction of {} is not between 0 and 1", valid_fraction);
-  // Counted from the front, so that 0.1 of N leaves int(0.9 N), the usual cut.
-  const auto train = static_cast<int64_t>(static_cast<double>(corpus.size()) * (1 - valid_fraction));
+  const int64_t train = training_part(corpus.size(), valid_fraction);
   std::pair parts(corpus.slice(0, train), corpus.slice(train, corpus.size() - train));
-  parts.first.name_ += fmt::format(" (the first {:.4g}%)", 100 * (1 - valid_fraction));
-  parts.second.name_ += fmt::format(" (the last {:.4g}%)", 100 * valid_fraction);
+  Corpus::name_parts(parts, valid_fraction);
+  return parts;
+}
+
+std::pair<Corpus, Corpus> open_split_corpus(std::vector<TextSource> sources, std::shared_ptr<const Tokenizer> tokenizer,
+                                            double valid_fraction) {
+  if (tokenizer->ids_are_bytes())
+    return split_corpus(open_corpus(std::move(sources), std::move(tokenizer)), valid_fraction);
+  auto [first, last] = split_texts(sources, valid_fraction);
+  const std::string name = name_of(sources);
+  if (first.empty() || last.empty())
+    throw input_error("{} is too short to validate on {:.4g}% of it", name, 100 * valid_fraction);
+  std::pair parts(open_corpus(std::move(first), tokenizer), open_corpus(std::move(last), tokenizer));
+  parts.first.name_ = parts.second.name_ = name;
+  Corpus::name_parts(parts, valid_fraction);
   return parts;
 }
 

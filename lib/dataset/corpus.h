@@ -35,6 +35,8 @@ class Corpus {
   friend Corpus open_corpus(std::vector<TextSource>, std::shared_ptr<const Tokenizer>);
   friend Corpus corpus_of(std::vector<int32_t>, std::shared_ptr<const Tokenizer>, std::string);
   friend std::pair<Corpus, Corpus> split_corpus(const Corpus&, double);
+  friend std::pair<Corpus, Corpus> open_split_corpus(std::vector<TextSource>, std::shared_ptr<const Tokenizer>, double);
+  static void name_parts(std::pair<Corpus, Corpus>& parts, double valid_fraction);
   Corpus(std::shared_ptr<const Tokens> tokens, std::string name);
   void check(int64_t begin, int64_t count) const;
 
@@ -53,6 +55,12 @@ Corpus corpus_of(std::vector<int32_t> ids, std::shared_ptr<const Tokenizer> toke
 // {training, validation}: the last `valid_fraction` of the tokens validates. Error(usage) unless 0 < valid_fraction
 // < 1.
 std::pair<Corpus, Corpus> split_corpus(const Corpus& corpus, double valid_fraction);
+
+// The same from texts: they are cut where the bytes would be, and each part is tokenized by itself, so that nothing of
+// the validation text is in a token of the other (split_texts gives the part that a tokenizer may be trained on).
+// Error(input) where a part is empty.
+std::pair<Corpus, Corpus> open_split_corpus(std::vector<TextSource> sources, std::shared_ptr<const Tokenizer> tokenizer,
+                                            double valid_fraction);
 
 // Throws Error(input), with the file and what it has, unless a window of `context` tokens and the token after it fit.
 void require_window(const Corpus& corpus, int64_t context);

@@ -1,136 +1,45 @@
 #include "dataset/reader.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/stop.h"
+#include "dataset/json_lines.h"
+#include "dataset/questions.h"
+#include "dataset/text_file.h"
 #include "dataset/utf8.h"
 
 namespace hone {
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ > 2) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  operator int() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-struct Bytes {
-  std::string_view text;
-  std::shared_ptr<const void> owner;
-};
-
-Bytes in_memory(std::string text) {
-  auto owner = std::make_shared<const std::string>(std::move(text));
-  return {*owner, owner};
-}
-
-Bytes read_to_end(int fd, const std::string& name) {
-  std::string text;
-  size_t used = 0;
-  for (;;) {
-    if (text.size() - used < (size_t{1} << 16)) text.resize(std::max<size_t>(size_t{1} << 20, 2 * text.size()));
-    const ssize_t got = ::read(fd, text.data() + used, text.size() - used);
-    check_stop();
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw input_error("cannot read {}: {}", name, std::strerror(errno));
-    if (got == 0) break;
-    used += static_cast<size_t>(got);
-  }
-  text.resize(used);
-  text.shrink_to_fit();
-  return in_memory(std::move(text));
-}
-
-Bytes map_whole(int fd, size_t size, const std::string& name) {
-  if (size == 0) return {};
-  void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (start == MAP_FAILED) throw input_error("cannot map {} into memory: {}", name, std::strerror(errno));
-  std::shared_ptr<const void> owner(start, [size](const void* p) { ::munmap(const_cast<void*>(p), size); });
-  return {std::string_view(static_cast<const char*>(start), size), std::move(owner)};
-}
-
-Bytes bytes_of_file(const std::string& path) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  check_stop();
-  if (fd < 0) throw input_error("cannot open {}: {}", path, std::strerror(errno));
-  struct stat status;
-  if (::fstat(fd, &status) != 0) throw input_error("cannot read {}: {}", path, std::strerror(errno));
-  if (S_ISDIR(status.st_mode)) throw input_error("{} is a directory: name the text files in it", path);
-  // Pipes and devices have no size to map. Neither have the files of /proc, whose size reads as 0.
-  if (!S_ISREG(status.st_mode) || status.st_size == 0) return read_to_end(fd, path);
-  return map_whole(fd, static_cast<size_t>(status.st_size), path);
-}
-
-TextSource read_plain(Bytes bytes, std::string name) {
+TextSource read_plain(OwnedText bytes, std::string name) {
   TextSource source{std::move(name), {}, std::move(bytes.owner)};
   if (!bytes.text.empty()) source.documents.push_back(bytes.text);
   return source;
 }
 
-struct Line {
-  std::string text;
-  size_t answer;  // where it begins
-};
-
-// The document of one line. nlohmann's exceptions quote the text, which may be long and of any kind, so only their
-// reason is kept.
-Line document_of_line(std::string_view line, const std::string& name, size_t number) {
-  const size_t valid = valid_utf8_prefix(line);
-  if (valid < line.size())
-    throw input_error("{}, line {}: byte {} is not valid UTF-8: convert the file to UTF-8", name, number, valid + 1);
-  nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-  if (json.is_discarded()) throw input_error("{}, line {}: not JSON: each line must be one JSON object", name, number);
-  const auto member = [&](const char* key) -> std::string* {
-    const auto found = json.is_object() ? json.find(key) : json.end();
-    return !json.is_object() || found == json.end() || !found->is_string() ? nullptr : &found->get_ref<std::string&>();
-  };
-  if (std::string* text = member("text")) {
-    const size_t size = text->size();
-    return {std::move(*text), size};
+std::string document_of_line(nlohmann::json& line, const std::string& name, size_t number) {
+  if (std::string* text = string_member(line, "text")) return std::move(*text);
+  if (const auto question = question_of_line(line, name, number)) {
+    const size_t right = question->label.value_or(0);
+    return question->prompt + question->answers[right];
   }
-  std::string *prompt = member("prompt"), *answer = member("answer");
-  if (!prompt || !answer)
-    throw input_error(
-        "{}, line {}: not an object with a string \"text\", such as {{\"text\": \"…\"}}, or with \"prompt\" and "
-        "\"answer\"",
-        name, number);
-  return {*prompt + *answer, prompt->size()};
+  throw input_error(
+      "{}, line {}: not an object with a string \"text\", such as {{\"text\": \"…\"}}, or with \"prompt\" and "
+      "\"answer\"",
+      name, number);
 }
 
-TextSource read_jsonl(Bytes bytes, std::string name) {
+TextSource read_json_lines(const OwnedText& bytes, std::string name) {
   auto buffer = std::make_shared<std::string>();
-  std::vector<size_t> ends, answers;  // of the documents in the buffer, which moves as it grows
-  std::string_view rest = bytes.text;
-  for (size_t number = 1; !rest.empty(); ++number) {
-    check_stop();
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    const Line document = document_of_line(line, name, number);
-    if (document.text.empty()) continue;
-    *buffer += document.text;
+  std::vector<size_t> ends;  // of the documents in the buffer, which moves as it grows
+  each_json_line(bytes.text, name, [&](nlohmann::json& line, size_t number) {
+    const std::string document = document_of_line(line, name, number);
+    if (document.empty()) return;
+    *buffer += document;
     ends.push_back(buffer->size());
-    answers.push_back(document.answer);
-  }
-  TextSource source{std::move(name), {}, buffer, std::move(answers)};
+  });
+  TextSource source{std::move(name), {}, buffer};
   source.documents.reserve(ends.size());
   size_t begin = 0;
   for (const size_t end : ends) {
@@ -139,14 +48,6 @@ TextSource read_jsonl(Bytes bytes, std::string name) {
   }
   return source;
 }
-
-struct Format {
-  std::string_view extension;
-  TextSource (*read)(Bytes, std::string name);
-};
-
-// By extension; what is not here is plain text.
-constexpr Format formats[] = {{".jsonl", read_jsonl}};
 
 TextSource checked(TextSource source) {
   if (source.documents.empty()) throw input_error("{} holds no text", source.name);
@@ -162,18 +63,21 @@ int64_t TextSource::bytes() const {
 }
 
 TextSource open_text(const std::string& path) {
-  if (path == "-") return checked(read_plain(read_to_end(STDIN_FILENO, "standard input"), "standard input"));
-  for (const Format& format : formats)
-    if (std::string_view(path).ends_with(format.extension)) return checked(format.read(bytes_of_file(path), path));
-  return checked(read_plain(bytes_of_file(path), path));
+  FileText file = read_file_text(path);
+  return checked(file.json_lines ? read_json_lines(file.bytes, std::move(file.name))
+                                 : read_plain(std::move(file.bytes), std::move(file.name)));
 }
 
 std::vector<TextSource> open_texts(const std::vector<std::string>& paths) {
-  if (std::count(paths.begin(), paths.end(), "-") > 1) throw usage_error("'-' (standard input) can be read only once");
+  require_one_stdin(paths);
   std::vector<TextSource> sources;
   sources.reserve(paths.size());
   for (const auto& path : paths) sources.push_back(open_text(path));
   return sources;
+}
+
+void require_one_stdin(const std::vector<std::string>& paths) {
+  if (std::count(paths.begin(), paths.end(), "-") > 1) throw usage_error("'-' (standard input) can be read only once");
 }
 
 std::vector<std::string_view> documents_of(const std::vector<TextSource>& sources) {
@@ -182,13 +86,47 @@ std::vector<std::string_view> documents_of(const std::vector<TextSource>& source
   return all;
 }
 
+int64_t training_part(int64_t count, double valid_fraction) {
+  if (!(valid_fraction > 0 && valid_fraction < 1))
+    throw usage_error("a validation fraction of {} is not between 0 and 1", valid_fraction);
+  // Counted from the front, so that 0.1 of N leaves int(0.9 N), the usual cut.
+  return static_cast<int64_t>(static_cast<double>(count) * (1 - valid_fraction));
+}
+
+std::pair<std::vector<TextSource>, std::vector<TextSource>> split_texts(const std::vector<TextSource>& sources,
+                                                                        double valid_fraction) {
+  int64_t all = -1;  // bytes, with a separator between two documents
+  for (const TextSource& source : sources) all += source.bytes() + static_cast<int64_t>(source.documents.size());
+  int64_t left = training_part(std::max<int64_t>(all, 0), valid_fraction);
+  std::pair<std::vector<TextSource>, std::vector<TextSource>> parts;
+  for (const TextSource& source : sources) {
+    TextSource before{source.name, {}, source.owner}, behind = before;
+    for (const std::string_view document : source.documents) {
+      const auto cut = static_cast<size_t>(std::clamp<int64_t>(left, 0, static_cast<int64_t>(document.size())));
+      if (cut > 0) before.documents.push_back(document.substr(0, cut));
+      if (cut < document.size()) behind.documents.push_back(document.substr(cut));
+      left -= static_cast<int64_t>(document.size()) + 1;
+    }
+    if (!before.documents.empty()) parts.first.push_back(std::move(before));
+    if (!behind.documents.empty()) parts.second.push_back(std::move(behind));
+  }
+  return parts;
+}
+
 TextSource text_in_memory(std::string text, std::string name) {
-  return checked(read_plain(in_memory(std::move(text)), std::move(name)));
+  auto owner = std::make_shared<const std::string>(std::move(text));
+  return checked(read_plain({*owner, owner}, std::move(name)));
+}
+
+std::string name_of(const std::vector<std::string>& names) {
+  if (names.size() == 1) return names[0];
+  return fmt::format("{} and {} more", names[0], names.size() - 1);
 }
 
 std::string name_of(const std::vector<TextSource>& sources) {
-  if (sources.size() == 1) return sources[0].name;
-  return fmt::format("{} and {} more", sources[0].name, sources.size() - 1);
+  std::vector<std::string> names;
+  for (const TextSource& source : sources) names.push_back(source.name);
+  return name_of(names);
 }
 
 }  // namespace hone

@@ -1,6 +1,8 @@
 #include "measure/evaluate.h"
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 
 #include "base/error.h"
 #include "kernels/elementwise.h"
@@ -15,9 +17,10 @@ constexpr int64_t rows_at_once = 2048;
 // Rows whose f32 logits exist at a time, for a divergence.
 constexpr int64_t logit_bytes = int64_t{64} << 20;
 
-// Windows that go through the model together: one length, consecutive.
+// Windows that go through the model together: of one length.
 struct Group {
   std::vector<EvalWindow> windows;
+  std::vector<size_t> places;  // of these among all windows
   std::vector<int32_t> inputs, targets;
 };
 
@@ -29,12 +32,27 @@ std::vector<EvalWindow> windows_of(const Corpus& text, const EvaluateSettings& s
   return windows;
 }
 
-Group read(const Corpus& text, const std::vector<EvalWindow>& windows, size_t first, int64_t vocabulary) {
+// In which windows are scored: those of a text as they stand, answers by their length, so that groups are large.
+std::vector<size_t> order_of(const std::vector<EvalWindow>& windows, bool by_length) {
+  std::vector<size_t> order(windows.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (by_length)
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return windows[a].length < windows[b].length; });
+  return order;
+}
+
+// `places`: of the windows that are still to be scored.
+Group read(const Corpus& text, const std::vector<EvalWindow>& windows, std::span<const size_t> places,
+           int64_t vocabulary) {
   Group group;
-  const int64_t length = windows[first].length;
+  const int64_t length = windows[places.front()].length;
   const size_t most = static_cast<size_t>(std::max<int64_t>(1, rows_at_once / length));
-  for (size_t i = first; i < windows.size() && i - first < most && windows[i].length == length; ++i)
-    group.windows.push_back(windows[i]);
+  for (const size_t place : places) {
+    if (group.windows.size() == most || windows[place].length != length) break;
+    group.windows.push_back(windows[place]);
+    group.places.push_back(place);
+  }
   std::vector<int32_t> tokens(static_cast<size_t>(length) + 1);
   for (const EvalWindow& w : group.windows) {
     text.copy(w.begin, length + 1, tokens.data());
@@ -80,11 +98,12 @@ Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& se
 }
 
 void add_scores(Transformer& model, const Var& hidden, const Group& group, const Corpus& text, bool whole,
-                Scores& scores) {
+                std::vector<WindowScore>& scores) {
   const ops::TokenLosses losses = model.loss(hidden, group.targets);
   size_t row = 0;
-  for (const EvalWindow& w : group.windows) {
-    WindowScore score;
+  for (size_t i = 0; i < group.windows.size(); ++i) {
+    const EvalWindow& w = group.windows[i];
+    WindowScore& score = scores[group.places[i]];
     for (int64_t t = 0; t < w.length; ++t, ++row) {
       score.loss += static_cast<double>(losses.losses[row]);
       score.correct += losses.correct[row];
@@ -96,20 +115,26 @@ void add_scores(Transformer& model, const Var& hidden, const Group& group, const
       score.trials = 1;
     }
     score.bytes = text.bytes(w.begin + 1 + w.first_scored, score.tokens);
-    scores.add(score);
   }
 }
 
 template <class F>
-void for_each_group(const Corpus& text, const EvaluateSettings& s, int64_t vocabulary, F&& f) {
+void for_each_group(const Corpus& text, const std::vector<EvalWindow>& windows, const EvaluateSettings& s,
+                    int64_t vocabulary, F&& f) {
   const NoTape pause;
-  const std::vector<EvalWindow> windows = windows_of(text, s);
+  const std::vector<size_t> order = order_of(windows, !s.answers.empty());
   for (size_t done = 0; done < windows.size();) {
-    const Group group = read(text, windows, done, vocabulary);
+    const Group group = read(text, windows, std::span(order).subspan(done), vocabulary);
     f(group);
     done += group.windows.size();
     if (s.progress) s.progress(static_cast<int64_t>(done), static_cast<int64_t>(windows.size()));
   }
+}
+
+Scores in_order(const std::vector<WindowScore>& windows) {
+  Scores scores;
+  for (const WindowScore& window : windows) scores.add(window);
+  return scores;
 }
 
 std::span<const float> numbers(const Tensor& t) {
@@ -134,12 +159,13 @@ WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const 
 }  // namespace
 
 Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
-  Scores scores;
-  for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
+  const std::vector<EvalWindow> windows = windows_of(text, settings);
+  std::vector<WindowScore> scores(windows.size());
+  for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
     add_scores(model, hidden_of(model, group, settings, settings.attention, settings.routing), group, text,
                !settings.answers.empty(), scores);
   });
-  return scores;
+  return in_order(scores);
 }
 
 PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text,
@@ -147,20 +173,27 @@ PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corp
   if (model.config().vocabulary != baseline.config().vocabulary)
     throw input_error("the models have vocabularies of {} and {} tokens and cannot be compared token by token",
                       model.config().vocabulary, baseline.config().vocabulary);
+  const std::vector<EvalWindow> windows = windows_of(text, settings);
+  std::vector<WindowScore> our_scores(windows.size()), their_scores(windows.size());
   PairedScores result;
-  for_each_group(text, settings, model.config().vocabulary, [&](const Group& group) {
+  result.divergences.resize(windows.size());
+  for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
     const Var ours = hidden_of(model, group, settings, settings.attention, settings.routing);
     const Var theirs = hidden_of(baseline, group, settings, settings.baseline_attention, settings.baseline_routing);
-    add_scores(model, ours, group, text, !settings.answers.empty(), result.model);
-    add_scores(baseline, theirs, group, text, !settings.answers.empty(), result.baseline);
+    add_scores(model, ours, group, text, !settings.answers.empty(), our_scores);
+    add_scores(baseline, theirs, group, text, !settings.answers.empty(), their_scores);
     int64_t row = 0;
-    for (const EvalWindow& w : group.windows) {
+    for (size_t i = 0; i < group.windows.size(); ++i) {
+      const EvalWindow& w = group.windows[i];
       const int64_t scored = w.length - w.first_scored;
-      result.divergences.push_back(divergence_of(model, baseline, ours.value().rows(row + w.first_scored, scored),
-                                                 theirs.value().rows(row + w.first_scored, scored)));
+      result.divergences[group.places[i]] =
+          divergence_of(model, baseline, ours.value().rows(row + w.first_scored, scored),
+                        theirs.value().rows(row + w.first_scored, scored));
       row += w.length;
     }
   });
+  result.model = in_order(our_scores);
+  result.baseline = in_order(their_scores);
   return result;
 }
 

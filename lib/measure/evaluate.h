@@ -15,8 +15,8 @@ struct EvaluateSettings {
   int64_t context = 256;
   int64_t stride = 256;
   int64_t limit = 0;  // tokens of the text that are scored, from its start; 0: all
-  // Windows to score instead of those of context, stride and limit: answers (dataset/questions.h). Accuracy is then
-  // that of whole windows: those of which every scored token is predicted.
+  // Windows to score instead of those of context, stride and limit: answers (dataset/questions.h), in any order of
+  // lengths. Accuracy is then that of whole windows: those of which every scored token is predicted.
   std::vector<EvalWindow> answers = {};
   int64_t chunk = 0;  // longer windows go through the model in chunks of this many tokens, with a cache; 0: all at once
   DType type = DType::f32;

@@ -46,7 +46,7 @@ std::string csv_field(const std::string& text) {
 std::string csv_of(const Cell& cell) {
   if (const auto* text = std::get_if<std::string>(&cell)) return csv_field(*text);
   if (const auto* integer = std::get_if<int64_t>(&cell)) return fmt::format("{}", *integer);
-  if (const auto* real = std::get_if<double>(&cell); real && std::isfinite(*real)) return fmt::format("{}", *real);
+  if (const auto* real = std::get_if<double>(&cell)) return fmt::format("{}", *real);
   if (const auto* list = std::get_if<std::vector<double>>(&cell)) return fmt::format("{}", fmt::join(*list, " "));
   return {};
 }

@@ -154,8 +154,7 @@ std::string escaped_markdown(const std::string& text) {
 
 std::string text_for_people(const Cell& cell, Display display, int digits) {
   if (const auto* text = std::get_if<std::string>(&cell)) return printable(*text);
-  if (const auto* real = std::get_if<double>(&cell))
-    return std::isnan(*real) ? "" : number_for_people(*real, display, digits);
+  if (const auto* real = std::get_if<double>(&cell)) return number_for_people(*real, display, digits);
   if (const auto* integer = std::get_if<int64_t>(&cell)) {
     if (display == Display::plain || display == Display::fixed) return fmt::format("{}", *integer);
     return display == Display::whole ? grouped(*integer)

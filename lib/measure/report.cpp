@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/version.h"
@@ -60,7 +61,14 @@ Row& Row::set_metrics(const MetricValues& values, std::span<const std::string_vi
 }
 
 Row& Row::set_comparison(const Comparison& comparison) {
-  each_value(comparison, [&](const std::string& name, double value) { set(name, value); });
+  // Missing, which is no failure as a metric that is not a number is: the ends of an interval without a width, of one
+  // window, and what was not measured, which is known by the agreement, a count.
+  const bool diverged = !std::isnan(comparison.top1_agreement.estimate);
+  each_value(comparison, [&](const std::string& name, double value) {
+    const bool end = name.ends_with("_low") || name.ends_with("_high");
+    const bool optional = end || (!diverged && (name == "kl" || name == "top1_agreement"));
+    set(name, optional && std::isnan(value) ? Cell() : Cell(value));
+  });
   return *this;
 }
 

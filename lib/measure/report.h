@@ -15,7 +15,8 @@
 
 namespace hone {
 
-// monostate: missing. A number that is not finite counts as missing in JSON and CSV. A list is an array in JSON, and
+// monostate: missing. A number that is not finite is nan, inf or -inf but in JSON, which has no such numbers: null. A
+// list is an array in JSON, and
 // numbers with spaces between them elsewhere.
 using Cell = std::variant<std::monostate, std::string, int64_t, double, std::vector<double>>;
 

@@ -1,5 +1,6 @@
 #include "measure/scores.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -24,6 +25,17 @@ std::vector<double> losses(const Scores& scores) {
 
 std::vector<double> correct(const Scores& scores) {
   return each(scores.windows(), [](const WindowScore& w) { return w.correct; });
+}
+
+std::vector<double> correct_by_bytes(const Scores& scores) {
+  return each(scores.windows(), [](const WindowScore& w) { return w.correct_by_bytes; });
+}
+
+// Of the part `p` of all `trials` that is correct.
+double stderr_of(double p, int64_t trials, std::span<const WindowScore> windows, const std::vector<double>& right) {
+  if (windows.size() < windows_for_spread) return std::sqrt(p * (1 - p) / static_cast<double>(trials));
+  const Interval interval = ratio_of_sums(right, each(windows, [](const WindowScore& w) { return w.counted(); }));
+  return (interval.high - interval.estimate) / student_t(0.95, static_cast<int64_t>(windows.size()) - 1);
 }
 
 // a * x - b * y
@@ -65,6 +77,7 @@ void Scores::add(const WindowScore& window) {
   total_.tokens += window.tokens;
   total_.bytes += window.bytes;
   total_.trials += window.counted();
+  total_.correct_by_bytes = std::max<int64_t>(total_.correct_by_bytes, 0) + window.correct_by_bytes;
 }
 
 double Scores::loss() const {
@@ -84,13 +97,15 @@ double Scores::accuracy() const {
 }
 
 double Scores::accuracy_stderr() const {
-  if (windows_.size() < windows_for_spread) {
-    const double p = accuracy();
-    return std::sqrt(p * (1 - p) / static_cast<double>(total_.trials));
-  }
-  const auto trials = each(windows_, [](const WindowScore& w) { return w.counted(); });
-  const Interval interval = ratio_of_sums(correct(*this), trials);
-  return (interval.high - interval.estimate) / student_t(0.95, static_cast<int64_t>(windows_.size()) - 1);
+  return stderr_of(accuracy(), total_.trials, windows_, correct(*this));
+}
+
+double Scores::accuracy_by_bytes() const {
+  return static_cast<double>(total_.correct_by_bytes) / static_cast<double>(total_.trials);
+}
+
+double Scores::accuracy_by_bytes_stderr() const {
+  return stderr_of(accuracy_by_bytes(), total_.trials, windows_, correct_by_bytes(*this));
 }
 
 void Scores::add_to(MetricValues& values) const {
@@ -101,6 +116,9 @@ void Scores::add_to(MetricValues& values) const {
   values["bits_per_byte"] = bits_per_byte();
   values["accuracy"] = accuracy();
   values["accuracy_stderr"] = accuracy_stderr();
+  if (!of_choices()) return;
+  values["accuracy_by_bytes"] = accuracy_by_bytes();
+  values["accuracy_by_bytes_stderr"] = accuracy_by_bytes_stderr();
 }
 
 Comparison compare(const Scores& model, const Scores& baseline, std::span<const WindowDivergence> divergences) {
@@ -122,6 +140,11 @@ Comparison compare(const Scores& model, const Scores& baseline, std::span<const 
   result.metrics.push_back({"bits_per_byte", ratio_of_sums(combine(bit, loss_a, bit, loss_b), bytes), loss_ratio});
   result.metrics.push_back(
       {"accuracy", ratio_of_sums(combine(1, correct_a, 1, correct_b), trials), ratio_of_sums(correct_a, correct_b)});
+  if (model.of_choices() && baseline.of_choices()) {
+    const auto ours = correct_by_bytes(model), theirs = correct_by_bytes(baseline);
+    result.metrics.push_back(
+        {"accuracy_by_bytes", ratio_of_sums(combine(1, ours, 1, theirs), trials), ratio_of_sums(ours, theirs)});
+  }
   if (!divergences.empty()) {
     std::vector<double> kl, agree, scored;
     for (const WindowDivergence& window : divergences) {

@@ -16,8 +16,9 @@ struct WindowScore {
   double loss = 0;      // nats
   int64_t correct = 0;  // tokens whose most probable prediction was right; or 1 where all of an answer's were
   int64_t tokens = 0;
-  int64_t bytes = 0;   // of text that the tokens stand for
-  int64_t trials = 0;  // what accuracy counts: the tokens, or 1 answer; 0 stands for the tokens
+  int64_t bytes = 0;              // of text that the tokens stand for
+  int64_t trials = 0;             // what accuracy counts: the tokens, or 1 answer or question; 0 stands for the tokens
+  int64_t correct_by_bytes = -1;  // of a choice (choices.h): 1 where `correct` holds by the byte, else 0; -1: no choice
   int64_t counted() const { return trials ? trials : tokens; }
 };
 
@@ -36,9 +37,14 @@ class Scores {
   // Of accuracy: from the windows' own spread where there are at least 20 (tokens of one window are not independent,
   // Cochran 1977, eq. 6.13 as in ratio_of_sums), otherwise that of independent draws, sqrt(p (1 - p) / trials).
   double accuracy_stderr() const;
+  bool of_choices() const { return !windows_.empty() && windows_.front().correct_by_bytes >= 0; }
+  double accuracy_by_bytes() const;         // of choices
+  double accuracy_by_bytes_stderr() const;  // as accuracy_stderr
 
   std::span<const WindowScore> windows() const { return windows_; }
-  void add_to(MetricValues& values) const;  // tokens, bytes, loss, perplexity, bits_per_byte, accuracy, accuracy_stderr
+  // tokens, bytes, loss, perplexity, bits_per_byte, accuracy, accuracy_stderr; of choices also accuracy_by_bytes and
+  // its standard error
+  void add_to(MetricValues& values) const;
 
  private:
   std::vector<WindowScore> windows_;
@@ -59,7 +65,7 @@ struct MetricComparison {
 };
 
 struct Comparison {
-  std::vector<MetricComparison> metrics;  // loss, perplexity, bits_per_byte, accuracy
+  std::vector<MetricComparison> metrics;  // loss, perplexity, bits_per_byte, accuracy, accuracy_by_bytes of choices
   Interval kl;                            // mean KL(baseline || model), nats a token; NaN without divergences
   Interval top1_agreement;
 };

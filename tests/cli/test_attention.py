@@ -166,7 +166,7 @@ class Recall(ModelTest):
     def test_documents_without_answers(self):
         text = write(self.path("a.jsonl"), '{"text": "words"}\n')
         self.assert_refused(run("eval", self.model, "--data", text, "--answers"), 3, "a.jsonl", "answer")
-        self.assert_refused(run("eval", self.model, "--data", self.corpus, "--answers"), 3, "answer")
+        self.assert_refused(run("eval", self.model, "--data", self.corpus, "--answers"), 3, "line 1", "not JSON")
         half = write(self.path("b.jsonl"), '{"prompt": "words"}\n')
         self.assert_refused(run("eval", self.model, "--data", half), 3, "b.jsonl, line 1")
         long = write(self.path("c.jsonl"), json.dumps({"prompt": "p", "answer": "a" * 300}) + "\n")

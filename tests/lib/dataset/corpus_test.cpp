@@ -140,6 +140,20 @@ TEST_CASE("the last part validates") {
   }
 }
 
+TEST_CASE("a split before tokenizing is the split of bytes, and leaves no token across it") {
+  const std::string text = prose(7, 3000);
+  const auto bytes = hone::open_split_corpus({file_of({text}, "book.txt")}, hone::byte_tokenizer(), 0.1);
+  const auto [train, valid] = hone::open_split_corpus({file_of({text}, "book.txt")}, small_bpe(), 0.1);
+  const auto decoded = [](const Corpus& corpus) { return corpus.tokenizer().decode(tokens_of(corpus)); };
+  CHECK(decoded(train) == decoded(bytes.first));
+  CHECK(decoded(valid) == decoded(bytes.second));
+  CHECK(tokens_of(valid) == valid.tokenizer().encode(text.substr(static_cast<size_t>(bytes.first.size()))));
+  CHECK(valid.name() == "book.txt (the last 10%)");
+  CHECK(bytes.second.name() == valid.name());
+  CHECK(message_of([&] { hone::open_split_corpus({file_of({"ab"}, "x")}, small_bpe(), 0.9); }, ErrorKind::input)
+            .find("x is too short") != std::string::npos);
+}
+
 TEST_CASE("a corpus too short for a window is refused with its name, its tokens and what is needed") {
   const Corpus corpus = hone::open_corpus({file_of({"sixteen letters."}, "short.txt")}, hone::byte_tokenizer());
   CHECK_NOTHROW(hone::require_window(corpus, 15));

@@ -32,7 +32,7 @@ TEST_CASE("table: aligned, numbers to the right, units for people, what is commo
   CHECK(render(sample(), Format::table) ==
         "model       file_bytes    loss  accuracy     seed\n"
         "dense.h5       42.7 MB  1.4697    56.25%\n"
-        "a,\"b\"|c.h5                                1234567\n"
+        "a,\"b\"|c.h5                 nan            1234567\n"
         "threads 2, isa avx2\n");
 }
 
@@ -41,16 +41,16 @@ TEST_CASE("md: a GitHub table with pipes escaped") {
         "| model | file_bytes | loss | accuracy | seed |\n"
         "|---|---:|---:|---:|---:|\n"
         "| dense.h5 | 42.7 MB | 1.4697 | 56.25% |  |\n"
-        "| a,\"b\"\\|c.h5 |  |  |  | 1234567 |\n"
+        "| a,\"b\"\\|c.h5 |  | nan |  | 1234567 |\n"
         "\nthreads 2, isa avx2\n");
 }
 
-TEST_CASE("csv: RFC 4180 quoting, every column in every row, missing and not finite empty") {
+TEST_CASE("csv: RFC 4180 quoting, every column in every row, empty where a cell is missing") {
   const std::string v = version();
   CHECK(render(sample(), Format::csv) ==
         "schema_version,model,file_bytes,loss,accuracy,seed,threads,isa,version\n"
         "1,dense.h5,42700000,1.4697,0.5625,,2,avx2," +
-            v + "\n" + "1,\"a,\"\"b\"\"|c.h5\",,,,1234567,2,avx2," + v + "\n");
+            v + "\n" + "1,\"a,\"\"b\"\"|c.h5\",,nan,,1234567,2,avx2," + v + "\n");
   Report lines;
   lines.add(Row().set("text", "two\nlines"));
   CHECK(render(lines, Format::csv) == "schema_version,text,version\n1,\"two\nlines\"," + v + "\n");
