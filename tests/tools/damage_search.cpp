@@ -1,7 +1,7 @@
 // Damages a model file at random, again and again, and reads it: nothing may crash or hang, and no damage to Hone's own
 // form may change the model without being found. Not a test: HDF5 itself is fed what it was not made for. Build it with
 // `cmake --build build --target damage_search`; it is run as
-//   damage_search [SEED] [ROUNDS]
+//   build/tests/damage_search [SEED] [ROUNDS]
 // prints its seed, a new one each time where none is given, and leaves the file behind that failed.
 #include <hdf5.h>
 
