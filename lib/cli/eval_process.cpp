@@ -29,6 +29,8 @@ json answer_of(const std::function<json()>& work) {
     return {{"result", work()}};
   } catch (const Error& error) {
     return {{"status", error.exit_status()}, {"message", error.what()}};
+  } catch (const Stopped& stopped) {
+    return {{"status", stopped.exit_status()}, {"message", stopped.what()}};
   } catch (const std::bad_alloc&) {
     return {{"status", 1}, {"message", "not enough memory; use a smaller model or context"}};
   } catch (const std::exception& error) {
@@ -80,7 +82,6 @@ Error ended_by(int signal, const std::string& message) {
 }
 
 [[noreturn]] void died(const std::string& what, int status) {
-  if (stop_signal()) throw ended_by(stop_signal(), fmt::format("{}: stopped by signal {}", what, stop_signal()));
   if (!WIFSIGNALED(status)) throw internal_error("{}: its process ended without a result", what);
   const int signal = WTERMSIG(status);
   throw ended_by(signal, fmt::format("{}: its process was ended by signal {} ({}){}", what, signal, strsignal(signal),
@@ -108,6 +109,7 @@ json in_child(const std::string& what, int threads, const std::function<json()>&
   int status = 0;
   while (waitpid(child, &status, 0) < 0)
     if (errno != EINTR) throw internal_error("{}: lost its process: {}", what, std::strerror(errno));
+  check_stop();
   const bool whole = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   const json answer = whole ? json::from_cbor(bytes, true, false) : json();
   if (!answer.is_object()) died(what, status);

@@ -162,7 +162,10 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
   } catch (const CLI::ParseError& error) {
     throw usage_error("{}", sentence(error, app));
   }
-  if (app.get_config_ptr()->count() > 0) common.arguments = spelled_out(app);
+  if (app.get_config_ptr()->count() > 0) {
+    common.config = app.get_config_ptr()->as<std::string>();
+    common.arguments = spelled_out(app);
+  }
   return true;
 }
 

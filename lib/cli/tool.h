@@ -20,6 +20,7 @@ struct Common {
   bool quiet = false;
   bool dry_run = false;  // check everything, write nothing
   std::string log_level = "info";
+  std::string config;  // the file of --config, or ""
   // For the lineage: the command line; with --config, the options in force instead, so that nobody needs the file.
   std::vector<std::string> arguments;
 };

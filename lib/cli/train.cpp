@@ -26,7 +26,7 @@ class TrainTool {
   TrainTool(const TrainOptions& options, const Common& common) : o_(options), common_(common) {}
 
   int run() {
-    o_.check();
+    o_.check(common_.config);
     load_start();
     std::vector<TextSource> sources;
     if (!o_.data.empty() && (wants_data() || !model_.transformer)) sources = open_texts(o_.data);

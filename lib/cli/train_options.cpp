@@ -110,7 +110,7 @@ void TrainOptions::add(CLI::App& app) {
   add_files(app, *this);
 }
 
-void TrainOptions::check() const {
+void TrainOptions::check(const std::string& config) const {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     if (value < least) throw usage_error("{} must be at least {}, not {}", name, least, value);
   };
@@ -135,7 +135,7 @@ void TrainOptions::check() const {
   if (sparsify_from > sparsify_until) throw usage_error("--sparsify-from lies after --sparsify-until");
   if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
   check_effects();
-  check_files();
+  check_files(config);
 }
 
 bool TrainOptions::given(const char* option) const {
@@ -148,11 +148,11 @@ void TrainOptions::resolve_resume() {
   resume = std::filesystem::exists(checkpoint) ? checkpoint : "";
 }
 
-void TrainOptions::check_files() const {
+void TrainOptions::check_files(const std::string& config) const {
   std::error_code none;
   const bool continues =
       !resume.empty() && (resume == checkpoint || std::filesystem::equivalent(resume, checkpoint, none));
-  std::vector<NamedPath> inputs = {{"--init", init}, {"--resume", continues ? "" : resume}};
+  std::vector<NamedPath> inputs = {{"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}};
   for (const std::string& path : data) inputs.emplace_back("--data", path);
   for (const std::string& path : valid) inputs.emplace_back("--valid", path);
   if (tokenizer && tokenizer->ends_with(".h5")) inputs.emplace_back("--tokenizer", *tokenizer);

@@ -44,13 +44,14 @@ struct TrainOptions {
 
   void add(CLI::App& app);
   void resolve_resume();  // "auto": the checkpoint where there is one, else a new run
-  void check() const;     // what can be refused before reading anything: Error(usage)
+  // `config`: the file of --config.
+  void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
 
  private:
   bool given(const char* option) const;
-  void check_files() const;
+  void check_files(const std::string& config) const;
   void check_effects() const;  // options that would be without effect
 
   const CLI::App* app_ = nullptr;
