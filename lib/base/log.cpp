@@ -102,7 +102,7 @@ std::string fitting(const std::string& text) {
 }  // namespace
 
 std::string one_line(std::string text, size_t most) {
-  constexpr size_t least_quoted = 40;  // what is left of a quoted part
+  constexpr size_t least_quoted = 24;  // what is left of a quoted part
   while (!text.empty() && text.back() == '\n') text.pop_back();
   for (char& c : text)
     if (c == '\n' || c == '\r') c = ' ';

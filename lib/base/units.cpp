@@ -96,15 +96,20 @@ std::string three_digits(double value, bool whole) {
   return fmt::format("{:.{}f}", value, decimals);
 }
 
+constexpr std::array<std::string_view, 6> letters = {"", "k", "M", "G", "T", "P"};
+
+// The power of 1000 that leaves at least 1 before the point, after rounding.
+size_t power_of(double value) {
+  size_t power = 0;
+  for (value = std::abs(value); power + 1 < letters.size() && value >= 999.5; ++power) value /= 1000;
+  return power;
+}
+
 // `value` with the largest prefix that leaves at least 1 before the point, after rounding.
 std::string scaled(double value, std::string_view separator, std::string_view unit) {
-  constexpr std::array<std::string_view, 6> letters = {"", "k", "M", "G", "T", "P"};
   if (!std::isfinite(value)) return fmt::format("{}{}{}", value, separator, unit);
-  size_t power = 0;
-  while (power + 1 < letters.size() && std::abs(value) >= 999.5) {
-    value /= 1000;
-    ++power;
-  }
+  const size_t power = power_of(value);
+  value /= std::pow(1000.0, static_cast<double>(power));
   const bool whole = power == 0 && value == std::floor(value);
   return fmt::format("{}{}{}{}", three_digits(value, whole), separator, letters[power], unit);
 }
@@ -172,6 +177,29 @@ std::string format_count(double value) {
 
 std::string format_bytes(double bytes) {
   return scaled(bytes, " ", "B");
+}
+
+UnitPrefix common_prefix(std::span<const double> values) {
+  size_t least = letters.size(), most = 0;
+  for (const double value : values) {
+    if (!std::isfinite(value) || value == 0) continue;
+    least = std::min(least, power_of(value));
+    most = std::max(most, power_of(value));
+  }
+  if (least == letters.size()) return {};
+  least = std::max(least, most > 3 ? most - 3 : 0);
+  return {std::pow(1000.0, static_cast<double>(least)), letters[least]};
+}
+
+std::string format_with(double value, UnitPrefix prefix, std::string_view unit) {
+  const std::string_view gap = unit.empty() ? "" : " ";
+  if (!std::isfinite(value)) return fmt::format("{}{}{}", value, gap, unit);
+  const double scaled_value = value / prefix.scale;
+  const bool whole = scaled_value == 0 || (prefix.scale == 1 && value == std::floor(value));
+  std::string digits = three_digits(scaled_value, whole);
+  for (size_t at = std::min(digits.find('.'), digits.size()); at > (digits.starts_with('-') ? 4u : 3u);)
+    digits.insert(at -= 3, 1, ',');
+  return fmt::format("{}{}{}{}", digits, gap, prefix.letter, unit);
 }
 
 std::string format_duration(double seconds) {

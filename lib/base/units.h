@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,8 +25,17 @@ uint64_t parse_seed(std::string_view text);    // a whole number from 0 to 2^64 
 double parse_leading_number(std::string_view text, size_t& length);
 
 // Three significant digits where a unit is needed, whole numbers below 1000.
-std::string format_count(double value);       // "812", "10.7M", "1.20k"
-std::string format_bytes(double bytes);       // "812 B", "4.20 MB": powers of 1000, as file listings of models are
+std::string format_count(double value);  // "812", "10.7M", "1.20k"
+std::string format_bytes(double bytes);  // "812 B", "4.20 MB": powers of 1000, as file listings of models are
+// One unit for all values of a column: that of the smallest, so that none loses its digits, but at most three steps of
+// 1000 below the largest. Values that are 0 or not finite have no say.
+struct UnitPrefix {
+  double scale = 1;
+  std::string_view letter = "";  // "", "k", "M", …
+};
+UnitPrefix common_prefix(std::span<const double> values);
+std::string format_with(double value, UnitPrefix prefix, std::string_view unit);  // "1.54 kB", "5,820 kB"; "98.3k"
+
 std::string format_duration(double seconds);  // "85.0ms", "4.2s", "3m12s", "2h05m", "3d04h"
 std::string format_rate(
     double per_second,

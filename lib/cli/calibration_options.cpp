@@ -27,7 +27,11 @@ DType CalibrationOptions::type() const {
 }
 
 std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {
-  if (files.empty()) return std::nullopt;
+  if (files.empty()) {
+    if (context || windows != CalibrationOptions().windows)
+      throw usage_error("--calibration-{} has no effect without --calibration FILE", context ? "context" : "windows");
+    return std::nullopt;
+  }
   if (windows < 1) throw usage_error("--calibration-windows must be at least 1, not {}", windows);
   const Config& config = model.transformer->config();
   const int64_t length = context.value_or(std::min<int64_t>(config.context, 2048));

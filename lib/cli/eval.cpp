@@ -122,8 +122,8 @@ class EvalTool {
                           s->config.context, s->path);
       if (baseline_ && s->tokenizer_json != baseline_->tokenizer_json)
         throw input_error(
-            "'{}' and the baseline '{}' have different tokenizers, so their tokens cannot be compared; score them "
-            "side by side (eval A B) and compare bits_per_byte",
+            "'{}' and the baseline '{}' have different tokenizers; score them side by side (eval A B) and compare "
+            "bits_per_byte",
             s->path, baseline_->path);
     }
     warn_beyond_context();

@@ -1,10 +1,12 @@
 #include "cli/generate.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <iostream>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -40,6 +42,16 @@ class TextStream {
   bool closed_ = false;
 };
 
+// Whether a person sees standard output among what was typed or is said: only then a line end is ours to add. Open MPI,
+// for one, redirects the standard output of its ranks through pseudo-terminals, into a file in the end.
+bool at_terminal() {
+  struct stat out = {}, other = {};
+  if (!isatty(STDOUT_FILENO) || fstat(STDOUT_FILENO, &out) != 0) return false;
+  for (const int stream : {STDIN_FILENO, STDERR_FILENO})
+    if (isatty(stream) && fstat(stream, &other) == 0 && other.st_rdev == out.st_rdev) return true;
+  return false;
+}
+
 std::string heading(std::string prompt) {
   constexpr size_t widest = 60;
   for (char& c : prompt)
@@ -56,7 +68,8 @@ class GenerateTool {
 
   int run() {
     settings_ = o_.settings();
-    const std::vector<std::string> prompts = o_.read_prompts();
+    const bool typed = o_.typed();
+    const std::vector<std::string> prompts = typed ? std::vector<std::string>() : o_.read_prompts();
     const Stopwatch watch;
     model_ = load_model(o_.model, {.defer = true});
     tokenizer_ = make_tokenizer(model_.tokenizer);
@@ -64,21 +77,49 @@ class GenerateTool {
     std::vector<std::vector<int32_t>> ids;
     for (const std::string& prompt : prompts) ids.push_back(tokenizer_->encode(prompt));
     check_lengths(ids);
+    if (common_.dry_run && typed) {
+      log_info("would continue each line that is typed by {} tokens with '{}'", o_.tokens, o_.model);
+      return 0;
+    }
     if (common_.dry_run) {
       log_info("would continue {} prompt{} by {} tokens each with '{}'", prompts.size(), prompts.size() == 1 ? "" : "s",
                o_.tokens, o_.model);
       return 0;
     }
-    for (size_t i = 0; i < prompts.size() && !out_.closed(); ++i) one(prompts, i, ids[i]);
+    for (size_t i = 0; i < prompts.size() && !out_.closed(); ++i) one(prompts[i], i, prompts.size() > 1, ids[i]);
+    if (typed) converse();
     if (o_.format == "json") print(Format::json);
     if (o_.format == "csv") print(Format::csv);
-    if (o_.format == "text" && !out_.at_line_start() && isatty(STDOUT_FILENO)) out_.write("\n");
+    if (o_.format == "text" && !out_.at_line_start() && at_terminal()) out_.write("\n");
     return out_.closed() ? 128 + SIGPIPE : 0;
   }
 
  private:
+  // A prompt a line, until the input ends. Empty lines are skipped, as --lines skips them.
+  void converse() {
+    log_info("type a prompt and Enter; Ctrl-D ends");
+    size_t index = 0;
+    for (std::string line; !out_.closed() && next_line(line);) {
+      if (line.empty()) continue;
+      const std::vector<int32_t> ids = tokenizer_->encode(line);
+      check_lengths({ids});
+      one(line, index++, false, ids);
+      if (o_.format == "text" && !out_.at_line_start()) out_.write("\n");
+    }
+  }
+
+  static bool next_line(std::string& line) {
+    if (isatty(STDERR_FILENO) && log_level() >= LogLevel::info) std::fputs("> ", stderr);
+    if (!std::getline(std::cin, line)) {
+      if (isatty(STDERR_FILENO) && log_level() >= LogLevel::info) std::fputs("\n", stderr);
+      return false;
+    }
+    if (line.ends_with('\r')) line.pop_back();
+    return true;
+  }
+
   // Before anything is generated: a prompt that is too long, and once what to expect beyond the context.
-  void check_lengths(const std::vector<std::vector<int32_t>>& ids) const {
+  void check_lengths(const std::vector<std::vector<int32_t>>& ids) {
     const Config& config = model_.transformer->config();
     const bool learned = config.block.positions == PositionKind::learned;
     int64_t longest = 0;
@@ -90,18 +131,18 @@ class GenerateTool {
       require_memory_for(
           generation_footprint(config, 1, sum_of(longest, o_.tokens) - 1, o_.prefill_chunk, settings_.type),
           "the continuation", "ask for fewer --tokens");
-    if (longest + o_.tokens > config.context && !learned)
+    if (longest + o_.tokens > config.context && !learned && !std::exchange(warned_, true))
       log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
                   o_.model, config.context, longest + o_.tokens);
   }
 
-  void one(const std::vector<std::string>& prompts, size_t index, const std::vector<int32_t>& ids) {
+  void one(const std::string& prompt, size_t index, bool several, const std::vector<int32_t>& ids) {
     const bool text = o_.format == "text";
-    if (text && prompts.size() > 1) {
+    if (text && several) {
       if (index > 0) out_.write(out_.at_line_start() ? "\n" : "\n\n");
-      out_.write(heading(prompts[index]));
+      out_.write(heading(prompt));
     }
-    if (text && o_.echo) out_.write(prompts[index]);
+    if (text && o_.echo) out_.write(prompt);
     // A stream for each prompt: the same prompt twice gives two continuations.
     const Random random(common_.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
     const Generated result = hone::generate(*model_.transformer, *tokenizer_, ids, settings_, random,
@@ -109,7 +150,7 @@ class GenerateTool {
     if (result.finish == Finish::context)
       log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model,
                   model_.transformer->config().context, result.tokens.size());
-    if (!text) add_row(prompts[index], result);
+    if (!text) add_row(prompt, result);
     if (o_.stats) print_stats(result);
   }
 
@@ -130,7 +171,7 @@ class GenerateTool {
 
   void print_stats(const Generated& r) {
     if (r.prefill_seconds == 0) return;  // nothing was asked for
-    if (!out_.at_line_start() && isatty(STDOUT_FILENO)) out_.write("\n");
+    if (!out_.at_line_start() && at_terminal()) out_.write("\n");
     const auto tokens = static_cast<double>(r.tokens.size());
     std::string line = fmt::format("prompt: {} tokens in {} ({})", r.prompt_tokens, format_duration(r.prefill_seconds),
                                    format_rate(static_cast<double>(r.prompt_tokens) / r.prefill_seconds, "tokens"));
@@ -146,6 +187,7 @@ class GenerateTool {
   Model model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   TextStream out_;
+  bool warned_ = false;  // that the context ends before the text
   Report report_;
 };
 

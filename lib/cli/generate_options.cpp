@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/stop.h"
 #include "cli/precision.h"
 #include "dataset/text_file.h"
@@ -15,8 +16,8 @@ namespace hone::cli {
 namespace {
 
 void add_prompts(CLI::App& app, GenerateOptions& o) {
-  auto* group =
-      app.add_option_group("Prompt", "Without any of these: standard input, or on a terminal an empty prompt");
+  auto* group = app.add_option_group(
+      "Prompt", "Without any of these: standard input; on a terminal each line that is typed, until Ctrl-D");
   // One value each, so that a model may follow and a prompt in brackets is no list.
   auto* prompt =
       group
@@ -72,6 +73,11 @@ GenerateSettings GenerateOptions::settings() const {
     throw usage_error("--lines reads prompts from a file or standard input, not from --prompt");
   if (echo && format != "text")
     throw usage_error("--echo is for --format text; {} has the prompt beside the text", format);
+  if (temperature == 0 && (top_k > 0 || top_p < 1))
+    log_warning("{} no effect: --temperature 0 always takes the most probable token", top_k > 0 && top_p < 1
+                                                                                          ? "--top-k and --top-p have"
+                                                                                      : top_k > 0 ? "--top-k has"
+                                                                                                  : "--top-p has");
   for (const std::string& stop : stops)
     if (stop.empty()) throw usage_error("--stop needs a text, not an empty one");
   GenerateSettings s;
@@ -107,9 +113,12 @@ void drop_line_end(std::string& text) {
 
 }  // namespace
 
+bool GenerateOptions::typed() const {
+  return prompts.empty() && (prompt_file.empty() || prompt_file == "-") && isatty(STDIN_FILENO);
+}
+
 std::vector<std::string> GenerateOptions::read_prompts() const {
   if (!prompts.empty()) return prompts;
-  if (prompt_file.empty() && isatty(STDIN_FILENO)) return {""};
   const bool from_stdin = prompt_file.empty() || prompt_file == "-";
   std::string text = text_of_bytes(from_stdin ? read_stdin() : read_text_file(prompt_file),
                                    from_stdin ? "standard input" : prompt_file);

@@ -23,8 +23,9 @@ struct GenerateOptions {
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   GenerateSettings settings() const;
-  // From --prompt, --prompt-file or standard input, in order; one empty prompt where there is none and standard input
-  // is a terminal. Throws Error(input) for what cannot be read.
+  // Whether prompts are typed: none is named, and standard input is a terminal.
+  bool typed() const;
+  // From --prompt, --prompt-file or standard input, in order. Throws Error(input) for what cannot be read.
   std::vector<std::string> read_prompts() const;
 };
 

@@ -16,14 +16,17 @@ namespace {
 template <class Value, class Parse>
 CLI::Option* add_parsed(CLI::App* app, const std::string& names, Value& value, const std::string& description,
                         const char* type, const std::string& shown, Parse parse) {
-  const std::string label = names.substr(names.rfind(',') == std::string::npos ? 0 : names.rfind(',') + 1);
+  const size_t begin = names.find("--");
+  const std::string label =
+      names.substr(begin, names.find(',', begin) - begin);  // the first long name, as CLI11 has it
   auto* option = app->add_option_function<std::string>(
       names,
       [&value, parse, label](const std::string& text) {
         try {
           value = parse(text);
         } catch (const Error& error) {
-          throw usage_error("{}: {}", label, error.what());
+          const std::string_view what = error.what();
+          throw usage_error("{}{}{}", label, what.starts_with("must ") ? " " : ": ", what);
         }
       },
       description);

@@ -101,8 +101,20 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
   }
 }
 
+// Groups and calibration are of scales, which bf16 has none of.
+void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
+  const auto scaled = [](PackedType type) { return type == PackedType::int8 || type == PackedType::int4; };
+  const bool any = scaled(settings.type) || scaled(settings.embedding) ||
+                   std::any_of(settings.overrides.begin(), settings.overrides.end(),
+                               [&](const auto& entry) { return scaled(entry.second); });
+  if (any || (o.group == 0 && o.calibration.files.empty())) return;
+  throw usage_error("{} has no effect: no weight becomes int8 or int4, and other types have no scales",
+                    o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration");
+}
+
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
+  refuse_idle_scales(o, settings);
   o.check_files(common);
   Model model = load_model(o.model);
   require_finite(model);

@@ -75,6 +75,26 @@ std::string number_for_people(double value, Display display, int digits) {
   return {};
 }
 
+double number_of(const Cell& cell) {
+  if (const auto* integer = std::get_if<int64_t>(&cell)) return static_cast<double>(*integer);
+  const auto* real = std::get_if<double>(&cell);
+  return real ? *real : std::nan("");
+}
+
+UnitPrefix prefix_of(const Report& report, size_t column) {
+  std::vector<double> values;
+  for (size_t r = 0; r < report.size(); ++r) values.push_back(number_of(report.cell(r, column)));
+  return common_prefix(values);
+}
+
+// As text_for_people(), but with the unit of the column.
+std::string text_in_column(const Cell& cell, const Report::Column& column, UnitPrefix prefix) {
+  const double value = number_of(cell);
+  if (std::isfinite(value) && column.display == Display::bytes) return format_with(value, prefix, "B");
+  if (std::isfinite(value) && column.display == Display::count) return format_with(value, prefix, "");
+  return text_for_people(cell, column.display, column.digits);
+}
+
 // The columns that have something to show.
 std::vector<TextColumn> text_columns(const Report& report) {
   std::vector<TextColumn> result;
@@ -82,9 +102,10 @@ std::vector<TextColumn> text_columns(const Report& report) {
     const Report::Column& column = report.columns()[c];
     TextColumn text{column.name, true, {}};
     bool empty = true;
+    const UnitPrefix prefix = prefix_of(report, c);
     for (size_t r = 0; r < report.size(); ++r) {
       const Cell& cell = report.cell(r, c);
-      text.cells.push_back(text_for_people(cell, column.display, column.digits));
+      text.cells.push_back(text_in_column(cell, column, prefix));
       empty = empty && text.cells.back().empty();
       text.right = text.right && !std::holds_alternative<std::string>(cell);
     }

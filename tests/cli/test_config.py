@@ -117,7 +117,7 @@ class Config(CliTest):
         self.refused("data = []\n", "empty array")
         self.refused("force = 1\n", "'force' is true or false, not a number")
         self.refused("steps = 1979-05-27\n", "a date")
-        self.refused("\n[train]\nlr = nan\n", "run.toml:3", "--lr", "nan")
+        self.refused("\n[train]\nlr = nan\n", "run.toml:3", "--learning-rate", "nan")
         self.refused("batch = -1\n", "run.toml:1", "--batch", "-1")
         self.refused("schedule = 'cosin'\n", "run.toml:1", "did you mean 'cosine'?")
         done = run("train", "--config", self.file(f'data = "{self.corpus}"\ntokens = "1k"\nbatch = 1e1\n{SHAPE}'), "--dry-run",

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+import termios
 import unittest
 
 from hone_cli import CliTest, damaged_files, run, tiny_model, tool, write
@@ -135,18 +136,58 @@ class Generate(CliTest):
         done = subprocess.run(["bash", "-c", f"'{tool('generate')}' '{self.model}' --prompt x >&-"], stderr=subprocess.PIPE, text=True)
         self.assert_error(done, 3, "standard output")
 
-    def test_on_a_terminal_the_text_ends_with_a_newline(self):
+    def on_terminal(self, *args, typed=b"", streams=("stdout", "stderr")):
+        """What a pseudo-terminal shows of a run that has it as these of its streams, and the status."""
         leader, follower = pty.openpty()
-        process = subprocess.Popen([tool("generate"), self.model, "-q", "--prompt", "x", "--tokens", "5", "--temperature", "0"],
-                                   stdout=follower, stdin=subprocess.DEVNULL)
-        self.assertEqual(process.wait(60), 0)
+        attributes = termios.tcgetattr(follower)
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(follower, termios.TCSANOW, attributes)
+        given = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **{stream: follower for stream in streams}}
+        process = subprocess.Popen([tool("generate"), self.model, *map(str, args)], **given)
         os.close(follower)
-        out = os.read(leader, 10000)
+        if typed:
+            os.write(leader, typed)
+        shown = b""
+        try:
+            while piece := os.read(leader, 10000):
+                shown += piece
+        except OSError:  # the last writer is gone
+            pass
         os.close(leader)
-        self.assertTrue(out.endswith(b"\n"), out)
+        return shown, process.wait(60)
+
+    def test_on_a_terminal_the_text_ends_with_a_newline(self):
+        text = self.generate("--prompt", "x", "--tokens", 5, "--temperature", 0).encode()
+        self.assertFalse(text.endswith(b"\n"))
+        options = ("-q", "--prompt", "x", "--tokens", 5, "--temperature", 0)
+        self.assertEqual(self.on_terminal(*options), (text + b"\r\n", 0))
+        # As Open MPI redirects the output of a rank: nobody sees that terminal, and a file must hold the text alone.
+        self.assertEqual(self.on_terminal(*options, streams=("stdout",)), (text, 0))
+
+    def test_on_a_terminal_each_line_that_is_typed_is_a_prompt(self):
+        expected = [row["text"].encode().replace(b"\n", b"\r\n") for row in
+                    self.rows("--lines", "--tokens", 5, "--ignore-end", "--seed", 9, stdin="The river\nThe king\n")]
+        options = ("--tokens", 5, "--ignore-end", "--seed", 9)
+        all_streams = ("stdin", "stdout", "stderr")
+        shown, status = self.on_terminal(*options, typed=b"The river\n\nThe king\n\x04", streams=all_streams)
+        self.assertEqual(status, 0, shown)
+        self.assertIn(b"Ctrl-D ends", shown)
+        self.assertIn(b"> ", shown)
+        first = shown.index(expected[0])
+        self.assertGreater(shown.index(expected[1], first), first)
+        rows, status = self.on_terminal(*options, "-q", "--format", "jsonl", typed=b"The river\nThe king\n\x04", streams=all_streams)
+        self.assertEqual([json.loads(line)["prompt"] for line in rows.decode().splitlines()], ["The river", "The king"])
+        shown, status = self.on_terminal("--dry-run", streams=all_streams)
+        self.assertEqual((status, b"would continue each line" in shown), (0, True), shown)
+
+    def test_options_without_effect_are_said(self):
+        done = run("generate", self.model, "--prompt", "x", "--tokens", 2, "--temperature", 0, "--top-k", 5, "--top-p", 0.5, check=True)
+        self.assertIn("warning: --top-k and --top-p have no effect", done.stderr)
+        self.assertNotIn("effect", run("generate", self.model, "--prompt", "x", "--tokens", 2, "--top-k", 5, check=True).stderr)
 
     def test_bad_usage(self):
-        for options in (("--temperature", -1), ("--top-p", 0), ("--top-p", 1.5), ("--tokens", "many"), ("--prefill-chunk", 0),
+        for options in (("--temperature", -1), ("--temperature", "nan"), ("--temperature", "inf"), ("--top-p", "nan"), ("--seed", -1),
+                        ("--repetition-penalty", "nan"), ("--tokens", "1e30"), ("--top-k", -1), ("--top-p", 0), ("--top-p", 1.5), ("--tokens", "many"), ("--prefill-chunk", 0),
                         ("--repetition-penalty", 0), ("--stop", ""), ("--format", "table"), ("--lines", "--prompt", "x"),
                         ("--prompt", "x", "--prompt-file", "y"), ("--echo", "--format", "json"), ("--tokens", "9T", "--prompt", "x")):
             self.assert_error(run("generate", self.model, *options), 2)

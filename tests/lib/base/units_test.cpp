@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -161,4 +162,20 @@ TEST_CASE("numbers are finite and without a unit; seeds are whole") {
     CAPTURE(bad);
     CHECK(contains(usage_message([&] { parse_seed(bad); }), fmt::format("'{}'", bad)));
   }
+}
+
+TEST_CASE("a column has one unit: that of its smallest value") {
+  const std::vector<double> bytes = {1540, 98800, 5820000, 0};
+  const UnitPrefix prefix = common_prefix(bytes);
+  CHECK(prefix.letter == "k");
+  CHECK(format_with(1540, prefix, "B") == "1.54 kB");
+  CHECK(format_with(98800, prefix, "B") == "98.8 kB");
+  CHECK(format_with(5820000, prefix, "B") == "5,820 kB");
+  CHECK(format_with(0, prefix, "B") == "0 kB");
+  CHECK(format_with(-5820000, prefix, "B") == "-5,820 kB");
+  CHECK(format_with(98304, common_prefix(std::vector<double>{384, 98304}), "") == "98,304");
+  CHECK(format_with(10.7e6, common_prefix(std::vector<double>{10.7e6}), "") == format_count(10.7e6));
+  CHECK(common_prefix(std::vector<double>{1, 5e15}).letter == "M");  // not more than three steps below the largest
+  CHECK(common_prefix(std::vector<double>{}).letter == "");
+  CHECK(common_prefix(std::vector<double>{0, std::nan("")}).scale == 1);
 }
