@@ -124,7 +124,10 @@ class Counter : public Visitor {
   void parameter(const std::string& name, Parameter& parameter) override {
     size.parameters += parameter.value.size();
     add_active(name == "position.weight" ? parameter.value.dim(1) : parameter.value.size());
-    for (const float x : parameter.value.span<float>()) size.nonzero_parameters += x != 0;
+    if (parameter.value.promised())
+      size.nonzero_parameters += parameter.value.size();  // what it will be once it is initialized
+    else
+      for (const float x : parameter.value.span<float>()) size.nonzero_parameters += x != 0;
     size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
   }
 
