@@ -1,6 +1,7 @@
 // Single kernels at each instruction set.
 #include <algorithm>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "base/cpu.h"
@@ -19,15 +20,16 @@ std::vector<KernelEntry> chosen(const std::string& only) {
   std::vector<std::string> parts;
   std::istringstream list(only);
   for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
-  std::string names;
+  std::set<std::string> firsts;  // words of the names: all of them are too many for a line
   for (const KernelEntry& entry : kernel_entries()) {
     const std::string name = entry.name;
-    if (names.find(name) == std::string::npos) names += (names.empty() ? "" : ", ") + name;
+    firsts.insert(name.substr(0, name.find('_')));
     if (parts.empty() ||
         std::any_of(parts.begin(), parts.end(), [&](const auto& part) { return name.find(part) != std::string::npos; }))
       entries.push_back(entry);
   }
-  if (entries.empty()) throw usage_error("--only {}: no kernel's name contains it; there are {}", only, names);
+  if (entries.empty()) 
+    throw usage_error("--only {}: no kernel's name contains it; they begin with {}", only, fmt::join(firsts, ", "));
   return entries;
 }
 

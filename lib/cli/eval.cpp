@@ -363,10 +363,8 @@ class EvalTool {
     for (const Subject* s : all())
       if (!std::isfinite(s->values.at("loss"))) broken += fmt::format("{}'{}'", broken.empty() ? "" : ", ", s->path);
     if (!broken.empty())
-      throw input_error(
-          "the loss of {} is not a finite number: weights that are not finite numbers, or too large for the "
-          "precision{}{}",
-          broken, failed.empty() ? "" : "; ", failed);
+      throw input_error("the loss of {} is not a finite number{}: its weights are broken, or too large for the precision",
+                        broken, failed.empty() ? "" : " and requirements failed");
     if (!failed.empty()) throw Error(ErrorKind::requirement, failed);
     return late_.status();
   }

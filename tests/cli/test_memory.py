@@ -45,14 +45,14 @@ class Memory(CliTest):
 
     def test_what_fits_no_memory(self):
         model, text, x = tiny_model(self.directory), corpus(self.directory), self.path("x.h5")
-        most = "9000000000000000000"
+        largest, most = 1 << 30, 10**15  # of a batch, and of counts
         for arguments in ([], ["--dry-run"]):
             with self.subTest(arguments):
                 train = ["train", "--data", text, "--output", x, *arguments]
                 self.assert_refused(run(*train, "--batch", 100000000), "--batch")
-                self.assert_refused(run(*train, "--init", model, "--batch", most), "--batch")
-                self.assert_refused(run("bench", model, "--batch", 10000000000, *arguments), "--batch")
-                self.assert_refused(run("bench", model, "--train", "--batch", 10000000000, *arguments), "--batch")
+                self.assert_refused(run(*train, "--init", model, "--batch", largest), "--batch")
+                self.assert_refused(run("bench", model, "--batch", largest, *arguments), "--batch")
+                self.assert_refused(run("bench", model, "--train", "--batch", largest, *arguments), "--batch")
                 self.assert_refused(run("bench", model, "--generate", most, *arguments), "--generate")
                 self.assert_refused(run("generate", model, "--prompt", "a", "--tokens", most, *arguments), "--tokens")
         self.assertFalse(os.path.exists(x))
