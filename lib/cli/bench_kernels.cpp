@@ -28,7 +28,7 @@ std::vector<KernelEntry> chosen(const std::string& only) {
         std::any_of(parts.begin(), parts.end(), [&](const auto& part) { return name.find(part) != std::string::npos; }))
       entries.push_back(entry);
   }
-  if (entries.empty()) 
+  if (entries.empty())
     throw usage_error("--only {}: no kernel's name contains it; they begin with {}", only, fmt::join(firsts, ", "));
   return entries;
 }

@@ -363,8 +363,9 @@ class EvalTool {
     for (const Subject* s : all())
       if (!std::isfinite(s->values.at("loss"))) broken += fmt::format("{}'{}'", broken.empty() ? "" : ", ", s->path);
     if (!broken.empty())
-      throw input_error("the loss of {} is not a finite number{}: its weights are broken, or too large for the precision",
-                        broken, failed.empty() ? "" : " and requirements failed");
+      throw input_error(
+          "the loss of {} is not a finite number{}: its weights are broken, or too large for the precision", broken,
+          failed.empty() ? "" : " and requirements failed");
     if (!failed.empty()) throw Error(ErrorKind::requirement, failed);
     return late_.status();
   }
