@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/bench_models.h"
+#include "cli/report_columns.h"
 
 namespace hone::cli {
 namespace {
@@ -19,10 +20,10 @@ int run(const BenchOptions& options, const Common& common) {
   const std::vector<Row> rows = bench_models(options, common);
   if (common.dry_run) return 0;
   for (const std::string& line : crossovers(rows)) log_info("{}", line);
-  print_result(
-      render(report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps", "precision",
-                              "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
-             format));
+  Report report = report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps",
+                                   "precision", "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"});
+  report.fix_csv(bench_columns());
+  print_result(render(report, format));
   if (!options.plot.empty()) write_text_file(options.plot, bench_plot(rows), options.force);
   return 0;
 }

@@ -12,6 +12,7 @@
 #include "cli/eval_options.h"
 #include "cli/eval_speed.h"
 #include "cli/expert_options.h"
+#include "cli/report_columns.h"
 #include "cli/routing_report.h"
 #include "dataset/corpus.h"
 #include "dataset/questions.h"
@@ -254,6 +255,7 @@ class EvalTool {
     for (const char* detail : {"speed_prompt_tokens", "speed_generated_tokens"})
       if (o_.speed) report.show_detail(detail);
     hide_routing_details(report);
+    report.fix_csv(eval_columns());
     Row& common = report.common();
     common.set("data", text_name_).set("context", settings_.context);
     if (o_.answers)

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/calibration_options.h"
+#include "cli/report_columns.h"
 #include "compress/prune.h"
 #include "io/lineage.h"
 #include "measure/report.h"
@@ -55,6 +56,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
+  report.fix_csv(prune_columns());
   return report;
 }
 

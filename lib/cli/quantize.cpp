@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/calibration_options.h"
+#include "cli/report_columns.h"
 #include "compress/quantize.h"
 #include "io/lineage.h"
 #include "measure/report.h"
@@ -76,6 +77,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
+  report.fix_csv(quantize_columns());
   return report;
 }
 

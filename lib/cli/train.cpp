@@ -253,7 +253,6 @@ int train(int argc, char** argv) {
                        options->add(app);
                        return [options, &common] { return TrainTool(*options, common).run(); };
                      },
-                     .required = {"--data"},
                      .exclusions = {{"--init", "--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim",
                                      "--ffn", "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
                                      "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}}};

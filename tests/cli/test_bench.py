@@ -182,7 +182,7 @@ class BenchTest(CliTest):
             ([model, "--precision", "f16"], "--precision"),
             ([model, "--kernels"], "--kernels"),
             ([model, "--only", "norm"], "--only"),
-            (["--kernels", "--only", "nothing_of_the_kind"], "attention_forward"),
+            (["--kernels", "--only", "nothing_of_the_kind"], "gemm_forward"),
             (["--kernels", "--plot", self.path("k.svg")], "--plot"),
             ([learned, "--prompt", "30", "--generate", "3"], "32 learned positions"),
             ([learned, "--train", "--prompt", "33"], "32 learned positions"),
