@@ -100,6 +100,12 @@ std::vector<std::string> cpu_flags() {
   return result;
 }
 
+int allowed_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 int physical_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);

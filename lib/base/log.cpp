@@ -121,7 +121,7 @@ std::string one_line(std::string text, size_t most) {
 Progress::Progress(double plain_interval_seconds) : interval_(plain_interval_seconds) {}
 
 Progress::~Progress() {
-  if (!latest_.empty()) finish(latest_);
+  if (!latest_.empty()) finish(std::string(latest_));  // a copy: it is cleared there
 }
 
 void Progress::show(const std::string& text) {

@@ -28,7 +28,10 @@ ThreadChoice choose_threads(int flag) {
   const int cores = physical_cores();
   // More threads than the quota pays for would wait for one another in every loop.
   if (const auto quota = cpu_quota(); quota && std::ceil(*quota) < cores)
-    return {static_cast<int>(std::ceil(*quota)), "CPU quota"};
+    return {static_cast<int>(std::ceil(*quota)), fmt::format("CPU quota of {:.4g}", *quota)};
+  const int allowed = allowed_cpus();
+  if (const long all = sysconf(_SC_NPROCESSORS_ONLN); allowed < all)
+    return {cores, fmt::format("affinity mask: {} of {} CPUs", allowed, all)};
   return {cores, "physical cores"};
 }
 

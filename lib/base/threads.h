@@ -1,11 +1,15 @@
 // How many threads to use.
 #pragma once
 
+#include <string>
+
 namespace hone {
 
 struct ThreadChoice {
   int count;
-  const char* source;  // "--threads", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores" or "CPU quota"
+  // "--threads", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores", "CPU quota of 1.5" or "affinity mask: 2 of 16
+  // CPUs", which Open MPI, taskset and batch systems set.
+  std::string source;
 };
 
 // `flag` is the command line's value, 0 if it was not given. Throws Error(usage) for a variable that is not a number

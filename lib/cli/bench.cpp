@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/bench_models.h"
 #include "cli/late_texts.h"
+#include "cli/report_columns.h"
 
 namespace hone::cli {
 namespace {
@@ -21,10 +22,10 @@ int run(const BenchOptions& options, const Common& common) {
   for (const std::string& line : crossovers(rows)) log_info("{}", line);
   LateTexts late(options.force);
   late.write("--plot", options.plot, options.plot.empty() ? "" : bench_plot(rows));
-  print_result(
-      render(report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps", "precision",
-                              "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"}),
-             format));
+  Report report = report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps",
+                                   "precision", "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"});
+  report.fix_csv(bench_columns());
+  print_result(render(report, format));
   return late.status();
 }
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/bench_models.h"
+#include "cli/report_columns.h"
 #include "measure/ceilings_cache.h"
 #include "measure/kernel_bench.h"
 #include "measure/statistics.h"
@@ -98,6 +99,7 @@ Report bench_kernels(const BenchOptions& options, const Common& common) {
     }
   }
   Report report = report_of(rows, {"threads", "repeat", "ceiling_read_bytes_per_second"});
+  report.fix_csv(bench_kernel_columns());
   if (rows.empty()) return report;
   report.show("microseconds_spread", Display::plain, 2);
   for (const char* name : {"giga_per_second", "giga_ceiling", "speedup"}) report.show(name, Display::plain, 3);

@@ -40,7 +40,8 @@ Plot plot_of(const std::vector<Row>& rows, const std::string& rate, const std::s
              const std::vector<std::string>& settings) {
   Plot plot;
   plot.title = rate;
-  plot.x = {.label = x + (x == "batch" ? " (sequences)" : " (tokens)"), .logarithmic = varies(rows, x)};
+  plot.x = {
+      .label = x + (x == "batch" ? " (sequences)" : " (tokens)"), .logarithmic = varies(rows, x), .at_points = true};
   const bool time = rate.ends_with("_ms");
   plot.y = {.label = time ? "ms" : "tokens/s", .logarithmic = time, .from_zero = !time};
   std::map<std::string, size_t> places;

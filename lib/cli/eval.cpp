@@ -16,6 +16,7 @@
 #include "cli/expert_options.h"
 #include "cli/late_texts.h"
 #include "cli/precision.h"
+#include "cli/report_columns.h"
 #include "cli/routing_report.h"
 #include "dataset/text_file.h"
 #include "measure/choices.h"
@@ -309,6 +310,7 @@ class EvalTool {
     for (const char* detail : {"speed_prompt_tokens", "speed_generated_tokens"})
       if (o_.speed) report.show_detail(detail);
     hide_routing_details(report);
+    report.fix_csv(eval_columns());
     Row& common = report.common();
     common.set("data", texts_->name()).set("context", settings_.context);
     if (o_.answers)

@@ -29,7 +29,9 @@ class HelpFormatter : public CLI::Formatter {
   }
 
   std::string make_option_name(const CLI::Option* option, bool positional) const override {
-    return positional ? upper(option->get_name(true, false)) : option->get_name(false, true);
+    // CLI11 marks the names that lower a flag.
+    return positional ? upper(option->get_name(true, false))
+                      : CLI::detail::find_and_replace(option->get_name(false, true), "{false}", "");
   }
 
   // " FRACTION=0.2", " MODEL REQUIRED"; what excludes what stands in the descriptions.

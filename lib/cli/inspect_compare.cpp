@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/stop.h"
+#include "cli/report_columns.h"
 
 namespace hone::cli {
 namespace {
@@ -147,6 +148,7 @@ Report compare_models(const InspectedModel& a, const InspectedModel& b) {
     report.add(row_of("tokenizer", "tokenizer", "value", tokenizer_text(a), tokenizer_text(b)));
   compare_lineage(a, b, report);
   compare_parameters(a, b, report);
+  report.fix_csv(difference_columns());
   report.common().set("model_a", a.path).set("model_b", b.path);
   return report;
 }

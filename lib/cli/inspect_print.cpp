@@ -2,9 +2,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
+#include "base/program.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "cli/help.h"
 #include "cli/inspect_model.h"
 #include "measure/report.h"
 
@@ -107,22 +111,54 @@ std::string total_line(const InspectedModel& m) {
   return line;
 }
 
+std::string value_text(const nlohmann::ordered_json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_number_float() ? fmt::format("{:.5g}", value.get<double>()) : value.dump();
+}
+
 // What was measured in a stage, and its seed.
 std::string results_text(const nlohmann::json& stage) {
   std::string text = fmt::format("seed {}", stage.value("seed", nlohmann::json()).dump());
   if (const auto results = stage.find("results"); results != stage.end() && results->is_object())
     for (const auto& [key, value] : results->items())
-      if (value.is_primitive())
-        text += fmt::format(", {} {}", key,
-                            value.is_number_float() ? fmt::format("{:.5g}", value.get<double>()) : value.dump());
+      if (value.is_primitive()) text += fmt::format(", {} {}", key, value_text(value));
   return text;
 }
 
-std::string run_line(const InspectedModel& m) {
-  std::string text;
-  for (const auto& [key, value] : m.run.items())
-    if (value.is_number()) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, value.dump());
-  return text;
+// Losses that a checkpoint keeps as the bits of a double, so that a resumed run is the same to the last one.
+bool is_bits(const std::string& key, const nlohmann::json& value) {
+  static const char* names[] = {"smoothed", "lowest", "best_loss"};
+  return value.is_number_unsigned() && value.get<uint64_t>() > (1u << 20) &&
+         std::find(std::begin(names), std::end(names), key) != std::end(names);
+}
+
+// What the run state says, with numbers that a person or a program can use; what is not finite yet is left out.
+Json readable_run(const nlohmann::json& run) {
+  Json result = Json::object();
+  for (const auto& [key, value] : run.items()) {
+    if (!is_bits(key, value))
+      result[key] = value;
+    else if (const double number = std::bit_cast<double>(value.get<uint64_t>()); std::isfinite(number))
+      result[key] = number;
+  }
+  return result;
+}
+
+// The numbers first, then what the run was told.
+std::vector<std::string> run_lines(const InspectedModel& m) {
+  const Json run = readable_run(m.run);
+  const auto numbers = [](const Json& object) {
+    std::string text;
+    for (const auto& [key, value] : object.items())
+      if (value.is_number() || (value.is_string() && value != ""))
+        text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, value_text(value));
+    return text;
+  };
+  std::vector<std::string> lines = {numbers(run)};
+  if (const auto found = run.find("description"); found != run.end() && found->is_object())
+    lines.push_back(numbers(*found));
+  lines.push_back(fmt::format("continue it with {} --resume", command_name("train")));
+  return lines;
 }
 
 }  // namespace
@@ -156,7 +192,7 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
                                {"nonfinite", p.nonfinite},
                                {"bytes", p.bytes}});
   if (m.checkpoint) {
-    json["run"] = Json(m.run);
+    json["run"] = readable_run(m.run);
     json["run_bytes"] = m.run_bytes;
   }
   return json;
@@ -190,7 +226,7 @@ std::string to_table(const InspectedModel& m, bool markdown) {
   if (m.checkpoint) {
     out += "\n";
     heading("Run");
-    line(run_line(m) + "; continue it with train --resume");
+    for (const std::string& text : run_lines(m)) line(markdown ? text : wrapped(text, 100, 6));
   }
   return out;
 }

@@ -10,6 +10,7 @@
 #include "base/text_output.h"
 #include "cli/calibration_options.h"
 #include "cli/late_texts.h"
+#include "cli/report_columns.h"
 #include "compress/prune.h"
 #include "io/lineage.h"
 #include "measure/report.h"
@@ -66,6 +67,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
+  report.fix_csv(prune_columns());
   return report;
 }
 

@@ -9,6 +9,7 @@
 #include "base/text_output.h"
 #include "cli/calibration_options.h"
 #include "cli/late_texts.h"
+#include "cli/report_columns.h"
 #include "compress/quantize.h"
 #include "io/lineage.h"
 #include "measure/report.h"
@@ -86,6 +87,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
+  report.fix_csv(quantize_columns());
   return report;
 }
 

@@ -276,7 +276,6 @@ int train(int argc, char** argv) {
                          return TrainTool(*options, common).run();
                        };
                      },
-                     .required = {"--data"},
                      .exclusions = {{"--init", "--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim",
                                      "--ffn", "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
                                      "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}}};

@@ -91,7 +91,8 @@ void add_sparsity(CLI::App& app, TrainOptions& o) {
 void TrainOptions::add(CLI::App& app) {
   app_ = &app;
   auto* group = app.add_option_group("Data");
-  group->add_option("--data", data, "Text to train on: .jsonl (member \"text\") or plain files; - is stdin");
+  group->add_option("--data", data,
+                    "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin");
   group
       ->add_option("--tokenizer", tokenizer,
                    "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")

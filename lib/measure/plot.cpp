@@ -6,16 +6,32 @@
 #include <array>
 #include <cmath>
 #include <iterator>
+#include <set>
+#include <utility>
 
 namespace hone {
 namespace {
 
 // Distinct in hue and in lightness, so that they differ in print and for the color-blind too.
-constexpr std::array<const char*, 8> colors = {"#1f6fb4", "#d9582b", "#2a8c57", "#8a4fb0",
-                                               "#c2951b", "#1b9aaa", "#b0305f", "#5c6670"};
+constexpr std::array<const char*, 8> first_colors = {"#1f6fb4", "#d9582b", "#2a8c57", "#8a4fb0",
+                                                     "#c2951b", "#1b9aaa", "#b0305f", "#5c6670"};
 constexpr int font = 13, small_font = 12;
 constexpr double margin_left = 72, margin_right = 24, margin_bottom = 56, legend_row = 20;
 constexpr size_t most_with_markers = 40, most_with_wide_line = 400;
+
+// The color of line `index`: those of the table, then hues that keep their distance (each a golden angle on), in
+// another lightness from round to round.
+std::string color_of(size_t index) {
+  if (index < first_colors.size()) return first_colors[index];
+  const auto k = static_cast<double>(index);
+  const double hue = std::fmod(k * 137.50776405, 360), lightness = 0.32 + 0.08 * std::fmod(k, 4), saturation = 0.65;
+  const auto channel = [&](double offset) {  // CSS Color 4, section 7.1
+    const double at = std::fmod(offset + hue / 30, 12);
+    const double part = saturation * std::min(lightness, 1 - lightness);
+    return std::lround(255 * (lightness - part * std::max(-1.0, std::min({at - 3, 9 - at, 1.0}))));
+  };
+  return fmt::format("#{:02x}{:02x}{:02x}", channel(0), channel(8), channel(4));
+}
 
 struct Box {
   double left, top, right, bottom;
@@ -26,6 +42,7 @@ struct Scale {
   double from, to;   // their pixels
   bool logarithmic;
   std::vector<double> ticks;
+  std::vector<std::string> labels = {};  // of the ticks; empty: by tick_labels()
 
   bool shows(double v) const { return std::isfinite(v) && (!logarithmic || v > 0); }
   double operator()(double v) const {
@@ -71,7 +88,7 @@ void text(std::string& out, double x, double y, const char* anchor, int size, co
 // An axis over every value of `values` (Series::x or Series::y) that can be shown; 0 to 1 where there is none.
 Scale scale_over(const Plot& plot, const Axis& axis, std::vector<double> Series::*values, double from, double to,
                  int wanted) {
-  Scale scale{0, 0, from, to, axis.logarithmic, {}};
+  Scale scale{0, 0, from, to, axis.logarithmic, {}, {}};
   bool any = false;
   for (const Series& series : plot.series)
     for (const double v : series.*values) {
@@ -100,8 +117,27 @@ void fit_to_ticks(Scale& scale, bool whole) {
   std::erase_if(scale.ticks, [&](double tick) { return !inside(tick); });
 }
 
+// Ticks at the values that were measured, where all have room; false where they have not.
+bool tick_points(Scale& scale, const Plot& plot, std::vector<double> Series::*values) {
+  constexpr double room = 34;  // pixels between labels
+  std::set<double> points;
+  for (const Series& series : plot.series)
+    for (const double v : series.*values)
+      if (scale.shows(v)) points.insert(v);
+  if (points.size() < 2) return false;
+  scale.low = *points.begin();
+  scale.high = *points.rbegin();
+  double before = scale.from - 2 * room;
+  for (const double v : points)
+    if (std::abs(scale(v) - std::exchange(before, scale(v))) < room) return false;
+  scale.ticks.assign(points.begin(), points.end());
+  for (const double v : points) scale.labels.push_back(fmt::format("{:.7g}", v));
+  return true;
+}
+
 void draw_grid(std::string& out, const Box& box, const Scale& x, const Scale& y) {
-  const auto x_labels = tick_labels(x.ticks, x.logarithmic), y_labels = tick_labels(y.ticks, y.logarithmic);
+  const auto x_labels = x.labels.empty() ? tick_labels(x.ticks, x.logarithmic) : x.labels;
+  const auto y_labels = tick_labels(y.ticks, y.logarithmic);
   for (size_t i = 0; i < y.ticks.size(); ++i) {
     const double at = y(y.ticks[i]);
     add(out, "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e3e6e9\"/>\n", box.left, at,
@@ -140,7 +176,8 @@ std::vector<Point> thinned(const std::vector<Point>& points) {
   return result;
 }
 
-void draw_line(std::string& out, const std::vector<Point>& points, const char* color, bool dashed, bool markers) {
+void draw_line(std::string& out, const std::vector<Point>& points, const std::string& color, bool dashed,
+               bool markers) {
   if (points.size() > 1) {
     add(out, "<path d=\"");
     char command = 'M';
@@ -157,7 +194,7 @@ void draw_line(std::string& out, const std::vector<Point>& points, const char* c
         color);
 }
 
-void draw_series(std::string& out, const Series& series, const char* color, const Scale& x, const Scale& y) {
+void draw_series(std::string& out, const Series& series, const std::string& color, const Scale& x, const Scale& y) {
   const size_t count = std::min(series.x.size(), series.y.size());
   const bool markers = count <= most_with_markers && !series.dashed;
   std::vector<Point> run;  // of points between breaks
@@ -192,7 +229,7 @@ double legend(std::string* out, const Plot& plot, double left, double right, dou
     if (out) {
       add(*out,
           "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" stroke-width=\"2.4\"{}/>\n", x,
-          y - 4, x + 22, y - 4, colors[i % colors.size()], series.dashed ? " stroke-dasharray=\"6 4\"" : "");
+          y - 4, x + 22, y - 4, color_of(i), series.dashed ? " stroke-dasharray=\"6 4\"" : "");
       text(*out, x + 28, y, "start", small_font, "#2b3238", series.name);
     }
     x += legend_width(series);
@@ -208,10 +245,10 @@ void draw(std::string& out, const Plot& plot, double top) {
   const Box box{margin_left, title + 16 + names, right, top + plot.height - margin_bottom};
   Scale x = scale_over(plot, plot.x, &Series::x, box.left, box.right, 8);
   Scale y = scale_over(plot, plot.y, &Series::y, box.bottom, box.top, 6);
-  fit_to_ticks(x, false);
+  if (!plot.x.at_points || !tick_points(x, plot, &Series::x)) fit_to_ticks(x, false);
   fit_to_ticks(y, true);
   draw_grid(out, box, x, y);
-  for (size_t i = 0; i < plot.series.size(); ++i) draw_series(out, plot.series[i], colors[i % colors.size()], x, y);
+  for (size_t i = 0; i < plot.series.size(); ++i) draw_series(out, plot.series[i], color_of(i), x, y);
   text(out, (box.left + box.right) / 2, box.bottom + 42, "middle", font, "#2b3238", plot.x.label);
   const double middle = (box.top + box.bottom) / 2;
   text(out, 18, middle, "middle", font, "#2b3238", plot.y.label,

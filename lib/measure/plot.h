@@ -18,6 +18,7 @@ struct Axis {
   std::string label = {};  // with its unit: "loss (nats/token)"
   bool logarithmic = false;
   bool from_zero = false;  // a linear axis that starts at 0, for speeds and sizes
+  bool at_points = false;  // ticks at the values themselves, where they are few: for settings that were measured
 };
 
 struct Plot {

@@ -2,6 +2,7 @@
 // double.
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -51,6 +52,21 @@ std::string csv_of(const Cell& cell) {
   return {};
 }
 
+// "expert_load_3": there are as many as a model has layers.
+bool of_one_layer(const std::string& name) {
+  const size_t number = name.find_last_not_of("0123456789");
+  return number != std::string::npos && number + 1 < name.size() && name[number] == '_';
+}
+
+// Of a row, or of all.
+Cell cell_named(const Report& report, size_t row, const std::string& name) {
+  for (const auto& [key, cell] : report.common().cells())
+    if (key == name) return cell;
+  for (size_t c = 0; c < report.columns().size(); ++c)
+    if (report.columns()[c].name == name) return report.cell(row, c);
+  return {};
+}
+
 }  // namespace
 
 std::string print_json(const Report& report) {
@@ -71,14 +87,19 @@ std::string print_jsonl(const Report& report) {
 }
 
 std::string print_csv(const Report& report) {
+  std::vector<std::string> names = report.csv();
+  const auto add = [&](const std::string& name) {
+    if (!report.csv().empty() && of_one_layer(name)) return;
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  for (const Report::Column& column : report.columns()) add(column.name);
+  for (const auto& [name, cell] : report.common().cells()) add(name);
   std::string out = "schema_version";
-  for (const Report::Column& column : report.columns()) (out += ',') += csv_field(column.name);
-  for (const auto& [name, cell] : report.common().cells()) (out += ',') += csv_field(name);
+  for (const std::string& name : names) (out += ',') += csv_field(name);
   out += ",version\n";
   for (size_t r = 0; r < report.size(); ++r) {
     out += fmt::format("{}", report_schema_version);
-    for (size_t c = 0; c < report.columns().size(); ++c) (out += ',') += csv_of(report.cell(r, c));
-    for (const auto& [name, cell] : report.common().cells()) (out += ',') += csv_of(cell);
+    for (const std::string& name : names) (out += ',') += csv_of(cell_named(report, r, name));
     out += fmt::format(",{}\n", version());
   }
   return out;

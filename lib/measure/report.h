@@ -75,6 +75,11 @@ class Report {
   void show(std::string_view name, Display display, int digits);
   void show_detail(std::string_view name);  // JSON and CSV only
 
+  // The columns of CSV, in this order, whether a row has them or not; others follow as usual, but not those of one
+  // layer each (NAME_0, NAME_1, …), of which no two models have the same.
+  void fix_csv(std::vector<std::string> names) { csv_ = std::move(names); }
+  const std::vector<std::string>& csv() const { return csv_; }
+
   const std::vector<Column>& columns() const { return columns_; }
   const Cell& cell(size_t row, size_t column) const;
 
@@ -84,6 +89,7 @@ class Report {
   std::vector<Column> columns_;
   std::vector<std::vector<Cell>> rows_;  // by column; a row may be shorter than the columns
   Row common_;
+  std::vector<std::string> csv_;  // empty: as JSON lines
 };
 
 enum class Format { table, json, jsonl, csv, md };
@@ -97,7 +103,7 @@ constexpr int report_schema_version = 1;
 // - table: aligned, units for people; one wider than 120 characters is turned: a line a column, a column a row.
 // - json: {"schema_version", "version", "rows": [...]}, each row with every column, null where a cell is missing.
 // - jsonl: a row on a line, with schema_version first and version last.
-// - csv: RFC 4180 with a line of names, lines ended by \n; the columns of jsonl.
+// - csv: RFC 4180 with a line of names, lines ended by \n; the columns of jsonl, or those of fix_csv().
 // - md: a GitHub table with the cells of the table.
 std::string render(const Report& report, Format format);
 

@@ -1,6 +1,7 @@
 #include "base/threads.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -59,7 +60,13 @@ TEST_CASE("threads: the flag wins, then HONE_THREADS, then OMP_NUM_THREADS, then
     const Variable empty("HONE_THREADS", ""), none("OMP_NUM_THREADS", nullptr);
     const double quota = std::ceil(cpu_quota().value_or(1e9));
     CHECK(choose_threads(0).count == std::min<double>(physical_cores(), quota));
-    CHECK(choose_threads(0).source == std::string(quota < physical_cores() ? "CPU quota" : "physical cores"));
+    const std::string reason = choose_threads(0).source;
+    if (quota < physical_cores())
+      CHECK(reason.starts_with("CPU quota of "));
+    else if (allowed_cpus() < sysconf(_SC_NPROCESSORS_ONLN))
+      CHECK(reason.starts_with("affinity mask: "));
+    else
+      CHECK(reason == "physical cores");
     CHECK(physical_cores() >= 1);
   }
 }

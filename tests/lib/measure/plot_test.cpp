@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -114,4 +115,37 @@ TEST_CASE("plots of nothing, of one point, and of long series") {
   longer.series[0].y[123456] = 0;
   CHECK(svg != render_svg(longer));
   CHECK(count(render_svg(std::vector<Plot>{one, longer}), "<svg") == 1);
+}
+
+TEST_CASE("each line has a color of its own, however many there are") {
+  Plot plot;
+  for (int i = 0; i < 40; ++i) plot.series.push_back({.name = std::to_string(i), .x = {0, 1}, .y = {1.0 * i, 2.0 * i}});
+  const std::string svg = render_svg(plot);
+  std::set<std::string> colors;
+  const std::string sign = "fill=\"none\" stroke=\"";
+  for (size_t at = svg.find(sign); at != std::string::npos; at = svg.find(sign, at + 1))
+    colors.insert(svg.substr(at + sign.size(), 7));
+  colors.erase("#7b858e");  // the frame
+  CHECK(colors.size() == 40);
+  for (const std::string& color : colors) CHECK(color.find_first_not_of("#0123456789abcdef") == std::string::npos);
+}
+
+TEST_CASE("ticks stand where measurements are, unless these are too many for their labels") {
+  Plot plot{.x = {.label = "prompt (tokens)", .logarithmic = true, .at_points = true}};
+  plot.series.push_back({.x = {512, 1024, 2048, 4096}, .y = {1, 2, 3, 4}});
+  const std::string svg = render_svg(plot);
+  for (const char* label : {">512<", ">1024<", ">2048<", ">4096<"}) CHECK(count(svg, label) == 1);
+  CHECK(count(svg, ">1000<") == 0);
+  plot.x.at_points = false;
+  CHECK(count(render_svg(plot), ">1024<") == 0);
+  plot.x.at_points = true;
+  plot.series[0] = {};
+  for (int i = 1; i <= 100; ++i) {
+    plot.series[0].x.push_back(i);
+    plot.series[0].y.push_back(i);
+  }
+  CHECK(count(render_svg(plot), ">100<") >= 1);
+  CHECK(count(render_svg(plot), ">97<") == 0);
+  plot.series[0] = {.x = {512}, .y = {3}};
+  CHECK(count(render_svg(plot), "<circle") == 1);
 }

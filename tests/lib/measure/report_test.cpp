@@ -209,3 +209,17 @@ TEST_CASE("no locale changes a report") {
   CHECK(render(sample(), Format::csv) + render(sample(), Format::table) == before);
   std::setlocale(LC_ALL, old.c_str());
 }
+
+TEST_CASE("fixed columns of CSV stand in their order, with and without values; those of single layers stay away") {
+  Report report;
+  Row row;
+  row.set("late", 3).set("b", 2).set("expert_load_0", 0.5);
+  report.add(row);
+  report.common().set("a", 1);
+  report.fix_csv({"a", "b", "c"});
+  CHECK(render(report, Format::csv).starts_with("schema_version,a,b,c,late,version\n1,1,2,,3,"));
+  CHECK(render(report, Format::jsonl).find("expert_load_0") != std::string::npos);
+  Report plain;
+  plain.add(row);
+  CHECK(render(plain, Format::csv).starts_with("schema_version,late,b,expert_load_0,version\n"));
+}
