@@ -37,7 +37,8 @@ void BenchOptions::add(CLI::App& app) {
   add_precision(how, precision);
   how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");
   auto* output = app.add_option_group("Output");
-  output->add_option("--format", format, "Of the report on stdout: " + format_list());
+  output->add_option("--format", format, "Of the report on stdout")
+      ->check(one_of({"table", "json", "jsonl", "csv", "md"}));
   output->add_option("--plot", plot, "SVG file with the speeds");
   output->add_flag("--force", force, "Replace an existing plot");
 }

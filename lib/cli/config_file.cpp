@@ -74,6 +74,7 @@ class TomlReader : public CLI::Config {
     const CLI::Option* asked[] = {app_.get_help_ptr(), app_.get_version_ptr()};
     for (const CLI::Option* option : asked)
       if (option->count() > 0) return {};  // whatever the file says
+    refuse_several_files(app_);
     const std::string path = app_.get_config_ptr()->as<std::string>();
     const toml::table root = parse(in, path);
     apply(settings_of(root, path), path);
@@ -252,6 +253,11 @@ std::string flag_of(const CLI::Option& option, const std::string& result) {
 }
 
 }  // namespace
+
+void refuse_several_files(CLI::App& app) {
+  if (const size_t count = app.get_config_ptr()->count(); count > 1)
+    throw usage_error("--config is given {} times and takes one value", count);
+}
 
 std::shared_ptr<CLI::Config> config_reader(CLI::App& app, std::string tool,
                                            std::vector<std::vector<std::string>> exclusions) {

@@ -16,6 +16,9 @@ namespace hone::cli {
 std::shared_ptr<CLI::Config> config_reader(CLI::App& app, std::string tool,
                                            std::vector<std::vector<std::string>> exclusions = {});
 
+// CLI11 2.1 takes one file, 2.4 reads them all. Throws Error(usage).
+void refuse_several_files(CLI::App& app);
+
 // The options in force, as a command line without the file that gave them: positionals first, then options in the order
 // of --help.
 std::vector<std::string> spelled_out(const CLI::App& app);

@@ -22,7 +22,9 @@ void ModelOptions::add(CLI::App& app) {
   const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
     add_count(group, name, value, description, size_range);
   };
-  group->add_option("--preset", preset, preset_names())->default_str("nano");
+  std::vector<std::string> names;
+  for (const Preset& p : presets()) names.emplace_back(p.name);
+  group->add_option("--preset", preset, preset_names())->check(one_of(names))->default_str("nano");
   count("--layers", layers, "Blocks");
   count("--dim", dim, "Width of the residual stream");
   count("--heads", heads, "Query heads");

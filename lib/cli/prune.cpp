@@ -27,11 +27,14 @@ struct PruneOptions {
 
   void add(CLI::App& app) {
     std::string methods;
-    for (const ScoreMethod& m : score_methods())
+    std::vector<std::string> names;
+    for (const ScoreMethod& m : score_methods()) {
+      names.emplace_back(m.name);
       methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
+    }
     app.add_option("model", model, "Model file to prune")->required();
     auto* group = app.add_option_group("Pruning");
-    group->add_option("--method", method, methods);
+    group->add_option("--method", method, methods)->check(one_of(names));
     group->add_option("--pattern", pattern, pattern_syntax());
     add_fraction(group, "--sparsity", sparsity,
                  "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own");

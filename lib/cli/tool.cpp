@@ -158,6 +158,7 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
     print_result(std::string(version.what()) + "\n");
     return false;
   } catch (const CLI::FileError&) {
+    refuse_several_files(app);
     throw input_error("--config '{}' cannot be read; it names a TOML file", app.get_config_ptr()->as<std::string>());
   } catch (const CLI::ParseError& error) {
     throw usage_error("{}", sentence(error, app));
