@@ -103,7 +103,7 @@ std::string stage_text(const nlohmann::json& stage) {
       const bool plain = !word.empty() && word.find_first_of(" \t\n\"'\\*?$<>|&;()") == std::string::npos;
       line += plain ? " " + word : fmt::format(" '{}'", word);
     }
-  return line;
+  return stage.contains("unfinished") ? line + " (unfinished)" : line;
 }
 
 }  // namespace hone::cli

@@ -125,7 +125,7 @@ std::string results_text(const nlohmann::json& stage) {
   return text;
 }
 
-// Losses that a checkpoint keeps as the bits of a double, so that a resumed run is the same to the last one.
+// Losses that checkpoints before kept as the bits of a double.
 bool is_bits(const std::string& key, const nlohmann::json& value) {
   static const char* names[] = {"smoothed", "lowest", "best_loss"};
   return value.is_number_unsigned() && value.get<uint64_t>() > (1u << 20) &&

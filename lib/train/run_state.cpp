@@ -25,12 +25,9 @@ const json& member(const json& state, const char* name) {
   return *found;
 }
 
-// Doubles travel as their bits: a resumed run must not differ in the last one.
-json bits(double x) {
-  return std::bit_cast<uint64_t>(x);
-}
-double from_bits(const json& x) {
-  return std::bit_cast<double>(x.get<uint64_t>());
+// JSON's numbers come back as the doubles that they were. Checkpoints before had their bits as integers.
+double double_of(const json& x) {
+  return x.is_number_unsigned() ? std::bit_cast<double>(x.get<uint64_t>()) : x.get<double>();
 }
 
 constexpr const char* best_prefix = "best.";
@@ -71,20 +68,20 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
   json run = {{"description", settings.description},
               {"step", state.step},
               {"tokens", state.tokens},
-              {"smoothed", bits(state.smoothed)},
-              {"lowest", bits(state.lowest)},
+              {"smoothed", state.smoothed},
+              {"lowest", state.lowest},
               {"best_step", state.best_step},
-              {"best_smoothed", bits(state.best_smoothed)},
+              {"best_smoothed", state.best_smoothed},
               {"stale", state.stale},
               {"validated", state.validated},
-              {"last_loss", bits(state.last.loss)},
-              {"last_gradient_norm", bits(state.last.gradient_norm)},
-              {"last_learning_rate", bits(state.last.learning_rate)},
-              {"last_router_loss", bits(state.last.router_loss)},
+              {"last_loss", state.last.loss},
+              {"last_gradient_norm", state.last.gradient_norm},
+              {"last_learning_rate", state.last.learning_rate},
+              {"last_router_loss", state.last.router_loss},
               {"optimizer_steps", optimizer.steps()},
               {"sampler", sampler.state()}};
-  if (state.valid_loss) run["valid_loss"] = bits(*state.valid_loss);
-  if (state.best_loss) run["best_loss"] = bits(*state.best_loss);
+  if (state.valid_loss) run["valid_loss"] = *state.valid_loss;
+  if (state.best_loss) run["best_loss"] = *state.best_loss;
   for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
   for (const auto& [name, tensor] : state.best) file.run_arrays[best_prefix + name] = tensor;
   file.run = std::move(run);
@@ -130,15 +127,15 @@ RunState restore_run(const ModelFile& file, const json& description, BatchSample
   try {
     state.step = member(run, "step").get<int64_t>();
     state.tokens = member(run, "tokens").get<int64_t>();
-    state.smoothed = from_bits(member(run, "smoothed"));
-    state.lowest = from_bits(member(run, "lowest"));
+    state.smoothed = double_of(member(run, "smoothed"));
+    state.lowest = double_of(member(run, "lowest"));
     state.best_step = member(run, "best_step").get<int64_t>();
     state.stale = member(run, "stale").get<int64_t>();
-    if (run.contains("best_loss")) state.best_loss = from_bits(run.at("best_loss"));
-    state.best_smoothed = run.contains("best_smoothed") ? from_bits(run.at("best_smoothed")) : state.smoothed;
+    if (run.contains("best_loss")) state.best_loss = double_of(run.at("best_loss"));
+    state.best_smoothed = run.contains("best_smoothed") ? double_of(run.at("best_smoothed")) : state.smoothed;
     state.validated = run.value("validated", state.step);
-    if (run.contains("valid_loss")) state.valid_loss = from_bits(run.at("valid_loss"));
-    const auto last = [&](const char* name) { return run.contains(name) ? from_bits(run.at(name)) : 0.0; };
+    if (run.contains("valid_loss")) state.valid_loss = double_of(run.at("valid_loss"));
+    const auto last = [&](const char* name) { return run.contains(name) ? double_of(run.at(name)) : 0.0; };
     state.last.loss = last("last_loss");
     state.last.gradient_norm = last("last_gradient_norm");
     state.last.learning_rate = last("last_learning_rate");
