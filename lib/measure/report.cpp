@@ -67,7 +67,10 @@ Row& Row::set_comparison(const Comparison& comparison) {
   each_value(comparison, [&](const std::string& name, double value) {
     const bool end = name.ends_with("_low") || name.ends_with("_high");
     const bool optional = end || (!diverged && (name == "kl" || name == "top1_agreement"));
-    set(name, optional && std::isnan(value) ? Cell() : Cell(value));
+    if (optional && std::isnan(value))
+      set_cell(name, std::monostate());
+    else
+      set(name, value);
   });
   return *this;
 }
