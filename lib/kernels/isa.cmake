@@ -6,8 +6,10 @@
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp)
 # Reductions are vectorized where a loop says so (omp simd reduction); reassociation in general would undo the error compensation of
 # the exponential.
-set(isa_common -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
-               -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 headers raise it (its bug 105593)
+set(isa_common -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND isa_common -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 headers raise it (its bug 105593)
+endif()
 if(NOT HONE_SANITIZE)  # with the sanitizers -O3 takes five times as long to compile, for checks that are as good at -O1
   list(PREPEND isa_common -O3)
 endif()
