@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a sparse, quantized model on this machine: installs packages, builds, gets the default corpus and runs the whole
-# pipeline: train, prune, recover, quantize, evaluate. Then the speed of a larger shape, whose weights are read from memory. Four to
-# six minutes on two cores once built.
+# pipeline: train, prune, recover, quantize, evaluate. Then the speed of a larger shape, whose weights are read from memory. Five to
+# fifteen minutes on two cores once built, by their speed.
 #
 #   bash tools/quickstart.sh [FOLDER]     results go to FOLDER (default: build/quickstart); what is there is replaced
 set -euo pipefail
