@@ -7,7 +7,6 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text_output.h"
 #include "cli/calibration_options.h"
 #include "cli/late_texts.h"
 #include "cli/report_columns.h"
@@ -47,14 +46,6 @@ struct PruneOptions {
     files->add_option("--report", report, "CSV file with a row for each pruned weight");
     files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
   }
-
-  void check_files(const Common& common) const {
-    require_writable(output, force);
-    if (!report.empty()) require_text_writable(report, force);
-    std::vector<NamedPath> inputs = named("--calibration", calibration.files);
-    inputs.insert(inputs.end(), {{"MODEL", model}, {"--config", common.config}});
-    require_distinct({{"--output", output}, {"--report", report}}, inputs);
-  }
 };
 
 Report layer_report(const std::vector<PrunedLayer>& layers) {
@@ -87,7 +78,7 @@ int run(const PruneOptions& o, const Common& common) {
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
   if (!method.needs_calibration && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
-  o.check_files(common);
+  check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
   Model model = load_model(o.model);
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);

@@ -6,7 +6,6 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text_output.h"
 #include "cli/calibration_options.h"
 #include "cli/late_texts.h"
 #include "cli/report_columns.h"
@@ -46,14 +45,6 @@ struct QuantizeTool {
     files->add_flag("--force", force, "Replace existing output");
     files->add_option("--report", report, "CSV file with a row for each quantized weight");
     files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
-  }
-
-  void check_files(const Common& common) const {
-    require_writable(output, force);
-    if (!report.empty()) require_text_writable(report, force);
-    std::vector<NamedPath> inputs = named("--calibration", calibration.files);
-    inputs.insert(inputs.end(), {{"MODEL", model}, {"--config", common.config}});
-    require_distinct({{"--output", output}, {"--report", report}}, inputs);
   }
 
   QuantizeSettings settings() const {
@@ -117,7 +108,7 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   refuse_idle_scales(o, settings);
-  o.check_files(common);
+  check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
   Model model = load_model(o.model);
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
