@@ -9,15 +9,15 @@
 
 namespace hone {
 
-void require_trainable(Transformer& model) {
-  struct Check : Visitor {
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      if (!weight->parameter())
+void require_trainable(const Transformer& model) {
+  struct Check : Reader {
+    void weight(const ParameterInfo& info, const Weight& weight) override {
+      if (!weight.trainable())
         throw usage_error(
-            "'{}' is a {} {} weight, which cannot be trained; start from the model before it was quantized", name,
-            weight->form(), weight->element());
+            "'{}' is a {} {} weight, which cannot be trained; start from the model before it was quantized", info.name,
+            weight.form(), weight.element());
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, const Parameter&) override {}
   } check;
   model.visit(check);
 }
@@ -26,10 +26,10 @@ Optimizer::Optimizer(Transformer& model, const AdamWSettings& settings) : settin
   require_trainable(model);
   struct Collector : Visitor {
     std::vector<Slot>* slots;
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      add(name, *weight->parameter(), weight);
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      add(info.name, *weight->parameter(), weight);
     }
-    void parameter(const std::string& name, Parameter& parameter) override { add(name, parameter, nullptr); }
+    void parameter(const ParameterInfo& info, Parameter& parameter) override { add(info.name, parameter, nullptr); }
     void add(const std::string& name, Parameter& parameter, std::shared_ptr<Weight> weight) {
       make_writable(parameter.value);
       slots->push_back({name, &parameter, std::move(weight), Tensor::zeros(parameter.value.shape()),

@@ -14,7 +14,7 @@ struct AdamWSettings {
 };
 
 // Throws Error(usage), naming the first, for a weight that cannot be trained.
-void require_trainable(Transformer& model);
+void require_trainable(const Transformer& model);
 
 class Optimizer {
  public:

@@ -12,10 +12,10 @@ using nlohmann::json;
 
 class ParameterMap : public Visitor {
  public:
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    if (Parameter* p = weight->parameter()) all[name] = p;
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    if (Parameter* p = weight->parameter()) all[info.name] = p;
   }
-  void parameter(const std::string& name, Parameter& parameter) override { all[name] = &parameter; }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override { all[info.name] = &parameter; }
   std::map<std::string, Parameter*> all;
 };
 
