@@ -1,6 +1,7 @@
 // The pool behind owned storage.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <map>
@@ -14,43 +15,84 @@ namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
 
-// Blocks by exact capacity: training asks for the same sizes at every step.
+// Blocks by capacity: training asks for the same sizes at every step. Where lengths vary (serving, evaluation), sizes do:
+// a block that is a little larger serves, too, and those that were not asked for the longest go back to the system, so
+// that what is kept follows what is needed.
 class Pool {
  public:
-  std::byte* take(size_t capacity) {
-    {
-      const std::lock_guard lock(mutex_);
-      auto found = free_.find(capacity);
-      if (found != free_.end()) {
-        std::byte* block = found->second;
-        free_.erase(found);
-        return block;
-      }
+  struct Block {
+    std::byte* data;
+    size_t capacity;
+  };
+
+  Block take(size_t capacity) {
+    const std::lock_guard lock(mutex_);
+    const auto found = free_.lower_bound(capacity);
+    if (found != free_.end() && found->first <= capacity + capacity / 8) {
+      const Block block{found->second.data, found->first};
+      forget(found);
+      use(block.capacity);
+      return block;
     }
     ++system_allocations_;
     const size_t alignment = capacity >= huge_page ? huge_page : 64;
-    void* block = std::aligned_alloc(alignment, capacity);
-    if (!block) throw std::bad_alloc();
-    if (capacity >= huge_page) madvise(block, capacity, MADV_HUGEPAGE);
-    return static_cast<std::byte*>(block);
+    void* data = std::aligned_alloc(alignment, capacity);
+    if (!data) throw std::bad_alloc();
+    if (capacity >= huge_page) madvise(data, capacity, MADV_HUGEPAGE);
+    use(capacity);
+    return {static_cast<std::byte*>(data), capacity};
   }
 
-  void give(std::byte* block, size_t capacity) {
+  void give(Block block) {
     const std::lock_guard lock(mutex_);
-    free_.emplace(capacity, block);
+    in_use_ -= block.capacity;
+    kept_ += block.capacity;
+    const uint64_t order = next_order_++;
+    by_age_[order] = free_.emplace(block.capacity, Free{block.data, order});
+    while (kept_ > 0 && in_use_ + kept_ > limit()) drop(by_age_.begin()->second);
   }
 
   void release() {
     const std::lock_guard lock(mutex_);
-    for (auto& [capacity, block] : free_) std::free(block);
-    free_.clear();
+    while (!free_.empty()) drop(free_.begin());
   }
 
   size_t system_allocations() const { return system_allocations_; }
+  size_t kept() {
+    const std::lock_guard lock(mutex_);
+    return kept_;
+  }
 
  private:
+  struct Free {
+    std::byte* data;
+    uint64_t order;
+  };
+  using Place = std::multimap<size_t, Free>::iterator;
+
+  // Of all blocks, used and free. In a step of training some sizes are used at one time and others at another: twice
+  // what was in use at any time has room for both.
+  size_t limit() const { return 2 * most_in_use_ + (size_t{64} << 20); }
+
+  void use(size_t capacity) {
+    in_use_ += capacity;
+    most_in_use_ = std::max(most_in_use_, in_use_);
+  }
+  void forget(Place place) {
+    kept_ -= place->first;
+    by_age_.erase(place->second.order);
+    free_.erase(place);
+  }
+  void drop(Place place) {
+    std::free(place->second.data);
+    forget(place);
+  }
+
   std::mutex mutex_;
-  std::multimap<size_t, std::byte*> free_;
+  std::multimap<size_t, Free> free_;
+  std::map<uint64_t, Place> by_age_;
+  uint64_t next_order_ = 0;
+  size_t in_use_ = 0, most_in_use_ = 0, kept_ = 0;  // bytes
   std::atomic<size_t> system_allocations_{0};
 };
 
@@ -71,7 +113,8 @@ Storage::Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr
 
 std::shared_ptr<Storage> Storage::allocate(size_t bytes) {
   const size_t capacity = round_up(bytes ? bytes : 1, bytes >= huge_page ? huge_page : 64);
-  return std::shared_ptr<Storage>(new Storage(pool().take(capacity), bytes, capacity, nullptr));
+  const Pool::Block block = pool().take(capacity);
+  return std::shared_ptr<Storage>(new Storage(block.data, bytes, block.capacity, nullptr));
 }
 
 std::shared_ptr<Storage> Storage::external(const void* data, size_t bytes, std::shared_ptr<void> owner) {
@@ -107,11 +150,15 @@ bool ShapesOnly::active() {
 }
 
 Storage::~Storage() {
-  if (!owner_) pool().give(data_, capacity_);
+  if (!owner_) pool().give({data_, capacity_});
 }
 
 void release_pool() {
   pool().release();
+}
+
+size_t pool_kept_bytes() {
+  return pool().kept();
 }
 
 size_t pool_system_allocations() {

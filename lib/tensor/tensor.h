@@ -19,8 +19,8 @@ using Shape = std::vector<int64_t>;
 int64_t elements(const Shape& shape);   // product of the dimensions; 1 for a scalar
 std::string to_string(const Shape& s);  // "[256, 384]"
 
-// Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks, so that a training step allocates
-// nothing new after the first; external storage (a mapped file) is kept alive by `owner`.
+// Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks (within bounds), so that a training step
+// allocates nothing new after the first; external storage (a mapped file) is kept alive by `owner`.
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(size_t bytes);
@@ -54,9 +54,11 @@ class ShapesOnly {
   static bool active();
 };
 
-void release_pool();  // gives the blocks that the pool keeps back to the system
-size_t
-pool_system_allocations();  // blocks taken from the system so far: constant in the steady state of a training run
+// What the pool keeps of freed storage: with what is in use at most twice what ever was in use at once, and 64 MiB.
+size_t pool_kept_bytes();
+void release_pool();  // gives that back to the system
+// Blocks taken from the system so far: constant in the steady state of a training run.
+size_t pool_system_allocations();
 
 class Tensor {
  public:
