@@ -10,7 +10,7 @@ set(isa_common -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-si
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND isa_common -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 headers raise it (its bug 105593)
 endif()
-if(NOT HONE_SANITIZE)  # with the sanitizers -O3 takes five times as long to compile, for checks that are as good at -O1
+if(NOT HONE_SANITIZE AND NOT HONE_SANITIZE_THREADS)  # with the sanitizers -O3 takes five times as long to compile, for checks that are as good at -O1
   list(PREPEND isa_common -O3)
 endif()
 
@@ -25,7 +25,7 @@ function(hone_isa name)
 endfunction()
 
 hone_isa(portable)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
   hone_isa(avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
   # Ice Lake, Zen 4 and newer.
   hone_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
