@@ -32,17 +32,22 @@ int run(const BenchOptions& options, const Common& common) {
 }  // namespace
 
 int bench(int argc, char** argv) {
-  const Tool tool = {"bench", "Measures the speed of models, and how near it comes to what this machine can do.",
-                     "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
-                     "  bench dense.h5 --train --batch 32\n"
-                     "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
-                     "  bench --kernels --only attention,packed\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+  const Tool tool = {.name = "bench",
+                     .summary = "Measures the speed of models, and how near it comes to what this machine can do.",
+                     .example =
+                         "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
+                         "  bench dense.h5 --train --batch 32\n"
+                         "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
+                         "  bench --kernels --only attention,packed\n",
+                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<BenchOptions>();
                        options->add(app);
                        return [options, &common] { return run(*options, common); };
                      },
-                     true};
+                     .many_threads = true,
+                     .exclusions = {{"--kernels", {"models", "--train", "--attention", "--plot"}},
+                                    {"models", {"--kernels", "--only"}},
+                                    {"--train", {"--kernels", "--only"}}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/text_output.h"
+#include "cli/effects.h"
 #include "cli/late_texts.h"
 #include "cli/precision.h"
 #include "nn/attention/pattern.h"
@@ -12,6 +13,7 @@
 namespace hone::cli {
 
 void BenchOptions::add(CLI::App& app) {
+  app_ = &app;
   auto* what = app.add_option_group("What");
   what->add_option("models", models, "Model files, dense or packed; ratios are to the first");
   add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows", size_range)
@@ -60,9 +62,21 @@ void BenchOptions::check() const {
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
   for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
+  check_effects();
   if (plot.empty()) return;
   require_text_writable(plot, force);
   require_distinct({{"--plot", plot}}, named("MODEL", models));
+}
+
+void BenchOptions::check_effects() const {
+  std::vector<Idle> idle;
+  for (const char* option :
+       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup", "--precision"})
+    idle.push_back({option, kernels, "with --kernels"});
+  for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
+  idle.push_back({"--steps", !kernels && !train, "without --train"});
+  idle.push_back({"--force", plot.empty(), "without --plot"});
+  warn_of_idle(*app_, idle);
 }
 
 DType BenchOptions::type() const {

@@ -32,6 +32,11 @@ struct BenchOptions {
   void add(CLI::App& app);
   void check() const;  // Error(usage) for what cannot be
   DType type() const;  // of activations and products
+
+ private:
+  void check_effects() const;  // options that would be without effect
+
+  const CLI::App* app_ = nullptr;
 };
 
 // One setting of what is measured; every model runs each.

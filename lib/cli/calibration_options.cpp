@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text_output.h"
+#include "cli/effects.h"
 #include "cli/late_texts.h"
 #include "compress/targets.h"
 #include "kernels/gemm/gemm.h"
@@ -14,8 +15,13 @@
 
 namespace hone::cli {
 
-void CalibrationOptions::add(CLI::App& app) {
-  auto* group = app.add_option_group("Calibration");
+std::vector<std::string> calibration_options() {
+  return {"--calibration", "--calibration-windows", "--calibration-context"};
+}
+
+void CalibrationOptions::add(CLI::App& to) {
+  app = &to;
+  auto* group = to.add_option_group("Calibration");
   group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
   add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it", size_range);
   add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)",
@@ -26,16 +32,20 @@ void CalibrationOptions::add(CLI::App& app) {
       ->check(one_of({"auto", "bf16", "f32"}));
 }
 
+void CalibrationOptions::check() const {
+  if (!files.empty()) return;
+  // Whoever gives these believes that the model is calibrated; a precision may be meant for several tools.
+  for (const std::string& option : calibration_options())
+    if (given(*app, option)) throw usage_error("{} has no effect without --calibration FILE", option);
+  warn_of_idle(*app, {{"--precision", true, "without --calibration"}});
+}
+
 DType CalibrationOptions::type() const {
   return precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
 }
 
 std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {
-  if (files.empty()) {
-    if (context || windows != CalibrationOptions().windows)
-      throw usage_error("--calibration-{} has no effect without --calibration FILE", context ? "context" : "windows");
-    return std::nullopt;
-  }
+  if (files.empty()) return std::nullopt;
   if (windows < 1) throw usage_error("--calibration-windows must be at least 1, not {}", windows);
   const Config& config = model.transformer->config();
   const int64_t length = context.value_or(std::min<int64_t>(config.context, 2048));

@@ -16,14 +16,18 @@ struct CalibrationOptions {
   int64_t windows = 128;
   std::optional<int64_t> context;
   std::string precision = "auto";
+  const CLI::App* app = nullptr;  // that they were added to
 
-  void add(CLI::App& app);
+  void add(CLI::App& to);
+  void check() const;  // options without effect: Error(usage), or a warning
   DType type() const;
   // The windows, tokenized as the model wants; none where no file was given.
   std::optional<CalibrationText> read(const Model& model) const;
   // Throws Error(usage) where the text (or null) and weights of `weight_bytes` do not fit the memory there is.
   void require_memory(const Transformer& model, const CalibrationText* text, double weight_bytes) const;
 };
+
+std::vector<std::string> calibration_options();  // those that go with --calibration, and itself
 
 // Of the weights with these names, at so many bytes an element.
 double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element);

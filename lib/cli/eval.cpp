@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "cli/eval_options.h"
 #include "cli/eval_process.h"
 #include "cli/eval_result.h"
@@ -137,6 +138,7 @@ class EvalTool {
     settings_.limit = o_.limit;
     settings_.type = o_.type();
     settings_.chunk = o_.prefill_chunk;
+    o_.warn_of_idle_chunk(settings_.context);
   }
 
   void warn_beyond_context() {
@@ -382,6 +384,15 @@ class EvalTool {
   std::unique_ptr<Progress> progress_;
 };
 
+// A stride of the file is for its own windows.
+bool stride_exceeds_context(const ValuesOf& values) {
+  try {
+    return parse_count(values("--stride").front()) > parse_count(values("--context").front());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
+}
+
 }  // namespace
 
 int eval(int argc, char** argv) {
@@ -397,7 +408,7 @@ int eval(int argc, char** argv) {
         return [options, &common] { return EvalTool(*options, common).run(); };
       },
       .required = {"MODEL", "--data"},
-      .exclusions = {{"--answers", "--stride"}}};
+      .exclusions = {{"--answers", {"--stride"}}, {"--context", {"--stride"}, stride_exceeds_context}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/text_output.h"
 #include "base/units.h"
+#include "cli/effects.h"
 #include "cli/late_texts.h"
 #include "cli/precision.h"
 
@@ -41,6 +42,7 @@ constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
 }  // namespace
 
 void EvalOptions::add(CLI::App& app) {
+  app_ = &app;
   app.add_option("MODEL", models, "Model files, scored side by side");
   auto* text = app.add_option_group("Text");
   text->add_option("--data", data,
@@ -110,6 +112,7 @@ void EvalOptions::check() const {
     throw usage_error("--samples and the report would both go to '{}'; give --output, or --samples another file",
                       samples);
   requirements(answers);
+  warn_of_idle(*app_, {{"--force", output == "-" && samples.empty() && plot.empty(), "without a file to write"}});
   require_text_writable(output, force);
   if (!samples.empty()) require_text_writable(samples, force);
   if (!plot.empty()) require_text_writable(plot, force);
@@ -117,6 +120,11 @@ void EvalOptions::check() const {
   inputs.insert(inputs.end(), texts.begin(), texts.end());
   inputs.emplace_back("--baseline", baseline);
   require_distinct({{"--output", output}, {"--samples", samples}, {"--plot", plot}}, inputs);
+}
+
+void EvalOptions::warn_of_idle_chunk(int64_t longest) const {
+  warn_of_idle(*app_,
+               {{"--prefill-chunk", !speed && longest <= prefill_chunk, "without --speed where no window is longer"}});
 }
 
 DType EvalOptions::type() const {

@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "cli/calibration_options.h"
 #include "cli/late_texts.h"
 #include "cli/report_columns.h"
@@ -78,6 +79,7 @@ int run(const PruneOptions& o, const Common& common) {
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
   if (!method.needs_calibration && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
+  o.calibration.check();
   check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
   Model model = load_model(o.model);
   require_finite(model);
@@ -116,18 +118,49 @@ int run(const PruneOptions& o, const Common& common) {
   return late.status();
 }
 
+// A pattern such as 2:4 decides the sparsity.
+bool contradict(const ValuesOf& values) {
+  std::shared_ptr<const Pattern> pattern;
+  double sparsity = 0;
+  try {
+    pattern = parse_pattern(values("--pattern").front());
+    sparsity = parse_fraction(values("--sparsity").front());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
+  if (!pattern->fixed_sparsity()) return false;
+  try {
+    resolve_sparsity(*pattern, sparsity);
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+bool needs_no_calibration(const ValuesOf& values) {
+  for (const ScoreMethod& method : score_methods())
+    if (values("--method").front() == method.name) return !method.needs_calibration;
+  return false;
+}
+
 }  // namespace
 
 int prune(int argc, char** argv) {
-  const Tool tool = {"prune", "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
-                     "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
-                     "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
-                     "  prune dense.h5 --output half.h5 --pattern 2:4\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<PruneOptions>();
-                       options->add(app);
-                       return [options, &common] { return run(*options, common); };
-                     }};
+  const Tool tool = {
+      .name = "prune",
+      .summary = "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
+      .example =
+          "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
+          "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
+          "  prune dense.h5 --output half.h5 --pattern 2:4\n",
+      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<PruneOptions>();
+        options->add(app);
+        return [options, &common] { return run(*options, common); };
+      },
+      .exclusions = {{"--pattern", {"--sparsity"}, contradict},
+                     {"--sparsity", {"--pattern"}, contradict},
+                     {"--method", calibration_options(), needs_no_calibration}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -95,12 +95,15 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
 }
 
 // Groups and calibration are of scales, which bf16 has none of.
-void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
+bool makes_scales(const QuantizeSettings& settings) {
   const auto scaled = [](PackedType type) { return type == PackedType::int8 || type == PackedType::int4; };
-  const bool any = scaled(settings.type) || scaled(settings.embedding) ||
-                   std::any_of(settings.overrides.begin(), settings.overrides.end(),
-                               [&](const auto& entry) { return scaled(entry.second); });
-  if (any || (o.group == 0 && o.calibration.files.empty())) return;
+  return scaled(settings.type) || scaled(settings.embedding) ||
+         std::any_of(settings.overrides.begin(), settings.overrides.end(),
+                     [&](const auto& entry) { return scaled(entry.second); });
+}
+
+void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
+  if (makes_scales(settings) || (o.group == 0 && o.calibration.files.empty())) return;
   throw usage_error("{} has no effect: no weight becomes int8 or int4, and other types have no scales",
                     o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration");
 }
@@ -108,6 +111,7 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   refuse_idle_scales(o, settings);
+  o.calibration.check();
   check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
   Model model = load_model(o.model);
   require_finite(model);
@@ -141,18 +145,43 @@ int run(const QuantizeTool& o, const Common& common) {
   return late.status();
 }
 
+// Of the types that are in force.
+bool makes_no_scales(const ValuesOf& values) {
+  QuantizeTool types;
+  if (const auto type = values("--type"); !type.empty()) types.type = type.front();
+  if (const auto type = values("--embedding-type"); !type.empty()) types.embedding_type = type.front();
+  types.overrides = values("--override");
+  try {
+    return !makes_scales(types.settings());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
+}
+
+// What is of scales alone.
+std::vector<std::string> scale_options() {
+  std::vector<std::string> names = calibration_options();
+  names.emplace_back("--group");
+  return names;
+}
+
 }  // namespace
 
 int quantize(int argc, char** argv) {
-  const Tool tool = {
-      "quantize", "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
-      "  quantize recovered.h5 --output small.h5 --type int8\n"
-      "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 --calibration corpus.txt\n",
-      [](CLI::App& app, const Common& common) -> std::function<int()> {
-        auto options = std::make_shared<QuantizeTool>();
-        options->add(app);
-        return [options, &common] { return run(*options, common); };
-      }};
+  const Tool tool = {.name = "quantize",
+                     .summary = "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
+                     .example =
+                         "  quantize recovered.h5 --output small.h5 --type int8\n"
+                         "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 "
+                         "--calibration corpus.txt\n",
+                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<QuantizeTool>();
+                       options->add(app);
+                       return [options, &common] { return run(*options, common); };
+                     },
+                     .exclusions = {{"--type", scale_options(), makes_no_scales},
+                                    {"--embedding-type", scale_options(), makes_no_scales},
+                                    {"--override", scale_options(), makes_no_scales}}};
   return run_tool(tool, argc, argv);
 }
 

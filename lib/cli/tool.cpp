@@ -21,7 +21,6 @@
 #include "base/threads.h"
 #include "base/units.h"
 #include "base/version.h"
-#include "cli/config_file.h"
 #include "cli/help.h"
 #include "kernels/parallel.h"
 
@@ -107,7 +106,7 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
   group->add_flag("--dry-run", common.dry_run, "Check options and inputs, say what would be done, and write nothing");
   app.set_config("--config", "", "Read options from a TOML file; the command line wins, an unknown key is an error")
       ->type_name("FILE");
-  app.config_formatter(config_reader(app, tool.name, tool.exclusions));
+  app.config_formatter(config_reader(app, tool.name, tool.exclusions, &common.notes));
 }
 
 void apply(Common& common) {
@@ -119,6 +118,7 @@ void apply(Common& common) {
   kernels::set_threads(choice.count);
   log_info("hone {}: {} thread{} ({}), {}", version(), fmt::join(common.thread_counts, ", "),
            common.thread_counts == std::vector{1} ? "" : "s", choice.source, name_of(isa()));
+  for (const std::string& note : common.notes) log_info("{}", note);
 }
 
 }  // namespace

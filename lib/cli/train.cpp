@@ -276,9 +276,13 @@ int train(int argc, char** argv) {
                          return TrainTool(*options, common).run();
                        };
                      },
-                     .exclusions = {{"--init", "--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim",
-                                     "--ffn", "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
-                                     "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}}};
+                     .exclusions = {{"--init",
+                                     {"--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim", "--ffn",
+                                      "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
+                                      "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}},
+                                    {"--router-noise", {"--router-temperature"}, [](const ValuesOf& values) {
+                                       return values("--router-noise").front() == "none";
+                                     }}}};
   return run_tool(tool, argc, argv);
 }
 

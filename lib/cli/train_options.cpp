@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/target.h"
 #include "base/text_output.h"
+#include "cli/effects.h"
 #include "kernels/gemm/gemm.h"
 #include "measure/evaluate.h"
 
@@ -139,10 +140,6 @@ void TrainOptions::check(const std::string& config) const {
   check_files(config);
 }
 
-bool TrainOptions::given(const char* option) const {
-  return app_ && app_->get_option(option)->count() > 0;
-}
-
 void TrainOptions::resolve_resume() {
   if (resume != "auto") return;
   if (checkpoint.empty()) throw usage_error("--resume auto continues --checkpoint; give it");
@@ -170,27 +167,20 @@ void TrainOptions::check_files(const std::string& config) const {
 }
 
 void TrainOptions::check_effects() const {
-  struct Idle {
-    const char* option;
-    bool idle;
-    const char* unless;
-  };
   const bool validates = !valid.empty() || valid_fraction > 0, trains = steps.value_or(1) > 0;
   // Whoever gives these believes that the model is being pruned.
   for (const char* option : {"--pattern", "--sparsify-from", "--sparsify-until", "--sparsify-every"})
-    if (!sparsity && given(option)) throw usage_error("{} has no effect without --sparsity", option);
-  for (const Idle& i : {Idle{"--valid-every", !validates, "--valid or --valid-fraction"},
-                        {"--valid-tokens", !validates, "--valid or --valid-fraction"},
-                        {"--decay", schedule != "wsd", "--schedule wsd"},
-                        {"--final-rate", schedule == "constant", "--schedule cosine or wsd"},
-                        {"--log-every", log.empty(), "--log"},
-                        {"--valid", !trains, "steps"},
-                        {"--valid-fraction", !trains, "steps"},
-                        {"--checkpoint", !trains, "steps"},
-                        {"--log", !trains, "steps"},
-                        {"--plot", !trains, "steps"},
-                        {"--sparsity", !trains, "steps"}})
-    if (i.idle && given(i.option)) log_warning("{} has no effect without {}", i.option, i.unless);
+    if (!sparsity && given(*app_, option)) throw usage_error("{} has no effect without --sparsity", option);
+  for (const char* group : {"Steps", "Validation", "Sparsity", "Routing"})
+    warn_of_idle_group(*app_, group, !trains, "without steps");
+  warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},
+                       {"--log", !trains, "without steps"},
+                       {"--plot", !trains, "without steps"},
+                       {"--valid-every", trains && !validates, "without --valid or --valid-fraction"},
+                       {"--valid-tokens", trains && !validates, "without --valid or --valid-fraction"},
+                       {"--decay", trains && schedule != "wsd", "without --schedule wsd"},
+                       {"--final-rate", trains && schedule == "constant", "without --schedule cosine or wsd"},
+                       {"--log-every", log.empty(), "without --log"}});
 }
 
 RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,

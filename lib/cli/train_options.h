@@ -50,7 +50,6 @@ struct TrainOptions {
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
 
  private:
-  bool given(const char* option) const;
   void check_files(const std::string& config) const;
   void check_effects() const;  // options that would be without effect
 
