@@ -5,9 +5,9 @@
 #include "base/error.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
-#include "cli/late_texts.h"
 #include "cli/precision.h"
 #include "nn/attention/pattern.h"
+#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -79,18 +79,29 @@ void BenchOptions::check_effects() const {
   warn_of_idle(*app_, idle);
 }
 
-DType BenchOptions::type() const {
-  return use_precision(precision);
+BenchSettings BenchOptions::settings(const Common& common) const {
+  BenchSettings s;
+  s.models = models;
+  s.attention = attention;
+  const std::vector<int64_t> lengths = !prompts.empty() ? prompts : std::vector<int64_t>{train ? 0 : 512};
+  for (const int threads : common.thread_counts)
+    for (const int64_t batch : batches)
+      for (const int64_t length : lengths) s.points.push_back({threads, batch, length});
+  s.generate = generate;
+  s.prefill_chunk = prefill_chunk;
+  s.train = train;
+  s.steps = steps;
+  s.repeat = repeat;
+  s.warmup = warmup;
+  s.type = use_precision(precision);
+  s.precision = precision_in_use(s.type);
+  s.refresh_ceilings = refresh_ceilings;
+  s.seed = common.seed;
+  return s;
 }
 
-std::vector<BenchPoint> bench_points(const BenchOptions& options, const Common& common) {
-  std::vector<int64_t> prompts = options.prompts;
-  if (prompts.empty()) prompts = {options.train ? 0 : 512};
-  std::vector<BenchPoint> points;
-  for (const int threads : common.thread_counts)
-    for (const int64_t batch : options.batches)
-      for (const int64_t prompt : prompts) points.push_back({threads, batch, prompt});
-  return points;
+KernelsSettings BenchOptions::kernels_settings(const Common& common) const {
+  return {.only = only, .thread_counts = common.thread_counts, .repeat = repeat, .refresh_ceilings = refresh_ceilings};
 }
 
 }  // namespace hone::cli

@@ -7,11 +7,11 @@
 #include "base/log.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
-#include "cli/late_texts.h"
 #include "compress/targets.h"
 #include "kernels/gemm/gemm.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
+#include "report/late_texts.h"
 
 namespace hone::cli {
 

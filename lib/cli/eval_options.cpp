@@ -6,8 +6,8 @@
 #include "base/text_output.h"
 #include "base/units.h"
 #include "cli/effects.h"
-#include "cli/late_texts.h"
 #include "cli/precision.h"
+#include "report/late_texts.h"
 
 namespace hone::cli {
 namespace {

@@ -2,9 +2,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "cli/inspect_compare.h"
-#include "cli/inspect_model.h"
 #include "cli/tool.h"
+#include "inspect/compare.h"
+#include "inspect/model.h"
 
 namespace hone::cli {
 namespace {

@@ -9,10 +9,9 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/calibration_options.h"
-#include "cli/late_texts.h"
-#include "cli/report_columns.h"
 #include "compress/prune.h"
 #include "io/lineage.h"
+#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -49,6 +48,12 @@ struct PruneOptions {
   }
 };
 
+// Of CSV, in order: the same with and without calibration.
+std::vector<std::string> columns() {
+  return {"parameter",          "rows",       "cols", "sparsity_before", "sparsity", "score_kept",
+          "calibration_tokens", "calibration"};
+}
+
 Report layer_report(const std::vector<PrunedLayer>& layers) {
   Report report;
   for (const PrunedLayer& l : layers) {
@@ -62,7 +67,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  report.fix_csv(prune_columns());
+  report.fix_csv(columns());
   return report;
 }
 
@@ -111,7 +116,7 @@ int run(const PruneOptions& o, const Common& common) {
   model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));
   const WrittenFile written = save_model(o.output, model, o.force);
   LateTexts late(o.force);
-  late.saved(o.output, written);
+  late.saved(o.output, written.path);
   late.write("--report", o.report, render(report, Format::csv));
   print_result(
       describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));

@@ -7,10 +7,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/calibration_options.h"
-#include "cli/late_texts.h"
-#include "cli/report_columns.h"
 #include "compress/quantize.h"
 #include "io/lineage.h"
+#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -64,6 +63,12 @@ struct QuantizeTool {
   }
 };
 
+// Of CSV, in order: the same with and without calibration.
+std::vector<std::string> columns() {
+  return {"parameter",          "type",       "form", "group", "relative_error", "bytes_before", "bytes",
+          "calibration_tokens", "calibration"};
+}
+
 Report layer_report(const std::vector<QuantizedLayer>& layers) {
   Report report;
   for (const QuantizedLayer& l : layers) {
@@ -78,7 +83,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  report.fix_csv(quantize_columns());
+  report.fix_csv(columns());
   return report;
 }
 
@@ -138,7 +143,7 @@ int run(const QuantizeTool& o, const Common& common) {
   model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));
   const WrittenFile written = save_model(o.output, model, o.force);
   LateTexts late(o.force);
-  late.saved(o.output, written);
+  late.saved(o.output, written.path);
   late.write("--report", o.report, render(report, Format::csv));
   print_result(
       describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));

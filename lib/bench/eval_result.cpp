@@ -1,0 +1,135 @@
+#include "bench/eval_result.h"
+
+namespace hone {
+namespace {
+
+using nlohmann::json;
+using Names = std::vector<std::string>;
+
+void append(Names& names, const Names& more) {
+  names.insert(names.end(), more.begin(), more.end());
+}
+
+// NAME and its interval.
+Names with_ends(const std::string& name) {
+  return {name, name + "_low", name + "_high"};
+}
+
+json numbers_of(const Interval& i) {
+  return {i.estimate, i.low, i.high};
+}
+
+Interval interval_of(const json& j) {
+  return {j[0].get<double>(), j[1].get<double>(), j[2].get<double>()};
+}
+
+json json_of(const Comparison& comparison) {
+  json metrics = json::array();
+  for (const MetricComparison& m : comparison.metrics)
+    metrics.push_back({std::string(m.metric), numbers_of(m.difference), numbers_of(m.ratio)});
+  return {{"metrics", metrics},
+          {"kl", numbers_of(comparison.kl)},
+          {"top1_agreement", numbers_of(comparison.top1_agreement)}};
+}
+
+Comparison comparison_of(const json& j) {
+  Comparison comparison;
+  for (const json& m : j.at("metrics"))  // a name of the metric table, which outlives this
+    comparison.metrics.push_back(
+        {find_metric(m[0].get_ref<const std::string&>())->name, interval_of(m[1]), interval_of(m[2])});
+  comparison.kl = interval_of(j.at("kl"));
+  comparison.top1_agreement = interval_of(j.at("top1_agreement"));
+  return comparison;
+}
+
+json json_of(const LayerRouting& r) {
+  return {r.tokens, r.load, r.dropped, r.entropy, r.balance_loss, r.z_loss, r.calls};
+}
+
+LayerRouting routing_of(const json& j) {
+  LayerRouting r;
+  r.tokens = j[0].get<int64_t>();
+  r.load = j[1].get<std::vector<int64_t>>();
+  r.dropped = j[2].get<int64_t>();
+  r.entropy = j[3].get<double>();
+  r.balance_loss = j[4].get<double>();
+  r.z_loss = j[5].get<double>();
+  r.calls = j[6].get<int64_t>();
+  return r;
+}
+
+}  // namespace
+
+Names eval_columns() {
+  Names names = {"model",
+                 "file_bytes",
+                 "parameters",
+                 "nonzero_parameters",
+                 "active_parameters",
+                 "sparsity",
+                 "zero_fraction",
+                 "attention",
+                 "attention_fraction",
+                 "weight_bytes",
+                 "tokenizer",
+                 "questions",
+                 "answers",
+                 "tokens",
+                 "bytes",
+                 "loss",
+                 "perplexity",
+                 "bits_per_byte",
+                 "accuracy",
+                 "accuracy_stderr",
+                 "accuracy_by_bytes",
+                 "accuracy_by_bytes_stderr",
+                 "router_entropy",
+                 "largest_load_over_mean",
+                 "dropped_tokens",
+                 "prefill_tokens_per_second",
+                 "decode_tokens_per_second",
+                 "first_token_ms",
+                 "attention_ms",
+                 "attention_decode_ms",
+                 "latency_ms_p50",
+                 "latency_ms_p95",
+                 "latency_ms_p99",
+                 "peak_rss_bytes"};
+  for (const char* metric : {"loss", "perplexity", "bits_per_byte", "accuracy"})
+    for (const char* suffix : {"_difference", "_ratio"}) append(names, with_ends(std::string(metric) + suffix));
+  append(names, with_ends("kl"));
+  append(names, with_ends("top1_agreement"));
+  append(names, {"speed_prompt_tokens", "speed_generated_tokens", "data", "context", "scored", "stride", "limit",
+                 "precision", "baseline", "threads", "isa", "seed"});
+  return names;
+}
+
+json to_json(const EvalResult& result) {
+  json j = {{"values", json::object()},
+            {"routing", json::array()},
+            {"speed", {result.speed_prompt, result.speed_generated}},
+            {"answers", json::array()}};
+  for (const auto& [name, value] : result.values) j["values"][name] = value;
+  for (const LayerRouting& layer : result.routing) j["routing"].push_back(json_of(layer));
+  if (result.comparison) j["comparison"] = json_of(*result.comparison);
+  for (const WindowScore& w : result.answers) j["answers"].push_back({w.loss, w.correct, w.tokens, w.bytes});
+  return j;
+}
+
+EvalResult eval_result_of(const json& j) {
+  EvalResult result;
+  for (const auto& [name, value] : j.at("values").items()) result.values[name] = value.get<double>();
+  for (const json& layer : j.at("routing")) result.routing.push_back(routing_of(layer));
+  result.speed_prompt = j.at("speed")[0].get<int64_t>();
+  result.speed_generated = j.at("speed")[1].get<int64_t>();
+  if (j.contains("comparison")) result.comparison = comparison_of(j["comparison"]);
+  for (const json& w : j.at("answers"))
+    result.answers.push_back({.loss = w[0].get<double>(),
+                              .correct = w[1].get<int64_t>(),
+                              .tokens = w[2].get<int64_t>(),
+                              .bytes = w[3].get<int64_t>(),
+                              .trials = 1});
+  return result;
+}
+
+}  // namespace hone
