@@ -1,19 +1,14 @@
 #include "bench/eval_result.h"
 
+#include <cmath>
+
 namespace hone {
 namespace {
 
 using nlohmann::json;
-using Names = std::vector<std::string>;
-
-void append(Names& names, const Names& more) {
-  names.insert(names.end(), more.begin(), more.end());
-}
-
-// NAME and its interval.
-Names with_ends(const std::string& name) {
-  return {name, name + "_low", name + "_high"};
-}
+// Columns of texts, each before a metric.
+constexpr std::pair<std::string_view, std::string_view> texts[] = {
+    {"attention_fraction", "attention"}, {"questions", "tokenizer"}, {"file_bytes", "model"}};
 
 json numbers_of(const Interval& i) {
   return {i.estimate, i.low, i.high};
@@ -60,48 +55,40 @@ LayerRouting routing_of(const json& j) {
 
 }  // namespace
 
-Names eval_columns() {
-  Names names = {"model",
-                 "file_bytes",
-                 "parameters",
-                 "nonzero_parameters",
-                 "active_parameters",
-                 "sparsity",
-                 "zero_fraction",
-                 "attention",
-                 "attention_fraction",
-                 "weight_bytes",
-                 "tokenizer",
-                 "questions",
-                 "answers",
-                 "tokens",
-                 "bytes",
-                 "loss",
-                 "perplexity",
-                 "bits_per_byte",
-                 "accuracy",
-                 "accuracy_stderr",
-                 "accuracy_by_bytes",
-                 "accuracy_by_bytes_stderr",
-                 "router_entropy",
-                 "largest_load_over_mean",
-                 "dropped_tokens",
-                 "prefill_tokens_per_second",
-                 "decode_tokens_per_second",
-                 "first_token_ms",
-                 "attention_ms",
-                 "attention_decode_ms",
-                 "latency_ms_p50",
-                 "latency_ms_p95",
-                 "latency_ms_p99",
-                 "peak_rss_bytes"};
-  for (const char* metric : {"loss", "perplexity", "bits_per_byte", "accuracy"})
-    for (const char* suffix : {"_difference", "_ratio"}) append(names, with_ends(std::string(metric) + suffix));
-  append(names, with_ends("kl"));
-  append(names, with_ends("top1_agreement"));
-  append(names, {"speed_prompt_tokens", "speed_generated_tokens", "data", "context", "scored", "stride", "limit",
-                 "precision", "baseline", "threads", "isa", "seed"});
+std::vector<std::string> eval_row_columns() {
+  std::vector<std::string> names;
+  for (const Metric& metric : metrics()) {
+    if (metric.origin == Origin::none || metric.origin == Origin::run || metric.origin == Origin::comparison) continue;
+    for (const auto& [before, text] : texts)
+      if (before == metric.name) names.emplace_back(text);
+    names.emplace_back(metric.name);
+  }
   return names;
+}
+
+std::vector<std::string> eval_columns() {
+  std::vector<std::string> names = eval_row_columns();
+  const auto with_ends = [&](const std::string& name) {
+    for (const char* end : {"", "_low", "_high"}) names.push_back(name + end);
+  };
+  for (const Metric& metric : metrics())
+    if (metric.compared)
+      for (const char* suffix : {"_difference", "_ratio"}) with_ends(std::string(metric.name) + suffix);
+  for (const Metric& metric : metrics())
+    if (metric.origin == Origin::comparison) with_ends(std::string(metric.name));
+  for (const char* name : {"speed_prompt_tokens", "speed_generated_tokens", "data", "context", "scored", "stride",
+                           "limit", "precision", "baseline", "threads", "isa", "seed"})
+    names.emplace_back(name);
+  return names;
+}
+
+void set_value(Row& row, const Metric& metric, const MetricValues& values) {
+  const auto found = values.find(metric.name);
+  if (found == values.end()) return;
+  if (metric.whole)
+    row.set(metric.name, std::llround(found->second));
+  else
+    row.set(metric.name, found->second);
 }
 
 json to_json(const EvalResult& result) {

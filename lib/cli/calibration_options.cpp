@@ -2,16 +2,13 @@
 
 #include <algorithm>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text_output.h"
 #include "cli/effects.h"
 #include "compress/targets.h"
 #include "kernels/gemm/gemm.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
-#include "report/late_texts.h"
 
 namespace hone::cli {
 
@@ -83,15 +80,6 @@ void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, 
       "tokens) and "
       "were treated without data; give more text or --calibration-windows",
       data_free, all, first, first_tokens);
-}
-
-void check_model_files(const std::string& model, const std::string& output, const std::string& report, bool force,
-                       const CalibrationOptions& calibration, const Common& common) {
-  require_writable(output, force);
-  if (!report.empty()) require_text_writable(report, force);
-  std::vector<NamedPath> inputs = named("--calibration", calibration.files);
-  inputs.insert(inputs.end(), {{"MODEL", model}, {"--config", common.config}});
-  require_distinct({{"--output", output}, {"--report", report}}, inputs);
 }
 
 }  // namespace hone::cli

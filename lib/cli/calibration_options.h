@@ -49,9 +49,4 @@ void warn_of_coverage(const std::vector<Layer>& layers) {
   if (first) warn_of_coverage(count, static_cast<int64_t>(layers.size()), first->name, *first->calibration_tokens);
 }
 
-// Before the work of a tool that makes one model from another: throws Error(usage) or Error(input) for a target or
-// report that cannot be written, and for files of the call that are one.
-void check_model_files(const std::string& model, const std::string& output, const std::string& report, bool force,
-                       const CalibrationOptions& calibration, const Common& common);
-
 }  // namespace hone::cli

@@ -36,19 +36,6 @@ struct Subject : EvalResult {
   std::shared_ptr<const Tokenizer> tokenizer;
 };
 
-// In the order of a row. Whole numbers stay whole in JSON.
-constexpr std::string_view whole_metrics[] = {"file_bytes", "parameters", "nonzero_parameters", "active_parameters"};
-constexpr std::string_view quality_metrics[] = {"loss",
-                                                "perplexity",
-                                                "bits_per_byte",
-                                                "accuracy",
-                                                "accuracy_stderr",
-                                                "accuracy_by_bytes",
-                                                "accuracy_by_bytes_stderr"};
-constexpr std::string_view speed_metrics[] = {
-    "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
-    "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
-
 class EvalTool {
  public:
   EvalTool(const EvalOptions& options, const Common& common) : o_(options), common_(common) {}
@@ -284,22 +271,13 @@ class EvalTool {
 
   Row row_of(const Subject& s) const {
     Row row;
-    row.set("model", s.path);
-    const auto whole = [&](std::string_view name) {
-      if (const auto found = s.values.find(name); found != s.values.end()) row.set(name, std::llround(found->second));
-    };
-    for (const std::string_view name : whole_metrics) whole(name);
-    row.set("sparsity", s.values.at("sparsity")).set("zero_fraction", s.values.at("zero_fraction"));
-    row.set("attention", attention_of(s.config)).set("attention_fraction", s.values.at("attention_fraction"));
-    whole("weight_bytes");
-    if (!texts_->one_tokenizer()) row.set("tokenizer", s.tokenizer->name());
-    for (const char* name : {"questions", "answers"}) whole(name);
-    whole("tokens");
-    whole("bytes");
-    row.set_metrics(s.values, quality_metrics);
-    set_routing(row, s.routing);
-    row.set_metrics(s.values, speed_metrics);
-    whole("peak_rss_bytes");
+    for (const std::string& name : eval_row_columns()) {
+      if (const Metric* metric = find_metric(name)) set_value(row, *metric, s.values);
+      if (name == "model") row.set(name, s.path);
+      if (name == "attention") row.set(name, attention_of(s.config));
+      if (name == "tokenizer" && !texts_->one_tokenizer()) row.set(name, s.tokenizer->name());
+      if (name == "dropped_tokens") set_routing(row, s.routing);  // and its details
+    }
     if (s.comparison) row.set_comparison(*s.comparison);
     if (o_.speed) row.set("speed_prompt_tokens", s.speed_prompt).set("speed_generated_tokens", s.speed_generated);
     return row;

@@ -10,37 +10,6 @@
 #include "report/late_texts.h"
 
 namespace hone::cli {
-namespace {
-
-// Of the metric table, what eval can know, and when.
-constexpr std::string_view always[] = {"file_bytes",
-                                       "parameters",
-                                       "nonzero_parameters",
-                                       "active_parameters",
-                                       "sparsity",
-                                       "zero_fraction",
-                                       "weight_bytes",
-                                       "tokens",
-                                       "bytes",
-                                       "loss",
-                                       "perplexity",
-                                       "bits_per_byte",
-                                       "accuracy",
-                                       "accuracy_stderr",
-                                       "threads",
-                                       "seed",
-                                       "attention_fraction",
-                                       "router_entropy",
-                                       "largest_load_over_mean",
-                                       "dropped_tokens"};
-constexpr std::string_view with_speed[] = {
-    "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
-    "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
-constexpr std::string_view with_choices[] = {"accuracy_by_bytes", "accuracy_by_bytes_stderr", "questions"};
-constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
-
-}  // namespace
-
 void EvalOptions::add(CLI::App& app) {
   app_ = &app;
   app.add_option("MODEL", models, "Model files, scored side by side");
@@ -132,12 +101,27 @@ DType EvalOptions::type() const {
 }
 
 std::vector<Requirement> EvalOptions::requirements(bool choices) const {
-  std::vector<std::string_view> known(std::begin(always), std::end(always));
-  if (speed) known.insert(known.end(), std::begin(with_speed), std::end(with_speed));
-  if (answers) known.push_back("answers");
-  if (choices) known.insert(known.end(), std::begin(with_choices), std::end(with_choices));
-  if (speed || baseline.empty()) known.push_back("peak_rss_bytes");
-  if (!baseline.empty()) known.insert(known.end(), std::begin(with_baseline), std::end(with_baseline));
+  const auto measured = [&](Origin origin) {
+    switch (origin) {
+      case Origin::none:
+        return false;
+      case Origin::answers:
+        return answers;
+      case Origin::choices:
+        return choices;
+      case Origin::speed:
+        return speed;
+      case Origin::memory:
+        return speed || baseline.empty();
+      case Origin::comparison:
+        return !baseline.empty();
+      default:
+        return true;
+    }
+  };
+  std::vector<std::string_view> known;
+  for (const Metric& metric : metrics())
+    if (measured(metric.origin)) known.push_back(metric.name);
   std::vector<Requirement> result;
   for (const std::string& text : require) result.emplace_back(text, known, !baseline.empty());
   return result;

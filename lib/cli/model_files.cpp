@@ -35,8 +35,7 @@ void ModelFiles::show(const Report& layers) const {
 }
 
 WrittenFile save_stage(Model& model, const Stage& stage, const std::string& output, bool force, const Common& common) {
-  model.lineage.push_back(
-      lineage_entry(stage.tool, common.arguments, stage.parent_sha256, common.seed, stage.results));
+  model.lineage.push_back(lineage_entry(stage.tool, common.arguments, stage.parent_sha256, common.seed, stage.results));
   return save_model(output, model, force);
 }
 

@@ -9,19 +9,17 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/calibration_options.h"
+#include "cli/model_files.h"
 #include "compress/prune.h"
-#include "io/lineage.h"
-#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
 namespace {
 
 struct PruneOptions {
-  std::string model, output, method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep, report,
-                             format = "table";
+  ModelFiles files;
+  std::string method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep;
   std::optional<double> sparsity;
-  bool force = false;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
@@ -31,7 +29,7 @@ struct PruneOptions {
       names.emplace_back(m.name);
       methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
     }
-    app.add_option("model", model, "Model file to prune")->required();
+    files.add_model(app, "Model file to prune");
     auto* group = app.add_option_group("Pruning");
     group->add_option("--method", method, methods)->check(one_of(names));
     group->add_option("--pattern", pattern, pattern_syntax());
@@ -40,11 +38,7 @@ struct PruneOptions {
     group->add_option("--targets", targets, "Weights to prune: a regular expression searched for in their names");
     group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
     calibration.add(app);
-    auto* files = app.add_option_group("Files");
-    files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
-    files->add_flag("--force", force, "Replace existing output");
-    files->add_option("--report", report, "CSV file with a row for each pruned weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
+    files.add(app, "CSV file with a row for each pruned weight");
   }
 };
 
@@ -85,8 +79,8 @@ int run(const PruneOptions& o, const Common& common) {
   if (!method.needs_calibration && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
   o.calibration.check();
-  check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
-  Model model = load_model(o.model);
+  o.files.check(o.calibration.files, common);
+  Model model = load_model(o.files.model);
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
@@ -95,7 +89,7 @@ int run(const PruneOptions& o, const Common& common) {
   o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {
     log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
-             method.name, pattern->name(), o.output);
+             method.name, pattern->name(), o.files.output);
     return 0;
   }
   Progress progress;
@@ -104,7 +98,7 @@ int run(const PruneOptions& o, const Common& common) {
   };
   const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);
   const Report report = layer_report(layers);
-  if (o.report.empty()) log_line(LogLevel::info, render(report, Format::table));
+  o.files.show(report);
   warn_of_coverage(layers);
   const auto beyond = std::count_if(layers.begin(), layers.end(),
                                     [&](const PrunedLayer& l) { return l.sparsity_before > settings.sparsity; });
@@ -112,15 +106,11 @@ int run(const PruneOptions& o, const Common& common) {
     log_warning("{} of {} weights were pruned by more than --sparsity {} before, and stay so", beyond, layers.size(),
                 settings.sparsity);
   const ModelSize size = size_of(*model.transformer);
-  const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
-  model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));
-  const WrittenFile written = save_model(o.output, model, o.force);
-  LateTexts late(o.force);
-  late.saved(o.output, written.path);
-  late.write("--report", o.report, render(report, Format::csv));
-  print_result(
-      describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));
-  return late.status();
+  const Stage stage = {"prune",
+                       sha256_of_file(o.files.model),
+                       {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}},
+                       {{"method", method.name}, {"pattern", pattern->name()}}};
+  return finish(model, stage, report, size, o.files, common);
 }
 
 // A pattern such as 2:4 decides the sparsity.

@@ -7,23 +7,23 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/calibration_options.h"
+#include "cli/model_files.h"
 #include "compress/quantize.h"
-#include "io/lineage.h"
-#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
 namespace {
 
 struct QuantizeTool {
-  std::string model, output, type = "int8", embedding_type = "same", report, format = "table";
+  ModelFiles files;
+  std::string type = "int8", embedding_type = "same";
   int64_t group = 0;
   std::vector<std::string> overrides;
-  bool allow_requantize = false, force = false;
+  bool allow_requantize = false;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
-    app.add_option("model", model, "Model file to quantize")->required();
+    files.add_model(app, "Model file to quantize");
     auto* options = app.add_option_group("Quantization");
     options->add_option("--type", type, "Of linear layers: int8, int4 (symmetric), bf16, or keep")
         ->check(one_of({"int8", "int4", "bf16", "keep"}));
@@ -39,11 +39,7 @@ struct QuantizeTool {
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
     calibration.add(app);
-    auto* files = app.add_option_group("Files");
-    files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
-    files->add_flag("--force", force, "Replace existing output");
-    files->add_option("--report", report, "CSV file with a row for each quantized weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
+    files.add(app, "CSV file with a row for each quantized weight");
   }
 
   QuantizeSettings settings() const {
@@ -95,7 +91,7 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
     if (!std::any_of(slots.begin(), slots.end(),
                      [&](const WeightSlot& s) { return std::regex_search(s.name, pattern); }))
       throw usage_error("--override '{}' is found in no weight's name; inspect '{}' lists them", o.overrides[i],
-                        o.model);
+                        o.files.model);
   }
 }
 
@@ -117,8 +113,8 @@ int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   refuse_idle_scales(o, settings);
   o.calibration.check();
-  check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
-  Model model = load_model(o.model);
+  o.files.check(o.calibration.files, common);
+  Model model = load_model(o.files.model);
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
@@ -127,7 +123,7 @@ int run(const QuantizeTool& o, const Common& common) {
   const double weights = bytes_of_weights(*model.transformer, chosen, 0.5);
   o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {
-    log_info("would quantize {} weights and write '{}'", chosen.size(), o.output);
+    log_info("would quantize {} weights and write '{}'", chosen.size(), o.files.output);
     return 0;
   }
   Progress progress;
@@ -136,18 +132,14 @@ int run(const QuantizeTool& o, const Common& common) {
   };
   const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);
   const Report report = layer_report(layers);
-  if (o.report.empty()) log_line(LogLevel::info, render(report, Format::table));
+  o.files.show(report);
   warn_of_coverage(layers);
   const ModelSize size = size_of(*model.transformer);
-  const nlohmann::json results = {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}};
-  model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));
-  const WrittenFile written = save_model(o.output, model, o.force);
-  LateTexts late(o.force);
-  late.saved(o.output, written.path);
-  late.write("--report", o.report, render(report, Format::csv));
-  print_result(
-      describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));
-  return late.status();
+  const Stage stage = {"quantize",
+                       sha256_of_file(o.files.model),
+                       {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}},
+                       {{"type", o.type}, {"weight_bytes", size.weight_bytes}}};
+  return finish(model, stage, report, size, o.files, common);
 }
 
 // Of the types that are in force.
