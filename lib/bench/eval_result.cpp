@@ -10,6 +10,28 @@ using nlohmann::json;
 constexpr std::pair<std::string_view, std::string_view> texts[] = {
     {"attention_fraction", "attention"}, {"questions", "tokenizer"}, {"file_bytes", "model"}};
 
+// Of a row, in order: the metrics of one model, and the texts between them.
+std::vector<std::string> row_columns() {
+  std::vector<std::string> names;
+  for (const Metric& metric : metrics()) {
+    if (metric.origin == Origin::none || metric.origin == Origin::run || metric.origin == Origin::comparison) continue;
+    for (const auto& [before, text] : texts)
+      if (before == metric.name) names.emplace_back(text);
+    names.emplace_back(metric.name);
+  }
+  return names;
+}
+
+// The metric's cell, where it has a value.
+void set_value(Row& row, const Metric& metric, const MetricValues& values) {
+  const auto found = values.find(metric.name);
+  if (found == values.end()) return;
+  if (metric.whole)
+    row.set(metric.name, std::llround(found->second));
+  else
+    row.set(metric.name, found->second);
+}
+
 json numbers_of(const Interval& i) {
   return {i.estimate, i.low, i.high};
 }
@@ -55,19 +77,8 @@ LayerRouting routing_of(const json& j) {
 
 }  // namespace
 
-std::vector<std::string> eval_row_columns() {
-  std::vector<std::string> names;
-  for (const Metric& metric : metrics()) {
-    if (metric.origin == Origin::none || metric.origin == Origin::run || metric.origin == Origin::comparison) continue;
-    for (const auto& [before, text] : texts)
-      if (before == metric.name) names.emplace_back(text);
-    names.emplace_back(metric.name);
-  }
-  return names;
-}
-
 std::vector<std::string> eval_columns() {
-  std::vector<std::string> names = eval_row_columns();
+  std::vector<std::string> names = row_columns();
   const auto with_ends = [&](const std::string& name) {
     for (const char* end : {"", "_low", "_high"}) names.push_back(name + end);
   };
@@ -82,13 +93,37 @@ std::vector<std::string> eval_columns() {
   return names;
 }
 
-void set_value(Row& row, const Metric& metric, const MetricValues& values) {
-  const auto found = values.find(metric.name);
-  if (found == values.end()) return;
-  if (metric.whole)
-    row.set(metric.name, std::llround(found->second));
-  else
-    row.set(metric.name, found->second);
+Row eval_row(const EvalResult& result, const std::string& model, const std::string& attention,
+             const std::string& tokenizer) {
+  Row row;
+  for (const std::string& name : row_columns()) {
+    if (const Metric* metric = find_metric(name)) set_value(row, *metric, result.values);
+    if (name == "model") row.set(name, model);
+    if (name == "attention") row.set(name, attention);
+    if (name == "tokenizer" && !tokenizer.empty()) row.set(name, tokenizer);
+    if (name == "dropped_tokens") set_routing(row, result.routing);  // and its details
+  }
+  if (result.comparison) row.set_comparison(*result.comparison);
+  return row;
+}
+
+json to_json(std::span<const WindowScore> windows) {
+  json j = json::array();
+  for (const WindowScore& w : windows)
+    j.push_back({w.loss, w.correct, w.tokens, w.bytes, w.trials, w.correct_by_bytes});
+  return j;
+}
+
+std::vector<WindowScore> window_scores_of(const json& j) {
+  std::vector<WindowScore> windows;
+  for (const json& w : j)
+    windows.push_back({.loss = w[0].get<double>(),
+                       .correct = w[1].get<int64_t>(),
+                       .tokens = w[2].get<int64_t>(),
+                       .bytes = w[3].get<int64_t>(),
+                       .trials = w[4].get<int64_t>(),
+                       .correct_by_bytes = w[5].get<int64_t>()});
+  return windows;
 }
 
 json to_json(const EvalResult& result) {
@@ -99,7 +134,7 @@ json to_json(const EvalResult& result) {
   for (const auto& [name, value] : result.values) j["values"][name] = value;
   for (const LayerRouting& layer : result.routing) j["routing"].push_back(json_of(layer));
   if (result.comparison) j["comparison"] = json_of(*result.comparison);
-  for (const WindowScore& w : result.answers) j["answers"].push_back({w.loss, w.correct, w.tokens, w.bytes});
+  j["answers"] = to_json(std::span<const WindowScore>(result.answers));
   return j;
 }
 
@@ -110,12 +145,7 @@ EvalResult eval_result_of(const json& j) {
   result.speed_prompt = j.at("speed")[0].get<int64_t>();
   result.speed_generated = j.at("speed")[1].get<int64_t>();
   if (j.contains("comparison")) result.comparison = comparison_of(j["comparison"]);
-  for (const json& w : j.at("answers"))
-    result.answers.push_back({.loss = w[0].get<double>(),
-                              .correct = w[1].get<int64_t>(),
-                              .tokens = w[2].get<int64_t>(),
-                              .bytes = w[3].get<int64_t>(),
-                              .trials = 1});
+  result.answers = window_scores_of(j.at("answers"));
   return result;
 }
 

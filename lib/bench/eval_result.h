@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,13 +21,15 @@ struct EvalResult {
   std::vector<WindowScore> answers;  // with --samples: of every answer
 };
 
-// Of a row, in order: the metrics of one model, and between them the texts model, attention and tokenizer.
-std::vector<std::string> eval_row_columns();
 // Of the CSV report, in order: the same whatever models, options and texts a run has.
 std::vector<std::string> eval_columns();
 
-// The metric's cell, where it has a value.
-void set_value(Row& row, const Metric& metric, const MetricValues& values);
+// `attention`: the kinds by layer; an empty `tokenizer` is left out.
+Row eval_row(const EvalResult& result, const std::string& model, const std::string& attention,
+             const std::string& tokenizer);
+
+nlohmann::json to_json(std::span<const WindowScore> windows);
+std::vector<WindowScore> window_scores_of(const nlohmann::json& json);
 
 nlohmann::json to_json(const EvalResult& result);
 EvalResult eval_result_of(const nlohmann::json& json);

@@ -7,7 +7,6 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/units.h"
 #include "bench/child_process.h"
 #include "bench/eval_result.h"
 #include "bench/eval_samples.h"
@@ -20,6 +19,7 @@
 #include "dataset/text_file.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
+#include "measure/kept_baseline.h"
 #include "measure/memory.h"
 #include "model/store.h"
 #include "report/choices.h"
@@ -177,16 +177,55 @@ class EvalTool {
         measure_alone(*baseline_, model);
         return to_json(*baseline_);
       }));
+    if (baseline_ && subjects_.size() > 1) keep_baseline();
     for (Subject& s : subjects_) {
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
         score(s);
         nlohmann::json both = nlohmann::json::array({to_json(s)});
-        if (baseline_) both.push_back(to_json(*baseline_));
+        if (baseline_ && !kept_) both.push_back(to_json(*baseline_));
         return both;
       });
       take(s, results[0]);
-      if (baseline_) take(*baseline_, results[1]);
+      if (baseline_ && !kept_) take(*baseline_, results[1]);
     }
+  }
+
+  // Calls `score()`, which runs the baseline, and takes what it reports beside the scores.
+  template <class F>
+  auto with_baseline_report(F&& score) {
+    AttentionMeter meter;
+    settings_.baseline_attention = &meter;
+    baseline_->routing.clear();
+    settings_.baseline_routing = &baseline_->routing;
+    auto scores = score();
+    baseline_->values["attention_fraction"] = meter.fraction();
+    log_debug("scored the baseline '{}'", baseline_->path);
+    return scores;
+  }
+
+  // A baseline of several models is scored once. Where its hidden states have no room, it is scored with each of them.
+  void keep_baseline() {
+    const int64_t tokens = scored_tokens(text_of(*baseline_), settings_for(*baseline_));
+    kept_.emplace(baseline_->config.block.dim, settings_.type);
+    if (!kept_->reserve(tokens)) {
+      log_info("no room for the hidden states of {} tokens in TMPDIR: the baseline is scored with every model", tokens);
+      kept_.reset();
+      return;
+    }
+    const nlohmann::json results =
+        in_child(fmt::format("scoring '{}'", baseline_->path), common_.threads, [&]() -> nlohmann::json {
+          Model model = load_model(baseline_->path);
+          show_progress(baseline_->path);
+          const Scores scores = with_baseline_report([&] {
+            return score_baseline(*model.transformer, text_of(*baseline_), settings_for(*baseline_), *kept_);
+          });
+          scores_of(*baseline_, scores).add_to(baseline_->values);
+          finish_sizes(*baseline_, model);
+          progress_.reset();
+          return {to_json(*baseline_), to_json(scores.windows())};
+        });
+    static_cast<EvalResult&>(*baseline_) = eval_result_of(results[0]);
+    for (const WindowScore& window : window_scores_of(results[1])) baseline_scores_.add(window);
   }
 
   void score(Subject& s) {
@@ -225,23 +264,24 @@ class EvalTool {
   }
 
   void score_pair(Subject& s, Model& model) {
-    Model other = load_model(baseline_->path);
+    Model other = load_model(baseline_->path, {.defer = kept_.has_value()});
     show_progress(s.path);
-    AttentionMeter meter, baseline_meter;
+    AttentionMeter meter;
     settings_.attention = &meter;
-    settings_.baseline_attention = &baseline_meter;
-    baseline_->routing.clear();
-    settings_.baseline_routing = &baseline_->routing;
-    const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_for(s));
+    const EvaluateSettings& settings = settings_for(s);
+    const PairedScores scores =
+        kept_ ? evaluate_against(*model.transformer, *other.transformer, baseline_scores_, *kept_, text_of(s), settings)
+              : with_baseline_report(
+                    [&] { return evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings); });
     const Scores ours = scores_of(s, scores.model), theirs = scores_of(*baseline_, scores.baseline);
     ours.add_to(s.values);
-    theirs.add_to(baseline_->values);
     s.values["attention_fraction"] = meter.fraction();
-    baseline_->values["attention_fraction"] = baseline_meter.fraction();
     s.comparison =
         compare(ours, theirs,
                 choices() ? of_right_answers(scores.divergences, choices_of(questions_of(s))) : scores.divergences);
     add_comparison(s.values, *s.comparison);
+    if (kept_) return;
+    theirs.add_to(baseline_->values);
     finish_sizes(*baseline_, other);
   }
 
@@ -270,15 +310,7 @@ class EvalTool {
   }
 
   Row row_of(const Subject& s) const {
-    Row row;
-    for (const std::string& name : eval_row_columns()) {
-      if (const Metric* metric = find_metric(name)) set_value(row, *metric, s.values);
-      if (name == "model") row.set(name, s.path);
-      if (name == "attention") row.set(name, attention_of(s.config));
-      if (name == "tokenizer" && !texts_->one_tokenizer()) row.set(name, s.tokenizer->name());
-      if (name == "dropped_tokens") set_routing(row, s.routing);  // and its details
-    }
-    if (s.comparison) row.set_comparison(*s.comparison);
+    Row row = eval_row(s, s.path, attention_of(s.config), texts_->one_tokenizer() ? "" : s.tokenizer->name());
     if (o_.speed) row.set("speed_prompt_tokens", s.speed_prompt).set("speed_generated_tokens", s.speed_generated);
     return row;
   }
@@ -357,18 +389,11 @@ class EvalTool {
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
+  std::optional<KeptRows> kept_;  // of the baseline of several models,
+  Scores baseline_scores_;        // and its scores
   std::optional<EvalTexts> texts_;
   std::unique_ptr<Progress> progress_;
 };
-
-// A stride of the file is for its own windows.
-bool stride_exceeds_context(const ValuesOf& values) {
-  try {
-    return parse_count(values("--stride").front()) > parse_count(values("--context").front());
-  } catch (const Error&) {  // is said where it is read
-    return false;
-  }
-}
 
 }  // namespace
 

@@ -127,4 +127,13 @@ std::vector<Requirement> EvalOptions::requirements(bool choices) const {
   return result;
 }
 
+// A stride of the file is for its own windows.
+bool stride_exceeds_context(const ValuesOf& values) {
+  try {
+    return parse_count(values("--stride").front()) > parse_count(values("--context").front());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
+}
+
 }  // namespace hone::cli

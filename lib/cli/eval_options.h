@@ -34,4 +34,7 @@ struct EvalOptions {
   const CLI::App* app_ = nullptr;
 };
 
+// For Tool::exclusions.
+bool stride_exceeds_context(const ValuesOf& values);
+
 }  // namespace hone::cli
