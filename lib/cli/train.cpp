@@ -168,6 +168,7 @@ class TrainTool {
       if (valid && (o_.keep == "best" || o_.patience > 0))
         settings.description["validation_text"] = fingerprint(*valid);
     }
+    o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
     add_pruning(settings);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
@@ -277,10 +278,7 @@ int train(int argc, char** argv) {
                          return TrainTool(*options, common).run();
                        };
                      },
-                     .exclusions = {{"--init",
-                                     {"--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim", "--ffn",
-                                      "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
-                                      "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}},
+                     .exclusions = {{"--init", TrainOptions::of_new_model()},
                                     {"--router-noise", {"--router-temperature"}, [](const ValuesOf& values) {
                                        return values("--router-noise").front() == "none";
                                      }}}};
