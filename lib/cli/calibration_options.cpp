@@ -5,9 +5,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/effects.h"
+#include "cli/precision.h"
 #include "compress/targets.h"
-#include "kernels/gemm/gemm.h"
-#include "measure/evaluate.h"
 #include "measure/footprint.h"
 
 namespace hone::cli {
@@ -38,7 +37,7 @@ void CalibrationOptions::check() const {
 }
 
 DType CalibrationOptions::type() const {
-  return precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  return type_of(precision);
 }
 
 std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {

@@ -10,8 +10,7 @@
 #include "base/target.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
-#include "kernels/gemm/gemm.h"
-#include "measure/evaluate.h"
+#include "cli/precision.h"
 
 namespace hone::cli {
 namespace {
@@ -220,7 +219,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.accumulate = accumulate;
   step.clip = clip;
   step.dropout = static_cast<float>(dropout);
-  step.type = precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  step.type = type_of(precision);
   step.seed = common.seed;
   step.adamw = {beta1, beta2, 1e-8, weight_decay};
   step.schedule = {schedule_named(schedule),

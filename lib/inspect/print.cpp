@@ -5,7 +5,6 @@
 #include <bit>
 #include <cmath>
 
-#include "base/program.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "base/wrap.h"
@@ -157,7 +156,6 @@ std::vector<std::string> run_lines(const InspectedModel& m) {
   std::vector<std::string> lines = {numbers(run)};
   if (const auto found = run.find("description"); found != run.end() && found->is_object())
     lines.push_back(numbers(*found));
-  lines.push_back(fmt::format("continue it with {} --resume", command_name("train")));
   return lines;
 }
 

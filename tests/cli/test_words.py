@@ -51,6 +51,22 @@ class Errors(CliTest):
             self.assertIn(f"  hone-{name} ", subprocess.run([installed, "--help"], capture_output=True, text=True).stdout)
             self.assertRegex(subprocess.run([installed, "--version"], capture_output=True, text=True).stdout, f"^hone-{name} ")
 
+    def test_the_option_of_what_the_library_says_in_words(self):
+        model = tiny_model(self.directory)
+        out = write(self.path("o.h5"), "theirs")
+        self.assert_error(run("prune", model, "--sparsity", 0.5, "--output", out), 2, "replaced by force (--force) only")
+        done = run("eval", model, "--data", corpus(self.directory), "--require", "loss <= baseline")
+        self.assert_error(done, 2, "a baseline model (--baseline)")
+        learned = tiny_model(self.directory, "learned.h5", positions="learned")
+        self.assert_error(run("bench", learned, "--prompt", 30, "--generate", 3), 2, "a shorter prompt (--prompt)",
+                          "fewer tokens after it (--generate)")
+        checkpoint = ["--data", self.path("corpus.txt"), "--steps", 2, "--layers", 1, "--dim", 32, "--heads", 1, "--context", 16,
+                      "--checkpoint", self.path("c.h5"), "--output", self.path("m.h5"), "--force", "--batch"]
+        run("train", *checkpoint, 2, check=True)
+        self.assert_error(run("train", *checkpoint, 3, "--resume", self.path("c.h5")), 2, "'batch'", "a new run (--init)")
+        table = run("inspect", self.path("c.h5"), check=True).stdout
+        self.assertRegex(table, r"(?m)^  continue it with \S*train --resume$")
+
     def test_near_spellings(self):
         for arguments, near in ((["train", "--stepz", "5"], "--steps"), (["train", "--valid_every=5"], "--valid-every"),
                                 (["train", "--learning"], "--learning-rate"), (["eval", "--basline", "x"], "--baseline"),

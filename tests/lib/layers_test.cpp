@@ -5,6 +5,7 @@
 #include <fstream>
 #include <map>
 #include <regex>
+#include <set>
 #include <string>
 
 namespace {
@@ -48,4 +49,25 @@ TEST_CASE("rooms include only what stands below them, and libraries stay in thei
     }
   }
   CHECK(files > 50);
+}
+
+// cli says which option a word of the library is (cli/glossary.cpp). bench is its tool's own room.
+TEST_CASE("messages below cli name no option of the tools") {
+  namespace fs = std::filesystem;
+  const fs::path lib = fs::path(HONE_TEST_DATA).parent_path().parent_path() / "lib";
+  const std::set<std::string> exempt = {"cli", "bench", "compress"};
+  const std::regex option(R"re("([^"]*[^\w-])?--[a-z][^"]*")re"), other_program(R"(zstd -d --long)");
+  for (const auto& entry : fs::recursive_directory_iterator(lib)) {
+    const std::string extension = entry.path().extension().string();
+    if ((extension != ".h" && extension != ".cpp") ||
+        exempt.contains(fs::relative(entry.path(), lib).begin()->string()))
+      continue;
+    std::ifstream file(entry.path());
+    for (std::string line; std::getline(file, line);) {
+      line = line.substr(0, line.find("//"));
+      CAPTURE(entry.path().string());
+      CAPTURE(line);
+      CHECK((!std::regex_search(line, option) || std::regex_search(line, other_program)));
+    }
+  }
 }
