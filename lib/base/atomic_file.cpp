@@ -43,7 +43,7 @@ bool move_if_absent(const std::string& from, const std::string& to) {
 std::optional<Error> obstacle(const Target& target, bool force) {
   if (target.name == "-") return usage_error("'-' is standard output; give a file name for the output");
   if (target.stream) return usage_error("'{}' is not a regular file; give a file name for the output", target.name);
-  if (target.exists && !force) return usage_error("'{}' exists; add --force to replace it", target.name);
+  if (target.exists && !force) return usage_error("'{}' exists, and is replaced by force only", target.name);
   if (!writable_file(target))
     return input_error("cannot write '{}': it is read-only (mode {:04o}); make it writable or give another name",
                        target.name, target.mode);
@@ -118,11 +118,11 @@ std::string AtomicFile::commit() {
 std::optional<Error> AtomicFile::move_to_target() const {
   if (auto error = obstacle(target_by_now(target()), force_)) return error;
   if (force_) take_after(target_.file, temporary_, 0);
-  // Without --force a file that appeared meanwhile is not replaced.
+  // Without force a file that appeared meanwhile is not replaced.
   const bool moved =
       force_ ? rename(temporary_.c_str(), target_.file.c_str()) == 0 : move_if_absent(temporary_, target_.file);
   if (moved) return std::nullopt;
-  if (errno == EEXIST) return usage_error("'{}' exists; add --force to replace it", target());
+  if (errno == EEXIST) return usage_error("'{}' exists, and is replaced by force only", target());
   return input_error("cannot write '{}': {}", target(), std::strerror(errno));
 }
 

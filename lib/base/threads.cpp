@@ -13,7 +13,7 @@
 namespace hone {
 
 ThreadChoice choose_threads(int flag) {
-  if (flag > 0) return {flag, "--threads"};
+  if (flag > 0) return {flag, "asked for"};
   for (const char* variable : {"HONE_THREADS", "OMP_NUM_THREADS"}) {
     const char* text = std::getenv(variable);
     if (!text || !*text) continue;

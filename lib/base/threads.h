@@ -7,7 +7,7 @@ namespace hone {
 
 struct ThreadChoice {
   int count;
-  // "--threads", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores", "CPU quota of 1.5" or "affinity mask: 2 of 16
+  // "asked for", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores", "CPU quota of 1.5" or "affinity mask: 2 of 16
   // CPUs", which Open MPI, taskset and batch systems set.
   std::string source;
 };

@@ -4,14 +4,16 @@
 
 #include "base/error.h"
 #include "base/text_output.h"
-#include "cli/late_texts.h"
+#include "cli/effects.h"
 #include "cli/precision.h"
 #include "nn/attention/pattern.h"
+#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
 
 void BenchOptions::add(CLI::App& app) {
+  app_ = &app;
   auto* what = app.add_option_group("What");
   what->add_option("models", models, "Model files, dense or packed; ratios are to the first");
   add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows", size_range)
@@ -60,23 +62,46 @@ void BenchOptions::check() const {
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
   for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
+  check_effects();
   if (plot.empty()) return;
   require_text_writable(plot, force);
   require_distinct({{"--plot", plot}}, named("MODEL", models));
 }
 
-DType BenchOptions::type() const {
-  return use_precision(precision);
+void BenchOptions::check_effects() const {
+  std::vector<Idle> idle;
+  for (const char* option :
+       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup", "--precision"})
+    idle.push_back({option, kernels, "with --kernels"});
+  for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
+  idle.push_back({"--steps", !kernels && !train, "without --train"});
+  idle.push_back({"--force", plot.empty(), "without --plot"});
+  warn_of_idle(*app_, idle);
 }
 
-std::vector<BenchPoint> bench_points(const BenchOptions& options, const Common& common) {
-  std::vector<int64_t> prompts = options.prompts;
-  if (prompts.empty()) prompts = {options.train ? 0 : 512};
-  std::vector<BenchPoint> points;
+BenchSettings BenchOptions::settings(const Common& common) const {
+  BenchSettings s;
+  s.models = models;
+  s.attention = attention;
+  const std::vector<int64_t> lengths = !prompts.empty() ? prompts : std::vector<int64_t>{train ? 0 : 512};
   for (const int threads : common.thread_counts)
-    for (const int64_t batch : options.batches)
-      for (const int64_t prompt : prompts) points.push_back({threads, batch, prompt});
-  return points;
+    for (const int64_t batch : batches)
+      for (const int64_t length : lengths) s.points.push_back({threads, batch, length});
+  s.generate = generate;
+  s.prefill_chunk = prefill_chunk;
+  s.train = train;
+  s.steps = steps;
+  s.repeat = repeat;
+  s.warmup = warmup;
+  s.type = use_precision(precision);
+  s.precision = precision_in_use(s.type);
+  s.refresh_ceilings = refresh_ceilings;
+  s.seed = common.seed;
+  return s;
+}
+
+KernelsSettings BenchOptions::kernels_settings(const Common& common) const {
+  return {.only = only, .thread_counts = common.thread_counts, .repeat = repeat, .refresh_ceilings = refresh_ceilings};
 }
 
 }  // namespace hone::cli

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "base/dtype.h"
+#include "bench/kernels.h"
+#include "bench/models.h"
 #include "cli/tool.h"
 
 namespace hone::cli {
@@ -31,15 +32,13 @@ struct BenchOptions {
 
   void add(CLI::App& app);
   void check() const;  // Error(usage) for what cannot be
-  DType type() const;  // of activations and products
-};
+  BenchSettings settings(const Common& common) const;
+  KernelsSettings kernels_settings(const Common& common) const;
 
-// One setting of what is measured; every model runs each.
-struct BenchPoint {
-  int threads = 1;
-  int64_t batch = 1;
-  int64_t prompt = 0;  // or the context to train with; 0: the model's own
+ private:
+  void check_effects() const;  // options that would be without effect
+
+  const CLI::App* app_ = nullptr;
 };
-std::vector<BenchPoint> bench_points(const BenchOptions& options, const Common& common);
 
 }  // namespace hone::cli

@@ -2,20 +2,22 @@
 
 #include <algorithm>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/text_output.h"
-#include "cli/late_texts.h"
+#include "cli/effects.h"
+#include "cli/precision.h"
 #include "compress/targets.h"
-#include "kernels/gemm/gemm.h"
-#include "measure/evaluate.h"
 #include "measure/footprint.h"
 
 namespace hone::cli {
 
-void CalibrationOptions::add(CLI::App& app) {
-  auto* group = app.add_option_group("Calibration");
+std::vector<std::string> calibration_options() {
+  return {"--calibration", "--calibration-windows", "--calibration-context"};
+}
+
+void CalibrationOptions::add(CLI::App& to) {
+  app = &to;
+  auto* group = to.add_option_group("Calibration");
   group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
   add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it", size_range);
   add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)",
@@ -26,16 +28,20 @@ void CalibrationOptions::add(CLI::App& app) {
       ->check(one_of({"auto", "bf16", "f32"}));
 }
 
+void CalibrationOptions::check() const {
+  if (!files.empty()) return;
+  // Whoever gives these believes that the model is calibrated; a precision may be meant for several tools.
+  for (const std::string& option : calibration_options())
+    if (given(*app, option)) throw usage_error("{} has no effect without --calibration FILE", option);
+  warn_of_idle(*app, {{"--precision", true, "without --calibration"}});
+}
+
 DType CalibrationOptions::type() const {
-  return precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  return type_of(precision);
 }
 
 std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {
-  if (files.empty()) {
-    if (context || windows != CalibrationOptions().windows)
-      throw usage_error("--calibration-{} has no effect without --calibration FILE", context ? "context" : "windows");
-    return std::nullopt;
-  }
+  if (files.empty()) return std::nullopt;
   if (windows < 1) throw usage_error("--calibration-windows must be at least 1, not {}", windows);
   const Config& config = model.transformer->config();
   const int64_t length = context.value_or(std::min<int64_t>(config.context, 2048));
@@ -73,15 +79,6 @@ void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, 
       "tokens) and "
       "were treated without data; give more text or --calibration-windows",
       data_free, all, first, first_tokens);
-}
-
-void check_model_files(const std::string& model, const std::string& output, const std::string& report, bool force,
-                       const CalibrationOptions& calibration, const Common& common) {
-  require_writable(output, force);
-  if (!report.empty()) require_text_writable(report, force);
-  std::vector<NamedPath> inputs = named("--calibration", calibration.files);
-  inputs.insert(inputs.end(), {{"MODEL", model}, {"--config", common.config}});
-  require_distinct({{"--output", output}, {"--report", report}}, inputs);
 }
 
 }  // namespace hone::cli

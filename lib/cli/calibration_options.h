@@ -16,14 +16,18 @@ struct CalibrationOptions {
   int64_t windows = 128;
   std::optional<int64_t> context;
   std::string precision = "auto";
+  const CLI::App* app = nullptr;  // that they were added to
 
-  void add(CLI::App& app);
+  void add(CLI::App& to);
+  void check() const;  // options without effect: Error(usage), or a warning
   DType type() const;
   // The windows, tokenized as the model wants; none where no file was given.
   std::optional<CalibrationText> read(const Model& model) const;
   // Throws Error(usage) where the text (or null) and weights of `weight_bytes` do not fit the memory there is.
   void require_memory(const Transformer& model, const CalibrationText* text, double weight_bytes) const;
 };
+
+std::vector<std::string> calibration_options();  // those that go with --calibration, and itself
 
 // Of the weights with these names, at so many bytes an element.
 double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element);
@@ -44,10 +48,5 @@ void warn_of_coverage(const std::vector<Layer>& layers) {
   }
   if (first) warn_of_coverage(count, static_cast<int64_t>(layers.size()), first->name, *first->calibration_tokens);
 }
-
-// Before the work of a tool that makes one model from another: throws Error(usage) or Error(input) for a target or
-// report that cannot be written, and for files of the call that are one.
-void check_model_files(const std::string& model, const std::string& output, const std::string& report, bool force,
-                       const CalibrationOptions& calibration, const Common& common);
 
 }  // namespace hone::cli

@@ -65,8 +65,8 @@ std::string kind_of(const toml::node& node) {
 
 class TomlReader : public CLI::Config {
  public:
-  TomlReader(CLI::App& app, std::string tool, std::vector<std::vector<std::string>> exclusions)
-      : app_(app), tool_(std::move(tool)), exclusions_(std::move(exclusions)) {}
+  TomlReader(CLI::App& app, std::string tool, std::vector<Exclusion> exclusions, std::vector<std::string>* notes)
+      : app_(app), tool_(std::move(tool)), exclusions_(std::move(exclusions)), notes_(notes) {}
 
   std::string to_config(const CLI::App*, bool, bool, std::string) const override { return ""; }
 
@@ -161,21 +161,44 @@ class TomlReader : public CLI::Config {
     for (const Setting& setting : settings) {
       const std::vector<std::string> values = texts_of(setting, path);  // what is overruled is checked, too
       if (chosen.at(setting.option) != &setting || given.contains(setting.option)) continue;
-      if (overruled(setting, given, chosen, path)) continue;
+      if (const CLI::Option* by = overruled_by(setting, given, chosen, path)) {
+        if (notes_)
+          notes_->push_back(fmt::format("{}:{}: '{}' gives way to {} on the command line", path, setting.line(),
+                                        setting.key, by->get_name()));
+        continue;
+      }
+      if (overruled_within(setting, chosen, path)) continue;
       give(setting, values, path);
     }
   }
 
-  // Whether an option that excludes this one is on the command line, or closer to the tool than this one.
-  bool overruled(const Setting& setting, const std::set<const CLI::Option*>& given,
-                 const std::map<const CLI::Option*, const Setting*>& chosen, const std::string& path) const {
-    for (const std::vector<std::string>& names : exclusions_)
-      for (size_t i = 1; i < names.size(); ++i)
-        if (setting.option->check_name(names[i]) &&
-            std::any_of(given.begin(), given.end(), [&](const CLI::Option* o) { return o->check_name(names[0]); }))
-          return true;
+  // The option on the command line that excludes this one, or null.
+  const CLI::Option* overruled_by(const Setting& setting, const std::set<const CLI::Option*>& given,
+                                  const std::map<const CLI::Option*, const Setting*>& chosen,
+                                  const std::string& path) const {
+    for (const CLI::Option* other : setting.option->get_excludes())
+      if (given.contains(other)) return other;
+    const ValuesOf values = [&](const std::string& name) -> std::vector<std::string> {
+      for (const CLI::Option* option : given)
+        if (option->check_name(name)) return option->results();
+      for (const auto& [option, there] : chosen)
+        if (option->check_name(name)) return texts_of(*there, path);
+      return {};
+    };
+    for (const Exclusion& rule : exclusions_) {
+      const auto names = [&](const std::string& name) { return setting.option->check_name(name); };
+      if (std::none_of(rule.others.begin(), rule.others.end(), names)) continue;
+      const auto winner =
+          std::find_if(given.begin(), given.end(), [&](const CLI::Option* o) { return o->check_name(rule.option); });
+      if (winner != given.end() && (!rule.where || rule.where(values))) return *winner;
+    }
+    return nullptr;
+  }
+
+  // Whether an option that excludes this one is closer to the tool than this one.
+  static bool overruled_within(const Setting& setting, const std::map<const CLI::Option*, const Setting*>& chosen,
+                               const std::string& path) {
     for (const CLI::Option* other : setting.option->get_excludes()) {
-      if (given.contains(other)) return true;
       const auto found = chosen.find(other);
       if (found == chosen.end()) continue;
       if (found->second->of_tool && !setting.of_tool) return true;
@@ -236,7 +259,8 @@ class TomlReader : public CLI::Config {
 
   CLI::App& app_;
   std::string tool_;
-  std::vector<std::vector<std::string>> exclusions_;
+  std::vector<Exclusion> exclusions_;
+  std::vector<std::string>* notes_;
 };
 
 void collect(const CLI::App& app, std::vector<const CLI::Option*>& into) {
@@ -259,9 +283,9 @@ void refuse_several_files(CLI::App& app) {
     throw usage_error("--config is given {} times and takes one value", count);
 }
 
-std::shared_ptr<CLI::Config> config_reader(CLI::App& app, std::string tool,
-                                           std::vector<std::vector<std::string>> exclusions) {
-  return std::make_shared<TomlReader>(app, std::move(tool), std::move(exclusions));
+std::shared_ptr<CLI::Config> config_reader(CLI::App& app, std::string tool, std::vector<Exclusion> exclusions,
+                                           std::vector<std::string>* notes) {
+  return std::make_shared<TomlReader>(app, std::move(tool), std::move(exclusions), notes);
 }
 
 std::vector<const CLI::Option*> all_options(const CLI::App& app) {

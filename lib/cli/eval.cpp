@@ -7,23 +7,23 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "bench/child_process.h"
+#include "bench/eval_result.h"
+#include "bench/eval_samples.h"
+#include "bench/eval_speed.h"
+#include "bench/routing_report.h"
 #include "cli/eval_options.h"
-#include "cli/eval_process.h"
-#include "cli/eval_result.h"
-#include "cli/eval_samples.h"
-#include "cli/eval_speed.h"
 #include "cli/eval_texts.h"
 #include "cli/expert_options.h"
-#include "cli/late_texts.h"
 #include "cli/precision.h"
-#include "cli/report_columns.h"
-#include "cli/routing_report.h"
 #include "dataset/text_file.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
+#include "measure/kept_baseline.h"
 #include "measure/memory.h"
 #include "model/store.h"
 #include "report/choices.h"
+#include "report/late_texts.h"
 
 namespace hone::cli {
 namespace {
@@ -35,19 +35,6 @@ struct Subject : EvalResult {
   nlohmann::json tokenizer_json;
   std::shared_ptr<const Tokenizer> tokenizer;
 };
-
-// In the order of a row. Whole numbers stay whole in JSON.
-constexpr std::string_view whole_metrics[] = {"file_bytes", "parameters", "nonzero_parameters", "active_parameters"};
-constexpr std::string_view quality_metrics[] = {"loss",
-                                                "perplexity",
-                                                "bits_per_byte",
-                                                "accuracy",
-                                                "accuracy_stderr",
-                                                "accuracy_by_bytes",
-                                                "accuracy_by_bytes_stderr"};
-constexpr std::string_view speed_metrics[] = {
-    "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
-    "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
 
 class EvalTool {
  public:
@@ -137,6 +124,7 @@ class EvalTool {
     settings_.limit = o_.limit;
     settings_.type = o_.type();
     settings_.chunk = o_.prefill_chunk;
+    o_.warn_of_idle_chunk(settings_.context);
   }
 
   void warn_beyond_context() {
@@ -189,16 +177,55 @@ class EvalTool {
         measure_alone(*baseline_, model);
         return to_json(*baseline_);
       }));
+    if (baseline_ && subjects_.size() > 1) keep_baseline();
     for (Subject& s : subjects_) {
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
         score(s);
         nlohmann::json both = nlohmann::json::array({to_json(s)});
-        if (baseline_) both.push_back(to_json(*baseline_));
+        if (baseline_ && !kept_) both.push_back(to_json(*baseline_));
         return both;
       });
       take(s, results[0]);
-      if (baseline_) take(*baseline_, results[1]);
+      if (baseline_ && !kept_) take(*baseline_, results[1]);
     }
+  }
+
+  // Calls `score()`, which runs the baseline, and takes what it reports beside the scores.
+  template <class F>
+  auto with_baseline_report(F&& score) {
+    AttentionMeter meter;
+    settings_.baseline_attention = &meter;
+    baseline_->routing.clear();
+    settings_.baseline_routing = &baseline_->routing;
+    auto scores = score();
+    baseline_->values["attention_fraction"] = meter.fraction();
+    log_debug("scored the baseline '{}'", baseline_->path);
+    return scores;
+  }
+
+  // A baseline of several models is scored once. Where its hidden states have no room, it is scored with each of them.
+  void keep_baseline() {
+    const int64_t tokens = scored_tokens(text_of(*baseline_), settings_for(*baseline_));
+    kept_.emplace(baseline_->config.block.dim, settings_.type);
+    if (!kept_->reserve(tokens)) {
+      log_info("no room for the hidden states of {} tokens in TMPDIR: the baseline is scored with every model", tokens);
+      kept_.reset();
+      return;
+    }
+    const nlohmann::json results =
+        in_child(fmt::format("scoring '{}'", baseline_->path), common_.threads, [&]() -> nlohmann::json {
+          Model model = load_model(baseline_->path);
+          show_progress(baseline_->path);
+          const Scores scores = with_baseline_report([&] {
+            return score_baseline(*model.transformer, text_of(*baseline_), settings_for(*baseline_), *kept_);
+          });
+          scores_of(*baseline_, scores).add_to(baseline_->values);
+          finish_sizes(*baseline_, model);
+          progress_.reset();
+          return {to_json(*baseline_), to_json(scores.windows())};
+        });
+    static_cast<EvalResult&>(*baseline_) = eval_result_of(results[0]);
+    for (const WindowScore& window : window_scores_of(results[1])) baseline_scores_.add(window);
   }
 
   void score(Subject& s) {
@@ -237,23 +264,24 @@ class EvalTool {
   }
 
   void score_pair(Subject& s, Model& model) {
-    Model other = load_model(baseline_->path);
+    Model other = load_model(baseline_->path, {.defer = kept_.has_value()});
     show_progress(s.path);
-    AttentionMeter meter, baseline_meter;
+    AttentionMeter meter;
     settings_.attention = &meter;
-    settings_.baseline_attention = &baseline_meter;
-    baseline_->routing.clear();
-    settings_.baseline_routing = &baseline_->routing;
-    const PairedScores scores = evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings_for(s));
+    const EvaluateSettings& settings = settings_for(s);
+    const PairedScores scores =
+        kept_ ? evaluate_against(*model.transformer, *other.transformer, baseline_scores_, *kept_, text_of(s), settings)
+              : with_baseline_report(
+                    [&] { return evaluate_pair(*model.transformer, *other.transformer, text_of(s), settings); });
     const Scores ours = scores_of(s, scores.model), theirs = scores_of(*baseline_, scores.baseline);
     ours.add_to(s.values);
-    theirs.add_to(baseline_->values);
     s.values["attention_fraction"] = meter.fraction();
-    baseline_->values["attention_fraction"] = baseline_meter.fraction();
     s.comparison =
         compare(ours, theirs,
                 choices() ? of_right_answers(scores.divergences, choices_of(questions_of(s))) : scores.divergences);
     add_comparison(s.values, *s.comparison);
+    if (kept_) return;
+    theirs.add_to(baseline_->values);
     finish_sizes(*baseline_, other);
   }
 
@@ -282,24 +310,7 @@ class EvalTool {
   }
 
   Row row_of(const Subject& s) const {
-    Row row;
-    row.set("model", s.path);
-    const auto whole = [&](std::string_view name) {
-      if (const auto found = s.values.find(name); found != s.values.end()) row.set(name, std::llround(found->second));
-    };
-    for (const std::string_view name : whole_metrics) whole(name);
-    row.set("sparsity", s.values.at("sparsity")).set("zero_fraction", s.values.at("zero_fraction"));
-    row.set("attention", attention_of(s.config)).set("attention_fraction", s.values.at("attention_fraction"));
-    whole("weight_bytes");
-    if (!texts_->one_tokenizer()) row.set("tokenizer", s.tokenizer->name());
-    for (const char* name : {"questions", "answers"}) whole(name);
-    whole("tokens");
-    whole("bytes");
-    row.set_metrics(s.values, quality_metrics);
-    set_routing(row, s.routing);
-    row.set_metrics(s.values, speed_metrics);
-    whole("peak_rss_bytes");
-    if (s.comparison) row.set_comparison(*s.comparison);
+    Row row = eval_row(s, s.path, attention_of(s.config), texts_->one_tokenizer() ? "" : s.tokenizer->name());
     if (o_.speed) row.set("speed_prompt_tokens", s.speed_prompt).set("speed_generated_tokens", s.speed_generated);
     return row;
   }
@@ -378,6 +389,8 @@ class EvalTool {
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
+  std::optional<KeptRows> kept_;  // of the baseline of several models,
+  Scores baseline_scores_;        // and its scores
   std::optional<EvalTexts> texts_;
   std::unique_ptr<Progress> progress_;
 };
@@ -397,7 +410,7 @@ int eval(int argc, char** argv) {
         return [options, &common] { return EvalTool(*options, common).run(); };
       },
       .required = {"MODEL", "--data"},
-      .exclusions = {{"--answers", "--stride"}}};
+      .exclusions = {{"--answers", {"--stride"}}, {"--context", {"--stride"}, stride_exceeds_context}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -5,42 +5,13 @@
 #include "base/error.h"
 #include "base/text_output.h"
 #include "base/units.h"
-#include "cli/late_texts.h"
+#include "cli/effects.h"
 #include "cli/precision.h"
+#include "report/late_texts.h"
 
 namespace hone::cli {
-namespace {
-
-// Of the metric table, what eval can know, and when.
-constexpr std::string_view always[] = {"file_bytes",
-                                       "parameters",
-                                       "nonzero_parameters",
-                                       "active_parameters",
-                                       "sparsity",
-                                       "zero_fraction",
-                                       "weight_bytes",
-                                       "tokens",
-                                       "bytes",
-                                       "loss",
-                                       "perplexity",
-                                       "bits_per_byte",
-                                       "accuracy",
-                                       "accuracy_stderr",
-                                       "threads",
-                                       "seed",
-                                       "attention_fraction",
-                                       "router_entropy",
-                                       "largest_load_over_mean",
-                                       "dropped_tokens"};
-constexpr std::string_view with_speed[] = {
-    "prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms", "attention_ms",
-    "attention_decode_ms",       "latency_ms_p50",           "latency_ms_p95", "latency_ms_p99"};
-constexpr std::string_view with_choices[] = {"accuracy_by_bytes", "accuracy_by_bytes_stderr", "questions"};
-constexpr std::string_view with_baseline[] = {"kl", "top1_agreement"};
-
-}  // namespace
-
 void EvalOptions::add(CLI::App& app) {
+  app_ = &app;
   app.add_option("MODEL", models, "Model files, scored side by side");
   auto* text = app.add_option_group("Text");
   text->add_option("--data", data,
@@ -110,6 +81,7 @@ void EvalOptions::check() const {
     throw usage_error("--samples and the report would both go to '{}'; give --output, or --samples another file",
                       samples);
   requirements(answers);
+  warn_of_idle(*app_, {{"--force", output == "-" && samples.empty() && plot.empty(), "without a file to write"}});
   require_text_writable(output, force);
   if (!samples.empty()) require_text_writable(samples, force);
   if (!plot.empty()) require_text_writable(plot, force);
@@ -119,20 +91,49 @@ void EvalOptions::check() const {
   require_distinct({{"--output", output}, {"--samples", samples}, {"--plot", plot}}, inputs);
 }
 
+void EvalOptions::warn_of_idle_chunk(int64_t longest) const {
+  warn_of_idle(*app_,
+               {{"--prefill-chunk", !speed && longest <= prefill_chunk, "without --speed where no window is longer"}});
+}
+
 DType EvalOptions::type() const {
   return use_precision(precision);
 }
 
 std::vector<Requirement> EvalOptions::requirements(bool choices) const {
-  std::vector<std::string_view> known(std::begin(always), std::end(always));
-  if (speed) known.insert(known.end(), std::begin(with_speed), std::end(with_speed));
-  if (answers) known.push_back("answers");
-  if (choices) known.insert(known.end(), std::begin(with_choices), std::end(with_choices));
-  if (speed || baseline.empty()) known.push_back("peak_rss_bytes");
-  if (!baseline.empty()) known.insert(known.end(), std::begin(with_baseline), std::end(with_baseline));
+  const auto measured = [&](Origin origin) {
+    switch (origin) {
+      case Origin::none:
+        return false;
+      case Origin::answers:
+        return answers;
+      case Origin::choices:
+        return choices;
+      case Origin::speed:
+        return speed;
+      case Origin::memory:
+        return speed || baseline.empty();
+      case Origin::comparison:
+        return !baseline.empty();
+      default:
+        return true;
+    }
+  };
+  std::vector<std::string_view> known;
+  for (const Metric& metric : metrics())
+    if (measured(metric.origin)) known.push_back(metric.name);
   std::vector<Requirement> result;
   for (const std::string& text : require) result.emplace_back(text, known, !baseline.empty());
   return result;
+}
+
+// A stride of the file is for its own windows.
+bool stride_exceeds_context(const ValuesOf& values) {
+  try {
+    return parse_count(values("--stride").front()) > parse_count(values("--context").front());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
 }
 
 }  // namespace hone::cli

@@ -24,10 +24,17 @@ struct EvalOptions {
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   void check() const;
+  void warn_of_idle_chunk(int64_t longest) const;  // window, in tokens
   DType type() const;
   // Parsed, over the metrics that this call will measure; `choices`: of questions with several answers, too. Throws
   // Error(usage).
   std::vector<Requirement> requirements(bool choices) const;
+
+ private:
+  const CLI::App* app_ = nullptr;
 };
+
+// For Tool::exclusions.
+bool stride_exceeds_context(const ValuesOf& values);
 
 }  // namespace hone::cli

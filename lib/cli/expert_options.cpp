@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
-#include "cli/tool.h"
 
 namespace hone::cli {
 namespace {
 
+constexpr const char *shape_group = "Mixture of experts", *routing_group = "Routing";
 constexpr double default_bias_rate = 1e-3, default_balance_weight = 1e-2, default_upcycle_noise = 0.02;
 
 double number(const std::string& option, const std::string& text) {
@@ -107,59 +107,54 @@ bool has_mixtures(const Config& config) {
   return false;
 }
 
-void ExpertOptions::add(CLI::App& app) {
-  auto* shape = app.add_option_group(
-      "Mixture of experts", "Of a new model, or of a dense one that --init turns into a mixture; see docs/experts.md");
-  add_count(shape, "--experts", experts,
-            "Experts in place of a layer's feed-forward; 8 to 32 are recommended (default: none, dense)");
-  add_count(shape, "--top-k", top_k, "Experts that each token goes through (default: 2)");
-  add_count(shape, "--shared-experts", shared_experts,
-            "Experts beside them that every token goes through (default: 0)");
-  add_count(shape, "--expert-ffn", ffn, "Hidden width of each expert (default: that of the dense feed-forward)");
-  shape
-      ->add_option("--moe-layers", layers,
-                   "Layers that get experts: all, every:N (every N-th), or a list such as 1,3,5")
-      ->default_str("all");
-  shape->add_option("--router", router, "Scores: softmax over the experts, or sigmoid of each")
-      ->check(one_of({"softmax", "sigmoid"}))
-      ->default_str("softmax");
-  add_fraction(shape, "--upcycle-noise", upcycle_noise,
-               "With --init: relative noise on the copies of the dense feed-forward (default: 0.02)");
-  auto* routing = app.add_option_group("Routing", "How the routers of mixtures are trained");
-  routing->add_option("--router-noise", noise, "On the router's logits in training: none, gaussian or gumbel")
-      ->check(one_of({"none", "gaussian", "gumbel"}))
-      ->default_str("none");
-  routing
-      ->add_option("--router-temperature", temperature,
-                   "Of the noise: one number, or START:END, geometric over the steps")
-      ->type_name("NUMBER[:NUMBER]")
-      ->default_str("1");
-  routing
-      ->add_option("--balance", balance,
-                   "Load of the experts: none, aux:WEIGHT (a loss) or bias:RATE (moves the choice, no loss)")
-      ->default_str("aux:0.01");
-  add_number(routing, "--router-z-loss", z_loss,
+void ExpertOptions::add(RunOptions& run) {
+  options_ = &run;
+  run.group(shape_group, "Of a new model, or of a dense one that --init turns into a mixture; see docs/experts.md");
+  run.count("--experts", experts,
+            "Experts in place of a layer's feed-forward; 8 to 32 are recommended (default: none, dense)")
+      .shapes(Shapes::model);
+  run.count("--top-k", top_k, "Experts that each token goes through (default: 2)").shapes(Shapes::model);
+  run.count("--shared-experts", shared_experts, "Experts beside them that every token goes through (default: 0)")
+      .shapes(Shapes::model);
+  run.count("--expert-ffn", ffn, "Hidden width of each expert (default: that of the dense feed-forward)")
+      .shapes(Shapes::model);
+  run.text("--moe-layers", layers, "Layers that get experts: all, every:N (every N-th), or a list such as 1,3,5")
+      .shown_default("all")
+      .shapes(Shapes::model);
+  run.text("--router", router, "Scores: softmax over the experts, or sigmoid of each", {"softmax", "sigmoid"})
+      .shown_default("softmax")
+      .shapes(Shapes::model);
+  run.fraction("--upcycle-noise", upcycle_noise,
+               "With --init: relative noise on the copies of the dense feed-forward (default: 0.02)")
+      .shapes(Shapes::model);
+  run.group(routing_group, "How the routers of mixtures are trained");
+  run.text("--router-noise", noise, "On the router's logits in training: none, gaussian or gumbel",
+           {"none", "gaussian", "gumbel"})
+      .shown_default("none")
+      .shapes(Shapes::derived, "routing");
+  run.text("--router-temperature", temperature, "Of the noise: one number, or START:END, geometric over the steps")
+      .type_name("NUMBER[:NUMBER]")
+      .shown_default("1")
+      .shapes(Shapes::derived, "routing");
+  run.text("--balance", balance,
+           "Load of the experts: none, aux:WEIGHT (a loss) or bias:RATE (moves the choice, no loss)")
+      .shown_default("aux:0.01")
+      .shapes(Shapes::derived, "routing");
+  run.number("--router-z-loss", z_loss,
              "Weight of the loss that keeps the router's logits small, such as 1e-3; 0: none", {.least = 0})
-      ->default_str("0");
-  add_number(routing, "--capacity-factor", capacity_factor,
+      .shown_default("0")
+      .shapes(Shapes::derived, "routing");
+  run.number("--capacity-factor", capacity_factor,
              "Most tokens of an expert in a batch, as a multiple of an even share; the rest is dropped; 0: drop none",
              {.least = 0})
-      ->default_str("0");
+      .shown_default("0")
+      .shapes(Shapes::derived, "routing");
 }
 
 std::string ExpertOptions::first_option() const {
-  if (experts) return "--experts";
-  if (top_k) return "--top-k";
-  if (shared_experts) return "--shared-experts";
-  if (ffn) return "--expert-ffn";
-  if (layers) return "--moe-layers";
-  if (router) return "--router";
-  if (upcycle_noise) return "--upcycle-noise";
-  if (noise) return "--router-noise";
-  if (temperature) return "--router-temperature";
-  if (balance) return "--balance";
-  if (z_loss) return "--router-z-loss";
-  if (capacity_factor) return "--capacity-factor";
+  for (const char* group : {shape_group, routing_group})
+    for (const std::string& name : options_->in_group(group))
+      if (options_->given(name)) return name;
   return "";
 }
 
@@ -167,13 +162,8 @@ void ExpertOptions::check(bool init, bool resume) const {
   if (upcycle_noise && !init && !resume)
     throw usage_error("--upcycle-noise is of a dense model that --init turns into a mixture");
   if (!experts && !resume)
-    for (const auto& [name, given] : {std::pair("--top-k", top_k.has_value()),
-                                      {"--shared-experts", shared_experts.has_value()},
-                                      {"--expert-ffn", ffn.has_value()},
-                                      {"--moe-layers", layers.has_value()},
-                                      {"--router", router.has_value()},
-                                      {"--upcycle-noise", upcycle_noise.has_value()}})
-      if (given) throw usage_error("{} is of a mixture of experts; give --experts too", name);
+    for (const std::string& name : options_->in_group(shape_group))
+      if (options_->given(name)) throw usage_error("{} is of a mixture of experts; give --experts too", name);
   if (experts.value_or(1) < 1)
     throw usage_error("--experts must be at least 1, not {}; leave it out for a dense model", *experts);
   if (shared_experts.value_or(0) < 0) throw usage_error("--shared-experts must be at least 0, not {}", *shared_experts);

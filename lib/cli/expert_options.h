@@ -1,11 +1,11 @@
 // Options of `train` that make a mixture of experts, and that train its routers.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
+#include "cli/run_options.h"
 #include "model/upcycle.h"
 #include "train/trainer.h"
 
@@ -20,7 +20,7 @@ struct ExpertOptions {
   std::optional<std::string> noise, temperature, balance;
   std::optional<double> z_loss, capacity_factor;
 
-  void add(CLI::App& app);
+  void add(RunOptions& run);
   // What can be refused before reading anything: Error(usage). `init` and `resume`: a model is continued.
   void check(bool init, bool resume) const;
 
@@ -37,6 +37,9 @@ struct ExpertOptions {
   void check_same(const Config& config) const;
   // Of a run of a model with this configuration: Error(usage) for an option that it has no use for.
   RouterTraining training(const Config& config) const;
+
+ private:
+  const RunOptions* options_ = nullptr;
 };
 
 bool has_mixtures(const Config& config);

@@ -194,14 +194,19 @@ class GenerateTool {
 }  // namespace
 
 int generate(int argc, char** argv) {
-  const Tool tool = {"generate", "Continues text with a model, token by token.",
-                     "  generate small.h5 --prompt \"In the beginning\" --tokens 200 --temperature 0.8 --seed 7\n"
-                     "  generate small.h5 --lines --format jsonl < prompts.txt\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
+  const Tool tool = {.name = "generate",
+                     .summary = "Continues text with a model, token by token.",
+                     .example =
+                         "  generate small.h5 --prompt \"In the beginning\" --tokens 200 --temperature 0.8 --seed 7\n"
+                         "  generate small.h5 --lines --format jsonl < prompts.txt\n",
+                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<GenerateOptions>();
                        options->add(app);
                        return [options, &common] { return GenerateTool(*options, common).run(); };
-                     }};
+                     },
+                     .exclusions = {{"--format", {"--echo"}, [](const ValuesOf& values) {
+                                       return values("--format").front() != "text";
+                                     }}}};
   return run_tool(tool, argc, argv);
 }
 

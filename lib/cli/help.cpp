@@ -8,18 +8,14 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <sstream>
+
+#include "base/wrap.h"
 
 namespace hone::cli {
 namespace {
 
 constexpr int narrowest = 40, widest = 200, usual = 100;
 constexpr size_t option_indent = 2;
-
-size_t characters(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xc0) != 0x80; }));
-}
 
 class HelpFormatter : public CLI::Formatter {
  public:
@@ -130,25 +126,6 @@ int help_width() {
 
 std::shared_ptr<CLI::Formatter> help_formatter(int width, std::vector<std::string> required) {
   return std::make_shared<HelpFormatter>(width, std::move(required));
-}
-
-std::string wrapped(const std::string& text, size_t width, size_t indent) {
-  std::string result;
-  size_t used = 0;
-  std::istringstream words(text);
-  for (std::string word; words >> word;) {
-    const size_t length = characters(word);
-    if (used > 0 && used + 1 + length > width) {
-      result += "\n" + std::string(indent, ' ');
-      used = 0;
-    } else if (used > 0) {
-      result += ' ';
-      ++used;
-    }
-    result += word;
-    used += length;
-  }
-  return result;
 }
 
 }  // namespace hone::cli

@@ -2,9 +2,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "cli/inspect_compare.h"
-#include "cli/inspect_model.h"
+#include "base/program.h"
 #include "cli/tool.h"
+#include "inspect/compare.h"
+#include "inspect/model.h"
 
 namespace hone::cli {
 namespace {
@@ -25,7 +26,10 @@ std::string describe_one(const InspectedModel& model, const std::string& format)
   // Text in a file need not be UTF-8, JSON must be.
   if (format == "json") return to_json(model).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   if (format == "csv") return to_csv(model);
-  return to_table(model, format == "md");
+  const bool markdown = format == "md";
+  const char* mark = markdown ? "-" : " ";
+  return to_table(model, markdown) +
+         (model.checkpoint ? fmt::format("{} continue it with {} --resume\n", mark, command_name("train")) : "");
 }
 
 std::string describe_two(const InspectedModel& a, const InspectedModel& b, const std::string& format) {

@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
-#include "cli/tool.h"
 #include "nn/attention/pattern.h"
 
 namespace hone::cli {
@@ -17,57 +16,45 @@ std::string preset_names() {
 
 }  // namespace
 
-void ModelOptions::add(CLI::App& app) {
-  auto* group = app.add_option_group("Model", "Shape of a new model: what the preset does not already say");
-  const auto count = [&](const char* name, std::optional<int64_t>& value, const char* description) {
-    add_count(group, name, value, description, size_range);
-  };
+void ModelOptions::add(RunOptions& run) {
+  options_ = &run;
+  run.group("Model", "Shape of a new model: what the preset does not already say");
+  const auto shape = [](Declared option) { return option.shapes(Shapes::model).of_new_model(); };
   std::vector<std::string> names;
   for (const Preset& p : presets()) names.emplace_back(p.name);
-  group->add_option("--preset", preset, preset_names())->check(one_of(names))->default_str("nano");
-  count("--layers", layers, "Blocks");
-  count("--dim", dim, "Width of the residual stream");
-  count("--heads", heads, "Query heads");
-  count("--kv-heads", kv_heads, "Key/value heads, shared by groups of query heads (default: as many as heads)");
-  count("--head-dim", head_dim, "Width of a head (default: dim / heads)");
-  count("--ffn", ffn,
-        "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)");
-  count("--context", context, "Longest sequence, and the length of training windows");
-  count("--vocab", vocabulary, "Rows of embedding and head; at least the tokenizer's ids, the rest is padding");
-  group->add_option("--norm", norm, "rms_norm or layer_norm")->check(one_of({"rms_norm", "layer_norm"}));
-  add_number(group, "--norm-epsilon", norm_epsilon, "Added to the variance in norms", {.least = 0, .most = 1});
-  group->add_option("--activation", activation, "swiglu or gelu")->check(one_of({"swiglu", "gelu"}));
-  group->add_option("--positions", positions, "rotary or learned")->check(one_of({"rotary", "learned"}));
-  add_number(group, "--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30});
-  group->add_option("--attention", attention,
-                    fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
-                                fmt::join(attention_kinds(), ", ")));
-  add_number(group, "--init-std", init_std, "Deviation of a new model's weights (default: 0.02)",
-             {.above = 0, .most = 1e6});
-  // A negated flag counts as -1.
-  group->add_flag_function(
-      "--biases,!--no-biases", [this](int64_t n) { biases = n > 0; }, "Biases in linear layers and norms");
-  group->add_flag_function(
-      "--tied,!--untied", [this](int64_t n) { tied = n > 0; }, "The head shares the embedding's matrix");
+  shape(run.text("--preset", preset, preset_names(), names)).shown_default("nano");
+  shape(run.count("--layers", layers, "Blocks", size_range));
+  shape(run.count("--dim", dim, "Width of the residual stream", size_range));
+  shape(run.count("--heads", heads, "Query heads", size_range));
+  shape(run.count("--kv-heads", kv_heads,
+                  "Key/value heads, shared by groups of query heads (default: as many as heads)", size_range));
+  shape(run.count("--head-dim", head_dim, "Width of a head (default: dim / heads)", size_range));
+  shape(run.count("--ffn", ffn,
+                  "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)",
+                  size_range));
+  run.count("--context", context, "Longest sequence, and the length of training windows", size_range)
+      .shapes(Shapes::derived, "context");
+  shape(run.count("--vocab", vocabulary,
+                  "Rows of embedding and head; at least the tokenizer's ids, the rest is padding", size_range));
+  shape(run.text("--norm", norm, "rms_norm or layer_norm", {"rms_norm", "layer_norm"}));
+  shape(run.number("--norm-epsilon", norm_epsilon, "Added to the variance in norms", {.least = 0, .most = 1}));
+  shape(run.text("--activation", activation, "swiglu or gelu", {"swiglu", "gelu"}));
+  shape(run.text("--positions", positions, "rotary or learned", {"rotary", "learned"}));
+  shape(run.number("--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30}));
+  run.text("--attention", attention,
+           fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
+                       fmt::join(attention_kinds(), ", ")))
+      .shapes(Shapes::model);
+  run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
+      .shapes(Shapes::run)
+      .of_new_model();
+  shape(run.flag("--biases,!--no-biases", biases, "Biases in linear layers and norms"));
+  shape(run.flag("--tied,!--untied", tied, "The head shares the embedding's matrix"));
 }
 
 std::string ModelOptions::shape_option() const {
-  if (preset) return "--preset";
-  if (layers) return "--layers";
-  if (dim) return "--dim";
-  if (heads) return "--heads";
-  if (kv_heads) return "--kv-heads";
-  if (head_dim) return "--head-dim";
-  if (ffn) return "--ffn";
-  if (vocabulary) return "--vocab";
-  if (norm) return "--norm";
-  if (norm_epsilon) return "--norm-epsilon";
-  if (activation) return "--activation";
-  if (positions) return "--positions";
-  if (rope_theta) return "--rope-theta";
-  if (init_std) return "--init-std";
-  if (biases) return "--biases";
-  if (tied) return "--tied";
+  for (const std::string& name : options_->in_group("Model"))
+    if (name != "--context" && name != "--attention" && options_->given(name)) return name;
   return "";
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/run_options.h"
 #include "model/config.h"
 
 namespace hone::cli {
@@ -15,12 +16,15 @@ struct ModelOptions {
   std::optional<double> rope_theta, norm_epsilon, init_std;
   std::optional<bool> biases, tied;
 
-  void add(CLI::App& app);
+  void add(RunOptions& run);
   // The name of the first option given that describes a new model's shape, or "": an existing model has a shape
   // already.
   std::string shape_option() const;
   // For a tokenizer with `tokens` ids. Throws Error(usage) for shapes that cannot be.
   Config config(int64_t tokens) const;
+
+ private:
+  const RunOptions* options_ = nullptr;
 };
 
 }  // namespace hone::cli

@@ -3,7 +3,6 @@
 #include "cli/option_values.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/packed/packed.h"
-#include "measure/evaluate.h"
 
 namespace hone::cli {
 
@@ -19,10 +18,14 @@ void add_precision(CLI::Option_group* group, std::string& precision) {
       ->check(one_of({"auto", "bf16", "f32", "f32-i16"}));
 }
 
-DType use_precision(const std::string& precision) {
-  kernels::set_f32_activations(precision == "f32" ? F32Activations::exact : F32Activations::integers);
+DType type_of(const std::string& precision) {
   if (precision == "auto") return kernels::default_type();
   return precision == "bf16" ? DType::bf16 : DType::f32;
+}
+
+DType use_precision(const std::string& precision) {
+  kernels::set_f32_activations(precision == "f32" ? F32Activations::exact : F32Activations::integers);
+  return type_of(precision);
 }
 
 std::string precision_in_use(DType type) {

@@ -10,6 +10,9 @@ namespace hone::cli {
 
 void add_precision(CLI::Option_group* group, std::string& precision);
 
+// The type for "bf16", "f32", "f32-i16" or "auto": bf16 where the processor computes in it.
+DType type_of(const std::string& precision);
+
 // The type of activations for one of the values that add_precision() takes. Also tells the kernels how f32 activations
 // meet integer weights: rounded to 16 bits for "f32-i16" and, on processors that do not compute in bf16, "auto".
 DType use_precision(const std::string& precision);

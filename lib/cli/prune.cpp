@@ -7,21 +7,19 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "cli/calibration_options.h"
-#include "cli/late_texts.h"
-#include "cli/report_columns.h"
+#include "cli/model_files.h"
 #include "compress/prune.h"
-#include "io/lineage.h"
 #include "report/report.h"
 
 namespace hone::cli {
 namespace {
 
 struct PruneOptions {
-  std::string model, output, method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep, report,
-                             format = "table";
+  ModelFiles files;
+  std::string method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep;
   std::optional<double> sparsity;
-  bool force = false;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
@@ -31,7 +29,7 @@ struct PruneOptions {
       names.emplace_back(m.name);
       methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
     }
-    app.add_option("model", model, "Model file to prune")->required();
+    files.add_model(app, "Model file to prune");
     auto* group = app.add_option_group("Pruning");
     group->add_option("--method", method, methods)->check(one_of(names));
     group->add_option("--pattern", pattern, pattern_syntax());
@@ -40,13 +38,15 @@ struct PruneOptions {
     group->add_option("--targets", targets, "Weights to prune: a regular expression searched for in their names");
     group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
     calibration.add(app);
-    auto* files = app.add_option_group("Files");
-    files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
-    files->add_flag("--force", force, "Replace existing output");
-    files->add_option("--report", report, "CSV file with a row for each pruned weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
+    files.add(app, "CSV file with a row for each pruned weight");
   }
 };
+
+// Of CSV, in order: the same with and without calibration.
+std::vector<std::string> columns() {
+  return {"parameter",          "rows",       "cols", "sparsity_before", "sparsity", "score_kept",
+          "calibration_tokens", "calibration"};
+}
 
 Report layer_report(const std::vector<PrunedLayer>& layers) {
   Report report;
@@ -61,7 +61,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  report.fix_csv(prune_columns());
+  report.fix_csv(columns());
   return report;
 }
 
@@ -78,8 +78,9 @@ int run(const PruneOptions& o, const Common& common) {
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
   if (!method.needs_calibration && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
-  check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
-  Model model = load_model(o.model);
+  o.calibration.check();
+  o.files.check(o.calibration.files, common);
+  Model model = load_model(o.files.model);
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
@@ -88,7 +89,7 @@ int run(const PruneOptions& o, const Common& common) {
   o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {
     log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
-             method.name, pattern->name(), o.output);
+             method.name, pattern->name(), o.files.output);
     return 0;
   }
   Progress progress;
@@ -97,7 +98,7 @@ int run(const PruneOptions& o, const Common& common) {
   };
   const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);
   const Report report = layer_report(layers);
-  if (o.report.empty()) log_line(LogLevel::info, render(report, Format::table));
+  o.files.show(report);
   warn_of_coverage(layers);
   const auto beyond = std::count_if(layers.begin(), layers.end(),
                                     [&](const PrunedLayer& l) { return l.sparsity_before > settings.sparsity; });
@@ -105,29 +106,56 @@ int run(const PruneOptions& o, const Common& common) {
     log_warning("{} of {} weights were pruned by more than --sparsity {} before, and stay so", beyond, layers.size(),
                 settings.sparsity);
   const ModelSize size = size_of(*model.transformer);
-  const nlohmann::json results = {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}};
-  model.lineage.push_back(lineage_entry("prune", common.arguments, sha256_of_file(o.model), common.seed, results));
-  const WrittenFile written = save_model(o.output, model, o.force);
-  LateTexts late(o.force);
-  late.saved(o.output, written);
-  late.write("--report", o.report, render(report, Format::csv));
-  print_result(
-      describe_written(written, size, {{"method", method.name}, {"pattern", pattern->name()}}, o.format == "json"));
-  return late.status();
+  const Stage stage = {"prune",
+                       sha256_of_file(o.files.model),
+                       {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}},
+                       {{"method", method.name}, {"pattern", pattern->name()}}};
+  return finish(model, stage, report, size, o.files, common);
+}
+
+// A pattern such as 2:4 decides the sparsity.
+bool contradict(const ValuesOf& values) {
+  std::shared_ptr<const Pattern> pattern;
+  double sparsity = 0;
+  try {
+    pattern = parse_pattern(values("--pattern").front());
+    sparsity = parse_fraction(values("--sparsity").front());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
+  if (!pattern->fixed_sparsity()) return false;
+  try {
+    resolve_sparsity(*pattern, sparsity);
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+bool needs_no_calibration(const ValuesOf& values) {
+  for (const ScoreMethod& method : score_methods())
+    if (values("--method").front() == method.name) return !method.needs_calibration;
+  return false;
 }
 
 }  // namespace
 
 int prune(int argc, char** argv) {
-  const Tool tool = {"prune", "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
-                     "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
-                     "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
-                     "  prune dense.h5 --output half.h5 --pattern 2:4\n",
-                     [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<PruneOptions>();
-                       options->add(app);
-                       return [options, &common] { return run(*options, common); };
-                     }};
+  const Tool tool = {
+      .name = "prune",
+      .summary = "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
+      .example =
+          "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
+          "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
+          "  prune dense.h5 --output half.h5 --pattern 2:4\n",
+      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<PruneOptions>();
+        options->add(app);
+        return [options, &common] { return run(*options, common); };
+      },
+      .exclusions = {{"--pattern", {"--sparsity"}, contradict},
+                     {"--sparsity", {"--pattern"}, contradict},
+                     {"--method", calibration_options(), needs_no_calibration}}};
   return run_tool(tool, argc, argv);
 }
 

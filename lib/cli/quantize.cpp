@@ -7,24 +7,23 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/calibration_options.h"
-#include "cli/late_texts.h"
-#include "cli/report_columns.h"
+#include "cli/model_files.h"
 #include "compress/quantize.h"
-#include "io/lineage.h"
 #include "report/report.h"
 
 namespace hone::cli {
 namespace {
 
 struct QuantizeTool {
-  std::string model, output, type = "int8", embedding_type = "same", report, format = "table";
+  ModelFiles files;
+  std::string type = "int8", embedding_type = "same";
   int64_t group = 0;
   std::vector<std::string> overrides;
-  bool allow_requantize = false, force = false;
+  bool allow_requantize = false;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
-    app.add_option("model", model, "Model file to quantize")->required();
+    files.add_model(app, "Model file to quantize");
     auto* options = app.add_option_group("Quantization");
     options->add_option("--type", type, "Of linear layers: int8, int4 (symmetric), bf16, or keep")
         ->check(one_of({"int8", "int4", "bf16", "keep"}));
@@ -40,11 +39,7 @@ struct QuantizeTool {
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
     calibration.add(app);
-    auto* files = app.add_option_group("Files");
-    files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
-    files->add_flag("--force", force, "Replace existing output");
-    files->add_option("--report", report, "CSV file with a row for each quantized weight");
-    files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
+    files.add(app, "CSV file with a row for each quantized weight");
   }
 
   QuantizeSettings settings() const {
@@ -64,6 +59,12 @@ struct QuantizeTool {
   }
 };
 
+// Of CSV, in order: the same with and without calibration.
+std::vector<std::string> columns() {
+  return {"parameter",          "type",       "form", "group", "relative_error", "bytes_before", "bytes",
+          "calibration_tokens", "calibration"};
+}
+
 Report layer_report(const std::vector<QuantizedLayer>& layers) {
   Report report;
   for (const QuantizedLayer& l : layers) {
@@ -78,7 +79,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  report.fix_csv(quantize_columns());
+  report.fix_csv(columns());
   return report;
 }
 
@@ -90,17 +91,20 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
     if (!std::any_of(slots.begin(), slots.end(),
                      [&](const WeightSlot& s) { return std::regex_search(s.name, pattern); }))
       throw usage_error("--override '{}' is found in no weight's name; inspect '{}' lists them", o.overrides[i],
-                        o.model);
+                        o.files.model);
   }
 }
 
 // Groups and calibration are of scales, which bf16 has none of.
-void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
+bool makes_scales(const QuantizeSettings& settings) {
   const auto scaled = [](PackedType type) { return type == PackedType::int8 || type == PackedType::int4; };
-  const bool any = scaled(settings.type) || scaled(settings.embedding) ||
-                   std::any_of(settings.overrides.begin(), settings.overrides.end(),
-                               [&](const auto& entry) { return scaled(entry.second); });
-  if (any || (o.group == 0 && o.calibration.files.empty())) return;
+  return scaled(settings.type) || scaled(settings.embedding) ||
+         std::any_of(settings.overrides.begin(), settings.overrides.end(),
+                     [&](const auto& entry) { return scaled(entry.second); });
+}
+
+void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
+  if (makes_scales(settings) || (o.group == 0 && o.calibration.files.empty())) return;
   throw usage_error("{} has no effect: no weight becomes int8 or int4, and other types have no scales",
                     o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration");
 }
@@ -108,8 +112,9 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   refuse_idle_scales(o, settings);
-  check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
-  Model model = load_model(o.model);
+  o.calibration.check();
+  o.files.check(o.calibration.files, common);
+  Model model = load_model(o.files.model);
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
@@ -118,7 +123,7 @@ int run(const QuantizeTool& o, const Common& common) {
   const double weights = bytes_of_weights(*model.transformer, chosen, 0.5);
   o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {
-    log_info("would quantize {} weights and write '{}'", chosen.size(), o.output);
+    log_info("would quantize {} weights and write '{}'", chosen.size(), o.files.output);
     return 0;
   }
   Progress progress;
@@ -127,32 +132,53 @@ int run(const QuantizeTool& o, const Common& common) {
   };
   const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);
   const Report report = layer_report(layers);
-  if (o.report.empty()) log_line(LogLevel::info, render(report, Format::table));
+  o.files.show(report);
   warn_of_coverage(layers);
   const ModelSize size = size_of(*model.transformer);
-  const nlohmann::json results = {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}};
-  model.lineage.push_back(lineage_entry("quantize", common.arguments, sha256_of_file(o.model), common.seed, results));
-  const WrittenFile written = save_model(o.output, model, o.force);
-  LateTexts late(o.force);
-  late.saved(o.output, written);
-  late.write("--report", o.report, render(report, Format::csv));
-  print_result(
-      describe_written(written, size, {{"type", o.type}, {"weight_bytes", size.weight_bytes}}, o.format == "json"));
-  return late.status();
+  const Stage stage = {"quantize",
+                       sha256_of_file(o.files.model),
+                       {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}},
+                       {{"type", o.type}, {"weight_bytes", size.weight_bytes}}};
+  return finish(model, stage, report, size, o.files, common);
+}
+
+// Of the types that are in force.
+bool makes_no_scales(const ValuesOf& values) {
+  QuantizeTool types;
+  if (const auto type = values("--type"); !type.empty()) types.type = type.front();
+  if (const auto type = values("--embedding-type"); !type.empty()) types.embedding_type = type.front();
+  types.overrides = values("--override");
+  try {
+    return !makes_scales(types.settings());
+  } catch (const Error&) {  // is said where it is read
+    return false;
+  }
+}
+
+// What is of scales alone.
+std::vector<std::string> scale_options() {
+  std::vector<std::string> names = calibration_options();
+  names.emplace_back("--group");
+  return names;
 }
 
 }  // namespace
 
 int quantize(int argc, char** argv) {
-  const Tool tool = {
-      "quantize", "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
-      "  quantize recovered.h5 --output small.h5 --type int8\n"
-      "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 --calibration corpus.txt\n",
-      [](CLI::App& app, const Common& common) -> std::function<int()> {
-        auto options = std::make_shared<QuantizeTool>();
-        options->add(app);
-        return [options, &common] { return run(*options, common); };
-      }};
+  const Tool tool = {.name = "quantize",
+                     .summary = "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
+                     .example =
+                         "  quantize recovered.h5 --output small.h5 --type int8\n"
+                         "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 "
+                         "--calibration corpus.txt\n",
+                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<QuantizeTool>();
+                       options->add(app);
+                       return [options, &common] { return run(*options, common); };
+                     },
+                     .exclusions = {{"--type", scale_options(), makes_no_scales},
+                                    {"--embedding-type", scale_options(), makes_no_scales},
+                                    {"--override", scale_options(), makes_no_scales}}};
   return run_tool(tool, argc, argv);
 }
 

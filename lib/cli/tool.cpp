@@ -21,7 +21,7 @@
 #include "base/threads.h"
 #include "base/units.h"
 #include "base/version.h"
-#include "cli/config_file.h"
+#include "cli/glossary.h"
 #include "cli/help.h"
 #include "kernels/parallel.h"
 
@@ -107,7 +107,7 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
   group->add_flag("--dry-run", common.dry_run, "Check options and inputs, say what would be done, and write nothing");
   app.set_config("--config", "", "Read options from a TOML file; the command line wins, an unknown key is an error")
       ->type_name("FILE");
-  app.config_formatter(config_reader(app, tool.name, tool.exclusions));
+  app.config_formatter(config_reader(app, tool.name, tool.exclusions, &common.notes));
 }
 
 void apply(Common& common) {
@@ -118,7 +118,9 @@ void apply(Common& common) {
   common.threads = choice.count;
   kernels::set_threads(choice.count);
   log_info("hone {}: {} thread{} ({}), {}", version(), fmt::join(common.thread_counts, ", "),
-           common.thread_counts == std::vector{1} ? "" : "s", choice.source, name_of(isa()));
+           common.thread_counts == std::vector{1} ? "" : "s",
+           choice.source == "asked for" ? "--threads" : choice.source, name_of(isa()));
+  for (const std::string& note : common.notes) log_info("{}", note);
 }
 
 }  // namespace
@@ -178,9 +180,9 @@ int run_tool(const Tool& tool, int argc, char** argv) {
   Common common;
   common.arguments.assign(argv + std::min(argc, 1), argv + argc);
   bool parsed = false;
+  CLI::App app;
   try {
     occupy_closed_streams();
-    CLI::App app;
     add_common(app, tool, common);
     const auto run = tool.setup(app, common);
     if (!parse(app, argc, argv, common)) return 0;
@@ -195,7 +197,7 @@ int run_tool(const Tool& tool, int argc, char** argv) {
   } catch (const Error& error) {
     const bool usage = !parsed && error.kind() == ErrorKind::usage;
     return fail(error.exit_status(),
-                usage ? fmt::format("{}; see {} --help", error.what(), program_name()) : error.what());
+                with_options(error.what(), app) + (usage ? fmt::format("; see {} --help", program_name()) : ""));
   } catch (const std::bad_alloc&) {
     return fail(1, "not enough memory; use a smaller model, batch or context");
   } catch (const std::exception& error) {

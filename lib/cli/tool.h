@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/config_file.h"
 #include "cli/option_values.h"
 #include "io/model_file.h"
 #include "model/store.h"
@@ -23,6 +24,7 @@ struct Common {
   std::string config;  // the file of --config, or ""
   // For the lineage: the command line; with --config, the options in force instead, so that nobody needs the file.
   std::vector<std::string> arguments;
+  std::vector<std::string> notes;  // what the command line excludes of that file
 };
 
 struct Tool {
@@ -34,9 +36,8 @@ struct Tool {
   bool many_threads = false;  // --threads takes a list: 1,2
   // Options and positionals that the tool demands itself, with words of its own: --help shows them as required.
   std::vector<std::string> required = {};
-  // Options that exclude others, with words of the tool's own: the first of each list the rest. On the command line it
-  // overrules them in a file of --config.
-  std::vector<std::vector<std::string>> exclusions = {};
+  // Options that go not with others, which the tool refuses in words of its own.
+  std::vector<Exclusion> exclusions = {};
 };
 
 // Parses, sets threads and logging, runs, and turns errors into one `error:` line and an exit status: 0 done, 2 bad

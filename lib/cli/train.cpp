@@ -8,12 +8,14 @@
 #include "base/log.h"
 #include "base/stop.h"
 #include "base/units.h"
+#include "cli/model_files.h"
 #include "cli/train_options.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
 #include "nn/attention/pattern.h"
+#include "report/late_texts.h"
 #include "train/fingerprint.h"
 #include "train/journal.h"
 #include "train/run_state.h"
@@ -166,6 +168,7 @@ class TrainTool {
       if (valid && (o_.keep == "best" || o_.patience > 0))
         settings.description["validation_text"] = fingerprint(*valid);
     }
+    o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
     add_pruning(settings);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
@@ -228,9 +231,9 @@ class TrainTool {
 
   // 0, unless the model had to go elsewhere than it was asked to.
   int saved() const {
-    if (!saved_at_.empty() && saved_at_ != o_.output)
-      throw input_error("'{}' could not be replaced; the model is saved in '{}'", o_.output, saved_at_);
-    return 0;
+    LateTexts late(o_.force);
+    if (!saved_at_.empty()) late.saved(o_.output, saved_at_);
+    return late.status();
   }
 
   void save(nlohmann::json results) {
@@ -241,12 +244,11 @@ class TrainTool {
       recorded["attention"] = attention_of(model_.transformer->config());
       recorded["attention_before"] = attention_before_;
     }
-    model_.lineage.push_back(lineage_entry("train", common_.arguments, parent_, common_.seed, recorded));
-    const WrittenFile written = save_model(o_.output, model_, o_.force);
+    const Stage stage = {"train", parent_, recorded};
+    const WrittenFile written = save_stage(model_, stage, o_.output, o_.force, common_);
     saved_at_ = written.path;
-    nlohmann::json extra = results;
-    if (rate_ > 0) extra["train_tokens_per_second"] = rate_;
-    print_result(describe_written(written, size_of(*model_.transformer), extra, o_.format == "json"));
+    if (rate_ > 0) results["train_tokens_per_second"] = rate_;
+    print_result(describe_written(written, size_of(*model_.transformer), results, o_.format == "json"));
   }
 
   const TrainOptions& o_;
@@ -276,9 +278,10 @@ int train(int argc, char** argv) {
                          return TrainTool(*options, common).run();
                        };
                      },
-                     .exclusions = {{"--init", "--preset", "--layers", "--dim", "--heads", "--kv-heads", "--head-dim",
-                                     "--ffn", "--vocab", "--norm", "--norm-epsilon", "--activation", "--positions",
-                                     "--rope-theta", "--init-std", "--biases", "--tied", "--tokenizer"}}};
+                     .exclusions = {{"--init", TrainOptions::of_new_model()},
+                                    {"--router-noise", {"--router-temperature"}, [](const ValuesOf& values) {
+                                       return values("--router-noise").front() == "none";
+                                     }}}};
   return run_tool(tool, argc, argv);
 }
 

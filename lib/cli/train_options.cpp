@@ -9,106 +9,131 @@
 #include "base/log.h"
 #include "base/target.h"
 #include "base/text_output.h"
-#include "kernels/gemm/gemm.h"
-#include "measure/evaluate.h"
+#include "cli/effects.h"
+#include "cli/precision.h"
 
 namespace hone::cli {
 namespace {
 
-void add_length(CLI::App& app, TrainOptions& o) {
-  auto* group = app.add_option_group("Length", "How long to train: one of these (default: 2000 steps)");
-  const auto count = [&](const char* name, std::optional<int64_t>& value, const char* text) {
-    return add_count(group, name, value, text);
-  };
-  CLI::Option* steps = count("--steps", o.steps, "Steps; 0 writes an initialized model and needs no data");
-  CLI::Option* tokens = add_count(group, "--tokens", o.tokens, "Tokens, e.g. 10M", {.least = 1});
-  CLI::Option* epochs =
-      add_number(group, "--epochs", o.epochs, "Passes over the training text", {.above = 0, .most = 1e6});
-  steps->excludes(tokens)->excludes(epochs);
-  tokens->excludes(epochs);
+void add_data(RunOptions& run, TrainOptions& o) {
+  run.group("Data");
+  run.text("--data", o.data,
+           "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin")
+      .shapes(Shapes::texts);
+  run.text("--tokenizer", o.tokenizer,
+           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
+      .shown_default("bytes")
+      .shapes(Shapes::run)
+      .of_new_model();
+  run.group("Start");
+  run.text("--init", o.init, "Continue from this model's parameters and masks, with a new optimizer")
+      .shapes(Shapes::derived, "parent_sha256");
+  run.text("--resume", o.resume,
+           "Continue this checkpoint exactly; repeat the options of its run. auto: that of --checkpoint where there is "
+           "one, else start")
+      .shapes(Shapes::nothing);
 }
 
-void add_steps(CLI::App& app, TrainOptions& o) {
-  auto* group = app.add_option_group("Steps");
-  add_count(group, "--batch", o.batch, "Sequences a batch", size_range);
-  add_count(group, "--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range);
-  add_number(group, "--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6});
-  group->add_option("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant")
-      ->check(one_of({"cosine", "wsd", "constant"}));
-  add_count(group, "--warmup", o.warmup, "Steps of linear rise to the learning rate")
-      ->default_str("5% of the steps, at most 100");
-  add_fraction(group, "--decay", o.decay, "Last part of the steps that wsd decays over");
-  add_fraction(group, "--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest");
-  add_number(group, "--clip", o.clip, "Largest norm of the gradients; 0: no clipping", {.least = 0});
-  add_fraction(group, "--dropout", o.dropout,
-               "Fraction of activations dropped after embedding, attention and feed-forward");
-  add_number(group, "--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6});
-  add_number(group, "--beta1", o.beta1, "AdamW: memory of the gradient", {.least = 0, .most = 0.9999999});
-  add_number(group, "--beta2", o.beta2, "AdamW: memory of its square", {.least = 0, .most = 0.9999999});
-  group
-      ->add_option("--precision", o.precision,
-                   "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it")
-      ->check(one_of({"auto", "bf16", "f32"}));
+void add_length(RunOptions& run, TrainOptions& o) {
+  run.group("Length", "How long to train: one of these (default: 2000 steps)");
+  Declared steps = run.count("--steps", o.steps, "Steps; 0 writes an initialized model and needs no data");
+  Declared tokens = run.count("--tokens", o.tokens, "Tokens, e.g. 10M", {.least = 1});
+  Declared epochs = run.number("--epochs", o.epochs, "Passes over the training text", {.above = 0, .most = 1e6});
+  for (Declared* length : {&steps, &tokens, &epochs}) length->shapes(Shapes::derived, "steps");
+  steps.excludes(tokens).excludes(epochs);
+  tokens.excludes(epochs);
 }
 
-void add_validation(CLI::App& app, TrainOptions& o) {
-  auto* group = app.add_option_group("Validation");
-  auto* valid = group->add_option("--valid", o.valid, "Text to validate on");
-  add_fraction(group, "--valid-fraction", o.valid_fraction, "Validate on the last part of the data instead")
-      ->excludes(valid);
-  add_count(group, "--valid-every", o.valid_every, "Steps between validations; 0: at the end only");
-  add_count(group, "--valid-tokens", o.valid_tokens, "Tokens of the validation text that are scored; 0: all");
-  add_count(group, "--patience", o.patience, "Stop after this many validations without improvement; 0: never");
-  group->add_option("--keep", o.keep, "Parameters to end with: those of the best validation, or the last")
-      ->check(one_of({"best", "last"}));
+void add_steps(RunOptions& run, TrainOptions& o) {
+  run.group("Steps");
+  run.count("--batch", o.batch, "Sequences a batch", size_range).shapes(Shapes::run);
+  run.count("--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range)
+      .shapes(Shapes::run);
+  run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
+      .shapes(Shapes::run);
+  run.text("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant", {"cosine", "wsd", "constant"})
+      .shapes(Shapes::run);
+  run.count("--warmup", o.warmup, "Steps of linear rise to the learning rate")
+      .shown_default("5% of the steps, at most 100")
+      .shapes(Shapes::derived, "warmup");
+  run.fraction("--decay", o.decay, "Last part of the steps that wsd decays over").shapes(Shapes::run);
+  run.fraction("--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest")
+      .shapes(Shapes::run);
+  run.number("--clip", o.clip, "Largest norm of the gradients; 0: no clipping", {.least = 0}).shapes(Shapes::run);
+  run.fraction("--dropout", o.dropout, "Fraction of activations dropped after embedding, attention and feed-forward")
+      .shapes(Shapes::run);
+  run.number("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6})
+      .shapes(Shapes::run);
+  run.number("--beta1", o.beta1, "AdamW: memory of the gradient", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
+  run.number("--beta2", o.beta2, "AdamW: memory of its square", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
+  run.text("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it",
+           {"auto", "bf16", "f32"})
+      .shapes(Shapes::derived, "precision");
 }
 
-void add_files(CLI::App& app, TrainOptions& o) {
-  auto* group = app.add_option_group("Files");
-  group->add_option("-o,--output", o.output, "Model file to write")->type_name("FILE")->required();
-  group->add_flag("--force", o.force, "Replace existing output");
-  group->add_option("--checkpoint", o.checkpoint,
-                    "File for the state of the run, to continue with --resume; replaced as the run goes on");
-  add_count(group, "--save-every", o.save_every, "Steps between checkpoints; 0: at the end and on a signal");
-  group->add_option("--log", o.log, "JSONL file, a line for every --log-every steps");
-  add_count(group, "--log-every", o.log_every, "Steps between lines of the log", {.least = 1});
-  group->add_option("--plot", o.plot, "SVG file with the losses");
-  group->add_option("--format", o.format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
+void add_validation(RunOptions& run, TrainOptions& o) {
+  run.group("Validation");
+  const Declared valid = run.text("--valid", o.valid, "Text to validate on").shapes(Shapes::texts);
+  run.fraction("--valid-fraction", o.valid_fraction, "Validate on the last part of the data instead")
+      .excludes(valid)
+      .shapes(Shapes::texts);
+  run.count("--valid-every", o.valid_every, "Steps between validations; 0: at the end only").shapes(Shapes::run);
+  run.count("--valid-tokens", o.valid_tokens, "Tokens of the validation text that are scored; 0: all")
+      .shapes(Shapes::run);
+  run.count("--patience", o.patience, "Stop after this many validations without improvement; 0: never")
+      .shapes(Shapes::run);
+  run.text("--keep", o.keep, "Parameters to end with: those of the best validation, or the last", {"best", "last"})
+      .shapes(Shapes::run);
 }
 
-void add_sparsity(CLI::App& app, TrainOptions& o) {
-  auto* group = app.add_option_group("Sparsity", "Prune by magnitude while training, on a cubic schedule");
-  add_fraction(group, "--sparsity", o.sparsity,
-               "Fraction of the weights of linear layers (without the head) that is pruned at the end");
-  add_fraction(group, "--sparsify-from", o.sparsify_from, "Part of the steps after which pruning starts");
-  add_fraction(group, "--sparsify-until", o.sparsify_until, "Part of the steps after which the sparsity is reached");
-  add_count(group, "--sparsify-every", o.sparsify_every, "Steps between prunings");
-  group->add_option("--pattern", o.pattern, "unstructured or block:RxC");
+void add_sparsity(RunOptions& run, TrainOptions& o) {
+  run.group("Sparsity", "Prune by magnitude while training, on a cubic schedule");
+  run.fraction("--sparsity", o.sparsity,
+               "Fraction of the weights of linear layers (without the head) that is pruned at the end")
+      .shapes(Shapes::derived, "sparsity");
+  run.fraction("--sparsify-from", o.sparsify_from, "Part of the steps after which pruning starts").shapes(Shapes::run);
+  run.fraction("--sparsify-until", o.sparsify_until, "Part of the steps after which the sparsity is reached")
+      .shapes(Shapes::run);
+  run.count("--sparsify-every", o.sparsify_every, "Steps between prunings").shapes(Shapes::run);
+  run.text("--pattern", o.pattern, "unstructured or block:RxC").shapes(Shapes::run);
+}
+
+void add_files(RunOptions& run, TrainOptions& o) {
+  run.group("Files");
+  run.text("-o,--output", o.output, "Model file to write").type_name("FILE").required().shapes(Shapes::nothing);
+  run.flag("--force", o.force, "Replace existing output").shapes(Shapes::nothing);
+  run.text("--checkpoint", o.checkpoint,
+           "File for the state of the run, to continue with --resume; replaced as the run goes on")
+      .shapes(Shapes::nothing);
+  run.count("--save-every", o.save_every, "Steps between checkpoints; 0: at the end and on a signal")
+      .shapes(Shapes::nothing);
+  run.text("--log", o.log, "JSONL file, a line for every --log-every steps").shapes(Shapes::nothing);
+  run.count("--log-every", o.log_every, "Steps between lines of the log", {.least = 1}).shapes(Shapes::nothing);
+  run.text("--plot", o.plot, "SVG file with the losses").shapes(Shapes::nothing);
+  run.text("--format", o.format, "Of the result on stdout: table or json", {"table", "json"}).shapes(Shapes::nothing);
 }
 
 }  // namespace
 
 void TrainOptions::add(CLI::App& app) {
   app_ = &app;
-  auto* group = app.add_option_group("Data");
-  group->add_option("--data", data,
-                    "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin");
-  group
-      ->add_option("--tokenizer", tokenizer,
-                   "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
-      ->default_str("bytes");
-  auto* from = app.add_option_group("Start");
-  from->add_option("--init", init, "Continue from this model's parameters and masks, with a new optimizer");
-  from->add_option("--resume", resume,
-                   "Continue this checkpoint exactly; repeat the options of its run. auto: that of --checkpoint where "
-                   "there is one, else start");
-  model.add(app);
-  experts.add(app);
-  add_length(app, *this);
-  add_steps(app, *this);
-  add_validation(app, *this);
-  add_sparsity(app, *this);
-  add_files(app, *this);
+  RunOptions& run = options_.emplace(app);
+  add_data(run, *this);
+  model.add(run);
+  experts.add(run);
+  add_length(run, *this);
+  add_steps(run, *this);
+  add_validation(run, *this);
+  add_sparsity(run, *this);
+  add_files(run, *this);
+  run.require_all_stated();
+}
+
+std::vector<std::string> TrainOptions::of_new_model() {
+  CLI::App app;
+  TrainOptions options;
+  options.add(app);
+  return options.options_->of_new_model();
 }
 
 void TrainOptions::check(const std::string& config) const {
@@ -139,10 +164,6 @@ void TrainOptions::check(const std::string& config) const {
   check_files(config);
 }
 
-bool TrainOptions::given(const char* option) const {
-  return app_ && app_->get_option(option)->count() > 0;
-}
-
 void TrainOptions::resolve_resume() {
   if (resume != "auto") return;
   if (checkpoint.empty()) throw usage_error("--resume auto continues --checkpoint; give it");
@@ -170,27 +191,20 @@ void TrainOptions::check_files(const std::string& config) const {
 }
 
 void TrainOptions::check_effects() const {
-  struct Idle {
-    const char* option;
-    bool idle;
-    const char* unless;
-  };
   const bool validates = !valid.empty() || valid_fraction > 0, trains = steps.value_or(1) > 0;
   // Whoever gives these believes that the model is being pruned.
   for (const char* option : {"--pattern", "--sparsify-from", "--sparsify-until", "--sparsify-every"})
-    if (!sparsity && given(option)) throw usage_error("{} has no effect without --sparsity", option);
-  for (const Idle& i : {Idle{"--valid-every", !validates, "--valid or --valid-fraction"},
-                        {"--valid-tokens", !validates, "--valid or --valid-fraction"},
-                        {"--decay", schedule != "wsd", "--schedule wsd"},
-                        {"--final-rate", schedule == "constant", "--schedule cosine or wsd"},
-                        {"--log-every", log.empty(), "--log"},
-                        {"--valid", !trains, "steps"},
-                        {"--valid-fraction", !trains, "steps"},
-                        {"--checkpoint", !trains, "steps"},
-                        {"--log", !trains, "steps"},
-                        {"--plot", !trains, "steps"},
-                        {"--sparsity", !trains, "steps"}})
-    if (i.idle && given(i.option)) log_warning("{} has no effect without {}", i.option, i.unless);
+    if (!sparsity && given(*app_, option)) throw usage_error("{} has no effect without --sparsity", option);
+  for (const char* group : {"Steps", "Validation", "Sparsity", "Routing"})
+    warn_of_idle_group(*app_, group, !trains, "without steps");
+  warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},
+                       {"--log", !trains, "without steps"},
+                       {"--plot", !trains, "without steps"},
+                       {"--valid-every", trains && !validates, "without --valid or --valid-fraction"},
+                       {"--valid-tokens", trains && !validates, "without --valid or --valid-fraction"},
+                       {"--decay", trains && schedule != "wsd", "without --schedule wsd"},
+                       {"--final-rate", trains && schedule == "constant", "without --schedule cosine or wsd"},
+                       {"--log-every", log.empty(), "without --log"}});
 }
 
 RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
@@ -205,7 +219,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.accumulate = accumulate;
   step.clip = clip;
   step.dropout = static_cast<float>(dropout);
-  step.type = precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  step.type = type_of(precision);
   step.seed = common.seed;
   step.adamw = {beta1, beta2, 1e-8, weight_decay};
   step.schedule = {schedule_named(schedule),
@@ -225,36 +239,20 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   s.checkpoint = checkpoint;
   s.save_every = save_every;
   s.log_every = log_every;
-  s.description = {{"batch", batch},
-                   {"accumulate", accumulate},
-                   {"context", context},
-                   {"steps", count},
-                   {"train_tokens", train_tokens},
-                   {"learning_rate", learning_rate},
-                   {"schedule", schedule},
-                   {"warmup", step.schedule.warmup},
-                   {"decay", decay},
-                   {"final_rate", final_fraction},
-                   {"clip", clip},
-                   {"dropout", dropout},
-                   {"weight_decay", weight_decay},
-                   {"beta1", beta1},
-                   {"beta2", beta2},
-                   {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
-                   {"valid_every", valid_every},
-                   {"valid_tokens", valid_tokens},
-                   {"patience", patience},
-                   {"keep", keep},
-                   {"sparsity", sparsity.value_or(0)},
-                   {"sparsify_from", sparsify_from},
-                   {"sparsify_until", sparsify_until},
-                   {"sparsify_every", sparsify_every},
-                   {"pattern", pattern},
-                   {"seed", common.seed}};
-  if (tokenizer) s.description["tokenizer"] = *tokenizer;
-  if (model.init_std) s.description["init_std"] = *model.init_std;
+  s.description = options_->description();
+  s.description.update({{"context", context},
+                        {"steps", count},
+                        {"train_tokens", train_tokens},
+                        {"warmup", step.schedule.warmup},
+                        {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
+                        {"sparsity", sparsity.value_or(0)},
+                        {"seed", common.seed}});
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
+}
+
+void TrainOptions::check_description(const RunSettings& settings) const {
+  options_->require_described(settings.description);
 }
 
 }  // namespace hone::cli

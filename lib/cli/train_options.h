@@ -7,6 +7,7 @@
 
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
+#include "cli/run_options.h"
 #include "cli/tool.h"
 #include "train/run.h"
 
@@ -43,18 +44,21 @@ struct TrainOptions {
   std::string pattern = "unstructured";
 
   void add(CLI::App& app);
-  void resolve_resume();  // "auto": the checkpoint where there is one, else a new run
+  static std::vector<std::string> of_new_model();  // names of options that no existing model can have
+  void resolve_resume();                           // "auto": the checkpoint where there is one, else a new run
   // `config`: the file of --config.
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
+  // Error(internal) where the finished description lacks an option that shapes the run.
+  void check_description(const RunSettings& settings) const;
 
  private:
-  bool given(const char* option) const;
   void check_files(const std::string& config) const;
   void check_effects() const;  // options that would be without effect
 
   const CLI::App* app_ = nullptr;
+  std::optional<RunOptions> options_;
 };
 
 }  // namespace hone::cli

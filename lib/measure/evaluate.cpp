@@ -8,6 +8,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/rows/elementwise.h"
 #include "measure/divergence.h"
+#include "measure/kept_baseline.h"
 #include "model/session.h"
 
 namespace hone {
@@ -140,6 +141,23 @@ WindowDivergence divergence_of(const Transformer& model, const Transformer& base
   return sum;
 }
 
+void require_same_vocabulary(const Transformer& model, const Transformer& baseline) {
+  if (model.config().vocabulary != baseline.config().vocabulary)
+    throw input_error("the models have vocabularies of {} and {} tokens and cannot be compared token by token",
+                      model.config().vocabulary, baseline.config().vocabulary);
+}
+
+// Calls `f(window, first of its scored rows in the group, how many)` for each window of a group.
+template <class F>
+void for_each_scored(const Group& group, F&& f) {
+  int64_t row = 0;
+  for (size_t i = 0; i < group.windows.size(); ++i) {
+    const EvalWindow& w = group.windows[i];
+    f(i, row + w.first_scored, w.length - w.first_scored);
+    row += w.length;
+  }
+}
+
 }  // namespace
 
 Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
@@ -154,9 +172,7 @@ Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSett
 
 PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline, const Corpus& text,
                            const EvaluateSettings& settings) {
-  if (model.config().vocabulary != baseline.config().vocabulary)
-    throw input_error("the models have vocabularies of {} and {} tokens and cannot be compared token by token",
-                      model.config().vocabulary, baseline.config().vocabulary);
+  require_same_vocabulary(model, baseline);
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> our_scores(windows.size()), their_scores(windows.size());
   PairedScores result;
@@ -166,18 +182,56 @@ PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline
     const Var theirs = hidden_of(baseline, group, settings, {settings.baseline_attention, settings.baseline_routing});
     add_scores(model, ours, group, text, !settings.answers.empty(), our_scores);
     add_scores(baseline, theirs, group, text, !settings.answers.empty(), their_scores);
-    int64_t row = 0;
-    for (size_t i = 0; i < group.windows.size(); ++i) {
-      const EvalWindow& w = group.windows[i];
-      const int64_t scored = w.length - w.first_scored;
+    for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
       result.divergences[group.places[i]] =
-          divergence_of(model, baseline, ours.value().rows(row + w.first_scored, scored),
-                        theirs.value().rows(row + w.first_scored, scored));
-      row += w.length;
-    }
+          divergence_of(model, baseline, ours.value().rows(row, count), theirs.value().rows(row, count));
+    });
   });
   result.model = in_order(our_scores);
   result.baseline = in_order(their_scores);
+  return result;
+}
+
+int64_t scored_tokens(const Corpus& text, const EvaluateSettings& settings) {
+  int64_t tokens = 0;
+  for (const EvalWindow& w : windows_of(text, settings)) tokens += w.length - w.first_scored;
+  return tokens;
+}
+
+Scores score_baseline(Transformer& baseline, const Corpus& text, const EvaluateSettings& settings, KeptRows& kept) {
+  const std::vector<EvalWindow> windows = windows_of(text, settings);
+  std::vector<WindowScore> scores(windows.size());
+  int64_t done = 0;
+  for_each_group(text, windows, settings, baseline.config().vocabulary, [&](const Group& group) {
+    const Var hidden = hidden_of(baseline, group, settings, settings.baseline_attention, settings.baseline_routing);
+    add_scores(baseline, hidden, group, text, !settings.answers.empty(), scores);
+    for_each_scored(group, [&](size_t, int64_t row, int64_t count) {
+      kept.write(done, hidden.value().rows(row, count));
+      done += count;
+    });
+  });
+  return in_order(scores);
+}
+
+PairedScores evaluate_against(Transformer& model, Transformer& baseline, const Scores& scores, const KeptRows& kept,
+                              const Corpus& text, const EvaluateSettings& settings) {
+  require_same_vocabulary(model, baseline);
+  const std::vector<EvalWindow> windows = windows_of(text, settings);
+  std::vector<WindowScore> own(windows.size());
+  PairedScores result;
+  result.divergences.resize(windows.size());
+  int64_t done = 0;
+  for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
+    const Var hidden = hidden_of(model, group, settings, settings.attention, settings.routing);
+    add_scores(model, hidden, group, text, !settings.answers.empty(), own);
+    for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
+      result.divergences[group.places[i]] =
+          divergence_of(model, baseline, hidden.value().rows(row, count), kept.read(done, count));
+      done += count;
+    });
+  });
+  result.model = in_order(own);
+  result.baseline = scores;
   return result;
 }
 

@@ -18,14 +18,32 @@ enum class Display {
   fraction,  // 0.6 as 60.0%, `digits` after the point
 };
 
+// What gives a metric its value when models are scored.
+enum class Origin {
+  none,        // not known then: of training or benchmarks
+  model,       // the model
+  run,         // the run, the same for all its models: threads, seed
+  text,        // scores on a text
+  answers,     // of answers alone,
+  choices,     // or of questions with several
+  routing,     // mixtures of experts
+  speed,       // a measurement of speed
+  memory,      // a process of the model's own
+  comparison,  // a baseline
+};
+
 struct Metric {
   std::string_view name;
   Display display;
   int digits;
   std::string_view unit;        // of the full value, for plots and documentation; may be empty
   std::string_view definition;  // one line
+  Origin origin = Origin::none;
+  bool whole = false;     // a whole number, as JSON and CSV have it
+  bool compared = false;  // with a baseline: NAME_difference and NAME_ratio
 };
 
+// In the order of a report of scores.
 std::span<const Metric> metrics();
 
 // The metric of that name or null. A name with one of the suffixes of a comparison (_difference, _ratio, and these with

@@ -54,12 +54,6 @@ Row& Row::set_cell(std::string_view name, Cell value) {
   return *this;
 }
 
-Row& Row::set_metrics(const MetricValues& values, std::span<const std::string_view> names) {
-  for (const std::string_view name : names)
-    if (const auto found = values.find(name); found != values.end()) set(name, found->second);
-  return *this;
-}
-
 Row& Row::set_comparison(const Comparison& comparison) {
   // Missing, which is no failure as a metric that is not a number is: the ends of an interval without a width, of one
   // window, and what was not measured, which is known by the agreement, a count.

@@ -37,8 +37,6 @@ class Row {
     else
       return set_cell(name, std::string(value));
   }
-  Row& set_metrics(const MetricValues& values,
-                   std::span<const std::string_view> names);  // those of `names` that have a value
   // NAME_difference, NAME_ratio and their _low and _high for each metric of the comparison; kl and top1_agreement with
   // theirs.
   Row& set_comparison(const Comparison& comparison);

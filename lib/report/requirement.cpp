@@ -138,7 +138,7 @@ class RequirementParser {
     std::string_view metric = word();
     const bool baseline = metric == "baseline";
     if (baseline && !have_baseline_)
-      throw usage_error("requirement '{}', position {}: 'baseline' needs --baseline MODEL", text_, start + 1);
+      throw usage_error("requirement '{}', position {}: 'baseline' needs a baseline model", text_, start + 1);
     if (baseline && !(at_ < text_.size() && text_[at_] == '.')) {
       program.push_back({Operation::baseline});  // its metric is known once all of the text is read
       return;
@@ -153,8 +153,8 @@ class RequirementParser {
       fail(baseline ? "a metric after 'baseline.'" : "a metric");
     }
     if (needs_baseline(metric) && !have_baseline_)
-      throw usage_error("requirement '{}', position {}: '{}' compares with a baseline and needs --baseline MODEL",
-                        text_, start + 1, metric);
+      throw usage_error("requirement '{}', position {}: '{}' needs a baseline model to compare with", text_, start + 1,
+                        metric);
     program.push_back({baseline ? Operation::baseline : Operation::model, 0, std::string(metric)});
   }
 

@@ -86,7 +86,7 @@ class Run {
   }
 
   std::string keeping() const {
-    return settings_.checkpoint.empty() ? std::string("no checkpoint was asked for (--checkpoint)")
+    return settings_.checkpoint.empty() ? std::string("no checkpoint was asked for")
                                         : fmt::format("'{}' holds the last good state", settings_.checkpoint);
   }
 
@@ -97,8 +97,8 @@ class Run {
       return f();
     } catch (const RouterError& error) {
       throw Error(ErrorKind::diverged,
-                  fmt::format("training diverged at step {}: {}; {}. Lower --learning-rate or --clip, or add "
-                              "--router-z-loss",
+                  fmt::format("training diverged at step {}: {}; {}. Lower the learning rate or the "
+                              "norm of clipping, or add a loss on the router's logits",
                               state_.step + 1, error.what(), keeping()));
     }
   }
@@ -106,16 +106,17 @@ class Run {
   // A loss that doubled from its best (and rose by a nat) over some tens of steps does not come back by itself.
   void check(const StepResult& step) {
     if (!std::isfinite(step.loss + step.router_loss) || !std::isfinite(step.gradient_norm))
-      throw Error(
-          ErrorKind::diverged,
-          fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower --learning-rate or --clip",
-                      state_.step + 1, step.loss, step.gradient_norm, keeping()));
+      throw Error(ErrorKind::diverged,
+                  fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower the learning "
+                              "rate or the norm of clipping",
+                              state_.step + 1, step.loss, step.gradient_norm, keeping()));
     state_.smoothed = state_.step == 0 || state_.smoothed == 0 ? step.loss : 0.95 * state_.smoothed + 0.05 * step.loss;
     state_.lowest = state_.lowest == 0 ? state_.smoothed : std::min(state_.lowest, state_.smoothed);
     if (state_.smoothed > 2 * state_.lowest + 1)
       throw Error(
           ErrorKind::diverged,
-          fmt::format("training diverged at step {}: the loss rose from {:.3f} to {:.3f}; {}. Lower --learning-rate",
+          fmt::format("training diverged at step {}: the loss rose from {:.3f} to {:.3f}; {}. Lower the learning "
+                      "rate",
                       state_.step + 1, state_.lowest, state_.smoothed, keeping()));
   }
 
@@ -133,7 +134,7 @@ class Run {
     }
     if (!std::isfinite(loss))
       throw Error(ErrorKind::diverged, fmt::format("training diverged at step {}: the validation loss is {}; {}. Lower "
-                                                   "--learning-rate or --clip",
+                                                   "the learning rate or the norm of clipping",
                                                    state_.step, loss, keeping()));
     state_.validated = state_.step;
     valid_loss_ = result_.valid_loss = state_.valid_loss = loss;

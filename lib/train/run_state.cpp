@@ -107,15 +107,14 @@ int64_t step_of_run(const ModelFile& file) {
 }
 
 void check_same_run(const ModelFile& file, const json& description) {
-  if (!file.run)
-    throw input_error("the file to resume is a model, not a checkpoint of a run; continue from it with --init");
+  if (!file.run) throw input_error("the file to resume is a model, not a checkpoint of a run; begin a new run with it");
   const json& before = member(*file.run, "description");
   for (const auto& [key, value] : description.items()) {
     if (!before.contains(key) && key.ends_with("_text")) continue;  // of a version that did not look at the text itself
     if (!before.contains(key) || before.at(key) != value)
       throw usage_error(
           "this run differs from the checkpoint's in '{}' ({} there, {} here); resume with the same, or start from its "
-          "parameters with --init",
+          "parameters in a new run",
           key, before.contains(key) ? before.at(key).dump() : "nothing", value.dump());
   }
 }

@@ -73,6 +73,40 @@ class Config(CliTest):
         self.assertNotIn("--layers", self.arguments("n.h5"))
         self.refused("steps = 1\ntokens = 2\n", "run.toml:2", "'tokens' and 'steps' (line 1) exclude each other")
 
+    def test_values_that_exclude_each_other_give_way_and_that_is_said(self):
+        model = tiny_model(self.directory)
+        cases = [
+            ("prune", 'sparsity = 0.6\n', ["--pattern", "2:4"], "'sparsity' gives way to --pattern"),
+            ("prune", 'pattern = "2:4"\n', ["--sparsity", 0.6], "'pattern' gives way to --sparsity"),
+            ("prune", f'method = "wanda"\nsparsity = 0.5\ncalibration = "{self.corpus}"\n', ["--method", "magnitude"],
+             "'calibration' gives way to --method"),
+            ("quantize", 'type = "int4"\ngroup = "32"\n', ["--type", "bf16"], "'group' gives way to --type"),
+        ]
+        for name, text, arguments, said in cases:
+            with self.subTest(said=said):
+                path = self.path("out.h5")
+                done = run(name, model, "--config", self.file(f"[{name}]\n" + text), *arguments, "--output", path, "--force", check=True)
+                self.assertRegex(done.stderr, r"run\.toml:\d: " + said + " on the command line")
+                said_of_it = self.arguments("out.h5")
+                self.assertNotIn("--" + said.split("'")[1], said_of_it)
+                run(name, *said_of_it, "--force", check=True)  # the lineage repeats the stage
+
+    def test_values_that_agree_both_stand(self):
+        model = tiny_model(self.directory)
+        done = run("prune", model, "--config", self.file("sparsity = 0.5\n"), "--pattern", "2:4", "--output", self.path("p.h5"), check=True)
+        self.assertNotIn("gives way", done.stderr)
+        done = run("quantize", model, "--config", self.file('group = "32"\nembedding-type = "int8"\n'), "--type", "bf16",
+                   "--output", self.path("q.h5"), check=True)
+        self.assertNotIn("gives way", done.stderr)
+        # In the file itself nothing wins.
+        done = run("prune", model, "--config", self.file('sparsity = 0.6\npattern = "2:4"\n'), "--output", self.path("no.h5"))
+        self.assert_error(done, 2, "2:4", "sparsity")
+
+    def test_windows_of_the_command_line_leave_out_a_longer_stride(self):
+        model = tiny_model(self.directory)
+        done = run("eval", model, "--data", self.corpus, "--config", self.file("stride = 32\n"), "--context", 16, "--no-speed", check=True)
+        self.assertIn("'stride' gives way to --context", done.stderr)
+
     def test_the_lineage_repeats_the_run_without_the_file(self):
         text = f'[train]\ndata = ["{self.corpus}"]\nsteps = 2\nbatch = 2\n{SHAPE}tied = false\n'
         done = run("train", "--config", self.file(text), "--seed", 5, "--output", "m.h5", "-q", cwd=self.directory)

@@ -93,6 +93,26 @@ class Eval(CliTest):
         self.assertAlmostEqual(sparse["sparsity"], 0.5, delta=0.05)
         self.assertLess(sparse["nonzero_parameters"], sparse["parameters"])
 
+    def test_a_baseline_of_several_models_is_scored_once_and_gives_the_same_numbers(self):
+        models = [self.sparse, self.fresh, self.trained]
+        alone = [self.eval(model, "--baseline", self.trained) for model in models]
+        folder = self.path("tmp")
+        os.mkdir(folder)
+        done = run("eval", *models, "--data", self.test, "--no-speed", "--baseline", self.trained, "--format", "json",
+                   "--log-level", "debug", env={"TMPDIR": folder}, check=True)
+        self.assertEqual(done.stderr.count("scored the baseline"), 1)
+        self.assertEqual(os.listdir(folder), [])
+        baseline, *rows = json.loads(done.stdout)["rows"]
+        self.assertEqual(baseline, alone[0][0])
+        self.assertEqual(rows, [row for _, row in alone])
+        os.chmod(folder, 0o555)
+        if os.access(folder, os.W_OK):
+            return  # root writes everywhere
+        done = run("eval", *models, "--data", self.test, "--no-speed", "--baseline", self.trained, "--format", "json",
+                   env={"TMPDIR": folder}, check=True)
+        self.assertIn("scored with every model", done.stderr)
+        self.assertEqual(json.loads(done.stdout)["rows"][1:], rows)
+
     def test_a_model_equals_itself(self):
         row = self.eval(self.trained, "--baseline", self.trained)[1]
         self.assertEqual((row["loss_difference"], row["loss_ratio"], row["kl"], row["top1_agreement"]), (0, 1, 0, 1))

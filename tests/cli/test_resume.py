@@ -4,6 +4,7 @@ a resumed run ends with the very parameters of one that never stopped."""
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -198,6 +199,50 @@ class Checkpoints(ResumeTest):
                 else:
                     self.assert_refused(done, 2, f"'{name}'")
                     self.assertFalse(os.path.exists(self.path("again.h5")))
+
+    def test_every_option_is_held_to_or_may_change(self):
+        """Every option of --help: another value is refused when a run is resumed, or it stands below for what it is."""
+        may_change = {"--resume", "--output", "--force", "--checkpoint", "--save-every", "--log", "--log-every", "--plot", "--format",
+                      "--threads", "--quiet", "--log-level", "--dry-run", "--config", "--help", "--version"}
+        elsewhere = {"--data", "--init", "--valid", "--tokens", "--epochs",  # test_other_text…, test_the_parent…; steps
+                     "--upcycle-noise"}  # of the copies at the start, which the checkpoint has
+        values = {"--steps": 9, "--batch": 5, "--accumulate": 2, "--learning-rate": 0.5, "--schedule": "wsd", "--warmup": 3,
+                  "--decay": 0.3, "--final-rate": 0.3, "--clip": 2, "--dropout": 0.2, "--weight-decay": 0, "--beta1": 0.8,
+                  "--beta2": 0.8, "--precision": "bf16" if self.precision() == "f32" else "f32", "--valid-fraction": 0.2,
+                  "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
+                  "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,
+                  "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
+                  "--norm-epsilon": 0.1, "--activation": "gelu", "--positions": "learned", "--rope-theta": 5,
+                  "--attention": "window:8", "--biases": None, "--untied": None, "--experts": 4,
+                  "--router-noise": "gumbel", "--balance": "none", "--router-z-loss": 1, "--capacity-factor": 2}
+        # Only beside another one:
+        also = {"--sparsify-from": 0.1, "--sparsify-until": 0.9, "--sparsify-every": 3, "--pattern": "block:2x2"}
+        experts = {"--top-k": 1, "--shared-experts": 1, "--expert-ffn": 32, "--moe-layers": "0", "--router": "sigmoid",
+                   "--router-temperature": 2}
+        help_text = run("train", "--help", env={"COLUMNS": 200}, check=True).stdout
+        options = {first for first in re.findall(r"^  (?:-\w,\s*)?(--[\w-]+)", help_text, re.M)}
+        known = may_change | elsewhere | set(values) | set(also) | set(experts) | {"--tied"}
+        self.assertEqual(options - known, set(), "say what resuming with another value of it does")
+        for option, value in {**values, **experts}.items():
+            with self.subTest(option=option):
+                done = self.resume(option) if value is None else self.resume(replace=[(option, value)])
+                self.assert_refused(done, 2)
+                self.assertFalse(os.path.exists(self.path("again.h5")))
+        for option, value in also.items():
+            with self.subTest(option=option):
+                self.assert_refused(self.resume("--sparsity", 0.3, option, value), 2, f"'{option[2:].replace('-', '_')}'")
+
+    def test_the_description_is_what_it_was(self):
+        """Checkpoints of every version are resumed by these names."""
+        names = {"accumulate", "batch", "beta1", "beta2", "clip", "context", "decay", "dropout", "final_rate", "keep", "learning_rate",
+                 "parent_sha256", "patience", "pattern", "precision", "schedule", "seed", "sparsify_every", "sparsify_from",
+                 "sparsify_until", "sparsity", "steps", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",
+                 "weight_decay"}
+        description = self.state(self.checkpoint)["description"]
+        self.assertEqual(set(description), names)
+        for name, value in {"accumulate": 1, "beta1": 0.9, "clip": 1, "keep": "last", "sparsity": 0, "pattern": "unstructured",
+                            "sparsify_every": 10, "schedule": "cosine", "valid_every": 250, "patience": 0}.items():
+            self.assertEqual(description[name], value, name)
 
     def precision(self):
         return self.state(self.checkpoint)["description"]["precision"]

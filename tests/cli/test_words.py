@@ -51,6 +51,22 @@ class Errors(CliTest):
             self.assertIn(f"  hone-{name} ", subprocess.run([installed, "--help"], capture_output=True, text=True).stdout)
             self.assertRegex(subprocess.run([installed, "--version"], capture_output=True, text=True).stdout, f"^hone-{name} ")
 
+    def test_the_option_of_what_the_library_says_in_words(self):
+        model = tiny_model(self.directory)
+        out = write(self.path("o.h5"), "theirs")
+        self.assert_error(run("prune", model, "--sparsity", 0.5, "--output", out), 2, "replaced by force (--force) only")
+        done = run("eval", model, "--data", corpus(self.directory), "--require", "loss <= baseline")
+        self.assert_error(done, 2, "a baseline model (--baseline)")
+        learned = tiny_model(self.directory, "learned.h5", positions="learned")
+        self.assert_error(run("bench", learned, "--prompt", 30, "--generate", 3), 2, "a shorter prompt (--prompt)",
+                          "fewer tokens after it (--generate)")
+        checkpoint = ["--data", self.path("corpus.txt"), "--steps", 2, "--layers", 1, "--dim", 32, "--heads", 1, "--context", 16,
+                      "--checkpoint", self.path("c.h5"), "--output", self.path("m.h5"), "--force", "--batch"]
+        run("train", *checkpoint, 2, check=True)
+        self.assert_error(run("train", *checkpoint, 3, "--resume", self.path("c.h5")), 2, "'batch'", "a new run (--init)")
+        table = run("inspect", self.path("c.h5"), check=True).stdout
+        self.assertRegex(table, r"(?m)^  continue it with \S*train --resume$")
+
     def test_near_spellings(self):
         for arguments, near in ((["train", "--stepz", "5"], "--steps"), (["train", "--valid_every=5"], "--valid-every"),
                                 (["train", "--learning"], "--learning-rate"), (["eval", "--basline", "x"], "--baseline"),
@@ -101,6 +117,40 @@ class Errors(CliTest):
         self.assert_error(run("quantize", model, *out, "--calibration-windows", 3), 2, "--calibration-windows", "no effect")
         self.assert_error(run("prune", model, *out, "--sparsity", 0.5, "--calibration-context", 8), 2, "--calibration-context")
         self.assert_error(run("prune", model, *out, "--sparsity", 0.5, "--calibration", model), 2, "--calibration")
+
+    def test_what_calibrates_nothing_is_refused_at_its_default_too(self):
+        model = tiny_model(self.directory)
+        out = ["--output", self.path("o.h5"), "--dry-run"]
+        for tool_, more in (("quantize", []), ("prune", ["--sparsity", 0.5])):
+            for option in ("--calibration-windows", "--calibration-context"):
+                with self.subTest(tool=tool_, option=option):
+                    done = run(tool_, model, *out, *more, option, 128)
+                    self.assert_error(done, 2, f"{option} has no effect without --calibration")
+            done = run(tool_, model, *out, *more, "--precision", "f32", check=True)
+            self.assertIn("warning: --precision has no effect without --calibration", done.stderr)
+
+    def test_idle_options_are_said(self):
+        model, text = tiny_model(self.directory), corpus(self.directory)
+        cases = [
+            (["bench", model, "--train", "--generate", 4, "--prefill-chunk", 8], "--prefill-chunk and --generate have no effect with --train"),
+            (["bench", model, "--steps", 2], "--steps has no effect without --train"),
+            (["bench", model, "--force"], "--force has no effect without --plot"),
+            (["bench", "--kernels", "--only", "attention", "--batch", 1, "--prompt", 512, "--warmup", 1],
+             "--prompt, --batch and --warmup have no effect with --kernels"),
+            (["eval", model, "--data", text, "--force"], "--force has no effect without a file"),
+            (["eval", model, "--data", text, "--no-speed", "--prefill-chunk", 64], "--prefill-chunk has no effect"),
+            (["train", "--steps", 0, "--lr", 0.1, "--batch", 2, "--keep", "last", "--output", self.path("o.h5")],
+             "--batch and --learning-rate have no effect without steps"),
+        ]
+        for arguments, said in cases:
+            with self.subTest(arguments=arguments):
+                done = run(*arguments, "--dry-run", check=True)
+                self.assertIn("warning: " + said, done.stderr)
+                self.assertNotIn("--no-speed has", done.stderr)
+        done = run("bench", model, "--generate", 4, "--prefill-chunk", 8, "--dry-run", check=True)
+        self.assertNotIn("no effect", done.stderr)
+        done = run("eval", model, "--data", text, "--no-speed", "--prefill-chunk", 16, "--dry-run", check=True)
+        self.assertNotIn("no effect", done.stderr)
 
 
 class Progress(CliTest):

@@ -5,15 +5,16 @@
 #include <fstream>
 #include <map>
 #include <regex>
+#include <set>
 #include <string>
 
 namespace {
 
 // Lines of docs/architecture.md, from the bottom.
-const std::map<std::string, int> line_of_room = {{"base", 0},     {"report", 1},   {"kernels", 1}, {"tensor", 2},
-                                                 {"autograd", 3}, {"weights", 4},  {"ops", 5},     {"nn", 6},
-                                                 {"io", 6},       {"model", 7},    {"dataset", 7}, {"measure", 8},
-                                                 {"train", 9},    {"compress", 9}, {"serve", 9},   {"cli", 10}};
+const std::map<std::string, int> line_of_room = {
+    {"base", 0},  {"report", 1},   {"kernels", 1}, {"tensor", 2},  {"autograd", 3}, {"weights", 4},
+    {"ops", 5},   {"nn", 6},       {"io", 6},      {"model", 7},   {"dataset", 7},  {"measure", 8},
+    {"train", 9}, {"compress", 9}, {"serve", 9},   {"inspect", 9}, {"bench", 10},   {"cli", 11}};
 
 // Libraries that only one room may name.
 const std::map<std::string, std::string> room_of_library = {
@@ -48,4 +49,25 @@ TEST_CASE("rooms include only what stands below them, and libraries stay in thei
     }
   }
   CHECK(files > 50);
+}
+
+// cli says which option a word of the library is (cli/glossary.cpp). bench is its tool's own room.
+TEST_CASE("messages below cli name no option of the tools") {
+  namespace fs = std::filesystem;
+  const fs::path lib = fs::path(HONE_TEST_DATA).parent_path().parent_path() / "lib";
+  const std::set<std::string> exempt = {"cli", "bench", "compress"};
+  const std::regex option(R"re("([^"]*[^\w-])?--[a-z][^"]*")re"), other_program(R"(zstd -d --long)");
+  for (const auto& entry : fs::recursive_directory_iterator(lib)) {
+    const std::string extension = entry.path().extension().string();
+    if ((extension != ".h" && extension != ".cpp") ||
+        exempt.contains(fs::relative(entry.path(), lib).begin()->string()))
+      continue;
+    std::ifstream file(entry.path());
+    for (std::string line; std::getline(file, line);) {
+      line = line.substr(0, line.find("//"));
+      CAPTURE(entry.path().string());
+      CAPTURE(line);
+      CHECK((!std::regex_search(line, option) || std::regex_search(line, other_program)));
+    }
+  }
 }

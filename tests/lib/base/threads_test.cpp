@@ -46,7 +46,7 @@ TEST_CASE("threads: the flag wins, then HONE_THREADS, then OMP_NUM_THREADS, then
   const Variable hone("HONE_THREADS", "3");
   const Variable omp("OMP_NUM_THREADS", "5");
   CHECK(choose_threads(7).count == 7);
-  CHECK(choose_threads(7).source == std::string("--threads"));
+  CHECK(choose_threads(7).source == std::string("asked for"));
   CHECK(choose_threads(0).count == 3);
   CHECK(choose_threads(0).source == std::string("HONE_THREADS"));
   {

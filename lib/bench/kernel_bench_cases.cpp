@@ -1,0 +1,373 @@
+// The kernels that `bench --kernels` measures. Shapes are those of GPT-2's small model: dim 768, 12 heads of 64,
+// feed-forward 3072.
+#include <algorithm>
+#include <memory>
+
+#include "base/random.h"
+#include "bench/kernel_bench.h"
+#include "kernels/attention/attention.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/rows/elementwise.h"
+#include "ops/linear.h"
+#include "ops/mixture.h"
+#include "weights/dense_weight.h"
+#include "weights/packed_weight.h"
+
+namespace hone {
+namespace {
+
+constexpr int64_t dim = 768, ffn = 3072, heads = 12, head_dim = 64;
+constexpr int64_t vocabulary = 50304;
+
+Tensor random_tensor(Shape shape, DType type = DType::f32) {
+  Random random(1, "kernels");
+  Tensor t = Tensor::empty(std::move(shape));
+  for (float& x : t.span<float>()) x = static_cast<float>(random.uniform() - 0.5);
+  return t.to(type);
+}
+
+// A kernel that reads and writes each of `arrays` once; one that is read and written stands there twice.
+KernelCase streaming(std::vector<Tensor> arrays, std::function<void()> run) {
+  double bytes = 0;
+  for (const Tensor& t : arrays) bytes += static_cast<double>(t.bytes());
+  return {DType::f32, 0, bytes, std::move(run), std::move(arrays)};
+}
+
+// --- dense products ---
+
+constexpr int64_t product_rows = 2048;
+constexpr double product_flops = 2.0 * product_rows * dim * ffn;
+
+// y = x W^T, W [ffn, dim]
+template <DType type>
+KernelCase gemm_forward() {
+  const Tensor x = random_tensor({product_rows, dim}, type), w = random_tensor({ffn, dim});
+  const Tensor y = Tensor::empty({product_rows, ffn}, type);
+  if (type == DType::f32)
+    return {type, product_flops, 0, [=] { kernels::gemm(x.view(), false, w.view(), true, y.view()); }};
+  const Tensor panels = Tensor::empty({kernels::panel_elements(ffn, dim)}, DType::bf16);
+  kernels::pack_panels(w.view(), false, panels.data<bf16>());
+  return {type, product_flops, 0, [=] { kernels::gemm_panels(x.view(), panels.data<bf16>(), ffn, dim, y.view()); }};
+}
+
+// dx = dy W
+template <DType type>
+KernelCase gemm_dx() {
+  const Tensor dy = random_tensor({product_rows, ffn}, type), w = random_tensor({ffn, dim});
+  const Tensor dx = Tensor::empty({product_rows, dim}, type);
+  if (type == DType::f32)
+    return {type, product_flops, 0, [=] { kernels::gemm(dy.view(), false, w.view(), false, dx.view()); }};
+  const Tensor panels = Tensor::empty({kernels::panel_elements(dim, ffn)}, DType::bf16);
+  kernels::pack_panels(w.view(), true, panels.data<bf16>());
+  return {type, product_flops, 0, [=] { kernels::gemm_panels(dy.view(), panels.data<bf16>(), dim, ffn, dx.view()); }};
+}
+
+// dW = dy^T x, in f32
+template <DType type>
+KernelCase gemm_dw() {
+  const Tensor dy = random_tensor({product_rows, ffn}, type), x = random_tensor({product_rows, dim}, type);
+  const Tensor dw = Tensor::empty({ffn, dim});
+  return {type, product_flops, 0, [=] { kernels::gemm(dy.view(), true, x.view(), false, dw.view()); }};
+}
+
+// --- products of experts ---
+
+constexpr int64_t experts = 8;
+
+// Rows by expert, as uneven as a balanced router leaves them: 1.5 times the mean down to 0.6 of it.
+std::shared_ptr<ops::RoutePlan> uneven_plan(int64_t rows) {
+  constexpr int64_t hundredths[experts] = {105, 60, 150, 95, 80, 125, 70, 115};
+  auto plan = std::make_shared<ops::RoutePlan>();
+  plan->rows = plan->slots = rows;
+  plan->top_k = 1;
+  plan->offsets = {0};
+  int64_t parts = 0;
+  for (const int64_t part : hundredths) plan->offsets.push_back(rows * (parts += part) / (100 * experts));
+  return plan;
+}
+
+// The same rows through one weight each, and through one of all. With gradients: forward, dx and dW.
+template <int64_t rows, int64_t inputs, int64_t outputs, bool gradients>
+KernelCase grouped_product() {
+  const auto plan = uneven_plan(rows);
+  const Var x(random_tensor({rows, inputs}, DType::bf16), gradients);
+  std::vector<ops::ExpertLinear> layers;
+  for (int64_t e = 0; e < experts; ++e)
+    layers.push_back({std::make_shared<DenseWeight>(random_tensor({outputs, inputs})), nullptr});
+  const auto dense = std::make_shared<DenseWeight>(random_tensor({outputs, inputs}));
+  const Tensor dy = random_tensor({rows, outputs}, DType::bf16);
+  const auto with_gradients = [x, dy](const auto& product) {
+    if (!gradients) {
+      product();
+      return;
+    }
+    Tape tape;
+    tape.backward(product(), dy.clone());
+    x.take_grad();
+  };
+  KernelCase result{DType::bf16, (gradients ? 6.0 : 2.0) * rows * inputs * outputs, 0, {}};
+  result.run = [=] { with_gradients([&] { return ops::grouped_linear(x, plan, layers); }); };
+  result.dense = [=] { with_gradients([&] { return ops::linear(x, dense); }); };
+  return result;
+}
+
+// --- attention ---
+
+struct AttentionArrays {
+  kernels::AttentionDims dims;
+  Tensor q, k, v, out, d_out, dq, dk, dv, log_sums;
+  std::shared_ptr<const kernels::BlockPlan> plan;
+
+  AttentionArrays(int64_t length, DType type) : plan(kernels::causal_plan({length, length, 0})) {
+    dims.queries = dims.keys = length;
+    dims.heads = dims.kv_heads = heads;
+    dims.head_dim = head_dim;
+    dims.scale = 0.125f;
+    for (Tensor* t : {&q, &k, &v, &d_out}) *t = random_tensor({length, dim}, type);
+    for (Tensor* t : {&out, &dq, &dk, &dv}) *t = Tensor::empty({length, dim}, type);
+    log_sums = Tensor::empty({heads, length});
+  }
+  static kernels::HeadRows rows(const Tensor& t) { return {t.raw(), t.dtype(), t.size(), dim, head_dim}; }
+  void forward() const {
+    kernels::attention_forward(dims, rows(q), rows(k), rows(v), rows(out), log_sums.data<float>(), *plan);
+  }
+  void backward() const {
+    kernels::attention_backward(dims, rows(q), rows(k), rows(v), rows(out), log_sums.data<float>(), rows(d_out),
+                                {rows(dq), rows(dk), rows(dv)}, *plan);
+  }
+  // Of one product over the visible pairs.
+  double product() const { return 2.0 * static_cast<double>(plan->visible_pairs) * heads * head_dim; }
+};
+
+template <DType type, int64_t length>
+KernelCase attention_forward() {
+  const auto arrays = std::make_shared<AttentionArrays>(length, type);
+  return {type, 2 * arrays->product(), 0, [arrays] { arrays->forward(); }};
+}
+
+// Five products: the scores again, and the gradients by scores, queries, keys and values.
+template <DType type, int64_t length>
+KernelCase attention_backward() {
+  const auto arrays = std::make_shared<AttentionArrays>(length, type);
+  arrays->forward();
+  return {type, 5 * arrays->product(), 0, [arrays] { arrays->backward(); }};
+}
+
+// --- what reads memory ---
+
+// Arrays that are read once in a run are made this large, so that no cache holds them until the next run.
+int64_t large_bytes() {
+  return std::clamp<int64_t>(4 * kernels::last_level_cache_bytes(), int64_t{128} << 20, int64_t{1} << 30);
+}
+
+// One token of `batch` sequences (0: as many as make the caches large) through as many layers as that takes, against
+// `length` rows each in caches with room for `capacity`.
+template <int64_t batch, int64_t length, int64_t capacity>
+KernelCase attention_decode() {
+  const int64_t wanted = std::max<int64_t>(1, large_bytes() / (2 * 2 * length * dim));
+  const int64_t layers = batch ? (wanted + batch - 1) / batch : 1, sequences = batch ? batch : wanted;
+  const Tensor q = random_tensor({sequences, dim}, DType::bf16), out = Tensor::empty({sequences, dim}, DType::bf16);
+  // As the cache of a model has them: the rows of a head together.
+  const Tensor k = random_tensor({layers, sequences, heads, capacity, head_dim}, DType::bf16), v = k.clone();
+  const auto lengths = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(sequences), length);
+  kernels::DecodeDims dims;
+  dims.batch = sequences;
+  dims.heads = dims.kv_heads = heads;
+  dims.head_dim = head_dim;
+  dims.scale = 0.125f;
+  const auto token = [](const Tensor& t) { return kernels::HeadRows{t.raw(), t.dtype(), dim, dim, head_dim}; };
+  const auto cache = [=](const Tensor& t, int64_t layer) {
+    bf16* first = t.data<bf16>() + layer * sequences * capacity * dim;
+    return kernels::HeadRows{first, t.dtype(), capacity * dim, head_dim, capacity * head_dim};
+  };
+  const double bytes = 2.0 * 2.0 * static_cast<double>(layers * sequences * length * dim);
+  return {DType::bf16,
+          0,
+          bytes,
+          [=] {
+            kernels::DecodeDims call = dims;
+            call.key_lengths = lengths->data();
+            for (int64_t i = 0; i < layers; ++i)
+              kernels::attention_decode(call, token(q), cache(k, i), cache(v, i), token(out));
+          },
+          {k, v}};
+}
+
+constexpr int64_t packed_side = 2048;
+
+Tensor random_mask(double kept) {
+  Random random(2, "mask");
+  Tensor mask = Tensor::zeros({packed_side, packed_side / 8}, DType::u8);
+  for (uint8_t& byte : mask.span<uint8_t>())
+    for (int bit = 0; bit < 8; ++bit) byte = static_cast<uint8_t>(byte | (random.uniform() < kept) << bit);
+  return mask;
+}
+
+std::shared_ptr<Weight> packed_integers(int bits, int64_t group, const Tensor& mask) {
+  Random random(3, "integers");
+  QuantizedMatrix m;
+  m.rows = m.cols = packed_side;
+  m.group = group;
+  m.bits = bits;
+  m.integers = Tensor::empty({packed_side, packed_side}, DType::i8);
+  const int largest = bits == 8 ? 127 : 7;
+  for (int8_t& q : m.integers.span<int8_t>())
+    q = static_cast<int8_t>(static_cast<int>(random.below(static_cast<uint64_t>(2 * largest + 1))) - largest);
+  m.scales = Tensor::empty({packed_side, group_count(packed_side, group)});
+  for (float& s : m.scales.span<float>()) s = 0.0078125f;
+  m.mask = mask;
+  return bits == 8 ? pack_int8(m) : pack_int4(m);
+}
+
+enum class Element { bf16, int8, int4 };
+
+// y[rows, n] = x W^T through one matrix after the other, as a model's layers follow each other.
+template <Element element, bool sparse, int64_t rows>
+KernelCase packed() {
+  const Tensor mask = sparse ? random_mask(0.4) : Tensor();
+  const std::shared_ptr<Weight> first = element == Element::bf16
+                                            ? pack_bf16(random_tensor({packed_side, packed_side}), mask)
+                                        : element == Element::int8 ? packed_integers(8, 0, mask)
+                                                                   : packed_integers(4, 32, mask);
+  const auto matrices = std::make_shared<std::vector<std::shared_ptr<Weight>>>();
+  double bytes = 0;
+  while (bytes < static_cast<double>(large_bytes())) {
+    Encoded copy = first->encode();
+    for (auto& [name, array] : copy.arrays) array = array.clone();
+    matrices->push_back(decode_weight(copy, "bench"));
+    bytes += static_cast<double>(matrices->back()->stored_bytes());
+  }
+  const Tensor x = random_tensor({rows, packed_side}, DType::bf16), y = Tensor::empty({rows, packed_side}, DType::bf16);
+  return {DType::bf16, 0, bytes, [=] {
+            for (const auto& matrix : *matrices) matrix->matmul(x.view(), y.view());
+          }};
+}
+
+// --- elementwise ---
+
+constexpr int64_t many_rows = 16384;  // of dim: 25 MB in bf16, 50 MB in f32
+
+KernelCase norm_forward() {
+  const Tensor residual = random_tensor({many_rows, dim}), branch = random_tensor({many_rows, dim}, DType::bf16);
+  const Tensor sum = Tensor::empty({many_rows, dim}), y = Tensor::empty({many_rows, dim}, DType::bf16);
+  const Tensor gain = random_tensor({dim}), inverse = Tensor::empty({many_rows});
+  kernels::NormForward a;
+  a.residual = residual.view();
+  a.branch = branch.view();
+  a.residual_out = sum.view();
+  a.y = y.view();
+  a.gain = gain.data<float>();
+  a.inverse = inverse.data<float>();
+  return streaming({residual, branch, sum, y, gain, inverse}, [a] { kernels::norm_forward(a); });
+}
+
+KernelCase norm_backward() {
+  const Tensor x = random_tensor({many_rows, dim}), dy = random_tensor({many_rows, dim}, DType::bf16);
+  const Tensor d_residual = random_tensor({many_rows, dim}), d_branch = Tensor::empty({many_rows, dim}, DType::bf16);
+  const Tensor gain = random_tensor({dim}), inverse = random_tensor({many_rows}), d_gain = Tensor::zeros({dim});
+  kernels::NormBackward a;
+  a.x = x.view();
+  a.dy = dy.view();
+  a.d_residual = d_residual.view();
+  a.d_branch = d_branch.view();
+  a.gain = gain.data<float>();
+  a.inverse = inverse.data<float>();
+  a.d_gain = d_gain.data<float>();
+  return streaming({x, dy, d_residual, d_residual, d_branch, gain, inverse, d_gain},
+                   [a] { kernels::norm_backward(a); });
+}
+
+constexpr int64_t gated_rows = 8192;
+
+KernelCase swiglu_forward() {
+  const Tensor gate_up = random_tensor({gated_rows, 2 * ffn}, DType::bf16),
+               y = Tensor::empty({gated_rows, ffn}, DType::bf16);
+  return streaming({gate_up, y}, [=] { kernels::swiglu_forward(gate_up.view(), y.view()); });
+}
+
+KernelCase swiglu_backward() {
+  const Tensor gate_up = random_tensor({gated_rows, 2 * ffn}, DType::bf16),
+               dy = random_tensor({gated_rows, ffn}, DType::bf16);
+  const Tensor d_gate_up = Tensor::empty({gated_rows, 2 * ffn}, DType::bf16);
+  return streaming({gate_up, dy, d_gate_up},
+                   [=] { kernels::swiglu_backward(gate_up.view(), dy.view(), d_gate_up.view()); });
+}
+
+// Loss and gradient; a run finds the gradients of the one before as logits, which costs the same.
+KernelCase cross_entropy() {
+  constexpr int64_t rows = 1024;
+  const Tensor logits = random_tensor({rows, vocabulary}, DType::bf16), losses = Tensor::empty({rows});
+  const Tensor correct = Tensor::empty({rows}, DType::u8);
+  const auto targets = std::make_shared<std::vector<int32_t>>(static_cast<size_t>(rows), 7);
+  return streaming({logits, logits}, [=] {
+    kernels::cross_entropy(logits.view(), vocabulary, *targets, losses.span<float>(), correct.span<uint8_t>(), 1.0f);
+  });
+}
+
+KernelCase adamw() {
+  constexpr int64_t count = 16 << 20;
+  const Tensor value = random_tensor({count}), grad = random_tensor({count}), m = Tensor::zeros({count}),
+               v = Tensor::zeros({count});
+  kernels::AdamW a;
+  a.count = count;
+  a.value = value.data<float>();
+  a.grad = grad.data<float>();
+  a.m = m.data<float>();
+  a.v = v.data<float>();
+  a.learning_rate = 1e-4f;
+  return streaming({value, value, grad, m, m, v, v}, [a] { kernels::adamw(a); });
+}
+
+KernelCase pack_panels() {
+  constexpr int64_t rows = 16384, cols = 2048;
+  const Tensor w = random_tensor({rows, cols}),
+               panels = Tensor::empty({kernels::panel_elements(rows, cols)}, DType::bf16);
+  return streaming({w, panels}, [=] { kernels::pack_panels(w.view(), false, panels.data<bf16>()); });
+}
+
+constexpr KernelEntry table[] = {
+    {"gemm_forward", "2048 x 768 -> 3072 f32", true, gemm_forward<DType::f32>},
+    {"gemm_dx", "2048 x 3072 -> 768 f32", true, gemm_dx<DType::f32>},
+    {"gemm_dw", "3072 x 768, 2048 rows f32", true, gemm_dw<DType::f32>},
+    {"gemm_forward", "2048 x 768 -> 3072 bf16", true, gemm_forward<DType::bf16>},
+    {"gemm_dx", "2048 x 3072 -> 768 bf16", true, gemm_dx<DType::bf16>},
+    {"gemm_dw", "3072 x 768, 2048 rows bf16", true, gemm_dw<DType::bf16>},
+    {"grouped_product", "512 rows of 8 experts 384 -> 768 bf16", true, grouped_product<512, 384, 768, false>},
+    {"grouped_product", "4096 rows of 8 experts 384 -> 768 bf16", true, grouped_product<4096, 384, 768, false>},
+    {"grouped_product", "512 rows of 8 experts 768 -> 1536 bf16", true, grouped_product<512, 768, 1536, false>},
+    {"grouped_product", "4096 rows of 8 experts 768 -> 1536 bf16", true, grouped_product<4096, 768, 1536, false>},
+    {"grouped_gradients", "512 rows of 8 experts 384 -> 768 bf16", true, grouped_product<512, 384, 768, true>},
+    {"grouped_gradients", "4096 rows of 8 experts 384 -> 768 bf16", true, grouped_product<4096, 384, 768, true>},
+    {"attention_forward", "12 heads x 256 x 64 bf16", false, attention_forward<DType::bf16, 256>},
+    {"attention_forward", "12 heads x 1024 x 64 bf16", false, attention_forward<DType::bf16, 1024>},
+    {"attention_forward", "12 heads x 1024 x 64 f32", false, attention_forward<DType::f32, 1024>},
+    {"attention_backward", "12 heads x 256 x 64 bf16", false, attention_backward<DType::bf16, 256>},
+    {"attention_backward", "12 heads x 1024 x 64 bf16", false, attention_backward<DType::bf16, 1024>},
+    {"attention_backward", "12 heads x 1024 x 64 f32", false, attention_backward<DType::f32, 1024>},
+    {"attention_decode", "12 heads x 1024 x 64 bf16, many sequences", false, attention_decode<0, 1024, 1024>},
+    {"attention_decode", "12 heads x 96 of 256 x 64 bf16, 8 sequences", false, attention_decode<8, 96, 256>},
+    {"packed_bf16", "1 x 2048 -> 2048", false, packed<Element::bf16, false, 1>},
+    {"packed_int8", "1 x 2048 -> 2048", false, packed<Element::int8, false, 1>},
+    {"packed_int4", "1 x 2048 -> 2048, group 32", false, packed<Element::int4, false, 1>},
+    {"packed_sparse_bf16", "1 x 2048 -> 2048, 60% sparse", false, packed<Element::bf16, true, 1>},
+    {"packed_sparse_int8", "1 x 2048 -> 2048, 60% sparse", false, packed<Element::int8, true, 1>},
+    {"packed_sparse_int4", "1 x 2048 -> 2048, group 32, 60% sparse", false, packed<Element::int4, true, 1>},
+    {"packed_bf16", "8 x 2048 -> 2048", false, packed<Element::bf16, false, 8>},
+    {"packed_int8", "8 x 2048 -> 2048", false, packed<Element::int8, false, 8>},
+    {"packed_sparse_int8", "8 x 2048 -> 2048, 60% sparse", false, packed<Element::int8, true, 8>},
+    {"norm_forward", "16384 x 768, with residual", false, norm_forward},
+    {"norm_backward", "16384 x 768, with residual", false, norm_backward},
+    {"swiglu_forward", "8192 x 3072 bf16", false, swiglu_forward},
+    {"swiglu_backward", "8192 x 3072 bf16", false, swiglu_backward},
+    {"cross_entropy", "1024 x 50304 bf16, with gradient", false, cross_entropy},
+    {"adamw", "16.8M parameters", false, adamw},
+    {"pack_panels", "16384 x 2048", false, pack_panels},
+};
+
+}  // namespace
+
+std::span<const KernelEntry> kernel_entries() {
+  return table;
+}
+
+}  // namespace hone

@@ -1,0 +1,186 @@
+#include "bench/models.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory_limit.h"
+#include "bench/ceilings_cache.h"
+#include "bench/child_process.h"
+#include "bench/kernel_bench.h"
+#include "kernels/parallel.h"
+#include "measure/footprint.h"
+#include "measure/memory.h"
+#include "measure/speed.h"
+
+namespace hone {
+namespace {
+
+class ModelsBench {
+ public:
+  explicit ModelsBench(const BenchSettings& settings) : s_(settings) {
+    for (const std::string& path : s_.models) {
+      if (s_.attention.empty()) variants_.push_back({path, ""});
+      for (const std::string& kinds : s_.attention) variants_.push_back({path, kinds});
+    }
+  }
+
+  std::vector<BenchResult> run() {
+    require_memory();
+    for (const Variant& variant : variants_) peaks_.push_back(peaks_of(variant));  // while this process is still small
+    for (const Variant& variant : variants_) models_.push_back(load(variant));
+    for (const BenchPoint& point : s_.points)
+      if (!ceilings_.contains(point.threads))
+        ceilings_[point.threads] = machine_ceilings(point.threads, s_.refresh_ceilings, product_rate);
+    for (size_t i = 0; i < s_.points.size(); ++i) measure_point(i);
+    return std::move(results_);
+  }
+
+  void check() {
+    require_memory();
+    for (const Variant& variant : variants_) models_.push_back(load(variant));
+    for (size_t m = 0; m < models_.size(); ++m)
+      for (const BenchPoint& point : s_.points) {
+        begin(models_[m], point);
+        log_info("would measure '{}': {} thread{}, batch {}{}", name_of(m), point.threads,
+                 point.threads == 1 ? "" : "s", point.batch,
+                 point.length ? fmt::format(", {} {}", s_.train ? "context" : "prompt", point.length) : "");
+      }
+  }
+
+ private:
+  // A model with kinds of attention, its own where there are none.
+  struct Variant {
+    std::string path, kinds;
+  };
+
+  // For prompts longer than its context too: kinds must fit the longest.
+  Model load(const Variant& variant) const {
+    Model model = load_model(variant.path, {.defer = !s_.train});
+    if (s_.train) require_finite(model);
+    int64_t longest = 0;
+    for (const BenchPoint& point : s_.points) longest = std::max(longest, point.length);
+    if (!variant.kinds.empty()) model.transformer->set_attention(variant.kinds, longest);
+    return model;
+  }
+
+  std::string name_of(size_t m) const {
+    return variants_[m].kinds.empty() ? models_[m].path
+                                      : fmt::format("{} with {}", models_[m].path, variants_[m].kinds);
+  }
+
+  // Of each model at each point, before the first is loaded.
+  void require_memory() const {
+    for (const Variant& variant : variants_) {
+      Config config = config_from_json(read_model_file(variant.path, {.parameters = false}).config, variant.path);
+      if (!variant.kinds.empty()) set_attention(config, variant.kinds);
+      for (const BenchPoint& point : s_.points) {
+        const int64_t length = point.length ? point.length : config.context;
+        const Footprint need = s_.train ? training_footprint(config, point.batch, length, s_.type)
+                                        : generation_footprint(config, point.batch, sum_of(length, s_.generate),
+                                                               s_.prefill_chunk, s_.type);
+        require_memory_for(
+            need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
+            s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");
+      }
+    }
+  }
+
+  std::unique_ptr<Measurement> begin(Model& model, const BenchPoint& point) const {
+    return s_.train ? measure_training(model, point, s_) : measure_generation(model, point, s_);
+  }
+
+  // The most memory at each point, of a process that holds this model alone; none where that ended without an answer:
+  // this process meets the same error and reports it.
+  std::vector<int64_t> peaks_of(const Variant& variant) const {
+    try {
+      return in_child(fmt::format("measuring the memory of '{}'", variant.path), s_.points.front().threads, [&] {
+        set_log_level(LogLevel::error);
+        Model model = load(variant);
+        std::vector<int64_t> peaks;
+        for (const BenchPoint& point : s_.points) {
+          kernels::set_threads(point.threads);
+          release_pool();
+          reset_peak_rss();
+          begin(model, point)->repeat(s_.seed, false);
+          peaks.push_back(peak_rss_bytes());
+        }
+        return nlohmann::json(peaks);
+      });
+    } catch (const Error&) {
+      return {};
+    }
+  }
+
+  // Models take turns, so that what else the machine does meanwhile hits all of them alike.
+  void measure_point(size_t index) {
+    const BenchPoint& point = s_.points[index];
+    kernels::set_threads(point.threads);
+    std::vector<std::unique_ptr<Measurement>> measurements;
+    for (Model& model : models_) measurements.push_back(begin(model, point));
+    for (int64_t repetition = -s_.warmup; repetition < s_.repeat; ++repetition)
+      for (size_t m = 0; m < models_.size(); ++m) {
+        progress_.show(fmt::format("setting {} of {}, {} {} of {}: {}", index + 1, s_.points.size(),
+                                   repetition < 0 ? "warming up" : "repetition",
+                                   repetition < 0 ? repetition + s_.warmup + 1 : repetition + 1,
+                                   repetition < 0 ? s_.warmup : s_.repeat, name_of(m)));
+        measurements[m]->repeat(s_.seed + static_cast<uint64_t>(repetition + s_.warmup), repetition >= 0);
+        log_debug("measured '{}', repetition {}", name_of(m), repetition);
+      }
+    const size_t first = results_.size();
+    for (size_t m = 0; m < models_.size(); ++m) {
+      results_.push_back(result_of(index, m, *measurements[m]));
+      if (models_.size() > 1) results_.back().ratios = ratios(results_.back(), results_[first]);
+    }
+  }
+
+  static std::vector<std::pair<std::string, double>> ratios(const BenchResult& own, const BenchResult& first) {
+    auto result = rates(own);
+    const auto others = rates(first);
+    for (size_t i = 0; i < result.size(); ++i) result[i].second /= others[i].second;
+    return result;
+  }
+
+  BenchResult result_of(size_t index, size_t m, const Measurement& measurement) {
+    const BenchPoint& point = s_.points[index];
+    const kernels::Ceilings& ceilings = ceilings_.at(point.threads);
+    Transformer& model = *models_[m].transformer;
+    BenchResult r;
+    r.model = models_[m].path;
+    r.form = weight_forms(model);
+    r.attention = attention_of(model.config());
+    r.batch = point.batch;
+    r.threads = point.threads;
+    r.measured = measurement.result(ceilings);
+    if (index < peaks_[m].size()) r.peak_rss_bytes = peaks_[m][index];
+    r.file_bytes = static_cast<int64_t>(std::filesystem::file_size(models_[m].path));
+    r.size = size_of(model);
+    r.precision = s_.precision;
+    r.repeat = s_.repeat;
+    r.ceiling_read_bytes_per_second = ceilings.read_bytes_per_second;
+    r.ceiling_flops_per_second = matrix_peak(s_.type, ceilings);
+    return r;
+  }
+
+  const BenchSettings& s_;
+  std::vector<Variant> variants_;
+  std::vector<Model> models_;                // of the variants
+  std::vector<std::vector<int64_t>> peaks_;  // [variant][point]
+  std::map<int, kernels::Ceilings> ceilings_;
+  std::vector<BenchResult> results_;
+  Progress progress_;
+};
+
+}  // namespace
+
+std::vector<BenchResult> bench_models(const BenchSettings& settings) {
+  return ModelsBench(settings).run();
+}
+
+void check_bench(const BenchSettings& settings) {
+  ModelsBench(settings).check();
+}
+
+}  // namespace hone

@@ -1,0 +1,56 @@
+// Measuring several models at the same settings, repetition by repetition in turn.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "bench/result.h"
+#include "kernels/ceilings.h"
+#include "model/store.h"
+
+namespace hone {
+
+// One setting of what is measured; every model runs each.
+struct BenchPoint {
+  int threads = 1;
+  int64_t batch = 1;
+  int64_t length = 0;  // tokens of prompts, or of windows to train with; 0: the model's context
+};
+
+struct BenchSettings {
+  std::vector<std::string> models;          // paths
+  std::vector<std::string> attention = {};  // kinds to compare, in place of the models' own; none: those
+  std::vector<BenchPoint> points;
+  int64_t generate = 64;         // tokens after each prompt
+  int64_t prefill_chunk = 2048;  // tokens of a prompt that go through the model at once
+  bool train = false;            // training steps instead of prompts and generation
+  int64_t steps = 2;             // of a repetition, with train
+  int64_t repeat = 5, warmup = 1;
+  DType type = DType::f32;  // of activations and products
+  std::string precision;    // what the report calls it
+  bool refresh_ceilings = false;
+  uint64_t seed = 1;
+};
+
+// Results of the first setting for each model, then of the next. Throws Error(usage) where a model cannot do what is
+// asked or memory is short, Error(input) for a file that cannot be read.
+std::vector<BenchResult> bench_models(const BenchSettings& settings);
+
+// Throws as bench_models() would before it measures, and says what would be measured.
+void check_bench(const BenchSettings& settings);
+
+// One model at one setting: repetitions are run, then described.
+class Measurement {
+ public:
+  virtual ~Measurement() = default;
+  virtual void repeat(uint64_t seed, bool record) = 0;
+  virtual std::variant<GenerationResult, TrainingResult> result(const kernels::Ceilings& ceilings) const = 0;
+};
+
+// `model` must outlive the result. Throws Error(usage) where the model cannot do what is asked.
+std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings);
+std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings);
+
+}  // namespace hone

@@ -1,0 +1,71 @@
+// What bench measures of models, as numbers, and the report that is made of them in the end.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "bench/routing_report.h"
+#include "model/store.h"
+#include "report/report.h"
+
+namespace hone {
+
+// Samples are one a repetition; other numbers are medians over them.
+struct GenerationResult {
+  int64_t prompt = 0, generate = 0;  // tokens of each sequence
+  std::vector<double> prefill = {};  // tokens/s
+  double first_token_ms = 0, flops_per_second = 0, matrix_fraction = 0, attention_ms = 0, attention_fraction = 1;
+  ModelRouting routing = {};
+  // Of steps of one token; empty and 0 where none was generated.
+  std::vector<double> decode = {};  // tokens/s
+  double attention_decode_ms = 0, latency_ms_p50 = 0, latency_ms_p95 = 0, latency_ms_p99 = 0;
+  double bytes_per_token = 0, read_bytes_per_second = 0, bandwidth_fraction = 0;
+};
+
+struct TrainingResult {
+  int64_t context = 0, steps = 0;  // tokens of a window; steps of a repetition
+  std::vector<double> train = {};  // tokens/s
+  double step_ms = 0, attention_ms = 0, attention_forward_ms = 0, attention_backward_ms = 0, attention_fraction = 1;
+  double flops_per_second = 0, matrix_fraction = 0;
+};
+
+// One model at one setting.
+struct BenchResult {
+  std::string model, form, attention;  // path; forms of the weights; kinds of attention
+  int64_t batch = 1;
+  int threads = 1;
+  std::variant<GenerationResult, TrainingResult> measured;
+  // Of medians to those of the first model at the same setting, "decode": 1.8; none where there is one model.
+  std::vector<std::pair<std::string, double>> ratios = {};
+  std::optional<int64_t> peak_rss_bytes = {};
+  int64_t file_bytes = 0;
+  ModelSize size = {};
+  std::string precision;
+  int64_t repeat = 0;
+  double ceiling_read_bytes_per_second = 0, ceiling_flops_per_second = 0;
+
+  const GenerationResult* generation() const { return std::get_if<GenerationResult>(&measured); }
+  const TrainingResult* training() const { return std::get_if<TrainingResult>(&measured); }
+};
+
+// What ratios between models are made of: {"decode", median tokens/s}.
+std::vector<std::pair<std::string, double>> rates(const BenchResult& result);
+
+Report bench_report(const std::vector<BenchResult>& results);
+
+// Where kinds of attention are compared at several lengths: from which length on each is faster than the first, in
+// sentences.
+std::vector<std::string> crossovers(const std::vector<BenchResult>& results);
+
+// SVG: rates over lengths, and over batch sizes where there are several. Where kinds of attention are compared, times
+// as well. At least one result.
+std::string bench_plot(const std::vector<BenchResult>& results);
+
+// Rows with what is the same in all of them moved to the report's common part, for the columns named, and this machine.
+Report report_of(const std::vector<Row>& rows, const std::vector<std::string>& common_columns);
+
+}  // namespace hone

@@ -1,0 +1,40 @@
+// What the tools that write a model share: the files they are given, and how they end.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/tool.h"
+#include "report/report.h"
+
+namespace hone::cli {
+
+// Of a tool that makes one model of another.
+struct ModelFiles {
+  std::string model, output, report, format = "table";
+  bool force = false;
+
+  void add_model(CLI::App& app, const std::string& description);
+  void add(CLI::App& app, const std::string& report_description);
+  // Before the work: throws Error(usage) or Error(input) for a target or report that cannot be written, and for files
+  // of the call that are one. `calibration`: the texts of that option.
+  void check(const std::vector<std::string>& calibration, const Common& common) const;
+  void show(const Report& layers) const;  // on stderr, where no file is to have it
+};
+
+// A stage that is done.
+struct Stage {
+  const char* tool;
+  std::string parent_sha256;    // of the file that it began with, or empty
+  nlohmann::json results;       // for the lineage
+  nlohmann::json printed = {};  // members of the result on stdout, beside those of describe_written()
+};
+
+// Saves a finished model with its new stage; where: WrittenFile::path is another than `output` if that is taken by now.
+WrittenFile save_stage(Model& model, const Stage& stage, const std::string& output, bool force, const Common& common);
+
+// Saves it, then writes the report of its layers, and prints what was written. The exit status.
+int finish(Model& model, const Stage& stage, const Report& layers, const ModelSize& size, const ModelFiles& files,
+           const Common& common);
+
+}  // namespace hone::cli

@@ -1,0 +1,109 @@
+#include "inspect/model.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "base/stop.h"
+
+namespace hone {
+namespace {
+
+int64_t bytes_of(const Encoded& encoded) {
+  int64_t bytes = 0;
+  for (const auto& [name, array] : encoded.arrays) bytes += static_cast<int64_t>(array.bytes());
+  return bytes;
+}
+
+struct Stored {
+  int64_t bytes, nonfinite;
+};
+
+class Lister : public Visitor {
+ public:
+  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, Stored>& stored)
+      : into_(into), stored_(stored) {}
+
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    check_stop();
+    InspectedParameter p;
+    p.name = info.name;
+    p.form = weight->form();
+    p.element = weight->element();
+    p.shape = {weight->rows(), weight->cols()};
+    p.elements = elements(p.shape);
+    p.nonzeros = weight->nonzeros();
+    p.pruned = weight->pruned();
+    p.weight = weight;
+    add(std::move(p));
+  }
+
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    InspectedParameter p;
+    p.name = info.name;
+    p.form = "dense";
+    p.element = "f32";
+    p.shape = parameter.value.shape();
+    p.elements = parameter.value.size();
+    p.value = parameter.value;
+    for (const float x : parameter.value.span<float>()) p.nonzeros += x != 0;
+    add(std::move(p));
+  }
+
+ private:
+  void add(InspectedParameter p) {
+    p.bytes = stored_.at(p.name).bytes;
+    p.nonfinite = stored_.at(p.name).nonfinite;
+    into_.push_back(std::move(p));
+  }
+
+  std::vector<InspectedParameter>& into_;
+  const std::map<std::string, Stored>& stored_;
+};
+
+}  // namespace
+
+InspectedModel inspect_model(const std::string& path) {
+  ReadOptions read;
+  read.run = true;
+  ModelFile file = read_model_file(path, read);
+  InspectedModel m;
+  m.path = path;
+  m.file_bytes = static_cast<int64_t>(std::filesystem::file_size(path));
+  m.checkpoint = file.run.has_value();
+  if (file.run) m.run = *file.run;
+  for (const auto& [name, array] : file.run_arrays) m.run_bytes += static_cast<int64_t>(array.bytes());
+  m.config = file.config;
+  m.tokenizer_json = file.tokenizer;
+  m.tokenizer = make_tokenizer(file.tokenizer);
+  m.lineage = file.lineage;
+  std::map<std::string, Stored> stored;
+  for (const auto& [name, encoded] : file.parameters) {
+    const Stored& s = stored[name] = {bytes_of(encoded), count_nonfinite(encoded)};
+    m.parameter_bytes += s.bytes;
+    m.nonfinite += s.nonfinite;
+  }
+  const Model model = model_of(std::move(file), path);
+  m.size = size_of(*model.transformer);
+  Lister lister(m.parameters, stored);
+  model.transformer->visit(lister);
+  return m;
+}
+
+std::string stage_text(const nlohmann::json& stage) {
+  if (!stage.is_object()) return stage.dump();
+  const auto text = [&](const char* key) {
+    const auto found = stage.find(key);
+    return found != stage.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  std::string line = fmt::format("{} {}:", text("tool"), text("version"));
+  if (const auto arguments = stage.find("arguments"); arguments != stage.end() && arguments->is_array())
+    for (const auto& argument : *arguments) {
+      const std::string word = argument.is_string() ? argument.get<std::string>() : argument.dump();
+      const bool plain = !word.empty() && word.find_first_of(" \t\n\"'\\*?$<>|&;()") == std::string::npos;
+      line += plain ? " " + word : fmt::format(" '{}'", word);
+    }
+  return stage.contains("unfinished") ? line + " (unfinished)" : line;
+}
+
+}  // namespace hone

@@ -1,0 +1,27 @@
+# The library for programs of others: #include <hone/model/store.h>, find_package(hone), target hone::hone.
+#
+# Within Hone a header is named by its room, "model/store.h"; installed, those names are below hone/, so that they collide
+# with nobody's. Headers of a room's own (kernels/isa, HDF5's in io) and of the executables are not installed.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(hone_rooms base report kernels tensor autograd weights ops nn io dataset model measure train compress serve inspect bench)
+add_library(hone INTERFACE)
+foreach(room ${hone_rooms})
+  target_link_libraries(hone INTERFACE hone_${room})
+endforeach()
+
+list(TRANSFORM hone_rooms PREPEND hone_ OUTPUT_VARIABLE hone_libraries)
+install(TARGETS hone hone_options ${hone_libraries} EXPORT hone ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+set(hone_package ${CMAKE_INSTALL_LIBDIR}/cmake/hone)
+install(EXPORT hone NAMESPACE hone:: FILE hone-targets.cmake DESTINATION ${hone_package})
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/hone-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/hone-config.cmake
+                              INSTALL_DESTINATION ${hone_package})
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/hone-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/hone-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/hone-config-version.cmake
+        DESTINATION ${hone_package})
+
+install(CODE "set(hone_rooms ${hone_rooms})
+set(hone_source \"${CMAKE_CURRENT_LIST_DIR}\")
+set(hone_include \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_INCLUDEDIR}/hone\")
+include(\"${CMAKE_CURRENT_LIST_DIR}/install_headers.cmake\")")

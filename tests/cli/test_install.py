@@ -1,0 +1,83 @@
+"""What `cmake --install` puts where: tools, headers, libraries, and a program of somebody else's that is built with them."""
+
+import os
+import re
+import shutil
+import subprocess
+import unittest
+
+from hone_cli import BIN, CliTest, ROOT, run_json, tiny_model, write
+
+BUILD = os.path.dirname(os.path.abspath(BIN))
+
+PROGRAM = """\
+#include <hone/model/store.h>
+
+#include <cstdio>
+
+int main(int, char** argv) {
+  hone::Model model = hone::load_model(argv[1]);
+  const hone::ModelSize size = hone::size_of(*model.transformer);
+  std::printf("%lld %.3f\\n", static_cast<long long>(size.parameters), size.sparsity());
+}
+"""
+
+PROJECT = """\
+cmake_minimum_required(VERSION 3.22)
+project(other CXX)
+find_package(hone REQUIRED)
+add_executable(other other.cpp)
+target_link_libraries(other PRIVATE hone::hone)
+"""
+
+
+def cmake(*arguments):
+    return subprocess.run(["cmake", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=500)
+
+
+class Install(CliTest):
+    def setUp(self):
+        super().setUp()
+        if not shutil.which("cmake") or not os.path.exists(os.path.join(BUILD, "cmake_install.cmake")):
+            self.skipTest("no cmake here, or no build folder beside the tools: nothing can be installed")
+        self.prefix = self.path("prefix")
+        done = cmake("--install", BUILD, "--prefix", self.prefix)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_tools_and_headers(self):
+        tools = os.listdir(os.path.join(self.prefix, "bin"))
+        self.assertEqual(sorted(tools), sorted(f"hone-{name[:-4]}" for name in os.listdir(os.path.join(ROOT, "tools"))
+                                               if name.endswith(".cpp")))
+        include = os.path.join(self.prefix, "include")
+        self.assertEqual(os.listdir(include), ["hone"])
+        rooms = [name for name in os.listdir(os.path.join(ROOT, "lib")) if os.path.isdir(os.path.join(ROOT, "lib", name))]
+        self.assertEqual(sorted(os.listdir(os.path.join(include, "hone"))), sorted(set(rooms) - {"cli"}))
+        installed = 0
+        for folder, _, files in os.walk(include):
+            for name in files:
+                installed += 1
+                with open(os.path.join(folder, name)) as file:
+                    for header in re.findall(r'#include "([^"]+)"', file.read()):
+                        self.assertTrue(os.path.exists(os.path.join(include, header)), f"{name} includes {header}")
+        self.assertGreater(installed, 50)
+
+    def test_a_program_of_somebody_else(self):
+        if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
+            self.skipTest("no compiler here")
+        write(self.path("CMakeLists.txt"), PROJECT)
+        write(self.path("other.cpp"), PROGRAM)
+        done = cmake("-S", self.directory, "-B", self.path("build"), f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DCMAKE_BUILD_TYPE=Release")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        done = cmake("--build", self.path("build"))
+        self.assertEqual(done.returncode, 0, done.stdout)
+        model = tiny_model(self.directory)
+        said = subprocess.run([self.path("build/other"), model], capture_output=True, text=True, timeout=60)
+        self.assertEqual(said.returncode, 0, said.stderr)
+        parameters, sparsity = said.stdout.split()
+        known = run_json("inspect", model)
+        self.assertEqual((int(parameters), float(sparsity)), (known["parameters"], known["sparsity"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
