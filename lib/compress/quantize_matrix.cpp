@@ -28,8 +28,9 @@ int64_t row_grain(int64_t cols) {
 struct Reach {
   int same, other;
 };
-Reach reach_of(int bits) {
-  return bits == 4 ? Reach{7, 8} : Reach{127, 127};
+Reach reach_of(kernels::PackedElement element) {
+  const kernels::ElementInfo& info = kernels::info_of(element);
+  return {info.highest, -info.lowest};
 }
 
 // The weights of one group that are not zero, brought into a range where no square overflows, with all a search needs.
@@ -143,8 +144,8 @@ class Group {
 
 void check_inputs(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
                   std::span<const float> moments, const Tensor& mask) {
-  if (options.bits != 8 && options.bits != 4)
-    throw usage_error("{}: {} bit is not a type to quantize to; choose int8 or int4", where, options.bits);
+  if (const auto& info = kernels::info_of(options.element); !info.scaled())
+    throw usage_error("{}: {} has no scales to search", where, info.name);
   if (const int64_t g = options.group; g != 0 && g != 32 && g != 64 && g != 128)
     throw usage_error("{}: a group of {} columns is not supported; choose 32, 64 or 128, or one scale for each row",
                       where, g);
@@ -189,12 +190,12 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
   QuantizedMatrix q{rows,
                     cols,
                     options.group,
-                    options.bits,
+                    options.element,
                     Tensor::empty({rows, cols}, DType::i8),
                     Tensor::empty({rows, groups}),
                     mask ? mask.clone() : Tensor()};
   const std::vector<float> importance = relative(moments);
-  const Reach reach = reach_of(options.bits);
+  const Reach reach = reach_of(options.element);
   const kernels::ScaleSearch loops = kernels::scale_search();
   kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
     Group group(std::min(width, cols), loops);

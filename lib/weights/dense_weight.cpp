@@ -40,7 +40,8 @@ const bf16* DenseWeight::panels(Panels& which, bool transposed) const {
 // The same bytes as a packed bf16 weight's: few rows run in its bandwidth-bound kernel, many in the dense product.
 kernels::PackedMatrix DenseWeight::panel_matrix(const bf16* data) const {
   using namespace kernels;
-  PackedMatrix matrix{PackedLayout::panels, PackedElement::bf16, packed_shape(PackedElement::bf16, rows(), cols(), 0)};
+  constexpr PackedElement element = element_named("bf16");
+  PackedMatrix matrix{PackedLayout::panels, element, packed_shape(element, rows(), cols(), 0)};
   matrix.values = data;
   return matrix;
 }

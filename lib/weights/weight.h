@@ -21,7 +21,7 @@ namespace hone {
 // A weight as it lies in a file: named arrays, each contiguous, plus what is needed to read them.
 struct Encoded {
   std::string form;     // layout: "dense", "masked" (trainable, with a mask), "panels", "bitmask", …
-  std::string element;  // "f32", "bf16", "int8", "int4"
+  std::string element;  // "f32", or a name of kernels/packed/element.h
   Shape shape;          // logical: [rows, cols]; [n] for a vector
   std::map<std::string, int64_t> attributes;  // e.g. {"group", 32}
   std::map<std::string, Tensor> arrays;       // e.g. "values", "mask", "scales"

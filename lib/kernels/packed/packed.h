@@ -2,7 +2,7 @@
 //
 // A packed matrix W [rows, cols] is a layout x an element.
 //
-// Elements
+// Elements (element.h)
 //   bf16   the number itself; k = 2 columns in a 32-bit lane
 //   int8   integer q in [-127, 127], stored as q + 128; value q * scale; k = 4 columns in a lane
 //   int4   integer q in [-8, 7], stored as q + 8 in a nibble; value q * scale; k = 4
@@ -40,14 +40,16 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/packed/element.h"
 #include "kernels/view.h"
 
 namespace hone::kernels {
 
 enum class PackedLayout : uint8_t { panels, bitmask };
-enum class PackedElement : uint8_t { bf16, int8, int4 };
 
-inline constexpr int64_t panel_rows = 64;
+inline constexpr size_t layout_count = 2;
+
+inline constexpr int64_t panel_rows = 64, tile_rows = 16;
 inline constexpr int64_t packed_slack = 64;  // bytes after the values of a bitmask that may be read, never used
 
 struct PackedShape {
@@ -129,14 +131,14 @@ void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, 
 // ---- making and checking (packed_build.cpp) ----
 
 // Bits of [rows, (cols + 7) / 8] u8 (as Weight::mask gives them) to tile masks, and back.
-void packed_masks(PackedElement element, const PackedShape& shape, const uint8_t* bits, void* masks);
-void packed_mask_bits(PackedElement element, const PackedShape& shape, const void* masks, uint8_t* bits);
+void packed_masks(const PackedShape& shape, const uint8_t* bits, void* masks);
+void packed_mask_bits(const PackedShape& shape, const void* masks, uint8_t* bits);
 
 // Fills offsets[panels + 1] from the masks. False if a mask keeps an element of the padding.
 bool packed_offsets(PackedElement element, const PackedShape& shape, const void* masks, uint64_t* offsets);
 
-// Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q.
-void packed_fill(const PackedMatrix& w, const void* source, void* values);
+// Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q that have a code.
+void packed_fill(const PackedMatrix& w, const void* elements_at, void* values);
 
 // Elements that the masks of a bitmask keep.
 int64_t packed_kept(const PackedMatrix& w);
