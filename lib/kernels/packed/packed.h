@@ -2,19 +2,19 @@
 //
 // A packed matrix W [rows, cols] is a layout x an element.
 //
-// Elements (element.h)
-//   bf16   the number itself; k = 2 columns in a 32-bit lane
-//   int8   integer q in [-127, 127], stored as q + 128; value q * scale; k = 4 columns in a lane
-//   int4   integer q in [-8, 7], stored as q + 8 in a nibble; value q * scale; k = 4
+// Elements (element.h has a row for each)
+//   bf16       the number itself; k = 2 columns in a 32-bit lane
+//   int8, ...  an integer q, stored as a code of 8 or 4 bits: q + 128, q + 8, or its place in a table of 16; value
+//              q * scale; k = 4 columns in a lane
 //
 // Order. Rows are cut in panels of 64, columns in steps of k: [rows/64][cols/k][64][k]. The 64 rows of a step are 4
-// tiles of 16 rows x k columns, 64 bytes each before packing (32 for int4): one vector register whose 32-bit lane i is
+// tiles of 16 rows x k columns, 64 bytes each before packing (32 for 4 bits): one vector register whose 32-bit lane i is
 // what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
-// activations meets 64 rows. Rows are padded to 64; columns to 4 (int8, int4) or 32 (bf16: the bytes are then oneDNN's
+// activations meets 64 rows. Rows are padded to 64; columns to 4, of bf16 to 32 (the bytes are then oneDNN's
 // BA16a64b2a, so that its product reads them as they are).
 //
 // Layouts
-//   panels   every element. int4: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
+//   panels   every element. 4 bits: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
 //            odd tile after it.
 //   bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements alone, in the
 //            same order. Masks and values are separate arrays: the address of the next values then waits for a
@@ -31,7 +31,7 @@
 // of them through the dot instructions below, with exact weights; many through the dense bf16 product, for which each
 // weight is rounded once to bf16.
 //
-// Activations of fast int8 and int4 products are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
+// Activations of fast products with integers are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
 // lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
 // every instruction set and for every number of rows.
@@ -75,7 +75,7 @@ struct PackedMatrix {
   const void* values = nullptr;       // panels: panels * panel_bytes; bitmask: offsets[panels] + packed_slack bytes
   const void* masks = nullptr;        // bitmask: [panels][steps][4] u64, or u32 for bf16
   const uint64_t* offsets = nullptr;  // bitmask: [panels + 1]
-  const bf16* scales = nullptr;       // int8, int4: [panels][groups][64]
+  const bf16* scales = nullptr;       // of scaled elements: [panels][groups][64]
 };
 
 // Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. Rows of x and y may
@@ -90,7 +90,7 @@ struct DenseProduct {
 // What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
 DenseProduct default_dense_product(DType x);
 
-// How rows of x in f32 meet int8 and int4 weights, for every number of rows.
+// How rows of x in f32 meet weights that are integers, for every number of rows.
 enum class F32Activations : uint8_t {
   exact,    // as they are
   integers  // rounded to 16-bit integers: few rows then take the integer dot instructions, several times as fast

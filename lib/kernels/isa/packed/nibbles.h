@@ -5,15 +5,15 @@
 
 namespace hone::kernels::HONE_ISA {
 
-// The byte of the code 0 … 15, and of a pruned element.
+// The bytes of the codes 0 … 15, for each 16 bytes of the widest register; and that of a pruned element.
 struct CodeBytes {
-  alignas(16) uint8_t of[16];
+  alignas(64) uint8_t of[64];
 };
 template <PackedElement element>
 inline constexpr CodeBytes code_bytes = [] {
   CodeBytes bytes{};
-  for (int code = 0; code < 16; ++code)
-    bytes.of[code] = static_cast<uint8_t>(info_of(element).integer_of(code) + info_of(element).offset());
+  for (int i = 0; i < 64; ++i)
+    bytes.of[i] = static_cast<uint8_t>(info_of(element).integer_of(i % 16) + info_of(element).offset());
   return bytes;
 }();
 template <PackedElement element>
@@ -23,9 +23,8 @@ inline constexpr auto zero_byte = static_cast<uint8_t>(info_of(element).offset()
 
 template <PackedElement element>
 inline __m512i bytes_of_codes(__m512i codes) {
-  if constexpr (!info_of(element).values) return codes;  // they are the bytes
-  const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(code_bytes<element>.of));
-  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), codes);
+  if constexpr (!info_of(element).in_table()) return codes;  // they are the bytes
+  return _mm512_shuffle_epi8(_mm512_load_si512(code_bytes<element>.of), codes);
 }
 
 template <PackedElement element>
@@ -88,10 +87,9 @@ struct SparseNibbles {
 // n % 32 == 0.
 template <PackedElement element>
 inline void bytes_of_codes(uint8_t* codes, int64_t n) {
-  if constexpr (!info_of(element).values) return;
+  if constexpr (!info_of(element).in_table()) return;
 #if defined(__AVX2__)
-  const __m128i half = _mm_load_si128(reinterpret_cast<const __m128i*>(code_bytes<element>.of));
-  const __m256i bytes = _mm256_broadcastsi128_si256(half);
+  const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(code_bytes<element>.of));
   for (int64_t i = 0; i < n; i += 32) {
     auto* at = reinterpret_cast<__m256i*>(codes + i);
     _mm256_storeu_si256(at, _mm256_shuffle_epi8(bytes, _mm256_loadu_si256(at)));
