@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "kernels/panel.h"
+
 namespace hone::kernels {
 
 // How an element meets activations.
@@ -30,7 +32,8 @@ struct ElementInfo {
   constexpr bool scaled() const { return arithmetic == Arithmetic::integer; }
   constexpr bool in_table() const { return values != nullptr; }
   constexpr int lane() const { return scaled() ? 4 : 2; }
-  constexpr int column_unit() const { return scaled() ? 4 : 32; }  // columns are padded to this
+  // Columns are padded to a multiple of this.
+  constexpr int column_unit() const { return scaled() ? 4 : static_cast<int>(half_columns); }
   constexpr int codes() const { return 1 << bits; }
   constexpr int integer_of(int code) const { return values ? values[code] : code - zero; }
   // -1: no code stands for q.

@@ -9,17 +9,16 @@
 #include <vector>
 
 #include "kernels/gemm/gemm.h"
-#include "kernels/packed/table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/scratch.h"
-#include "kernels/select.h"
 
 namespace hone::kernels {
 namespace {
 
-PackedTable table() {
-  return HONE_TABLE_IN_USE(packed_table);
+const PackedTable& table() {
+  return kernel_set().packed;
 }
 
 const FormFunctions& functions_of(const PackedTable& t, const PackedMatrix& w) {
@@ -185,7 +184,7 @@ void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t beg
 }
 
 void multiply_few(std::span<const PackedProduct> products) {
-  const PackedTable t = table();
+  const PackedTable& t = table();
   int64_t panels = 0, bytes = 0;
   for (const PackedProduct& one : products) {
     panels += one.w.shape.panels;
@@ -208,7 +207,7 @@ void gemm_columns(ConstView x, ConstView w, View y) {
 
 // f32 rows as few rows with 16-bit activations would see them.
 ConstView rounded_to_integers(const PackedMatrix& w, ConstView x) {
-  const PackedTable t = table();
+  const PackedTable& t = table();
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape), segments = segments_of(w.shape);
   float* out = rounded_scratch.array<float>(x.rows * columns);
   parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
@@ -244,7 +243,7 @@ void multiply_columns(ConstView w, ConstView x, View y, const DenseProduct& dens
 // Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
 void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   const PackedShape& s = w.shape;
-  const int64_t panel_bytes = (dense.panels ? round_up(s.cols, 32) * 2 : s.cols * 4) * panel_rows;
+  const int64_t panel_bytes = (dense.panels ? round_up(s.cols, half_columns) * 2 : s.cols * 4) * panel_rows;
   const int64_t count = std::clamp<int64_t>((int64_t{8} << 20) / panel_bytes, 1, s.panels);
   uint8_t* memory = panel_scratch.array<uint8_t>(count * panel_bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
@@ -330,7 +329,7 @@ void packed_matmul_each(std::span<const PackedProduct> products) {
 
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out) {
   const auto expand = functions_of(table(), w).expand;
-  const int64_t pairs = round_up(w.shape.cols, 32) / 2;
+  const int64_t pairs = round_up(w.shape.cols, half_columns) / 2;
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_unpack_bytes);
     for (int64_t i = from; i < to; ++i) expand(panel_of(w, begin + i), pairs, out + i * pairs * 128, scratch);

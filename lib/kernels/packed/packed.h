@@ -41,6 +41,7 @@
 #include <span>
 
 #include "kernels/packed/element.h"
+#include "kernels/panel.h"
 #include "kernels/view.h"
 
 namespace hone::kernels {
@@ -49,7 +50,7 @@ enum class PackedLayout : uint8_t { panels, bitmask };
 
 inline constexpr size_t layout_count = 2;
 
-inline constexpr int64_t panel_rows = 64, tile_rows = 16;
+inline constexpr int64_t tile_rows = 16;     // of the four tiles of a panel
 inline constexpr int64_t packed_slack = 64;  // bytes after the values of a bitmask that may be read, never used
 
 struct PackedShape {

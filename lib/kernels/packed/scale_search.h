@@ -34,6 +34,6 @@ struct ScaleSearch {
   void (*round_to_steps)(const float* w, int64_t n, float scale, const ValueSteps* steps, int8_t* integers);
 };
 
-ScaleSearch scale_search();
+const ScaleSearch& scale_search();
 
 }  // namespace hone::kernels

@@ -58,17 +58,4 @@ struct PackedTable {
   FormFunctions forms[layout_count][element_count];
 };
 
-namespace portable {
-PackedTable packed_table();
-}
-namespace avx2 {
-PackedTable packed_table();
-}
-namespace avx512 {
-PackedTable packed_table();
-}
-namespace avx512_bf16 {
-PackedTable packed_table();
-}
-
 }  // namespace hone::kernels

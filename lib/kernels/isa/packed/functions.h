@@ -1,4 +1,4 @@
-// The parts from which packed_table() is put together.
+// The parts of which the table of packed weights is put together.
 #pragma once
 
 #include "kernels/packed/table.h"

@@ -1,16 +1,14 @@
 // Errors of candidate scales, and rounding to integers.
-#include "kernels/isa/packed/scale_search_table.h"
+#include "kernels/packed/scale_search.h"
+
+#include "kernels/isa/set_functions.h"
+#include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
 
-#if defined(HONE_ISA_portable)
-constexpr int kLanes = 8;
-#elif defined(HONE_ISA_avx2)
-constexpr int kLanes = 32;
-#else
-constexpr int kLanes = 64;
-#endif
+// Of candidates: four registers where there are enough of them.
+constexpr int kLanes = lanes > 4 ? 4 * lanes : 2 * lanes;
 
 // The lanes are candidates, not weights: no sum crosses lanes, and a group of any length fills the vectors. Several
 // vectors of candidates at a time hide the latency of their sums' additions.
@@ -100,8 +98,8 @@ void round(const float* w, int64_t n, float scale, float lowest, float highest, 
 
 }  // namespace
 
-ScaleSearch scale_search_table() {
-  return {errors, step_errors, round, round_to_steps};
+void set_functions(ScaleSearch& table) {
+  table = {errors, step_errors, round, round_to_steps};
 }
 
 }  // namespace hone::kernels::HONE_ISA

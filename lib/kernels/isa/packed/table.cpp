@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "kernels/isa/packed/functions.h"
+#include "kernels/isa/set_functions.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
@@ -12,11 +13,9 @@ void set_elements(PackedTable& table, std::index_sequence<I...>) {
 
 }  // namespace
 
-PackedTable packed_table() {
-  PackedTable table{};
+void set_functions(PackedTable& table) {
   set_activations(table);
   set_elements(table, std::make_index_sequence<element_count>());
-  return table;
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -4,6 +4,7 @@
 #include "kernels/isa/rows/elementwise_table.h"
 #include "kernels/isa/rows/rows.h"
 #include "kernels/isa/scalar_math.h"
+#include "kernels/isa/set_functions.h"
 
 namespace hone::kernels::HONE_ISA {
 using namespace scalar;
@@ -244,10 +245,10 @@ void adamw(const AdamW& a, int64_t begin, int64_t end) {
 
 }  // namespace
 
-ElementwiseTable elementwise_table() {
-  return {convert,      add,           add_bias,       column_sums,     column_squares, sum_of_squares, all_finite,
-          norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,   gelu_backward,  dropout,
-          rope,         cross_entropy, scatter_add,    adamw,           pack_panels};
+void set_functions(ElementwiseTable& table) {
+  table = {convert,      add,           add_bias,       column_sums,     column_squares, sum_of_squares, all_finite,
+           norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,   gelu_backward,  dropout,
+           rope,         cross_entropy, scatter_add,    adamw,           pack_panels};
 }
 
 }  // namespace hone::kernels::HONE_ISA
