@@ -27,7 +27,7 @@ Tensor pack_nonzeros(const Tensor& values) {
   Tensor mask = Tensor::empty({rows, bytes}, DType::u8);
   const T* from = values.data<T>();
   uint8_t* to = mask.data<uint8_t>();
-  kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       write_bits(to + r * bytes, cols, [row = from + r * cols](int64_t c) { return row[c] != T{0}; });
   });
@@ -57,7 +57,7 @@ Tensor expand_mask(const Tensor& mask, int64_t cols) {
   Tensor expanded = Tensor::empty({rows, cols}, DType::u8);
   const uint8_t* bits = mask.data<uint8_t>();
   uint8_t* out = expanded.data<uint8_t>();
-  kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < cols; ++c)
         out[r * cols + c] = static_cast<uint8_t>((bits[r * bytes + c / 8] >> (c % 8)) & 1);
@@ -96,7 +96,7 @@ void apply_mask(const Tensor& weight, const Tensor& mask) {
   assert(mask.dim(0) == rows && mask.dim(1) == bytes);
   float* w = weight.data<float>();
   const uint8_t* bits = mask.data<uint8_t>();
-  kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < cols; ++c) {
         const bool kept = (bits[r * bytes + c / 8] >> (c % 8)) & 1;

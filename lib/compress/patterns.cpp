@@ -49,7 +49,7 @@ class NOfM : public Pattern {
   Tensor select(const Tensor&, const Tensor& keys, double, ComparisonGroup) const override {
     const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
     Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
-    kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+    kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)
         for (int64_t c = 0; c < cols; c += m_)
           keep_group(keys.data<uint32_t>() + r * cols, c, mask.data<uint8_t>() + r * bytes);
@@ -122,7 +122,7 @@ class Blocks : public Pattern {
   Tensor spread(const Tensor& blocks, const Tensor& keys) const {
     const int64_t rows = keys.dim(0), cols = keys.dim(1), across = cols / cols_, bytes = mask_row_bytes(cols);
     Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
-    kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+    kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const uint8_t* kept = blocks.data<uint8_t>() + r / rows_ * across;
         const uint32_t* key = keys.data<uint32_t>() + r * cols;

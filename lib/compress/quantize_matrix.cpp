@@ -20,10 +20,6 @@ constexpr int kBlock =
 constexpr int kMostBlocks = 40;  // downwards: a millionth of the scale that reaches the largest weight
 constexpr float kSmallestScale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
 
-int64_t row_grain(int64_t cols) {
-  return 1 + 4096 / (cols + 1);
-}
-
 // The integers that a weight over its scale may become, from 0 to either side; side 0 is that of the scale's sign.
 struct Grid {
   float first[2], last[2];  // nearest to 0, and farthest
@@ -238,7 +234,7 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
   const std::vector<float> importance = relative(moments);
   const Grid grid = grid_of(options.element);
   const kernels::ScaleSearch loops = kernels::scale_search();
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
     Group group(std::min(width, cols), grid, loops);
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
       const uint8_t* bits = mask ? mask.data<uint8_t>() + r * mask.dim(1) : nullptr;
@@ -266,7 +262,7 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
   const int64_t rows = matrix.rows, cols = matrix.cols, groups = group_count(cols, matrix.group);
   const int64_t width = matrix.group ? matrix.group : std::max<int64_t>(cols, 1);
   std::vector<QuantizationError> row_errors(static_cast<size_t>(rows));  // summed in order, at any number of threads
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
       const uint8_t* bits = matrix.mask ? matrix.mask.data<uint8_t>() + r * matrix.mask.dim(1) : nullptr;
       const float* w = weight.data<float>() + r * cols;

@@ -14,10 +14,6 @@
 namespace hone {
 namespace {
 
-int64_t row_grain(int64_t cols) {
-  return 1 + 32768 / (cols + 1);
-}
-
 // Order-preserving: flips the sign bit of what is not negative and all bits of what is. Adding 0 turns -0 into 0.
 uint32_t ordered(float score) {
   const uint32_t bits = std::bit_cast<uint32_t>(score + 0.0f);
@@ -66,7 +62,7 @@ Tensor selection_keys(const Tensor& scores, const Tensor& existing, const std::s
   const uint8_t* bits = existing ? existing.data<uint8_t>() : nullptr;
   uint32_t* out = keys.data<uint32_t>();
   std::atomic<bool> finite{true};
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     bool all = true;
     for (int64_t i = begin * cols; i < end * cols; ++i) {
       all &= std::isfinite(score[i]);
@@ -114,7 +110,7 @@ Tensor keep_highest(const Tensor& keys, int64_t keep) {
   const Cut cut = find_cut_in_parallel(key, rows * cols, keep);
   // Ties go to the first by index: each row learns how many the rows before it take.
   std::vector<int64_t> ties(static_cast<size_t>(rows));
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       ties[static_cast<size_t>(r)] = std::count(key + r * cols, key + (r + 1) * cols, cut.key);
   });
@@ -123,7 +119,7 @@ Tensor keep_highest(const Tensor& keys, int64_t keep) {
     t = std::min(t, left);
     left -= t;
   }
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       keep_above(key + r * cols, cols, {cut.key, ties[static_cast<size_t>(r)]}, mask.data<uint8_t>() + r * bytes);
   });
@@ -136,7 +132,7 @@ Tensor keep_highest_by_row(const Tensor& keys, int64_t pruned) {
   // The first `spare` rows prune one more. So no row's share shrinks when the sparsity grows, and what is pruned stays
   // so.
   const int64_t whole = rows ? pruned / rows : 0, spare = rows ? pruned % rows : 0;
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     std::vector<uint32_t> scratch(static_cast<size_t>(cols));
     for (int64_t r = begin; r < end; ++r) {
       const int64_t share = whole + (r < spare ? 1 : 0);

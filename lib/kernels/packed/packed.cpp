@@ -190,8 +190,7 @@ void multiply_few(std::span<const PackedProduct> products) {
     panels += one.w.shape.panels;
     bytes += one.w.shape.panels * average_panel_bytes(one.w);
   }
-  const int64_t grain = 1 + 32768 * panels / std::max<int64_t>(bytes, 1);
-  parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(panels, row_grain(bytes / std::max<int64_t>(2 * panels, 1)), [&](int64_t begin, int64_t end) {
     int64_t first = 0;  // panel of the product, among those of all
     for (const PackedProduct& one : products) {
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, one.w.shape.panels);
