@@ -51,7 +51,8 @@ double bf16_error(const Tensor& dense) {
 QuantizedLayer pack(const std::string& name, std::shared_ptr<Weight>& slot, PackedType type, const QuantizeSettings& s,
                     const ColumnMoments* moments) {
   check_stop();
-  const Tensor dense = slot->to_dense(), mask = slot->mask();
+  const Tensor dense = slot->to_dense();
+  const Bitmask mask = slot->mask();
   QuantizedLayer layer{name, type, "", 0, 0, dense.size() * 4, 0, {}, false};
   if (moments && has_scales(type)) {
     layer.calibration_tokens = moments->tokens;

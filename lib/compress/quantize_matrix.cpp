@@ -180,7 +180,7 @@ void round_group(const kernels::ScaleSearch& loops, const Grid& grid, const floa
 }
 
 void check_inputs(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
-                  std::span<const float> moments, const Tensor& mask) {
+                  std::span<const float> moments, const Bitmask& mask) {
   if (const auto& info = kernels::info_of(options.element); !info.scaled())
     throw usage_error("{}: {} has no scales to search", where, info.name);
   if (const int64_t g = options.group; g != 0 && g != 32 && g != 64 && g != 128)
@@ -214,13 +214,13 @@ std::vector<float> relative(std::span<const float> moments) {
 }
 
 bool kept_in(const uint8_t* bits, int64_t c) {
-  return !bits || ((bits[c / 8] >> (c % 8)) & 1);
+  return !bits || kernels::bit_at(bits, c);
 }
 
 }  // namespace
 
 QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
-                                std::span<const float> moments, const Tensor& mask) {
+                                std::span<const float> moments, const Bitmask& mask) {
   check_inputs(weight, options, where, moments, mask);
   const int64_t rows = weight.dim(0), cols = weight.dim(1), groups = group_count(cols, options.group);
   const int64_t width = options.group ? options.group : cols;
@@ -230,14 +230,14 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
                     options.element,
                     Tensor::empty({rows, cols}, DType::i8),
                     Tensor::empty({rows, groups}),
-                    mask ? mask.clone() : Tensor()};
+                    mask.clone()};
   const std::vector<float> importance = relative(moments);
   const Grid grid = grid_of(options.element);
   const kernels::ScaleSearch loops = kernels::scale_search();
   kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
     Group group(std::min(width, cols), grid, loops);
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
-      const uint8_t* bits = mask ? mask.data<uint8_t>() + r * mask.dim(1) : nullptr;
+      const uint8_t* bits = mask ? mask.row(r) : nullptr;
       const float* w = weight.data<float>() + r * cols;
       int8_t* out = q.integers.data<int8_t>() + r * cols;
       for (int64_t g = 0; g < groups; ++g) {
@@ -264,7 +264,7 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
   std::vector<QuantizationError> row_errors(static_cast<size_t>(rows));  // summed in order, at any number of threads
   kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
-      const uint8_t* bits = matrix.mask ? matrix.mask.data<uint8_t>() + r * matrix.mask.dim(1) : nullptr;
+      const uint8_t* bits = matrix.mask ? matrix.mask.row(r) : nullptr;
       const float* w = weight.data<float>() + r * cols;
       const int8_t* q = matrix.integers.data<int8_t>() + r * cols;
       const float* scales = matrix.scales.data<float>() + r * groups;

@@ -27,13 +27,13 @@ struct QuantizeOptions {
 // 32.
 //
 // `moments`: E[x_j^2] of each input column over the calibration tokens, [cols], or empty for m_j = 1; a group in which
-// all its moments are 0 counts as m_j = 1. `mask`: bits as Weight::mask(), or empty; a pruned weight's integer is 0 and
+// all its moments are 0 counts as m_j = 1. `mask` may be empty; a pruned weight's integer is 0 and
 // its error does not count.
 //
 // Throws Error(usage) for an element without scales or another group; Error(input), naming `where`, for weights or moments that are not
 // finite, negative moments, or a mask of another shape.
 QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
-                                std::span<const float> moments = {}, const Tensor& mask = {});
+                                std::span<const float> moments = {}, const Bitmask& mask = {});
 
 // sum m_j (w_ij - w'_ij)^2 and sum m_j w_ij^2 over the kept weights.
 struct QuantizationError {

@@ -54,12 +54,11 @@ Cut find_cut_in_parallel(const uint32_t* keys, int64_t n, int64_t keep) {
 
 }  // namespace
 
-Tensor selection_keys(const Tensor& scores, const Tensor& existing, const std::string& where) {
-  const int64_t rows = scores.dim(0), cols = scores.dim(1), bytes = mask_row_bytes(cols);
+Tensor selection_keys(const Tensor& scores, const Bitmask& existing, const std::string& where) {
+  const int64_t rows = scores.dim(0), cols = scores.dim(1);
   if (existing) check_mask(existing, rows, cols, where);
   Tensor keys = Tensor::empty({rows, cols}, DType::u32);
   const float* score = scores.data<float>();
-  const uint8_t* bits = existing ? existing.data<uint8_t>() : nullptr;
   uint32_t* out = keys.data<uint32_t>();
   std::atomic<bool> finite{true};
   kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
@@ -68,10 +67,10 @@ Tensor selection_keys(const Tensor& scores, const Tensor& existing, const std::s
       all &= std::isfinite(score[i]);
       out[i] = ordered(score[i]);
     }
-    if (bits)
+    if (existing)
       for (int64_t r = begin; r < end; ++r)
         for (int64_t c = 0; c < cols; ++c)
-          if (!((bits[r * bytes + c / 8] >> (c % 8)) & 1)) out[r * cols + c] = 0;
+          if (!existing.at(r, c)) out[r * cols + c] = 0;
     if (!all) finite = false;
   });
   if (!finite)
@@ -102,9 +101,9 @@ void keep_above(const uint32_t* keys, int64_t n, Cut cut, uint8_t* bits) {
   }
 }
 
-Tensor keep_highest(const Tensor& keys, int64_t keep) {
-  const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
-  Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
+Bitmask keep_highest(const Tensor& keys, int64_t keep) {
+  const int64_t rows = keys.dim(0), cols = keys.dim(1);
+  const Bitmask mask = Bitmask::zeros(rows, cols);
   if (keep <= 0) return mask;
   const uint32_t* key = keys.data<uint32_t>();
   const Cut cut = find_cut_in_parallel(key, rows * cols, keep);
@@ -121,14 +120,14 @@ Tensor keep_highest(const Tensor& keys, int64_t keep) {
   }
   kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      keep_above(key + r * cols, cols, {cut.key, ties[static_cast<size_t>(r)]}, mask.data<uint8_t>() + r * bytes);
+      keep_above(key + r * cols, cols, {cut.key, ties[static_cast<size_t>(r)]}, mask.row(r));
   });
   return mask;
 }
 
-Tensor keep_highest_by_row(const Tensor& keys, int64_t pruned) {
-  const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
-  Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
+Bitmask keep_highest_by_row(const Tensor& keys, int64_t pruned) {
+  const int64_t rows = keys.dim(0), cols = keys.dim(1);
+  const Bitmask mask = Bitmask::zeros(rows, cols);
   // The first `spare` rows prune one more. So no row's share shrinks when the sparsity grows, and what is pruned stays
   // so.
   const int64_t whole = rows ? pruned / rows : 0, spare = rows ? pruned % rows : 0;
@@ -138,7 +137,7 @@ Tensor keep_highest_by_row(const Tensor& keys, int64_t pruned) {
       const int64_t share = whole + (r < spare ? 1 : 0);
       const uint32_t* row = keys.data<uint32_t>() + r * cols;
       const Cut cut = find_cut(row, cols, cols - share, scratch.data());
-      keep_above(row, cols, cut, mask.data<uint8_t>() + r * bytes);
+      keep_above(row, cols, cut, mask.row(r));
     }
   });
   return mask;

@@ -195,10 +195,10 @@ KernelCase attention_decode() {
 
 constexpr int64_t packed_side = 2048;
 
-Tensor random_mask(double kept) {
+Bitmask random_mask(double kept) {
   Random random(2, "mask");
-  Tensor mask = Tensor::zeros({packed_side, packed_side / 8}, DType::u8);
-  for (uint8_t& byte : mask.span<uint8_t>())
+  const Bitmask mask = Bitmask::zeros(packed_side, packed_side);
+  for (uint8_t& byte : mask.bits().span<uint8_t>())
     for (int bit = 0; bit < 8; ++bit) byte = static_cast<uint8_t>(byte | (random.uniform() < kept) << bit);
   return mask;
 }
@@ -208,7 +208,7 @@ int64_t group_of(const kernels::ElementInfo& element) {
   return element.bits > 4 ? 0 : 32;
 }
 
-std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Tensor& mask) {
+std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Bitmask& mask) {
   const kernels::ElementInfo& info = kernels::info_of(element);
   const int64_t group = group_of(info);
   Random random(3, "integers");
@@ -229,7 +229,7 @@ std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Te
 
 // y[rows, n] = x W^T through one matrix after the other, as a model's layers follow each other.
 KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows) {
-  const Tensor mask = sparse ? random_mask(0.4) : Tensor();
+  const Bitmask mask = sparse ? random_mask(0.4) : Bitmask();
   const std::shared_ptr<Weight> first = kernels::info_of(element).scaled()
                                             ? packed_integers(element, mask)
                                             : pack_bf16(random_tensor({packed_side, packed_side}), mask);

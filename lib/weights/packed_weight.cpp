@@ -109,7 +109,8 @@ void bind_panels(const Encoded& encoded, PackedMatrix& m, const std::string& whe
   const DType type = values_type(m.element);
   m.values =
       array_of(encoded, "values", type, s.panels * s.panel_bytes / static_cast<int64_t>(size_of(type)), where).raw();
-  if (encoded.arrays.contains("kept")) array_of(encoded, "kept", DType::u8, s.rows * ((s.cols + 7) / 8), where);
+  if (encoded.arrays.contains("kept"))
+    array_of(encoded, "kept", DType::u8, s.rows * kernels::bit_row_bytes(s.cols), where);
 }
 
 PackedMatrix bind_arrays(const Encoded& encoded, const std::string& where) {
@@ -146,19 +147,14 @@ bool bitmask_is_smaller(PackedElement e, double kept) {
   return kept * bits + 1 + left / 64 < bits;
 }
 
-bool bit(const uint8_t* bits, int64_t i) {
-  return (bits[i / 8] >> (i % 8) & 1) != 0;
-}
-
 // `source` with zeros outside the mask.
 template <class T>
-Tensor masked(const Tensor& source, const Tensor& mask, int64_t rows, int64_t cols) {
+Tensor masked(const Tensor& source, const Bitmask& mask) {
   Tensor out = source.clone();
-  for (int64_t r = 0; r < rows; ++r) {
-    const uint8_t* bits = mask.data<uint8_t>() + r * ((cols + 7) / 8);
+  const int64_t cols = mask.cols();
+  for (int64_t r = 0; r < mask.rows(); ++r)
     for (int64_t c = 0; c < cols; ++c)
-      if (!bit(bits, c)) out.data<T>()[r * cols + c] = T{};
-  }
+      if (!mask.at(r, c)) out.data<T>()[r * cols + c] = T{};
   return out;
 }
 
@@ -173,14 +169,14 @@ Tensor panel_scales(const QuantizedMatrix& q, const PackedShape& s) {
   return out;
 }
 
-void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Tensor& mask) {
+void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Bitmask& mask) {
   const PackedShape& s = m.shape;
   const auto unit = static_cast<int64_t>(size_of(values_type(m.element)));
   int64_t size = s.panels * s.panel_bytes / unit;
   if (m.layout == PackedLayout::bitmask) {
     Tensor masks = Tensor::empty({s.panels, s.steps, 4, s.mask_bytes}, DType::u8);
     Tensor offsets = Tensor::empty({s.panels + 1}, DType::u64);
-    kernels::packed_masks(s, mask.data<uint8_t>(), masks.raw());
+    kernels::packed_masks(s, mask.data(), masks.raw());
     kernels::packed_offsets(m.element, s, masks.raw(), offsets.data<uint64_t>());
     size = static_cast<int64_t>(offsets.data<uint64_t>()[s.panels]) / unit + slack_elements(m.element);
     m.masks = masks.raw();
@@ -194,18 +190,17 @@ void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Tensor&
 }
 
 // `source`: bf16 or i8 [rows, cols].
-std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Tensor source, const Tensor& mask,
+std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Tensor source, const Bitmask& mask,
                              Tensor scales) {
   PackedMatrix m{PackedLayout::panels, element, shape};
   Encoded encoded;
   if (mask) {
-    const double kept = static_cast<double>(kept_elements(mask, shape.rows, shape.cols));
-    if (bitmask_is_smaller(element, kept / static_cast<double>(shape.rows * shape.cols))) {
+    if (!mask.fits(shape.rows, shape.cols)) throw internal_error("a mask does not fit its matrix");
+    if (bitmask_is_smaller(element, static_cast<double>(mask.count()) / static_cast<double>(shape.rows * shape.cols))) {
       m.layout = PackedLayout::bitmask;
     } else {
-      source = is_scaled(element) ? masked<int8_t>(source, mask, shape.rows, shape.cols)
-                                  : masked<bf16>(source, mask, shape.rows, shape.cols);
-      encoded.arrays["kept"] = mask.clone();
+      source = is_scaled(element) ? masked<int8_t>(source, mask) : masked<bf16>(source, mask);
+      encoded.arrays["kept"] = mask.bits().clone();
     }
   }
   encoded.form = layouts[static_cast<size_t>(m.layout)];
@@ -240,14 +235,14 @@ Tensor PackedWeight::to_dense() const {
   return out;
 }
 
-Tensor PackedWeight::mask() const {
+Bitmask PackedWeight::mask() const {
   if (matrix_.layout == PackedLayout::panels) {
     const auto kept = encoded_.arrays.find("kept");
-    return kept == encoded_.arrays.end() ? Tensor() : kept->second;
+    return kept == encoded_.arrays.end() ? Bitmask() : Bitmask(kept->second, rows(), cols());
   }
-  Tensor bits = Tensor::empty({rows(), (cols() + 7) / 8}, DType::u8);
-  kernels::packed_mask_bits(matrix_.shape, matrix_.masks, bits.data<uint8_t>());
-  return bits;
+  const Bitmask mask = Bitmask::zeros(rows(), cols());
+  kernels::packed_mask_bits(matrix_.shape, matrix_.masks, mask.data());
+  return mask;
 }
 
 int64_t PackedWeight::stored_bytes() const {
@@ -260,8 +255,8 @@ int64_t PackedWeight::nonzeros() const {
 
 int64_t PackedWeight::pruned() const {
   if (matrix_.layout == PackedLayout::bitmask) return rows() * cols() - kernels::packed_kept(matrix_);
-  const Tensor kept = mask();
-  return kept ? rows() * cols() - kept_elements(kept, rows(), cols()) : 0;
+  const Bitmask kept = mask();
+  return kept ? kept.left_out() : 0;
 }
 
 std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& q) {
@@ -276,7 +271,7 @@ std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& q) {
   return pack(q.element, shape, q.integers, q.mask, panel_scales(q, shape));
 }
 
-std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Tensor& mask) {
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask) {
   if (dense.shape().size() != 2) throw internal_error("pack_bf16 needs a matrix, not {}", to_string(dense.shape()));
   constexpr PackedElement element = kernels::element_named("bf16");
   const PackedShape shape = kernels::packed_shape(element, dense.dim(0), dense.dim(1), 0);

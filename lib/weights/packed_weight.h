@@ -30,7 +30,7 @@ class PackedWeight : public Weight {
   std::optional<kernels::PackedMatrix> packed(DType) const override { return matrix_; }
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Tensor to_dense() const override;
-  Tensor mask() const override;  // kept elements, also those whose value is 0
+  Bitmask mask() const override;  // kept elements, also those whose value is 0
   Encoded encode() const override { return encoded_; }
   std::string form() const override { return encoded_.form; }
   std::string element() const override { return encoded_.element; }
@@ -49,7 +49,7 @@ class PackedWeight : public Weight {
 // above.
 std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& matrix);
 // `dense` f32 [rows, cols], rounded to bf16.
-std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Tensor& mask);
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask);
 
 // The rows of the table of forms that this file adds: (form, element) pairs that decode_packed() reads.
 bool is_packed(const Encoded& encoded);

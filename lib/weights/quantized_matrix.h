@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/packed/element.h"
-#include "tensor/tensor.h"
+#include "tensor/bitmask.h"
 
 namespace hone {
 
@@ -17,7 +17,7 @@ struct QuantizedMatrix {
   kernels::PackedElement element{};  // one that is scaled
   Tensor integers;                   // i8 [rows, cols], each with a code of the element; 0 where pruned
   Tensor scales;                     // f32 [rows, groups], values representable in bf16
-  Tensor mask;                       // u8 [rows, (cols + 7) / 8], bits as Weight::mask(); empty: nothing is pruned
+  Bitmask mask;
 };
 
 // Scales a row of `cols` columns has.

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "kernels/bits.h"
 #include "kernels/packed/packed.h"
 #include "kernels/parallel.h"
 
@@ -144,12 +145,12 @@ void for_row(const PackedMatrix& w, int64_t r, F&& f) {
 }  // namespace
 
 void packed_masks(const PackedShape& s, const uint8_t* bits, void* masks) {
-  const int64_t row_bytes = (s.cols + 7) / 8;
+  const int64_t row_bytes = bit_row_bytes(s.cols);
   parallel_for(s.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin * s.steps * 4; tile < end * s.steps * 4; ++tile) {
       uint64_t mask = 0;
       for_tile(s, tile, [&](int64_t lane, int64_t r, int64_t c) {
-        mask |= static_cast<uint64_t>(bits[r * row_bytes + c / 8] >> (c % 8) & 1) << lane;
+        mask |= static_cast<uint64_t>(bit_at(bits + r * row_bytes, c)) << lane;
       });
       if (s.mask_bytes == 8) {
         static_cast<uint64_t*>(masks)[tile] = mask;
@@ -161,7 +162,7 @@ void packed_masks(const PackedShape& s, const uint8_t* bits, void* masks) {
 }
 
 void packed_mask_bits(const PackedShape& s, const void* masks, uint8_t* bits) {
-  const int64_t row_bytes = (s.cols + 7) / 8;
+  const int64_t row_bytes = bit_row_bytes(s.cols);
   std::memset(bits, 0, static_cast<size_t>(s.rows * row_bytes));
   parallel_for(s.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin * s.steps * 4; tile < end * s.steps * 4; ++tile) {

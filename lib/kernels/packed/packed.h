@@ -131,7 +131,7 @@ void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, 
 
 // ---- making and checking (packed_build.cpp) ----
 
-// Bits of [rows, (cols + 7) / 8] u8 (as Weight::mask gives them) to tile masks, and back.
+// Bits of a matrix (kernels/bits.h) to tile masks, and back.
 void packed_masks(const PackedShape& shape, const uint8_t* bits, void* masks);
 void packed_mask_bits(const PackedShape& shape, const void* masks, uint8_t* bits);
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/bits.h"
 #include "kernels/isa/kernel_set.h"
 #include "kernels/panel.h"
 #include "kernels/parallel.h"
@@ -193,11 +194,11 @@ void adamw(const AdamW& a) {
 }
 
 void apply_mask(View x, const uint8_t* mask) {
-  const int64_t stride = (x.cols + 7) / 8;
+  const int64_t stride = bit_row_bytes(x.cols);
   parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r)
       for (int64_t c = 0; c < x.cols; ++c)
-        if (!((mask[r * stride + c / 8] >> (c % 8)) & 1)) x.row<float>(r)[c] = 0;
+        if (!bit_at(mask + r * stride, c)) x.row<float>(r)[c] = 0;
   });
 }
 

@@ -12,6 +12,7 @@
 #include "compress/masks.h"
 #include "compress/patterns.h"
 #include "kernels/parallel.h"
+#include "kernels/rows/elementwise.h"
 
 using namespace hone;
 
@@ -178,11 +179,11 @@ TEST_CASE("nf4 leaves an eighth less of normal weights than int4 with as many bi
 TEST_CASE("pruned weights get the integer 0 and have no say in the scale") {
   const int64_t rows = 6, cols = 100;
   const Tensor weight = random_weight(rows, cols);
-  const Tensor mask = select_mask(pruning_scores(score_method("magnitude"), weight, {}, "w"),
-                                  *parse_pattern("unstructured"), 0.6, ComparisonGroup::layer, "w");
-  const Tensor kept = expand_mask(mask, cols);
+  const Bitmask mask = select_mask(pruning_scores(score_method("magnitude"), weight, {}, "w"),
+                                   *parse_pattern("unstructured"), 0.6, ComparisonGroup::layer, "w");
+  const Tensor kept = expand_mask(mask);
   const Tensor clean = weight.clone(), dirty = weight.clone();
-  apply_mask(clean, mask);
+  kernels::apply_mask(clean.view(), mask.data());
   for (int64_t i = 0; i < dirty.size(); ++i)
     if (!kept.data<uint8_t>()[i]) dirty.data<float>()[i] = 1000;
   for (const PackedElement element : scaled_elements()) {
@@ -190,7 +191,7 @@ TEST_CASE("pruned weights get the integer 0 and have no say in the scale") {
     const QuantizedMatrix r = quantize_matrix(dirty, {element, 32}, "w", {}, mask);
     CHECK(same_bytes(q.scales, r.scales));
     CHECK(same_bytes(q.integers, r.integers));
-    CHECK(same_bytes(q.mask, mask));
+    CHECK(same_bytes(q.mask.bits(), mask.bits()));
     for (int64_t i = 0; i < rows * cols; ++i)
       if (!kept.data<uint8_t>()[i]) CHECK(q.integers.data<int8_t>()[i] == 0);
     CHECK(quantization_error(dirty, q).squared_error == doctest::Approx(quantization_error(clean, q).squared_error));
@@ -250,7 +251,7 @@ TEST_CASE("what cannot be quantized is refused, naming the matrix") {
         }).starts_with("2 blocks.0.up"));
   CHECK(failure([&] { quantize_matrix(weight, {int4, 48}, "blocks.0.up"); }).starts_with("2 blocks.0.up"));
   CHECK(failure([&] {
-          quantize_matrix(weight, {int4, 32}, "blocks.0.up", {}, full_mask(2, 32));
+          quantize_matrix(weight, {int4, 32}, "blocks.0.up", {}, Bitmask::ones(2, 32));
         }).starts_with("3 blocks.0.up"));
   std::vector<float> moments(64, 1.0f);
   for (float bad : {-1.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {

@@ -19,17 +19,16 @@ using kernels::PackedElement;
 
 namespace {
 
-Tensor random_mask(int64_t rows, int64_t cols, double keep, Random& random) {
-  Tensor mask = Tensor::zeros({rows, (cols + 7) / 8}, DType::u8);
+Bitmask random_mask(int64_t rows, int64_t cols, double keep, Random& random) {
+  const Bitmask mask = Bitmask::zeros(rows, cols);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < cols; ++c)
-      if (random.uniform() < keep)
-        mask.data<uint8_t>()[r * ((cols + 7) / 8) + c / 8] |= static_cast<uint8_t>(1 << (c % 8));
+      if (random.uniform() < keep) mask.set(r, c);
   return mask;
 }
 
-bool kept(const Tensor& mask, int64_t r, int64_t c) {
-  return !mask || (mask.data<uint8_t>()[r * mask.dim(1) + c / 8] >> (c % 8) & 1) != 0;
+bool kept(const Bitmask& mask, int64_t r, int64_t c) {
+  return !mask || mask.at(r, c);
 }
 
 constexpr PackedElement int8 = kernels::element_named("int8"), int4 = kernels::element_named("int4");
@@ -95,9 +94,10 @@ TEST_CASE("packed integers come back as they went in") {
           CHECK(w->element() == info.name);
           if (keep <= 0.4) CHECK(w->form() == "bitmask");
           if (keep == 1.0) CHECK(w->form() == "panels");
-          const Tensor dense = w->to_dense(), mask = w->mask();
+          const Tensor dense = w->to_dense();
+          const Bitmask mask = w->mask();
           CHECK(static_cast<bool>(mask) == static_cast<bool>(q.mask));
-          if (mask) CHECK(std::memcmp(mask.raw(), q.mask.raw(), mask.bytes()) == 0);
+          if (mask) CHECK(std::memcmp(mask.data(), q.mask.data(), mask.bits().bytes()) == 0);
           int64_t wrong = 0, nonzeros = 0;
           for (int64_t r = 0; r < rows; ++r)
             for (int64_t c = 0; c < cols; ++c) {
@@ -117,7 +117,7 @@ TEST_CASE("packed bf16 comes back rounded once") {
     const int64_t rows = 130, cols = 75;
     Tensor dense = Tensor::empty({rows, cols});
     for (auto& v : dense.span<float>()) v = static_cast<float>(random.normal());
-    const Tensor mask = keep < 1 ? random_mask(rows, cols, keep, random) : Tensor();
+    const Bitmask mask = keep < 1 ? random_mask(rows, cols, keep, random) : Bitmask();
     const auto w = pack_bf16(dense, mask);
     CHECK(w->form() == (keep < 0.9 ? "bitmask" : "panels"));
     const Tensor back = w->to_dense();
@@ -230,7 +230,7 @@ TEST_CASE("damaged arrays are refused") {
 
 TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, are read and become bytes") {
   Random random(3, "masks");
-  const Tensor bits = random_mask(70, 50, 0.4, random);
+  const Bitmask bits = random_mask(70, 50, 0.4, random);
   const auto check = [&](const std::shared_ptr<Weight>& weight, DType old, int64_t tile_bytes) {
     const Encoded now = weight->encode();
     const Tensor mask = now.arrays.at("mask");
@@ -245,7 +245,7 @@ TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, 
     CHECK(read->encode().arrays.at("mask").shape() == mask.shape());
     CHECK(read->encode().arrays.at("mask").dtype() == DType::u8);
     // Element (0, 0) is the lowest bit of the first byte.
-    CHECK((mask.data<uint8_t>()[0] & 1) == (weight->mask().data<uint8_t>()[0] & 1));
+    CHECK((mask.data<uint8_t>()[0] & 1) == (weight->mask().data()[0] & 1));
   };
   check(pack_integers(random_matrix(70, 50, 32, int8, 0.4)), DType::u64, 8);
   Tensor dense = Tensor::empty({70, 50});
@@ -256,9 +256,10 @@ TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, 
 TEST_CASE("what is pruned is counted by the mask, what is zero by the values") {
   Random random(4, "counts");
   const int64_t rows = 70, cols = 50;
-  Tensor mask = random_mask(rows, cols, 0.4, random), dense = Tensor::zeros({rows, cols});
+  const Bitmask mask = random_mask(rows, cols, 0.4, random);
+  const Tensor dense = Tensor::zeros({rows, cols});
   for (int64_t i = 0; i < rows * cols; i += 2) dense.data<float>()[i] = 1;
-  const int64_t left_out = rows * cols - kept_elements(mask, rows, cols);
+  const int64_t left_out = mask.left_out();
   for (const auto& weight :
        {std::shared_ptr<Weight>(std::make_shared<DenseWeight>(dense.clone(), mask)), pack_bf16(dense, mask)}) {
     int64_t values = 0;
@@ -269,9 +270,9 @@ TEST_CASE("what is pruned is counted by the mask, what is zero by the values") {
   }
   CHECK(DenseWeight(dense.clone()).pruned() == 0);
   CHECK(pack_bf16(dense, {})->pruned() == 0);
-  const Tensor almost = random_mask(rows, cols, 0.97, random);
+  const Bitmask almost = random_mask(rows, cols, 0.97, random);
   CHECK(pack_bf16(dense, almost)->form() == "panels");
-  CHECK(pack_bf16(dense, almost)->pruned() == rows * cols - kept_elements(almost, rows, cols));
+  CHECK(pack_bf16(dense, almost)->pruned() == almost.left_out());
 }
 
 TEST_CASE("numbers that are not finite are counted in the arrays of every form") {

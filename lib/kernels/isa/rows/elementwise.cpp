@@ -1,5 +1,6 @@
 // Conversions, sums, activations, rotary positions, dropout, embedding, optimizer. Plain loops: the compiler vectorizes
 // them for the set that this file is compiled for. Norms and cross-entropy are in files of their own.
+#include "kernels/bits.h"
 #include "kernels/isa/gemm/panels.h"
 #include "kernels/isa/rows/elementwise_table.h"
 #include "kernels/isa/rows/rows.h"
@@ -212,7 +213,7 @@ void adamw_loop(const AdamW& a, int64_t begin, int64_t end) {
   const float rate = a.learning_rate / a.correction1;
   const float root = 1.0f / a.correction2;
   const float shrink = 1.0f - a.learning_rate * a.weight_decay;
-  const int64_t stride = (a.mask_cols + 7) / 8;
+  const int64_t stride = bit_row_bytes(a.mask_cols);
   float* value = a.value;
   float* m = a.m;
   float* v = a.v;
