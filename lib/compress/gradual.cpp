@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "compress/masks.h"
 #include "compress/schedule.h"
 #include "compress/scores.h"
 
@@ -63,9 +62,9 @@ void GradualPruning::before_step(Transformer& model, int64_t step) const {
 PrunedBeyond pruned_beyond(Transformer& model, double sparsity) {
   PrunedBeyond result;
   PrunableWeights count([&](const std::string&, Weight& weight) {
-    const Tensor mask = weight.mask();
+    const Bitmask mask = weight.mask();
     ++result.weights;
-    result.beyond += mask && mask_sparsity(mask, weight.cols()) > sparsity;
+    result.beyond += mask && mask.sparsity() > sparsity;
   });
   model.visit(count);
   return result;

@@ -13,8 +13,8 @@
 namespace hone {
 namespace {
 
-double sum_of(const Tensor& scores, const Tensor& mask) {
-  const Tensor kept = mask ? expand_mask(mask, scores.dim(1)) : Tensor();
+double sum_of(const Tensor& scores, const Bitmask& mask) {
+  const Tensor kept = mask ? expand_mask(mask) : Tensor();
   double sum = 0;
   for (int64_t i = 0; i < scores.size(); ++i)
     if (!kept || kept.data<uint8_t>()[i]) sum += static_cast<double>(scores.data<float>()[i]);
@@ -24,7 +24,8 @@ double sum_of(const Tensor& scores, const Tensor& mask) {
 PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s,
                          const ColumnMoments* moments) {
   check_stop();
-  const Tensor dense = slot->to_dense(), before = slot->mask();
+  const Tensor dense = slot->to_dense();
+  const Bitmask before = slot->mask();
   const bool data_free = moments && !moments->sufficient(dense.dim(1));
   std::vector<float> norms;
   if (data_free)
@@ -33,16 +34,10 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
     norms = moments->norms();
   const Tensor scores = pruning_scores(*s.method, dense, norms, name);
   check_stop();
-  const Tensor mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
+  const Bitmask mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
   check_stop();
-  PrunedLayer layer{name,
-                    dense.dim(0),
-                    dense.dim(1),
-                    before ? mask_sparsity(before, dense.dim(1)) : 0,
-                    mask_sparsity(mask, dense.dim(1)),
-                    1,
-                    {},
-                    data_free};
+  PrunedLayer layer{name, dense.dim(0), dense.dim(1), before ? before.sparsity() : 0, mask.sparsity(),
+                    1,    {},           data_free};
   if (moments) layer.calibration_tokens = moments->tokens;
   const double all = sum_of(scores, {});
   if (all > 0) layer.score_kept = sum_of(scores, mask) / all;

@@ -2,19 +2,15 @@
 
 #include <fmt/ranges.h>
 
-#include <array>
 #include <map>
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "compress/quantize_matrix.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
 
 namespace hone {
 namespace {
-
-constexpr std::array<std::string_view, 4> names = {"bf16", "int8", "int4", "keep"};
 
 PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
   for (const auto& [pattern, type] : s.overrides)
@@ -32,7 +28,7 @@ Plan plan_for(Transformer& model, const QuantizeSettings& s) {
   Plan plan;
   for (const WeightSlot& slot : weight_slots(model)) {
     const PackedType type = type_for(slot, s);
-    if (type == PackedType::keep) continue;
+    if (!type) continue;
     if (quantized(**slot.weight) && !s.allow_requantize)
       throw usage_error("'{}' is {} already; quantize the model it was made from, or add --allow-requantize", slot.name,
                         (*slot.weight)->element());
@@ -55,25 +51,26 @@ double bf16_error(const Tensor& dense) {
 QuantizedLayer pack(const std::string& name, std::shared_ptr<Weight>& slot, PackedType type, const QuantizeSettings& s,
                     const ColumnMoments* moments) {
   check_stop();
-  const Tensor dense = slot->to_dense(), mask = slot->mask();
+  const Tensor dense = slot->to_dense();
+  const Bitmask mask = slot->mask();
   QuantizedLayer layer{name, type, "", 0, 0, dense.size() * 4, 0, {}, false};
-  if (moments && type != PackedType::bf16) {
+  if (moments && has_scales(type)) {
     layer.calibration_tokens = moments->tokens;
     layer.data_free = !moments->sufficient(dense.dim(1));
     if (layer.data_free) moments = nullptr;
   }
   if (quantized(*slot)) layer.bytes_before = slot->stored_bytes();
-  if (type == PackedType::bf16) {
+  if (!has_scales(type)) {
     layer.relative_error = bf16_error(dense);
     slot = pack_bf16(dense, mask);
   } else {
     QuantizeOptions options;
-    options.bits = type == PackedType::int8 ? 8 : 4;
+    options.element = *type;
     options.group = layer.group = s.group;
     const std::vector<float> weights = moments ? moments->means() : std::vector<float>();
     const QuantizedMatrix matrix = quantize_matrix(dense, options, name, weights, mask);
     layer.relative_error = quantization_error(dense, matrix, weights).relative();
-    slot = type == PackedType::int8 ? pack_int8(matrix) : pack_int4(matrix);
+    slot = pack_integers(matrix);
   }
   layer.form = slot->form();
   layer.bytes = slot->stored_bytes();
@@ -82,14 +79,28 @@ QuantizedLayer pack(const std::string& name, std::shared_ptr<Weight>& slot, Pack
 
 }  // namespace
 
-PackedType packed_type_named(const std::string& name) {
-  for (size_t i = 0; i < names.size(); ++i)
-    if (names[i] == name) return static_cast<PackedType>(i);
-  throw usage_error("unknown type '{}'; known: {}", name, fmt::join(names, ", "));
+const std::vector<std::string>& packed_type_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const kernels::ElementInfo& element : kernels::element_table) all.emplace_back(element.name);
+    all.emplace_back("keep");
+    return all;
+  }();
+  return names;
 }
 
-std::string_view name_of(PackedType type) {
-  return names[static_cast<size_t>(type)];
+PackedType packed_type_named(const std::string& name) {
+  if (name == "keep") return std::nullopt;
+  if (const PackedType type = kernels::find_element(name)) return type;
+  throw usage_error("unknown type '{}'; known: {}", name, fmt::join(packed_type_names(), ", "));
+}
+
+std::string name_of(PackedType type) {
+  return std::string(type ? kernels::info_of(*type).name : "keep");
+}
+
+bool has_scales(PackedType type) {
+  return type && kernels::info_of(*type).scaled();
 }
 
 std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {

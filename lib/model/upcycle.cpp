@@ -36,7 +36,8 @@ Origin origin_of(const ParameterInfo& info) {
 }
 
 struct Source : Reader {
-  std::map<Origin, Tensor> weights, masks, parameters;
+  std::map<Origin, Tensor> weights, parameters;
+  std::map<Origin, Bitmask> masks;
   void weight(const ParameterInfo& info, const Weight& weight) override {
     if (!weight.trainable())
       throw usage_error("'{}' is a {} {} weight; turn the model into a mixture before it is quantized", info.name,
@@ -62,7 +63,8 @@ class Filler : public Visitor {
 
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     check_stop();
-    Tensor value = source_.weights.at(origin_of(info)).clone(), mask = source_.masks.at(origin_of(info));
+    Tensor value = source_.weights.at(origin_of(info)).clone();
+    Bitmask mask = source_.masks.at(origin_of(info));
     const bool down = info.role == Role::down;
     if (info.shared) {
       const Sharing sharing{shared_, value.dim(0), value.dim(1), down, info.gated};
@@ -131,13 +133,10 @@ class Filler : public Visitor {
     return result;
   }
 
-  static Tensor share_mask(const Tensor& dense, const Sharing& s) {
-    const int64_t from_bytes = (s.cols + 7) / 8, to_bytes = (s.cols_now() + 7) / 8;
-    const Tensor result = Tensor::zeros({s.rows_now(), to_bytes}, DType::u8);
-    const auto from = dense.span<uint8_t>(), to = result.span<uint8_t>();
+  static Bitmask share_mask(const Bitmask& dense, const Sharing& s) {
+    const Bitmask result = Bitmask::zeros(s.rows_now(), s.cols_now());
     s.each([&](int64_t r, int64_t c, int64_t dense_r, int64_t dense_c, int64_t) {
-      const int kept = from[static_cast<size_t>(dense_r * from_bytes + dense_c / 8)] >> (dense_c % 8) & 1;
-      to[static_cast<size_t>(r * to_bytes + c / 8)] |= static_cast<uint8_t>(kept << (c % 8));
+      if (dense.at(dense_r, dense_c)) result.set(r, c);
     });
     return result;
   }

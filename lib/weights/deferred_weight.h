@@ -28,8 +28,8 @@ class DeferredWeight : public Weight {
   Parameter* parameter() override { return get().parameter(); }
   bool trainable() const override { return get().trainable(); }
   Tensor to_dense() const override { return get().to_dense(); }
-  Tensor mask() const override { return get().mask(); }
-  void set_mask(Tensor mask) override { get().set_mask(std::move(mask)); }
+  Bitmask mask() const override { return get().mask(); }
+  void set_mask(Bitmask mask) override { get().set_mask(std::move(mask)); }
   Encoded encode() const override { return get().encode(); }
   std::string form() const override;
   std::string element() const override { return encoded_.element; }

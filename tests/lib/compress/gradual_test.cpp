@@ -22,8 +22,8 @@ double lowest(Transformer& model) {
   struct Lowest : Visitor {
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
       if (!is_linear(info.role) || info.role == Role::head) return;
-      const Tensor mask = weight->mask();
-      found = std::min(found, mask ? mask_sparsity(mask, weight->cols()) : 0.0);
+      const Bitmask mask = weight->mask();
+      found = std::min(found, mask ? mask.sparsity() : 0.0);
     }
     void parameter(const ParameterInfo&, Parameter&) override {}
     double found = 1;
