@@ -2,6 +2,7 @@
 links that lead somewhere, and tables of results that are those of their data."""
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -125,6 +126,26 @@ class Results(unittest.TestCase):
             self.assertEqual(self.render(folder=folder).returncode, 0)
             with open(page, encoding="utf-8") as file:
                 self.assertEqual(file.read(), text)
+
+    def test_rows_as_bench_prints_them_become_a_table(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = os.path.join(scratch, "results")
+            os.makedirs(os.path.join(folder, "data"))
+            shutil.copy(os.path.join(self.FOLDER, "render.py"), folder)
+            columns = [["model", "model"], ["decode_tokens_per_second", "tokens/s", ".0f"], ["bandwidth_fraction", "%", ".1f", 100]]
+            rows = [{"table": "speed", "source": "bench --format jsonl", "columns": columns},
+                    {"schema_version": 1, "table": "speed", "model": "a.h5", "decode_tokens_per_second": 115.4321, "bandwidth_fraction": 0.78649},
+                    {"table": "speed", "model": "b.h5", "bandwidth_fraction": None}]
+            with open(os.path.join(folder, "data", "speeds.jsonl"), "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            page = os.path.join(folder, "speeds.md")
+            with open(page, "w", encoding="utf-8") as file:
+                file.write("# Speeds\n\n<!-- table: speed -->\n\nThe end.\n")
+            self.assertEqual(self.render("--check", folder=folder).returncode, 1)
+            self.assertEqual(self.render(folder=folder).returncode, 0)
+            with open(page, encoding="utf-8") as file:
+                self.assertIn("| model | tokens/s | % |\n|---|---|---|\n| a.h5 | 115 | 78.6 |\n| b.h5 | | |\n\nThe end.", file.read())
+            self.assertEqual(self.render("--check", folder=folder).returncode, 0)
 
     def test_each_number_of_the_index_stands_in_its_page(self):
         with open(os.path.join(self.FOLDER, "README.md"), encoding="utf-8") as file:
