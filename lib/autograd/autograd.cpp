@@ -42,13 +42,27 @@ void Tape::record(std::function<void()> step) {
 }
 
 void Tape::backward(const Var& loss, float seed) {
-  assert(loss.value().size() == 1 && loss.value().dtype() == DType::f32);
-  backward(loss, Tensor::of(loss.shape(), {seed}));
+  const LossTerm term{"", loss, seed};
+  backward(std::span(&term, 1));
+}
+
+void Tape::backward(std::span<const LossTerm> terms) {
+  std::vector<std::pair<Var, Tensor>> outputs;
+  for (const LossTerm& term : terms) {
+    assert(term.value.value().size() == 1 && term.value.value().dtype() == DType::f32);
+    outputs.emplace_back(term.value, Tensor::of(term.value.shape(), {term.weight}));
+  }
+  backward(std::move(outputs));
 }
 
 void Tape::backward(const Var& output, Tensor gradient) {
+  backward({{output, std::move(gradient)}});
+}
+
+void Tape::backward(std::vector<std::pair<Var, Tensor>> outputs) {
   const NoTape pause;
-  output.add_grad(std::move(gradient));
+  for (auto& [output, gradient] : outputs) output.add_grad(std::move(gradient));
+  outputs.clear();
   while (!steps_.empty()) {
     check_stop();
     const std::function<void()> step = std::move(steps_.back());
@@ -65,24 +79,27 @@ NoTape::~NoTape() {
   active = outer_;
 }
 
-Var recompute(const std::function<Var(const std::vector<Var>&)>& f, const std::vector<Var>& inputs) {
-  if (!Tape::recording()) return f(inputs);
-  Tensor value;
+std::vector<Var> recompute(const Recomputed& f, const std::vector<Var>& inputs) {
+  if (!Tape::recording()) return f(inputs, false);
+  std::vector<Var> outputs;
   {
     const NoTape pause;
-    value = f(inputs).value();
+    for (const Var& output : f(inputs, false)) outputs.push_back(output ? Var(output.value(), true) : Var());
   }
-  const Var output(std::move(value), true);
-  Tape::record([f, inputs, output] {
+  Tape::record([f, inputs, outputs] {
     std::vector<Var> fresh;
-    for (const Var& input : inputs) fresh.emplace_back(input.value(), input.wants_grad());
+    for (const Var& input : inputs) fresh.push_back(input ? Var(input.value(), input.wants_grad()) : Var());
     Tape inner;
-    const Var again = f(fresh);
-    inner.backward(again, output.take_grad());
+    const std::vector<Var> again = f(fresh, true);
+    assert(again.size() == outputs.size());
+    std::vector<std::pair<Var, Tensor>> gradients;
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (outputs[i] && outputs[i].grad()) gradients.emplace_back(again[i], outputs[i].take_grad());
+    inner.backward(std::move(gradients));
     for (size_t i = 0; i < inputs.size(); ++i)
-      if (fresh[i].wants_grad()) inputs[i].add_grad(fresh[i].take_grad());
+      if (fresh[i] && fresh[i].grad()) inputs[i].add_grad(fresh[i].take_grad());
   });
-  return output;
+  return outputs;
 }
 
 Tensor& gradient_to_add(Parameter& p) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,13 @@ class Var {
   std::shared_ptr<Node> node_;
 };
 
+// A summand of what training minimizes.
+struct LossTerm {
+  std::string name;  // "next_token", "balance", …
+  Var value;         // [1] f32
+  float weight = 1;
+};
+
 class Tape {
  public:
   Tape();  // becomes the active tape of this thread until it is destroyed
@@ -52,8 +60,11 @@ class Tape {
 
   // Seeds d(loss)/d(loss) = seed and runs all steps in reverse, releasing each as it goes. `loss` has one element.
   void backward(const Var& loss, float seed = 1.0f);
-  // The same with a given gradient of `output`.
+  // The same of a sum of terms: each is seeded with its weight. Terms that want no gradient are left out.
+  void backward(std::span<const LossTerm> terms);
+  // The same with given gradients of outputs.
   void backward(const Var& output, Tensor gradient);
+  void backward(std::vector<std::pair<Var, Tensor>> outputs);
   size_t steps() const { return steps_.size(); }
 
  private:
@@ -74,9 +85,11 @@ class NoTape {
 };
 
 // Gradient checkpointing (Chen et al., arXiv 1604.06174): runs f without recording, keeps only `inputs`, and runs f
-// again during the backward pass. f must depend on nothing that changes in between (random streams are passed by
-// value).
-Var recompute(const std::function<Var(const std::vector<Var>&)>& f, const std::vector<Var>& inputs);
+// again during the backward pass, with `again` true: what a first run reports, a second must not. f must depend on
+// nothing that changes in between (random numbers are functions of where they are drawn), and must give as many outputs
+// both times. Inputs and outputs may be empty.
+using Recomputed = std::function<std::vector<Var>(const std::vector<Var>& inputs, bool again)>;
+std::vector<Var> recompute(const Recomputed& f, const std::vector<Var>& inputs);
 
 // A trainable array with its gradient. Weights and norms own these; the optimizer, pruning and saving visit them.
 struct Parameter {

@@ -58,10 +58,8 @@ class Generation : public Measurement {
     ModelRouting result;
     for (const LayerBlueprint& layer : model_.config().layers) {
       if (layer.experts == 0) continue;
-      Forward call;
-      call.length = shape_.prompt;
-      call.type = shape_.type;
-      call.router.report = &result;
+      Call call = model_.call(Batch::whole(1, shape_.prompt), shape_.type);
+      call.trace.routing = &result;
       model_.hidden(ids, call);
       break;
     }

@@ -14,68 +14,53 @@ namespace {
 // Rows that go through a block together.
 constexpr int64_t rows_at_once = 2048;
 
-class Accumulator : public InputObserver {
- public:
-  explicit Accumulator(ColumnMoments& into) : into_(into) {}
-  void observe(kernels::ConstView x) override {
-    into_.squares.resize(static_cast<size_t>(x.cols), 0.0f);
-    kernels::add_column_squares(x, into_.squares.data());
-    into_.tokens += x.rows;
-  }
+void add_rows(ColumnMoments& to, kernels::ConstView x) {
+  to.squares.resize(static_cast<size_t>(x.cols), 0.0f);
+  kernels::add_column_squares(x, to.squares.data());
+  to.tokens += x.rows;
+}
 
- private:
-  ColumnMoments& into_;
-};
-
-// Puts an observer into every linear layer it visits, and takes them out again when destroyed.
-class Observers : public Visitor {
+// Moments of the linear layers that it visits, under their names.
+class Observer : public Visitor, public InputObserver {
  public:
-  explicit Observers(Moments& into) : into_(into) {}
-  ~Observers() override {
-    for (Linear* layer : layers_) layer->observer = nullptr;
+  explicit Observer(Moments& into) : into_(into) {}
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    if (!is_linear(info.role)) return;
+    into_[info.name].expert = info.expert >= 0;
+    of_[weight.get()] = &into_[info.name];
   }
-  void weight(const std::string& name, std::shared_ptr<Weight>&, Linear* layer) override {
-    if (!layer) return;
-    into_[name].expert = expert_;
-    observers_.push_back(std::make_unique<Accumulator>(into_[name]));
-    layer->observer = observers_.back().get();
-    layers_.push_back(layer);
+  void parameter(const ParameterInfo&, Parameter&) override {}
+  void observe(const Weight& weight, kernels::ConstView x) override {
+    if (const auto found = of_.find(&weight); found != of_.end()) add_rows(*found->second, x);
   }
-  void parameter(const std::string&, Parameter&) override {}
-  void begin_experts(int64_t, int64_t) override { expert_ = true; }
-  void end_experts() override { expert_ = false; }
 
  private:
   Moments& into_;
-  bool expert_ = false;
-  std::vector<std::unique_ptr<Accumulator>> observers_;
-  std::vector<Linear*> layers_;
+  std::map<const Weight*, ColumnMoments*> of_;
 };
 
 struct Names : Visitor {
   std::vector<std::string> all;
-  void weight(const std::string& name, std::shared_ptr<Weight>&, Linear* layer) override {
-    if (layer) all.push_back(name);
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>&) override {
+    if (is_linear(info.role)) all.push_back(info.name);
   }
-  void parameter(const std::string&, Parameter&) override {}
+  void parameter(const ParameterInfo&, Parameter&) override {}
 };
 
 // Some windows on their way through the model.
 struct Part {
-  Forward call;
+  Call call;
   Stream stream;
 };
 
-std::vector<Part> embed(Transformer& model, const CalibrationText& text, DType type) {
+std::vector<Part> embed(const Transformer& model, const CalibrationText& text, DType type) {
   std::vector<Part> parts;
   const int64_t most = std::max<int64_t>(1, rows_at_once / text.length);
   for (int64_t first = 0; first < text.windows; first += most) {
-    Part part;
-    part.call.batch = std::min(most, text.windows - first);
-    part.call.length = text.length;
-    part.call.type = type;
+    const int64_t count = std::min(most, text.windows - first);
+    Part part{model.call(Batch::whole(count, text.length), type), {}};
     const auto ids = std::span(text.ids).subspan(static_cast<size_t>(first * text.length),
-                                                 static_cast<size_t>(part.call.batch * text.length));
+                                                 static_cast<size_t>(count * text.length));
     part.stream = model.embed(ids, part.call);
     parts.push_back(std::move(part));
   }
@@ -122,31 +107,31 @@ void calibrate(Transformer& model, const CalibrationText* text, DType type,
     parts = embed(model, *text, type);
   }
   const int64_t all = static_cast<int64_t>(model.blocks().size()) + 1;
-  for (size_t i = 0; i < model.blocks().size(); ++i) {
-    Block& block = model.blocks()[i];
-    const std::string prefix = fmt::format("blocks.{}", i);
+  for (int64_t i = 0; i + 1 < all; ++i) {
+    Block& block = model.blocks()[static_cast<size_t>(i)];
     Moments moments;
     if (text) {
-      Observers observers(moments);
-      block.visit(prefix, observers);
+      Observer observer(moments);
+      block.visit(Transformer::place_of_block(i), observer);
       for (Part& part : parts) {
         check_stop();
-        part.call.layer = static_cast<int64_t>(i);
-        block.forward(part.stream, part.call, nullptr);
+        Call call = part.call;
+        call.trace.inputs = &observer;
+        block.forward(part.stream, call, i, nullptr);
       }
     }
     Names names;
-    block.visit(prefix, names);
+    block.visit(Transformer::place_of_block(i), names);
     change(names.all, moments);
     for (Part& part : parts) {
       check_stop();
-      part.stream = block.forward(part.stream, part.call, nullptr);
+      part.stream = block.forward(part.stream, part.call, i, nullptr);
     }
-    if (progress) progress(static_cast<int64_t>(i) + 1, all);
+    if (progress) progress(i + 1, all);
   }
   Moments moments;
   const std::string head = model.config().tied ? "embedding.weight" : "head.weight";
-  for (Part& part : parts) Accumulator(moments[head]).observe(model.finish(part.stream, part.call).value().view());
+  for (Part& part : parts) add_rows(moments[head], model.finish(part.stream, part.call).value().view());
   change({head}, moments);
   if (progress) progress(all, all);
 }

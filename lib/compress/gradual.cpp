@@ -16,10 +16,10 @@ template <class F>
 class PrunableWeights : public Visitor {
  public:
   explicit PrunableWeights(F f) : f_(std::move(f)) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-    if (layer && name != "head.weight") f_(name, *weight);
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    if (is_linear(info.role) && info.role != Role::head) f_(info.name, *weight);
   }
-  void parameter(const std::string&, Parameter&) override {}
+  void parameter(const ParameterInfo&, Parameter&) override {}
 
  private:
   F f_;

@@ -19,7 +19,7 @@ constexpr std::array<std::string_view, 4> names = {"bf16", "int8", "int4", "keep
 PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
   for (const auto& [pattern, type] : s.overrides)
     if (std::regex_search(slot.name, pattern)) return type;
-  return slot.linear && slot.name != "head.weight" ? s.type : s.embedding;
+  return is_linear(slot.role) && slot.role != Role::head ? s.type : s.embedding;
 }
 
 bool quantized(const Weight& weight) {

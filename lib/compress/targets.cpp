@@ -15,10 +15,10 @@ std::regex name_pattern(const std::string& text, const std::string& option) {
 std::vector<WeightSlot> weight_slots(Transformer& model) {
   struct Collector : Visitor {
     std::vector<WeightSlot> slots;
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-      slots.push_back({name, &weight, layer != nullptr});
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      slots.push_back({info.name, &weight, info.role});
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, Parameter&) override {}
   } collector;
   model.visit(collector);
   return collector.slots;

@@ -26,7 +26,7 @@ struct TargetRule {
 struct WeightSlot {
   std::string name;
   std::shared_ptr<Weight>* weight;
-  bool linear;  // false: the embedding
+  Role role;
 };
 std::vector<WeightSlot> weight_slots(Transformer& model);
 

@@ -24,10 +24,10 @@ class Lister : public Visitor {
   Lister(std::vector<InspectedParameter>& into, const std::map<std::string, Stored>& stored)
       : into_(into), stored_(stored) {}
 
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     check_stop();
     InspectedParameter p;
-    p.name = name;
+    p.name = info.name;
     p.form = weight->form();
     p.element = weight->element();
     p.shape = {weight->rows(), weight->cols()};
@@ -38,9 +38,9 @@ class Lister : public Visitor {
     add(std::move(p));
   }
 
-  void parameter(const std::string& name, Parameter& parameter) override {
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
     InspectedParameter p;
-    p.name = name;
+    p.name = info.name;
     p.form = "dense";
     p.element = "f32";
     p.shape = parameter.value.shape();

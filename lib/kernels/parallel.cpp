@@ -1,23 +1,44 @@
 #include "kernels/parallel.h"
 
 #include <omp.h>
+
+#include <atomic>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
 namespace hone::kernels {
+namespace {
 
-void set_threads(int count) {
-  omp_set_num_threads(count);
+// The process's, while OpenMP's own setting is that of the thread which sets it; 0: OpenMP's choice.
+std::atomic<int> thread_count{0};
+
+// Numbers below 1e-38 become 0: the optimizer's moments decay into them, and they cost a hundred times as much. A
+// setting of each thread, so that all that compute get it: results must not depend on which thread does.
+[[gnu::always_inline]] inline void flush_small_numbers() {
 #if defined(__x86_64__)
-  // Numbers below 1e-38 become 0: the optimizer's moments decay into them, and they cost a hundred times as much.
-#pragma omp parallel num_threads(count)
+  thread_local bool done = false;
+  if (done) return;
   _mm_setcsr(_mm_getcsr() | 0x8040);
+  done = true;
 #endif
 }
 
+}  // namespace
+
+void set_threads(int count) {
+  thread_count.store(count, std::memory_order_relaxed);
+  adopt_threads();
+}
+
 int threads() {
-  return omp_get_max_threads();
+  flush_small_numbers();
+  const int count = thread_count.load(std::memory_order_relaxed);
+  return count > 0 ? count : omp_get_max_threads();
+}
+
+void adopt_threads() {
+  if (const int count = threads(); count != omp_get_max_threads()) omp_set_num_threads(count);
 }
 
 int thread_index() {
@@ -32,16 +53,24 @@ namespace detail {
 
 void run(int parts, void (*body)(void*, int), void* context) {
 #pragma omp parallel num_threads(parts)
-  body(context, omp_get_thread_num());
+  {
+    flush_small_numbers();
+    body(context, omp_get_thread_num());
+  }
 }
 
 void run_each(int64_t n, void (*body)(void*, int64_t), void* context) {
+  const int count = threads();
   if (n <= 1 || omp_in_parallel() != 0) {
     for (int64_t i = 0; i < n; ++i) body(context, i);
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < n; ++i) body(context, i);
+#pragma omp parallel num_threads(count)
+  {
+    flush_small_numbers();
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t i = 0; i < n; ++i) body(context, i);
+  }
 }
 
 }  // namespace detail

@@ -8,8 +8,9 @@
 
 namespace hone::kernels {
 
-void set_threads(int count);  // of every later parallel loop and of oneDNN
+void set_threads(int count);  // of every later parallel loop of the process, whichever thread runs it
 int threads();
+void adopt_threads();  // the same for libraries that ask OpenMP, whose setting is each thread's own: before they are called
 int thread_index();  // of the caller inside a parallel loop: 0 … threads()-1
 bool in_parallel();
 

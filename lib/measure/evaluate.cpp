@@ -9,13 +9,14 @@
 #include "kernels/rows/elementwise.h"
 #include "measure/divergence.h"
 #include "measure/kept_baseline.h"
+#include "model/session.h"
 
 namespace hone {
 namespace {
 
 // Rows of one forward. Large enough for the products' full speed.
 constexpr int64_t rows_at_once = 2048;
-// Rows whose f32 logits exist at a time, for a divergence.
+// Of the f32 logits that exist at a time, for a divergence.
 constexpr int64_t logit_bytes = int64_t{64} << 20;
 
 // Windows that go through the model together: of one length.
@@ -68,37 +69,20 @@ Group read(const Corpus& text, const std::vector<EvalWindow>& windows, std::span
   return group;
 }
 
-// Hidden states of a group's rows, chunk by chunk through a cache where the windows are longer than one.
-Var hidden_of(Transformer& model, const Group& group, const EvaluateSettings& settings, AttentionMeter* attention,
-              std::vector<LayerRouting>* routing) {
-  Forward call;
-  call.batch = static_cast<int64_t>(group.windows.size());
-  call.length = group.windows.front().length;
-  call.type = settings.type;
-  call.attention = attention;
-  call.router.report = routing;
-  if (settings.chunk == 0 || call.length <= settings.chunk) return model.hidden(group.inputs, call);
-  const int64_t length = call.length, dim = model.config().block.dim;
-  Cache cache = model.make_cache(call.batch, length, call.type);
-  call.cache = &cache;
-  const Tensor all = Tensor::empty({call.batch * length, dim}, call.type);
-  std::vector<int32_t> ids;
-  for (int64_t begin = 0; begin < length; begin += settings.chunk) {
-    call.length = std::min(settings.chunk, length - begin);
-    ids.clear();
-    for (int64_t s = 0; s < call.batch; ++s) {
-      const int32_t* row = group.inputs.data() + s * length + begin;
-      ids.insert(ids.end(), row, row + call.length);
-    }
-    const Tensor part = model.hidden(ids, call).value();
-    for (int64_t s = 0; s < call.batch; ++s)
-      kernels::convert(part.rows(s * call.length, call.length).view(),
-                       all.rows(s * length + begin, call.length).view());
+// Hidden states of a group's rows, chunk by chunk through a state where the windows are longer than one.
+Var hidden_of(const Transformer& model, const Group& group, const EvaluateSettings& settings, const Trace& trace) {
+  const int64_t sequences = static_cast<int64_t>(group.windows.size()), length = group.windows.front().length;
+  if (settings.chunk == 0 || length <= settings.chunk) {
+    Call call = model.call(Batch::whole(sequences, length), settings.type);
+    call.trace = trace;
+    return model.hidden(group.inputs, call);
   }
-  return Var(all);
+  Session session(model, {sequences, length, settings.type});
+  session.trace = trace;
+  return Var(session.hidden(group.inputs, settings.chunk));
 }
 
-void add_scores(Transformer& model, const Var& hidden, const Group& group, const Corpus& text, bool whole,
+void add_scores(const Transformer& model, const Var& hidden, const Group& group, const Corpus& text, bool whole,
                 std::vector<WindowScore>& scores) {
   const ops::TokenLosses losses = model.loss(hidden, group.targets);
   size_t row = 0;
@@ -142,7 +126,8 @@ std::span<const float> numbers(const Tensor& t) {
   return t.span<float>();
 }
 
-WindowDivergence divergence_of(Transformer& model, Transformer& baseline, const Tensor& hidden, const Tensor& other) {
+WindowDivergence divergence_of(const Transformer& model, const Transformer& baseline, const Tensor& hidden,
+                               const Tensor& other) {
   WindowDivergence sum;
   const int64_t vocabulary = model.config().vocabulary;
   const int64_t chunk = std::max<int64_t>(1, logit_bytes / (4 * model.config().padded_vocabulary));
@@ -176,17 +161,17 @@ void for_each_scored(const Group& group, F&& f) {
 
 }  // namespace
 
-Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
+Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> scores(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings, settings.attention, settings.routing), group, text,
+    add_scores(model, hidden_of(model, group, settings, {settings.attention, settings.routing}), group, text,
                !settings.answers.empty(), scores);
   });
   return in_order(scores);
 }
 
-PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text,
+PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline, const Corpus& text,
                            const EvaluateSettings& settings) {
   require_same_vocabulary(model, baseline);
   const std::vector<EvalWindow> windows = windows_of(text, settings);
@@ -194,8 +179,8 @@ PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corp
   PairedScores result;
   result.divergences.resize(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var ours = hidden_of(model, group, settings, settings.attention, settings.routing);
-    const Var theirs = hidden_of(baseline, group, settings, settings.baseline_attention, settings.baseline_routing);
+    const Var ours = hidden_of(model, group, settings, {settings.attention, settings.routing});
+    const Var theirs = hidden_of(baseline, group, settings, {settings.baseline_attention, settings.baseline_routing});
     add_scores(model, ours, group, text, !settings.answers.empty(), our_scores);
     add_scores(baseline, theirs, group, text, !settings.answers.empty(), their_scores);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
@@ -214,12 +199,13 @@ int64_t scored_tokens(const Corpus& text, const EvaluateSettings& settings) {
   return tokens;
 }
 
-Scores score_baseline(Transformer& baseline, const Corpus& text, const EvaluateSettings& settings, KeptRows& kept) {
+Scores score_baseline(const Transformer& baseline, const Corpus& text, const EvaluateSettings& settings,
+                      KeptRows& kept) {
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> scores(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, baseline.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(baseline, group, settings, settings.baseline_attention, settings.baseline_routing);
+    const Var hidden = hidden_of(baseline, group, settings, {settings.baseline_attention, settings.baseline_routing});
     add_scores(baseline, hidden, group, text, !settings.answers.empty(), scores);
     for_each_scored(group, [&](size_t, int64_t row, int64_t count) {
       kept.write(done, hidden.value().rows(row, count));
@@ -229,8 +215,8 @@ Scores score_baseline(Transformer& baseline, const Corpus& text, const EvaluateS
   return in_order(scores);
 }
 
-PairedScores evaluate_against(Transformer& model, Transformer& baseline, const Scores& scores, const KeptRows& kept,
-                              const Corpus& text, const EvaluateSettings& settings) {
+PairedScores evaluate_against(const Transformer& model, const Transformer& baseline, const Scores& scores,
+                              const KeptRows& kept, const Corpus& text, const EvaluateSettings& settings) {
   require_same_vocabulary(model, baseline);
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> own(windows.size());
@@ -238,7 +224,7 @@ PairedScores evaluate_against(Transformer& model, Transformer& baseline, const S
   result.divergences.resize(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(model, group, settings, settings.attention, settings.routing);
+    const Var hidden = hidden_of(model, group, settings, {settings.attention, settings.routing});
     add_scores(model, hidden, group, text, !settings.answers.empty(), own);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
       result.divergences[group.places[i]] =

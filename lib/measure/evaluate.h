@@ -30,7 +30,7 @@ struct EvaluateSettings {
 // Windows of one length go through the model a fixed number of tokens at a time, which no option changes: a score
 // depends on context and stride alone. Throws Error(input) when the text has fewer than two tokens or ids outside the
 // model's vocabulary.
-Scores evaluate(Transformer& model, const Corpus& text, const EvaluateSettings& settings);
+Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSettings& settings);
 
 struct PairedScores {
   Scores model, baseline;
@@ -39,7 +39,7 @@ struct PairedScores {
 
 // Both models over the same windows, with the divergence of their predictions. Their vocabularies must agree:
 // Error(input).
-PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text,
+PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline, const Corpus& text,
                            const EvaluateSettings& settings);
 
 }  // namespace hone

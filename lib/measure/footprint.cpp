@@ -59,7 +59,7 @@ Footprint generation_footprint(const Config& config, int64_t batch, int64_t capa
   double widest = 0;
   for (const LayerBlueprint& layer : config.layers) widest = std::max(widest, count(layer.ffn));
   Footprint f;
-  f.cache = cache_bytes(config, batch, capacity, type);
+  f.cache = cache_bytes(config, {batch, capacity, type});
   f.activations =
       count(batch) * count(std::min(rows, capacity)) * (4 + 4 * count(config.block.dim) + bytes_of(type) * widest);
   return f;

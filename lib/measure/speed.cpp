@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <numeric>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "model/session.h"
 
 namespace hone {
 namespace {
@@ -19,35 +19,26 @@ std::vector<int32_t> random_ids(Random& random, int64_t count, int64_t vocabular
   return ids;
 }
 
-// The last row of each sequence.
-Tensor last_rows(const Tensor& hidden, int64_t batch, int64_t length) {
-  if (batch == 1) return hidden.rows(length - 1, 1);
-  const Tensor rows = Tensor::empty({batch, hidden.dim(1)}, hidden.dtype());
-  const size_t bytes = hidden.bytes() / static_cast<size_t>(batch * length);
-  for (int64_t s = 0; s < batch; ++s)
-    std::memcpy(rows.raw() + static_cast<size_t>(s) * bytes,
-                hidden.raw() + static_cast<size_t>((s + 1) * length - 1) * bytes, bytes);
-  return rows;
-}
-
 // Sums over the weights that a token goes through.
-struct ProductCounter : Visitor {
+struct ProductCounter : Reader {
   double elements = 0;       // of linear layers' matrices, without the head
   double head_elements = 0;  // of the head, be it the embedding
   double bytes = 0;          // that a step reads
   bool tied = false;
   double batch = 1;  // tokens of a step
 
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-    const double size = static_cast<double>(weight->rows() * weight->cols());
-    const double stored = static_cast<double>(weight->stored_bytes());
-    const bool head = layer ? name == "head.weight" : tied;
-    (head ? head_elements : elements) += layer || tied ? size * active_ : 0;
-    bytes += (layer || tied ? stored : stored / static_cast<double>(weight->rows())) * read_;
+  void weight(const ParameterInfo& info, const Weight& weight) override {
+    const double size = static_cast<double>(weight.rows() * weight.cols());
+    const double stored = static_cast<double>(weight.stored_bytes());
+    const bool looked_up_in = info.role == Role::embedding && !tied;
+    const bool head = info.role == Role::head || info.role == Role::embedding;
+    if (!looked_up_in) (head ? head_elements : elements) += size * active_;
+    bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_;
   }
-  void parameter(const std::string& name, Parameter& parameter) override {
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
     const double size = static_cast<double>(parameter.value.bytes());
-    bytes += (name == "position.weight" ? size / static_cast<double>(parameter.value.dim(0)) : size) * read_;
+    const bool looked_up_in = info.role == Role::position;
+    bytes += (looked_up_in ? size / static_cast<double>(parameter.value.dim(0)) : size) * read_;
   }
   // Of the experts one token computes with `active`; a batch whose tokens choose at random misses each with probability
   // (1 - active / experts) ^ batch.
@@ -61,7 +52,7 @@ struct ProductCounter : Visitor {
   double active_ = 1, read_ = 1;  // parts of what is visited
 };
 
-ProductCounter count_products(Transformer& model, int64_t batch = 1) {
+ProductCounter count_products(const Transformer& model, int64_t batch = 1) {
   ProductCounter counter;
   counter.batch = static_cast<double>(batch);
   counter.tied = model.config().tied;
@@ -69,16 +60,10 @@ ProductCounter count_products(Transformer& model, int64_t batch = 1) {
   return counter;
 }
 
-// Both products of attention over the pairs of query and key that its pattern shows.
-double attention_flops(Transformer& model, int64_t length) {
+double mixing_flops(const Transformer& model, int64_t length) {
   double flops = 0;
-  for (const Block& block : model.blocks()) {
-    const Attention& a = block.attention;
-    double pairs = 0;
-    for (int64_t position = 0; position < length; ++position)
-      pairs += static_cast<double>(a.pattern->visible_keys(position));
-    flops += 4 * pairs * static_cast<double>(a.heads * a.head_dim);
-  }
+  for (const Block& block : model.blocks())
+    for (int64_t position = 0; position < length; ++position) flops += block.mixer->flops(position);
   return flops;
 }
 
@@ -94,76 +79,58 @@ void require_positions(const Config& config, int64_t length, const std::string& 
                       where, config.context, length);
 }
 
-GenerationTimes time_generation(Transformer& model, const GenerationShape& shape, uint64_t seed) {
-  const NoTape pause;
+GenerationTimes time_generation(const Transformer& model, const GenerationShape& shape, uint64_t seed) {
   Random random(seed, "speed");
   const int64_t vocabulary = model.config().vocabulary;
   const std::vector<int32_t> prompt = random_ids(random, shape.batch * shape.prompt, vocabulary);
   GenerationTimes times;
   Stopwatch watch;
-  Cache cache = model.make_cache(shape.batch, shape.prompt + shape.generate, shape.type);
-  Forward call;
-  call.batch = shape.batch;
-  call.type = shape.type;
-  call.cache = &cache;
-  call.attention = &times.attention;
-  std::vector<int32_t> part;
-  for (int64_t begin = 0; begin < shape.prompt; begin += shape.chunk) {
-    call.length = std::min(shape.chunk, shape.prompt - begin);
-    part.clear();
-    for (int64_t s = 0; s < shape.batch; ++s) {
-      const int32_t* row = prompt.data() + s * shape.prompt + begin;
-      part.insert(part.end(), row, row + call.length);
-    }
-    const Var hidden = model.hidden(part, call);
-    if (begin + call.length == shape.prompt) model.logits(last_rows(hidden.value(), shape.batch, call.length));
-  }
+  Session session(model, {shape.batch, shape.prompt + shape.generate, shape.type});
+  session.trace.attention = &times.attention;
+  session.feed(std::span<const int32_t>(prompt), shape.chunk);
   times.prefill_seconds = watch.seconds();
   AttentionMeter steps;
-  call.attention = &steps;
-  call.length = 1;
+  session.trace.attention = &steps;
   times.step_seconds.reserve(static_cast<size_t>(shape.generate));
   for (int64_t step = 0; step < shape.generate; ++step) {
     const std::vector<int32_t> ids = random_ids(random, shape.batch, vocabulary);
     watch.lap();
-    model.logits(model.hidden(ids, call).value());
+    session.feed(std::span<const int32_t>(ids));
     times.step_seconds.push_back(watch.lap());
   }
   times.step_attention_seconds = steps.seconds;
   return times;
 }
 
-double prefill_flops(Transformer& model, const GenerationShape& shape) {
+double prefill_flops(const Transformer& model, const GenerationShape& shape) {
   const ProductCounter count = count_products(model);
   const double batch = static_cast<double>(shape.batch), tokens = batch * static_cast<double>(shape.prompt);
-  return 2 * count.elements * tokens + 2 * count.head_elements * batch + attention_flops(model, shape.prompt) * batch;
+  return 2 * count.elements * tokens + 2 * count.head_elements * batch + mixing_flops(model, shape.prompt) * batch;
 }
 
-double training_flops(Transformer& model, int64_t batch, int64_t context) {
+double training_flops(const Transformer& model, int64_t batch, int64_t context) {
   const ProductCounter count = count_products(model);
   const double sequences = static_cast<double>(batch), tokens = sequences * static_cast<double>(context);
-  return 3 * (2 * (count.elements + count.head_elements) * tokens + attention_flops(model, context) * sequences);
+  return 3 * (2 * (count.elements + count.head_elements) * tokens + mixing_flops(model, context) * sequences);
 }
 
-double decode_step_bytes(Transformer& model, const GenerationShape& shape) {
-  double cache = 0;
-  for (const Block& block : model.blocks()) {
-    const Attention& a = block.attention;
-    const double position = static_cast<double>(2 * a.kv_heads * a.head_dim) * static_cast<double>(size_of(shape.type));
+double decode_step_bytes(const Transformer& model, const GenerationShape& shape) {
+  double state = 0;
+  for (const Block& block : model.blocks())
     for (int64_t step = 0; step < shape.generate; ++step)
-      cache += position * static_cast<double>(a.pattern->visible_keys(shape.prompt + step));
-  }
-  if (shape.generate > 0) cache /= static_cast<double>(shape.generate);
-  return count_products(model, shape.batch).bytes + cache * static_cast<double>(shape.batch);
+      state += block.mixer->state_bytes_read(shape.prompt + step, shape.type);
+  if (shape.generate > 0) state /= static_cast<double>(shape.generate);
+  return count_products(model, shape.batch).bytes + state * static_cast<double>(shape.batch);
 }
 
-std::string weight_forms(Transformer& model) {
-  struct Forms : Visitor {
+std::string weight_forms(const Transformer& model) {
+  struct Forms : Reader {
     std::map<std::string, int64_t> elements;
-    void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
-      if (layer) elements[fmt::format("{} {}", weight->form(), weight->element())] += weight->rows() * weight->cols();
+    void weight(const ParameterInfo& info, const Weight& weight) override {
+      if (!is_linear(info.role)) return;
+      elements[fmt::format("{} {}", weight.form(), weight.element())] += weight.rows() * weight.cols();
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, const Parameter&) override {}
   } forms;
   model.visit(forms);
   std::vector<std::pair<int64_t, std::string>> order;

@@ -29,24 +29,24 @@ struct GenerationTimes {
 // a part of the model and not timed. Which tokens they are does not change the work, but a step reads their embeddings,
 // and a model that repeats itself would find those in the cache. Throws Error(usage) where learned positions end before
 // the last token.
-GenerationTimes time_generation(Transformer& model, const GenerationShape& shape, uint64_t seed);
+GenerationTimes time_generation(const Transformer& model, const GenerationShape& shape, uint64_t seed);
 
 // Same error as above, before anything is computed; `where` names the model.
 void require_positions(const Config& config, int64_t length, const std::string& where);
 
 // Multiplications and additions of matrix products and attention. Pruned elements count as if they were there, so that
 // a speed-up by sparsity shows; norms, activations and lookups do not count.
-double prefill_flops(Transformer& model, const GenerationShape& shape);     // logits of each sequence's last token
-double training_flops(Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
+double prefill_flops(const Transformer& model, const GenerationShape& shape);     // logits of each sequence's last token
+double training_flops(const Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
 
 // Bytes that a step reads on average over the steps: each weight as stored, once for the whole batch (of an embedding
 // that is not also the head only the rows looked up; of a mixture the experts that the batch's tokens would choose if
 // they chose at random: with one token exactly its top-k), and keys and values of every position that a sequence sees.
 // Weights in bf16 panels exist after the first product, so call this after a run.
-double decode_step_bytes(Transformer& model, const GenerationShape& shape);
+double decode_step_bytes(const Transformer& model, const GenerationShape& shape);
 
 // The forms of the linear layers' weights with their elements, the one of most elements first: "bitmask int8 + panels
 // int8".
-std::string weight_forms(Transformer& model);
+std::string weight_forms(const Transformer& model);
 
 }  // namespace hone

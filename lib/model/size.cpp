@@ -8,14 +8,14 @@
 namespace hone {
 namespace {
 
-struct Counter : Visitor {
+struct Counter : Reader {
   ShapeSize size;
-  void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
-    const double elements = static_cast<double>(weight->rows()) * static_cast<double>(weight->cols());
+  void weight(const ParameterInfo& info, const Weight& weight) override {
+    const double elements = static_cast<double>(weight.rows()) * static_cast<double>(weight.cols());
     size.parameters += elements;
-    if (layer) size.linear += elements;
+    if (is_linear(info.role)) size.linear += elements;
   }
-  void parameter(const std::string&, Parameter& parameter) override {
+  void parameter(const ParameterInfo&, const Parameter& parameter) override {
     size.parameters += static_cast<double>(parameter.value.size());
   }
 };
@@ -24,7 +24,7 @@ struct Counter : Visitor {
 
 ShapeSize size_of_shape(const Config& config) {
   const ShapesOnly shapes;
-  Transformer model(config);
+  const Transformer model(config);
   Counter counter;
   model.visit(counter);
   const double dim = static_cast<double>(config.block.dim);
@@ -40,18 +40,18 @@ ShapeSize size_of_shape(const Config& config) {
   return counter.size;
 }
 
-double cache_bytes(const Config& config, int64_t batch, int64_t capacity, DType type) {
+double cache_bytes(const Config& config, const StateShape& shape) {
   double bytes = 0;
   for (const LayerBlueprint& layer : config.layers)
-    bytes += LayerCache::bytes_of(attention_pattern(layer.attention)->need(), batch, layer.kv_heads,
-                                  config.block.head_dim, capacity, type);
+    bytes += LayerCache::bytes_of(attention_pattern(layer.attention)->need(), layer.kv_heads, config.block.head_dim,
+                                  shape);
   return bytes;
 }
 
-void require_cache_memory(const Config& config, int64_t batch, int64_t capacity, DType type) {
-  require_memory(cache_bytes(config, batch, capacity, type),
+void require_cache_memory(const Config& config, const StateShape& shape) {
+  require_memory(cache_bytes(config, shape),
                  fmt::format("the key/value cache of {} tokens",
-                             format_count(static_cast<double>(batch) * static_cast<double>(capacity))),
+                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
                  "ask for fewer tokens or sequences");
 }
 

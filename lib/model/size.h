@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/config.h"
+#include "nn/state.h"
 #include "tensor/tensor.h"
 
 namespace hone {
@@ -15,9 +16,9 @@ struct ShapeSize {
 };
 ShapeSize size_of_shape(const Config& config);
 
-// Of make_cache().
-double cache_bytes(const Config& config, int64_t batch, int64_t capacity, DType type);
-// Throws Error(usage) where a cache is larger than the memory there is.
-void require_cache_memory(const Config& config, int64_t batch, int64_t capacity, DType type);
+// Of Transformer::make_state().
+double cache_bytes(const Config& config, const StateShape& shape);
+// Throws Error(usage) where that is more than the memory there is.
+void require_cache_memory(const Config& config, const StateShape& shape);
 
 }  // namespace hone

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -20,17 +21,17 @@ void refuse_nonfinite(const Encoded& encoded, const std::string& where) {
                       n == 1 ? "number that is" : "numbers that are");
 }
 
-class Saver : public Visitor {
+class Saver : public Reader {
  public:
   explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+  void weight(const ParameterInfo& info, const Weight& weight) override {
     check_stop();
-    Encoded& encoded = into_[name] = weight->encode();
-    encoded.attributes[nonzeros_attribute] = weight->nonzeros();
-    encoded.attributes[pruned_attribute] = weight->pruned();
+    Encoded& encoded = into_[info.name] = weight.encode();
+    encoded.attributes[nonzeros_attribute] = weight.nonzeros();
+    encoded.attributes[pruned_attribute] = weight.pruned();
   }
-  void parameter(const std::string& name, Parameter& parameter) override {
-    into_[name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    into_[info.name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
   }
 
  private:
@@ -42,7 +43,8 @@ class Loader : public Visitor {
   Loader(std::map<std::string, Encoded>& from, std::string path, bool finite)
       : from_(from), path_(std::move(path)), finite_(finite) {}
 
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    const std::string& name = info.name;
     Encoded e = find(name, {weight->rows(), weight->cols()});
     if (finite_ && e.verify)
       e.verify = [verify = e.verify, arrays = e, where = where(name)] {
@@ -52,7 +54,8 @@ class Loader : public Visitor {
     weight = decode_weight(e, where(name));
   }
 
-  void parameter(const std::string& name, Parameter& parameter) override {
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    const std::string& name = info.name;
     const Encoded& e = find(name, parameter.value.shape());
     const auto values = e.arrays.find("values");
     if (e.form != "dense" || values == e.arrays.end() || values->second.shape() != e.shape ||
@@ -89,41 +92,41 @@ class Loader : public Visitor {
   std::set<std::string> seen_;
 };
 
-class FiniteChecker : public Visitor {
+class FiniteChecker : public Reader {
  public:
   explicit FiniteChecker(const std::string& path) : path_(path) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    refuse_nonfinite(weight->encode(), where_is(path_, name));
+  void weight(const ParameterInfo& info, const Weight& weight) override {
+    refuse_nonfinite(weight.encode(), where_is(path_, info.name));
   }
-  void parameter(const std::string& name, Parameter& parameter) override {
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
     refuse_nonfinite({"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}},
-                     where_is(path_, name));
+                     where_is(path_, info.name));
   }
 
  private:
   const std::string& path_;
 };
 
-class Counter : public Visitor {
+class Counter : public Reader {
  public:
   explicit Counter(bool tied) : tied_(tied) {}
 
-  void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear* layer) override {
+  void weight(const ParameterInfo& info, const Weight& weight) override {
     check_stop();
-    const int64_t elements = weight->rows() * weight->cols(), nonzeros = weight->nonzeros();
+    const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
-    add_active(layer || tied_ ? elements : weight->cols());
-    size.weight_bytes += weight->stored_bytes();
-    if (!layer) return;
+    add_active(is_linear(info.role) || tied_ ? elements : weight.cols());
+    size.weight_bytes += weight.stored_bytes();
+    if (!is_linear(info.role)) return;
     size.prunable += elements;
-    size.pruned += weight->pruned();
+    size.pruned += weight.pruned();
     size.prunable_zeros += elements - nonzeros;
   }
 
-  void parameter(const std::string& name, Parameter& parameter) override {
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
     size.parameters += parameter.value.size();
-    add_active(name == "position.weight" ? parameter.value.dim(1) : parameter.value.size());
+    add_active(info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
     if (parameter.value.promised())
       size.nonzero_parameters += parameter.value.size();  // what it will be once it is initialized
     else
@@ -177,9 +180,9 @@ Model model_of(ModelFile file, const std::string& path) {
   return assemble(std::move(file), path, false);
 }
 
-void require_finite(Model& model) {
+void require_finite(const Model& model) {
   FiniteChecker checker(model.path);
-  model.transformer->visit(checker);
+  std::as_const(*model.transformer).visit(checker);
 }
 
 Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest) {
@@ -191,22 +194,22 @@ Model load_model(const std::string& path, const ReadOptions& options, ModelFile*
   return assemble(std::move(file), path, options.defer);
 }
 
-ModelFile file_of(Model& model) {
+ModelFile file_of(const Model& model) {
   ModelFile file;
   file.config = to_json(model.transformer->config());
   file.tokenizer = model.tokenizer;
   file.lineage = model.lineage;
   file.notes = model.notes;
   Saver saver(file.parameters);
-  model.transformer->visit(saver);
+  std::as_const(*model.transformer).visit(saver);
   return file;
 }
 
-WrittenFile save_model(const std::string& path, Model& model, bool force) {
+WrittenFile save_model(const std::string& path, const Model& model, bool force) {
   return write_model_file(path, file_of(model), force, IfTaken::beside);
 }
 
-ModelSize size_of(Transformer& model) {
+ModelSize size_of(const Transformer& model) {
   Counter counter(model.config().tied);
   model.visit(counter);
   return counter.size;

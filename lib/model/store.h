@@ -26,11 +26,11 @@ Model load_model(const std::string& path, const ReadOptions& options = {}, Model
 Model model_of(ModelFile file, const std::string& path);
 
 // Throws Error(input) naming file and parameter where a number is NaN or infinite: nothing can be made of such a model.
-void require_finite(Model& model);
+void require_finite(const Model& model);
 
-ModelFile file_of(Model& model);  // shares the storage of the weights
+ModelFile file_of(const Model& model);  // shares the storage of the weights
 // Of finished work: where `path` is taken by now, the model is saved beside it, and WrittenFile::path says where.
-WrittenFile save_model(const std::string& path, Model& model, bool force);
+WrittenFile save_model(const std::string& path, const Model& model, bool force);
 
 // What reports say of a model.
 struct ModelSize {
@@ -48,6 +48,6 @@ struct ModelSize {
  private:
   double part(int64_t n) const { return prunable ? static_cast<double>(n) / static_cast<double>(prunable) : 0; }
 };
-ModelSize size_of(Transformer& model);
+ModelSize size_of(const Transformer& model);
 
 }  // namespace hone

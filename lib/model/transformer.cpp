@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory_limit.h"
+#include "base/random.h"
 #include "base/stop.h"
 #include "kernels/parallel.h"
 #include "model/size.h"
@@ -15,8 +16,11 @@ namespace hone {
 Transformer::Transformer(const Config& config) : config_(config) {
   check(config_);
   const BlockBlueprint& b = config_.block;
-  embedding_ = std::make_shared<DenseWeight>(Tensor::empty({config_.padded_vocabulary, b.dim}));
-  if (b.positions == PositionKind::learned) position_.emplace().value = Tensor::empty({config_.context, b.dim});
+  embedding_ = std::make_shared<DenseWeight>(Tensor::promised({config_.padded_vocabulary, b.dim}));
+  if (b.positions == PositionKind::learned) {
+    position_ = std::make_shared<Parameter>();
+    position_->value = Tensor::promised({config_.context, b.dim});
+  }
   for (const LayerBlueprint& layer : config_.layers) {
     check_stop();
     blocks_.push_back(Block::make(b, layer));
@@ -25,45 +29,82 @@ Transformer::Transformer(const Config& config) : config_(config) {
   if (!config_.tied) head_ = Linear::make(config_.padded_vocabulary, b.dim, false);
 }
 
-Stream Transformer::embed(std::span<const int32_t> ids, Forward& call) {
-  assert(static_cast<int64_t>(ids.size()) == call.batch * call.length);
-  int64_t last = 0;
-  call.positions.resize(ids.size());
-  for (int64_t s = 0; s < call.batch; ++s) {
-    const int64_t start = call.cache ? call.cache->lengths[static_cast<size_t>(s)] : 0;
-    last = std::max(last, start + call.length);
-    for (int64_t t = 0; t < call.length; ++t)
-      call.positions[static_cast<size_t>(s * call.length + t)] = static_cast<int32_t>(start + t);
+std::shared_ptr<const ops::RopeTable> Transformer::rope(int64_t positions) const {
+  const std::lock_guard lock(rope_mutex_);
+  if (!rope_ || rope_->positions < positions) {
+    const int64_t before = rope_ ? rope_->positions : 0;
+    rope_ = std::make_shared<const ops::RopeTable>(ops::RopeTable::make(
+        std::max({positions, config_.context, 2 * before}), config_.block.head_dim, config_.block.rope_theta));
   }
-  if (call.cache && last > call.cache->capacity)
-    throw usage_error("a sequence of {} tokens does not fit a cache of {}", last, call.cache->capacity);
-  if (position_ && last > config_.context)
-    throw usage_error("a sequence of {} tokens is longer than the model's {} learned positions; use a shorter one",
-                      last, config_.context);
-  if (config_.block.positions == PositionKind::rotary) {
-    if (rope_.positions < last)
-      rope_ = ops::RopeTable::make(std::max({last, config_.context, 2 * rope_.positions}), config_.block.head_dim,
-                                   config_.block.rope_theta);
-    call.rope = &rope_;
-  }
-  const Var x = ops::embedding(ids, embedding_, call.positions, position_ ? &*position_ : nullptr);
-  return {ops::dropout(x, call.dropout, call.next_dropout()), Var(), Var()};
+  return rope_;
 }
 
-Var Transformer::finish(const Stream& stream, Forward& call) {
+Call Transformer::call(Batch batch, DType type) const {
+  if (position_ && batch.end() > config_.context)
+    throw usage_error("a sequence of {} tokens is longer than the model's {} learned positions; use a shorter one",
+                      batch.end(), config_.context);
+  Call call;
+  call.batch = std::move(batch);
+  call.type = type;
+  if (!position_) call.rope = rope(call.batch.end());
+  return call;
+}
+
+Stream Transformer::embed(std::span<const int32_t> ids, const Call& call) const {
+  assert(static_cast<int64_t>(ids.size()) == call.batch.rows());
+  const Var x = ops::embedding(ids, embedding_, call.batch.positions(), position_.get());
+  return {ops::dropout(x, call.noise.dropout, call.noise.at_embedding()), Var(), {}};
+}
+
+namespace {
+
+// Terms of a stream as variables behind the stream's own two, so that a block can be run again.
+std::vector<Var> variables_of(const Stream& stream) {
+  std::vector<Var> all = {stream.residual, stream.branch};
+  for (const LossTerm& term : stream.terms) all.push_back(term.value);
+  return all;
+}
+
+// A block that keeps only what enters it. Terms from before it pass it by.
+Stream run_again(const Block& block, const Stream& in, const Call& call, int64_t layer) {
+  auto terms = std::make_shared<std::vector<LossTerm>>();
+  // The call is copied: it must live until the backward pass.
+  const auto forward = [&block, terms, call, layer](const std::vector<Var>& inputs, bool again) {
+    Call mine = call;
+    if (again) mine.trace = {};
+    const Stream out = block.forward({inputs[0], inputs[1], {}}, mine, layer, nullptr);
+    *terms = out.terms;
+    return variables_of(out);
+  };
+  const std::vector<Var> outputs = recompute(forward, {in.residual, in.branch});
+  Stream out{outputs[0], outputs[1], in.terms};
+  for (size_t i = 0; i < terms->size(); ++i)
+    out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
+  return out;
+}
+
+}  // namespace
+
+Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& call, State* state) const {
+  for (int64_t i = from; i < to; ++i) {
+    check_stop();
+    const Block& block = blocks_[static_cast<size_t>(i)];
+    stream = call.recompute && !state && Tape::recording()
+                 ? run_again(block, stream, call, i)
+                 : block.forward(stream, call, i, state ? state->layer(i) : nullptr);
+  }
+  return stream;
+}
+
+Var Transformer::finish(const Stream& stream, const Call& call) const {
   return norm_.forward(stream.residual, stream.branch, call.type).y;
 }
 
-Transformer::Output Transformer::run(std::span<const int32_t> ids, Forward& call) {
-  Stream stream = embed(ids, call);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    check_stop();
-    call.layer = static_cast<int64_t>(i);
-    stream = blocks_[i].forward(stream, call, call.cache ? &call.cache->layers[i] : nullptr);
-  }
-  if (call.cache)
-    for (int64_t& length : call.cache->lengths) length += call.length;
-  return {finish(stream, call), stream.loss};
+Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Call& call, State* state) const {
+  if (state) state->require_room(call.batch);
+  const Stream stream = run(embed(ids, call), 0, static_cast<int64_t>(blocks_.size()), call, state);
+  if (state) state->advance(call.batch);
+  return {finish(stream, call), stream.terms};
 }
 
 Tensor Transformer::logits(const Tensor& hidden_rows) const {
@@ -78,20 +119,15 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
   return cut;
 }
 
-ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets, float seed) {
-  return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, seed);
+ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets, float weight) const {
+  return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, weight);
 }
 
-Cache Transformer::make_cache(int64_t batch, int64_t capacity, DType type) const {
-  require_cache_memory(config_, batch, capacity, type);
-  Cache cache;
-  cache.capacity = capacity;
-  cache.lengths.assign(static_cast<size_t>(batch), 0);
-  for (const Block& block : blocks_) {
-    const Attention& a = block.attention;
-    cache.layers.emplace_back(a.pattern->need(), batch, a.kv_heads, a.head_dim, capacity, type);
-  }
-  return cache;
+State Transformer::make_state(const StateShape& shape) const {
+  require_cache_memory(config_, shape);
+  State state(shape);
+  for (const Block& block : blocks_) state.add_layer(block.mixer->make_state(shape));
+  return state;
 }
 
 void Transformer::set_attention(const std::string& kinds, int64_t context) {
@@ -100,7 +136,7 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   changed.context = std::max(changed.context, context);
   check(changed);
   for (size_t i = 0; i < blocks_.size(); ++i)
-    blocks_[i].attention.pattern = attention_pattern(changed.layers[i].attention);
+    blocks_[i].mixer->configure(changed.layers[i]);
   config_.layers = changed.layers;
 }
 
@@ -112,12 +148,28 @@ void Transformer::set_context(int64_t context) {
   config_ = changed;
 }
 
+Place Transformer::place_of_block(int64_t i) {
+  return {fmt::format("blocks.{}", i), i};
+}
+
 void Transformer::visit(Visitor& visitor) {
-  visitor.weight("embedding.weight", embedding_, nullptr);
-  if (position_) visitor.parameter("position.weight", *position_);
-  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(fmt::format("blocks.{}", i), visitor);
-  norm_.visit("norm", visitor);
-  if (!config_.tied) head_.visit("head", visitor);
+  visitor.weight(Place{"embedding"}.info("weight", Role::embedding), embedding_);
+  if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
+  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(place_of_block(static_cast<int64_t>(i)), visitor);
+  norm_.visit(Place{"norm"}, visitor);
+  if (!config_.tied) head_.visit(Place{"head"}, Role::head, visitor);
+}
+
+void Transformer::visit(Reader& reader) const {
+  struct Shown : Visitor {
+    explicit Shown(Reader& to) : to_(to) {}
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override { to_.weight(info, *weight); }
+    void parameter(const ParameterInfo& info, Parameter& parameter) override { to_.parameter(info, parameter); }
+    void begin_experts(int64_t experts, int64_t active) override { to_.begin_experts(experts, active); }
+    void end_experts() override { to_.end_experts(); }
+    Reader& to_;
+  } shown(reader);
+  const_cast<Transformer*>(this)->visit(shown);  // which shows everything as const: one order for both
 }
 
 namespace {
@@ -127,29 +179,31 @@ class Initializer : public Visitor {
   Initializer(size_t layers, double deviation)
       : deviation_(deviation), branch_(deviation / std::sqrt(2.0 * static_cast<double>(layers))) {}
 
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    const bool ends_branch = name.ends_with("attention.output.weight") || name.ends_with("down.weight");
-    add(name, *weight->parameter(), ends_branch ? branch_ : deviation_);
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    add(info, *weight->parameter(), ends_branch(info.role) ? branch_ : deviation_);
   }
 
-  void parameter(const std::string& name, Parameter& parameter) override {
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
     constexpr double small = 0.02;
-    if (name == "position.weight" || name.ends_with("router.weight")) add(name, parameter, small);
+    if (info.role == Role::position || info.role == Role::router) add(info, parameter, small);
   }
 
   double bytes() const {
     double sum = 0;
-    for (const Piece& piece : pieces_) sum += static_cast<double>(piece.values.size_bytes());
+    for (const Piece& piece : pieces_) sum += static_cast<double>(piece.parameter->value.bytes());
     return sum;
   }
 
   // A stream for each parameter: its numbers depend neither on the other layers nor on the threads.
   void fill(uint64_t seed) const {
+    for (const Piece& piece : pieces_)
+      if (piece.parameter->value.promised()) piece.parameter->value = Tensor::empty(piece.parameter->value.shape());
     kernels::parallel_each(static_cast<int64_t>(pieces_.size()), [&](int64_t i) {
       const Piece& piece = pieces_[static_cast<size_t>(i)];
+      const std::span<float> values = piece.parameter->value.span<float>();
       Random random(seed, "init:" + piece.name);
-      for (size_t done = 0; done < piece.values.size() && !stop_wanted(); done += at_once)
-        for (float& w : piece.values.subspan(done, std::min(at_once, piece.values.size() - done)))
+      for (size_t done = 0; done < values.size() && !stop_wanted(); done += at_once)
+        for (float& w : values.subspan(done, std::min(at_once, values.size() - done)))
           w = static_cast<float>(random.normal() * piece.deviation);
     });
     check_stop();
@@ -160,13 +214,12 @@ class Initializer : public Visitor {
 
   struct Piece {
     std::string name;
-    std::span<float> values;
+    Parameter* parameter;
     double deviation;
   };
 
-  void add(const std::string& name, Parameter& parameter, double deviation) {
-    if (parameter.value.promised()) return;
-    pieces_.push_back({name, parameter.value.span<float>(), deviation});
+  void add(const ParameterInfo& info, Parameter& parameter, double deviation) {
+    pieces_.push_back({info.name, &parameter, deviation});
     ++parameter.version;
   }
 
@@ -177,6 +230,7 @@ class Initializer : public Visitor {
 }  // namespace
 
 void initialize(Transformer& model, uint64_t seed, double deviation) {
+  if (ShapesOnly::active()) return;
   const Config& config = model.config();
   Initializer initializer(config.layers.size(), deviation);
   model.visit(initializer);

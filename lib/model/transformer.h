@@ -1,7 +1,8 @@
 // A decoder-only transformer: embedding, blocks, norm, head.
 #pragma once
 
-#include <optional>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -11,9 +12,10 @@
 
 namespace hone {
 
+// Everything that only reads is const, and may run in several threads at once on one model.
 class Transformer {
  public:
-  // Gains are 1 and biases 0; the weights hold nothing (and take no memory) until initialize() or load_model() sets
+  // Gains are 1 and biases 0; the weights hold nothing, and take no memory, until initialize() or load_model() sets
   // them.
   explicit Transformer(const Config& config);
   Transformer(const Transformer&) = delete;
@@ -21,25 +23,35 @@ class Transformer {
 
   const Config& config() const { return config_; }
 
-  // Hidden states after the last norm, [batch * length, dim] of call.type. `ids` has batch * length entries, sequence
-  // after sequence; each below the padded vocabulary. Fills call.positions: from 0, or from where the cache stands.
-  // Throws Error(usage) when learned positions or the cache would be overrun.
-  Var hidden(std::span<const int32_t> ids, Forward& call) { return run(ids, call).hidden; }
-  // The same with what modules add to the training loss: [1] f32, empty where there is nothing.
+  // A call for these tokens, with what the model adds to it; noise, routers and trace are the caller's to set. Throws
+  // Error(usage) when learned positions end before the batch does.
+  Call call(Batch batch, DType type) const;
+
+  // The three parts of a forward: ids of the batch's rows, each below the padded vocabulary, into a stream; the stream
+  // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type.
+  Stream embed(std::span<const int32_t> ids, const Call& call) const;
+  Stream run(Stream stream, int64_t from, int64_t to, const Call& call, State* state = nullptr) const;
+  Var finish(const Stream& stream, const Call& call) const;
+
+  // All three. With a state, the batch's spans continue the sequences in it (State::require_room() says what it throws),
+  // and count as seen afterwards.
   struct Output {
-    Var hidden, loss;
+    Var hidden;
+    std::vector<LossTerm> terms;  // what modules add to the training loss
   };
-  Output run(std::span<const int32_t> ids, Forward& call);
+  Output forward(std::span<const int32_t> ids, const Call& call, State* state = nullptr) const;
+  Var hidden(std::span<const int32_t> ids, const Call& call, State* state = nullptr) const {
+    return forward(ids, call, state).hidden;
+  }
 
   // Logits of rows of hidden(), f32 [rows, vocabulary].
   Tensor logits(const Tensor& hidden_rows) const;
 
   // Mean next-token loss, see ops/cross_entropy.h.
-  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float seed = 1.0f);
+  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float weight = 1.0f) const;
 
-  // Room for `capacity` tokens of each sequence, in each layer as much of it as its kind of attention needs. Throws
-  // Error(usage) for a cache that is larger than this machine's memory.
-  Cache make_cache(int64_t batch, int64_t capacity, DType type) const;
+  // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory.
+  State make_state(const StateShape& shape) const;
 
   // Gives the layers other kinds of attention, see attention_by_layer(); the parameters stay. Throws Error(usage) for
   // kinds that do not fit the model's context, or `context` if that is longer.
@@ -49,23 +61,25 @@ class Transformer {
 
   // Every weight and parameter once, in a fixed order, under the names of the model file.
   void visit(Visitor& visitor);
+  void visit(Reader& reader) const;
 
   std::vector<Block>& blocks() { return blocks_; }
-  std::shared_ptr<Weight>& embedding() { return embedding_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  static Place place_of_block(int64_t i);  // as visit() names it
+  const std::shared_ptr<Weight>& embedding() const { return embedding_; }
   std::shared_ptr<Weight> head() const { return config_.tied ? embedding_ : head_.weight; }
 
-  // The two halves of hidden(), for calibration block by block.
-  Stream embed(std::span<const int32_t> ids, Forward& call);
-  Var finish(const Stream& stream, Forward& call);
-
  private:
+  std::shared_ptr<const ops::RopeTable> rope(int64_t positions) const;
+
   Config config_;
   std::shared_ptr<Weight> embedding_;
-  std::optional<Parameter> position_;
+  std::shared_ptr<Parameter> position_;  // null with rotary positions
   std::vector<Block> blocks_;
   Norm norm_;
   Linear head_;
-  ops::RopeTable rope_;
+  mutable std::mutex rope_mutex_;
+  mutable std::shared_ptr<const ops::RopeTable> rope_;  // the longest so far; guarded by the mutex
 };
 
 // As GPT-2 (Radford et al. 2019), whatever the width. 1 / sqrt(dim) (LeCun et al. 1998, "Efficient BackProp", section

@@ -1,8 +1,10 @@
 #include "model/upcycle.h"
 
 #include <map>
+#include <tuple>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "base/stop.h"
 #include "weights/dense_weight.h"
 
@@ -26,17 +28,25 @@ Config with_mixtures(Config config, const MixtureShape& shape) {
 
 namespace {
 
-// The weights and parameters of the dense model by name.
-struct Source : Visitor {
-  std::map<std::string, std::shared_ptr<Weight>> weights;
-  std::map<std::string, Tensor> parameters;
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    if (!weight->parameter())
-      throw usage_error("'{}' is a {} {} weight; turn the model into a mixture before it is quantized", name,
-                        weight->form(), weight->element());
-    weights[name] = weight;
+// What a parameter of the mixture comes from: the layer and role are the same in the dense model, which has no experts.
+using Origin = std::tuple<Role, int64_t, std::string>;
+Origin origin_of(const ParameterInfo& info) {
+  const bool feed_forward = info.of == Role::up || info.of == Role::down;
+  return {info.of, info.layer, feed_forward ? (info.role == Role::bias ? "bias" : "weight") : info.name};
+}
+
+struct Source : Reader {
+  std::map<Origin, Tensor> weights, masks, parameters;
+  void weight(const ParameterInfo& info, const Weight& weight) override {
+    if (!weight.trainable())
+      throw usage_error("'{}' is a {} {} weight; turn the model into a mixture before it is quantized", info.name,
+                        weight.form(), weight.element());
+    weights[origin_of(info)] = weight.to_dense();
+    masks[origin_of(info)] = weight.mask();
   }
-  void parameter(const std::string& name, Parameter& parameter) override { parameters[name] = parameter.value; }
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    parameters[origin_of(info)] = parameter.value;
+  }
 };
 
 // Fills a mixture that initialize() has filled.
@@ -50,50 +60,35 @@ class Filler : public Visitor {
       expert_scale_ = shape.router == RouterKind::softmax ? static_cast<double>(shape.experts) : 2.0;
   }
 
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     check_stop();
-    const Weight& dense = *source_.weights.at(dense_name(name));
-    Tensor value = dense.to_dense().clone(), mask = dense.mask();
-    const bool down = name.ends_with(".down.weight");
-    if (is_shared(name)) {
-      const Sharing sharing{shared_, value.dim(0), value.dim(1), down, name.ends_with(".gate_up.weight")};
-      value = share(name, value, sharing);
+    Tensor value = source_.weights.at(origin_of(info)).clone(), mask = source_.masks.at(origin_of(info));
+    const bool down = info.role == Role::down;
+    if (info.shared) {
+      const Sharing sharing{shared_, value.dim(0), value.dim(1), down, info.gated};
+      value = share(info.name, value, sharing);
       if (mask) mask = share_mask(mask, sharing);
-    } else if (is_expert(name)) {
-      perturb(name, value, down ? expert_scale_ : 1.0);
+    } else if (info.expert >= 0) {
+      perturb(info.name, value, down ? expert_scale_ : 1.0);
     }
     weight = std::make_shared<DenseWeight>(std::move(value), std::move(mask));
   }
 
-  void parameter(const std::string& name, Parameter& parameter) override {
-    if (name.ends_with("router.weight"))  // nearly even at first, so that experts keep what they were copied from
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    if (info.role == Role::router)  // nearly even at first, so that experts keep what they were copied from
       for (float& w : parameter.value.span<float>()) w *= 0.1f;
-    const auto found = source_.parameters.find(dense_name(name));
+    const auto found = source_.parameters.find(origin_of(info));
     if (found == source_.parameters.end()) return;  // routers
     Tensor value = found->second.clone();
-    const bool down = name.ends_with(".down.bias");
-    if (is_shared(name) && !down)
-      value = share(name, value, {shared_, value.size(), 1, false, name.ends_with(".gate_up.bias")});
-    if (is_expert(name) && down)
+    const bool down = info.of == Role::down;
+    if (info.shared && !down) value = share(info.name, value, {shared_, value.size(), 1, false, info.gated});
+    if (info.expert >= 0 && down)
       for (float& x : value.span<float>()) x *= static_cast<float>(expert_scale_);
     parameter.value = value.reshape(parameter.value.shape());
     ++parameter.version;
   }
 
  private:
-  static bool is_shared(const std::string& name) { return name.find(".feed_forward.shared.") != std::string::npos; }
-  static bool is_expert(const std::string& name) { return name.find(".feed_forward.experts.") != std::string::npos; }
-
-  // "blocks.0.feed_forward.experts.3.down.weight", and "….shared.down.weight", come from
-  // "blocks.0.feed_forward.down.weight".
-  static std::string dense_name(const std::string& name) {
-    for (const std::string part : {".shared", ".experts."}) {
-      const size_t begin = name.find(part);
-      if (begin != std::string::npos) return name.substr(0, begin) + name.substr(name.find('.', begin + part.size()));
-    }
-    return name;
-  }
-
   void perturb(const std::string& name, const Tensor& value, double scale) const {
     Random random(seed_, "upcycle:" + name);
     for (float& w : value.span<float>())
@@ -156,7 +151,7 @@ class Filler : public Visitor {
 
 }  // namespace
 
-std::unique_ptr<Transformer> upcycle(Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed) {
+std::unique_ptr<Transformer> upcycle(const Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed) {
   Source source;
   dense.visit(source);
   auto model = std::make_unique<Transformer>(with_mixtures(dense.config(), shape));

@@ -1,27 +1,36 @@
 #include "nn/block.h"
 
-#include "ops/mixture.h"
-
 namespace hone {
 
 Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  return {Norm::make(blueprint), Attention::make(blueprint, layer), Norm::make(blueprint),
+  return {Norm::make(blueprint), Mixer::make(blueprint, layer), Norm::make(blueprint),
           FeedForward::make(blueprint, layer)};
 }
 
-Stream Block::forward(const Stream& in, Forward& call, LayerCache* cache) {
-  const ops::Normed first = attention_norm.forward(in.residual, in.branch, call.type);
-  const Var attended = ops::dropout(attention.forward(first.y, call, cache), call.dropout, call.next_dropout());
-  const ops::Normed second = feed_forward_norm.forward(first.residual, attended, call.type);
-  const FeedForwardOutput out = feed_forward->forward(second.y, call);
-  return {second.residual, ops::dropout(out.y, call.dropout, call.next_dropout()), ops::add_losses(in.loss, out.loss)};
+Stream Block::mix(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {
+  const ops::Normed normed = mixer_norm.forward(in.residual, in.branch, call.type);
+  const Var mixed = mixer->forward(normed.y, call, layer, state);
+  return {normed.residual, ops::dropout(mixed, call.noise.dropout, call.noise.at(layer, Site::mixer)), in.terms};
 }
 
-void Block::visit(const std::string& prefix, Visitor& visitor) {
-  attention_norm.visit(prefix + ".attention_norm", visitor);
-  attention.visit(prefix + ".attention", visitor);
-  feed_forward_norm.visit(prefix + ".feed_forward_norm", visitor);
-  feed_forward->visit(prefix + ".feed_forward", visitor);
+Stream Block::feed(const Stream& in, const Call& call, int64_t layer) const {
+  const ops::Normed normed = feed_forward_norm.forward(in.residual, in.branch, call.type);
+  const FeedForwardOutput out = feed_forward->forward(normed.y, call, layer);
+  Stream result{normed.residual, ops::dropout(out.y, call.noise.dropout, call.noise.at(layer, Site::feed_forward)),
+                in.terms};
+  result.terms.insert(result.terms.end(), out.terms.begin(), out.terms.end());
+  return result;
+}
+
+Stream Block::forward(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {
+  return feed(mix(in, call, layer, state), call, layer);
+}
+
+void Block::visit(const Place& at, Visitor& visitor) {
+  mixer_norm.visit(at.in("attention_norm"), visitor);
+  mixer->visit(at.in("attention"), visitor);
+  feed_forward_norm.visit(at.in("feed_forward_norm"), visitor);
+  feed_forward->visit(at.in("feed_forward"), visitor);
 }
 
 }  // namespace hone

@@ -1,26 +1,30 @@
-// One layer: norm, attention, norm, feed-forward, around a residual stream in f32.
+// One layer: norm, mixer, norm, feed-forward, around a residual stream in f32.
 #pragma once
 
-#include "nn/attention/attention.h"
 #include "nn/feed_forward.h"
+#include "nn/mixer.h"
 
 namespace hone {
 
 // The stream between blocks: the sum so far, and the last branch not yet added (the next norm adds it in its own pass).
 struct Stream {
   Var residual, branch;
-  Var loss;  // [1] f32: the sum so far of what modules add to the training loss; empty where there is none
+  std::vector<LossTerm> terms;  // what modules add to the training loss
 };
 
 struct Block {
-  Norm attention_norm;
-  Attention attention;
+  Norm mixer_norm;
+  std::unique_ptr<Mixer> mixer;
   Norm feed_forward_norm;
   std::unique_ptr<FeedForward> feed_forward;
 
   static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
-  Stream forward(const Stream& in, Forward& call, LayerCache* cache);
-  void visit(const std::string& prefix, Visitor& visitor);
+  // `layer`: which block of the model this is; `state`: this layer's, or null (nn/mixer.h).
+  Stream forward(const Stream& in, const Call& call, int64_t layer, LayerState* state) const;
+  // Its two halves, one after the other.
+  Stream mix(const Stream& in, const Call& call, int64_t layer, LayerState* state) const;
+  Stream feed(const Stream& in, const Call& call, int64_t layer) const;
+  void visit(const Place& at, Visitor& visitor);
 };
 
 }  // namespace hone

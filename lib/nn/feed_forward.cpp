@@ -19,13 +19,14 @@ DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t widt
       up(Linear::make(activation == ActivationKind::swiglu ? 2 * width : width, blueprint.dim, blueprint.biases)),
       down(Linear::make(blueprint.dim, width, blueprint.biases)) {}
 
-FeedForwardOutput DenseFeedForward::forward(const Var& x, Forward&) {
-  return {down.forward(activate(activation, up.forward(x))), Var()};
+FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t) const {
+  return {down.forward(activate(activation, up.forward(x, call)), call), {}};
 }
 
-void DenseFeedForward::visit(const std::string& prefix, Visitor& visitor) {
-  up.visit(prefix + (activation == ActivationKind::swiglu ? ".gate_up" : ".up"), visitor);
-  down.visit(prefix + ".down", visitor);
+void DenseFeedForward::visit(const Place& at, Visitor& visitor) {
+  const bool gated = activation == ActivationKind::swiglu;
+  up.visit(at.in(gated ? "gate_up" : "up"), Role::up, visitor, gated);
+  down.visit(at.in("down"), Role::down, visitor);
 }
 
 }  // namespace hone

@@ -3,21 +3,20 @@
 
 #include <memory>
 
-#include "nn/forward.h"
 #include "nn/linear.h"
 
 namespace hone {
 
 struct FeedForwardOutput {
-  Var y;     // [rows, dim]
-  Var loss;  // [1] f32: to be added to the training loss; empty where there is none
+  Var y;                        // [rows, dim]
+  std::vector<LossTerm> terms;  // to be added to what training minimizes
 };
 
 class FeedForward {
  public:
   virtual ~FeedForward() = default;
-  virtual FeedForwardOutput forward(const Var& x, Forward& call) = 0;  // x [rows, dim]
-  virtual void visit(const std::string& prefix, Visitor& visitor) = 0;
+  virtual FeedForwardOutput forward(const Var& x, const Call& call, int64_t layer) const = 0;  // x [rows, dim]
+  virtual void visit(const Place& at, Visitor& visitor) = 0;
   // Moves the choice of experts towards those with less than the mean of `load` (nn/mixture.h). A dense one has no
   // choice.
   virtual void balance(const std::vector<int64_t>& /*load*/, double /*rate*/) {}
@@ -30,8 +29,8 @@ class FeedForward {
 class DenseFeedForward : public FeedForward {
  public:
   DenseFeedForward(const BlockBlueprint& blueprint, int64_t width);
-  FeedForwardOutput forward(const Var& x, Forward& call) override;
-  void visit(const std::string& prefix, Visitor& visitor) override;
+  FeedForwardOutput forward(const Var& x, const Call& call, int64_t layer) const override;
+  void visit(const Place& at, Visitor& visitor) override;
 
   ActivationKind activation;
   Linear up;    // SwiGLU: gates and values in one, [2 * width, dim]; GELU: [width, dim]

@@ -5,41 +5,56 @@
 #include "weights/dense_weight.h"
 
 namespace hone {
+namespace {
+
+std::shared_ptr<Parameter> vector_of(int64_t size, float value) {
+  auto parameter = std::make_shared<Parameter>();
+  parameter->value = Tensor::empty({size});
+  std::ranges::fill(parameter->value.span<float>(), value);
+  return parameter;
+}
+
+}  // namespace
 
 Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias) {
   Linear layer;
-  layer.weight = std::make_shared<DenseWeight>(Tensor::empty({outputs, inputs}));
-  if (with_bias) layer.bias.emplace().value = Tensor::zeros({outputs});
+  layer.weight = std::make_shared<DenseWeight>(Tensor::promised({outputs, inputs}));
+  if (with_bias) layer.bias = vector_of(outputs, 0.0f);
   return layer;
 }
 
-Var Linear::forward(const Var& x) {
-  if (observer) observer->observe(x.value().view());
-  return ops::linear(x, weight, bias ? &*bias : nullptr);
+Var Linear::forward(const Var& x, const Call& call) const {
+  if (call.trace.inputs) call.trace.inputs->observe(*weight, x.value().view());
+  return ops::linear(x, weight, bias.get());
 }
 
-void Linear::visit(const std::string& prefix, Visitor& visitor) {
-  visitor.weight(prefix + ".weight", weight, this);
-  if (bias) visitor.parameter(prefix + ".bias", *bias);
+void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated) {
+  ParameterInfo info = at.info("weight", role);
+  info.gated = gated;
+  visitor.weight(info, weight);
+  if (!bias) return;
+  ParameterInfo of_bias = at.info("bias", Role::bias);
+  of_bias.of = role;
+  of_bias.gated = gated;
+  visitor.parameter(of_bias, *bias);
 }
 
 Norm Norm::make(const BlockBlueprint& blueprint) {
   Norm norm;
   norm.kind = blueprint.norm;
   norm.epsilon = blueprint.norm_epsilon;
-  norm.gain.value = Tensor::empty({blueprint.dim});
-  std::ranges::fill(norm.gain.value.span<float>(), 1.0f);
-  if (blueprint.biases) norm.bias.emplace().value = Tensor::zeros({blueprint.dim});
+  norm.gain = vector_of(blueprint.dim, 1.0f);
+  if (blueprint.biases) norm.bias = vector_of(blueprint.dim, 0.0f);
   return norm;
 }
 
-ops::Normed Norm::forward(const Var& residual, const Var& branch, DType type) {
-  return ops::add_norm(residual, branch, gain, bias ? &*bias : nullptr, kind == NormKind::layer_norm, epsilon, type);
+ops::Normed Norm::forward(const Var& residual, const Var& branch, DType type) const {
+  return ops::add_norm(residual, branch, *gain, bias.get(), kind == NormKind::layer_norm, epsilon, type);
 }
 
-void Norm::visit(const std::string& prefix, Visitor& visitor) {
-  visitor.parameter(prefix + ".gain", gain);
-  if (bias) visitor.parameter(prefix + ".bias", *bias);
+void Norm::visit(const Place& at, Visitor& visitor) {
+  visitor.parameter(at.info("gain", Role::gain), *gain);
+  if (bias) visitor.parameter(at.info("bias", Role::bias), *bias);
 }
 
 }  // namespace hone

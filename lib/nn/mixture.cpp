@@ -4,90 +4,105 @@ namespace hone {
 
 Mixture::Mixture(const BlockBlueprint& blueprint, const LayerBlueprint& layer)
     : kind_(layer.router), top_k_(layer.top_k) {
-  router_.value = Tensor::empty({layer.experts, blueprint.dim});
-  router_.decay = true;
-  router_bias_.value = Tensor::zeros({layer.experts});
-  router_bias_.trainable = false;
+  router_ = std::make_shared<Parameter>();
+  router_->value = Tensor::promised({layer.experts, blueprint.dim});
+  router_->decay = true;
+  router_bias_ = std::make_shared<Parameter>();
+  router_bias_->value = Tensor::zeros({layer.experts});
+  router_bias_->trainable = false;
   for (int64_t e = 0; e < layer.experts; ++e) experts_.emplace_back(blueprint, layer.ffn);
   if (layer.shared_experts > 0) shared_.emplace(blueprint, layer.shared_experts * layer.ffn);
 }
 
 namespace {
 
-// Adds a call's routing to what is known of its layer.
-void add_to_report(const ops::Routing& routing, Forward& call) {
-  std::vector<LayerRouting>& report = *call.router.report;
-  if (static_cast<int64_t>(report.size()) <= call.layer) report.resize(static_cast<size_t>(call.layer) + 1);
-  LayerRouting& layer = report[static_cast<size_t>(call.layer)];
-  layer.load.resize(routing.plan->counts.size());
-  for (size_t e = 0; e < layer.load.size(); ++e) layer.load[e] += routing.plan->counts[e];
-  layer.tokens += routing.plan->rows;
-  layer.dropped += routing.plan->left_out();
-  layer.entropy += routing.entropy;
-  layer.balance_loss += routing.balance_loss;
-  layer.z_loss += routing.z_loss;
-  ++layer.calls;
+LayerRouting report_of(const ops::Routing& routing) {
+  LayerRouting layer;
+  layer.load = routing.plan->counts;
+  layer.tokens = routing.plan->rows;
+  layer.dropped = routing.plan->left_out();
+  layer.entropy = routing.entropy;
+  layer.balance_loss = routing.balance_loss;
+  layer.z_loss = routing.z_loss;
+  layer.calls = 1;
+  return layer;
 }
 
 // One linear layer of every expert over the experts' rows.
-Var expert_linear(const Var& rows, const ops::Routing& routing, std::vector<DenseFeedForward>& experts,
-                  Linear DenseFeedForward::*which) {
+Var expert_linear(const Var& rows, const Call& call, const ops::Routing& routing,
+                  const std::vector<DenseFeedForward>& experts, Linear DenseFeedForward::*which) {
   const auto& offsets = routing.plan->offsets;
   std::vector<ops::ExpertLinear> layers;
   layers.reserve(experts.size());
   for (size_t e = 0; e < experts.size(); ++e) {
-    Linear& linear = experts[e].*which;
-    layers.push_back({linear.weight, linear.bias ? &*linear.bias : nullptr});
+    const Linear& linear = experts[e].*which;
+    layers.push_back({linear.weight, linear.bias.get()});
     const int64_t count = offsets[e + 1] - offsets[e];
-    if (linear.observer && count > 0) linear.observer->observe(rows.value().rows(offsets[e], count).view());
+    if (call.trace.inputs && count > 0)
+      call.trace.inputs->observe(*linear.weight, rows.value().rows(offsets[e], count).view());
   }
   return ops::grouped_linear(rows, routing.plan, std::move(layers));
 }
 
 }  // namespace
 
-ops::Routing Mixture::route(const Var& x, Forward& call) {
+ops::Routing Mixture::route(const Var& x, const Call& call, int64_t layer) const {
   const RouterCall& c = call.router;
   ops::RouteSettings s;
   s.kind = kind_;
   s.top_k = top_k_;
   s.noise = c.noise;
   s.temperature = c.temperature;
-  s.seed = call.router.next_seed();
+  s.seed = call.noise.at(layer, Site::router);
   s.balance_weight = c.balance_weight;
-  if (c.report && call.layer < static_cast<int64_t>(c.report->size())) {
-    const std::vector<int64_t>& earlier = (*c.report)[static_cast<size_t>(call.layer)].load;
+  if (c.earlier && layer < static_cast<int64_t>(c.earlier->size())) {
+    const std::vector<int64_t>& earlier = (*c.earlier)[static_cast<size_t>(layer)].load;
     if (!earlier.empty()) s.earlier_counts = &earlier;
   }
   s.z_weight = c.z_weight;
   s.capacity_factor = c.capacity_factor;
-  s.entropy = c.report != nullptr;
-  ops::Routing routing = ops::route(x, router_, router_bias_.value, s);
+  s.entropy = call.trace.routing != nullptr;
+  ops::Routing routing = ops::route(x, *router_, router_bias_->value, s);
   if (!routing.finite)
     throw RouterError(ErrorKind::input,
                       fmt::format("the router of layer {} (blocks.{}.feed_forward.router) gives numbers that "
                                   "are not finite",
-                                  call.layer, call.layer));
+                                  layer, layer));
   return routing;
 }
 
-FeedForwardOutput Mixture::forward(const Var& x, Forward& call) {
-  const ops::Routing routing = route(x, call);
-  if (call.router.report) add_to_report(routing, call);
-  const Var base = shared_ ? shared_->forward(x, call).y : Var();
+FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer) const {
+  const ops::Routing routing = route(x, call, layer);
+  if (ModelRouting* report = call.trace.routing) {
+    ModelRouting mine(static_cast<size_t>(layer) + 1);
+    mine.back() = report_of(routing);
+    add(*report, mine);
+  }
+  const Var base = shared_ ? shared_->forward(x, call, layer).y : Var();
   const Var rows = ops::gather_slots(x, routing.plan);
   const Var hidden =
-      activate(experts_.front().activation, expert_linear(rows, routing, experts_, &DenseFeedForward::up));
-  const Var slots = expert_linear(hidden, routing, experts_, &DenseFeedForward::down);
-  return {ops::combine_slots(slots, routing.gates, routing.plan, base), routing.loss};
+      activate(experts_.front().activation, expert_linear(rows, call, routing, experts_, &DenseFeedForward::up));
+  const Var slots = expert_linear(hidden, call, routing, experts_, &DenseFeedForward::down);
+  FeedForwardOutput out{ops::combine_slots(slots, routing.gates, routing.plan, base), {}};
+  if (routing.balance) out.terms.push_back({"balance", routing.balance});
+  if (routing.z) out.terms.push_back({"router_z", routing.z});
+  return out;
 }
 
-void Mixture::visit(const std::string& prefix, Visitor& visitor) {
-  visitor.parameter(prefix + ".router.weight", router_);
-  visitor.parameter(prefix + ".router.bias", router_bias_);
-  if (shared_) shared_->visit(prefix + ".shared", visitor);
+void Mixture::visit(const Place& at, Visitor& visitor) {
+  visitor.parameter(at.in("router").info("weight", Role::router), *router_);
+  visitor.parameter(at.in("router").info("bias", Role::router_bias), *router_bias_);
+  if (shared_) {
+    Place shared = at.in("shared");
+    shared.shared = true;
+    shared_->visit(shared, visitor);
+  }
   visitor.begin_experts(static_cast<int64_t>(experts_.size()), top_k_);
-  for (size_t e = 0; e < experts_.size(); ++e) experts_[e].visit(fmt::format("{}.experts.{}", prefix, e), visitor);
+  for (size_t e = 0; e < experts_.size(); ++e) {
+    Place expert = at.in(fmt::format("experts.{}", e));
+    expert.expert = static_cast<int64_t>(e);
+    experts_[e].visit(expert, visitor);
+  }
   visitor.end_experts();
 }
 
@@ -98,10 +113,10 @@ void Mixture::balance(const std::vector<int64_t>& load, double rate) {
   for (int64_t e = 0; e < experts; ++e) {
     // Whole numbers: equal loads move nothing.
     const int64_t lack = total - load[static_cast<size_t>(e)] * experts;
-    float& bias = router_bias_.value.data<float>()[e];
+    float& bias = router_bias_->value.data<float>()[e];
     bias += static_cast<float>(rate * static_cast<double>((lack > 0) - (lack < 0)));
   }
-  ++router_bias_.version;
+  ++router_bias_->version;
 }
 
 }  // namespace hone

@@ -14,8 +14,8 @@ namespace hone {
 // Where the tokens of one layer's mixture went.
 struct LayerRouting {
   int64_t tokens = 0;
-  std::vector<int64_t>
-      load;             // of each expert: tokens that chose it, those it left out included; empty for a dense layer
+  // Of each expert, the tokens that chose it, those it left out included; empty for a dense layer.
+  std::vector<int64_t> load;
   int64_t dropped = 0;  // choices left out for want of capacity
   double entropy = 0;   // sum over tokens of that of the router's distribution, nats
   double balance_loss = 0, z_loss = 0;  // weighted, summed over calls
@@ -31,18 +31,21 @@ struct LayerRouting {
   double mean_entropy() const { return entropy / static_cast<double>(tokens); }
 };
 
-// Of one call. The defaults are inference.
+using ModelRouting = std::vector<LayerRouting>;  // by layer; a dense one has no load
+
+// Adds what calls of one model have reported.
+void add(ModelRouting& to, const ModelRouting& more);
+
+// What a call of the model asks of all routers. The defaults are those of inference: nothing is added to the choice, and
+// nothing is lost.
 struct RouterCall {
   kernels::RouterNoise noise = kernels::RouterNoise::none;
   float temperature = 1;
-  uint64_t seed = 0;          // of the noise: a new one a call; each layer derives its own
   double balance_weight = 0;  // see ops::RouteSettings
   double z_weight = 0;
   double capacity_factor = 0;
-  // += by layer, where asked for. Loads that it has already are the same step's, and count in the balance loss.
-  std::vector<LayerRouting>* report = nullptr;
-
-  uint64_t next_seed() { return seed += 0x9e3779b97f4a7c15u; }
+  // Of the calls before this one whose gradients go into the same step, or null: their loads count in the balance loss.
+  const ModelRouting* earlier = nullptr;
 };
 
 // A router whose logits are not finite. Outside training it is an input error; training says that it diverged.

@@ -18,23 +18,32 @@ kernels::HeadRows head_rows(const Tensor& rows, const kernels::AttentionDims& di
   return {rows.raw(), rows.dtype(), dims.queries * width, width, dims.head_dim};
 }
 
-Var attention(const Var& qkv, const kernels::AttentionDims& dims, std::shared_ptr<const kernels::BlockPlan> plan,
-              double* backward_seconds) {
-  const QkvRows in = QkvRows::of(qkv.value(), dims);
-  const Tensor out = Tensor::empty({dims.batch * dims.queries, dims.heads * dims.head_dim}, qkv.value().dtype());
+Var attention(const Var& qkv, std::vector<AttentionPart> parts, double* backward_seconds) {
   const bool recording = Tape::recording();
-  const Tensor log_sum_exp = recording ? Tensor::empty({dims.batch, dims.heads, dims.queries}) : Tensor();
-  kernels::attention_forward(dims, in.q, in.k, in.v, head_rows(out, dims),
-                             recording ? log_sum_exp.data<float>() : nullptr, *plan);
+  const kernels::AttentionDims& shape = parts.front().dims;
+  const Tensor out = Tensor::empty({qkv.shape()[0], shape.heads * shape.head_dim}, qkv.value().dtype());
+  std::vector<Tensor> log_sums;  // of each part
+  for (const AttentionPart& part : parts) {
+    const kernels::AttentionDims& dims = part.dims;
+    const QkvRows in = QkvRows::of(part.rows_of(qkv.value()), dims);
+    log_sums.push_back(recording ? Tensor::empty({dims.batch, dims.heads, dims.queries}) : Tensor());
+    kernels::attention_forward(dims, in.q, in.k, in.v, head_rows(part.rows_of(out), dims),
+                               recording ? log_sums.back().data<float>() : nullptr, *part.plan);
+  }
   if (!recording) return Var(out);
   const Var output(out, true);
-  Tape::record([qkv, dims, plan = std::move(plan), log_sum_exp, output, backward_seconds] {
+  Tape::record([qkv, parts = std::move(parts), log_sums, output, backward_seconds] {
     const SecondsInto timer(backward_seconds);
     const Tensor d_out = output.take_grad();
     const Tensor d_qkv = Tensor::empty(qkv.shape(), qkv.value().dtype());
-    const QkvRows x = QkvRows::of(qkv.value(), dims), d = QkvRows::of(d_qkv, dims);
-    kernels::attention_backward(dims, x.q, x.k, x.v, head_rows(output.value(), dims), log_sum_exp.data<float>(),
-                                head_rows(d_out, dims), {d.q, d.k, d.v}, *plan);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const AttentionPart& part = parts[i];
+      const QkvRows x = QkvRows::of(part.rows_of(qkv.value()), part.dims),
+                    d = QkvRows::of(part.rows_of(d_qkv), part.dims);
+      kernels::attention_backward(part.dims, x.q, x.k, x.v, head_rows(part.rows_of(output.value()), part.dims),
+                                  log_sums[i].data<float>(), head_rows(part.rows_of(d_out), part.dims),
+                                  {d.q, d.k, d.v}, *part.plan);
+    }
     qkv.add_grad(d_qkv);
   });
   return output;

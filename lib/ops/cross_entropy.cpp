@@ -16,7 +16,7 @@ int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
 }  // namespace
 
 TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
-                               std::span<const int32_t> targets, float seed) {
+                               std::span<const int32_t> targets, float weight) {
   const kernels::View in = x.value().view();
   const int64_t rows = in.rows;
   TokenLosses result;
@@ -24,7 +24,7 @@ TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head
   result.correct.resize(static_cast<size_t>(rows));
   const int64_t scored = std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
   const bool recording = Tape::recording();
-  const float scale = recording && scored ? seed / static_cast<float>(scored) : 0.0f;
+  const float scale = recording && scored ? weight / static_cast<float>(scored) : 0.0f;
   const Tensor dx = recording ? Tensor::empty(x.shape(), x.value().dtype()) : Tensor();
   const int64_t chunk = chunk_rows(rows, head->rows());
   const Tensor buffer = Tensor::empty({std::min(chunk, rows), head->rows()}, x.value().dtype());
@@ -43,12 +43,12 @@ TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head
   }
   double sum = 0;
   for (float loss : result.losses) sum += static_cast<double>(loss);
-  result.loss =
-      Var(Tensor::of({1}, {static_cast<float>(sum / std::max<double>(1, static_cast<double>(scored)))}), recording);
+  const double mean = sum / std::max<double>(1, static_cast<double>(scored));
+  result.term = {"next_token", Var(Tensor::of({1}, {static_cast<float>(mean)}), recording), weight};
   if (recording)
-    Tape::record([x, dx, loss = result.loss, seed] {
-      if (loss.take_grad().data<float>()[0] != seed)
-        throw internal_error("the loss of the head was not seeded with the gradient it was computed for");
+    Tape::record([x, dx, loss = result.term.value, weight] {
+      if (loss.take_grad().data<float>()[0] != weight)
+        throw internal_error("the loss of the head does not have the weight that its gradient was computed for");
       x.add_grad(dx);
     });
   return result;

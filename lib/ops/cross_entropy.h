@@ -10,17 +10,17 @@
 namespace hone::ops {
 
 struct TokenLosses {
-  Var loss;                      // [1] f32: mean over the scored tokens, nats
+  LossTerm term;                 // "next_token", of the weight that was asked for: mean over the scored tokens, nats
   std::vector<float> losses;     // each token; 0 where not scored
   std::vector<uint8_t> correct;  // 1 where the largest logit is the target's
 };
 
 // x [rows, dim]; targets[i] below 0 is not scored; logits beyond `vocabulary` (padding) are ignored.
 //
-// While a tape records, the gradients of x and of the head are computed here, chunk by chunk, for a root seeded with
-// `seed`, so that logits need not be kept or computed again: the loss must be (a summand of) the root, and
-// Tape::backward must be given that seed.
+// While a tape records, the gradients of x and of the head are computed here, chunk by chunk, so that logits need not be
+// kept or computed again. That takes the weight that the term has in what is minimized: it comes back in the term, which
+// is handed to Tape::backward() as it is.
 TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
-                               std::span<const int32_t> targets, float seed = 1.0f);
+                               std::span<const int32_t> targets, float weight = 1.0f);
 
 }  // namespace hone::ops

@@ -78,7 +78,7 @@ struct Kept {
 void backward(const Kept& kept, Parameter& weight, const Routing& out) {
   const RouteSettings& s = kept.settings;
   const Tensor d_gates = out.gates.take_grad(), d_logits = Tensor::empty(kept.scores.shape());
-  const float seed = out.loss ? out.loss.take_grad().data<float>()[0] : 0.0f;
+  const auto seed_of = [](const Var& loss) { return loss ? loss.take_grad().data<float>()[0] : 0.0f; };
   kernels::RouteBackward back;
   back.scores = kept.scores.data<float>();
   back.chosen = kept.chosen.data<int32_t>();
@@ -88,6 +88,7 @@ void backward(const Kept& kept, Parameter& weight, const Routing& out) {
   back.top_k = s.top_k;
   back.d_logits = d_logits.view();
   if (kept.slopes) {
+    const float seed = seed_of(out.balance);
     for (float& slope : kept.slopes.span<float>()) slope *= seed;
     back.balance = kept.slopes.data<float>();
   }
@@ -95,7 +96,7 @@ void backward(const Kept& kept, Parameter& weight, const Routing& out) {
   if (s.noise == kernels::RouterNoise::gumbel) kernels::scale(d_logits.view(), 1.0f / s.temperature);
   if (kept.logits)
     kernels::router_z_backward(kept.logits.view(),
-                               seed * static_cast<float>(s.z_weight / static_cast<double>(d_logits.dim(0))),
+                               seed_of(out.z) * static_cast<float>(s.z_weight / static_cast<double>(d_logits.dim(0))),
                                d_logits.view());
   if (weight.trainable) kernels::router_dw(d_logits.view(), kept.x.value().view(), gradient_to_add(weight).view());
   if (!kept.x.wants_grad()) return;
@@ -117,7 +118,7 @@ Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSe
   Routing result;
   result.finite = kernels::all_finite(logits.view());
   if (!result.finite) return result;
-  if (recording && s.z_weight > 0) kept.logits = s.noise == kernels::RouterNoise::none ? logits : logits.clone();
+  if (s.z_weight > 0) kept.logits = s.noise == kernels::RouterNoise::none ? logits : logits.clone();
   kernels::add_router_noise(logits.view(), s.noise, s.temperature, s.seed);
   kernels::RouteForward forward;
   forward.logits = logits.view();
@@ -130,16 +131,16 @@ Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSe
   kernels::route_forward(forward);
   result.plan = plan_of(kept.chosen, experts, s.capacity_factor);
   result.gates = Var(gates, recording);
-  const bool balanced = recording && s.balance_weight > 0;
+  const bool balanced = s.balance_weight > 0;
   if (balanced || s.entropy) {
     const std::vector<double> mean = mean_scores(kept.scores, s.entropy, result.entropy);
     if (balanced) kept.slopes = balance_slopes(mean, *result.plan, s, result.balance_loss);
   }
-  if (!recording) return result;
   if (kept.logits) result.z_loss = s.z_weight * mean_z(kept.logits);
-  if (balanced || kept.logits)
-    result.loss = Var(Tensor::of({1}, {static_cast<float>(result.balance_loss + result.z_loss)}), true);
-  Tape::record([kept, &weight, result] { backward(kept, weight, result); });
+  const auto term = [&](double loss) { return Var(Tensor::of({1}, {static_cast<float>(loss)}), recording); };
+  if (balanced) result.balance = term(result.balance_loss);
+  if (kept.logits) result.z = term(result.z_loss);
+  if (recording) Tape::record([kept, &weight, result] { backward(kept, weight, result); });
   return result;
 }
 
@@ -225,19 +226,6 @@ Var combine_slots(const Var& slots, const Var& gates, const std::shared_ptr<cons
     if (base) base.add_grad(dy);
   });
   return output;
-}
-
-Var add_losses(const Var& a, const Var& b) {
-  if (!a || !b) return a ? a : b;
-  const Var sum(Tensor::of({1}, {a.value().data<float>()[0] + b.value().data<float>()[0]}),
-                a.wants_grad() || b.wants_grad());
-  if (Tape::recording())
-    Tape::record([a, b, sum] {
-      const Tensor d = sum.take_grad();
-      a.add_grad(d.clone());
-      b.add_grad(d);
-    });
-  return sum;
 }
 
 }  // namespace hone::ops

@@ -42,8 +42,8 @@ struct RouteSettings {
 struct Routing {
   bool finite = true;  // false: a logit is not; nothing below is set then
   Var gates;           // f32 [rows, top_k]
-  Var loss;            // [1] f32: the weighted balance and z losses; empty where there are none or no tape records
-  double balance_loss = 0, z_loss = 0;  // the terms of `loss`
+  Var balance, z;      // [1] f32: the weighted losses; empty where their weight is 0
+  double balance_loss = 0, z_loss = 0;  // the same
   double entropy = 0;                   // sum over rows of that of the normalized scores, nats
   std::shared_ptr<const RoutePlan> plan;
 };
@@ -67,8 +67,5 @@ Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, s
 // y[rows, dim] = base + sum of gate * slot over the slots of each row. `base` may be empty; otherwise y takes its
 // place: it must come straight from linear().
 Var combine_slots(const Var& slots, const Var& gates, const std::shared_ptr<const RoutePlan>& plan, const Var& base);
-
-// a + b of one element each; either may be empty.
-Var add_losses(const Var& a, const Var& b);
 
 }  // namespace hone::ops

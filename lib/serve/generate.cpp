@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "dataset/utf8.h"
-#include "serve/decoder.h"
+#include "model/session.h"
 #include "serve/stop_text.h"
 
 namespace hone {
@@ -58,7 +58,7 @@ const char* name_of(Finish finish) {
   return names[static_cast<size_t>(finish)];
 }
 
-Generated generate(Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                    const GenerateSettings& settings, Random random,
                    const std::function<bool(std::string_view)>& on_text) {
   Generated result;
@@ -70,11 +70,11 @@ Generated generate(Transformer& model, const Tokenizer& tokenizer, std::span<con
   if (settings.tokens <= 0) return result;
 
   // The last token is chosen and never fed.
-  Decoder decoder(model, 1,
-                  positions_of(model.config(), result.prompt_tokens + settings.tokens - 1, result.prompt_tokens),
-                  settings.type);
+  Session session(
+      model,
+      {1, positions_of(model.config(), result.prompt_tokens + settings.tokens - 1, result.prompt_tokens), settings.type});
   Stopwatch watch;
-  Tensor logits = decoder.feed(sequence, settings.prefill_chunk);
+  Tensor logits = session.feed(std::span<const int32_t>(sequence), settings.prefill_chunk);
   std::optional<Finish> finish;
   while (!finish) {
     const int32_t token = sampler.next(logits.span<float>(), sequence, settings.ignore_end ? document_separator : -1);
@@ -93,10 +93,10 @@ Generated generate(Transformer& model, const Tokenizer& tokenizer, std::span<con
       finish = Finish::interrupted;
     else if (static_cast<int64_t>(result.tokens.size()) == settings.tokens)
       finish = Finish::length;
-    else if (decoder.length() == decoder.capacity())
+    else if (session.length() == session.capacity())
       finish = Finish::context;
     else
-      logits = decoder.feed({&token, 1});
+      logits = session.feed(std::span(&token, 1));
   }
   result.decode_seconds = watch.seconds();
   output.finish();

@@ -37,6 +37,11 @@ Tensor Tensor::empty(Shape shape, DType dtype) {
   return over(promise ? Storage::promised(bytes) : Storage::allocate(bytes), 0, std::move(shape), dtype);
 }
 
+Tensor Tensor::promised(Shape shape, DType dtype) {
+  const size_t bytes = static_cast<size_t>(elements(shape)) * size_of(dtype);
+  return over(Storage::promised(bytes), 0, std::move(shape), dtype);
+}
+
 Tensor Tensor::zeros(Shape shape, DType dtype) {
   Tensor t = empty(std::move(shape), dtype);
   kernels::zero(t.raw(), t.bytes());

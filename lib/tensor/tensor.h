@@ -63,6 +63,7 @@ class Tensor {
   Tensor() = default;
   static Tensor empty(Shape shape, DType dtype = DType::f32);
   static Tensor zeros(Shape shape, DType dtype = DType::f32);
+  static Tensor promised(Shape shape, DType dtype = DType::f32);  // a shape without memory, see Storage::promised()
   static Tensor of(Shape shape, std::initializer_list<float> values);
   static Tensor over(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, DType dtype);
 
@@ -73,7 +74,7 @@ class Tensor {
   DType dtype() const { return dtype_; }
   size_t bytes() const { return static_cast<size_t>(size_) * size_of(dtype_); }
   bool writable() const { return storage_ && storage_->writable(); }
-  bool promised() const { return storage_ && storage_->promised(); }  // a shape without memory, see ShapesOnly
+  bool promised() const { return storage_ && storage_->promised(); }
 
   template <class T>
   T* data() const {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "dataset/batches.h"
-#include "nn/forward.h"
+#include "nn/call.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -31,9 +33,10 @@ struct StepSettings {
   DType type = DType::f32;  // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
-  AdamWSettings adamw;
+  OptimizerSettings optimizer;
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
+  bool recompute = false;  // blocks keep only what enters them for the backward pass, and run again in it
 };
 
 struct StepResult {
@@ -42,7 +45,8 @@ struct StepResult {
   double learning_rate = 0;
   int64_t tokens = 0;
   double router_loss = 0;             // what routers added to the loss that was minimized, mean over the batches
-  std::vector<LayerRouting> routing;  // by layer, over the batches; empty for a model without mixtures
+  std::map<std::string, double> terms;  // of what was minimized, by name and weighted
+  ModelRouting routing;              // by layer, over the batches; empty for a model without mixtures
 };
 
 class Trainer {
@@ -57,9 +61,9 @@ class Trainer {
   Optimizer& optimizer() { return optimizer_; }
 
  private:
-  RouterCall router_call(int64_t step, uint64_t seed, std::vector<LayerRouting>& report) const;
+  RouterCall router_call(int64_t step, const ModelRouting& earlier) const;
   StepResult gradients_and_step(int64_t step);
-  void balance(const std::vector<LayerRouting>& routing);
+  void balance(const ModelRouting& routing);
 
   Transformer& model_;
   BatchSampler& sampler_;

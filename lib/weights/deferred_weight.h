@@ -26,6 +26,7 @@ class DeferredWeight : public Weight {
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override { get().add_dw(dy, x); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }
   Parameter* parameter() override { return get().parameter(); }
+  bool trainable() const override { return get().trainable(); }
   Tensor to_dense() const override { return get().to_dense(); }
   Tensor mask() const override { return get().mask(); }
   void set_mask(Tensor mask) override { get().set_mask(std::move(mask)); }

@@ -28,11 +28,14 @@ void DenseWeight::set_mask(Tensor mask) {
 }
 
 const bf16* DenseWeight::panels(Panels& which, bool transposed) const {
-  if (which.version != parameter_.version || !which.data) {
+  const uint64_t wanted = parameter_.version + 1;
+  if (which.packed.load(std::memory_order_acquire) == wanted) return which.data.data<bf16>();
+  const std::lock_guard lock(which.mutex);
+  if (which.packed.load(std::memory_order_relaxed) != wanted) {
     const int64_t n = transposed ? cols() : rows(), k = transposed ? rows() : cols();
     if (!which.data) which.data = Tensor::empty({kernels::panel_elements(n, k)}, DType::bf16);
     kernels::pack_panels(parameter_.value.view(), transposed, which.data.data<bf16>());
-    which.version = parameter_.version;
+    which.packed.store(wanted, std::memory_order_release);
   }
   return which.data.data<bf16>();
 }
@@ -83,7 +86,7 @@ Encoded DenseWeight::encode() const {
 
 // What a decode step reads: the bf16 panels where bf16 products are used, the master elsewhere.
 int64_t DenseWeight::stored_bytes() const {
-  return forward_.data ? static_cast<int64_t>(forward_.data.bytes()) : static_cast<int64_t>(parameter_.value.bytes());
+  return forward_.packed.load(std::memory_order_acquire) ? static_cast<int64_t>(forward_.data.bytes()) : static_cast<int64_t>(parameter_.value.bytes());
 }
 
 int64_t DenseWeight::nonzeros() const {

@@ -1,12 +1,15 @@
 // A trainable f32 matrix, optionally with a mask: the forms "dense" and "masked".
 #pragma once
 
+#include <atomic>
+#include <mutex>
+
 #include "weights/weight.h"
 
 namespace hone {
 
 // bf16 products run on copies in panels (kernels/rows/elementwise.h), made when first needed after the master changed:
-// once a step in training, once in all in inference.
+// once a step in training, once in all in inference, by the first thread that needs them.
 class DenseWeight : public Weight {
  public:
   // value [rows, cols] f32; mask as Weight::mask(), or empty. Where the mask is 0 the value becomes 0 (on a copy, if
@@ -21,6 +24,7 @@ class DenseWeight : public Weight {
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override;
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Parameter* parameter() override { return &parameter_; }
+  bool trainable() const override { return true; }
   Tensor to_dense() const override { return parameter_.value; }
   Tensor mask() const override { return mask_; }
   void set_mask(Tensor mask) override;
@@ -33,8 +37,9 @@ class DenseWeight : public Weight {
 
  private:
   struct Panels {
+    std::mutex mutex;  // of who packs
     Tensor data;
-    uint64_t version = ~uint64_t{0};
+    std::atomic<uint64_t> packed{0};  // the version that `data` was made of, plus 1; 0: none
   };
   const bf16* panels(Panels& which, bool transposed) const;
   kernels::PackedMatrix panel_matrix(const bf16* data) const;

@@ -47,7 +47,7 @@ int64_t count_nonfinite(const Encoded& encoded);
 // Bits of `mask`, as Weight::mask() gives it, that are set for a matrix of this size.
 int64_t kept_elements(const Tensor& mask, int64_t rows, int64_t cols);
 
-// Which forms matmul() takes for x and y: rows of f32 or bf16.
+// Products take and give rows of f32 or bf16. What is const may be called from several threads at once.
 class Weight {
  public:
   virtual ~Weight() = default;
@@ -68,6 +68,7 @@ class Weight {
   virtual void gather(std::span<const int32_t> ids, kernels::View out) const = 0;
 
   virtual Parameter* parameter() { return nullptr; }  // the f32 master, where the form is trainable
+  virtual bool trainable() const { return false; }
   virtual Tensor to_dense() const = 0;                // [rows, cols] f32
   // One bit an element, row after row, least significant bit first, each row padded to a byte: [rows, (cols+7)/8] u8;
   // set bits are kept. Empty where the form has no mask.

@@ -32,10 +32,10 @@ inline std::vector<int32_t> some_ids(int64_t count) {
 class FixtureLoader : public Visitor {
  public:
   explicit FixtureLoader(const Fixture& fixture) : fixture_(fixture) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    fill(name, *weight->parameter());
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    fill(info.name, *weight->parameter());
   }
-  void parameter(const std::string& name, Parameter& parameter) override { fill(name, parameter); }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override { fill(info.name, parameter); }
 
  private:
   void fill(const std::string& name, Parameter& parameter) {

@@ -239,19 +239,16 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   const auto item_of = [&](int64_t index) {
     const int64_t pair = index / parts, part = index % parts, b = pair / dims.kv_heads, length = dims.key_lengths[b];
     const DecodePart to = part_at(pair, part);
-    DecodeItem item{b,
-                    pair % dims.kv_heads,
-                    0,
-                    length,
-                    dims.query_positions ? dims.query_positions[b] : length - dims.queries,
-                    dims.key_positions ? dims.key_positions + b * dims.key_positions_stride : nullptr,
-                    nullptr,
-                    0,
-                    to.sums,
-                    to.tops,
-                    to.totals,
-                    nullptr,
-                    nullptr};
+    DecodeItem item;
+    item.sequence = b;
+    item.kv_head = pair % dims.kv_heads;
+    item.end = length;
+    item.query_position = dims.query_positions ? dims.query_positions[b] : length - dims.queries;
+    item.key_sequence = dims.key_sequences ? dims.key_sequences[b] : b;
+    item.key_positions = dims.key_positions ? dims.key_positions + b * dims.key_positions_stride : nullptr;
+    item.sums = to.sums;
+    item.tops = to.tops;
+    item.totals = to.totals;
     if (dims.visits) {
       constexpr int64_t together = decode_part / attention_block;
       const int64_t count = dims.visit_starts[pair + 1] - dims.visit_starts[pair],
@@ -267,7 +264,7 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   // Threads that take items in turn: each is `turn` items further on the next time, if they are as quick as each other.
   const int64_t items = pairs * parts, turn = in_parallel() ? 1 : threads();
   parallel_each(items, [&](int64_t index) {
-    DecodeItem item = item_of(index), next{};
+    DecodeItem item = item_of(index), next;
     if (index + turn < items) {
       next = item_of(index + turn);
       item.next = &next;

@@ -39,6 +39,7 @@ struct DecodeDims {
   // [batch, key_positions_stride] position of each row of the cache (a ring), negative if empty; null: row j is at j.
   const int32_t* key_positions = nullptr;
   int64_t key_positions_stride = 0;
+  const int64_t* key_sequences = nullptr;  // [batch] which sequence of k and v is read; null: sequence b
   // Visited blocks of the cache, all others being invisible: those of (sequence b, key/value head h) are visits[i] for
   // i from visit_starts[b * kv_heads + h] up to the next start, each block once. Null: every block that the rule shows.
   // At most 64 query rows (queries * heads / kv_heads); not together with key_positions.

@@ -7,6 +7,7 @@
 #include "kernels/gemm/bf16.h"
 #include "kernels/gemm/onednn.h"
 #include "kernels/rows/elementwise.h"
+#include "kernels/parallel.h"
 
 namespace hone::kernels {
 namespace {
@@ -30,6 +31,7 @@ ConstMap map(ConstView x) {
 
 // The reference, and the fallback: Eigen in f32.
 void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
+  adopt_threads();
   std::vector<float> a_copy, b_copy, c_copy;
   const ConstMap am = map(as_f32(a, a_copy)), bm = map(as_f32(b, b_copy));
   View target = c;

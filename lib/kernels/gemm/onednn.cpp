@@ -109,6 +109,7 @@ std::optional<Product> make(const Key& key) {
 
 bool run(const Key& key, const void* a, const void* b, void* c) {
   // Lengths vary in evaluation and serving: forget all rather than grow without end.
+  adopt_threads();
   thread_local std::map<Key, std::optional<Product>> cache;
   if (cache.size() > 4096) cache.clear();
   auto found = cache.find(key);

@@ -8,17 +8,13 @@
 
 namespace hone {
 
-Attention Attention::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  Attention a;
-  a.heads = layer.heads;
-  a.kv_heads = layer.kv_heads;
-  a.head_dim = blueprint.head_dim;
-  a.positions = blueprint.positions;
-  a.pattern = attention_pattern(layer.attention);
-  a.qkv = Linear::make((layer.heads + 2 * layer.kv_heads) * blueprint.head_dim, blueprint.dim, blueprint.biases);
-  a.output = Linear::make(blueprint.dim, layer.heads * blueprint.head_dim, blueprint.biases);
-  return a;
-}
+Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer)
+    : heads_(layer.heads),
+      kv_heads_(layer.kv_heads),
+      head_dim_(blueprint.head_dim),
+      pattern_(attention_pattern(layer.attention)),
+      qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases)),
+      output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases)) {}
 
 namespace {
 
@@ -32,83 +28,89 @@ Rows of_sequence(const Rows& rows, int64_t sequence) {
 }
 
 // Adds the pairs of a call whose first query stands at `position`.
-void count(const Forward& call, const kernels::AttentionDims& dims, const kernels::BlockPlan& plan, int64_t position) {
-  if (!call.attention) return;
+void count(AttentionMeter* meter, const kernels::AttentionDims& dims, const kernels::BlockPlan& plan,
+           int64_t position) {
+  if (!meter) return;
   const int64_t lists = dims.batch * dims.heads;
-  call.attention->visible_pairs += lists / plan.lists * plan.visible_pairs;
-  call.attention->causal_pairs += lists * (dims.queries * position + dims.queries * (dims.queries + 1) / 2);
+  meter->visible_pairs += lists / plan.lists * plan.visible_pairs;
+  meter->causal_pairs += lists * (dims.queries * position + dims.queries * (dims.queries + 1) / 2);
 }
 
-// New queries of a call against a cache.
+// New queries of a group of spans against a cache.
 class CachedAttention {
  public:
-  CachedAttention(const Tensor& qkv, const Forward& call, const kernels::AttentionDims& dims,
-                  const AttentionPattern& pattern, LayerCache& cache)
-      : call_(call),
+  // `qkv` and `out`: the rows of the group. dims.batch spans of dims.queries tokens.
+  CachedAttention(const Tensor& qkv, const Tensor& out, std::span<const Span> spans, const kernels::AttentionDims& dims,
+                  const AttentionPattern& pattern, LayerCache& cache, AttentionMeter* meter)
+      : spans_(spans),
         dims_(dims),
         pattern_(pattern),
         cache_(cache),
+        meter_(meter),
         in_(ops::QkvRows::of(qkv, dims)),
-        out_(Tensor::empty({call.batch * call.length, dims.heads * dims.head_dim}, qkv.dtype())),
-        out_rows_(ops::head_rows(out_, dims)),
-        starts_(call.cache->lengths) {}
+        out_rows_(ops::head_rows(out, dims)) {}
 
-  Var run() {
-    const bool wraps = cache_.wraps(*std::max_element(starts_.begin(), starts_.end()) + call_.length);
-    const bool few = call_.length == 1 || (call_.length <= decode_queries && !wraps && !pattern_.need().summary_block);
+  void run() {
+    int64_t latest = 0;
+    for (const Span& span : spans_) latest = std::max(latest, span.first);
+    const int64_t length = dims_.queries;
+    const bool wraps = cache_.wraps(latest + length);
+    const bool few = length == 1 || (length <= decode_queries && !wraps && !pattern_.need().summary_block);
     if (few && dims_.heads <= 64 * dims_.kv_heads) {
-      for (int64_t s = 0; s < call_.batch; ++s) store(s);
-      decode(wraps);
-      return Var(out_);
+      for (size_t i = 0; i < spans_.size(); ++i) store(i);
+      return decode(wraps);
     }
-    for (int64_t s = 0; s < call_.batch; ++s) {
+    for (size_t i = 0; i < spans_.size(); ++i) {
       kernels::AttentionDims one = dims_;
       one.batch = 1;
-      one.query_offset = start(s);
-      if (cache_.wraps(start(s) + call_.length)) {
-        attend_history(one, s);
-        store(s);
+      one.query_offset = spans_[i].first;
+      if (cache_.wraps(spans_[i].first + length)) {
+        attend_history(one, i);
+        store(i);
       } else {
-        store(s);
-        one.keys = start(s) + call_.length;
-        attend(one, s, cache_.keys(s), cache_.values(s),
-               *pattern_.plan({one, of_sequence(in_.q, s), cache_.key_summaries(s)}));
+        store(i);
+        one.keys = spans_[i].first + length;
+        attend(one, i, cache_.keys(spans_[i].sequence), cache_.values(spans_[i].sequence),
+               *pattern_.plan({one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence)}));
       }
     }
-    return Var(out_);
   }
 
  private:
-  int64_t start(int64_t s) const { return starts_[static_cast<size_t>(s)]; }
+  static int64_t at(size_t i) { return static_cast<int64_t>(i); }
 
-  void store(int64_t s) { cache_.store(s, start(s), call_.length, of_sequence(in_.k, s), of_sequence(in_.v, s)); }
+  void store(size_t i) {
+    cache_.store(spans_[i].sequence, spans_[i].first, dims_.queries, of_sequence(in_.k, at(i)),
+                 of_sequence(in_.v, at(i)));
+  }
 
-  void attend(const kernels::AttentionDims& one, int64_t s, kernels::ConstHeadRows k, kernels::ConstHeadRows v,
+  void attend(const kernels::AttentionDims& one, size_t i, kernels::ConstHeadRows k, kernels::ConstHeadRows v,
               const kernels::BlockPlan& plan) {
-    kernels::attention_forward(one, of_sequence(in_.q, s), k, v, of_sequence(out_rows_, s), nullptr, plan);
-    count(call_, one, plan, start(s));
+    kernels::attention_forward(one, of_sequence(in_.q, at(i)), k, v, of_sequence(out_rows_, at(i)), nullptr, plan);
+    count(meter_, one, plan, spans_[i].first);
   }
 
   // A ring keeps what its next query sees: the first of several would miss what the last ones replace. So they see a
   // copy.
-  void attend_history(kernels::AttentionDims one, int64_t s) {
-    LayerCache::History history = cache_.history(s, start(s), call_.length);
-    const int64_t before = static_cast<int64_t>(history.positions.size()), rows = before + call_.length;
+  void attend_history(kernels::AttentionDims one, size_t i) {
+    const Span& span = spans_[i];
+    LayerCache::History history = cache_.history(span.sequence, span.first, span.count);
+    const int64_t before = static_cast<int64_t>(history.positions.size()), rows = before + span.count;
     const auto view = [&](const Tensor& t) {
       return kernels::HeadRows{t.raw(), t.dtype(), 0, dims_.head_dim, rows * dims_.head_dim};
     };
     const kernels::HeadRows k = view(history.keys), v = view(history.values);
-    copy_heads(of_sequence(in_.k, s), 0, k, before, call_.length, dims_.kv_heads, dims_.head_dim);
-    copy_heads(of_sequence(in_.v, s), 0, v, before, call_.length, dims_.kv_heads, dims_.head_dim);
-    for (int64_t p = 0; p < call_.length; ++p) history.positions.push_back(static_cast<int32_t>(start(s) + p));
+    copy_heads(of_sequence(in_.k, at(i)), 0, k, before, span.count, dims_.kv_heads, dims_.head_dim);
+    copy_heads(of_sequence(in_.v, at(i)), 0, v, before, span.count, dims_.kv_heads, dims_.head_dim);
+    for (int64_t p = 0; p < span.count; ++p) history.positions.push_back(static_cast<int32_t>(span.first + p));
     one.keys = rows;
     const kernels::MaskRule rule = pattern_.rule();
     const bool gap = history.positions.back() - history.positions.front() + 1 != rows;
     if (gap || rule.sinks > 0) {
-      attend(one, s, k, v, *kernels::causal_plan({one.queries, rows, one.query_offset}, rule, history.positions));
+      attend(one, i, k, v, *kernels::causal_plan({one.queries, rows, one.query_offset}, rule, history.positions));
     } else {  // only differences of positions matter: as if the first row's were 0, where plans are shared
       one.query_offset = before;
-      attend(one, s, k, v, *kernels::causal_plan({one.queries, rows, before}, rule));
+      attend(one, i, k, v, *kernels::causal_plan({one.queries, rows, before}, rule));
     }
   }
 
@@ -121,48 +123,53 @@ class CachedAttention {
     d.head_dim = dims_.head_dim;
     d.scale = dims_.scale;
     d.rule = pattern_.rule();
-    std::vector<int64_t> lengths;
-    for (const int64_t length : starts_) lengths.push_back(std::min(length + call_.length, cache_.rows()));
+    std::vector<int64_t> lengths, starts, sequences;
+    for (const Span& span : spans_) {
+      lengths.push_back(std::min(span.first + span.count, cache_.rows()));
+      starts.push_back(span.first);
+      sequences.push_back(span.sequence);
+    }
     d.key_lengths = lengths.data();
-    d.query_positions = starts_.data();
+    d.query_positions = starts.data();
+    d.key_sequences = sequences.data();
     std::vector<int32_t> positions;
     if (wraps) {
       positions.resize(static_cast<size_t>(dims_.batch * cache_.rows()));
-      for (int64_t s = 0; s < dims_.batch; ++s)
-        cache_.positions(start(s) + call_.length, positions.data() + s * cache_.rows());
+      for (size_t i = 0; i < spans_.size(); ++i)
+        cache_.positions(spans_[i].first + spans_[i].count, positions.data() + at(i) * cache_.rows());
       d.key_positions = positions.data();
       d.key_positions_stride = cache_.rows();
     }
-    std::vector<int64_t> starts = {0};
+    std::vector<int64_t> visit_starts = {0};
     std::vector<kernels::DecodeVisit> visits;
     bool chosen = true;
-    for (int64_t s = 0; s < dims_.batch && chosen; ++s) {
+    for (size_t i = 0; i < spans_.size() && chosen; ++i) {
       kernels::AttentionDims one = dims_;
       one.batch = 1;
-      one.query_offset = start(s);
-      chosen = pattern_.visits({one, of_sequence(in_.q, s), cache_.key_summaries(s)}, starts, visits);
+      one.query_offset = spans_[i].first;
+      chosen = pattern_.visits({one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence)}, visit_starts,
+                               visits);
     }
     if (chosen) {
       d.visits = visits.data();
-      d.visit_starts = starts.data();
+      d.visit_starts = visit_starts.data();
     }
     kernels::attention_decode(d, in_.q, cache_.keys(), cache_.values(), out_rows_);
   }
 
-  const Forward& call_;
+  std::span<const Span> spans_;
   const kernels::AttentionDims& dims_;
   const AttentionPattern& pattern_;
   LayerCache& cache_;
+  AttentionMeter* meter_;
   ops::QkvRows in_;
-  Tensor out_;
   kernels::HeadRows out_rows_;
-  const std::vector<int64_t>& starts_;  // tokens that each sequence has seen
 };
 
-// All tokens of each sequence at once.
-Var attend_all(const Var& qkv, const Forward& call, const kernels::AttentionDims& dims,
-               const AttentionPattern& pattern) {
-  const ops::QkvRows in = ops::QkvRows::of(qkv.value(), dims);
+// The plan of a group of whole sequences, whose rows `qkv` is.
+std::shared_ptr<const kernels::BlockPlan> plan_of(const Tensor& qkv, const kernels::AttentionDims& dims,
+                                                  const AttentionPattern& pattern) {
+  const ops::QkvRows in = ops::QkvRows::of(qkv, dims);
   kernels::KeySummaries summaries;
   Tensor room;
   if (const int64_t block = pattern.need().summary_block) {
@@ -173,36 +180,69 @@ Var attend_all(const Var& qkv, const Forward& call, const kernels::AttentionDims
       kernels::summarize_keys(in.k, s, dims.kv_heads, dims.head_dim, 0, dims.keys, block,
                               room.data<float>() + s * summaries.batch_stride, summaries.head_stride);
   }
-  std::shared_ptr<const kernels::BlockPlan> plan = pattern.plan({dims, in.q, summaries});
-  count(call, dims, *plan, 0);
-  return ops::attention(qkv, dims, std::move(plan), call.attention ? &call.attention->backward_seconds : nullptr);
+  return pattern.plan({dims, in.q, summaries});
 }
 
 }  // namespace
 
-Var Attention::forward(const Var& x, Forward& call, LayerCache* cache) {
-  Var projected = qkv.forward(x);
+Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* state) const {
+  Var projected = qkv_.forward(x, call);
   Var attended;
   {
-    const SecondsInto watch(call.attention ? &call.attention->seconds : nullptr);
-    if (positions == PositionKind::rotary)
-      projected = ops::rope(projected, heads + kv_heads, head_dim, call.positions, *call.rope);
-    kernels::AttentionDims dims;
-    dims.batch = call.batch;
-    dims.queries = dims.keys = call.length;
-    dims.heads = heads;
-    dims.kv_heads = kv_heads;
-    dims.head_dim = head_dim;
-    dims.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-    attended = cache ? CachedAttention(projected.value(), call, dims, *pattern, *cache).run()
-                     : attend_all(projected, call, dims, *pattern);
+    AttentionMeter* const meter = call.trace.attention;
+    const SecondsInto watch(meter ? &meter->seconds : nullptr);
+    if (call.rope)
+      projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+    std::vector<ops::AttentionPart> parts;
+    for (const Batch::Group& group : call.batch.groups()) {
+      kernels::AttentionDims dims;
+      dims.batch = static_cast<int64_t>(group.spans.size());
+      dims.queries = dims.keys = group.count;
+      dims.heads = heads_;
+      dims.kv_heads = kv_heads_;
+      dims.head_dim = head_dim_;
+      dims.scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
+      parts.push_back({dims, group.first_row, nullptr});
+    }
+    if (state) {
+      attended = Var(Tensor::empty({call.batch.rows(), heads_ * head_dim_}, projected.value().dtype()));
+      const std::vector<Batch::Group> groups = call.batch.groups();
+      for (size_t g = 0; g < groups.size(); ++g)
+        CachedAttention(parts[g].rows_of(projected.value()), parts[g].rows_of(attended.value()), groups[g].spans,
+                        parts[g].dims, *pattern_, static_cast<LayerCache&>(*state), meter)
+            .run();
+    } else {
+      for (ops::AttentionPart& part : parts) {
+        part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_);
+        count(meter, part.dims, *part.plan, 0);
+      }
+      attended = ops::attention(projected, std::move(parts), meter ? &meter->backward_seconds : nullptr);
+    }
   }
-  return output.forward(attended);
+  return output_.forward(attended, call);
 }
 
-void Attention::visit(const std::string& prefix, Visitor& visitor) {
-  qkv.visit(prefix + ".qkv", visitor);
-  output.visit(prefix + ".output", visitor);
+std::unique_ptr<LayerState> Attention::make_state(const StateShape& shape) const {
+  return std::make_unique<LayerCache>(pattern_->need(), kv_heads_, head_dim_, shape);
+}
+
+void Attention::configure(const LayerBlueprint& layer) {
+  pattern_ = attention_pattern(layer.attention);
+}
+
+void Attention::visit(const Place& at, Visitor& visitor) {
+  qkv_.visit(at.in("qkv"), Role::qkv, visitor);
+  output_.visit(at.in("output"), Role::attention_output, visitor);
+}
+
+// Both products, over the keys that the pattern shows.
+double Attention::flops(int64_t position) const {
+  return 4 * static_cast<double>(pattern_->visible_keys(position)) * static_cast<double>(heads_ * head_dim_);
+}
+
+double Attention::state_bytes_read(int64_t position, DType type) const {
+  return static_cast<double>(2 * kv_heads_ * head_dim_) * static_cast<double>(size_of(type)) *
+         static_cast<double>(pattern_->visible_keys(position));
 }
 
 }  // namespace hone

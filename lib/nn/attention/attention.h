@@ -2,23 +2,29 @@
 #pragma once
 
 #include "nn/attention/pattern.h"
-#include "nn/forward.h"
 #include "nn/linear.h"
+#include "nn/mixer.h"
 
 namespace hone {
 
-struct Attention {
-  int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  PositionKind positions = PositionKind::rotary;
-  std::shared_ptr<const AttentionPattern> pattern;
-  Linear qkv;     // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
-  Linear output;  // [dim, heads * head_dim]
+class Attention : public Mixer {
+ public:
+  Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
 
-  static Attention make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
-  // x [batch * length, dim]; `cache` is this layer's, or null. With a cache, the new keys and values are appended to
-  // it.
-  Var forward(const Var& x, Forward& call, LayerCache* cache);
-  void visit(const std::string& prefix, Visitor& visitor);
+  Var forward(const Var& x, const Call& call, int64_t layer, LayerState* state) const override;
+  std::unique_ptr<LayerState> make_state(const StateShape& shape) const override;
+  void configure(const LayerBlueprint& layer) override;
+  const std::shared_ptr<const AttentionPattern>& pattern() const { return pattern_; }
+  void set_pattern(std::shared_ptr<const AttentionPattern> pattern) { pattern_ = std::move(pattern); }
+  void visit(const Place& at, Visitor& visitor) override;
+  double flops(int64_t position) const override;
+  double state_bytes_read(int64_t position, DType type) const override;
+
+ private:
+  int64_t heads_, kv_heads_, head_dim_;
+  std::shared_ptr<const AttentionPattern> pattern_;
+  Linear qkv_;     // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
+  Linear output_;  // [dim, heads * head_dim]
 };
 
 }  // namespace hone

@@ -33,30 +33,48 @@ void copy_heads(kernels::ConstHeadRows from, int64_t from_row, kernels::HeadRows
                      matrix(kernels::starting_at(to, 0, 0, h), count, head_dim, to.row_stride));
 }
 
-int64_t LayerCache::rows_for(const CacheNeed& need, int64_t capacity) {
-  return std::min(capacity, need.window >= kernels::MaskRule::unlimited ? capacity : need.window + need.sinks);
+int64_t LayerCache::rows_for(const CacheNeed& need, const StateShape& shape) {
+  if (need.window >= kernels::MaskRule::unlimited) return shape.capacity;
+  return std::min(shape.capacity, need.window + need.sinks + shape.take_back);
 }
 
-double LayerCache::bytes_of(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity,
-                            DType type) {
-  const double row = static_cast<double>(batch) * static_cast<double>(kv_heads * head_dim);
-  return row * (2.0 * static_cast<double>(rows_for(need, capacity)) * static_cast<double>(size_of(type)) +
+double LayerCache::bytes_of(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape) {
+  const double row = static_cast<double>(shape.sequences) * static_cast<double>(kv_heads * head_dim);
+  return row * (2.0 * static_cast<double>(rows_for(need, shape)) * static_cast<double>(size_of(shape.type)) +
                 static_cast<double>(kernels::KeySummaries::rows * sizeof(float)) *
-                    static_cast<double>(blocks_for(need, capacity)));
+                    static_cast<double>(blocks_for(need, shape.capacity)));
 }
 
-LayerCache::LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity,
-                       DType type)
+LayerCache::LayerCache(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape)
     : need_(need) {
-  const Shape shape = {batch, kv_heads, rows_for(need, capacity), head_dim};
-  keys_ = Tensor::empty(shape, type);
-  values_ = Tensor::empty(shape, type);
+  const Shape rows = {shape.sequences, kv_heads, rows_for(need, shape), head_dim};
+  keys_ = Tensor::empty(rows, shape.type);
+  values_ = Tensor::empty(rows, shape.type);
   if (need.summary_block)
-    summaries_ = Tensor::empty({batch, kv_heads, blocks_for(need, capacity), kernels::KeySummaries::rows, head_dim});
+    summaries_ = Tensor::empty(
+        {shape.sequences, kv_heads, blocks_for(need, shape.capacity), kernels::KeySummaries::rows, head_dim});
 }
 
 int64_t LayerCache::bytes() const {
   return static_cast<int64_t>(keys_.bytes() + values_.bytes() + (need_.summary_block ? summaries_.bytes() : 0));
+}
+
+// The query after `tokens` tokens sees the window - 1 before it; the ring has the latest ones of `length`.
+int64_t LayerCache::earliest(int64_t length) const {
+  return wraps(length) ? std::max<int64_t>(1, length - (ring() - std::min(need_.window, ring()))) : 1;
+}
+
+// Rows need no change: which are valid follows from how many tokens there are. A summary holds what was added to it.
+void LayerCache::truncate(int64_t sequence, int64_t, int64_t tokens) {
+  if (need_.summary_block == 0) return;
+  const int64_t first = tokens / need_.summary_block * need_.summary_block;
+  if (tokens > first) summarize(sequence, kernels::starting_at(keys(sequence), 0, first), first, tokens - first);
+}
+
+void LayerCache::summarize(int64_t sequence, kernels::ConstHeadRows k, int64_t position, int64_t count) {
+  const kernels::KeySummaries of = key_summaries(sequence);
+  kernels::summarize_keys(k, 0, keys_.dim(1), keys_.dim(3), position, count, need_.summary_block,
+                          const_cast<float*>(of.data), of.head_stride);
 }
 
 kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) const {
@@ -75,9 +93,7 @@ kernels::KeySummaries LayerCache::key_summaries(int64_t sequence) const {
 void LayerCache::store(int64_t sequence, int64_t position, int64_t count, kernels::ConstHeadRows k,
                        kernels::ConstHeadRows v) {
   const int64_t heads = keys_.dim(1), head_dim = keys_.dim(3), end = position + count;
-  if (need_.summary_block)
-    kernels::summarize_keys(k, 0, heads, head_dim, position, count, need_.summary_block,
-                            const_cast<float*>(key_summaries(sequence).data), key_summaries().head_stride);
+  if (need_.summary_block) summarize(sequence, k, position, count);
   const int64_t sinks = std::min(need_.sinks, rows());
   for (int64_t p = position; p < end;) {
     // What the ring loses again within this call is not stored.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/attention/route.h"
+#include "nn/state.h"
 #include "tensor/tensor.h"
 
 namespace hone {
@@ -16,16 +17,18 @@ struct CacheNeed {
   int64_t summary_block = 0;                      // tokens of a block whose keys are summarized; 0: none are
 };
 
-// [batch, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times faster
-// than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks.
-class LayerCache {
+// [sequences, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times faster
+// than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks. The ring is longer
+// than the window by the tokens that can be taken back: what those replaced is then still there.
+class LayerCache : public LayerState {
  public:
-  LayerCache(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity, DType type);
+  LayerCache(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape);
 
   // Of a cache as the constructor makes it.
-  static double bytes_of(const CacheNeed& need, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity,
-                         DType type);
-  int64_t bytes() const;
+  static double bytes_of(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape);
+  int64_t bytes() const override;
+  int64_t earliest(int64_t length) const override;
+  void truncate(int64_t sequence, int64_t length, int64_t tokens) override;
 
   // Stores the keys and values of `count` tokens of one sequence, which stands at `position`. k and v show that
   // sequence alone.
@@ -50,8 +53,9 @@ class LayerCache {
   History history(int64_t sequence, int64_t position, int64_t more) const;
 
  private:
-  static int64_t rows_for(const CacheNeed& need, int64_t capacity);
+  static int64_t rows_for(const CacheNeed& need, const StateShape& shape);
   kernels::HeadRows view(const Tensor& t, int64_t sequence) const;
+  void summarize(int64_t sequence, kernels::ConstHeadRows k, int64_t position, int64_t count);
   int64_t ring() const { return rows() - std::min(need_.sinks, rows()); }
 
   CacheNeed need_;

@@ -20,12 +20,12 @@ std::unique_ptr<Transformer> model() {
 // The lowest sparsity of a linear layer's weight but the head's.
 double lowest(Transformer& model) {
   struct Lowest : Visitor {
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-      if (!layer || name == "head.weight") return;
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (!is_linear(info.role) || info.role == Role::head) return;
       const Tensor mask = weight->mask();
       found = std::min(found, mask ? mask_sparsity(mask, weight->cols()) : 0.0);
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, Parameter&) override {}
     double found = 1;
   } visitor;
   model.visit(visitor);

@@ -31,9 +31,9 @@ std::vector<int32_t> some_ids(int64_t count) {
 void prefer(Transformer& model, int64_t first, int64_t second) {
   struct Preference : Visitor {
     int64_t first = 0, second = 0;
-    void weight(const std::string&, std::shared_ptr<Weight>&, Linear*) override {}
-    void parameter(const std::string& name, Parameter& parameter) override {
-      if (!name.ends_with("router.bias")) return;
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (!info.name.ends_with("router.bias")) return;
       for (int64_t e = 0; e < parameter.value.size(); ++e)
         parameter.value.data<float>()[e] = e == first || e == second ? 100 : 0;
     }
@@ -56,7 +56,7 @@ Model mixture(Form form) {
   prefer(*model.transformer, 0, 1);
   struct Packer : Visitor {
     Form form = Form::packed;
-    void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>& weight) override {
       Tensor mask;
       if (form == Form::bitmask) {
         mask = Tensor::empty({weight->rows(), (weight->cols() + 7) / 8}, DType::u8);
@@ -64,19 +64,16 @@ Model mixture(Form form) {
       }
       weight = pack_bf16(weight->to_dense(), mask);
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, Parameter&) override {}
   } packer;
   packer.form = form;
   if (form != Form::dense) model.transformer->visit(packer);
   return model;
 }
 
-Tensor hidden(Transformer& model, std::span<const int32_t> ids, DType type, Cache* cache = nullptr) {
-  Forward call;
-  call.length = static_cast<int64_t>(ids.size());
-  call.type = type;
-  call.cache = cache;
-  return model.hidden(ids, call).value().to(DType::f32);
+Tensor hidden(const Transformer& model, std::span<const int32_t> ids, DType type, State* state = nullptr) {
+  const Batch batch({{0, state ? state->length(0) : 0, static_cast<int64_t>(ids.size())}});
+  return model.hidden(ids, model.call(batch, type), state).value().to(DType::f32);
 }
 
 // A prompt and some steps of generation, in both types.
@@ -84,9 +81,9 @@ std::vector<Tensor> generated(Transformer& model) {
   std::vector<Tensor> all;
   const std::vector<int32_t> ids = some_ids(40);
   for (const DType type : {DType::f32, DType::bf16}) {
-    Cache cache = model.make_cache(1, 40, type);
-    all.push_back(hidden(model, std::span(ids).first(30), type, &cache));
-    for (size_t t = 30; t < 40; ++t) all.push_back(hidden(model, std::span(ids).subspan(t, 1), type, &cache));
+    State state = model.make_state({1, 40, type});
+    all.push_back(hidden(model, std::span(ids).first(30), type, &state));
+    for (size_t t = 30; t < 40; ++t) all.push_back(hidden(model, std::span(ids).subspan(t, 1), type, &state));
   }
   return all;
 }

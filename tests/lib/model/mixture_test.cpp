@@ -35,21 +35,19 @@ Config mixture_config(RouterKind router, int64_t top_k, int64_t shared) {
 // Routers whose scores differ: at their initial size all experts are nearly equal.
 void spread_routers(Transformer& model) {
   struct Spreader : Visitor {
-    void weight(const std::string&, std::shared_ptr<Weight>&, Linear*) override {}
-    void parameter(const std::string& name, Parameter& parameter) override {
-      if (name.ends_with("router.weight"))
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (info.name.ends_with("router.weight"))
         for (float& w : parameter.value.span<float>()) w *= 20;
     }
   } spreader;
   model.visit(spreader);
 }
 
-Tensor hidden(Transformer& model, const std::vector<int32_t>& ids, Cache* cache = nullptr, DType type = DType::f32) {
-  Forward call;
-  call.length = static_cast<int64_t>(ids.size());
-  call.type = type;
-  call.cache = cache;
-  return model.hidden(ids, call).value().to(DType::f32);
+Tensor hidden(const Transformer& model, const std::vector<int32_t>& ids, State* state = nullptr,
+              DType type = DType::f32) {
+  const Batch batch({{0, state ? state->length(0) : 0, static_cast<int64_t>(ids.size())}});
+  return model.hidden(ids, model.call(batch, type), state).value().to(DType::f32);
 }
 
 MixtureShape shape_of(int64_t top_k, RouterKind router, int64_t shared) {
@@ -67,9 +65,9 @@ TEST_CASE("a mixture decodes token by token what one pass gives") {
         spread_routers(model);
         const std::vector<int32_t> ids = some_ids(60);
         const Tensor expected = hidden(model, ids);
-        Cache cache = model.make_cache(1, 60, DType::f32);
+        State state = model.make_state({1, 60, DType::f32});
         for (int64_t t = 0; t < 60; ++t)
-          CHECK(relative_error(hidden(model, {ids[static_cast<size_t>(t)]}, &cache), expected.rows(t, 1)) < 1e-4);
+          CHECK(relative_error(hidden(model, {ids[static_cast<size_t>(t)]}, &state), expected.rows(t, 1)) < 1e-4);
       }
   });
 }
@@ -77,11 +75,11 @@ TEST_CASE("a mixture decodes token by token what one pass gives") {
 TEST_CASE("decoding takes no memory from the system in the steady state") {
   Transformer model(mixture_config(RouterKind::softmax, 2, 1));
   initialize(model, 3);
-  Cache cache = model.make_cache(1, 60, DType::bf16);
+  State state = model.make_state({1, 60, DType::bf16});
   const std::vector<int32_t> ids = some_ids(60);
-  for (int64_t t = 0; t < 30; ++t) hidden(model, {ids[static_cast<size_t>(t)]}, &cache, DType::bf16);
+  for (int64_t t = 0; t < 30; ++t) hidden(model, {ids[static_cast<size_t>(t)]}, &state, DType::bf16);
   const size_t before = pool_system_allocations();
-  for (int64_t t = 30; t < 60; ++t) hidden(model, {ids[static_cast<size_t>(t)]}, &cache, DType::bf16);
+  for (int64_t t = 30; t < 60; ++t) hidden(model, {ids[static_cast<size_t>(t)]}, &state, DType::bf16);
   CHECK(pool_system_allocations() <= before + 2);  // an expert's panels, where a later token was its first
 }
 
@@ -89,9 +87,8 @@ TEST_CASE("reports: every token's choices, by layer; dense layers have none") {
   Transformer model(mixture_config(RouterKind::softmax, 2, 0));
   initialize(model, 3);
   std::vector<LayerRouting> report;
-  Forward call;
-  call.length = 40;
-  call.router.report = &report;
+  Call call = model.call(Batch::whole(1, 40), DType::f32);
+  call.trace.routing = &report;
   model.hidden(some_ids(40), call);
   REQUIRE(report.size() == 2);
   CHECK(report[0].load.empty());
@@ -109,15 +106,20 @@ TEST_CASE("the balance loss of a step's later batches counts the choices of the 
   initialize(model, 3);
   spread_routers(model);
   const std::vector<int32_t> first = some_ids(40), second(40, 7);
-  const auto loss_of = [&](const std::vector<int32_t>& ids, std::vector<LayerRouting>& report) {
+  const auto loss_of = [&](const std::vector<int32_t>& ids, ModelRouting& earlier) {
     const Tape tape;
-    Forward call;
-    call.length = 40;
-    call.router.report = &report;
+    ModelRouting report;
+    Call call = model.call(Batch::whole(1, 40), DType::f32);
+    call.router.earlier = &earlier;
+    call.trace.routing = &report;
     call.router.balance_weight = 0.1;
-    return static_cast<double>(model.run(ids, call).loss.value().data<float>()[0]);
+    const Transformer::Output out = model.forward(ids, call);
+    add(earlier, report);
+    REQUIRE(out.terms.size() == 1);
+    CHECK(out.terms[0].name == "balance");
+    return static_cast<double>(out.terms[0].value.value().data<float>()[0]);
   };
-  std::vector<LayerRouting> report, of_second;
+  ModelRouting report, of_second;
   const double once = loss_of(first, report);
   CHECK(loss_of(first, report) == doctest::Approx(once).epsilon(1e-5));  // the same shares again
   CHECK(loss_of(second, report) != doctest::Approx(loss_of(second, of_second)).epsilon(1e-3));
@@ -181,8 +183,8 @@ TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed w
   initialize(dense, 3);
   struct Masker : Visitor {
     Random random{8, "masks"};
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      if (name.find("feed_forward") == std::string::npos) return;
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (info.name.find("feed_forward") == std::string::npos) return;
       const int64_t cols = weight->cols(), bytes = (cols + 7) / 8;
       const Tensor mask = Tensor::zeros({weight->rows(), bytes}, DType::u8);
       for (int64_t i = 0; i < weight->rows() * cols; ++i)
@@ -190,7 +192,7 @@ TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed w
             static_cast<uint8_t>(random.below(2) << (i % cols % 8));
       weight->set_mask(mask);
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, Parameter&) override {}
   } masker;
   dense.visit(masker);
   for (const int64_t shared : {0, 1, 3}) {
@@ -206,10 +208,10 @@ TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed w
         return bits;
       }
       // Kept where the dense one keeps, of each of the `copies` feed-forwards; what is not kept is 0.
-      void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-        if (name.find("feed_forward") == std::string::npos) return;
-        const size_t end = name.rfind('.', name.rfind('.') - 1), begin = name.find("feed_forward") + 12;
-        const Weight& from = *dense.at(name.substr(0, begin) + name.substr(end));
+      void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+        if (info.name.find("feed_forward") == std::string::npos) return;
+        const size_t end = info.name.rfind('.', info.name.rfind('.') - 1), begin = info.name.find("feed_forward") + 12;
+        const Weight& from = *dense.at(info.name.substr(0, begin) + info.name.substr(end));
         REQUIRE(weight->mask());
         CHECK(kept(*weight) == kept(from) * (weight->rows() * weight->cols() / (from.rows() * from.cols())));
         const Tensor values = weight->to_dense();
@@ -219,12 +221,12 @@ TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed w
             REQUIRE(values.data<float>()[i] == 0.f);
         ++masked;
       }
-      void parameter(const std::string&, Parameter&) override {}
+      void parameter(const ParameterInfo&, Parameter&) override {}
     } checker;
     struct Collector : Visitor {
       std::map<std::string, std::shared_ptr<Weight>>* all = nullptr;
-      void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { (*all)[name] = weight; }
-      void parameter(const std::string&, Parameter&) override {}
+      void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override { (*all)[info.name] = weight; }
+      void parameter(const ParameterInfo&, Parameter&) override {}
     } collector;
     collector.all = &checker.dense;
     dense.visit(collector);
@@ -235,10 +237,10 @@ TEST_CASE("turning into a mixture keeps masks, and refuses mixtures and packed w
   const auto mixture = upcycle(dense, shape_of(2, RouterKind::softmax, 0), 0.02, 1);
   CHECK_THROWS_AS(upcycle(*mixture, shape_of(2, RouterKind::softmax, 0), 0, 1), Error);
   struct Packer : Visitor {
-    void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>& weight) override {
       weight = pack_bf16(weight->to_dense(), {});
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, Parameter&) override {}
   } packer;
   dense.visit(packer);
   CHECK_THROWS_AS(upcycle(dense, shape_of(2, RouterKind::softmax, 0), 0, 1), Error);
@@ -256,12 +258,12 @@ TEST_CASE("a model file holds a mixture, its selection bias included; experts ma
   Model loaded = load_model(path);
   CHECK(relative_error(hidden(*loaded.transformer, ids), expected) == 0.0);
   struct Packer : Visitor {
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      if (name.find(".experts.") != std::string::npos) weight = pack_bf16(weight->to_dense(), {});
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (info.name.find(".experts.") != std::string::npos) weight = pack_bf16(weight->to_dense(), {});
     }
-    void parameter(const std::string& name, Parameter& parameter) override {
-      if (name.ends_with("router.bias")) CHECK(parameter.value.data<float>()[0] == -0.25f);
-      if (name.ends_with("router.bias")) CHECK(parameter.value.data<float>()[3] == 0.25f);
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (info.name.ends_with("router.bias")) CHECK(parameter.value.data<float>()[0] == -0.25f);
+      if (info.name.ends_with("router.bias")) CHECK(parameter.value.data<float>()[3] == 0.25f);
     }
   } packer;
   loaded.transformer->visit(packer);
@@ -273,9 +275,9 @@ TEST_CASE("a router that is not finite is named with its layer") {
   Transformer model(mixture_config(RouterKind::softmax, 2, 0));
   initialize(model, 3);
   struct Breaker : Visitor {
-    void weight(const std::string&, std::shared_ptr<Weight>&, Linear*) override {}
-    void parameter(const std::string& name, Parameter& parameter) override {
-      if (name.ends_with("router.weight")) parameter.value.data<float>()[0] = NAN;
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (info.name.ends_with("router.weight")) parameter.value.data<float>()[0] = NAN;
     }
   } breaker;
   model.visit(breaker);

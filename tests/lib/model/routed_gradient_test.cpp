@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model/transformer.h"
+#include "nn/attention/attention.h"
 #include "support/check.h"
 #include "support/models.h"
 
@@ -59,19 +60,21 @@ struct Routed {
     set_attention(config, kind);
     model = std::make_unique<Transformer>(config);
     initialize(*model, 3, 0.02);
-    for (Block& block : model->blocks())
-      block.attention.pattern = std::make_shared<Watched>(block.attention.pattern, plans);
+    for (Block& block : model->blocks()) {
+      auto& attention = dynamic_cast<Attention&>(*block.mixer);
+      attention.set_pattern(std::make_shared<Watched>(attention.pattern(), plans));
+    }
     Random random(6, "ids");
     for (int64_t i = 0; i < batch * length; ++i) ids.push_back(static_cast<int32_t>(random.below(50)));
     struct Collector : Visitor {
       std::vector<std::pair<std::string, Parameter*>>* all = nullptr;
       // Attention is nearly even at the initial size of the weights; these make it peaked, so that its gradients count.
-      void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-        for (float& w : weight->parameter()->value.span<float>()) w *= layer ? 6 : 20;
+      void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+        for (float& w : weight->parameter()->value.span<float>()) w *= is_linear(info.role) ? 6 : 20;
         ++weight->parameter()->version;
-        all->emplace_back(name, weight->parameter());
+        all->emplace_back(info.name, weight->parameter());
       }
-      void parameter(const std::string& name, Parameter& parameter) override { all->emplace_back(name, &parameter); }
+      void parameter(const ParameterInfo& info, Parameter& parameter) override { all->emplace_back(info.name, &parameter); }
     } collector;
     collector.all = &parameters;
     model->visit(collector);
@@ -79,10 +82,7 @@ struct Routed {
 
   Var hidden() {
     plans.clear();
-    Forward call;
-    call.batch = batch;
-    call.length = length;
-    return model->hidden(ids, call);
+    return model->hidden(ids, model->call(Batch::whole(batch, length), DType::f32));
   }
 };
 

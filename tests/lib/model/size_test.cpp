@@ -20,11 +20,11 @@ Config config_with_mixture() {
 
 struct Promises : Visitor {
   int matrices = 0, promised = 0;
-  void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
+  void weight(const ParameterInfo&, std::shared_ptr<Weight>& weight) override {
     ++matrices;
     promised += weight->parameter()->value.promised();
   }
-  void parameter(const std::string&, Parameter&) override {}
+  void parameter(const ParameterInfo&, Parameter&) override {}
 };
 
 }  // namespace
@@ -34,8 +34,8 @@ TEST_CASE("a shape has the size of the model that is made of it") {
     Transformer model(config);
     initialize(model, 1);
     CHECK(size_of_shape(config).parameters == static_cast<double>(size_of(model).parameters));
-    Cache cache = model.make_cache(3, 40, DType::bf16);
-    CHECK(cache_bytes(config, 3, 40, DType::bf16) == static_cast<double>(cache.bytes()));
+    const StateShape shape{3, 40, DType::bf16, 2};
+    CHECK(cache_bytes(config, shape) == static_cast<double>(model.make_state(shape).bytes()));
   }
 }
 
@@ -68,6 +68,7 @@ TEST_CASE("a dense model becomes the shapes of a mixture") {
 TEST_CASE("shapes alone end with their scope") {
   { const ShapesOnly shapes; }
   Transformer model(test::small_config());
+  initialize(model, 1);
   Promises promises;
   model.visit(promises);
   CHECK(promises.promised == 0);
@@ -76,7 +77,7 @@ TEST_CASE("shapes alone end with their scope") {
 TEST_CASE("a cache that fits no memory is refused before it is taken") {
   Transformer model(test::small_config());
   try {
-    model.make_cache(1, int64_t{1} << 60, DType::f32);
+    model.make_state({1, int64_t{1} << 60, DType::f32});
     FAIL("nothing was thrown");
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::usage);
@@ -90,8 +91,6 @@ TEST_CASE("a signal ends the making, filling and running of a model") {
   const test::Stopping stopping;
   CHECK_THROWS_AS(Transformer(test::small_config()), Stopped);
   CHECK_THROWS_AS(initialize(model, 1), Stopped);
-  Forward call;
-  call.length = 4;
-  CHECK_THROWS_AS(model.hidden(test::some_ids(4), call), Stopped);
+  CHECK_THROWS_AS(model.hidden(test::some_ids(4), model.call(Batch::whole(1, 4), DType::f32)), Stopped);
   CHECK_THROWS_AS(upcycle(model, {.experts = 2, .layers = {true, true}}, 0.1, 1), Stopped);
 }

@@ -38,10 +38,10 @@ Config config_of(const nlohmann::json& j) {
 class GradientChecker : public Visitor {
  public:
   GradientChecker(const Fixture& fixture, double tolerance) : fixture_(fixture), tolerance_(tolerance) {}
-  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-    compare(name, *weight->parameter());
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    compare(info.name, *weight->parameter());
   }
-  void parameter(const std::string& name, Parameter& parameter) override { compare(name, parameter); }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override { compare(info.name, parameter); }
   int compared = 0;
 
  private:
@@ -62,21 +62,22 @@ void compare_with_torch(const std::string& name, DType type, double tolerance) {
   FixtureLoader loader(fixture);
   model.visit(loader);
   const Tensor tokens = fixture.tensor("inputs/tokens"), targets = fixture.tensor("inputs/targets");
-  Forward call;
-  call.batch = tokens.dim(0);
-  call.length = tokens.dim(1);
-  call.type = type;
+  Call call = model.call(Batch::whole(tokens.dim(0), tokens.dim(1)), type);
   CHECK(relative_error(model.logits(model.hidden(tokens.span<int32_t>(), call).value()), fixture.tensor("logits")) <
         tolerance);
   Tape tape;
-  Forward again = call;
-  again.router.balance_weight = fixture.config().value("balance", 0.0);
-  again.router.z_weight = fixture.config().value("z_loss", 0.0);
-  const Transformer::Output out = model.run(tokens.span<int32_t>(), again);
-  const ops::TokenLosses loss = model.loss(out.hidden, targets.span<int32_t>());
-  if (out.loss) CHECK(relative_error(out.loss.value(), fixture.tensor("router_loss")) < tolerance);
-  CHECK(relative_error(loss.loss.value(), fixture.tensor("loss").reshape({1})) < tolerance);
-  tape.backward(ops::add_losses(loss.loss, out.loss));
+  call.router.balance_weight = fixture.config().value("balance", 0.0);
+  call.router.z_weight = fixture.config().value("z_loss", 0.0);
+  const Transformer::Output out = model.forward(tokens.span<int32_t>(), call);
+  std::vector<LossTerm> terms = out.terms;
+  if (!terms.empty()) {
+    float of_routers = 0;
+    for (const LossTerm& term : terms) of_routers += term.value.value().data<float>()[0];
+    CHECK(relative_error(Tensor::of({1}, {of_routers}), fixture.tensor("router_loss")) < tolerance);
+  }
+  terms.push_back(model.loss(out.hidden, targets.span<int32_t>()).term);
+  CHECK(relative_error(terms.back().value.value(), fixture.tensor("loss").reshape({1})) < tolerance);
+  tape.backward(terms);
   GradientChecker checker(fixture, tolerance);
   model.visit(checker);
   CHECK(checker.compared == static_cast<int>(fixture.names("gradients/").size()));

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/store.h"
+#include "nn/attention/pattern.h"
 #include "support/check.h"
 #include "support/models.h"
 #include "weights/packed_weight.h"
@@ -35,10 +36,7 @@ Config attending(const std::string& kinds) {
 }
 
 Tensor in_one_pass(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, DType type) {
-  Forward call;
-  call.batch = batch;
-  call.length = static_cast<int64_t>(ids.size()) / batch;
-  call.type = type;
+  const Call call = model.call(Batch::whole(batch, static_cast<int64_t>(ids.size()) / batch), type);
   return model.hidden(ids, call).value().to(DType::f32);
 }
 
@@ -46,19 +44,17 @@ Tensor in_one_pass(Transformer& model, const std::vector<int32_t>& ids, int64_t 
 Tensor in_pieces(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, const std::vector<int64_t>& pieces,
                  DType type) {
   const int64_t length = static_cast<int64_t>(ids.size()) / batch, dim = model.config().block.dim;
-  Cache cache = model.make_cache(batch, length, type);
+  State state = model.make_state({batch, length, type});
   const Tensor all = Tensor::empty({batch * length, dim});
   int64_t done = 0;
   for (int64_t piece : pieces) {
     std::vector<int32_t> part;
     for (int64_t s = 0; s < batch; ++s)
       part.insert(part.end(), ids.begin() + s * length + done, ids.begin() + s * length + done + piece);
-    Forward call;
-    call.batch = batch;
-    call.length = piece;
-    call.type = type;
-    call.cache = &cache;
-    const Tensor hidden = model.hidden(part, call).value().to(DType::f32);
+    std::vector<Span> spans;
+    for (int64_t s = 0; s < batch; ++s) spans.push_back({s, done, piece});
+    const Call call = model.call(Batch(spans), type);
+    const Tensor hidden = model.hidden(part, call, &state).value().to(DType::f32);
     for (int64_t s = 0; s < batch; ++s)
       std::copy_n(hidden.data<float>() + s * piece * dim, piece * dim, all.data<float>() + (s * length + done) * dim);
     done += piece;
@@ -122,7 +118,7 @@ TEST_CASE("caches are as large as their kind needs, and one that fits no memory 
   config.context = 4096;
   const auto bytes = [&](const char* kinds, int64_t capacity) {
     set_attention(config, kinds);
-    return Transformer(config).make_cache(1, capacity, DType::bf16).bytes();
+    return Transformer(config).make_state({1, capacity, DType::bf16}).bytes();
   };
   const int64_t a_token = 2 * 2 * 2 * 16 * 2;  // keys and values of two layers with two heads of 16 each, in bf16
   CHECK(bytes("full", 4096) == 4096 * a_token);
@@ -133,9 +129,9 @@ TEST_CASE("caches are as large as their kind needs, and one that fits no memory 
   CHECK(bytes("window:512", 100) == 100 * a_token);
   CHECK(bytes("routed:64:4", 4096) == 4096 * a_token + 2 * 64 * 2 * 16 * 3 * 4);
   set_attention(config, "full");
-  CHECK_THROWS_AS(Transformer(config).make_cache(1, int64_t{1} << 40, DType::bf16), Error);
+  CHECK_THROWS_AS(Transformer(config).make_state({1, int64_t{1} << 40, DType::bf16}), Error);
   set_attention(config, "window:64");
-  CHECK_NOTHROW(Transformer(config).make_cache(1, int64_t{1} << 40, DType::bf16));
+  CHECK_NOTHROW(Transformer(config).make_state({1, int64_t{1} << 40, DType::bf16}));
 }
 
 TEST_CASE("a meter tells which part of the pairs was visible, in one pass and through a cache") {
@@ -145,16 +141,14 @@ TEST_CASE("a meter tells which part of the pairs was visible, in one pass and th
     initialize(model, 5);
     AttentionMeter whole, pieces;
     const std::vector<int32_t> ids = some_ids(260);
-    Forward call;
-    call.length = 260;
-    call.attention = &whole;
+    Call call = model.call(Batch::whole(1, 260), DType::f32);
+    call.trace.attention = &whole;
     model.hidden(ids, call);
-    Cache cache = model.make_cache(1, 260, DType::f32);
-    call.cache = &cache;
-    call.attention = &pieces;
+    State state = model.make_state({1, 260, DType::f32});
     for (int64_t begin : {0, 130}) {
-      call.length = 130;
-      model.hidden(std::span(ids).subspan(static_cast<size_t>(begin), 130), call);
+      Call part = model.call(Batch({{0, begin, 130}}), DType::f32);
+      part.trace.attention = &pieces;
+      model.hidden(std::span(ids).subspan(static_cast<size_t>(begin), 130), part, &state);
     }
     const int64_t heads = 4 + 2;
     CHECK(whole.causal_pairs == heads * 260 * 261 / 2);
@@ -242,8 +236,8 @@ TEST_CASE("initial weights have the deviation of 0.02, or the one asked for") {
   };
   struct Collector : Visitor {
     std::map<std::string, std::shared_ptr<Weight>> all;
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override { all[name] = weight; }
-    void parameter(const std::string&, Parameter&) override {}
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override { all[info.name] = weight; }
+    void parameter(const ParameterInfo&, Parameter&) override {}
   } found;
   model.visit(found);
   const double branches = 2 * static_cast<double>(model.config().layers.size());
@@ -278,11 +272,9 @@ TEST_CASE("learned positions and caches refuse to be overrun") {
   Transformer rotary(small_config());
   initialize(rotary, 3);
   CHECK_NOTHROW(in_one_pass(rotary, some_ids(97), 1, DType::f32));
-  Cache cache = rotary.make_cache(1, 10, DType::f32);
-  Forward call;
-  call.length = 11;
-  call.cache = &cache;
-  CHECK_THROWS_AS(rotary.hidden(some_ids(11), call), Error);
+  State state = rotary.make_state({1, 10, DType::f32});
+  const Call call = rotary.call(Batch::whole(1, 11), DType::f32);
+  CHECK_THROWS_AS(rotary.hidden(some_ids(11), call, &state), Error);
 }
 
 TEST_CASE("packed weights give nearly the hidden states of the matrices they hold") {
@@ -290,10 +282,10 @@ TEST_CASE("packed weights give nearly the hidden states of the matrices they hol
     Transformer model(small_config());
     initialize(model, 3);
     struct Packer : Visitor {
-      void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
+      void weight(const ParameterInfo&, std::shared_ptr<Weight>& weight) override {
         weight = pack_bf16(weight->to_dense(), {});
       }
-      void parameter(const std::string&, Parameter&) override {}
+      void parameter(const ParameterInfo&, Parameter&) override {}
     } packer;
     const std::vector<int32_t> ids = some_ids(80);
     const Tensor dense = in_one_pass(model, ids, 1, DType::f32);

@@ -151,12 +151,12 @@ TEST_CASE("cross_entropy_head: loss, correct counts and gradients; padding and u
         expected += std::log(sum) - logits[targets[r]];
         CHECK(result.correct[r] == (std::max_element(logits, logits + 7) - logits == targets[r]));
       }
-      CHECK(static_cast<double>(result.loss.value().data<float>()[0]) == doctest::Approx(expected / 5).epsilon(1e-5));
-      tape.backward(result.loss);
+      CHECK(static_cast<double>(result.term.value.value().data<float>()[0]) == doctest::Approx(expected / 5).epsilon(1e-5));
+      tape.backward(std::span(&result.term, 1));
       d_head = head->parameter()->grad.clone();
     }
     const auto value = [&] {
-      return static_cast<double>(ops::cross_entropy_head(Var(x), head, 7, targets).loss.value().data<float>()[0]);
+      return static_cast<double>(ops::cross_entropy_head(Var(x), head, 7, targets).term.value.value().data<float>()[0]);
     };
     const auto numeric = [&](const Tensor& numbers) {
       const Tensor result = Tensor::empty(numbers.shape());
@@ -201,16 +201,20 @@ TEST_CASE("recompute gives the same gradients as keeping everything") {
   const Tensor x = random_tensor({4, 6}, 1);
   const auto first = std::make_shared<DenseWeight>(random_tensor({8, 6}, 2)),
              second = std::make_shared<DenseWeight>(random_tensor({3, 4}, 3));
-  const auto f = [&](const std::vector<Var>& in) {
-    return ops::linear(ops::swiglu(ops::linear(in[0], first)), second);
+  // Two outputs, one of which is an input of the other; both count.
+  const auto f = [&](const std::vector<Var>& in, bool) {
+    const Var hidden = ops::swiglu(ops::linear(in[0], first));
+    return std::vector<Var>{hidden, Var(), ops::linear(hidden, second)};
   };
   const auto gradients = [&](bool checkpoint) {
     first->parameter()->has_grad = second->parameter()->has_grad = false;
     Tape tape;
     const Var input(x, true);
-    const Var y = checkpoint ? recompute(f, {input}) : f({input});
+    const std::vector<Var> y = checkpoint ? recompute(f, {input, Var()}) : f({input, Var()}, false);
+    REQUIRE(y.size() == 3);
+    CHECK_FALSE(y[1]);
     if (checkpoint) CHECK(tape.steps() == 1);
-    tape.backward(y, random_tensor({4, 3}, 7));
+    tape.backward({{y[0], random_tensor({4, 4}, 6)}, {y[2], random_tensor({4, 3}, 7)}});
     return std::vector<Tensor>{input.grad(), first->parameter()->grad.clone(), second->parameter()->grad.clone()};
   };
   const auto kept = gradients(false), again = gradients(true);

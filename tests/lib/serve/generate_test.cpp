@@ -7,7 +7,6 @@
 
 #include "autograd/autograd.h"
 #include "base/error.h"
-#include "serve/decoder.h"
 
 using namespace hone;
 
@@ -41,17 +40,9 @@ std::vector<int32_t> ids_of(std::string_view text) {
 // The logits after the last token, without a cache.
 Tensor whole(Transformer& model, const std::vector<int32_t>& ids) {
   const NoTape pause;
-  Forward call;
-  call.length = static_cast<int64_t>(ids.size());
-  const Var hidden = model.hidden(ids, call);
-  return model.logits(hidden.value().rows(call.length - 1, 1));
-}
-
-float distance(const Tensor& a, const Tensor& b) {
-  float most = 0;
-  for (size_t i = 0; i < a.span<float>().size(); ++i)
-    most = std::max(most, std::abs(a.span<float>()[i] - b.span<float>()[i]));
-  return most;
+  const int64_t length = static_cast<int64_t>(ids.size());
+  const Var hidden = model.hidden(ids, model.call(Batch::whole(1, length), DType::f32));
+  return model.logits(hidden.value().rows(length - 1, 1));
 }
 
 GenerateSettings greedy(int64_t tokens) {
@@ -68,44 +59,6 @@ Generated run(Transformer& model, std::string_view prompt, const GenerateSetting
 }
 
 }  // namespace
-
-TEST_CASE("feeding in chunks, token by token and at once gives the logits of a run without a cache") {
-  for (const PositionKind positions : {PositionKind::rotary, PositionKind::learned}) {
-    Tiny t(tiny(positions, 64));
-    const std::vector<int32_t> ids = ids_of("It was the best of times, it was the worst of times");
-    const Tensor expected = whole(t.model, ids);
-    for (const int64_t chunk : {1, 7, 16, 512}) {
-      Decoder decoder(t.model, 1, static_cast<int64_t>(ids.size()), DType::f32);
-      const Tensor logits = decoder.feed(ids, chunk);
-      CHECK(logits.shape() == Shape{1, 256});
-      CHECK(decoder.length() == static_cast<int64_t>(ids.size()));
-      CHECK(distance(logits, expected) < 2e-3f);
-    }
-  }
-}
-
-TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
-  Tiny t;
-  const std::vector<int32_t> a = ids_of("first sequence"), b = ids_of("other sequence");
-  std::vector<int32_t> both = a;
-  both.insert(both.end(), b.begin(), b.end());
-  Decoder decoder(t.model, 2, 20, DType::f32);
-  for (int round = 0; round < 2; ++round) {
-    const Tensor logits = decoder.feed(both, 5);
-    CHECK(distance(logits.rows(0, 1), whole(t.model, a)) < 2e-3f);
-    CHECK(distance(logits.rows(1, 1), whole(t.model, b)) < 2e-3f);
-    decoder.clear();
-  }
-}
-
-TEST_CASE("a decoder refuses ids outside the vocabulary, more tokens than it has room for, and too much memory") {
-  Tiny t;
-  Decoder decoder(t.model, 1, 4, DType::f32);
-  CHECK_THROWS_AS(decoder.feed(std::vector<int32_t>{256}), Error);
-  CHECK_THROWS_AS(decoder.feed(std::vector<int32_t>{-1}), Error);
-  CHECK_THROWS_AS(decoder.feed(ids_of("five!")), Error);
-  CHECK_THROWS_AS(Decoder(t.model, 1, int64_t{1} << 50, DType::f32), Error);
-}
 
 TEST_CASE("greedy generation takes the most probable token each time") {
   Tiny t;

@@ -77,15 +77,15 @@ TEST_CASE("a run stopped by a signal and resumed equals one that never stopped")
 TEST_CASE("masks stay exact through updates") {
   Model model = fresh();
   struct Masker : Visitor {
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
-      if (!layer) return;
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (!is_linear(info.role)) return;
       const Tensor mask = mask_of_nonzeros(random_tensor({weight->rows(), weight->cols()}, 3));
-      Random random(1, name);
+      Random random(1, info.name);
       for (uint8_t& byte : mask.span<uint8_t>()) byte &= static_cast<uint8_t>(random.next());
       weight->set_mask(mask);
-      masks[name] = mask;
+      masks[info.name] = mask;
     }
-    void parameter(const std::string&, Parameter&) override {}
+    void parameter(const ParameterInfo&, Parameter&) override {}
     std::map<std::string, Tensor> masks;
   } masker;
   model.transformer->visit(masker);
@@ -266,9 +266,9 @@ TEST_CASE("a router that is not finite ends the run as diverged and names the la
   RunSettings s = mixture_settings(10);
   s.before_step = [&](int64_t step) {
     struct Breaker : Visitor {
-      void weight(const std::string&, std::shared_ptr<Weight>&, Linear*) override {}
-      void parameter(const std::string& name, Parameter& parameter) override {
-        if (name == "blocks.1.feed_forward.router.weight") parameter.value.data<float>()[5] = INFINITY;
+      void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
+      void parameter(const ParameterInfo& info, Parameter& parameter) override {
+        if (info.name == "blocks.1.feed_forward.router.weight") parameter.value.data<float>()[5] = INFINITY;
       }
     } breaker;
     if (step == 3) model.transformer->visit(breaker);

@@ -123,7 +123,7 @@ class Decode {
 
   Soon rows_soon(const ConstHeadRows& rows, const DecodeItem& item, const Block& block) const {
     constexpr int64_t size = sizeof(T);
-    return {reinterpret_cast<const char*>(rows_of<T>(rows, item.sequence, block.first, item.kv_head)),
+    return {reinterpret_cast<const char*>(rows_of<T>(rows, item.key_sequence, block.first, item.kv_head)),
             rows.row_stride * size, args_.head_dim * size, block.count};
   }
 
@@ -152,8 +152,8 @@ class Decode {
 
   // `later`: keys of the block after this one.
   void visit(const Block& block, Soon later) {
-    const T* keys = rows_of<T>(args_.k, item_.sequence, block.first, item_.kv_head);
-    const T* values = rows_of<T>(args_.v, item_.sequence, block.first, item_.kv_head);
+    const T* keys = rows_of<T>(args_.k, item_.key_sequence, block.first, item_.kv_head);
+    const T* values = rows_of<T>(args_.v, item_.key_sequence, block.first, item_.kv_head);
     const int64_t count = block.count;
     soon_ = rows_soon(args_.v, item_, block);
     asked_a_row_ = 1;

@@ -58,16 +58,17 @@ struct DecodeArgs {
 
 // The queries of one sequence for one key/value head against rows begin … end - 1 of the cache.
 struct DecodeItem {
-  int64_t sequence, kv_head, begin, end;
-  int64_t query_position;
-  const int32_t* key_positions;  // of this sequence, or null
-  const DecodeVisit* visits;     // null: rows begin … end - 1; else these blocks, of rows below end
-  int64_t visit_count;
-  float* sums;    // [rows][padded head_dim]: the sum of p * v; rows = queries * heads / kv_heads
-  float* tops;    // [rows] largest score in units of log2, -1e30 when nothing is visible
-  float* totals;  // [rows] sum of p
-  void* scratch;
-  const DecodeItem* next;  // what this thread will likely do next, or null: its first rows are loaded in time
+  int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
+  int64_t query_position = 0;
+  int64_t key_sequence = 0;  // whose rows of the cache are read
+  const int32_t* key_positions = nullptr;  // of this sequence, or null
+  const DecodeVisit* visits = nullptr;     // null: rows begin … end - 1; else these blocks, of rows below end
+  int64_t visit_count = 0;
+  float* sums = nullptr;    // [rows][padded head_dim]: the sum of p * v; rows = queries * heads / kv_heads
+  float* tops = nullptr;    // [rows] largest score in units of log2, -1e30 when nothing is visible
+  float* totals = nullptr;  // [rows] sum of p
+  void* scratch = nullptr;
+  const DecodeItem* next = nullptr;  // what this thread will likely do next, or null: its first rows are loaded in time
 };
 
 // Choosing blocks for queries, see attention_route.h. `count` is without the query's own block.

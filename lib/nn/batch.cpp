@@ -1,0 +1,38 @@
+#include "nn/batch.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hone {
+
+Batch::Batch(std::vector<Span> spans) : spans_(std::move(spans)) {
+  for (const Span& span : spans_) {
+    if (span.count < 1 || span.first < 0 || span.sequence < 0 || span.first + span.count > INT32_MAX)
+      throw internal_error("a batch with {} tokens of sequence {} from position {} on", span.count, span.sequence,
+                           span.first);
+    for (int64_t t = 0; t < span.count; ++t) positions_.push_back(static_cast<int32_t>(span.first + t));
+    end_ = std::max(end_, span.first + span.count);
+  }
+}
+
+Batch Batch::whole(int64_t sequences, int64_t length) {
+  std::vector<Span> spans;
+  for (int64_t s = 0; s < sequences; ++s) spans.push_back({s, 0, length});
+  return Batch(std::move(spans));
+}
+
+std::vector<Batch::Group> Batch::groups() const {
+  std::vector<Group> groups;
+  int64_t row = 0;
+  for (size_t begin = 0; begin < spans_.size();) {
+    size_t end = begin + 1;
+    while (end < spans_.size() && spans_[end].count == spans_[begin].count) ++end;
+    groups.push_back({std::span(spans_).subspan(begin, end - begin), row, spans_[begin].count});
+    row += static_cast<int64_t>(end - begin) * spans_[begin].count;
+    begin = end;
+  }
+  return groups;
+}
+
+}  // namespace hone

@@ -1,0 +1,65 @@
+// A call of the model: what is constant while it runs. What comes out beside values goes to a Trace, what is remembered
+// from call to call to a State (nn/state.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/dtype.h"
+#include "nn/batch.h"
+#include "nn/routing.h"
+#include "ops/activation.h"
+#include "weights/weight.h"
+
+namespace hone {
+
+// Where in a layer noise is drawn.
+enum class Site { mixer, feed_forward, router };
+
+// Random numbers as a function of where they are used: a block that runs again draws what it drew before.
+struct Noise {
+  uint64_t seed = 0;  // a new one a call
+  float dropout = 0;
+
+  uint64_t at_embedding() const;
+  uint64_t at(int64_t layer, Site site) const;
+};
+
+// Sees the rows that enter linear layers: calibration.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  virtual void observe(const Weight& weight, kernels::ConstView x) = 0;
+};
+
+// What attention did in the calls that were given this.
+struct AttentionMeter {
+  double seconds = 0;           // forward: choosing blocks, caches and rotary positions included, projections not
+  double backward_seconds = 0;  // of the steps on a tape
+  int64_t visible_pairs = 0;    // of queries and keys, over sequences, heads and layers; single queries do not count
+  int64_t causal_pairs = 0;     // what full attention would have seen
+  double fraction() const {
+    return causal_pairs ? static_cast<double>(visible_pairs) / static_cast<double>(causal_pairs) : 1;
+  }
+};
+
+// Where a call reports to; each is added to where it is given, and must outlive the tape.
+struct Trace {
+  AttentionMeter* attention = nullptr;
+  std::vector<LayerRouting>* routing = nullptr;  // by layer; a dense layer has no load
+  InputObserver* inputs = nullptr;
+};
+
+// Made by Transformer::call().
+struct Call {
+  Batch batch;
+  DType type = DType::f32;                     // of activations and products
+  std::shared_ptr<const ops::RopeTable> rope;  // of every position of the batch; null without rotary positions
+  Noise noise;
+  RouterCall router;
+  Trace trace;
+  bool recompute = false;  // on a tape, blocks keep only what enters them (autograd's recompute())
+};
+
+}  // namespace hone

@@ -1,0 +1,79 @@
+// How modules show their parameters, and what each parameter is.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "weights/weight.h"
+
+namespace hone {
+
+enum class Role {
+  embedding,         // [vocabulary, dim]: looked up in, and where it is tied also the head
+  position,          // [context, dim]: looked up in
+  gain,              // of a norm
+  bias,              // of a norm or a linear layer
+  qkv,               // queries, keys and values in one matrix
+  attention_output,  // back into the residual stream
+  up,                // into the feed-forward; with gates, these first
+  down,              // back into the residual stream
+  router,            // [experts, dim]
+  router_bias,       // [experts]: moved by balancing, not by gradients
+  head,
+};
+
+// True for the matrices that products run on, whatever else they are used for: all weights but an embedding.
+constexpr bool is_linear(Role role) {
+  return role == Role::qkv || role == Role::attention_output || role == Role::up || role == Role::down ||
+         role == Role::head;
+}
+// True for those whose product is added to the residual stream.
+constexpr bool ends_branch(Role role) {
+  return role == Role::attention_output || role == Role::down;
+}
+
+struct ParameterInfo {
+  std::string name;  // the path in the model file
+  Role role = Role::bias;
+  int64_t layer = -1;   // -1: of no block
+  int64_t expert = -1;  // -1: of no routed expert
+  bool gated = false;   // of Role::up and its bias: the first half of the rows are gates
+  Role of = role;       // of a bias: the role of the matrix it belongs to
+  bool shared = false;  // of the experts that every token goes through
+};
+
+// A place in the tree of modules.
+struct Place {
+  std::string name;
+  int64_t layer = -1, expert = -1;
+  bool shared = false;
+
+  Place in(const std::string& child) const { return {name + "." + child, layer, expert, shared}; }
+  ParameterInfo info(const char* parameter, Role role) const {
+    return {name + "." + parameter, role, layer, expert, false, role, shared};
+  }
+};
+
+// Saving, loading, optimizing, pruning, quantizing and counting are visitors.
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  virtual void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) = 0;
+  virtual void parameter(const ParameterInfo& info, Parameter& parameter) = 0;
+  // What is visited until end_experts() belongs to `experts` experts, of which `active` process a token.
+  virtual void begin_experts(int64_t /*experts*/, int64_t /*active*/) {}
+  virtual void end_experts() {}
+};
+
+// The same for those who only read.
+class Reader {
+ public:
+  virtual ~Reader() = default;
+  virtual void weight(const ParameterInfo& info, const Weight& weight) = 0;
+  virtual void parameter(const ParameterInfo& info, const Parameter& parameter) = 0;
+  virtual void begin_experts(int64_t /*experts*/, int64_t /*active*/) {}
+  virtual void end_experts() {}
+};
+
+}  // namespace hone

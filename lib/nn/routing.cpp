@@ -1,0 +1,20 @@
+#include "nn/routing.h"
+
+namespace hone {
+
+void add(ModelRouting& to, const ModelRouting& more) {
+  to.resize(std::max(to.size(), more.size()));
+  for (size_t i = 0; i < more.size(); ++i) {
+    LayerRouting& layer = to[i];
+    layer.load.resize(std::max(layer.load.size(), more[i].load.size()));
+    for (size_t e = 0; e < more[i].load.size(); ++e) layer.load[e] += more[i].load[e];
+    layer.tokens += more[i].tokens;
+    layer.dropped += more[i].dropped;
+    layer.entropy += more[i].entropy;
+    layer.balance_loss += more[i].balance_loss;
+    layer.z_loss += more[i].z_loss;
+    layer.calls += more[i].calls;
+  }
+}
+
+}  // namespace hone

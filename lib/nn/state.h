@@ -1,0 +1,59 @@
+// What a model remembers of sequences from call to call.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/dtype.h"
+#include "nn/batch.h"
+
+namespace hone {
+
+struct StateShape {
+  int64_t sequences = 1;
+  int64_t capacity = 0;  // tokens of each
+  DType type = DType::f32;
+  int64_t take_back = 0;  // tokens that can be taken back whatever the kind of layer; more where a layer keeps all
+};
+
+// One layer's part: keys and values, summaries, recurrent states. It does not know how many tokens it holds; callers do.
+class LayerState {
+ public:
+  virtual ~LayerState() = default;
+  virtual int64_t bytes() const = 0;
+  // Of a sequence that has seen `length` tokens, the fewest that truncate() can leave, but for none at all.
+  virtual int64_t earliest(int64_t length) const = 0;
+  // Leaves the first `tokens` of the sequence's `length` tokens, as if no more had ever been seen: 0, or earliest() and
+  // above.
+  virtual void truncate(int64_t sequence, int64_t length, int64_t tokens) = 0;
+};
+
+// All layers'. Made by Transformer::make_state().
+class State {
+ public:
+  explicit State(const StateShape& shape);
+
+  const StateShape& shape() const { return shape_; }
+  int64_t sequences() const { return shape_.sequences; }
+  int64_t capacity() const { return shape_.capacity; }
+  int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
+  LayerState* layer(int64_t i) const { return layers_[static_cast<size_t>(i)].get(); }
+  int64_t bytes() const;
+
+  void add_layer(std::unique_ptr<LayerState> layer) { layers_.push_back(std::move(layer)); }
+  // Before a call: throws Error(usage) where a sequence would outgrow the capacity, Error(internal) where a span does
+  // not begin where its sequence ends or a sequence has two.
+  void require_room(const Batch& batch) const;
+  void advance(const Batch& batch);  // after it: what all layers have stored counts from now on
+  // Takes tokens back: the first `tokens` of the sequence stay. Throws Error(usage) where a layer no longer has what it
+  // would need (a ring): give a larger `take_back`. Nothing is changed then.
+  void truncate(int64_t sequence, int64_t tokens);
+
+ private:
+  StateShape shape_;
+  std::vector<std::unique_ptr<LayerState>> layers_;
+  std::vector<int64_t> lengths_;
+};
+
+}  // namespace hone

@@ -1,0 +1,181 @@
+#include "model/session.h"
+
+#include <doctest/doctest.h>
+
+#include "base/error.h"
+#include "nn/attention/pattern.h"
+#include "support/check.h"
+#include "support/models.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+Config learned_config() {
+  Config c = small_config();
+  c.block.positions = PositionKind::learned;
+  c.block.biases = true;
+  return c;
+}
+
+Config attending(const std::string& kinds) {
+  Config c = small_config();
+  c.context = 300;
+  set_attention(c, kinds);
+  return c;
+}
+
+Transformer& initialized(Transformer& model) {
+  initialize(model, 3, 0.2);  // so that what attention sees makes a difference
+  return model;
+}
+
+std::span<const int32_t> part(const std::vector<int32_t>& ids, int64_t begin, int64_t count) {
+  return std::span(ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+}
+
+// The logits after the last token, without a state.
+Tensor whole(const Transformer& model, std::span<const int32_t> ids) {
+  const NoTape pause;
+  const int64_t length = static_cast<int64_t>(ids.size());
+  const Var hidden = model.hidden(ids, model.call(Batch::whole(1, length), DType::f32));
+  return model.logits(hidden.value().rows(length - 1, 1));
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return std::ranges::equal(a.span<float>(), b.span<float>());
+}
+
+}  // namespace
+
+TEST_CASE("feeding in chunks, token by token and at once gives the logits of a run without a state") {
+  for (const Config& config : {small_config(), learned_config()}) {
+    Transformer model(config);
+    initialized(model);
+    const std::vector<int32_t> ids = some_ids(51);
+    const Tensor expected = whole(model, ids);
+    for (const int64_t chunk : {1, 7, 16, 512}) {
+      Session session(model, {1, 51});
+      const Tensor logits = session.feed(std::span<const int32_t>(ids), chunk);
+      CHECK(logits.shape() == Shape{1, 50});
+      CHECK(session.length() == 51);
+      CHECK(relative_error(logits, expected) < 1e-4);
+    }
+  }
+}
+
+TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
+  Transformer model(small_config());
+  initialized(model);
+  const std::vector<int32_t> both = some_ids(28);
+  Session session(model, {2, 20});
+  for (int round = 0; round < 2; ++round) {
+    const Tensor logits = session.feed(std::span<const int32_t>(both), 5);
+    CHECK(relative_error(logits.rows(0, 1), whole(model, part(both, 0, 14))) < 1e-4);
+    CHECK(relative_error(logits.rows(1, 1), whole(model, part(both, 14, 14))) < 1e-4);
+    session.clear();
+    CHECK(session.length(1) == 0);
+  }
+}
+
+TEST_CASE("pieces of different lengths and phases, in any order, are what each sequence gives alone") {
+  const std::vector<int32_t> ids = some_ids(600);
+  for (const std::string& kind : attention_examples())
+    for (const DType type : {DType::f32, DType::bf16}) {
+      CAPTURE(kind);
+      Transformer model(attending(kind + ",full"));
+      initialized(model);
+      Session together(model, {4, 150, type});
+      std::vector<std::unique_ptr<Session>> alone;
+      for (int s = 0; s < 4; ++s) alone.push_back(std::make_unique<Session>(model, StateShape{1, 150, type}));
+      // Lengths of the pieces of each sequence in four calls; 0: not in this call.
+      const int64_t calls[4][4] = {{130, 3, 0, 70}, {1, 66, 0, 1}, {1, 1, 90, 1}, {5, 1, 1, 64}};
+      int64_t done[4] = {};
+      for (const auto& lengths : calls) {
+        std::vector<Session::Piece> pieces;
+        std::vector<Tensor> expected;
+        for (const int64_t s : {2, 0, 3, 1}) {
+          if (lengths[s] == 0) continue;
+          const auto piece = part(ids, s * 150 + done[s], lengths[s]);
+          done[s] += lengths[s];
+          pieces.push_back({s, piece});
+          expected.push_back(alone[static_cast<size_t>(s)]->feed(piece));
+        }
+        const Tensor logits = together.feed(pieces);
+        for (size_t i = 0; i < pieces.size(); ++i) {
+          CAPTURE(pieces[i].sequence);
+          CHECK(together.length(pieces[i].sequence) == done[pieces[i].sequence]);
+          CHECK(relative_error(logits.rows(static_cast<int64_t>(i), 1), expected[i]) < (type == DType::f32 ? 1e-4 : 0.03));
+        }
+      }
+    }
+}
+
+TEST_CASE("tokens that are taken back leave no trace, in windows that have wrapped and in summaries, too") {
+  const std::vector<int32_t> ids = some_ids(400);
+  for (const std::string& kind : attention_examples())
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const int64_t before : {3, 20, 70, 129, 200}) {
+        CAPTURE(kind);
+        CAPTURE(before);
+        Transformer model(attending(kind));
+        initialized(model);
+        constexpr int64_t back = 9;
+        Session straight(model, {2, 260, type, back}), other(model, {2, 260, type, back});
+        const Session::Piece start{1, part(ids, 0, before)}, wrong{1, part(ids, 300, back)};
+        const Session::Piece next{1, part(ids, before, 1)}, more{1, part(ids, before + 1, 40)};
+        straight.feed(std::span(&start, 1));
+        other.feed(std::span(&start, 1));
+        other.feed(std::span(&wrong, 1), before % 2 ? 512 : 1);
+        other.truncate(1, before);
+        CHECK(other.length(1) == before);
+        for (const Session::Piece& piece : {next, more})
+          CHECK(same_bits(straight.feed(std::span(&piece, 1)), other.feed(std::span(&piece, 1))));
+      }
+}
+
+TEST_CASE("a ring gives back as many tokens as it was made for, and everything can be forgotten") {
+  Transformer model(attending("window:24:3"));
+  initialized(model);
+  const std::vector<int32_t> ids = some_ids(100);
+  Session session(model, {1, 200, DType::f32, 5});
+  session.feed(std::span<const int32_t>(ids));
+  CHECK_THROWS_AS(session.truncate(0, 94), Error);
+  CHECK(session.length() == 100);
+  CHECK_NOTHROW(session.truncate(0, 95));
+  CHECK_NOTHROW(session.truncate(0, 0));
+  CHECK(relative_error(session.feed(std::span<const int32_t>(ids)), whole(model, ids)) < 1e-4);
+  Transformer full(attending("full"));
+  initialized(full);
+  Session all(full, {1, 200});
+  all.feed(std::span<const int32_t>(ids));
+  CHECK_NOTHROW(all.truncate(0, 1));  // what is all there needs no room
+}
+
+TEST_CASE("a session refuses ids outside the vocabulary, more tokens than it has room for, and too much memory") {
+  Transformer model(small_config());
+  initialized(model);
+  Session session(model, {1, 4});
+  const auto feed = [&](std::vector<int32_t> ids) { session.feed(std::span<const int32_t>(ids)); };
+  CHECK_THROWS_AS(feed({50}), Error);
+  CHECK_THROWS_AS(feed({-1}), Error);
+  CHECK_THROWS_AS(feed({1, 2, 3, 4, 5}), Error);
+  CHECK(session.length() == 0);
+  CHECK_THROWS_AS(Session(model, {1, int64_t{1} << 50}), Error);
+  const std::vector<int32_t> one = {1};
+  const Session::Piece twice[] = {{0, one}, {0, one}};
+  CHECK_THROWS_AS(session.feed(twice), Error);
+}
+
+TEST_CASE("hidden states of all tokens come in order, whatever the chunk") {
+  Transformer model(small_config());
+  initialized(model);
+  const std::vector<int32_t> ids = some_ids(60);
+  const NoTape pause;
+  const Tensor expected = model.hidden(ids, model.call(Batch::whole(2, 30), DType::f32)).value();
+  for (const int64_t chunk : {1, 13, 30}) {
+    Session session(model, {2, 30});
+    CHECK(relative_error(session.hidden(ids, chunk), expected) < 1e-4);
+  }
+}
