@@ -2,12 +2,14 @@
 # Both commands of the README, from a clean clone of this repository's HEAD, in fresh roots of other distributions. Run by hand, as root;
 # needs debootstrap and git, and in the roots nothing from the network but packages. Ends with a table; status 1 where anything failed.
 #
-#   bash tests/distributions.sh [--roots FOLDER] [--debian URL] [--ubuntu URL] [--keyring FILE] NAME…
+#   bash tests/distributions.sh [--roots FOLDER] [--debian URL] [--ubuntu URL] [--keyring FILE] [--ccache] NAME…
 #
 # NAME: bookworm, trixie or noble; with another compiler: trixie+clang. Roots are kept and used again; remove one to have it made anew.
 # --roots FOLDER   where the roots and the logs lie (default: build/distributions)
 # --debian URL     the archive to install from (default: what this machine's apt uses); --ubuntu URL likewise
-# --keyring FILE   the keys of a distribution that is not this machine's (Debian has Ubuntu's in the package ubuntu-keyring)
+# --keyring FILE   Ubuntu's keys, where this machine is a Debian (its package ubuntu-keyring has them), or the other way round
+# --ccache         compile through ccache, whose store stays in the root: a second try after a fix takes minutes. One object serves builds
+#                  with and without -Werror, so that a step whose log has a warning counts as failed.
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -17,7 +19,7 @@ fail() {
 }
 usage() { status=2 fail "$1 (see the head of tests/distributions.sh)"; }
 
-roots=$repository/build/distributions debian='' ubuntu='' keyring='' names=()
+roots=$repository/build/distributions debian='' ubuntu='' keyring='' ccache='' names=()
 while [ $# -gt 0 ]; do
   case $1 in
     --roots | --debian | --ubuntu | --keyring)
@@ -25,6 +27,7 @@ while [ $# -gt 0 ]; do
       declare "${1#--}=$2"
       shift
       ;;
+    --ccache) ccache=yes ;;
     -*) usage "unknown option $1" ;;
     *) names+=("$1") ;;
   esac
@@ -51,10 +54,11 @@ archive_of() { # ORIGIN
 }
 
 make_root() { # SUITE: makes $roots/SUITE where it is not there yet
-  local suite=$1 root=$roots/$1 url options=() script=()
+  local suite=$1 root=$roots/$1 family=debian url options=() script=()
   [ -e "$root/.finished" ] && return
   [ ! -e "$root" ] || fail "$root was left unfinished: remove it and start again"
   if [ "$suite" = noble ]; then
+    family=ubuntu
     url=${ubuntu:-$(archive_of Ubuntu)}
     [ -n "$url" ] || fail "this machine's apt knows no archive of Ubuntu: give --ubuntu URL"
     options=("--components=main,universe")
@@ -63,7 +67,8 @@ make_root() { # SUITE: makes $roots/SUITE where it is not there yet
     url=${debian:-$(archive_of Debian)}
     [ -n "$url" ] || fail "this machine's apt knows no archive of Debian: give --debian URL"
   fi
-  [ -z "$keyring" ] || options+=("--keyring=$keyring")
+  # debootstrap finds the keys of this machine's own distribution by itself.
+  [ -z "$keyring" ] || [ "$family" = "$(. /etc/os-release && echo "$ID")" ] || options+=("--keyring=$keyring")
   debootstrap --variant=minbase "${options[@]}" "$suite" "$root" "$url" "${script[@]}"
   # As apt is set up here, so there (a proxy, say).
   apt-config dump | grep -E '^Acquire::https?::' >"$root/etc/apt/apt.conf.d/90host" || true
@@ -92,14 +97,22 @@ step() { # NAME STEP COMMAND
   outcome=failed
   echo "$1: $2" >&2
   if inside "${1%+*}" "$3" </dev/null >"$roots/logs/$1.$2.log" 2>&1; then outcome=passed; fi
+  if [ -n "$ccache" ] && grep -q '\[-W[a-z]' "$roots/logs/$1.$2.log"; then outcome=failed; fi
   seconds=$((SECONDS - begin))
   [ "$outcome" = passed ] || { failed=1 && tail -n 5 "$roots/logs/$1.$2.log" >&2; }
 }
+
+# CMake takes ccache where it is installed. Warnings are kept and shown again, so that leaving -Werror out of what tells objects apart hides none.
+# shellcheck disable=SC2016
+install_ccache='apt-get update -q; apt-get install -y -q --no-install-recommends ccache; mkdir -p ~/.config/ccache
+  printf "%s\n" "sloppiness = pch_defines,time_macros,include_file_mtime,include_file_ctime" "ignore_options = -Werror" "hash_dir = false" \
+    >~/.config/ccache/ccache.conf'
 
 failed=0 table=()
 for name in "${names[@]}"; do
   suite=${name%+*} version='g++ -dumpfullversion' settings=''
   make_root "$suite" >"$roots/logs/$suite.root.log" 2>&1 || fail "no root of $suite: $(tail -n 1 "$roots/logs/$suite.root.log")"
+  [ -z "$ccache" ] || step "$name" ccache "$install_ccache"
   if [ "$name" != "$suite" ]; then
     version='clang++ -dumpversion' settings='export CC=clang CXX=clang++;'
     step "$name" packages 'apt-get update -q; apt-get install -y -q --no-install-recommends clang libomp-dev'

@@ -14,7 +14,6 @@ class Stopwatch {
  public:
   Stopwatch() : start_(seconds_now()) {}
   double seconds() const { return seconds_now() - start_; }
-  double milliseconds() const { return seconds() * 1e3; }
 
   // Seconds since the start or the last lap, which begins the next one.
   double lap() {

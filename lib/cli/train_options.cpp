@@ -221,7 +221,9 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
   step.seed = common.seed;
-  step.adamw = {beta1, beta2, 1e-8, weight_decay};
+  step.optimizer.beta1 = beta1;
+  step.optimizer.beta2 = beta2;
+  step.optimizer.weight_decay = weight_decay;
   step.schedule = {schedule_named(schedule),
                    learning_rate,
                    final_fraction,

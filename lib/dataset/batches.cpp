@@ -71,10 +71,6 @@ void BatchSampler::set_context(int64_t context) {
   begin_pass();
 }
 
-double BatchSampler::epoch() const {
-  return static_cast<double>(drawn_) / static_cast<double>(corpus_.size());
-}
-
 nlohmann::json BatchSampler::state() const {
   return {{"corpus_tokens", corpus_.size()}, {"context", context_}, {"seed", seed_}, {"pass", pass_},
           {"position", position_},           {"tokens", drawn_}};

@@ -37,9 +37,6 @@ class BatchSampler {
   void set_context(int64_t context);
   int64_t context() const { return context_; }
 
-  double epoch() const;                      // tokens drawn so far / tokens of the corpus
-  int64_t tokens() const { return drawn_; }  // drawn so far
-
   // The position, exactly. restore() throws Error(input) if the value is not one of state()'s for this corpus.
   nlohmann::json state() const;
   void restore(const nlohmann::json& state);
@@ -53,8 +50,8 @@ class BatchSampler {
   uint64_t seed_;
   uint64_t pass_ = 0;     // passes begun before this one
   int64_t position_ = 0;  // windows of this pass that are done
-  int64_t drawn_ = 0;
-  int64_t phase_ = 0;  // where the first window of this pass begins; follows from seed, pass and context
+  int64_t drawn_ = 0;     // tokens
+  int64_t phase_ = 0;     // where the first window of this pass begins; follows from seed, pass and context
   Permutation order_;
 };
 

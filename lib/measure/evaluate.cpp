@@ -126,7 +126,8 @@ std::span<const float> numbers(const Tensor& t) {
   return t.span<float>();
 }
 
-WindowDivergence divergence_of(const Transformer& model, const Transformer& baseline, const Tensor& hidden, const Tensor& other) {
+WindowDivergence divergence_of(const Transformer& model, const Transformer& baseline, const Tensor& hidden,
+                               const Tensor& other) {
   WindowDivergence sum;
   const int64_t vocabulary = model.config().vocabulary;
   const int64_t chunk = std::max<int64_t>(1, logit_bytes / (4 * model.config().padded_vocabulary));
@@ -198,12 +199,13 @@ int64_t scored_tokens(const Corpus& text, const EvaluateSettings& settings) {
   return tokens;
 }
 
-Scores score_baseline(Transformer& baseline, const Corpus& text, const EvaluateSettings& settings, KeptRows& kept) {
+Scores score_baseline(const Transformer& baseline, const Corpus& text, const EvaluateSettings& settings,
+                      KeptRows& kept) {
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> scores(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, baseline.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(baseline, group, settings, settings.baseline_attention, settings.baseline_routing);
+    const Var hidden = hidden_of(baseline, group, settings, {settings.baseline_attention, settings.baseline_routing});
     add_scores(baseline, hidden, group, text, !settings.answers.empty(), scores);
     for_each_scored(group, [&](size_t, int64_t row, int64_t count) {
       kept.write(done, hidden.value().rows(row, count));
@@ -213,8 +215,8 @@ Scores score_baseline(Transformer& baseline, const Corpus& text, const EvaluateS
   return in_order(scores);
 }
 
-PairedScores evaluate_against(Transformer& model, Transformer& baseline, const Scores& scores, const KeptRows& kept,
-                              const Corpus& text, const EvaluateSettings& settings) {
+PairedScores evaluate_against(const Transformer& model, const Transformer& baseline, const Scores& scores,
+                              const KeptRows& kept, const Corpus& text, const EvaluateSettings& settings) {
   require_same_vocabulary(model, baseline);
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> own(windows.size());
@@ -222,7 +224,7 @@ PairedScores evaluate_against(Transformer& model, Transformer& baseline, const S
   result.divergences.resize(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(model, group, settings, settings.attention, settings.routing);
+    const Var hidden = hidden_of(model, group, settings, {settings.attention, settings.routing});
     add_scores(model, hidden, group, text, !settings.answers.empty(), own);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
       result.divergences[group.places[i]] =

@@ -11,10 +11,11 @@ int64_t scored_tokens(const Corpus& text, const EvaluateSettings& settings);
 
 // As evaluate(), with baseline_attention and baseline_routing. Writes the hidden states of all scored tokens to `kept`,
 // which has as many columns as the model is wide, and settings.type.
-Scores score_baseline(Transformer& baseline, const Corpus& text, const EvaluateSettings& settings, KeptRows& kept);
+Scores score_baseline(const Transformer& baseline, const Corpus& text, const EvaluateSettings& settings,
+                      KeptRows& kept);
 
 // What evaluate_pair() returns, to the last bit, with the same text and settings. Of the baseline only the head is run.
-PairedScores evaluate_against(Transformer& model, Transformer& baseline, const Scores& scores, const KeptRows& kept,
-                              const Corpus& text, const EvaluateSettings& settings);
+PairedScores evaluate_against(const Transformer& model, const Transformer& baseline, const Scores& scores,
+                              const KeptRows& kept, const Corpus& text, const EvaluateSettings& settings);
 
 }  // namespace hone

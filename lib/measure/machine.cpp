@@ -1,7 +1,5 @@
 #include "measure/machine.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <fstream>
 
@@ -33,19 +31,6 @@ Machine this_machine() {
           .threads = kernels::threads(),
           .memory_bytes = memory_bytes(),
           .version = version()};
-}
-
-nlohmann::ordered_json to_json(const Machine& machine) {
-  return {{"cpu", machine.cpu},        {"cpu_flags", machine.flags}, {"isa", machine.isa},
-          {"cores", machine.cores},    {"threads", machine.threads}, {"memory_bytes", machine.memory_bytes},
-          {"version", machine.version}};
-}
-
-void add_machine(Row& row, const Machine& machine, bool details) {
-  row.set("cpu", machine.cpu).set("isa", machine.isa).set("threads", machine.threads);
-  if (!details) return;
-  row.set("cores", machine.cores).set("memory_bytes", machine.memory_bytes);
-  row.set("cpu_flags", fmt::format("{}", fmt::join(machine.flags, " ")));
 }
 
 }  // namespace hone

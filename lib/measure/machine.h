@@ -2,11 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include "report/report.h"
 
 namespace hone {
 
@@ -21,11 +18,5 @@ struct Machine {
 };
 
 Machine this_machine();  // threads: those of kernels/parallel.h
-
-nlohmann::ordered_json to_json(const Machine& machine);
-
-// For Report::common(): cpu, isa, threads and, with `details`, cores, memory_bytes and cpu_flags (one text, separated
-// by blanks).
-void add_machine(Row& row, const Machine& machine, bool details = false);
 
 }  // namespace hone

@@ -191,13 +191,6 @@ Requirement::Requirement(std::string text, std::span<const std::string_view> kno
   RequirementParser(*this, known, have_baseline).parse();
 }
 
-bool Requirement::uses_baseline() const {
-  const auto uses = [](const Step& step) {
-    return step.operation == Operation::baseline || needs_baseline(step.metric);
-  };
-  return std::any_of(left_.begin(), left_.end(), uses) || std::any_of(right_.begin(), right_.end(), uses);
-}
-
 double Requirement::run(const Program& program, const MetricValues& model, const MetricValues& baseline) const {
   std::vector<double> stack;
   const auto pop = [&] {
@@ -259,12 +252,6 @@ RequirementResult Requirement::evaluate(const MetricValues& model, const MetricV
       break;
   }
   return result;
-}
-
-std::vector<std::string_view> metric_names() {
-  std::vector<std::string_view> names;
-  for (const Metric& metric : metrics()) names.push_back(metric.name);
-  return names;
 }
 
 std::string describe(const RequirementResult& result) {

@@ -33,7 +33,6 @@ class Requirement {
   Requirement(std::string text, std::span<const std::string_view> known, bool have_baseline);
 
   const std::string& text() const { return text_; }
-  bool uses_baseline() const;
 
   // Throws Error(usage) for a division by zero and for a metric that `model` or `baseline` has no value of.
   RequirementResult evaluate(const MetricValues& model, const MetricValues& baseline = {}) const;
@@ -55,9 +54,6 @@ class Requirement {
   Program left_, right_;
   Comparison comparison_ = Comparison::less;
 };
-
-// The names of the metric table, which a Requirement may use by default.
-std::vector<std::string_view> metric_names();
 
 // "requirement failed: accuracy >= 0.98*baseline (left 0.52, right 0.5292)" or "requirement met: …".
 std::string describe(const RequirementResult& result);

@@ -134,15 +134,4 @@ Interval ratio_of_sums(std::span<const double> over, std::span<const double> und
   return around(ratio, std::sqrt(squares / (n - 1) / n) / std::abs(total / n), over.size());
 }
 
-Interval paired_difference(std::span<const double> a, std::span<const double> b) {
-  assert(a.size() == b.size());
-  std::vector<double> differences(a.begin(), a.end());
-  for (size_t i = 0; i < differences.size(); ++i) differences[i] -= b[i];
-  return mean_interval(differences);
-}
-
-Interval paired_ratio(std::span<const double> a, std::span<const double> b) {
-  return ratio_of_sums(a, b);
-}
-
 }  // namespace hone

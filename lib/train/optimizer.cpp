@@ -22,20 +22,22 @@ void require_trainable(const Transformer& model) {
   model.visit(check);
 }
 
-Optimizer::Optimizer(Transformer& model, const AdamWSettings& settings) : settings_(settings) {
+Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings) : name_(settings.kind->name) {
   require_trainable(model);
   struct Collector : Visitor {
+    const OptimizerSettings* settings;
     std::vector<Slot>* slots;
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-      add(info.name, *weight->parameter(), weight);
+      add(info, *weight->parameter(), weight);
     }
-    void parameter(const ParameterInfo& info, Parameter& parameter) override { add(info.name, parameter, nullptr); }
-    void add(const std::string& name, Parameter& parameter, std::shared_ptr<Weight> weight) {
+    void parameter(const ParameterInfo& info, Parameter& parameter) override { add(info, parameter, nullptr); }
+    void add(const ParameterInfo& info, Parameter& parameter, std::shared_ptr<Weight> weight) {
       make_writable(parameter.value);
-      slots->push_back({name, &parameter, std::move(weight), Tensor::zeros(parameter.value.shape()),
-                        Tensor::zeros(parameter.value.shape())});
+      const auto rule = settings->kind->rule(info, *settings);
+      slots->push_back({info.name, &parameter, std::move(weight), rule, rule->make_state(parameter.value.shape())});
     }
   } collector;
+  collector.settings = &settings;
   collector.slots = &slots_;
   model.visit(collector);
 }
@@ -57,23 +59,7 @@ void Optimizer::step(double learning_rate, double scale) {
     Parameter& p = *slot.parameter;
     if (!p.has_grad || !p.trainable) continue;
     const Bitmask mask = slot.weight ? slot.weight->mask() : Bitmask();
-    kernels::AdamW a;
-    a.count = p.value.size();
-    a.value = p.value.data<float>();
-    a.grad = p.grad.data<float>();
-    a.m = slot.m.data<float>();
-    a.v = slot.v.data<float>();
-    a.mask = mask ? mask.data() : nullptr;
-    a.mask_cols = mask ? p.value.dim(-1) : 0;
-    a.grad_scale = static_cast<float>(scale);
-    a.learning_rate = static_cast<float>(learning_rate);
-    a.beta1 = static_cast<float>(settings_.beta1);
-    a.beta2 = static_cast<float>(settings_.beta2);
-    a.epsilon = static_cast<float>(settings_.epsilon);
-    a.weight_decay = p.decay ? static_cast<float>(settings_.weight_decay) : 0.0f;
-    a.correction1 = static_cast<float>(1 - std::pow(settings_.beta1, static_cast<double>(steps_)));
-    a.correction2 = static_cast<float>(1 - std::pow(settings_.beta2, static_cast<double>(steps_)));
-    kernels::adamw(a);
+    slot.rule->apply({p, mask, slot.state, learning_rate, scale, steps_});
     p.has_grad = false;
     ++p.version;
   }
@@ -85,20 +71,17 @@ void Optimizer::discard_gradients() {
 
 std::map<std::string, Tensor> Optimizer::state() const {
   std::map<std::string, Tensor> result;
-  for (const Slot& slot : slots_) {
-    result[slot.name + ".m"] = slot.m;
-    result[slot.name + ".v"] = slot.v;
-  }
+  for (const Slot& slot : slots_)
+    for (const auto& [array, tensor] : slot.state) result[slot.name + "." + array] = tensor;
   return result;
 }
 
 void Optimizer::restore(const std::map<std::string, Tensor>& state, int64_t steps) {
   for (Slot& slot : slots_)
-    for (const char* moment : {"m", "v"}) {
-      const std::string name = slot.name + "." + moment;
+    for (auto& [array, own] : slot.state) {
+      const std::string name = slot.name + "." + array;
       const auto found = state.find(name);
-      Tensor& own = *moment == 'm' ? slot.m : slot.v;
-      if (found == state.end() || found->second.shape() != own.shape() || found->second.dtype() != DType::f32)
+      if (found == state.end() || found->second.shape() != own.shape() || found->second.dtype() != own.dtype())
         throw input_error("the checkpoint's optimizer state '{}' is missing or does not fit the model", name);
       std::memcpy(own.raw(), found->second.raw(), own.bytes());
     }

@@ -1,17 +1,15 @@
-// AdamW over every parameter of a model.
+// The optimizer of a model: a rule and its state for every parameter (train/optimizers/).
 #pragma once
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/transformer.h"
+#include "train/optimizers/update_rule.h"
 
 namespace hone {
-
-struct AdamWSettings {
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
-};
 
 // Throws Error(usage), naming the first, for a weight that cannot be trained.
 void require_trainable(const Transformer& model);
@@ -20,7 +18,7 @@ class Optimizer {
  public:
   // Keeps references into `model`: weights must not be replaced while it lives. Throws as
   // require_trainable().
-  Optimizer(Transformer& model, const AdamWSettings& settings);
+  Optimizer(Transformer& model, const OptimizerSettings& settings);
 
   // Euclidean norm of all gradients; masked elements do not count (and are cleared).
   double gradient_norm();
@@ -28,8 +26,9 @@ class Optimizer {
   void step(double learning_rate, double scale);
   void discard_gradients();
 
+  std::string_view name() const { return name_; }  // of the row
   int64_t steps() const { return steps_; }
-  std::map<std::string, Tensor> state() const;  // "<name>.m", "<name>.v": shared, not copied
+  std::map<std::string, Tensor> state() const;  // "<parameter>.<array of its rule>": shared, not copied
   void restore(const std::map<std::string, Tensor>& state, int64_t steps);  // Error(input) when arrays do not fit
 
  private:
@@ -37,9 +36,10 @@ class Optimizer {
     std::string name;
     Parameter* parameter;
     std::shared_ptr<Weight> weight;  // null for a plain parameter
-    Tensor m, v;
+    std::shared_ptr<const UpdateRule> rule;
+    std::map<std::string, Tensor> state;
   };
-  AdamWSettings settings_;
+  std::string_view name_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "train/run_state.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -32,6 +33,19 @@ double double_of(const json& x) {
 
 constexpr const char* best_prefix = "best.";
 constexpr const char* optimizer_prefix = "optimizer.";
+constexpr std::string_view default_optimizer = "adamw";
+
+// State of one optimizer means nothing to another, even where its arrays have the same names.
+void check_same_optimizer(const json& run, const Optimizer& optimizer) {
+  const std::string there = run.value("optimizer", std::string(default_optimizer));
+  if (there == optimizer.name()) return;
+  if (std::ranges::find(optimizers(), there, &OptimizerKind::name) == optimizers().end())
+    throw input_error("the checkpoint's optimizer '{}' is not one that this version has", there);
+  throw usage_error(
+      "this run differs from the checkpoint's in the optimizer ({} there, {} here); resume with the same, or start "
+      "from its parameters in a new run",
+      there, optimizer.name());
+}
 
 std::map<std::string, Tensor> with_prefix(const std::map<std::string, Tensor>& arrays, const std::string& prefix) {
   std::map<std::string, Tensor> result;
@@ -80,6 +94,8 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
               {"last_router_loss", state.last.router_loss},
               {"optimizer_steps", optimizer.steps()},
               {"sampler", sampler.state()}};
+  // Checkpoints from before there was a choice name none, and AdamW still needs no name.
+  if (optimizer.name() != default_optimizer) run["optimizer"] = optimizer.name();
   if (state.valid_loss) run["valid_loss"] = *state.valid_loss;
   if (state.best_loss) run["best_loss"] = *state.best_loss;
   for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
@@ -140,6 +156,7 @@ RunState restore_run(const ModelFile& file, const json& description, BatchSample
     state.last.learning_rate = last("last_learning_rate");
     state.last.router_loss = last("last_router_loss");
     sampler.restore(member(run, "sampler"));
+    check_same_optimizer(run, optimizer);
     optimizer.restore(with_prefix(file.run_arrays, optimizer_prefix), member(run, "optimizer_steps").get<int64_t>());
   } catch (const json::exception&) {
     throw input_error("the checkpoint's run state is damaged; use another checkpoint");

@@ -13,7 +13,7 @@ double RouterTraining::temperature(int64_t step, int64_t steps) const {
 }
 
 Trainer::Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings)
-    : model_(model), sampler_(sampler), settings_(settings), optimizer_(model, settings.adamw) {}
+    : model_(model), sampler_(sampler), settings_(settings), optimizer_(model, settings.optimizer) {}
 
 RouterCall Trainer::router_call(int64_t step, const ModelRouting& earlier) const {
   const RouterTraining& r = settings_.router;

@@ -33,7 +33,7 @@ struct StepSettings {
   DType type = DType::f32;  // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
-  AdamWSettings adamw;
+  OptimizerSettings optimizer;
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
   bool recompute = false;  // blocks keep only what enters them for the backward pass, and run again in it

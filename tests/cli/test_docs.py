@@ -1,7 +1,14 @@
-"""Each tool's page names the options that --help shows, and no others."""
+"""Each tool's page names the options that --help shows, and no others. Pages have lines that a terminal shows whole,
+links that lead somewhere, and tables of results that are those of their data."""
 
+import glob
+import json
 import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 import unittest
 
 from hone_cli import ROOT, run, tools
@@ -55,6 +62,99 @@ class Docs(unittest.TestCase):
             self.assertEqual(done.stderr, "")
             self.assertIn("Example:", done.stdout)
             self.assertRegex(run(name, "--version", check=True).stdout, r"\(hone \d+\.\d+")
+
+
+def markdown():
+    """Every page: its path and its text."""
+    for path in sorted(glob.glob(os.path.join(ROOT, "*.md")) + glob.glob(os.path.join(ROOT, "data", "*.md")) +
+                       glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)):
+        with open(path, encoding="utf-8") as file:
+            yield path, file.read()
+
+
+class Pages(unittest.TestCase):
+    WIDTH = 120
+
+    def test_lines_are_not_too_long(self):
+        pages = list(markdown())
+        self.assertGreater(len(pages), 20)
+        long = [f"{os.path.relpath(path, ROOT)}:{number}: {len(line)} characters" for path, text in pages
+                for number, line in enumerate(text.split("\n"), 1) if len(line) > self.WIDTH]
+        self.assertEqual(long, [])
+
+    def test_links_lead_somewhere(self):
+        anchors = {}
+        for path, text in markdown():
+            titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            names = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            anchors[path] = names | set(re.findall(r'<a id="([^"]+)">', text))
+        for path, text in markdown():
+            for link in re.findall(r"\]\(([^)\s]+)\)", text):
+                if re.match(r"https?://", link):
+                    continue
+                with self.subTest(page=os.path.relpath(path, ROOT), link=link):
+                    file, _, anchor = link.partition("#")
+                    target = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
+                    self.assertTrue(os.path.exists(target))
+                    if anchor:
+                        self.assertIn(anchor, anchors[target])
+
+
+class Results(unittest.TestCase):
+    FOLDER = os.path.join(ROOT, "docs", "results")
+
+    def render(self, *arguments, folder=FOLDER):
+        return subprocess.run([sys.executable, os.path.join(folder, "render.py"), *arguments], capture_output=True, text=True)
+
+    def test_tables_are_those_of_the_data(self):
+        done = self.render("--check")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_a_changed_number_is_found(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = shutil.copytree(self.FOLDER, os.path.join(scratch, "results"))
+            page = os.path.join(folder, "changes.md")
+            with open(page, encoding="utf-8") as file:
+                text = file.read()
+            changed = text.replace("| 1.035 |", "| 1.036 |")
+            self.assertNotEqual(changed, text)
+            with open(page, "w", encoding="utf-8") as file:
+                file.write(changed)
+            done = self.render("--check", folder=folder)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("1.036", done.stdout)
+            self.assertEqual(self.render(folder=folder).returncode, 0)
+            with open(page, encoding="utf-8") as file:
+                self.assertEqual(file.read(), text)
+
+    def test_rows_as_bench_prints_them_become_a_table(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = os.path.join(scratch, "results")
+            os.makedirs(os.path.join(folder, "data"))
+            shutil.copy(os.path.join(self.FOLDER, "render.py"), folder)
+            columns = [["model", "model"], ["decode_tokens_per_second", "tokens/s", ".0f"], ["bandwidth_fraction", "%", ".1f", 100]]
+            rows = [{"table": "speed", "source": "bench --format jsonl", "columns": columns},
+                    {"schema_version": 1, "table": "speed", "model": "a.h5", "decode_tokens_per_second": 115.4321, "bandwidth_fraction": 0.78649},
+                    {"table": "speed", "model": "b.h5", "bandwidth_fraction": None}]
+            with open(os.path.join(folder, "data", "speeds.jsonl"), "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+            page = os.path.join(folder, "speeds.md")
+            with open(page, "w", encoding="utf-8") as file:
+                file.write("# Speeds\n\n<!-- table: speed -->\n\nThe end.\n")
+            self.assertEqual(self.render("--check", folder=folder).returncode, 1)
+            self.assertEqual(self.render(folder=folder).returncode, 0)
+            with open(page, encoding="utf-8") as file:
+                self.assertIn("| model | tokens/s | % |\n|---|---|---|\n| a.h5 | 115 | 78.6 |\n| b.h5 | | |\n\nThe end.", file.read())
+            self.assertEqual(self.render("--check", folder=folder).returncode, 0)
+
+    def test_each_number_of_the_index_stands_in_its_page(self):
+        with open(os.path.join(self.FOLDER, "README.md"), encoding="utf-8") as file:
+            rows = re.findall(r"^\| ([^|]+) \| (-?[\d.]+) \|.*\(([\w-]+\.md)(?:#[\w-]+)?\) \|$", file.read(), re.MULTILINE)
+        self.assertGreater(len(rows), 30)
+        for claim, number, page in rows:
+            with self.subTest(claim=claim):
+                with open(os.path.join(self.FOLDER, page), encoding="utf-8") as file:
+                    self.assertRegex(file.read(), rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)")
 
 
 if __name__ == "__main__":

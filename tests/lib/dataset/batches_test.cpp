@@ -66,6 +66,7 @@ TEST_CASE("over many keys every value comes in every place about equally often, 
 
 TEST_CASE("one pass draws each window of the corpus once, targets one token later") {
   BatchSampler sampler(counting(251), 10, 1);
+  int drawn = 0;
   for (int pass = 0; pass < 5; ++pass) {
     std::set<int32_t> starts;
     const Batch batch = draw(sampler, 1);
@@ -82,8 +83,9 @@ TEST_CASE("one pass draws each window of the corpus once, targets one token late
       starts.insert(next.inputs[0]);
     }
     CHECK(starts.size() == static_cast<size_t>(windows));
+    drawn += windows;
   }
-  CHECK(sampler.epoch() == doctest::Approx(5).epsilon(0.05));
+  CHECK(sampler.state()["tokens"] == 10 * drawn);
 }
 
 TEST_CASE("passes differ in order and in phase; seeds differ; the same seed repeats") {
@@ -119,7 +121,6 @@ TEST_CASE(
     BatchSampler b(counting(251), 7, 99);
     b.restore(state);
     CHECK(b.context() == 10);
-    CHECK(b.epoch() == a.epoch());
     for (int i = 0; i < 10; ++i) CHECK(draw(a, 7) == draw(b, 7));
     CHECK(a.state() == b.state());
     BatchSampler c(counting(251), 7, 99);

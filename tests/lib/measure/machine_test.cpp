@@ -18,7 +18,6 @@ TEST_CASE("clocks go forward") {
   CHECK(first >= 0);
   CHECK(second >= first);
   CHECK(watch.lap() >= second);
-  CHECK(watch.milliseconds() >= 0);
 }
 
 TEST_CASE("memory taken shows in the peak, and the peak can be reset") {
@@ -37,22 +36,13 @@ TEST_CASE("memory taken shows in the peak, and the peak can be reset") {
   if (reset_peak_rss()) CHECK(peak_rss_bytes() < peak - static_cast<int64_t>(bytes) / 2);
 }
 
-TEST_CASE("a report can carry the machine") {
+TEST_CASE("the machine says what a number was measured on") {
   const Machine machine = this_machine();
   CHECK(machine.isa == name_of(isa()));
   CHECK(machine.cores >= 1);
   CHECK(machine.threads >= 1);
   CHECK(machine.memory_bytes > 1 << 20);
   CHECK(machine.version == version());
-  const auto json = to_json(machine);
-  CHECK(json["cpu"] == cpu_model());
-  CHECK(json["cpu_flags"].size() == machine.flags.size());
-  Report report;
-  report.add(Row().set("model", "m"));
-  add_machine(report.common(), machine);
-  CHECK(render(report, Format::csv).find("schema_version,model,cpu,isa,threads,version\n") == 0);
-  add_machine(report.common(), machine, true);
-  CHECK(
-      render(report, Format::csv).find("schema_version,model,cpu,isa,threads,cores,memory_bytes,cpu_flags,version\n") ==
-      0);
+  CHECK(machine.cpu == cpu_model());
+  CHECK(machine.flags == cpu_flags());
 }

@@ -18,6 +18,12 @@ const MetricValues model = {{"accuracy", 0.5}, {"bits_per_byte", 2.02}, {"file_b
 const MetricValues baseline = {{"accuracy", 0.51}, {"bits_per_byte", 2.0}, {"file_bytes", 6000},
                                {"loss", 1.4},      {"perplexity", 10},     {"parameters", 0}};
 
+std::vector<std::string_view> metric_names() {
+  std::vector<std::string_view> names;
+  for (const Metric& metric : metrics()) names.push_back(metric.name);
+  return names;
+}
+
 RequirementResult evaluate(const std::string& text) {
   return Requirement(text, metric_names(), true).evaluate(model, baseline);
 }
@@ -104,9 +110,6 @@ TEST_CASE("errors show where, what was expected, and the metrics there are") {
 TEST_CASE("a baseline is refused without one, as are metrics that compare") {
   CHECK(contains(refusal("accuracy >= baseline", false), "position 13: 'baseline' needs a baseline model"));
   CHECK(contains(refusal("kl < 0.05", false), "'kl' needs a baseline model"));
-  CHECK(Requirement("loss < baseline", metric_names(), true).uses_baseline());
-  CHECK(Requirement("kl < 1", metric_names(), true).uses_baseline());
-  CHECK(!Requirement("loss < 1", metric_names(), true).uses_baseline());
 }
 
 TEST_CASE("the ends of intervals can be required") {

@@ -11,7 +11,7 @@
 
 #include "base/random.h"
 #include "kernels/attention/attention.h"
-#include "kernels/attention/reference.h"
+#include "lib/kernels/attention/reference.h"
 
 namespace hone::kernels::test {
 

@@ -1,4 +1,4 @@
-#include "kernels/attention/reference.h"
+#include "lib/kernels/attention/reference.h"
 
 #include <cmath>
 
