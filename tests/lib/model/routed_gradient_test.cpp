@@ -74,7 +74,9 @@ struct Routed {
         ++weight->parameter()->version;
         all->emplace_back(info.name, weight->parameter());
       }
-      void parameter(const ParameterInfo& info, Parameter& parameter) override { all->emplace_back(info.name, &parameter); }
+      void parameter(const ParameterInfo& info, Parameter& parameter) override {
+        all->emplace_back(info.name, &parameter);
+      }
     } collector;
     collector.all = &parameters;
     model->visit(collector);
@@ -147,9 +149,9 @@ TEST_CASE("routed attention: gradients of every parameter equal central differen
         const double along = difference(routed, *parameter, gradient, weights, chosen);
         CHECK(along == doctest::Approx(dot(gradient, gradient)).epsilon(0.01));
         const Tensor random = random_tensor(gradient.shape(), 7);
-        const double length = std::sqrt(dot(gradient, gradient) * dot(random, random));
+        const double lengths = std::sqrt(dot(gradient, gradient) * dot(random, random));
         CHECK(std::abs(difference(routed, *parameter, random, weights, chosen) - dot(gradient, random)) <
-              0.01 * length);
+              0.01 * lengths);
       }
     });
 }

@@ -89,7 +89,7 @@ TEST_CASE("a signal ends the making, filling and running of a model") {
   Transformer model(test::small_config());
   initialize(model, 1);
   const test::Stopping stopping;
-  CHECK_THROWS_AS(Transformer(test::small_config()), Stopped);
+  CHECK_THROWS_AS(Transformer{test::small_config()}, Stopped);
   CHECK_THROWS_AS(initialize(model, 1), Stopped);
   CHECK_THROWS_AS(model.hidden(test::some_ids(4), model.call(Batch::whole(1, 4), DType::f32)), Stopped);
   CHECK_THROWS_AS(upcycle(model, {.experts = 2, .layers = {true, true}}, 0.1, 1), Stopped);
