@@ -27,7 +27,7 @@ struct PruneOptions {
   void add(CLI::App& app) {
     std::string methods;
     std::vector<std::string> names;
-    for (const ScoreMethod& m : score_methods()) {
+    for (const PruneMethod& m : prune_methods()) {
       names.emplace_back(m.name);
       methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
     }
@@ -66,7 +66,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
 }
 
 int run(const PruneOptions& o, const Common& common) {
-  const ScoreMethod& method = score_method(o.method);
+  const PruneMethod& method = prune_method(o.method);
   const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
   PruneSettings settings;
   settings.method = &method;
@@ -74,9 +74,9 @@ int run(const PruneOptions& o, const Common& common) {
   settings.sparsity = resolve_sparsity(*pattern, o.sparsity);
   settings.rule = {name_pattern(o.targets, "--targets"), name_pattern(o.keep.empty() ? "^$" : o.keep, "--keep")};
   settings.type = o.calibration.type();
-  if (method.needs_calibration && o.calibration.files.empty())
+  if (method.needs_calibration() && o.calibration.files.empty())
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
-  if (!method.needs_calibration && !o.calibration.files.empty())
+  if (!method.needs_calibration() && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
   check_model_files(o.model, o.output, o.report, o.force, o.calibration, common);
   Model model = load_model(o.model);

@@ -189,16 +189,14 @@ class TrainTool {
 
   void add_pruning(RunSettings& settings) {
     if (!o_.sparsity) return;
-    Transformer& model = *model_.transformer;
-    const auto pruning =
-        std::make_shared<const GradualPruning>(parse_pattern(o_.pattern), *o_.sparsity, o_.sparsify_from,
-                                               o_.sparsify_until, o_.sparsify_every, settings.step.schedule.steps);
-    pruning->check(model);
-    const PrunedBeyond before = pruned_beyond(model, *o_.sparsity);
+    const GradualSettings gradual = {parse_pattern(o_.pattern), *o_.sparsity,      o_.sparsify_from,
+                                     o_.sparsify_until,         o_.sparsify_every, settings.step.schedule.steps};
+    const auto pruning = std::make_shared<const GradualPruning>(*model_.transformer, gradual);
+    const PrunedBeyond before = pruning->pruned_beyond();
     if (before.beyond > 0 && o_.resume.empty())
       log_warning("{} of {} weights are pruned by more than --sparsity {} already, and stay so", before.beyond,
                   before.weights, *o_.sparsity);
-    settings.before_step = [&model, pruning](int64_t step) { pruning->before_step(model, step); };
+    settings.before_step = [pruning](int64_t step) { pruning->before_step(step); };
     settings.competes_after = pruning->last_pruning();
   }
 

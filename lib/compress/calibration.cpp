@@ -1,12 +1,12 @@
 #include "compress/calibration.h"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <memory>
 
 #include "base/error.h"
+#include "base/memory_limit.h"
 #include "base/stop.h"
-#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {
@@ -14,87 +14,250 @@ namespace {
 // Rows that go through a block together.
 constexpr int64_t rows_at_once = 2048;
 
-class Accumulator : public InputObserver {
- public:
-  explicit Accumulator(ColumnMoments& into) : into_(into) {}
-  void observe(kernels::ConstView x) override {
-    into_.squares.resize(static_cast<size_t>(x.cols), 0.0f);
-    kernels::add_column_squares(x, into_.squares.data());
-    into_.tokens += x.rows;
-  }
+constexpr size_t none = ~size_t{0};
 
- private:
-  ColumnMoments& into_;
+// A linear layer on the way.
+struct Member {
+  Linear* layer = nullptr;
+  int64_t cols = 0;
+  bool expert = false;   // of a mixture: sees only the tokens that are routed to it
+  size_t target = none;  // which target its weight is, if any
 };
 
-// Puts an observer into every linear layer it visits, and takes them out again when destroyed.
-class Observers : public Visitor {
+// Layers that do not see each other's outputs: measured together, then changed together.
+using Group = std::vector<Member>;
+
+// The groups of a half of a block, in the order in which they run. Modules show their layers in that order, but experts
+// run side by side: their first layers are one group, their second ones the next.
+class GroupCollector : public Visitor {
  public:
-  explicit Observers(Moments& into) : into_(into) {}
-  ~Observers() override {
+  explicit GroupCollector(const std::map<std::string, size_t>& targets) : targets_(targets) {}
+  void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
+    if (!layer) return;
+    const auto found = targets_.find(name);
+    shown_.push_back({layer, weight->cols(), experts_ > 0, found == targets_.end() ? none : found->second});
+    if (experts_ == 0) close(1);
+  }
+  void parameter(const std::string&, Parameter&) override {}
+  void begin_experts(int64_t experts, int64_t) override { experts_ = experts; }
+  void end_experts() override {
+    close(shown_.size() / static_cast<size_t>(experts_));
+    experts_ = 0;
+  }
+  std::vector<Group> groups;
+
+ private:
+  // What was shown since the last time: every `stride`-th layer together.
+  void close(size_t stride) {
+    for (size_t first = 0; first < stride; ++first) {
+      Group& group = groups.emplace_back();
+      for (size_t i = first; i < shown_.size(); i += stride) group.push_back(shown_[i]);
+    }
+    shown_.clear();
+  }
+
+  const std::map<std::string, size_t>& targets_;
+  std::vector<Member> shown_;
+  int64_t experts_ = 0;
+};
+
+// Thrown by an observer when all that is to be measured has passed: no product behind it is wanted.
+struct Passed {};
+
+// In the layers of one group, and in those that run behind it. A run ends at the first of the latter, or where the
+// group is a single layer, at that.
+class Observers {
+ public:
+  Observers(const std::vector<Group>& groups, size_t measured, std::vector<std::unique_ptr<InputStatistics>>& into) {
+    const bool single = groups[measured].size() == 1;
+    for (size_t i = 0; i < groups[measured].size(); ++i) add(groups[measured][i].layer, into[i].get(), single);
+    for (size_t later = measured + 1; later < groups.size(); ++later)
+      for (const Member& member : groups[later]) add(member.layer, nullptr, true);
+  }
+  ~Observers() {
     for (Linear* layer : layers_) layer->observer = nullptr;
   }
-  void weight(const std::string& name, std::shared_ptr<Weight>&, Linear* layer) override {
-    if (!layer) return;
-    into_[name].expert = expert_;
-    observers_.push_back(std::make_unique<Accumulator>(into_[name]));
+  Observers(const Observers&) = delete;
+  Observers& operator=(const Observers&) = delete;
+
+ private:
+  struct Observer : InputObserver {
+    Observer(InputStatistics* statistics, bool ends_run) : into(statistics), last(ends_run) {}
+    void observe(kernels::ConstView x) override {
+      if (into) into->add(x);
+      if (last) throw Passed();
+    }
+    InputStatistics* into;
+    bool last;
+  };
+
+  void add(Linear* layer, InputStatistics* into, bool last) {
+    observers_.push_back(std::make_unique<Observer>(into, last));
     layer->observer = observers_.back().get();
     layers_.push_back(layer);
   }
-  void parameter(const std::string&, Parameter&) override {}
-  void begin_experts(int64_t, int64_t) override { expert_ = true; }
-  void end_experts() override { expert_ = false; }
 
- private:
-  Moments& into_;
-  bool expert_ = false;
-  std::vector<std::unique_ptr<Accumulator>> observers_;
+  std::vector<std::unique_ptr<Observer>> observers_;
   std::vector<Linear*> layers_;
 };
 
-struct Names : Visitor {
-  std::vector<std::string> all;
-  void weight(const std::string& name, std::shared_ptr<Weight>&, Linear* layer) override {
-    if (layer) all.push_back(name);
-  }
-  void parameter(const std::string&, Parameter&) override {}
-};
-
-// Some windows on their way through the model.
-struct Part {
-  Forward call;
-  Stream stream;
-};
-
-std::vector<Part> embed(Transformer& model, const CalibrationText& text, DType type) {
-  std::vector<Part> parts;
-  const int64_t most = std::max<int64_t>(1, rows_at_once / text.length);
-  for (int64_t first = 0; first < text.windows; first += most) {
-    Part part;
-    part.call.batch = std::min(most, text.windows - first);
-    part.call.length = text.length;
-    part.call.type = type;
-    const auto ids = std::span(text.ids).subspan(static_cast<size_t>(first * text.length),
-                                                 static_cast<size_t>(part.call.batch * text.length));
-    part.stream = model.embed(ids, part.call);
-    parts.push_back(std::move(part));
-  }
-  return parts;
+Measurement measurement_of(const InputStatistics& inputs) {
+  if (inputs.sufficient()) return {&inputs, inputs.tokens(), false};
+  return {nullptr, inputs.tokens(), true};
 }
+
+class Walk {
+ public:
+  Walk(Transformer& model, std::span<const CalibrationTarget> targets, const CalibrationText* text, DType type,
+       const std::function<void(size_t, const Measurement&)>& change)
+      : model_(model), targets_(targets), text_(text), type_(type), change_(change), left_(targets.size(), true) {
+    std::map<std::string, size_t> by_name;
+    for (size_t i = 0; i < targets.size(); ++i) by_name[targets[i].name] = i;
+    for (size_t b = 0; b < model.blocks().size(); ++b) {
+      GroupCollector mixing(by_name), feeding(by_name);
+      model.blocks()[b].attention.visit(fmt::format("blocks.{}.attention", b), mixing);
+      model.blocks()[b].feed_forward->visit(fmt::format("blocks.{}.feed_forward", b), feeding);
+      halves_.push_back(std::move(mixing.groups));
+      halves_.push_back(std::move(feeding.groups));
+    }
+    const auto head = by_name.find(model.config().tied ? "embedding.weight" : "head.weight");
+    if (head != by_name.end()) head_ = head->second;
+    for (size_t h = 0; h < halves_.size(); ++h)
+      for (const Group& group : halves_[h])
+        if (measures(group)) measured_until_ = h + 1;
+    if (measures(head_)) measured_until_ = halves_.size() + 1;
+  }
+
+  void check() const {
+    if (!text_) return;
+    for (const int32_t id : text_->ids)
+      if (id < 0 || id >= model_.config().vocabulary)
+        throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
+                          model_.config().vocabulary);
+    double most = measures(head_) ? bytes({nullptr, model_.config().block.dim, false, head_}) : 0;
+    for (const auto& half : halves_)
+      for (const Group& group : half) {
+        double sum = 0;
+        for (const Member& member : group) sum += bytes(member);
+        most = std::max(most, sum);
+      }
+    require_memory(most, "what is measured of the inputs of layers", "use another method or a smaller model");
+  }
+
+  void run(const std::function<void(int64_t, int64_t)>& progress) {
+    const NoTape pause;
+    if (measured_until_ > 0) embed();
+    const int64_t all = static_cast<int64_t>(model_.blocks().size()) + 1;
+    for (size_t h = 0; h < halves_.size(); ++h) {
+      for (size_t g = 0; g < halves_[h].size(); ++g) change_group(h, g);
+      if (h + 1 < measured_until_) advance(h);
+      if (progress && h % 2 == 1) progress(static_cast<int64_t>(h / 2) + 1, all);
+    }
+    change_head();
+    for (size_t i = 0; i < targets_.size(); ++i)
+      if (left_[i]) change(i, {});
+    if (progress) progress(all, all);
+  }
+
+ private:
+  // Some windows on their way through the model.
+  struct Part {
+    Forward call;
+    Stream stream;
+  };
+
+  bool measures(size_t target) const { return text_ && target != none && !targets_[target].needs.empty(); }
+  bool measures(const Group& group) const {
+    return std::any_of(group.begin(), group.end(), [&](const Member& member) { return measures(member.target); });
+  }
+
+  double bytes(const Member& member) const {
+    double sum = 0;
+    if (measures(member.target))
+      for (const StatisticKind kind : targets_[member.target].needs) sum += statistic_bytes(kind, member.cols);
+    return sum;
+  }
+
+  void embed() {
+    const int64_t most = std::max<int64_t>(1, rows_at_once / text_->length);
+    for (int64_t first = 0; first < text_->windows; first += most) {
+      Part part;
+      part.call.batch = std::min(most, text_->windows - first);
+      part.call.length = text_->length;
+      part.call.type = type_;
+      const auto ids = std::span(text_->ids)
+                           .subspan(static_cast<size_t>(first * text_->length),
+                                    static_cast<size_t>(part.call.batch * text_->length));
+      part.stream = model_.embed(ids, part.call);
+      parts_.push_back(std::move(part));
+    }
+  }
+
+  Stream run_half(size_t half, Part& part) {
+    check_stop();
+    Block& block = model_.blocks()[half / 2];
+    part.call.layer = static_cast<int64_t>(half / 2);
+    return half % 2 == 0 ? block.mix(part.stream, part.call, nullptr) : block.feed(part.stream, part.call);
+  }
+
+  void advance(size_t half) {
+    for (Part& part : parts_) part.stream = run_half(half, part);
+  }
+
+  std::vector<std::unique_ptr<InputStatistics>> measure(size_t half, size_t group) {
+    std::vector<std::unique_ptr<InputStatistics>> measured;
+    for (const Member& member : halves_[half][group])
+      measured.push_back(measures(member.target) ? std::make_unique<InputStatistics>(targets_[member.target].needs,
+                                                                                     member.cols, member.expert)
+                                                 : nullptr);
+    const Observers observers(halves_[half], group, measured);
+    for (Part& part : parts_) {
+      try {
+        run_half(half, part);
+      } catch (const Passed&) {
+      }
+    }
+    return measured;
+  }
+
+  void change_group(size_t half, size_t group) {
+    const Group& members = halves_[half][group];
+    std::vector<std::unique_ptr<InputStatistics>> measured(members.size());
+    if (measures(members)) measured = measure(half, group);
+    for (size_t i = 0; i < members.size(); ++i)
+      if (members[i].target != none)
+        change(members[i].target, measured[i] ? measurement_of(*measured[i]) : Measurement());
+  }
+
+  void change_head() {
+    if (head_ == none) return;
+    if (!measures(head_)) return change(head_, {});
+    InputStatistics inputs(targets_[head_].needs, model_.config().block.dim, false);
+    for (Part& part : parts_) {
+      check_stop();
+      inputs.add(model_.finish(part.stream, part.call).value().view());
+    }
+    change(head_, measurement_of(inputs));
+  }
+
+  void change(size_t target, const Measurement& measured) {
+    change_(target, measured);
+    left_[target] = false;
+  }
+
+  Transformer& model_;
+  std::span<const CalibrationTarget> targets_;
+  const CalibrationText* text_;
+  DType type_;
+  const std::function<void(size_t, const Measurement&)>& change_;
+  std::vector<bool> left_;                  // targets that are still to be changed
+  std::vector<std::vector<Group>> halves_;  // of each block its attention and its feed-forward
+  size_t head_ = none;                      // which target the head is
+  size_t measured_until_ = 0;  // halves that the text has to reach: behind the last in which something is measured
+  std::vector<Part> parts_;
+};
 
 }  // namespace
-
-std::vector<float> ColumnMoments::norms() const {
-  std::vector<float> result(squares);
-  for (float& x : result) x = std::sqrt(x);
-  return result;
-}
-
-std::vector<float> ColumnMoments::means() const {
-  std::vector<float> result(squares);
-  for (float& x : result) x /= static_cast<float>(std::max<int64_t>(tokens, 1));
-  return result;
-}
 
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length) {
   const int64_t available = text.size() / length;
@@ -109,46 +272,12 @@ CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t le
   return result;
 }
 
-void calibrate(Transformer& model, const CalibrationText* text, DType type,
-               const std::function<void(const std::vector<std::string>&, const Moments&)>& change,
+void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, const CalibrationText* text, DType type,
+               const std::function<void(size_t, const Measurement&)>& change,
                const std::function<void(int64_t, int64_t)>& progress) {
-  const NoTape pause;
-  std::vector<Part> parts;
-  if (text) {
-    for (int32_t id : text->ids)
-      if (id < 0 || id >= model.config().vocabulary)
-        throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
-                          model.config().vocabulary);
-    parts = embed(model, *text, type);
-  }
-  const int64_t all = static_cast<int64_t>(model.blocks().size()) + 1;
-  for (size_t i = 0; i < model.blocks().size(); ++i) {
-    Block& block = model.blocks()[i];
-    const std::string prefix = fmt::format("blocks.{}", i);
-    Moments moments;
-    if (text) {
-      Observers observers(moments);
-      block.visit(prefix, observers);
-      for (Part& part : parts) {
-        check_stop();
-        part.call.layer = static_cast<int64_t>(i);
-        block.forward(part.stream, part.call, nullptr);
-      }
-    }
-    Names names;
-    block.visit(prefix, names);
-    change(names.all, moments);
-    for (Part& part : parts) {
-      check_stop();
-      part.stream = block.forward(part.stream, part.call, nullptr);
-    }
-    if (progress) progress(static_cast<int64_t>(i) + 1, all);
-  }
-  Moments moments;
-  const std::string head = model.config().tied ? "embedding.weight" : "head.weight";
-  for (Part& part : parts) Accumulator(moments[head]).observe(model.finish(part.stream, part.call).value().view());
-  change({head}, moments);
-  if (progress) progress(all, all);
+  Walk walk(model, targets, text, type, change);
+  walk.check();
+  walk.run(progress);
 }
 
 }  // namespace hone

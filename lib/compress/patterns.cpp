@@ -178,7 +178,7 @@ struct PatternKind {
   PatternPointer (*parse)(std::string_view text);  // null where the text is of another kind
 };
 
-constexpr PatternKind kPatterns[] = {
+constexpr PatternKind pattern_kinds[] = {
     {"unstructured", parse_unstructured},
     {"N:M (N kept of every M along a row, such as 2:4 or 4:8)", parse_n_of_m},
     {"block:RxC (blocks of R rows and C columns, such as block:16x16)", parse_blocks},
@@ -190,12 +190,12 @@ void Pattern::check_shape(int64_t, int64_t, double, const std::string&) const {}
 
 std::string pattern_syntax() {
   std::string list;
-  for (const PatternKind& kind : kPatterns) list += (list.empty() ? "" : ", ") + std::string(kind.syntax);
+  for (const PatternKind& kind : pattern_kinds) list += (list.empty() ? "" : ", ") + std::string(kind.syntax);
   return list;
 }
 
 PatternPointer parse_pattern(std::string_view text) {
-  for (const PatternKind& kind : kPatterns)
+  for (const PatternKind& kind : pattern_kinds)
     if (PatternPointer pattern = kind.parse(text)) return pattern;
   throw usage_error("unknown pattern '{}'; patterns are {}", text, pattern_syntax());
 }

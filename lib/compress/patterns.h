@@ -7,10 +7,12 @@
 #include <string>
 #include <string_view>
 
-#include "compress/scores.h"
 #include "tensor/tensor.h"
 
 namespace hone {
+
+// Which weights of a matrix are compared with each other when the lowest are chosen.
+enum class ComparisonGroup { layer, row };  // the whole matrix | each output row by itself
 
 class Pattern {
  public:

@@ -9,12 +9,20 @@ Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) 
           FeedForward::make(blueprint, layer)};
 }
 
+Stream Block::mix(const Stream& in, Forward& call, LayerCache* cache) {
+  const ops::Normed normed = attention_norm.forward(in.residual, in.branch, call.type);
+  const Var attended = attention.forward(normed.y, call, cache);
+  return {normed.residual, ops::dropout(attended, call.dropout, call.next_dropout()), in.loss};
+}
+
+Stream Block::feed(const Stream& in, Forward& call) {
+  const ops::Normed normed = feed_forward_norm.forward(in.residual, in.branch, call.type);
+  const FeedForwardOutput out = feed_forward->forward(normed.y, call);
+  return {normed.residual, ops::dropout(out.y, call.dropout, call.next_dropout()), ops::add_losses(in.loss, out.loss)};
+}
+
 Stream Block::forward(const Stream& in, Forward& call, LayerCache* cache) {
-  const ops::Normed first = attention_norm.forward(in.residual, in.branch, call.type);
-  const Var attended = ops::dropout(attention.forward(first.y, call, cache), call.dropout, call.next_dropout());
-  const ops::Normed second = feed_forward_norm.forward(first.residual, attended, call.type);
-  const FeedForwardOutput out = feed_forward->forward(second.y, call);
-  return {second.residual, ops::dropout(out.y, call.dropout, call.next_dropout()), ops::add_losses(in.loss, out.loss)};
+  return feed(mix(in, call, cache), call);
 }
 
 void Block::visit(const std::string& prefix, Visitor& visitor) {

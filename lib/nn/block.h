@@ -20,6 +20,9 @@ struct Block {
 
   static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
   Stream forward(const Stream& in, Forward& call, LayerCache* cache);
+  // Its two halves, one after the other.
+  Stream mix(const Stream& in, Forward& call, LayerCache* cache);
+  Stream feed(const Stream& in, Forward& call);
   void visit(const std::string& prefix, Visitor& visitor);
 };
 

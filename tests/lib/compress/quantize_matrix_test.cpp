@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "compress/masks.h"
-#include "compress/patterns.h"
+#include "compress/methods/prune_method.h"
 #include "kernels/parallel.h"
 
 using namespace hone;
@@ -146,8 +146,8 @@ TEST_CASE("4-bit integers reach -8 on the side of the largest weight, whichever 
 TEST_CASE("pruned weights get the integer 0 and have no say in the scale") {
   const int64_t rows = 6, cols = 100;
   const Tensor weight = random_weight(rows, cols);
-  const Tensor mask = select_mask(pruning_scores(score_method("magnitude"), weight, {}, "w"),
-                                  *parse_pattern("unstructured"), 0.6, ComparisonGroup::layer, "w");
+  const auto pattern = parse_pattern("unstructured");
+  const Tensor mask = prune_method("magnitude").run({"w", weight, {}, nullptr, *pattern, 0.6}).mask;
   const Tensor kept = expand_mask(mask, cols);
   const Tensor clean = weight.clone(), dirty = weight.clone();
   apply_mask(clean, mask);

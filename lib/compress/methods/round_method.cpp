@@ -1,0 +1,34 @@
+#include "compress/methods/round_method.h"
+
+#include "base/error.h"
+#include "compress/quantize.h"
+#include "compress/quantize_matrix.h"
+
+namespace hone {
+
+std::span<const RoundMethod> round_methods() {
+  static const RoundMethod methods[] = {nearest_method(), search_method()};
+  return methods;
+}
+
+const RoundMethod& round_method(std::string_view name) {
+  std::string known;
+  for (const RoundMethod& method : round_methods()) {
+    if (method.name == name) return method;
+    known += (known.empty() ? "" : ", ") + std::string(method.name);
+  }
+  throw usage_error("unknown rounding method '{}'; choose one of {}", name, known);
+}
+
+RoundedWeight round_to_integers(const WeightToRound& what, bool search, std::span<const float> moments) {
+  QuantizeOptions options;
+  options.bits = what.type == PackedType::int8 ? 8 : 4;
+  options.group = what.group;
+  options.search = search;
+  RoundedWeight rounded;
+  rounded.matrix = quantize_matrix(what.weight, options, what.name, moments, what.mask);
+  rounded.relative_error = quantization_error(what.weight, rounded.matrix, moments).relative();
+  return rounded;
+}
+
+}  // namespace hone
