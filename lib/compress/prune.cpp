@@ -53,8 +53,7 @@ std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& 
     s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity, slot.name);
   }
   if (chosen.empty())
-    throw usage_error("--targets and --keep leave no weight to prune; the model has {}",
-                      fmt::join(names_of(all), ", "));
+    throw usage_error("no weight is chosen to be pruned; the model has {}", fmt::join(names_of(all), ", "));
   if (s.method->needs_calibration() && !s.calibration)
     throw usage_error("method {} measures what enters each layer and needs a calibration text", s.method->name);
   std::stable_partition(chosen.begin(), chosen.end(), [](const WeightSlot& slot) { return slot.linear; });

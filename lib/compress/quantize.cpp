@@ -37,8 +37,8 @@ std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
     const PackedType type = type_for(slot, s);
     if (type == PackedType::keep) continue;
     if (quantized(**slot.weight) && !s.allow_requantize)
-      throw usage_error("'{}' is {} already; quantize the model it was made from, or add --allow-requantize", slot.name,
-                        (*slot.weight)->element());
+      throw AlreadyQuantized(ErrorKind::usage, fmt::format("'{}' is {} already; quantize the model it was made from",
+                                                           slot.name, (*slot.weight)->element()));
     choices.push_back({slot, type});
   }
   if (choices.empty()) throw usage_error("the options leave no weight to quantize");

@@ -19,6 +19,11 @@ PackedType packed_type_named(const std::string& name);  // Error(usage) listing 
 std::string_view name_of(PackedType type);
 bool has_scales(PackedType type);
 
+class AlreadyQuantized : public Error {
+ public:
+  using Error::Error;
+};
+
 struct QuantizeSettings {
   PackedType type = PackedType::int8;
   PackedType embedding = PackedType::int8;  // embedding and head
@@ -42,8 +47,9 @@ struct QuantizedLayer {
   bool data_free = false;                     // too few of them: rounded as if all inputs were alike
 };
 
-// Layers come back in the order of the model: blocks, head, embedding. Throws Error(usage) when nothing is chosen, and
-// for a weight that is quantized already, unless allowed; nothing is changed then. Throws as calibrate() does.
+// Layers come back in the order of the model: blocks, head, embedding. Throws Error(usage) when nothing is chosen,
+// AlreadyQuantized (usage) for a weight that is quantized already, unless allowed; nothing is changed then. Throws as
+// calibrate() does.
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& settings);
 
 // The names of the weights that quantize_model() would quantize; throws as it does.
