@@ -24,11 +24,12 @@ struct Member {
   size_t target = none;  // which target its weight is, if any
 };
 
-// Layers that do not see each other's outputs: measured together, then changed together.
+// Layers that are measured together, then changed together.
 using Group = std::vector<Member>;
 
-// The groups of a half of a block, in the order in which they run. Modules show their layers in that order, but experts
-// run side by side: their first layers are one group, their second ones the next.
+// The layers of a half of a block, those that do not see each other's outputs in one group, in the order in which they
+// run. Modules show their layers in that order, but experts run side by side: their first layers are one group, their
+// second ones the next.
 class GroupCollector : public Visitor {
  public:
   explicit GroupCollector(const std::map<std::string, size_t>& targets) : targets_(targets) {}
@@ -64,13 +65,14 @@ class GroupCollector : public Visitor {
 // Thrown by an observer when all that is to be measured has passed: no product behind it is wanted.
 struct Passed {};
 
-// In the layers of one group, and in those that run behind it. A run ends at the first of the latter, or where the
-// group is a single layer, at that.
+// In the layers of one group, and in those that run behind it. A run ends at the first of the latter, or at the group's
+// last layer, unless that is an expert's, which may be left out.
 class Observers {
  public:
   Observers(const std::vector<Group>& groups, size_t measured, std::vector<std::unique_ptr<InputStatistics>>& into) {
-    const bool single = groups[measured].size() == 1;
-    for (size_t i = 0; i < groups[measured].size(); ++i) add(groups[measured][i].layer, into[i].get(), single);
+    const Group& group = groups[measured];
+    for (size_t i = 0; i < group.size(); ++i)
+      add(group[i].layer, into[i].get(), i + 1 == group.size() && !group[i].expert);
     for (size_t later = measured + 1; later < groups.size(); ++later)
       for (const Member& member : groups[later]) add(member.layer, nullptr, true);
   }
@@ -106,10 +108,17 @@ Measurement measurement_of(const InputStatistics& inputs) {
   return {nullptr, inputs.tokens(), true};
 }
 
+// What the text passes in one run: a block or one of its halves.
+struct Stage {
+  size_t block = 0;
+  bool mixes = false, feeds = false;
+  std::vector<Group> groups;  // in the order in which they run
+};
+
 class Walk {
  public:
-  Walk(Transformer& model, std::span<const CalibrationTarget> targets, const CalibrationText* text, DType type,
-       const std::function<void(size_t, const Measurement&)>& change)
+  Walk(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
+       const CalibrationText* text, DType type, const std::function<void(size_t, const Measurement&)>& change)
       : model_(model), targets_(targets), text_(text), type_(type), change_(change), left_(targets.size(), true) {
     std::map<std::string, size_t> by_name;
     for (size_t i = 0; i < targets.size(); ++i) by_name[targets[i].name] = i;
@@ -117,15 +126,22 @@ class Walk {
       GroupCollector mixing(by_name), feeding(by_name);
       model.blocks()[b].attention.visit(fmt::format("blocks.{}.attention", b), mixing);
       model.blocks()[b].feed_forward->visit(fmt::format("blocks.{}.feed_forward", b), feeding);
-      halves_.push_back(std::move(mixing.groups));
-      halves_.push_back(std::move(feeding.groups));
+      if (behind == MeasuredBehind::layers) {
+        stages_.push_back({b, true, false, std::move(mixing.groups)});
+        stages_.push_back({b, false, true, std::move(feeding.groups)});
+      } else {
+        Group all;
+        for (const auto& groups : {mixing.groups, feeding.groups})
+          for (const Group& group : groups) all.insert(all.end(), group.begin(), group.end());
+        stages_.push_back({b, true, true, {std::move(all)}});
+      }
     }
     const auto head = by_name.find(model.config().tied ? "embedding.weight" : "head.weight");
     if (head != by_name.end()) head_ = head->second;
-    for (size_t h = 0; h < halves_.size(); ++h)
-      for (const Group& group : halves_[h])
-        if (measures(group)) measured_until_ = h + 1;
-    if (measures(head_)) measured_until_ = halves_.size() + 1;
+    for (size_t s = 0; s < stages_.size(); ++s)
+      for (const Group& group : stages_[s].groups)
+        if (measures(group)) measured_until_ = s + 1;
+    if (measures(head_)) measured_until_ = stages_.size() + 1;
   }
 
   void check() const {
@@ -135,8 +151,8 @@ class Walk {
         throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
                           model_.config().vocabulary);
     double most = measures(head_) ? bytes({nullptr, model_.config().block.dim, false, head_}) : 0;
-    for (const auto& half : halves_)
-      for (const Group& group : half) {
+    for (const Stage& stage : stages_)
+      for (const Group& group : stage.groups) {
         double sum = 0;
         for (const Member& member : group) sum += bytes(member);
         most = std::max(most, sum);
@@ -148,10 +164,11 @@ class Walk {
     const NoTape pause;
     if (measured_until_ > 0) embed();
     const int64_t all = static_cast<int64_t>(model_.blocks().size()) + 1;
-    for (size_t h = 0; h < halves_.size(); ++h) {
-      for (size_t g = 0; g < halves_[h].size(); ++g) change_group(h, g);
-      if (h + 1 < measured_until_) advance(h);
-      if (progress && h % 2 == 1) progress(static_cast<int64_t>(h / 2) + 1, all);
+    for (size_t s = 0; s < stages_.size(); ++s) {
+      const Stage& stage = stages_[s];
+      for (size_t g = 0; g < stage.groups.size(); ++g) change_group(stage, g);
+      if (s + 1 < measured_until_) advance(stage);
+      if (progress && stage.feeds) progress(static_cast<int64_t>(stage.block) + 1, all);
     }
     change_head();
     for (size_t i = 0; i < targets_.size(); ++i)
@@ -193,37 +210,38 @@ class Walk {
     }
   }
 
-  Stream run_half(size_t half, Part& part) {
+  Stream pass(const Stage& stage, Part& part) {
     check_stop();
-    Block& block = model_.blocks()[half / 2];
-    part.call.layer = static_cast<int64_t>(half / 2);
-    return half % 2 == 0 ? block.mix(part.stream, part.call, nullptr) : block.feed(part.stream, part.call);
+    Block& block = model_.blocks()[stage.block];
+    part.call.layer = static_cast<int64_t>(stage.block);
+    const Stream mixed = stage.mixes ? block.mix(part.stream, part.call, nullptr) : part.stream;
+    return stage.feeds ? block.feed(mixed, part.call) : mixed;
   }
 
-  void advance(size_t half) {
-    for (Part& part : parts_) part.stream = run_half(half, part);
+  void advance(const Stage& stage) {
+    for (Part& part : parts_) part.stream = pass(stage, part);
   }
 
-  std::vector<std::unique_ptr<InputStatistics>> measure(size_t half, size_t group) {
+  std::vector<std::unique_ptr<InputStatistics>> measure(const Stage& stage, size_t group) {
     std::vector<std::unique_ptr<InputStatistics>> measured;
-    for (const Member& member : halves_[half][group])
+    for (const Member& member : stage.groups[group])
       measured.push_back(measures(member.target) ? std::make_unique<InputStatistics>(targets_[member.target].needs,
                                                                                      member.cols, member.expert)
                                                  : nullptr);
-    const Observers observers(halves_[half], group, measured);
+    const Observers observers(stage.groups, group, measured);
     for (Part& part : parts_) {
       try {
-        run_half(half, part);
+        pass(stage, part);
       } catch (const Passed&) {
       }
     }
     return measured;
   }
 
-  void change_group(size_t half, size_t group) {
-    const Group& members = halves_[half][group];
+  void change_group(const Stage& stage, size_t group) {
+    const Group& members = stage.groups[group];
     std::vector<std::unique_ptr<InputStatistics>> measured(members.size());
-    if (measures(members)) measured = measure(half, group);
+    if (measures(members)) measured = measure(stage, group);
     for (size_t i = 0; i < members.size(); ++i)
       if (members[i].target != none)
         change(members[i].target, measured[i] ? measurement_of(*measured[i]) : Measurement());
@@ -250,10 +268,10 @@ class Walk {
   const CalibrationText* text_;
   DType type_;
   const std::function<void(size_t, const Measurement&)>& change_;
-  std::vector<bool> left_;                  // targets that are still to be changed
-  std::vector<std::vector<Group>> halves_;  // of each block its attention and its feed-forward
-  size_t head_ = none;                      // which target the head is
-  size_t measured_until_ = 0;  // halves that the text has to reach: behind the last in which something is measured
+  std::vector<bool> left_;  // targets that are still to be changed
+  std::vector<Stage> stages_;
+  size_t head_ = none;         // which target the head is
+  size_t measured_until_ = 0;  // stages that the text has to reach: behind the last in which something is measured
   std::vector<Part> parts_;
 };
 
@@ -271,10 +289,10 @@ CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t le
   return result;
 }
 
-void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, const CalibrationText* text, DType type,
-               const std::function<void(size_t, const Measurement&)>& change,
+void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
+               const CalibrationText* text, DType type, const std::function<void(size_t, const Measurement&)>& change,
                const std::function<void(int64_t, int64_t)>& progress) {
-  Walk walk(model, targets, text, type, change);
+  Walk walk(model, targets, behind, text, type, change);
   walk.check();
   walk.run(progress);
 }

@@ -1,5 +1,5 @@
-// The walk through a model that compression takes: layer after layer is measured, then changed, so that each is measured
-// behind what has become of all before it, in its own block too.
+// The walk through a model that compression takes: layers are measured, then changed, so that the next are measured
+// behind what has become of them.
 #pragma once
 
 #include <cstdint>
@@ -38,17 +38,22 @@ struct Measurement {
   bool data_free = false;                   // it was measured, and too few entered
 };
 
-// Calls `change` once for each target (by its index), which may replace the target's weight. Within each block the order
-// is qkv, output, up (with its gate), down; experts' `up` together and then their `down`; the head comes after all
-// blocks, and last what no product enters (the embedding of an untied model). What a target needs is measured on `text`
-// run through the model as `change` has made it so far, with activations in `type`; without text nothing is.
+// Calls `change` once for each target (by its index), which may replace the target's weight. Blocks come in order, then
+// the head, and last what no product enters (the embedding of an untied model). What a target needs is measured on
+// `text` run through the model as `change` has made it so far, with activations in `type`; without text nothing is.
 //
-// That takes at most two forward passes of the text where everything is measured, and none behind the last target that
-// needs anything. Memory: the stream of all windows between two blocks, and the statistics of one group of layers.
+// Behind blocks: all layers of a block are measured together, then changed. Behind layers: within a block qkv, output,
+// up (with its gate) and down are measured and changed one after the other; of a mixture all experts' up together and
+// then their down, after the shared expert's.
+//
+// Either way that takes at most two forward passes of the text (a run that measures ends where nothing more is to be
+// seen), and none behind the last target that needs anything. Memory: the stream of all windows between two halves of a
+// block, and the statistics of what is measured together.
 //
 // Throws, before any change: Error(input) for a token outside the vocabulary, Error(usage) where statistics exceed this
 // machine's memory. When `change` throws, or a signal comes, what it has changed before stays so.
-void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, const CalibrationText* text, DType type,
+void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
+               const CalibrationText* text, DType type,
                const std::function<void(size_t target, const Measurement& measured)>& change,
                const std::function<void(int64_t done, int64_t all)>& progress = {});
 

@@ -72,7 +72,7 @@ std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s)
   for (const WeightSlot& slot : chosen) targets.push_back({slot.name, s.method->needs});
   std::vector<PrunedLayer> layers(chosen.size());
   calibrate(
-      model, targets, s.calibration, s.type,
+      model, targets, s.method->behind, s.calibration, s.type,
       [&](size_t i, const Measurement& measured) { layers[i] = prune_weight(chosen[i], s, measured); }, s.progress);
   return layers;
 }

@@ -103,7 +103,7 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
   for (const Choice& choice : choices) targets.push_back({choice.slot.name, method_for(choice.type, s).needs});
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
-      model, targets, s.calibration, s.activations,
+      model, targets, s.method->behind, s.calibration, s.activations,
       [&](size_t i, const Measurement& measured) { layers[i] = quantize_weight(choices[i], s, measured); }, s.progress);
   return layers;
 }

@@ -20,6 +20,12 @@ enum class StatisticKind {
   extremes,  // ColumnExtremes: 8 * cols bytes
 };
 
+// Behind what a layer is measured.
+enum class MeasuredBehind {
+  blocks,  // what has become of the blocks before its own, which is as it was
+  layers,  // what has become of all layers before it, in its own block too
+};
+
 // Sees all rows that enter one layer, some at a time.
 class Statistic {
  public:

@@ -14,7 +14,7 @@ PrunedWeight magnitude(const WeightToPrune& what) {
 }  // namespace
 
 PruneMethod magnitude_method() {
-  return {"magnitude", "smallest absolute value, compared over the whole layer", {}, magnitude};
+  return {"magnitude", "smallest absolute value, compared over the whole layer", {}, MeasuredBehind::layers, magnitude};
 }
 
 }  // namespace hone

@@ -31,7 +31,9 @@ RoundedWeight nearest(const WeightToRound& what) {
 }  // namespace
 
 RoundMethod nearest_method() {
-  return {"nearest", "the nearest number, by the scale that reaches the largest weight", {}, true, nearest};
+  return {"nearest", "the nearest number, by the scale that reaches the largest weight",
+          {},        MeasuredBehind::layers,
+          true,      nearest};
 }
 
 }  // namespace hone

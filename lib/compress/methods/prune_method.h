@@ -33,9 +33,11 @@ struct PruneMethod {
   std::string_view name;
   std::string_view summary;  // a line
   std::vector<StatisticKind> needs;
-  bool needs_calibration() const { return !needs.empty(); }
+  MeasuredBehind behind;
   // Throws Error(input), naming the weight, for weights or statistics that are not finite numbers.
   PrunedWeight (*run)(const WeightToPrune& what);
+
+  bool needs_calibration() const { return !needs.empty(); }
 };
 
 std::span<const PruneMethod> prune_methods();

@@ -35,6 +35,7 @@ struct RoundMethod {
   std::string_view name;
   std::string_view summary;  // a line
   std::vector<StatisticKind> needs;
+  MeasuredBehind behind;
   bool without_scales;  // whether it can round to a type that has none
   // Throws Error(usage) for a group that cannot be, Error(input), naming the weight, for weights or statistics that are
   // not finite numbers.

@@ -15,6 +15,7 @@ RoundMethod search_method() {
   return {"search",
           "the nearest number, by the scale with the least squared error",
           {StatisticKind::squares},
+          MeasuredBehind::layers,
           false,
           search};
 }

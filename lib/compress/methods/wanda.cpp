@@ -1,5 +1,6 @@
 // |w_ij| * ||x_j||_2 (Sun et al., arXiv 2306.11695, equation 1), compared within each output row. The norm is over the
-// calibration tokens.
+// calibration tokens, as the block that is pruned was: nothing makes up for what a mask takes out, and norms behind it
+// prune worse (docs/results, "Calibration group by group").
 #include <cmath>
 
 #include "compress/methods/scores.h"
@@ -22,6 +23,7 @@ PruneMethod wanda_method() {
   return {"wanda",
           "smallest |weight| x norm of its input, compared within each output row",
           {StatisticKind::squares},
+          MeasuredBehind::blocks,
           wanda};
 }
 

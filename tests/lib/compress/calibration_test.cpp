@@ -31,10 +31,11 @@ struct Pruned {
   std::map<std::string, std::shared_ptr<Weight>> weights;
 };
 
-Pruned walk(Transformer& model, const CalibrationText& text, DType type, bool prune) {
+Pruned walk(Transformer& model, const CalibrationText& text, DType type, bool prune,
+            MeasuredBehind behind = MeasuredBehind::layers) {
   Pruned result;
   const std::vector<CalibrationTarget> targets = all_targets(model);
-  calibrate(model, targets, &text, type, [&](size_t i, const Measurement& measured) {
+  calibrate(model, targets, behind, &text, type, [&](size_t i, const Measurement& measured) {
     const std::string& name = targets[i].name;
     result.order.push_back(name);
     if (measured.inputs) result.norms[name] = measured.inputs->get<ColumnSquares>().norms();
@@ -53,7 +54,7 @@ Pruned walk(Transformer& model, const CalibrationText& text, DType type, bool pr
 std::vector<float> norms_of(Transformer& model, const std::string& name, const CalibrationText& text, DType type) {
   const CalibrationTarget targets[] = {{name, squares}};
   std::vector<float> norms;
-  calibrate(model, targets, &text, type, [&](size_t, const Measurement& measured) {
+  calibrate(model, targets, MeasuredBehind::layers, &text, type, [&](size_t, const Measurement& measured) {
     if (measured.inputs) norms = measured.inputs->get<ColumnSquares>().norms();
   });
   return norms;
@@ -99,6 +100,26 @@ TEST_CASE("every layer is measured behind all that was changed before it, in its
       if (!here.empty()) CHECK((unpruned.norms[name] == here) == (name == "blocks.0.attention.qkv.weight"));
       if (walked.weights.contains(name)) weight_named(*again, name) = walked.weights.at(name);
     }
+  }
+}
+
+TEST_CASE("behind blocks: a block is measured as it was, behind what has become of those before it") {
+  const CalibrationText text = calibration_windows(16, 32);
+  for (const Config& config : {small_config(), mixture_config()}) {
+    const auto model = fresh(config), again = fresh(config);
+    Pruned walked = walk(*model, text, DType::f32, true, MeasuredBehind::blocks);
+    for (const WeightSlot& slot : weight_slots(*again)) {
+      CAPTURE(slot.name);
+      if (slot.name.starts_with("blocks.0."))
+        CHECK(walked.norms[slot.name] == norms_of(*again, slot.name, text, DType::f32));
+    }
+    for (const auto& [name, weight] : walked.weights)
+      if (name.starts_with("blocks.0.")) weight_named(*again, name) = weight;
+    for (const auto& [name, norms] : walked.norms) {
+      CAPTURE(name);
+      if (name.starts_with("blocks.1.")) CHECK(norms == norms_of(*again, name, text, DType::f32));
+    }
+    CHECK(walked.norms.size() == weight_slots(*model).size());
   }
 }
 
@@ -148,7 +169,7 @@ TEST_CASE("an expert with fewer tokens than inputs counts as not measured, and t
   leave_experts_alone(*model);
   const CalibrationText text = calibration_windows();
   const std::vector<CalibrationTarget> targets = all_targets(*model);
-  calibrate(*model, targets, &text, DType::f32, [&](size_t i, const Measurement& measured) {
+  calibrate(*model, targets, MeasuredBehind::layers, &text, DType::f32, [&](size_t i, const Measurement& measured) {
     CAPTURE(targets[i].name);
     const std::string& name = targets[i].name;
     const bool alone = name.find("experts.2") != std::string::npos || name.find("experts.3") != std::string::npos;
@@ -168,7 +189,7 @@ TEST_CASE("only what is needed is measured; without text nothing is") {
     size_t changed = 0;
     std::vector<int64_t> done;
     calibrate(
-        *model, targets, given, DType::f32,
+        *model, targets, MeasuredBehind::layers, given, DType::f32,
         [&](size_t i, const Measurement& measured) {
           ++changed;
           CHECK((measured.inputs != nullptr) == (given && !targets[i].needs.empty()));
@@ -196,7 +217,7 @@ TEST_CASE("a walk that ends early leaves the model in working order") {
   const Tensor before = logits();
   const std::vector<CalibrationTarget> targets = all_targets(*model);
   const auto nothing = [](size_t, const Measurement&) {};
-  CHECK_THROWS_AS(calibrate(*model, targets, &text, DType::f32,
+  CHECK_THROWS_AS(calibrate(*model, targets, MeasuredBehind::layers, &text, DType::f32,
                             [](size_t i, const Measurement&) {
                               if (i == 3) throw input_error("enough");
                             }),
@@ -204,9 +225,9 @@ TEST_CASE("a walk that ends early leaves the model in working order") {
   CHECK(same_bytes(logits(), before));
   {
     const Stopping stopping;
-    CHECK_THROWS(calibrate(*model, targets, &text, DType::f32, nothing));
+    CHECK_THROWS(calibrate(*model, targets, MeasuredBehind::layers, &text, DType::f32, nothing));
   }
-  calibrate(*model, targets, &text, DType::f32, nothing);
+  calibrate(*model, targets, MeasuredBehind::layers, &text, DType::f32, nothing);
   CHECK(same_bytes(logits(), before));
 }
 
@@ -217,7 +238,8 @@ TEST_CASE("a token outside the vocabulary is refused before anything is changed"
     CalibrationText text = calibration_windows();
     text.ids.back() = id;
     CHECK(failure([&] {
-            calibrate(*model, targets, &text, DType::f32, [](size_t, const Measurement&) { FAIL("was changed"); });
+            calibrate(*model, targets, MeasuredBehind::layers, &text, DType::f32,
+                      [](size_t, const Measurement&) { FAIL("was changed"); });
           }) == fmt::format("3 the calibration text has token {}, outside the model's vocabulary of 50", id));
   }
 }

@@ -73,6 +73,22 @@ TEST_CASE("chosen weights are pruned, what is left keeps its value, and layers c
   }
 }
 
+TEST_CASE("wanda sees a block as it was: pruning up before down changes nothing for down") {
+  const auto both = fresh(), alone = fresh();
+  Setup setup("wanda", 0.5);
+  setup.settings.rule.targets = std::regex("blocks.1.feed_forward");
+  prune_model(*both, setup.settings);
+  setup.settings.rule.targets = std::regex("blocks.1.feed_forward.down");
+  prune_model(*alone, setup.settings);
+  const char* down = "blocks.1.feed_forward.down.weight";
+  CHECK(same_bytes(weight_named(*both, down)->mask(), weight_named(*alone, down)->mask()));
+  // A block that was pruned before is another one.
+  const auto after = fresh();
+  setup.settings.rule.targets = std::regex("blocks.0|blocks.1.feed_forward.down");
+  prune_model(*after, setup.settings);
+  CHECK_FALSE(same_bytes(weight_named(*after, down)->mask(), weight_named(*alone, down)->mask()));
+}
+
 TEST_CASE("an embedding that is chosen is pruned, also where it is not the head and nothing is multiplied with it") {
   for (const bool tied : {true, false}) {
     Config config = small_config();

@@ -79,6 +79,24 @@ TEST_CASE("calibrated scales differ from data-free ones, and the embedding of an
   }
 }
 
+TEST_CASE("down sees the rounded up: its scales are those of a model whose up was rounded before") {
+  const CalibrationText text = calibration_windows(16, 32);
+  const auto only = [&](const char* names) {
+    QuantizeSettings settings = to(PackedType::keep, 32, &text);
+    settings.overrides.emplace_back(names, PackedType::int4);
+    return settings;
+  };
+  const auto both = fresh(), before = fresh(), alone = fresh();
+  const char *up = "blocks.1.feed_forward.gate_up.weight", *down = "blocks.1.feed_forward.down.weight";
+  REQUIRE(quantize_model(*both, only("blocks.1.feed_forward")).size() == 2);
+  weight_named(*before, up) = weight_named(*both, up);
+  quantize_model(*before, only("blocks.1.feed_forward.down"));
+  quantize_model(*alone, only("blocks.1.feed_forward.down"));
+  const auto values = [&](Transformer& model) { return weight_named(model, down)->to_dense(); };
+  CHECK(same_bytes(values(*both), values(*before)));
+  CHECK_FALSE(same_bytes(values(*both), values(*alone)));
+}
+
 TEST_CASE("an expert without tokens is rounded data-free and says so") {
   const auto measured = fresh(mixture_config()), blind = fresh(mixture_config());
   leave_experts_alone(*measured);
