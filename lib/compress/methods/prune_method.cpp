@@ -4,6 +4,10 @@
 
 namespace hone {
 
+// Each in a file of its own.
+PruneMethod magnitude_method();
+PruneMethod wanda_method();
+
 std::span<const PruneMethod> prune_methods() {
   static const PruneMethod methods[] = {magnitude_method(), wanda_method()};
   return methods;

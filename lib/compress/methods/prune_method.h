@@ -1,4 +1,4 @@
-// Pruning methods: which weights of a matrix go, and what becomes of the others. One file and one row each.
+// Pruning methods: which weights of a matrix go, and what becomes of the others. Each is a file and a row of prune_method.cpp.
 #pragma once
 
 #include <span>
@@ -42,9 +42,5 @@ struct PruneMethod {
 
 std::span<const PruneMethod> prune_methods();
 const PruneMethod& prune_method(std::string_view name);  // throws Error(usage) that lists the methods
-
-// The rows, each from a file of its own.
-PruneMethod magnitude_method();
-PruneMethod wanda_method();
 
 }  // namespace hone

@@ -6,6 +6,10 @@
 
 namespace hone {
 
+// Each in a file of its own.
+RoundMethod nearest_method();
+RoundMethod search_method();
+
 std::span<const RoundMethod> round_methods() {
   static const RoundMethod methods[] = {nearest_method(), search_method()};
   return methods;

@@ -1,4 +1,4 @@
-// Rounding methods: which number of a type each weight becomes. One file and one row each.
+// Rounding methods: which number of a type each weight becomes. Each is a file and a row of round_method.cpp.
 #pragma once
 
 #include <span>
@@ -44,10 +44,6 @@ struct RoundMethod {
 
 std::span<const RoundMethod> round_methods();
 const RoundMethod& round_method(std::string_view name);  // throws Error(usage) that lists the methods
-
-// The rows, each from a file of its own.
-RoundMethod nearest_method();
-RoundMethod search_method();
 
 // For methods that choose scales, each of which the integers next to its weights: quantize_matrix() of that weight.
 RoundedWeight round_to_integers(const WeightToRound& what, bool search, std::span<const float> moments);

@@ -89,6 +89,54 @@ TEST_CASE("wanda sees a block as it was: pruning up before down changes nothing 
   CHECK_FALSE(same_bytes(weight_named(*after, down)->mask(), weight_named(*alone, down)->mask()));
 }
 
+TEST_CASE("a method may ask for the Gram matrix and change the weights that stay, each layer behind those before it") {
+  // Where only the last input of each layer is kept, it takes over for the others what it tells of them: the best a
+  // single column can do in least squares, sum_j w_j G_jk / G_kk.
+  const PruneMethod last_column = {
+      "last", "", {StatisticKind::gram}, MeasuredBehind::layers, [](const WeightToPrune& what) {
+        const Tensor& gram = what.inputs->get<GramMatrix>().sums();
+        const int64_t rows = what.weight.dim(0), cols = what.weight.dim(1), k = cols - 1;
+        Tensor weight = Tensor::zeros({rows, cols}), kept = Tensor::zeros({rows, cols}, DType::u8);
+        const float* g = gram.data<float>() + k * cols;
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t j = 0; j < cols; ++j)
+            weight.data<float>()[r * cols + k] += what.weight.data<float>()[r * cols + j] * g[j] / g[k];
+          kept.data<uint8_t>()[r * cols + k] = 1;
+        }
+        return PrunedWeight{weight, pack_mask(kept), what.weight};
+      }};
+  const auto model = fresh(), dense = fresh();
+  Setup setup("magnitude", 0.5);
+  setup.settings.method = &last_column;
+  setup.settings.calibration = &setup.text;
+  for (const PrunedLayer& layer : prune_model(*model, setup.settings)) {
+    CAPTURE(layer.name);
+    CHECK(layer.calibration_tokens == 16 * 32);
+    CHECK(weight_named(*model, layer.name)->pruned() == layer.rows * (layer.cols - 1));
+  }
+  // The squared error of the first layer's outputs, sum of e G e over its rows: less than without the update.
+  const CalibrationTarget first[] = {{"blocks.0.attention.qkv.weight", {StatisticKind::gram}}};
+  const Tensor whole = weight_named(*dense, first[0].name)->to_dense(),
+               updated = weight_named(*model, first[0].name)->to_dense();
+  calibrate(*dense, first, MeasuredBehind::layers, &setup.text, DType::f32, [&](size_t, const Measurement& measured) {
+    const float* g = measured.inputs->get<GramMatrix>().sums().data<float>();
+    const int64_t rows = whole.dim(0), cols = whole.dim(1);
+    const auto error = [&](auto&& value) {
+      double sum = 0;
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = 0; i < cols; ++i)
+          for (int64_t j = 0; j < cols; ++j)
+            sum += static_cast<double>(whole.data<float>()[r * cols + i] - value(r, i)) *
+                   static_cast<double>(g[i * cols + j]) *
+                   static_cast<double>(whole.data<float>()[r * cols + j] - value(r, j));
+      return sum;
+    };
+    const auto at = [&](const Tensor& w, int64_t r, int64_t c) { return w.data<float>()[r * cols + c]; };
+    const double masked = error([&](int64_t r, int64_t c) { return c + 1 == cols ? at(whole, r, c) : 0; });
+    CHECK(error([&](int64_t r, int64_t c) { return at(updated, r, c); }) < 0.999 * masked);
+  });
+}
+
 TEST_CASE("an embedding that is chosen is pruned, also where it is not the head and nothing is multiplied with it") {
   for (const bool tied : {true, false}) {
     Config config = small_config();
