@@ -24,7 +24,7 @@ Isa isa();
 // names. Throws as isa() does.
 Isa choose_isa(const char* forced, const std::vector<Isa>& levels);
 
-// For tests: use `level` from now on (kernels/select.h picks its functions anew). `level` must be one of isa_levels().
+// For tests: use `level` from now on (kernels::kernel_set() is then another). `level` must be one of isa_levels().
 void set_isa(Isa level);
 
 std::string cpu_model();               // e.g. "AMD EPYC"

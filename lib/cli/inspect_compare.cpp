@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <map>
 
@@ -87,21 +86,6 @@ void compare_values(const Tensor& a, const Tensor& b, Differences& d) {
   }
 }
 
-// Bits beyond the columns do not count.
-int64_t mask_changes(const Tensor& a, const Tensor& b, int64_t cols) {
-  if (!a && !b) return 0;
-  const Tensor& shape = a ? a : b;
-  const int64_t row_bytes = (cols + 7) / 8;
-  int64_t changes = 0;
-  for (int64_t i = 0; i < shape.size(); ++i) {
-    const int64_t left = cols - 8 * (i % row_bytes);
-    const unsigned used = left >= 8 ? 0xffu : (1u << left) - 1;
-    const unsigned x = a ? a.data<uint8_t>()[i] : 0xffu, y = b ? b.data<uint8_t>()[i] : 0xffu;
-    changes += std::popcount((x ^ y) & used);
-  }
-  return changes;
-}
-
 void compare_parameter(const InspectedParameter& a, const InspectedParameter& b, Report& report) {
   if (a.shape != b.shape) {
     report.add(row_of("parameter", a.name, "shape", form_of(a), form_of(b)));
@@ -110,7 +94,7 @@ void compare_parameter(const InspectedParameter& a, const InspectedParameter& b,
   check_stop();
   Differences d;
   compare_values(a.weight ? a.weight->to_dense() : a.value, b.weight ? b.weight->to_dense() : b.value, d);
-  if (a.weight && b.weight) d.mask_changes = mask_changes(a.weight->mask(), b.weight->mask(), a.shape.back());
+  if (a.weight && b.weight) d.mask_changes = count_differences(a.weight->mask(), b.weight->mask());
   const bool form = a.form != b.form || a.element != b.element;
   if (!form && d.differing == 0 && d.mask_changes == 0) return;
   const char* what = !form ? (d.differing ? "values" : "mask") : d.differing ? "form, values" : "form";

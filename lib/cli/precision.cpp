@@ -14,7 +14,7 @@ void add_precision(CLI::Option_group* group, std::string& precision) {
       ->add_option("--precision", precision,
                    "What is computed in. bf16: activations, and weights where many rows are multiplied at once, are "
                    "rounded to bf16. f32: weights exactly as the file has them, activations and sums in f32. f32-i16: "
-                   "the same, but activations that meet int8 or int4 weights are rounded to 16-bit integers, which is "
+                   "the same, but activations that meet weights of integers are rounded to 16-bit integers, which is "
                    "faster. auto: bf16 where the processor computes in it, else f32-i16")
       ->check(one_of({"auto", "bf16", "f32", "f32-i16"}));
 }

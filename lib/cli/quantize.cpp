@@ -1,5 +1,7 @@
 #include "cli/quantize.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -16,6 +18,18 @@
 namespace hone::cli {
 namespace {
 
+// "bf16 (rounded to 16 bits), …, or keep"
+std::string described_types() {
+  std::string text;
+  for (const kernels::ElementInfo& e : kernels::element_table) text += fmt::format("{} ({}), ", e.name, e.what);
+  return text + "or keep";
+}
+
+std::vector<std::string> or_same(std::vector<std::string> names) {
+  names.emplace_back("same");
+  return names;
+}
+
 struct QuantizeTool {
   std::string model, output, type = "int8", embedding_type = "same", report, format = "table";
   int64_t group = 0;
@@ -26,12 +40,11 @@ struct QuantizeTool {
   void add(CLI::App& app) {
     app.add_option("model", model, "Model file to quantize")->required();
     auto* options = app.add_option_group("Quantization");
-    options->add_option("--type", type, "Of linear layers: int8, int4 (symmetric), bf16, or keep")
-        ->check(one_of({"int8", "int4", "bf16", "keep"}));
+    options->add_option("--type", type, "Of linear layers: " + described_types())->check(one_of(packed_type_names()));
     options
         ->add_option("--embedding-type", embedding_type,
                      "Of embedding and head: the same names, or same: what --type says")
-        ->check(one_of({"int8", "int4", "bf16", "keep", "same"}));
+        ->check(one_of(or_same(packed_type_names())));
     options->add_option("--group", group, "Columns that share a scale: 32, 64 or 128; 0: one scale for each output row")
         ->check(one_of({"0", "32", "64", "128"}));
     options
@@ -69,7 +82,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
   for (const QuantizedLayer& l : layers) {
     Row row;
     row.set("parameter", l.name);
-    row.set("type", std::string(name_of(l.type)));
+    row.set("type", name_of(l.type));
     row.set("form", l.form);
     row.set("group", l.group);
     row.set("relative_error", l.relative_error);
@@ -96,13 +109,15 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
 
 // Groups and calibration are of scales, which bf16 has none of.
 void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
-  const auto scaled = [](PackedType type) { return type == PackedType::int8 || type == PackedType::int4; };
-  const bool any = scaled(settings.type) || scaled(settings.embedding) ||
+  const bool any = has_scales(settings.type) || has_scales(settings.embedding) ||
                    std::any_of(settings.overrides.begin(), settings.overrides.end(),
-                               [&](const auto& entry) { return scaled(entry.second); });
+                               [&](const auto& entry) { return has_scales(entry.second); });
   if (any || (o.group == 0 && o.calibration.files.empty())) return;
-  throw usage_error("{} has no effect: no weight becomes int8 or int4, and other types have no scales",
-                    o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration");
+  std::vector<std::string> scaled;
+  for (const std::string& name : packed_type_names())
+    if (has_scales(packed_type_named(name))) scaled.push_back(name);
+  throw usage_error("{} has no effect: no weight becomes {}, and other types have no scales",
+                    o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration", fmt::join(scaled, " or "));
 }
 
 std::vector<std::string> choose(Transformer& model, const QuantizeSettings& settings) {

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "compress/masks.h"
 #include "compress/methods/prune_method.h"
 #include "compress/schedule.h"
 
@@ -60,9 +59,9 @@ void GradualPruning::before_step(int64_t step) const {
 PrunedBeyond GradualPruning::pruned_beyond() const {
   PrunedBeyond result;
   PrunableWeights count([&](const std::string&, Weight& weight) {
-    const Tensor mask = weight.mask();
+    const Bitmask mask = weight.mask();
     ++result.weights;
-    result.beyond += mask && mask_sparsity(mask, weight.cols()) > settings_.sparsity;
+    result.beyond += mask && mask.sparsity() > settings_.sparsity;
   });
   model_.visit(count);
   return result;

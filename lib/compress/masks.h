@@ -1,35 +1,20 @@
-// Masks of pruned matrices: one bit a weight, set where it is kept, in the layout of Weight::mask(): row after row,
-// least significant bit first, each row padded with zeros to a byte, u8 [rows, (cols + 7) / 8].
+// Masks of pruned matrices: bits from bytes and back, and a check of what others made.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
-#include "tensor/tensor.h"
+#include "tensor/bitmask.h"
 
 namespace hone {
 
-inline int64_t mask_row_bytes(int64_t cols) {
-  return (cols + 7) / 8;
-}
-
-Tensor full_mask(int64_t rows, int64_t cols);          // everything kept
-Tensor mask_of_nonzeros(const Tensor& weight);         // kept where `weight`, f32 [rows, cols], is not zero
-Tensor pack_mask(const Tensor& kept);                  // u8 [rows, cols], zero or not, to bits
-Tensor expand_mask(const Tensor& mask, int64_t cols);  // bits to u8 [rows, cols] of 0 and 1
-
-int64_t count_kept(const Tensor& mask);
-// 1 - kept / all; 0 for a matrix without elements.
-double mask_sparsity(const Tensor& mask, int64_t cols);
+Bitmask mask_of_nonzeros(const Tensor& weight);  // kept where `weight`, f32 [rows, cols], is not zero
+Bitmask pack_mask(const Tensor& kept);           // u8 [rows, cols], zero or not, to bits
+Tensor expand_mask(const Bitmask& mask);         // bits to u8 [rows, cols] of 0 and 1
 
 // Kept where both keep.
-Tensor combine_masks(const Tensor& a, const Tensor& b);
+Bitmask combine_masks(const Bitmask& a, const Bitmask& b);
 
-// Writes zeros (never -0) over the pruned weights of f32 [rows, cols], in place.
-void apply_mask(const Tensor& weight, const Tensor& mask);
-
-// Throws Error(input), naming `where`, unless `mask` is u8, has the shape for [rows, cols], and keeps nothing in its
-// padding.
-void check_mask(const Tensor& mask, int64_t rows, int64_t cols, const std::string& where);
+// Throws Error(input), naming `where`, unless `mask` has the size of [rows, cols] and keeps nothing in its padding.
+void check_mask(const Bitmask& mask, int64_t rows, int64_t cols, const std::string& where);
 
 }  // namespace hone

@@ -22,7 +22,7 @@ PatternMisfit misfit(fmt::format_string<Args...> format, Args&&... args) {
   return {ErrorKind::usage, fmt::format(format, std::forward<Args>(args)...)};
 }
 
-Tensor keep_by(const Tensor& keys, double sparsity, ComparisonGroup comparison) {
+Bitmask keep_by(const Tensor& keys, double sparsity, ComparisonGroup comparison) {
   const int64_t pruned = pruned_of(keys.size(), sparsity);
   return comparison == ComparisonGroup::row ? keep_highest_by_row(keys, pruned)
                                             : keep_highest(keys, keys.size() - pruned);
@@ -31,7 +31,7 @@ Tensor keep_by(const Tensor& keys, double sparsity, ComparisonGroup comparison) 
 class Unstructured : public Pattern {
  public:
   std::string name() const override { return "unstructured"; }
-  Tensor select(const Tensor&, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
+  Bitmask select(const Tensor&, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
     return keep_by(keys, sparsity, comparison);
   }
 };
@@ -49,13 +49,12 @@ class NOfM : public Pattern {
                    name(), cols, m_);
   }
 
-  Tensor select(const Tensor&, const Tensor& keys, double, ComparisonGroup) const override {
-    const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
-    Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
-    kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  Bitmask select(const Tensor&, const Tensor& keys, double, ComparisonGroup) const override {
+    const int64_t rows = keys.dim(0), cols = keys.dim(1);
+    const Bitmask mask = Bitmask::zeros(rows, cols);
+    kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)
-        for (int64_t c = 0; c < cols; c += m_)
-          keep_group(keys.data<uint32_t>() + r * cols, c, mask.data<uint8_t>() + r * bytes);
+        for (int64_t c = 0; c < cols; c += m_) keep_group(keys.data<uint32_t>() + r * cols, c, mask.row(r));
     });
     return mask;
   }
@@ -68,7 +67,7 @@ class NOfM : public Pattern {
     std::nth_element(ranked, ranked + n_ - 1, ranked + m_, std::greater<>());
     for (int64_t i = 0; i < n_; ++i) {
       const int64_t c = first + 63 - static_cast<int64_t>(ranked[i] & 63);
-      if (keys[c] != 0) bits[c / 8] = static_cast<uint8_t>(bits[c / 8] | 1u << (c % 8));
+      if (keys[c] != 0) kernels::set_bit(bits, c);
     }
   }
 
@@ -88,16 +87,14 @@ class Blocks : public Pattern {
                         sparsity, blocks, rows_, cols_);
   }
 
-  Tensor select(const Tensor& scores, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
+  Bitmask select(const Tensor& scores, const Tensor& keys, double sparsity, ComparisonGroup comparison) const override {
     const auto [sums, alive] = block_sums(scores, keys);
-    const Tensor kept = keep_by(selection_keys(sums, alive, name()), sparsity, comparison);
-    const Tensor blocks = expand_mask(kept, sums.dim(1));
-    return spread(blocks, keys);
+    return spread(keep_by(selection_keys(sums, alive, name()), sparsity, comparison), keys);
   }
 
  private:
   // Sum of the scores not pruned before, [rows / R, cols / C], and a mask of the blocks that have any.
-  std::pair<Tensor, Tensor> block_sums(const Tensor& scores, const Tensor& keys) const {
+  std::pair<Tensor, Bitmask> block_sums(const Tensor& scores, const Tensor& keys) const {
     const int64_t rows = scores.dim(0) / rows_, cols = scores.dim(1) / cols_, stride = scores.dim(1);
     Tensor sums = Tensor::empty({rows, cols}), alive = Tensor::zeros({rows, cols}, DType::u8);
     kernels::parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
@@ -120,17 +117,16 @@ class Blocks : public Pattern {
   }
 
   // A block's bit over all its weights, without those pruned before.
-  Tensor spread(const Tensor& blocks, const Tensor& keys) const {
-    const int64_t rows = keys.dim(0), cols = keys.dim(1), across = cols / cols_, bytes = mask_row_bytes(cols);
-    Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
-    kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  Bitmask spread(const Bitmask& blocks, const Tensor& keys) const {
+    const int64_t rows = keys.dim(0), cols = keys.dim(1);
+    const Bitmask mask = Bitmask::zeros(rows, cols);
+    kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const uint8_t* kept = blocks.data<uint8_t>() + r / rows_ * across;
         const uint32_t* key = keys.data<uint32_t>() + r * cols;
-        uint8_t* bits = mask.data<uint8_t>() + r * bytes;
-        for (int64_t b = 0, c = 0; b < across; ++b)
-          for (const int64_t stop = c + cols_; c < stop; ++c)
-            bits[c / 8] = static_cast<uint8_t>(bits[c / 8] | static_cast<unsigned>(kept[b] && key[c] != 0) << (c % 8));
+        uint8_t* bits = mask.row(r);
+        for (int64_t b = 0; b < blocks.cols(); ++b)
+          for (int64_t c = b * cols_; blocks.at(r / rows_, b) && c < (b + 1) * cols_; ++c)
+            if (key[c] != 0) kernels::set_bit(bits, c);
       }
     });
     return mask;
@@ -225,8 +221,8 @@ double resolve_sparsity(const Pattern& pattern, std::optional<double> asked) {
   return fixed ? *fixed : *asked;
 }
 
-Tensor select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
-                   const std::string& where, const Tensor& existing) {
+Bitmask select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
+                    const std::string& where, const Bitmask& existing) {
   pattern.check_shape(scores.dim(0), scores.dim(1), sparsity, where);
   return pattern.select(scores, selection_keys(scores, existing, where), sparsity, comparison);
 }

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "tensor/tensor.h"
+#include "tensor/bitmask.h"
 
 namespace hone {
 
@@ -30,9 +30,9 @@ class Pattern {
   // Throws, naming `where`, PatternMisfit (usage) for a matrix that the pattern does not divide, and Error(usage) for
   // one of which `sparsity` would leave no block.
   virtual void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const;
-  // Mask bits of f32 scores whose shape has been checked; keys as selection_keys() makes them.
-  virtual Tensor select(const Tensor& scores, const Tensor& keys, double sparsity,
-                        ComparisonGroup comparison) const = 0;
+  // The mask of f32 scores whose shape has been checked; keys as selection_keys() makes them.
+  virtual Bitmask select(const Tensor& scores, const Tensor& keys, double sparsity,
+                         ComparisonGroup comparison) const = 0;
 };
 
 // unstructured   any weight
@@ -54,16 +54,16 @@ bool contradicts(const Pattern& pattern, double asked);
 // the pattern needs one, when it lies outside [0, 1), and when the pattern contradicts it.
 double resolve_sparsity(const Pattern& pattern, std::optional<double> asked);
 
-// Mask bits u8 [rows, (cols + 7) / 8] that keep the highest of `scores`, f32 [rows, cols].
+// The mask that keeps the highest of `scores`, f32 [rows, cols].
 //
 // Exactly pruned_of(rows * cols, sparsity) weights are pruned (for blocks: that many of the blocks). Compared by row,
 // each row (for blocks: each band of R rows) prunes its share of that number; shares differ by 1 at most. N:M compares
-// within its groups alone. Of equal scores the ones with the lower index are kept. What `existing` (mask bits, or
-// empty) has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any number
+// within its groups alone. Of equal scores the ones with the lower index are kept. What `existing` (which
+// may be empty) has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any number
 // of threads.
 //
 // Throws as check_shape() does, naming `where`; Error(input) for a score that is not finite.
-Tensor select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
-                   const std::string& where, const Tensor& existing = {});
+Bitmask select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
+                    const std::string& where, const Bitmask& existing = {});
 
 }  // namespace hone

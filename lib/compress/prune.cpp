@@ -12,8 +12,8 @@
 namespace hone {
 namespace {
 
-double sum_of(const Tensor& scores, const Tensor& mask) {
-  const Tensor kept = mask ? expand_mask(mask, scores.dim(1)) : Tensor();
+double sum_of(const Tensor& scores, const Bitmask& mask) {
+  const Tensor kept = mask ? expand_mask(mask) : Tensor();
   double sum = 0;
   for (int64_t i = 0; i < scores.size(); ++i)
     if (!kept || kept.data<uint8_t>()[i]) sum += static_cast<double>(scores.data<float>()[i]);
@@ -22,16 +22,16 @@ double sum_of(const Tensor& scores, const Tensor& mask) {
 
 PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const Measurement& measured) {
   check_stop();
-  const Tensor dense = (*slot.weight)->to_dense(), before = (*slot.weight)->mask();
-  const int64_t rows = dense.dim(0), cols = dense.dim(1);
+  const Tensor dense = (*slot.weight)->to_dense();
+  const Bitmask before = (*slot.weight)->mask();
   const PrunedWeight pruned = s.method->run({slot.name, dense, before, measured.inputs, *s.pattern, s.sparsity});
   check_stop();
   PrunedLayer layer;
   layer.name = slot.name;
-  layer.rows = rows;
-  layer.cols = cols;
-  if (before) layer.sparsity_before = mask_sparsity(before, cols);
-  layer.sparsity = mask_sparsity(pruned.mask, cols);
+  layer.rows = dense.dim(0);
+  layer.cols = dense.dim(1);
+  if (before) layer.sparsity_before = before.sparsity();
+  layer.sparsity = pruned.mask.sparsity();
   const double all = sum_of(pruned.scores, {});
   layer.score_kept = all > 0 ? sum_of(pruned.scores, pruned.mask) / all : 1;
   layer.calibration_tokens = measured.tokens;

@@ -3,18 +3,14 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "compress/quantize_matrix.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
 
 namespace hone {
 namespace {
-
-constexpr std::array<std::string_view, 4> names = {"bf16", "int8", "int4", "keep"};
 
 PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
   for (const auto& [pattern, type] : s.overrides)
@@ -35,7 +31,7 @@ std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
   std::vector<Choice> choices;
   for (const WeightSlot& slot : weight_slots(model)) {
     const PackedType type = type_for(slot, s);
-    if (type == PackedType::keep) continue;
+    if (!type) continue;
     if (quantized(**slot.weight) && !s.allow_requantize)
       throw AlreadyQuantized(ErrorKind::usage, fmt::format("'{}' is {} already; quantize the model it was made from",
                                                            slot.name, (*slot.weight)->element()));
@@ -50,15 +46,15 @@ const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
   return has_scales(type) || s.method->without_scales ? *s.method : round_method("nearest");
 }
 
-std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Tensor& mask) {
-  if (!has_scales(type)) return pack_bf16(rounded.values, mask);
-  return type == PackedType::int8 ? pack_int8(rounded.matrix) : pack_int4(rounded.matrix);
+std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Bitmask& mask) {
+  return has_scales(type) ? pack_integers(rounded.matrix) : pack_bf16(rounded.values, mask);
 }
 
 QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, const Measurement& measured) {
   check_stop();
   std::shared_ptr<Weight>& slot = *choice.slot.weight;
-  const Tensor dense = slot->to_dense(), mask = slot->mask();
+  const Tensor dense = slot->to_dense();
+  const Bitmask mask = slot->mask();
   QuantizedLayer layer;
   layer.name = choice.slot.name;
   layer.type = choice.type;
@@ -67,7 +63,7 @@ QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, 
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
   const RoundedWeight rounded =
-      method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, choice.type, layer.group});
+      method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, *choice.type, layer.group});
   layer.relative_error = rounded.relative_error;
   slot = pack(rounded, choice.type, mask);
   layer.form = slot->form();
@@ -77,18 +73,28 @@ QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, 
 
 }  // namespace
 
-PackedType packed_type_named(const std::string& name) {
-  for (size_t i = 0; i < names.size(); ++i)
-    if (names[i] == name) return static_cast<PackedType>(i);
-  throw usage_error("unknown type '{}'; known: {}", name, fmt::join(names, ", "));
+const std::vector<std::string>& packed_type_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const kernels::ElementInfo& element : kernels::element_table) all.emplace_back(element.name);
+    all.emplace_back("keep");
+    return all;
+  }();
+  return names;
 }
 
-std::string_view name_of(PackedType type) {
-  return names[static_cast<size_t>(type)];
+PackedType packed_type_named(const std::string& name) {
+  if (name == "keep") return std::nullopt;
+  if (const PackedType type = kernels::find_element(name)) return type;
+  throw usage_error("unknown type '{}'; known: {}", name, fmt::join(packed_type_names(), ", "));
+}
+
+std::string name_of(PackedType type) {
+  return std::string(type ? kernels::info_of(*type).name : "keep");
 }
 
 bool has_scales(PackedType type) {
-  return type == PackedType::int8 || type == PackedType::int4;
+  return type && kernels::info_of(*type).scaled();
 }
 
 std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {

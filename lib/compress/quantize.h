@@ -10,13 +10,16 @@
 
 #include "compress/calibration.h"
 #include "compress/methods/round_method.h"
+#include "compress/quantize_matrix.h"
 #include "compress/targets.h"
 
 namespace hone {
 
-enum class PackedType { bf16, int8, int4, keep };       // keep: the weight stays as it is
+// The element that a weight gets; none: it stays as it is, which is called "keep".
+using PackedType = std::optional<kernels::PackedElement>;
+const std::vector<std::string>& packed_type_names();    // those of the table of elements, and "keep"
 PackedType packed_type_named(const std::string& name);  // Error(usage) listing the names
-std::string_view name_of(PackedType type);
+std::string name_of(PackedType type);
 bool has_scales(PackedType type);
 
 class AlreadyQuantized : public Error {
@@ -25,9 +28,9 @@ class AlreadyQuantized : public Error {
 };
 
 struct QuantizeSettings {
-  PackedType type = PackedType::int8;
-  PackedType embedding = PackedType::int8;  // embedding and head
-  int64_t group = 0;                        // of int8 and int4: 32, 64, 128, or 0: a scale for each row
+  PackedType type = QuantizeOptions().element;  // of linear layers
+  PackedType embedding = type;                  // of embedding and head
+  int64_t group = 0;                            // of types with scales: 32, 64, 128, or 0: a scale for each row
   std::vector<std::pair<std::regex, PackedType>> overrides;  // the first that is found in a name decides
   bool allow_requantize = false;
   const RoundMethod* method = &round_method("search");  // to types with scales; to others the nearest number is taken
@@ -38,7 +41,7 @@ struct QuantizeSettings {
 
 struct QuantizedLayer {
   std::string name;
-  PackedType type = PackedType::keep;
+  PackedType type;
   std::string form;  // as stored: "panels", "bitmask"
   int64_t group = 0;
   double relative_error = 0;  // squared, weighted as the method does

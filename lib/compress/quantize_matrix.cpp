@@ -20,27 +20,47 @@ constexpr int kBlock =
 constexpr int kMostBlocks = 40;  // downwards: a millionth of the scale that reaches the largest weight
 constexpr float kSmallestScale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
 
-int64_t row_grain(int64_t cols) {
-  return 1 + 4096 / (cols + 1);
-}
-
-// How far the integers reach on the side of the scale's sign and on the other.
-struct Reach {
-  int same, other;
+// The integers that a weight over its scale may become, from 0 to either side; side 0 is that of the scale's sign.
+struct Grid {
+  float first[2], last[2];  // nearest to 0, and farthest
+  bool in_steps;            // they are not neighbours, but
+  kernels::ValueSteps steps[2];
+  bool symmetric;  // both sides are alike: the sign of a scale makes no difference
 };
-Reach reach_of(int bits) {
-  return bits == 4 ? Reach{7, 8} : Reach{127, 127};
+
+Grid grid_of(kernels::PackedElement element) {
+  const kernels::ElementInfo& info = kernels::info_of(element);
+  Grid grid{};
+  grid.in_steps = info.in_table();
+  grid.symmetric = !grid.in_steps && info.highest == -info.lowest;
+  for (const int side : {0, 1}) {
+    const int sign = side ? -1 : 1;
+    grid.first[side] = 1;
+    grid.last[side] = static_cast<float>(side ? -info.lowest : info.highest);
+    kernels::ValueSteps& steps = grid.steps[side];
+    float before = 0;
+    for (int code = info.zero + sign; grid.in_steps && code >= 0 && code < info.codes(); code += sign) {
+      const float value = static_cast<float>(sign * info.integer_of(code));
+      if (steps.count == 0) grid.first[side] = value;
+      steps.middles[steps.count] = (before + value) / 2;
+      steps.rises[steps.count++] = value - before;
+      before = value;
+    }
+  }
+  return grid;
 }
 
 // The weights of one group that are not zero, brought into a range where no square overflows, with all a search needs.
 class Group {
  public:
-  Group(int64_t capacity, const kernels::ScaleSearch& loops)
-      : loops_(loops),
+  Group(int64_t capacity, const Grid& grid, const kernels::ScaleSearch& loops)
+      : grid_(grid),
+        loops_(loops),
         magnitudes_(static_cast<size_t>(capacity)),
         limits_(magnitudes_),
         moments_(magnitudes_),
-        negative_(magnitudes_.size()) {}
+        negative_(magnitudes_.size()),
+        sides_(magnitudes_.size()) {}
 
   // Gathers w[0 … n); kept(c) tells whether column c is; `moments` may be null. False when nothing is left.
   template <class Kept>
@@ -67,12 +87,12 @@ class Group {
   }
 
   // The scale that reaches the largest weight from either side, in bf16; its sign is +.
-  float plain_scale(Reach reach) const { return stored(to_bf16(largest_ / static_cast<float>(reach.same))); }
+  float plain_scale() const { return stored(to_bf16(largest_ / grid_.last[0])); }
 
-  float best_scale(Reach reach) {
+  float best_scale() {
     Choice best;
-    search(reach, false, best);
-    if (reach.same != reach.other) search(reach, true, best);
+    search(false, best);
+    if (!grid_.symmetric) search(true, best);
     return best.negative ? -stored(best.scale) : stored(best.scale);
   }
 
@@ -89,10 +109,12 @@ class Group {
 
   // Branch and bound over blocks of neighbouring bf16 numbers, from the scale that reaches the largest weight
   // downwards, then upwards from it.
-  void search(Reach reach, bool negative_scale, Choice& best) {
-    for (size_t i = 0; i < size_; ++i)
-      limits_[i] = static_cast<float>(static_cast<bool>(negative_[i]) == negative_scale ? reach.same : reach.other);
-    const int start = to_bf16(largest_ / static_cast<float>(reach.same)).bits;
+  void search(bool negative_scale, Choice& best) {
+    for (size_t i = 0; i < size_; ++i) {
+      sides_[i] = static_cast<bool>(negative_[i]) != negative_scale;
+      limits_[i] = grid_.last[sides_[i]];
+    }
+    const int start = to_bf16(largest_ / grid_.last[0]).bits;
     for (int block = 0, top = start; block < kMostBlocks; ++block, top -= kBlock) {
       if (block > 0 && clipping_error(scale_of(top)) >= best.error) break;
       try_block(top, negative_scale, best);
@@ -105,7 +127,12 @@ class Group {
   float try_block(int top, bool negative_scale, Choice& best) {
     float scales[kBlock], errors[kBlock];
     for (int i = 0; i < kBlock; ++i) scales[i] = scale_of(top - i);
-    loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), static_cast<int64_t>(size_), scales, errors);
+    const auto n = static_cast<int64_t>(size_);
+    if (grid_.in_steps) {
+      loops_.step_errors(magnitudes_.data(), sides_.data(), grid_.steps, moments_.data(), n, scales, errors);
+    } else {
+      loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), n, scales, errors);
+    }
     const int i = static_cast<int>(std::min_element(errors, errors + kBlock) - errors);
     if (errors[i] < best.error) best = {errors[i], bf16{static_cast<uint16_t>(top - i)}, negative_scale};
     return errors[i];
@@ -123,28 +150,39 @@ class Group {
     return sum;
   }
 
-  // No scale from `scale` up leaves less: weights below it can only become 0 or the scale itself.
+  // No scale from `scale` up leaves less: weights below its first multiple can only become 0 or that.
   float small_weights_error(float scale) const {
     float sum = 0;
     for (size_t i = 0; i < size_; ++i) {
-      const float distance = std::min(magnitudes_[i], std::max(scale - magnitudes_[i], 0.0f));
+      const float first = scale * grid_.first[sides_[i]];
+      const float distance = std::min(magnitudes_[i], std::max(first - magnitudes_[i], 0.0f));
       sum += moments_[i] * distance * distance;
     }
     return sum;
   }
 
+  const Grid& grid_;
   kernels::ScaleSearch loops_;
   size_t size_ = 0;
   int exponent_ = 0;
   float largest_ = 0;
   std::vector<float> magnitudes_, limits_, moments_;
-  std::vector<uint8_t> negative_;
+  std::vector<uint8_t> negative_, sides_;
 };
 
+void round_group(const kernels::ScaleSearch& loops, const Grid& grid, const float* w, int64_t n, float scale,
+                 int8_t* out) {
+  if (grid.in_steps) {
+    loops.round_to_steps(w, n, scale, grid.steps, out);
+  } else {
+    loops.round(w, n, scale, -grid.last[1], grid.last[0], out);
+  }
+}
+
 void check_inputs(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
-                  std::span<const float> moments, const Tensor& mask) {
-  if (options.bits != 8 && options.bits != 4)
-    throw usage_error("{}: {} bit is not a type to quantize to; choose int8 or int4", where, options.bits);
+                  std::span<const float> moments, const Bitmask& mask) {
+  if (const auto& info = kernels::info_of(options.element); !info.scaled())
+    throw usage_error("{}: {} has no scales to search", where, info.name);
   if (const int64_t g = options.group; g != 0 && g != 32 && g != 64 && g != 128)
     throw usage_error("{}: a group of {} columns is not supported; choose 32, 64 or 128, or one scale for each row",
                       where, g);
@@ -176,30 +214,30 @@ std::vector<float> relative(std::span<const float> moments) {
 }
 
 bool kept_in(const uint8_t* bits, int64_t c) {
-  return !bits || ((bits[c / 8] >> (c % 8)) & 1);
+  return !bits || kernels::bit_at(bits, c);
 }
 
 }  // namespace
 
 QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
-                                std::span<const float> moments, const Tensor& mask) {
+                                std::span<const float> moments, const Bitmask& mask) {
   check_inputs(weight, options, where, moments, mask);
   const int64_t rows = weight.dim(0), cols = weight.dim(1), groups = group_count(cols, options.group);
   const int64_t width = options.group ? options.group : cols;
   QuantizedMatrix q{rows,
                     cols,
                     options.group,
-                    options.bits,
+                    options.element,
                     Tensor::empty({rows, cols}, DType::i8),
                     Tensor::empty({rows, groups}),
-                    mask ? mask.clone() : Tensor()};
+                    mask.clone()};
   const std::vector<float> importance = relative(moments);
-  const Reach reach = reach_of(options.bits);
+  const Grid grid = grid_of(options.element);
   const kernels::ScaleSearch loops = kernels::scale_search();
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
-    Group group(std::min(width, cols), loops);
+  kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
+    Group group(std::min(width, cols), grid, loops);
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
-      const uint8_t* bits = mask ? mask.data<uint8_t>() + r * mask.dim(1) : nullptr;
+      const uint8_t* bits = mask ? mask.row(r) : nullptr;
       const float* w = weight.data<float>() + r * cols;
       int8_t* out = q.integers.data<int8_t>() + r * cols;
       for (int64_t g = 0; g < groups; ++g) {
@@ -207,10 +245,9 @@ QuantizedMatrix quantize_matrix(const Tensor& weight, const QuantizeOptions& opt
         float scale = 0;
         if (group.gather(w + first, importance.empty() ? nullptr : importance.data() + first, last - first,
                          [&](int64_t c) { return kept_in(bits, first + c); }))
-          scale = options.search ? group.best_scale(reach) : group.plain_scale(reach);
+          scale = options.search ? group.best_scale() : group.plain_scale();
         q.scales.data<float>()[r * groups + g] = scale;
-        loops.round(w + first, last - first, scale, -static_cast<float>(reach.other), static_cast<float>(reach.same),
-                    out + first);
+        round_group(loops, grid, w + first, last - first, scale, out + first);
       }
       for (int64_t c = 0; bits && c < cols; ++c)
         if (!kept_in(bits, c)) out[c] = 0;
@@ -225,9 +262,9 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
   const int64_t rows = matrix.rows, cols = matrix.cols, groups = group_count(cols, matrix.group);
   const int64_t width = matrix.group ? matrix.group : std::max<int64_t>(cols, 1);
   std::vector<QuantizationError> row_errors(static_cast<size_t>(rows));  // summed in order, at any number of threads
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
-      const uint8_t* bits = matrix.mask ? matrix.mask.data<uint8_t>() + r * matrix.mask.dim(1) : nullptr;
+      const uint8_t* bits = matrix.mask ? matrix.mask.row(r) : nullptr;
       const float* w = weight.data<float>() + r * cols;
       const int8_t* q = matrix.integers.data<int8_t>() + r * cols;
       const float* scales = matrix.scales.data<float>() + r * groups;

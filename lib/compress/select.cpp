@@ -14,10 +14,6 @@
 namespace hone {
 namespace {
 
-int64_t row_grain(int64_t cols) {
-  return 1 + 32768 / (cols + 1);
-}
-
 // Order-preserving: flips the sign bit of what is not negative and all bits of what is. Adding 0 turns -0 into 0.
 uint32_t ordered(float score) {
   const uint32_t bits = std::bit_cast<uint32_t>(score + 0.0f);
@@ -58,24 +54,23 @@ Cut find_cut_in_parallel(const uint32_t* keys, int64_t n, int64_t keep) {
 
 }  // namespace
 
-Tensor selection_keys(const Tensor& scores, const Tensor& existing, const std::string& where) {
-  const int64_t rows = scores.dim(0), cols = scores.dim(1), bytes = mask_row_bytes(cols);
+Tensor selection_keys(const Tensor& scores, const Bitmask& existing, const std::string& where) {
+  const int64_t rows = scores.dim(0), cols = scores.dim(1);
   if (existing) check_mask(existing, rows, cols, where);
   Tensor keys = Tensor::empty({rows, cols}, DType::u32);
   const float* score = scores.data<float>();
-  const uint8_t* bits = existing ? existing.data<uint8_t>() : nullptr;
   uint32_t* out = keys.data<uint32_t>();
   std::atomic<bool> finite{true};
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     bool all = true;
     for (int64_t i = begin * cols; i < end * cols; ++i) {
       all &= std::isfinite(score[i]);
       out[i] = ordered(score[i]);
     }
-    if (bits)
+    if (existing)
       for (int64_t r = begin; r < end; ++r)
         for (int64_t c = 0; c < cols; ++c)
-          if (!((bits[r * bytes + c / 8] >> (c % 8)) & 1)) out[r * cols + c] = 0;
+          if (!existing.at(r, c)) out[r * cols + c] = 0;
     if (!all) finite = false;
   });
   if (!finite)
@@ -106,15 +101,15 @@ void keep_above(const uint32_t* keys, int64_t n, Cut cut, uint8_t* bits) {
   }
 }
 
-Tensor keep_highest(const Tensor& keys, int64_t keep) {
-  const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
-  Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
+Bitmask keep_highest(const Tensor& keys, int64_t keep) {
+  const int64_t rows = keys.dim(0), cols = keys.dim(1);
+  const Bitmask mask = Bitmask::zeros(rows, cols);
   if (keep <= 0) return mask;
   const uint32_t* key = keys.data<uint32_t>();
   const Cut cut = find_cut_in_parallel(key, rows * cols, keep);
   // Ties go to the first by index: each row learns how many the rows before it take.
   std::vector<int64_t> ties(static_cast<size_t>(rows));
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       ties[static_cast<size_t>(r)] = std::count(key + r * cols, key + (r + 1) * cols, cut.key);
   });
@@ -123,26 +118,26 @@ Tensor keep_highest(const Tensor& keys, int64_t keep) {
     t = std::min(t, left);
     left -= t;
   }
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      keep_above(key + r * cols, cols, {cut.key, ties[static_cast<size_t>(r)]}, mask.data<uint8_t>() + r * bytes);
+      keep_above(key + r * cols, cols, {cut.key, ties[static_cast<size_t>(r)]}, mask.row(r));
   });
   return mask;
 }
 
-Tensor keep_highest_by_row(const Tensor& keys, int64_t pruned) {
-  const int64_t rows = keys.dim(0), cols = keys.dim(1), bytes = mask_row_bytes(cols);
-  Tensor mask = Tensor::zeros({rows, bytes}, DType::u8);
+Bitmask keep_highest_by_row(const Tensor& keys, int64_t pruned) {
+  const int64_t rows = keys.dim(0), cols = keys.dim(1);
+  const Bitmask mask = Bitmask::zeros(rows, cols);
   // The first `spare` rows prune one more. So no row's share shrinks when the sparsity grows, and what is pruned stays
   // so.
   const int64_t whole = rows ? pruned / rows : 0, spare = rows ? pruned % rows : 0;
-  kernels::parallel_for(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     std::vector<uint32_t> scratch(static_cast<size_t>(cols));
     for (int64_t r = begin; r < end; ++r) {
       const int64_t share = whole + (r < spare ? 1 : 0);
       const uint32_t* row = keys.data<uint32_t>() + r * cols;
       const Cut cut = find_cut(row, cols, cols - share, scratch.data());
-      keep_above(row, cols, cut, mask.data<uint8_t>() + r * bytes);
+      keep_above(row, cols, cut, mask.row(r));
     }
   });
   return mask;

@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <string>
 
-#include "tensor/tensor.h"
+#include "tensor/bitmask.h"
 
 namespace hone {
 
-// A score as an integer of the same order: u32 [rows, cols]. 0, below the key of any number, where `existing` (mask
-// bits, or empty) has already pruned. Throws Error(input), naming `where`, for a score that is not finite.
-Tensor selection_keys(const Tensor& scores, const Tensor& existing, const std::string& where);
+// A score as an integer of the same order: u32 [rows, cols]. 0, below the key of any number, where `existing` (may be
+// empty) has already pruned. Throws Error(input), naming `where`, for a score that is not finite.
+Tensor selection_keys(const Tensor& scores, const Bitmask& existing, const std::string& where);
 
 // The border between kept and pruned: keys above `key` are kept, and of those equal to it the first `ties` by index.
 struct Cut {
@@ -24,11 +24,11 @@ Cut find_cut(const uint32_t* keys, int64_t n, int64_t keep, uint32_t* scratch);
 // Mask bits of the cut's kept keys; never of a key 0.
 void keep_above(const uint32_t* keys, int64_t n, Cut cut, uint8_t* bits);
 
-// Mask bits that keep `keep` of all keys, u32 [rows, cols], compared over the whole matrix.
-Tensor keep_highest(const Tensor& keys, int64_t keep);
+// A mask that keeps `keep` of all keys, u32 [rows, cols], compared over the whole matrix.
+Bitmask keep_highest(const Tensor& keys, int64_t keep);
 
-// Mask bits that keep, within each row, all but the row's share of `pruned`; shares differ by 1 at most, the first rows
+// A mask that keeps, within each row, all but the row's share of `pruned`; shares differ by 1 at most, the first rows
 // have the larger ones, and they add up to `pruned`.
-Tensor keep_highest_by_row(const Tensor& keys, int64_t pruned);
+Bitmask keep_highest_by_row(const Tensor& keys, int64_t pruned);
 
 }  // namespace hone

@@ -12,9 +12,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/stop.h"
-#include "kernels/isa/ceilings_table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
-#include "kernels/select.h"
 
 namespace hone::kernels {
 namespace {
@@ -83,10 +82,6 @@ int64_t available_bytes() {
 
 }  // namespace
 
-CeilingFunctions ceiling_functions() {
-  return HONE_TABLE_IN_USE(ceiling_functions);
-}
-
 int64_t last_level_cache_bytes() {
   int64_t largest = 0;
   for (int level = 0; level < 5; ++level) {
@@ -100,7 +95,7 @@ int64_t last_level_cache_bytes() {
 
 double measure_read_bandwidth(int thread_count, int64_t bytes, double seconds) {
   const ThreadsFor scope(thread_count);
-  const CeilingFunctions functions = ceiling_functions();
+  const CeilingFunctions& functions = kernel_set().ceilings;
   const int64_t pages = std::max<int64_t>(1, (bytes + page - 1) / page);
   const Buffer buffer(pages * page);
   // Each thread first writes what it will read: the system places a page beside the core that touches it first.
@@ -117,7 +112,7 @@ double measure_read_bandwidth(int thread_count, int64_t bytes, double seconds) {
 
 double measure_flops(DType type, int thread_count, double seconds) {
   const ThreadsFor scope(thread_count);
-  const CeilingFunctions functions = ceiling_functions();
+  const CeilingFunctions& functions = kernel_set().ceilings;
   const bool wide = type == DType::bf16;
   const auto loop = wide ? functions.bf16 : functions.f32;
   if (!loop) return 0;

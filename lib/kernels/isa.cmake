@@ -1,9 +1,10 @@
 # Kernels compiled once for each instruction set, from the same sources in lib/kernels/isa/.
 #
-# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/select.h chooses among them. The files use no
+# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/kernel_set.cpp chooses among them. The files use no
 # standard containers or algorithms: an inline function of the standard library compiled here would be merged by the linker
 # with the copy of the rest of the program, and a portable path would then run AVX code.
-file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp ${CMAKE_CURRENT_LIST_DIR}/isa/*/*.cpp)
+file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp ${CMAKE_CURRENT_LIST_DIR}/isa/*/*.cpp
+     ${CMAKE_CURRENT_LIST_DIR}/isa/*/*/*.cpp)
 # Reductions are vectorized where a loop says so (omp simd reduction); reassociation in general would undo the error compensation of
 # the exponential.
 set(isa_common -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)
@@ -14,6 +15,7 @@ if(NOT HONE_SANITIZE)  # with the sanitizers -O3 takes five times as long to com
   list(PREPEND isa_common -O3)
 endif()
 
+# Sets lowest first: each has the name of a level in base/cpu.h.
 function(hone_isa name)
   add_library(hone_isa_${name} OBJECT ${isa_sources})
   target_link_libraries(hone_isa_${name} PRIVATE hone_options OpenMP::OpenMP_CXX)
@@ -21,7 +23,7 @@ function(hone_isa name)
   target_compile_options(hone_isa_${name} PRIVATE ${isa_common} ${ARGN})
   target_link_libraries(hone_kernels PRIVATE $<BUILD_INTERFACE:hone_isa_${name}> OpenMP::OpenMP_CXX)
   target_sources(hone_kernels PRIVATE $<TARGET_OBJECTS:hone_isa_${name}>)
-  target_compile_definitions(hone_kernels PRIVATE HONE_HAS_${name}=1)
+  set(kernel_sets "${kernel_sets} HONE_SET(${name})" PARENT_SCOPE)
 endfunction()
 
 hone_isa(portable)
@@ -34,6 +36,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   hone_isa(avx512_bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
            -mavx512bf16 -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
 endif()
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/kernel_set.cpp PROPERTIES COMPILE_DEFINITIONS "HONE_KERNEL_SETS=${kernel_sets}")
 
 if(HONE_ONEDNN AND HONE_DNNL_INCLUDE AND HONE_DNNL_LIBRARY)
   target_include_directories(hone_kernels PRIVATE ${HONE_DNNL_INCLUDE})

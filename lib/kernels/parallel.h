@@ -19,7 +19,8 @@ void run_each(int64_t n, void (*body)(void*, int64_t), void* context);
 }  // namespace detail
 
 // Rows a thread should at least have, where one costs about `work` simple operations: below some tens of microseconds a
-// second thread costs more than it gives.
+// second thread costs more than it gives. Some sums are cut into parts of so many rows (rows/elementwise.cpp): another
+// number here would round them differently.
 inline int64_t row_grain(int64_t work) {
   return 1 + 16384 / (work + 1);
 }

@@ -115,7 +115,7 @@ WindowDivergence divergence_of_rows(std::span<const float> baseline, std::span<c
   const auto width = static_cast<size_t>(vocab);
   const auto rows = static_cast<int64_t>(baseline.size() / width);
   std::vector<Divergence> each(static_cast<size_t>(rows));
-  kernels::parallel_for(rows, 1 + 65536 / vocab, [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(vocab), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const size_t at = static_cast<size_t>(r) * width;
       each[static_cast<size_t>(r)] = divergence(baseline.subspan(at, width), model.subspan(at, width));

@@ -26,12 +26,12 @@ struct KernelCase {
 };
 
 struct KernelEntry {
-  const char* name;   // "attention_forward"
-  const char* shape;  // "1 x 12 heads x 1024 x 64 bf16", for people
+  std::string name;   // "attention_forward"
+  std::string shape;  // "1 x 12 heads x 1024 x 64 bf16", for people
   // A product of the library oneDNN, which keeps the instruction set of its first use: shown at the current level, and
   // at `portable`, where Eigen computes it.
   bool library;
-  KernelCase (*make)();  // allocates and fills the arrays
+  std::function<KernelCase()> make;  // allocates and fills the arrays
 };
 
 // The one table of what is measured: a new kernel is a line in kernel_bench_cases.cpp.

@@ -195,40 +195,44 @@ KernelCase attention_decode() {
 
 constexpr int64_t packed_side = 2048;
 
-Tensor random_mask(double kept) {
+Bitmask random_mask(double kept) {
   Random random(2, "mask");
-  Tensor mask = Tensor::zeros({packed_side, packed_side / 8}, DType::u8);
-  for (uint8_t& byte : mask.span<uint8_t>())
+  const Bitmask mask = Bitmask::zeros(packed_side, packed_side);
+  for (uint8_t& byte : mask.bits().span<uint8_t>())
     for (int bit = 0; bit < 8; ++bit) byte = static_cast<uint8_t>(byte | (random.uniform() < kept) << bit);
   return mask;
 }
 
-std::shared_ptr<Weight> packed_integers(int bits, int64_t group, const Tensor& mask) {
+// Codes at random, scaled by row; by 32 columns where they have 4 bits or fewer.
+int64_t group_of(const kernels::ElementInfo& element) {
+  return element.bits > 4 ? 0 : 32;
+}
+
+std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Bitmask& mask) {
+  const kernels::ElementInfo& info = kernels::info_of(element);
+  const int64_t group = group_of(info);
   Random random(3, "integers");
   QuantizedMatrix m;
   m.rows = m.cols = packed_side;
   m.group = group;
-  m.bits = bits;
+  m.element = element;
   m.integers = Tensor::empty({packed_side, packed_side}, DType::i8);
-  const int largest = bits == 8 ? 127 : 7;
-  for (int8_t& q : m.integers.span<int8_t>())
-    q = static_cast<int8_t>(static_cast<int>(random.below(static_cast<uint64_t>(2 * largest + 1))) - largest);
+  std::vector<int8_t> coded;
+  for (int q = info.lowest; q <= info.highest; ++q)
+    if (info.code_of(q) >= 0) coded.push_back(static_cast<int8_t>(q));
+  for (int8_t& q : m.integers.span<int8_t>()) q = coded[random.below(coded.size())];
   m.scales = Tensor::empty({packed_side, group_count(packed_side, group)});
   for (float& s : m.scales.span<float>()) s = 0.0078125f;
   m.mask = mask;
-  return bits == 8 ? pack_int8(m) : pack_int4(m);
+  return pack_integers(m);
 }
 
-enum class Element { bf16, int8, int4 };
-
 // y[rows, n] = x W^T through one matrix after the other, as a model's layers follow each other.
-template <Element element, bool sparse, int64_t rows>
-KernelCase packed() {
-  const Tensor mask = sparse ? random_mask(0.4) : Tensor();
-  const std::shared_ptr<Weight> first = element == Element::bf16
-                                            ? pack_bf16(random_tensor({packed_side, packed_side}), mask)
-                                        : element == Element::int8 ? packed_integers(8, 0, mask)
-                                                                   : packed_integers(4, 32, mask);
+KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows) {
+  const Bitmask mask = sparse ? random_mask(0.4) : Bitmask();
+  const std::shared_ptr<Weight> first = kernels::info_of(element).scaled()
+                                            ? packed_integers(element, mask)
+                                            : pack_bf16(random_tensor({packed_side, packed_side}), mask);
   const auto matrices = std::make_shared<std::vector<std::shared_ptr<Weight>>>();
   double bytes = 0;
   while (bytes < static_cast<double>(large_bytes())) {
@@ -241,6 +245,15 @@ KernelCase packed() {
   return {DType::bf16, 0, bytes, [=] {
             for (const auto& matrix : *matrices) matrix->matmul(x.view(), y.view());
           }};
+}
+
+KernelEntry packed_entry(kernels::PackedElement element, bool sparse, int64_t rows) {
+  const kernels::ElementInfo& info = kernels::info_of(element);
+  std::string name = sparse ? "packed_sparse_" : "packed_", shape = fmt::format("{} x 2048 -> 2048", rows);
+  name += info.name;
+  if (info.scaled() && group_of(info)) shape += fmt::format(", group {}", group_of(info));
+  if (sparse) shape += ", 60% sparse";
+  return {name, shape, false, [=] { return packed(element, sparse, rows); }};
 }
 
 // --- elementwise ---
@@ -325,7 +338,7 @@ KernelCase pack_panels() {
   return streaming({w, panels}, [=] { kernels::pack_panels(w.view(), false, panels.data<bf16>()); });
 }
 
-constexpr KernelEntry table[] = {
+const KernelEntry table[] = {
     {"gemm_forward", "2048 x 768 -> 3072 f32", true, gemm_forward<DType::f32>},
     {"gemm_dx", "2048 x 3072 -> 768 f32", true, gemm_dx<DType::f32>},
     {"gemm_dw", "3072 x 768, 2048 rows f32", true, gemm_dw<DType::f32>},
@@ -346,15 +359,6 @@ constexpr KernelEntry table[] = {
     {"attention_backward", "12 heads x 1024 x 64 f32", false, attention_backward<DType::f32, 1024>},
     {"attention_decode", "12 heads x 1024 x 64 bf16, many sequences", false, attention_decode<0, 1024, 1024>},
     {"attention_decode", "12 heads x 96 of 256 x 64 bf16, 8 sequences", false, attention_decode<8, 96, 256>},
-    {"packed_bf16", "1 x 2048 -> 2048", false, packed<Element::bf16, false, 1>},
-    {"packed_int8", "1 x 2048 -> 2048", false, packed<Element::int8, false, 1>},
-    {"packed_int4", "1 x 2048 -> 2048, group 32", false, packed<Element::int4, false, 1>},
-    {"packed_sparse_bf16", "1 x 2048 -> 2048, 60% sparse", false, packed<Element::bf16, true, 1>},
-    {"packed_sparse_int8", "1 x 2048 -> 2048, 60% sparse", false, packed<Element::int8, true, 1>},
-    {"packed_sparse_int4", "1 x 2048 -> 2048, group 32, 60% sparse", false, packed<Element::int4, true, 1>},
-    {"packed_bf16", "8 x 2048 -> 2048", false, packed<Element::bf16, false, 8>},
-    {"packed_int8", "8 x 2048 -> 2048", false, packed<Element::int8, false, 8>},
-    {"packed_sparse_int8", "8 x 2048 -> 2048, 60% sparse", false, packed<Element::int8, true, 8>},
     {"norm_forward", "16384 x 768, with residual", false, norm_forward},
     {"norm_backward", "16384 x 768, with residual", false, norm_backward},
     {"swiglu_forward", "8192 x 3072 bf16", false, swiglu_forward},
@@ -367,7 +371,15 @@ constexpr KernelEntry table[] = {
 }  // namespace
 
 std::span<const KernelEntry> kernel_entries() {
-  return table;
+  static const std::vector<KernelEntry> entries = [] {
+    std::vector<KernelEntry> all(std::begin(table), std::end(table));
+    for (const int64_t rows : {1, 8})
+      for (const bool sparse : {false, true})
+        for (const kernels::PackedElement element : kernels::all_elements)
+          all.push_back(packed_entry(element, sparse, rows));
+    return all;
+  }();
+  return entries;
 }
 
 }  // namespace hone

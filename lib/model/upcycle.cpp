@@ -53,7 +53,8 @@ class Filler : public Visitor {
   void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
     check_stop();
     const Weight& dense = *source_.weights.at(dense_name(name));
-    Tensor value = dense.to_dense().clone(), mask = dense.mask();
+    Tensor value = dense.to_dense().clone();
+    Bitmask mask = dense.mask();
     const bool down = name.ends_with(".down.weight");
     if (is_shared(name)) {
       const Sharing sharing{shared_, value.dim(0), value.dim(1), down, name.ends_with(".gate_up.weight")};
@@ -136,13 +137,10 @@ class Filler : public Visitor {
     return result;
   }
 
-  static Tensor share_mask(const Tensor& dense, const Sharing& s) {
-    const int64_t from_bytes = (s.cols + 7) / 8, to_bytes = (s.cols_now() + 7) / 8;
-    const Tensor result = Tensor::zeros({s.rows_now(), to_bytes}, DType::u8);
-    const auto from = dense.span<uint8_t>(), to = result.span<uint8_t>();
+  static Bitmask share_mask(const Bitmask& dense, const Sharing& s) {
+    const Bitmask result = Bitmask::zeros(s.rows_now(), s.cols_now());
     s.each([&](int64_t r, int64_t c, int64_t dense_r, int64_t dense_c, int64_t) {
-      const int kept = from[static_cast<size_t>(dense_r * from_bytes + dense_c / 8)] >> (dense_c % 8) & 1;
-      to[static_cast<size_t>(r * to_bytes + c / 8)] |= static_cast<uint8_t>(kept << (c % 8));
+      if (dense.at(dense_r, dense_c)) result.set(r, c);
     });
     return result;
   }

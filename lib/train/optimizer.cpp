@@ -44,8 +44,8 @@ double Optimizer::gradient_norm() {
   double total = 0;
   for (Slot& slot : slots_) {
     if (!slot.parameter->has_grad) continue;
-    if (const Tensor mask = slot.weight ? slot.weight->mask() : Tensor())
-      kernels::apply_mask(slot.parameter->grad.view(), mask.data<uint8_t>());
+    if (const Bitmask mask = slot.weight ? slot.weight->mask() : Bitmask())
+      kernels::apply_mask(slot.parameter->grad.view(), mask.data());
     total += kernels::sum_of_squares(slot.parameter->grad.view());
   }
   return std::sqrt(total);
@@ -56,14 +56,14 @@ void Optimizer::step(double learning_rate, double scale) {
   for (Slot& slot : slots_) {
     Parameter& p = *slot.parameter;
     if (!p.has_grad || !p.trainable) continue;
-    const Tensor mask = slot.weight ? slot.weight->mask() : Tensor();
+    const Bitmask mask = slot.weight ? slot.weight->mask() : Bitmask();
     kernels::AdamW a;
     a.count = p.value.size();
     a.value = p.value.data<float>();
     a.grad = p.grad.data<float>();
     a.m = slot.m.data<float>();
     a.v = slot.v.data<float>();
-    a.mask = mask ? mask.data<uint8_t>() : nullptr;
+    a.mask = mask ? mask.data() : nullptr;
     a.mask_cols = mask ? p.value.dim(-1) : 0;
     a.grad_scale = static_cast<float>(scale);
     a.learning_rate = static_cast<float>(learning_rate);

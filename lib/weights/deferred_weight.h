@@ -27,8 +27,8 @@ class DeferredWeight : public Weight {
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }
   Parameter* parameter() override { return get().parameter(); }
   Tensor to_dense() const override { return get().to_dense(); }
-  Tensor mask() const override { return get().mask(); }
-  void set_mask(Tensor mask) override { get().set_mask(std::move(mask)); }
+  Bitmask mask() const override { return get().mask(); }
+  void set_mask(Bitmask mask) override { get().set_mask(std::move(mask)); }
   Encoded encode() const override { return get().encode(); }
   std::string form() const override;
   std::string element() const override { return encoded_.element; }

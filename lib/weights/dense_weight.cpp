@@ -12,18 +12,18 @@ void make_writable(Tensor& tensor) {
   if (tensor && !tensor.writable()) tensor = tensor.clone();
 }
 
-DenseWeight::DenseWeight(Tensor value, Tensor mask) {
+DenseWeight::DenseWeight(Tensor value, Bitmask mask) {
   parameter_.value = std::move(value);
   parameter_.decay = true;
   if (mask) set_mask(std::move(mask));
 }
 
-void DenseWeight::set_mask(Tensor mask) {
+void DenseWeight::set_mask(Bitmask mask) {
   mask_ = std::move(mask);
   if (!mask_) return;
-  assert(mask_.size() == rows() * ((cols() + 7) / 8));
+  assert(mask_.fits(rows(), cols()));
   make_writable(parameter_.value);
-  kernels::apply_mask(parameter_.value.view(), mask_.data<uint8_t>());
+  kernels::apply_mask(parameter_.value.view(), mask_.data());
   ++parameter_.version;
 }
 
@@ -40,7 +40,8 @@ const bf16* DenseWeight::panels(Panels& which, bool transposed) const {
 // The same bytes as a packed bf16 weight's: few rows run in its bandwidth-bound kernel, many in the dense product.
 kernels::PackedMatrix DenseWeight::panel_matrix(const bf16* data) const {
   using namespace kernels;
-  PackedMatrix matrix{PackedLayout::panels, PackedElement::bf16, packed_shape(PackedElement::bf16, rows(), cols(), 0)};
+  constexpr PackedElement element = element_named("bf16");
+  PackedMatrix matrix{PackedLayout::panels, element, packed_shape(element, rows(), cols(), 0)};
   matrix.values = data;
   return matrix;
 }
@@ -77,7 +78,7 @@ void DenseWeight::gather(std::span<const int32_t> ids, kernels::View out) const 
 
 Encoded DenseWeight::encode() const {
   Encoded e{form(), element(), parameter_.value.shape(), {}, {{"values", parameter_.value}}};
-  if (mask_) e.arrays["mask"] = mask_;
+  if (mask_) e.arrays["mask"] = mask_.bits();
   return e;
 }
 

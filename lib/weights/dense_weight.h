@@ -9,9 +9,9 @@ namespace hone {
 // once a step in training, once in all in inference.
 class DenseWeight : public Weight {
  public:
-  // value [rows, cols] f32; mask as Weight::mask(), or empty. Where the mask is 0 the value becomes 0 (on a copy, if
+  // value [rows, cols] f32; the mask may be empty. Where the mask is 0 the value becomes 0 (on a copy, if
   // `value` is a mapped file).
-  explicit DenseWeight(Tensor value, Tensor mask = {});
+  explicit DenseWeight(Tensor value, Bitmask mask = {});
 
   int64_t rows() const override { return parameter_.value.dim(0); }
   int64_t cols() const override { return parameter_.value.dim(1); }
@@ -22,14 +22,14 @@ class DenseWeight : public Weight {
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Parameter* parameter() override { return &parameter_; }
   Tensor to_dense() const override { return parameter_.value; }
-  Tensor mask() const override { return mask_; }
-  void set_mask(Tensor mask) override;
+  Bitmask mask() const override { return mask_; }
+  void set_mask(Bitmask mask) override;
   Encoded encode() const override;
   std::string form() const override { return mask_ ? "masked" : "dense"; }
   std::string element() const override { return "f32"; }
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
-  int64_t pruned() const override { return mask_ ? rows() * cols() - kept_elements(mask_, rows(), cols()) : 0; }
+  int64_t pruned() const override { return mask_ ? mask_.left_out() : 0; }
 
  private:
   struct Panels {
@@ -40,7 +40,7 @@ class DenseWeight : public Weight {
   kernels::PackedMatrix panel_matrix(const bf16* data) const;
 
   Parameter parameter_;
-  Tensor mask_;
+  Bitmask mask_;
   mutable Panels forward_, backward_;
 };
 

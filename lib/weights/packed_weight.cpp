@@ -17,22 +17,25 @@ using kernels::PackedLayout;
 using kernels::PackedMatrix;
 using kernels::PackedShape;
 
-// The table of packed forms: index = value of the enumeration.
-constexpr std::array<std::string_view, 2> layouts = {"panels", "bitmask"};
-constexpr std::array<std::string_view, 3> element_names = {"bf16", "int8", "int4"};
+// Index = value of the enumeration.
+constexpr std::array<std::string_view, kernels::layout_count> layouts = {"panels", "bitmask"};
 
 // Far above any matrix, far below where sizes in bytes overflow.
 constexpr int64_t largest_side = (int64_t{1} << 31) - 1;
 constexpr int64_t largest_matrix = int64_t{1} << 40;
 
-template <size_t N>
-int index_of(const std::array<std::string_view, N>& names, std::string_view name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  return found == names.end() ? -1 : static_cast<int>(found - names.begin());
+std::optional<PackedLayout> find_layout(std::string_view name) {
+  const auto found = std::find(layouts.begin(), layouts.end(), name);
+  if (found == layouts.end()) return std::nullopt;
+  return static_cast<PackedLayout>(found - layouts.begin());
+}
+
+bool is_scaled(PackedElement e) {
+  return kernels::info_of(e).scaled();
 }
 
 DType values_type(PackedElement e) {
-  return e == PackedElement::bf16 ? DType::bf16 : DType::u8;
+  return is_scaled(e) ? DType::u8 : DType::bf16;
 }
 
 PackedShape shape_of(const Encoded& encoded, PackedElement element, const std::string& where) {
@@ -42,7 +45,7 @@ PackedShape shape_of(const Encoded& encoded, PackedElement element, const std::s
     throw input_error("{}: shape {} is not that of a packed matrix; the file is damaged", where, to_string(s));
   const auto attribute = encoded.attributes.find("group");
   const int64_t group = attribute == encoded.attributes.end() ? 0 : attribute->second;
-  const bool allowed = group == 0 || (element != PackedElement::bf16 && (group == 32 || group == 64 || group == 128));
+  const bool allowed = group == 0 || (is_scaled(element) && (group == 32 || group == 64 || group == 128));
   if (!allowed)
     throw input_error("{}: a group of {} columns is not one this program reads (32, 64 or 128)", where, group);
   return kernels::packed_shape(element, s[0], s[1], group);
@@ -106,22 +109,24 @@ void bind_panels(const Encoded& encoded, PackedMatrix& m, const std::string& whe
   const DType type = values_type(m.element);
   m.values =
       array_of(encoded, "values", type, s.panels * s.panel_bytes / static_cast<int64_t>(size_of(type)), where).raw();
-  if (encoded.arrays.contains("kept")) array_of(encoded, "kept", DType::u8, s.rows * ((s.cols + 7) / 8), where);
+  if (encoded.arrays.contains("kept"))
+    array_of(encoded, "kept", DType::u8, s.rows * kernels::bit_row_bytes(s.cols), where);
 }
 
 PackedMatrix bind_arrays(const Encoded& encoded, const std::string& where) {
-  const int layout = index_of(layouts, encoded.form), element = index_of(element_names, encoded.element);
-  if (layout < 0 || element < 0)
+  const auto layout = find_layout(encoded.form);
+  const auto element = kernels::find_element(encoded.element);
+  if (!layout || !element)
     throw input_error("{}: no packed weight is called '{} {}'; was the file written by a newer version?", where,
                       encoded.form, encoded.element);
-  PackedMatrix m{static_cast<PackedLayout>(layout), static_cast<PackedElement>(element), {}};
+  PackedMatrix m{*layout, *element, {}};
   m.shape = shape_of(encoded, m.element, where);
   if (m.layout == PackedLayout::bitmask) {
     bind_bitmask(encoded, m, where);
   } else {
     bind_panels(encoded, m, where);
   }
-  if (m.element != PackedElement::bf16)
+  if (is_scaled(m.element))
     m.scales = array_of(encoded, "scales", DType::bf16, m.shape.panels * m.shape.groups * kernels::panel_rows, where)
                    .data<bf16>();
   return m;
@@ -135,28 +140,21 @@ Encoded aligned(Encoded encoded) {
 
 // ---- packing ----
 
-double bits_of(PackedElement e) {
-  return e == PackedElement::bf16 ? 16 : e == PackedElement::int8 ? 8 : 4;
-}
-
-// A bitmask costs one bit an element, and half a nibble a tile where elements are nibbles.
+// A bitmask costs one bit an element, and what a tile of 64 leaves of its last byte where codes are shorter: half of the
+// most that can be left.
 bool bitmask_is_smaller(PackedElement e, double kept) {
-  return kept * bits_of(e) + 1 + (e == PackedElement::int4 ? 2.0 / 64 : 0) < bits_of(e);
-}
-
-bool bit(const uint8_t* bits, int64_t i) {
-  return (bits[i / 8] >> (i % 8) & 1) != 0;
+  const double bits = kernels::info_of(e).bits, left = std::max(0.0, 8 - bits) / 2;
+  return kept * bits + 1 + left / 64 < bits;
 }
 
 // `source` with zeros outside the mask.
 template <class T>
-Tensor masked(const Tensor& source, const Tensor& mask, int64_t rows, int64_t cols) {
+Tensor masked(const Tensor& source, const Bitmask& mask) {
   Tensor out = source.clone();
-  for (int64_t r = 0; r < rows; ++r) {
-    const uint8_t* bits = mask.data<uint8_t>() + r * ((cols + 7) / 8);
+  const int64_t cols = mask.cols();
+  for (int64_t r = 0; r < mask.rows(); ++r)
     for (int64_t c = 0; c < cols; ++c)
-      if (!bit(bits, c)) out.data<T>()[r * cols + c] = T{};
-  }
+      if (!mask.at(r, c)) out.data<T>()[r * cols + c] = T{};
   return out;
 }
 
@@ -171,14 +169,14 @@ Tensor panel_scales(const QuantizedMatrix& q, const PackedShape& s) {
   return out;
 }
 
-void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Tensor& mask) {
+void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Bitmask& mask) {
   const PackedShape& s = m.shape;
   const auto unit = static_cast<int64_t>(size_of(values_type(m.element)));
   int64_t size = s.panels * s.panel_bytes / unit;
   if (m.layout == PackedLayout::bitmask) {
     Tensor masks = Tensor::empty({s.panels, s.steps, 4, s.mask_bytes}, DType::u8);
     Tensor offsets = Tensor::empty({s.panels + 1}, DType::u64);
-    kernels::packed_masks(m.element, s, mask.data<uint8_t>(), masks.raw());
+    kernels::packed_masks(s, mask.data(), masks.raw());
     kernels::packed_offsets(m.element, s, masks.raw(), offsets.data<uint64_t>());
     size = static_cast<int64_t>(offsets.data<uint64_t>()[s.panels]) / unit + slack_elements(m.element);
     m.masks = masks.raw();
@@ -192,22 +190,21 @@ void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Tensor&
 }
 
 // `source`: bf16 or i8 [rows, cols].
-std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Tensor source, const Tensor& mask,
+std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Tensor source, const Bitmask& mask,
                              Tensor scales) {
   PackedMatrix m{PackedLayout::panels, element, shape};
   Encoded encoded;
   if (mask) {
-    const double kept = static_cast<double>(kept_elements(mask, shape.rows, shape.cols));
-    if (bitmask_is_smaller(element, kept / static_cast<double>(shape.rows * shape.cols))) {
+    if (!mask.fits(shape.rows, shape.cols)) throw internal_error("a mask does not fit its matrix");
+    if (bitmask_is_smaller(element, static_cast<double>(mask.count()) / static_cast<double>(shape.rows * shape.cols))) {
       m.layout = PackedLayout::bitmask;
     } else {
-      source = element == PackedElement::bf16 ? masked<bf16>(source, mask, shape.rows, shape.cols)
-                                              : masked<int8_t>(source, mask, shape.rows, shape.cols);
-      encoded.arrays["kept"] = mask.clone();
+      source = is_scaled(element) ? masked<int8_t>(source, mask) : masked<bf16>(source, mask);
+      encoded.arrays["kept"] = mask.bits().clone();
     }
   }
   encoded.form = layouts[static_cast<size_t>(m.layout)];
-  encoded.element = element_names[static_cast<size_t>(element)];
+  encoded.element = kernels::info_of(element).name;
   encoded.shape = {shape.rows, shape.cols};
   if (scales) {
     encoded.attributes["group"] = shape.group;
@@ -215,16 +212,6 @@ std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Te
   }
   fill(encoded, m, source, mask);
   return std::make_shared<PackedWeight>(encoded, "packed weight");
-}
-
-std::shared_ptr<Weight> pack_integers(PackedElement element, const QuantizedMatrix& q, int lowest, int highest) {
-  if (q.integers.dtype() != DType::i8 || q.integers.size() != q.rows * q.cols)
-    throw internal_error("the integers of a quantized matrix do not fit it");
-  for (int8_t v : q.integers.span<int8_t>())
-    if (v < lowest || v > highest)
-      throw internal_error("a quantized integer {} is outside [{}, {}]", v, lowest, highest);
-  const PackedShape shape = kernels::packed_shape(element, q.rows, q.cols, q.group);
-  return pack(element, shape, q.integers, q.mask, panel_scales(q, shape));
 }
 
 }  // namespace
@@ -248,14 +235,14 @@ Tensor PackedWeight::to_dense() const {
   return out;
 }
 
-Tensor PackedWeight::mask() const {
+Bitmask PackedWeight::mask() const {
   if (matrix_.layout == PackedLayout::panels) {
     const auto kept = encoded_.arrays.find("kept");
-    return kept == encoded_.arrays.end() ? Tensor() : kept->second;
+    return kept == encoded_.arrays.end() ? Bitmask() : Bitmask(kept->second, rows(), cols());
   }
-  Tensor bits = Tensor::empty({rows(), (cols() + 7) / 8}, DType::u8);
-  kernels::packed_mask_bits(matrix_.element, matrix_.shape, matrix_.masks, bits.data<uint8_t>());
-  return bits;
+  const Bitmask mask = Bitmask::zeros(rows(), cols());
+  kernels::packed_mask_bits(matrix_.shape, matrix_.masks, mask.data());
+  return mask;
 }
 
 int64_t PackedWeight::stored_bytes() const {
@@ -268,26 +255,31 @@ int64_t PackedWeight::nonzeros() const {
 
 int64_t PackedWeight::pruned() const {
   if (matrix_.layout == PackedLayout::bitmask) return rows() * cols() - kernels::packed_kept(matrix_);
-  const Tensor kept = mask();
-  return kept ? rows() * cols() - kept_elements(kept, rows(), cols()) : 0;
+  const Bitmask kept = mask();
+  return kept ? kept.left_out() : 0;
 }
 
-std::shared_ptr<Weight> pack_int8(const QuantizedMatrix& q) {
-  return pack_integers(PackedElement::int8, q, -127, 127);
+std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& q) {
+  const kernels::ElementInfo& info = kernels::info_of(q.element);
+  if (!info.scaled() || q.integers.dtype() != DType::i8 || q.integers.size() != q.rows * q.cols)
+    throw internal_error("the integers of a quantized matrix do not fit it");
+  std::array<bool, 256> coded{};
+  for (int v = -128; v < 128; ++v) coded[static_cast<size_t>(v + 128)] = info.code_of(v) >= 0;
+  for (int8_t v : q.integers.span<int8_t>())
+    if (!coded[static_cast<size_t>(v + 128)]) throw internal_error("{} has no code for {}", info.name, v);
+  const PackedShape shape = kernels::packed_shape(q.element, q.rows, q.cols, q.group);
+  return pack(q.element, shape, q.integers, q.mask, panel_scales(q, shape));
 }
 
-std::shared_ptr<Weight> pack_int4(const QuantizedMatrix& q) {
-  return pack_integers(PackedElement::int4, q, -8, 7);
-}
-
-std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Tensor& mask) {
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask) {
   if (dense.shape().size() != 2) throw internal_error("pack_bf16 needs a matrix, not {}", to_string(dense.shape()));
-  const PackedShape shape = kernels::packed_shape(PackedElement::bf16, dense.dim(0), dense.dim(1), 0);
-  return pack(PackedElement::bf16, shape, dense.to(DType::bf16), mask, {});
+  constexpr PackedElement element = kernels::element_named("bf16");
+  const PackedShape shape = kernels::packed_shape(element, dense.dim(0), dense.dim(1), 0);
+  return pack(element, shape, dense.to(DType::bf16), mask, {});
 }
 
 bool is_packed(const Encoded& encoded) {
-  return index_of(layouts, encoded.form) >= 0 && index_of(element_names, encoded.element) >= 0;
+  return find_layout(encoded.form) && kernels::find_element(encoded.element);
 }
 
 std::shared_ptr<Weight> decode_packed(const Encoded& encoded, const std::string& where) {

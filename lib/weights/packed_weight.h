@@ -1,4 +1,4 @@
-// Weights stored and executed packed: a layout (panels, bitmask) x an element (bf16, int8, int4).
+// Weights stored and executed packed: a layout (panels, bitmask) x an element (kernels/packed/element.h).
 // kernels/packed/packed.h describes the bytes.
 #pragma once
 
@@ -14,10 +14,10 @@ namespace hone {
 //   values   u8, or bf16 [n]   panels: panels * panel_bytes; bitmask: the kept elements and 64 bytes of slack
 //   mask     u8 [panels, steps, 4, 8], or 4 for bf16        bitmask only: tile masks, their lowest byte first
 //   offsets  u64 [panels + 1]                              bitmask only: bytes
-//   scales   bf16 [panels, groups, 64]                     int8 and int4 only
-//   kept     u8 [rows, (cols + 7) / 8]                     panels only, optional: the mask of a matrix too dense for a
-//   bitmask to be smaller
-// and the attribute "group" (int8 and int4).
+//   scales   bf16 [panels, groups, 64]                     scaled elements only
+//   kept     u8 [rows, (cols + 7) / 8]                     panels only, optional: the mask of a matrix that a bitmask
+//                                                          would make larger
+// and the attribute "group" (of scaled elements).
 class PackedWeight : public Weight {
  public:
   // Takes the arrays as they are, without a copy. Throws Error(input), naming `where`, unless sizes, offsets and masks
@@ -30,7 +30,7 @@ class PackedWeight : public Weight {
   std::optional<kernels::PackedMatrix> packed(DType) const override { return matrix_; }
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Tensor to_dense() const override;
-  Tensor mask() const override;  // kept elements, also those whose value is 0
+  Bitmask mask() const override;  // kept elements, also those whose value is 0
   Encoded encode() const override { return encoded_; }
   std::string form() const override { return encoded_.form; }
   std::string element() const override { return encoded_.element; }
@@ -47,10 +47,9 @@ class PackedWeight : public Weight {
 // Weights from plain arrays. With a mask, elements outside it count as 0 and the layout is bitmask where that is
 // smaller, else panels with the mask kept beside. Throw Error(internal) if sizes or values do not fit what is said
 // above.
-std::shared_ptr<Weight> pack_int8(const QuantizedMatrix& matrix);
-std::shared_ptr<Weight> pack_int4(const QuantizedMatrix& matrix);
+std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& matrix);
 // `dense` f32 [rows, cols], rounded to bf16.
-std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Tensor& mask);
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask);
 
 // The rows of the table of forms that this file adds: (form, element) pairs that decode_packed() reads.
 bool is_packed(const Encoded& encoded);

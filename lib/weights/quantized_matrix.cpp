@@ -13,7 +13,7 @@ Tensor dequantize(const QuantizedMatrix& matrix) {
   const int8_t* integers = matrix.integers.data<int8_t>();
   const float* scales = matrix.scales.data<float>();
   float* out = dense.data<float>();
-  kernels::parallel_for(matrix.rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(matrix.rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t g = 0, c = 0; g < groups; ++g) {
         const float scale = scales[r * groups + g];

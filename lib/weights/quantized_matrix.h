@@ -3,19 +3,21 @@
 
 #include <cstdint>
 
-#include "tensor/tensor.h"
+#include "kernels/packed/element.h"
+#include "tensor/bitmask.h"
 
 namespace hone {
 
-// weight[r, c] = integers[r, c] * scales[r, c / group]. A scale may be negative: 4-bit integers reach from -8 to 7, and
-// the sign puts the longer side where the group's largest weight is. Where a group holds only zeros its scale is 0.
+// weight[r, c] = integers[r, c] * scales[r, c / group]. A scale may be negative: the integers of some elements reach
+// farther on one side (int4: from -8 to 7), and the sign puts that side where the group's largest weight is. Where a
+// group holds only zeros its scale is 0.
 struct QuantizedMatrix {
   int64_t rows = 0, cols = 0;
   int64_t group = 0;  // columns that share a scale, the last group of a row may be shorter; 0: one scale a row
-  int bits = 8;       // 8: -127 … 127; 4: -8 … 7
-  Tensor integers;    // i8 [rows, cols]; 0 where pruned
-  Tensor scales;      // f32 [rows, groups], values representable in bf16
-  Tensor mask;        // u8 [rows, (cols + 7) / 8], bits as Weight::mask(); empty: nothing is pruned
+  kernels::PackedElement element{};  // one that is scaled
+  Tensor integers;                   // i8 [rows, cols], each with a code of the element; 0 where pruned
+  Tensor scales;                     // f32 [rows, groups], values representable in bf16
+  Bitmask mask;
 };
 
 // Scales a row of `cols` columns has.

@@ -21,7 +21,7 @@ void Weight::matmul_dx(kernels::ConstView, kernels::View) const {
 
 void Weight::add_dw(kernels::ConstView, kernels::ConstView) {}
 
-void Weight::set_mask(Tensor) {
+void Weight::set_mask(Bitmask) {
   throw usage_error("the mask of a {} {} weight is fixed; prune the model before it is quantized", form(), element());
 }
 
@@ -43,8 +43,9 @@ std::shared_ptr<Weight> decode_dense(const Encoded& e, const std::string& where)
 
 std::shared_ptr<Weight> decode_masked(const Encoded& e, const std::string& where) {
   const Tensor& values = array_of(e, "values", e.shape, DType::f32, where);
-  return std::make_shared<DenseWeight>(values,
-                                       array_of(e, "mask", {e.shape[0], (e.shape[1] + 7) / 8}, DType::u8, where));
+  const int64_t rows = e.shape[0], cols = e.shape[1];
+  const Tensor& bits = array_of(e, "mask", {rows, kernels::bit_row_bytes(cols)}, DType::u8, where);
+  return std::make_shared<DenseWeight>(values, Bitmask(bits, rows, cols));
 }
 
 struct Row {
@@ -93,19 +94,6 @@ int64_t count_nonfinite(const Encoded& encoded) {
     if (array.dtype() == DType::bf16) count(array, 0x7f80u, uint16_t{});
   }
   return total;
-}
-
-int64_t kept_elements(const Tensor& mask, int64_t rows, int64_t cols) {
-  const int64_t row_bytes = (cols + 7) / 8;
-  if (mask.dtype() != DType::u8 || mask.size() != rows * row_bytes)
-    throw internal_error("a mask does not fit its matrix");
-  const unsigned last = cols % 8 ? (1u << (cols % 8)) - 1 : 255u;
-  int64_t n = 0;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t b = 0; b < row_bytes; ++b)
-      n += std::popcount(static_cast<unsigned>(mask.data<uint8_t>()[r * row_bytes + b]) &
-                         (b + 1 < row_bytes ? 255u : last));
-  return n;
 }
 
 int64_t stored_bytes(const Encoded& encoded) {

@@ -14,14 +14,14 @@
 #include "autograd/autograd.h"
 #include "kernels/packed/packed.h"
 #include "kernels/view.h"
-#include "tensor/tensor.h"
+#include "tensor/bitmask.h"
 
 namespace hone {
 
 // A weight as it lies in a file: named arrays, each contiguous, plus what is needed to read them.
 struct Encoded {
   std::string form;     // layout: "dense", "masked" (trainable, with a mask), "panels", "bitmask", …
-  std::string element;  // "f32", "bf16", "int8", "int4"
+  std::string element;  // "f32", or a name of kernels/packed/element.h
   Shape shape;          // logical: [rows, cols]; [n] for a vector
   std::map<std::string, int64_t> attributes;  // e.g. {"group", 32}
   std::map<std::string, Tensor> arrays;       // e.g. "values", "mask", "scales"
@@ -43,9 +43,6 @@ int64_t stored_bytes(const Encoded& encoded);
 
 // Numbers in the arrays that are NaN or infinite.
 int64_t count_nonfinite(const Encoded& encoded);
-
-// Bits of `mask`, as Weight::mask() gives it, that are set for a matrix of this size.
-int64_t kept_elements(const Tensor& mask, int64_t rows, int64_t cols);
 
 // Which forms matmul() takes for x and y: rows of f32 or bf16.
 class Weight {
@@ -69,12 +66,10 @@ class Weight {
 
   virtual Parameter* parameter() { return nullptr; }  // the f32 master, where the form is trainable
   virtual Tensor to_dense() const = 0;                // [rows, cols] f32
-  // One bit an element, row after row, least significant bit first, each row padded to a byte: [rows, (cols+7)/8] u8;
-  // set bits are kept. Empty where the form has no mask.
-  virtual Tensor mask() const { return {}; }
+  virtual Bitmask mask() const { return {}; }         // set bits are kept; empty where the form has no mask
   // Replaces the mask and clears what it excludes; an empty one lifts it. Throws Error(usage) where the form has no
   // trainable values.
-  virtual void set_mask(Tensor mask);
+  virtual void set_mask(Bitmask mask);
   virtual Encoded encode() const = 0;
 
   virtual std::string form() const = 0;

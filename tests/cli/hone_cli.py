@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -39,6 +40,12 @@ def run(name, *args, stdin=None, env=None, check=False, text=True, timeout=120, 
 def run_json(name, *args, **options):
     """The JSON that a tool prints with --format json; any exit status but 0 fails the test."""
     return json.loads(run(name, *args, "--format", "json", check=True, **options).stdout)
+
+
+def element_names():
+    """The elements that quantize --help names."""
+    options = run("quantize", "--help", check=True).stdout
+    return [name for name in re.search(r"--type (\S+)=", options).group(1).split("|") if name != "keep"]
 
 
 def sentences(count=400, first=0):

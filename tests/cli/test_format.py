@@ -9,7 +9,7 @@ import unittest
 import h5py
 import numpy as np
 
-from hone_cli import ROOT, CliTest, corpus, run, run_json, sentences, tiny_model, write
+from hone_cli import CliTest, ROOT, corpus, element_names, run, run_json, sentences, tiny_model, write
 
 
 def unpacker():
@@ -170,7 +170,7 @@ class Format(CliTest):
         run("prune", dense, "--sparsity", 0.03, "--method", "magnitude", "--output", barely, check=True)
         self.assert_same_loss(sparse)
         for source in (dense, sparse, barely):
-            for kind in ("bf16", "int8", "int4"):
+            for kind in element_names():
                 with self.subTest(source=source, kind=kind):
                     small = self.path("small.h5")
                     run("quantize", source, "--type", kind, "--output", small, "--force", check=True)

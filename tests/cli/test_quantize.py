@@ -6,7 +6,7 @@ import unittest
 
 import numpy as np
 
-from hone_cli import run, run_json, tiny_model, write
+from hone_cli import ROOT, element_names, run, run_json, tiny_model, write
 from model_files import LINEAR, ModelTest, fewest, lineage, parameters, read_text, sha256
 
 
@@ -22,6 +22,11 @@ class QuantizeTest(ModelTest):
         self.out = self.path(name)
         self.result = run_json("quantize", model or self.model, *arguments, "--output", self.out, "--force", "--quiet")
         return parameters(self.out)
+
+    def errors(self, *arguments):
+        report = self.path("r.csv")
+        self.quantize("--report", report, *arguments)
+        return {row["parameter"]: float(row["relative_error"]) for row in csv.DictReader(read_text(report).splitlines())}
 
     def linear(self, stored):
         return [stored[f"blocks.{b}.{name}"] for b in range(2) for name in LINEAR]
@@ -50,6 +55,26 @@ class Types(QuantizeTest):
             sizes[group] = os.path.getsize(self.out)
             self.assertLess(sizes[group], os.path.getsize(self.model) * 0.20)
         self.assertTrue(sizes[0] < sizes[128] < sizes[64] < sizes[32])
+
+    def test_nf4_takes_the_bytes_of_int4_and_errs_less(self):
+        for group in (32, 128):
+            self.quantize("--type", "int4", "--group", group)
+            size = os.path.getsize(self.out)
+            self.assert_forms(self.quantize("--type", "nf4", "--group", group), "panels", "nf4")
+            self.assertLess(abs(os.path.getsize(self.out) - size), 4096)
+            nf4, int4 = (sum(self.errors("--type", t, "--group", group).values()) for t in ("nf4", "int4"))
+            self.assertLess(nf4, 0.95 * int4)
+        sparse = self.quantize("--type", "nf4", "--group", 32, model=self.sparse)
+        self.assert_forms(sparse, "bitmask", "nf4")
+        loss = [run_json("eval", path, "--data", self.corpus, "--no-speed", "--limit", 20)["rows"][0]["loss"]
+                for path in (self.sparse, self.out)]
+        self.assertLess(abs(loss[1] - loss[0]), 0.05)
+
+    def test_every_element_is_an_option_with_its_place_in_the_pages(self):
+        for name in element_names():
+            self.assert_forms(self.quantize("--type", name), "panels", name)
+            for page in ("quantize.md", "packed.md"):
+                self.assertIn(f"`{name}`", read_text(os.path.join(ROOT, "docs", page)), page)
 
     def test_bf16(self):
         self.assert_forms(self.quantize("--type", "bf16"), "panels", "bf16")
@@ -109,11 +134,6 @@ class Types(QuantizeTest):
             self.assertEqual((row["type"], row["form"], int(row["group"])), ("int4", "panels", 64))
             self.assertTrue(0 < float(row["relative_error"]) < 0.02, name)
             self.assertLess(int(row["bytes"]), int(row["bytes_before"]) / 5)
-
-    def errors(self, *arguments):
-        report = self.path("r.csv")
-        self.quantize("--report", report, *arguments)
-        return {row["parameter"]: float(row["relative_error"]) for row in csv.DictReader(read_text(report).splitlines())}
 
     def test_finer_is_closer(self):
         int8, int4, grouped = self.errors(), self.errors("--type", "int4"), self.errors("--type", "int4", "--group", 32)

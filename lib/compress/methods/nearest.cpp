@@ -1,6 +1,5 @@
-// Every weight to the nearest number of the type, by the scale that just reaches the largest weight.
+// Every weight to the nearest number of the element, by the scale that just reaches the largest weight.
 #include "compress/methods/round_method.h"
-#include "compress/quantize.h"
 #include "kernels/parallel.h"
 
 namespace hone {
@@ -25,7 +24,7 @@ RoundedWeight round_to_bf16(const Tensor& weight) {
 }
 
 RoundedWeight nearest(const WeightToRound& what) {
-  return has_scales(what.type) ? round_to_integers(what, false, {}) : round_to_bf16(what.weight);
+  return kernels::info_of(what.element).scaled() ? round_to_integers(what, false, {}) : round_to_bf16(what.weight);
 }
 
 }  // namespace

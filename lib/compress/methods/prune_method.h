@@ -15,7 +15,7 @@ namespace hone {
 struct WeightToPrune {
   const std::string& name;  // for messages
   Tensor weight;            // f32 [rows, cols], zero where pruned
-  Tensor mask;              // of what is pruned already and stays so: bits as Weight::mask(), or empty
+  Bitmask mask;             // of what is pruned already and stays so
   // The statistics that the method names among its needs; null where it needs none, and where too few tokens came for
   // them: then it goes on as if all inputs were alike.
   const InputStatistics* inputs;
@@ -25,7 +25,7 @@ struct WeightToPrune {
 
 struct PrunedWeight {
   Tensor weight;  // f32 [rows, cols]; what the mask leaves out need not be zero yet
-  Tensor mask;    // bits as Weight::mask()
+  Bitmask mask;
   Tensor scores;  // f32 [rows, cols], none negative: how much each weight matters
 };
 

@@ -1,7 +1,6 @@
 #include "compress/methods/round_method.h"
 
 #include "base/error.h"
-#include "compress/quantize.h"
 #include "compress/quantize_matrix.h"
 
 namespace hone {
@@ -26,7 +25,7 @@ const RoundMethod& round_method(std::string_view name) {
 
 RoundedWeight round_to_integers(const WeightToRound& what, bool search, std::span<const float> moments) {
   QuantizeOptions options;
-  options.bits = what.type == PackedType::int8 ? 8 : 4;
+  options.element = what.element;
   options.group = what.group;
   options.search = search;
   RoundedWeight rounded;

@@ -1,4 +1,4 @@
-// Rounding methods: which number of a type each weight becomes. Each is a file and a row of round_method.cpp.
+// Rounding methods: which number of an element (kernels/packed/element.h) each weight becomes. Each is a file and a row of round_method.cpp.
 #pragma once
 
 #include <span>
@@ -12,22 +12,20 @@
 
 namespace hone {
 
-enum class PackedType;  // compress/quantize.h
-
 struct WeightToRound {
   const std::string& name;  // for messages
   Tensor weight;            // f32 [rows, cols]
-  Tensor mask;              // bits as Weight::mask(), or empty; what it leaves out becomes 0
+  Bitmask mask;             // what it leaves out becomes 0
   // The statistics that the method names among its needs; null where it needs none, there is no calibration text, and
   // where too few tokens came: then it goes on as if all inputs were alike.
   const InputStatistics* inputs;
-  PackedType type;
+  kernels::PackedElement element;
   int64_t group;  // columns that share a scale; 0: a whole row
 };
 
 struct RoundedWeight {
-  QuantizedMatrix matrix;     // of a type with scales
-  Tensor values;              // of a type without: f32 [rows, cols], numbers of that type
+  QuantizedMatrix matrix;     // of an element with scales
+  Tensor values;              // of one without: f32 [rows, cols], numbers of that element
   double relative_error = 0;  // squared, over the kept weights, weighted as the method does
 };
 
@@ -36,7 +34,7 @@ struct RoundMethod {
   std::string_view summary;  // a line
   std::vector<StatisticKind> needs;
   MeasuredBehind behind;
-  bool without_scales;  // whether it can round to a type that has none
+  bool without_scales;  // whether it can round to an element that has none
   // Throws Error(usage) for a group that cannot be, Error(input), naming the weight, for weights or statistics that are
   // not finite numbers.
   RoundedWeight (*run)(const WeightToRound& what);

@@ -14,7 +14,7 @@ Tensor score_each(const Tensor& weight, F&& f) {
   Tensor scores = Tensor::empty({rows, cols});
   const float* w = weight.data<float>();
   float* s = scores.data<float>();
-  kernels::parallel_for(rows, 1 + 32768 / (cols + 1), [&](int64_t begin, int64_t end) {
+  kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < cols; ++c) s[r * cols + c] = f(w[r * cols + c], c);
   });

@@ -5,17 +5,12 @@
 #include <cstdlib>
 
 #include "base/error.h"
-#include "kernels/isa/attention/table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "kernels/scratch.h"
-#include "kernels/select.h"
 #include "kernels/view.h"
 
 namespace hone::kernels {
-
-AttentionKernels attention_kernels_in_use() {
-  return HONE_TABLE_IN_USE(attention_kernels);
-}
 
 namespace {
 
@@ -104,7 +99,7 @@ void attention_forward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRows
   if (pairs == 0 || blocks == 0) return;
   int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, 8 * threads());
   if (plan.gathered) parts = std::max(parts, (blocks + most_gathered_blocks - 1) / most_gathered_blocks);
-  const AttentionKernels kernels = attention_kernels_in_use();
+  const AttentionKernels& kernels = kernel_set().attention;
   const auto item_at = [&](int64_t index) {
     const int64_t part = parts - 1 - index / pairs, pair = index % pairs;  // the last parts see most keys: first
     return ForwardItem{pair / dims.kv_heads, pair % dims.kv_heads, blocks * part / parts, blocks * (part + 1) / parts};
@@ -140,7 +135,7 @@ void attention_backward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRow
   const int64_t dq_size = plan.query_blocks * attention_block * padded * (plan.gathered ? 2 : 1);
   const int64_t dkv_size = in_group > 1 ? plan.key_blocks * 2 * attention_block * padded : 0;
   float* shared_dq = parts > 1 ? shared_scratch.array<float>(dq_size * pairs * in_group * parts) : nullptr;
-  const AttentionKernels kernels = attention_kernels_in_use();
+  const AttentionKernels& kernels = kernel_set().attention;
   const size_t scratch_bytes = kernels.backward_scratch(args);
   parallel_runs(pairs * parts, [&](int64_t index, bool more) {
     const int64_t pair = index / parts, part = index % parts, sequence = pair / dims.kv_heads;
@@ -234,7 +229,7 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   };
   const DecodeArgs args{
       dims.queries, dims.heads, dims.kv_heads, dims.head_dim, dims.scale, dims.rule.window, dims.rule.sinks, q, k, v};
-  const AttentionKernels kernels = attention_kernels_in_use();
+  const AttentionKernels& kernels = kernel_set().attention;
   const size_t scratch_bytes = kernels.decode_scratch(args);
   const auto item_of = [&](int64_t index) {
     const int64_t pair = index / parts, part = index % parts, b = pair / dims.kv_heads, length = dims.key_lengths[b];

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "base/error.h"
-#include "kernels/isa/attention/table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "kernels/scratch.h"
 
@@ -77,7 +77,7 @@ void blocks_seen(const RouteRule& rule, int64_t position, const int32_t* chosen,
 
 void summarize_keys(ConstHeadRows k, int64_t sequence, int64_t kv_heads, int64_t head_dim, int64_t first, int64_t rows,
                     int64_t block, float* summaries, int64_t head_stride) {
-  const AttentionKernels kernels = attention_kernels_in_use();
+  const AttentionKernels& kernels = kernel_set().attention;
   // By blocks, whose summaries do not meet; the heads of a row lie together.
   const int64_t begin = first / block, end = (first + rows + block - 1) / block;
   auto add = [&](int64_t index) {
@@ -108,7 +108,7 @@ void route(const AttentionDims& dims, ConstHeadRows q, const KeySummaries& summa
   chosen.assign(static_cast<size_t>(size), -1);
   if (args.count == 0 || args.blocks <= 0) return;
   args.chosen = chosen.data();
-  const AttentionKernels kernels = attention_kernels_in_use();
+  const AttentionKernels& kernels = kernel_set().attention;
   const size_t bytes = kernels.route_scratch(args);
   constexpr int64_t together = 16;  // query blocks of an item, which packs the summaries once
   const int64_t parts = (args.query_blocks + together - 1) / together;

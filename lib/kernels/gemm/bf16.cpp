@@ -1,23 +1,23 @@
 #include "kernels/gemm/bf16.h"
 
 #include <algorithm>
+#include <vector>
 
-#include "kernels/isa/gemm/table.h"
+#include "kernels/isa/kernel_set.h"
+#include "kernels/panel.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/scratch.h"
-#include "kernels/select.h"
 
 namespace hone::kernels::own {
 namespace {
 
-constexpr int64_t width = 64;  // outputs of a panel
 constexpr int64_t deepest =
     1024;  // pairs of a block of the contraction: 256 KB of a panel, a quarter of the second-level cache
 constexpr int64_t block_bytes = 384 << 10;  // of rows that meet all panels while they are in that cache
 
-GemmTable table() {
-  return HONE_TABLE_IN_USE(gemm_table);
+const GemmTable& table() {
+  return kernel_set().gemm;
 }
 
 int64_t ceil_div(int64_t a, int64_t b) {
@@ -37,22 +37,22 @@ struct RowsOfPanel {
   float* sums;  // [rows][64]
 
   void run(int64_t panel, int64_t row, int64_t rows) const {
-    const int64_t padded = (k + 31) / 32 * 32, first = panel * width;
+    const int64_t padded = ceil_div(k, half_columns) * half_columns, first = panel * panel_rows;
     const bf16* data = panels + first * padded;
     const auto* left = reinterpret_cast<const char*>(a.row<bf16>(row));
     const int64_t pairs = k / 2, a_row = a.stride * 2;
-    const bool whole_panel = first + width <= c.cols;
+    const bool whole_panel = first + panel_rows <= c.cols;
     if (c.dtype == DType::bf16 && whole_panel && k % 2 == 0 && pairs <= deepest)
       return t.product({left, a_row, 4, rows, pairs, data, c.row<bf16>(row) + first, c.stride, false, true});
     const bool direct = c.dtype == DType::f32 && whole_panel;
     float* target = direct ? c.row<float>(row) + first : sums;
-    const int64_t stride = direct ? c.stride : width;
+    const int64_t stride = direct ? c.stride : panel_rows;
     for (int64_t p = 0; p < pairs; p += deepest)
-      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * width, target, stride,
+      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * panel_rows, target, stride,
                  p > 0, false});
-    if (k % 2) odd_column(data + pairs * 2 * width, row, rows, target, stride);
+    if (k % 2) odd_column(data + pairs * 2 * panel_rows, row, rows, target, stride);
     if (!direct) {
-      const ConstView from{sums, DType::f32, rows, std::min(width, c.cols - first), width};
+      const ConstView from{sums, DType::f32, rows, std::min(panel_rows, c.cols - first), panel_rows};
       convert(from, columns_of(rows_of(c, row, rows), first, from.cols));
     }
   }
@@ -72,7 +72,7 @@ struct PanelTasks {
   PanelGemm p;
   int64_t panels, blocks, block, cuts = 1;
 
-  explicit PanelTasks(const PanelGemm& product) : p(product), panels(ceil_div(p.n, width)) {
+  explicit PanelTasks(const PanelGemm& product) : p(product), panels(ceil_div(p.n, panel_rows)) {
     const int64_t fitting = block_bytes / (2 * std::min(p.k, 2 * deepest) + 1) / 6 * 6;
     blocks = ceil_div(p.c.rows, std::clamp<int64_t>(fitting, 48, 384));
     block = ceil_div(ceil_div(p.c.rows, blocks), 6) * 6;
@@ -83,7 +83,7 @@ struct PanelTasks {
     if (rows <= 0) return;
     // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
     const int64_t step = p.k <= 2 * deepest ? 24 : rows;
-    const RowsOfPanel product{t, p.a, p.panels, p.k, p.c, sums_scratch.array<float>(step * width)};
+    const RowsOfPanel product{t, p.a, p.panels, p.k, p.c, sums_scratch.array<float>(step * panel_rows)};
     for (int64_t panel = panels * cut / cuts; panel < panels * (cut + 1) / cuts; ++panel)
       for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
   }
@@ -101,7 +101,7 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 }
 
 void gemm_panels(std::span<const PanelGemm> products) {
-  const GemmTable t = table();
+  const GemmTable& t = table();
   thread_local std::vector<PanelTasks> kept;  // one training step after the other
   std::vector<PanelTasks>& all = kept;        // the caller's, in every thread
   all.clear();
@@ -122,11 +122,12 @@ void gemm_panels(std::span<const PanelGemm> products) {
 }
 
 void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
-  const GemmTable t = table();
-  const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, width), b_panels = ceil_div(b.cols, width);
+  const GemmTable& t = table();
+  const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, panel_rows),
+                b_panels = ceil_div(b.cols, panel_rows);
   const int64_t depth = std::min<int64_t>(pairs, deepest);
   // One pair more than a block has, so that the panels do not all start in the same sets of the caches.
-  const int64_t panel_words = (depth + 1) * width;
+  const int64_t panel_words = (depth + 1) * panel_rows;
   auto* a_words = panels_scratch.array<uint32_t>((a_panels + b_panels) * panel_words);
   uint32_t* b_words = a_words + a_panels * panel_words;
   for (int64_t begin = 0; begin < pairs; begin += depth) {
@@ -141,19 +142,20 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
       t.interleave(rows_from(b), from, to, b_words, panel_words);
     });
     parallel_each(a_panels, [&](int64_t i) {
-      const int64_t first_row = i * width, rows = std::min(width, c.rows - first_row);
+      const int64_t first_row = i * panel_rows, rows = std::min(panel_rows, c.rows - first_row);
       const auto* left = reinterpret_cast<const char*>(a_words + i * panel_words);
       for (int64_t j = 0; j < b_panels; ++j) {
-        const int64_t first = j * width, columns = std::min(width, c.cols - first);
+        const int64_t first = j * panel_rows, columns = std::min(panel_rows, c.cols - first);
         const bool more = accumulate || begin > 0;
         const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);
-        if (columns == width) {
-          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, more, false});
+        if (columns == panel_rows) {
+          t.product(
+              {left, 4, 4 * panel_rows, rows, here, panel, c.row<float>(first_row) + first, c.stride, more, false});
           continue;
         }
-        auto* sums = sums_scratch.array<float>(width * width);
-        t.product({left, 4, 4 * width, rows, here, panel, sums, width, false, false});
-        const ConstView from{sums, DType::f32, rows, columns, width};
+        auto* sums = sums_scratch.array<float>(panel_rows * panel_rows);
+        t.product({left, 4, 4 * panel_rows, rows, here, panel, sums, panel_rows, false, false});
+        const ConstView from{sums, DType::f32, rows, columns, panel_rows};
         const View to = columns_of(rows_of(c, first_row, rows), first, columns);
         more ? add(to, from) : convert(from, to);
       }

@@ -1,25 +1,16 @@
 // Loops that do nothing but read memory or multiply and add in registers.
 #include "kernels/isa/ceilings_table.h"
-
-#if defined(HONE_ISA_avx512_bf16)
-#include <immintrin.h>
-#endif
+#include "kernels/isa/set_functions.h"
+#include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
 
-#if defined(HONE_ISA_avx512) || defined(HONE_ISA_avx512_bf16)
-constexpr int width = 64;  // bytes of a register
-#elif defined(HONE_ISA_avx2)
-constexpr int width = 32;
-#else
-constexpr int width = 16;
-#endif
+constexpr int width = sizeof(Vec);  // bytes of a register
 
-typedef float Floats __attribute__((vector_size(width)));
 typedef uint64_t Words __attribute__((vector_size(width)));
 
-constexpr int float_lanes = width / 4, word_lanes = width / 8;
+constexpr int word_lanes = width / 8;
 // Registers in flight. A multiply-add takes 4 cycles and two may start in each, so that 8 would do; with two constants,
 // 12 fit into the 16 registers of the smaller sets.
 constexpr int sums = 12;
@@ -42,19 +33,19 @@ uint64_t read(const void* data, int64_t pages) {
 volatile float zero = 0, half = 0.5f, one = 1;
 
 float f32(int64_t iterations) {
-  const Floats factor = Floats{} + half, step = Floats{} + one;
-  Floats x[sums];
-  for (int i = 0; i < sums; ++i) x[i] = Floats{} + zero;
+  const Vec factor = Vec{} + half, step = Vec{} + one;
+  Vec x[sums];
+  for (int i = 0; i < sums; ++i) x[i] = Vec{} + zero;
   for (int64_t n = 0; n < iterations; ++n)
 #pragma GCC unroll 12
     for (int i = 0; i < sums; ++i) x[i] = x[i] * factor + step;
   float total = 0;
   for (int i = 0; i < sums; ++i)
-    for (int l = 0; l < float_lanes; ++l) total += x[i][l];
+    for (int l = 0; l < lanes; ++l) total += x[i][l];
   return total;
 }
 
-#if defined(HONE_ISA_avx512_bf16)
+#if defined(__AVX512BF16__)
 float bf16_dot(int64_t iterations) {
   const __m512bh factor = _mm512_cvtne2ps_pbh(_mm512_set1_ps(half), _mm512_set1_ps(half));
   __m512 x[sums];
@@ -64,20 +55,19 @@ float bf16_dot(int64_t iterations) {
     for (int i = 0; i < sums; ++i) x[i] = _mm512_dpbf16_ps(x[i], factor, factor);
   float total = 0;
   for (int i = 0; i < sums; ++i)
-    for (int l = 0; l < float_lanes; ++l) total += x[i][l];
+    for (int l = 0; l < lanes; ++l) total += x[i][l];
   return total;
 }
 #endif
 
 }  // namespace
 
-CeilingFunctions ceiling_functions() {
-  CeilingFunctions functions{read, f32, 2 * sums * float_lanes};
-#if defined(HONE_ISA_avx512_bf16)
-  functions.bf16 = bf16_dot;
-  functions.bf16_flops = 4 * sums * float_lanes;
+void set_functions(CeilingFunctions& table) {
+  table = {read, f32, 2 * sums * lanes};
+#if defined(__AVX512BF16__)
+  table.bf16 = bf16_dot;
+  table.bf16_flops = 4 * sums * lanes;
 #endif
-  return functions;
 }
 
 }  // namespace hone::kernels::HONE_ISA

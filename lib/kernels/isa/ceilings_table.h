@@ -23,19 +23,4 @@ struct CeilingFunctions {
   int64_t bf16_flops = 0;
 };
 
-namespace portable {
-CeilingFunctions ceiling_functions();
-}
-namespace avx2 {
-CeilingFunctions ceiling_functions();
-}
-namespace avx512 {
-CeilingFunctions ceiling_functions();
-}
-namespace avx512_bf16 {
-CeilingFunctions ceiling_functions();
-}
-
-CeilingFunctions ceiling_functions();  // of isa()
-
 }  // namespace hone::kernels

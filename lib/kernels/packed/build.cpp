@@ -6,26 +6,21 @@
 #include <cassert>
 #include <cstring>
 
+#include "kernels/bits.h"
 #include "kernels/packed/packed.h"
 #include "kernels/parallel.h"
 
 namespace hone::kernels {
 namespace {
 
-constexpr int64_t tile_rows = 16;
-
-int64_t zero_of(PackedElement e) {
-  return e == PackedElement::int8 ? 128 : e == PackedElement::int4 ? 8 : 0;
-}
-
 uint64_t mask_at(const PackedShape& s, const void* masks, int64_t tile) {
   if (s.mask_bytes == 8) return static_cast<const uint64_t*>(masks)[tile];
   return static_cast<const uint32_t*>(masks)[tile];
 }
 
+// Of the kept elements of a tile.
 int64_t value_bytes(PackedElement e, uint64_t mask) {
-  const int64_t n = std::popcount(mask);
-  return e == PackedElement::bf16 ? 2 * n : e == PackedElement::int8 ? n : (n + 1) / 2;
+  return (std::popcount(mask) * int64_t{info_of(e).bits} + 7) / 8;
 }
 
 // Calls f(lane, row, column) for each element of a tile that lies inside the matrix.
@@ -38,86 +33,100 @@ void for_tile(const PackedShape& s, int64_t tile, F&& f) {
   }
 }
 
-// Element i of the tile's stored sequence: raw bits, integers with their offset.
-unsigned read_element(PackedElement e, const uint8_t* values, int64_t i) {
-  if (e == PackedElement::int8) return values[i];
-  if (e == PackedElement::int4) return (values[i / 2] >> (4 * (i & 1))) & 15u;
-  uint16_t bits;
-  std::memcpy(&bits, values + 2 * i, 2);
-  return bits;
+// Code i of a sequence of codes.
+unsigned read_code(int bits, const uint8_t* codes, int64_t i) {
+  const uint8_t* at = codes + i * bits / 8;
+  const int shift = static_cast<int>(i * bits % 8);
+  unsigned window = *at;
+  for (int n = 8; n < shift + bits; n += 8) window |= static_cast<unsigned>(*++at) << n;
+  return window >> shift & ((1u << bits) - 1);
 }
 
-void write_element(PackedElement e, uint8_t* values, int64_t i, unsigned bits) {
-  if (e == PackedElement::int8) {
-    values[i] = static_cast<uint8_t>(bits);
-  } else if (e == PackedElement::int4) {
-    values[i / 2] = static_cast<uint8_t>(values[i / 2] | bits << (4 * (i & 1)));
-  } else {
-    const auto half = static_cast<uint16_t>(bits);
-    std::memcpy(values + 2 * i, &half, 2);
+void write_code(int bits, uint8_t* codes, int64_t i, unsigned code) {
+  uint8_t* at = codes + i * bits / 8;
+  const int shift = static_cast<int>(i * bits % 8);
+  unsigned window = code << shift, replaced = ((1u << bits) - 1) << shift;
+  for (; replaced; window >>= 8, replaced >>= 8, ++at) *at = static_cast<uint8_t>((*at & ~replaced) | (window & 255u));
+}
+
+// Where element `lane` of tile `sub` of a step lies in the layout `panels`, as an index for read_code from the step's
+// start. Tiles whose elements share bytes lie in one another: byte b has element b of each.
+int64_t dense_index(int bits, int64_t sub, int64_t lane, int64_t k) {
+  const int64_t shared = std::max(1, 8 / bits);
+  return sub / shared * shared * tile_rows * k + lane * shared + sub % shared;
+}
+
+// The codes of elements given as bf16, or as int8_t integers.
+class SourceCodes {
+ public:
+  SourceCodes(const PackedMatrix& w, const void* source) : cols_(w.shape.cols) {
+    const ElementInfo& info = info_of(w.element);
+    if (!info.scaled()) {
+      halves_ = static_cast<const bf16*>(source);
+      return;
+    }
+    integers_ = static_cast<const int8_t*>(source);
+    for (int q = info.lowest; q <= info.highest; ++q) codes_[q + 128] = static_cast<uint8_t>(info.code_of(q));
   }
-}
+  unsigned at(int64_t r, int64_t c) const {
+    const int64_t i = r * cols_ + c;
+    return halves_ ? halves_[i].bits : codes_[integers_[i] + 128];
+  }
 
-// Where element `lane` of tile `sub` of a step lies in the layout `panels`, as an index for read_element from the
-// step's start.
-int64_t dense_index(PackedElement e, int64_t sub, int64_t lane, int64_t k) {
-  if (e != PackedElement::int4) return sub * tile_rows * k + lane;
-  return sub / 2 * 128 + lane * 2 + sub % 2;  // nibble `sub % 2` of byte `lane` of the pair's block
-}
+ private:
+  int64_t cols_;
+  const bf16* halves_ = nullptr;
+  const int8_t* integers_ = nullptr;
+  uint8_t codes_[256] = {};
+};
 
-unsigned source_bits(PackedElement e, const PackedShape& s, const void* source, int64_t r, int64_t c) {
-  if (e == PackedElement::bf16) return static_cast<const bf16*>(source)[r * s.cols + c].bits;
-  return static_cast<unsigned>(static_cast<const int8_t*>(source)[r * s.cols + c] + zero_of(e));
-}
-
-void fill_panel(const PackedMatrix& w, int64_t panel, const void* source, uint8_t* out) {
+void fill_panel(const PackedMatrix& w, int64_t panel, const SourceCodes& source, uint8_t* out) {
   const PackedShape& s = w.shape;
-  const auto zero = static_cast<unsigned>(zero_of(w.element));
+  const ElementInfo& info = info_of(w.element);
   const int64_t bytes = s.panel_bytes / s.steps;
-  std::memset(out, w.element == PackedElement::int4 ? static_cast<int>(zero * 17) : static_cast<int>(zero),
-              static_cast<size_t>(s.panel_bytes));
+  for (int64_t i = 0; i < panel_rows * s.lane; ++i) write_code(info.bits, out, i, static_cast<unsigned>(info.zero));
+  for (int64_t step = 1; step < s.steps; ++step) std::memcpy(out + step * bytes, out, static_cast<size_t>(bytes));
   for (int64_t tile = panel * s.steps * 4; tile < (panel + 1) * s.steps * 4; ++tile) {
     uint8_t* at = out + tile / 4 % s.steps * bytes;
     for_tile(s, tile, [&](int64_t lane, int64_t r, int64_t c) {
-      const unsigned bits = source_bits(w.element, s, source, r, c);
-      const int64_t i = dense_index(w.element, tile % 4, lane, s.lane);
-      if (w.element == PackedElement::int4) at[i / 2] &= static_cast<uint8_t>(i & 1 ? 0x0f : 0xf0);
-      write_element(w.element, at, i, bits);
+      write_code(info.bits, at, dense_index(info.bits, tile % 4, lane, s.lane), source.at(r, c));
     });
   }
 }
 
-void fill_bitmask(const PackedMatrix& w, int64_t panel, const void* source, uint8_t* out) {
+void fill_bitmask(const PackedMatrix& w, int64_t panel, const SourceCodes& source, uint8_t* out) {
   const PackedShape& s = w.shape;
   for (int64_t tile = panel * s.steps * 4; tile < (panel + 1) * s.steps * 4; ++tile) {
     const uint64_t mask = mask_at(s, w.masks, tile);
     int64_t next = 0;
     for_tile(s, tile, [&](int64_t lane, int64_t r, int64_t c) {
-      if (mask >> lane & 1) write_element(w.element, out, next++, source_bits(w.element, s, source, r, c));
+      if (mask >> lane & 1) write_code(info_of(w.element).bits, out, next++, source.at(r, c));
     });
     out += value_bytes(w.element, mask);
   }
 }
 
-float value_of(const PackedMatrix& w, int64_t r, int64_t c, unsigned bits) {
-  if (w.element == PackedElement::bf16) return to_float(bf16{static_cast<uint16_t>(bits)});
+float value_of(const PackedMatrix& w, int64_t r, int64_t c, unsigned code) {
+  const ElementInfo& info = info_of(w.element);
+  if (!info.scaled()) return to_float(bf16{static_cast<uint16_t>(code)});
   const PackedShape& s = w.shape;
   const int64_t group = s.group ? c / s.group : 0;
   const float scale = to_float(w.scales[(r / panel_rows * s.groups + group) * panel_rows + r % panel_rows]);
-  return static_cast<float>(static_cast<int64_t>(bits) - zero_of(w.element)) * scale;
+  return static_cast<float>(info.integer_of(static_cast<int>(code))) * scale;
 }
 
-// Calls f(column, raw bits) for each stored element of row r. In a bitmask this walks the masks of the whole panel.
+// Calls f(column, code) for each stored element of row r. In a bitmask this walks the masks of the whole panel.
 template <class F>
 void for_row(const PackedMatrix& w, int64_t r, F&& f) {
   const PackedShape& s = w.shape;
   const int64_t panel = r / panel_rows, sub = r % panel_rows / tile_rows, lane = r % tile_rows * s.lane;
+  const int bits = info_of(w.element).bits;
   const auto* at = static_cast<const uint8_t*>(w.values);
   if (w.layout == PackedLayout::panels) {
     at += panel * s.panel_bytes;
     const int64_t bytes = s.panel_bytes / s.steps;
     for (int64_t c = 0; c < s.cols; ++c)
-      f(c, read_element(w.element, at + c / s.lane * bytes, dense_index(w.element, sub, lane + c % s.lane, s.lane)));
+      f(c, read_code(bits, at + c / s.lane * bytes, dense_index(bits, sub, lane + c % s.lane, s.lane)));
     return;
   }
   at += w.offsets[panel];
@@ -127,7 +136,7 @@ void for_row(const PackedMatrix& w, int64_t r, F&& f) {
       if (i == sub)
         for (int64_t j = 0; j < s.lane; ++j) {
           const uint64_t bit = uint64_t{1} << (lane + j);
-          if (mask & bit) f(step * s.lane + j, read_element(w.element, at, std::popcount(mask & (bit - 1))));
+          if (mask & bit) f(step * s.lane + j, read_code(bits, at, std::popcount(mask & (bit - 1))));
         }
       at += value_bytes(w.element, mask);
     }
@@ -135,13 +144,13 @@ void for_row(const PackedMatrix& w, int64_t r, F&& f) {
 
 }  // namespace
 
-void packed_masks(PackedElement, const PackedShape& s, const uint8_t* bits, void* masks) {
-  const int64_t row_bytes = (s.cols + 7) / 8;
+void packed_masks(const PackedShape& s, const uint8_t* bits, void* masks) {
+  const int64_t row_bytes = bit_row_bytes(s.cols);
   parallel_for(s.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin * s.steps * 4; tile < end * s.steps * 4; ++tile) {
       uint64_t mask = 0;
       for_tile(s, tile, [&](int64_t lane, int64_t r, int64_t c) {
-        mask |= static_cast<uint64_t>(bits[r * row_bytes + c / 8] >> (c % 8) & 1) << lane;
+        mask |= static_cast<uint64_t>(bit_at(bits + r * row_bytes, c)) << lane;
       });
       if (s.mask_bytes == 8) {
         static_cast<uint64_t*>(masks)[tile] = mask;
@@ -152,8 +161,8 @@ void packed_masks(PackedElement, const PackedShape& s, const uint8_t* bits, void
   });
 }
 
-void packed_mask_bits(PackedElement, const PackedShape& s, const void* masks, uint8_t* bits) {
-  const int64_t row_bytes = (s.cols + 7) / 8;
+void packed_mask_bits(const PackedShape& s, const void* masks, uint8_t* bits) {
+  const int64_t row_bytes = bit_row_bytes(s.cols);
   std::memset(bits, 0, static_cast<size_t>(s.rows * row_bytes));
   parallel_for(s.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin * s.steps * 4; tile < end * s.steps * 4; ++tile) {
@@ -189,7 +198,8 @@ bool packed_offsets(PackedElement e, const PackedShape& s, const void* masks, ui
   return true;
 }
 
-void packed_fill(const PackedMatrix& w, const void* source, void* values) {
+void packed_fill(const PackedMatrix& w, const void* elements_at, void* values) {
+  const SourceCodes source(w, elements_at);
   auto* out = static_cast<uint8_t*>(values);
   if (w.layout == PackedLayout::bitmask) {
     std::memset(out, 0, w.offsets[w.shape.panels] + packed_slack);
@@ -208,8 +218,8 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
         const int64_t r = ids[static_cast<size_t>(i)];
         assert(r >= 0 && r < w.shape.rows);
         if (w.layout == PackedLayout::bitmask) std::fill_n(to, out.cols, T{});
-        for_row(w, r, [&](int64_t c, unsigned bits) {
-          const float value = value_of(w, r, c, bits);
+        for_row(w, r, [&](int64_t c, unsigned code) {
+          const float value = value_of(w, r, c, code);
           if constexpr (sizeof(T) == sizeof(float)) {
             to[c] = value;
           } else {
@@ -233,13 +243,14 @@ int64_t packed_kept(const PackedMatrix& w) {
 }
 
 int64_t packed_nonzeros(const PackedMatrix& w) {
-  const auto zero = static_cast<unsigned>(zero_of(w.element));
-  const unsigned sign = w.element == PackedElement::bf16 ? 0x8000u : 0u;  // -0 is zero
+  const ElementInfo& info = info_of(w.element);
+  const auto zero = static_cast<unsigned>(info.zero);
+  const unsigned sign = info.scaled() ? 0u : 0x8000u;  // -0 is zero
   std::atomic<int64_t> total{0};
   parallel_each(w.shape.panels, [&](int64_t p) {
     int64_t n = 0;
     for (int64_t r = p * panel_rows; r < std::min((p + 1) * panel_rows, w.shape.rows); ++r)
-      for_row(w, r, [&](int64_t, unsigned bits) { n += (bits & ~sign) != zero; });
+      for_row(w, r, [&](int64_t, unsigned code) { n += (code & ~sign) != zero; });
     total += n;
   });
   return total;

@@ -9,17 +9,24 @@
 #include <vector>
 
 #include "kernels/gemm/gemm.h"
-#include "kernels/packed/table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/scratch.h"
-#include "kernels/select.h"
 
 namespace hone::kernels {
 namespace {
 
-PackedTable table() {
-  return HONE_TABLE_IN_USE(packed_table);
+const PackedTable& table() {
+  return kernel_set().packed;
+}
+
+const FormFunctions& functions_of(const PackedTable& t, const PackedMatrix& w) {
+  return t.forms[static_cast<size_t>(w.layout)][static_cast<size_t>(w.element)];
+}
+
+bool is_bf16(const PackedMatrix& w) {
+  return info_of(w.element).arithmetic == Arithmetic::bf16;
 }
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
@@ -29,7 +36,7 @@ std::atomic<F32Activations> f32_rows{F32Activations::exact};
 
 bool in_f32(const PackedMatrix& w, ConstView x) {
   if (x.dtype != DType::f32) return false;
-  return w.element == PackedElement::bf16 || f32_activations() == F32Activations::exact;
+  return is_bf16(w) || f32_activations() == F32Activations::exact;
 }
 
 int64_t round_up(int64_t n, int64_t unit) {
@@ -100,7 +107,7 @@ IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
 void quantize_row(const PackedTable& t, const PackedMatrix& w, const float* row, uint8_t* data, int32_t* starts,
                   float* scales) {
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
-  const int32_t offset = w.element == PackedElement::int8 ? 128 : 8;
+  const int32_t offset = info_of(w.element).offset();
   for (int64_t c = 0; c < columns; c += segment, ++starts, ++scales) {
     const int64_t n = std::min(segment, columns - c);
     const IntegerScale scale = integer_scale(t, row + c, n);
@@ -126,7 +133,7 @@ PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, ui
     const float* row = load_row(t, x, i, columns, as_they_are ? reinterpret_cast<float*>(data) : buffer);
     if (as_they_are) {
       if (row != reinterpret_cast<float*>(data)) std::memcpy(data, row, static_cast<size_t>(row_bytes));
-    } else if (w.element == PackedElement::bf16) {
+    } else if (is_bf16(w)) {
       t.round(row, columns, data);
     } else {
       quantize_row(t, w, row, data, starts + i * segments, scales + i * segments);
@@ -164,8 +171,8 @@ void fetch_start(const PackedPanel& panel) {
 void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t begin, int64_t end) {
   const PackedMatrix& w = one.w;
   const int64_t rows = one.x.rows, result_bytes = rows * panel_rows * 4;
-  const auto& products = in_f32(w, one.x) ? t.product_f32 : t.product;
-  const auto product = products[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  const FormFunctions& functions = functions_of(t, w);
+  const auto product = in_f32(w, one.x) ? functions.product_f32 : functions.product;
   fetch_start(panel_of(w, begin));
   uint8_t* memory = work_scratch.array<uint8_t>(packed_scratch_bytes + result_bytes + prepared_bytes(w.shape, rows));
   auto* result = reinterpret_cast<float*>(memory + packed_scratch_bytes);
@@ -177,14 +184,13 @@ void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t beg
 }
 
 void multiply_few(std::span<const PackedProduct> products) {
-  const PackedTable t = table();
+  const PackedTable& t = table();
   int64_t panels = 0, bytes = 0;
   for (const PackedProduct& one : products) {
     panels += one.w.shape.panels;
     bytes += one.w.shape.panels * average_panel_bytes(one.w);
   }
-  const int64_t grain = 1 + 32768 * panels / std::max<int64_t>(bytes, 1);
-  parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(panels, row_grain(bytes / std::max<int64_t>(2 * panels, 1)), [&](int64_t begin, int64_t end) {
     int64_t first = 0;  // panel of the product, among those of all
     for (const PackedProduct& one : products) {
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, one.w.shape.panels);
@@ -200,7 +206,7 @@ void gemm_columns(ConstView x, ConstView w, View y) {
 
 // f32 rows as few rows with 16-bit activations would see them.
 ConstView rounded_to_integers(const PackedMatrix& w, ConstView x) {
-  const PackedTable t = table();
+  const PackedTable& t = table();
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape), segments = segments_of(w.shape);
   float* out = rounded_scratch.array<float>(x.rows * columns);
   parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
@@ -236,7 +242,7 @@ void multiply_columns(ConstView w, ConstView x, View y, const DenseProduct& dens
 // Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
 void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   const PackedShape& s = w.shape;
-  const int64_t panel_bytes = (dense.panels ? round_up(s.cols, 32) * 2 : s.cols * 4) * panel_rows;
+  const int64_t panel_bytes = (dense.panels ? round_up(s.cols, half_columns) * 2 : s.cols * 4) * panel_rows;
   const int64_t count = std::clamp<int64_t>((int64_t{8} << 20) / panel_bytes, 1, s.panels);
   uint8_t* memory = panel_scratch.array<uint8_t>(count * panel_bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
@@ -259,16 +265,16 @@ void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DensePr
 
 PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int64_t group) {
   PackedShape s{};
-  const bool is_bf16 = element == PackedElement::bf16;
+  const ElementInfo& info = info_of(element);
   s.rows = rows;
   s.cols = cols;
   s.group = group;
   s.panels = (rows + panel_rows - 1) / panel_rows;
-  s.lane = is_bf16 ? 2 : 4;
-  s.steps = round_up(cols, is_bf16 ? 32 : 4) / s.lane;
-  s.groups = is_bf16 ? 0 : group ? (cols + group - 1) / group : 1;
-  s.panel_bytes = s.steps * (element == PackedElement::int4 ? 128 : 256);
-  s.mask_bytes = is_bf16 ? 4 : 8;
+  s.lane = info.lane();
+  s.steps = round_up(cols, info.column_unit()) / s.lane;
+  s.groups = !info.scaled() ? 0 : group ? (cols + group - 1) / group : 1;
+  s.panel_bytes = s.steps * panel_rows * s.lane * info.bits / 8;
+  s.mask_bytes = tile_rows * s.lane / 8;
   return s;
 }
 
@@ -298,7 +304,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
   }
   if (x.dtype == DType::f32 && !in_f32(w, x)) x = rounded_to_integers(w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
-  if (w.layout == PackedLayout::panels && w.element == PackedElement::bf16 && dense.panels)
+  if (w.layout == PackedLayout::panels && is_bf16(w) && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
   multiply_unpacked(w, x, y, dense);
 }
@@ -307,7 +313,7 @@ void packed_matmul_each(std::span<const PackedProduct> products) {
   std::vector<PackedProduct> few;
   std::vector<PanelGemm> many;
   for (const PackedProduct& p : products) {
-    const bool panels = p.w.layout == PackedLayout::panels && p.w.element == PackedElement::bf16;
+    const bool panels = p.w.layout == PackedLayout::panels && is_bf16(p.w);
     if (p.x.rows == 0 || p.y.cols == 0) continue;
     if (p.x.rows <= packed_direct_rows)
       few.push_back(p);
@@ -321,8 +327,8 @@ void packed_matmul_each(std::span<const PackedProduct> products) {
 }
 
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out) {
-  const auto expand = table().expand[static_cast<int>(w.layout)][static_cast<int>(w.element)];
-  const int64_t pairs = round_up(w.shape.cols, 32) / 2;
+  const auto expand = functions_of(table(), w).expand;
+  const int64_t pairs = round_up(w.shape.cols, half_columns) / 2;
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_unpack_bytes);
     for (int64_t i = from; i < to; ++i) expand(panel_of(w, begin + i), pairs, out + i * pairs * 128, scratch);
@@ -330,7 +336,7 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
 }
 
 void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out) {
-  const auto expand = table().expand_f32[static_cast<int>(w.layout)][static_cast<int>(w.element)];
+  const auto expand = functions_of(table(), w).expand_f32;
   assert(out.dtype == DType::f32 && out.rows == w.shape.cols);
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_scratch_bytes);

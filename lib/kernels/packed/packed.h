@@ -2,19 +2,19 @@
 //
 // A packed matrix W [rows, cols] is a layout x an element.
 //
-// Elements
-//   bf16   the number itself; k = 2 columns in a 32-bit lane
-//   int8   integer q in [-127, 127], stored as q + 128; value q * scale; k = 4 columns in a lane
-//   int4   integer q in [-8, 7], stored as q + 8 in a nibble; value q * scale; k = 4
+// Elements (element.h has a row for each)
+//   bf16       the number itself; k = 2 columns in a 32-bit lane
+//   int8, ...  an integer q, stored as a code of 8 or 4 bits: q + 128, q + 8, or its place in a table of 16; value
+//              q * scale; k = 4 columns in a lane
 //
 // Order. Rows are cut in panels of 64, columns in steps of k: [rows/64][cols/k][64][k]. The 64 rows of a step are 4
-// tiles of 16 rows x k columns, 64 bytes each before packing (32 for int4): one vector register whose 32-bit lane i is
+// tiles of 16 rows x k columns, 64 bytes each before packing (32 for 4 bits): one vector register whose 32-bit lane i is
 // what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
-// activations meets 64 rows. Rows are padded to 64; columns to 4 (int8, int4) or 32 (bf16: the bytes are then oneDNN's
+// activations meets 64 rows. Rows are padded to 64; columns to 4, of bf16 to 32 (the bytes are then oneDNN's
 // BA16a64b2a, so that its product reads them as they are).
 //
 // Layouts
-//   panels   every element. int4: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
+//   panels   every element. 4 bits: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
 //            odd tile after it.
 //   bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements alone, in the
 //            same order. Masks and values are separate arrays: the address of the next values then waits for a
@@ -31,7 +31,7 @@
 // of them through the dot instructions below, with exact weights; many through the dense bf16 product, for which each
 // weight is rounded once to bf16.
 //
-// Activations of fast int8 and int4 products are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
+// Activations of fast products with integers are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
 // lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
 // every instruction set and for every number of rows.
@@ -40,14 +40,17 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/packed/element.h"
+#include "kernels/panel.h"
 #include "kernels/view.h"
 
 namespace hone::kernels {
 
 enum class PackedLayout : uint8_t { panels, bitmask };
-enum class PackedElement : uint8_t { bf16, int8, int4 };
 
-inline constexpr int64_t panel_rows = 64;
+inline constexpr size_t layout_count = 2;
+
+inline constexpr int64_t tile_rows = 16;     // of the four tiles of a panel
 inline constexpr int64_t packed_slack = 64;  // bytes after the values of a bitmask that may be read, never used
 
 struct PackedShape {
@@ -73,7 +76,7 @@ struct PackedMatrix {
   const void* values = nullptr;       // panels: panels * panel_bytes; bitmask: offsets[panels] + packed_slack bytes
   const void* masks = nullptr;        // bitmask: [panels][steps][4] u64, or u32 for bf16
   const uint64_t* offsets = nullptr;  // bitmask: [panels + 1]
-  const bf16* scales = nullptr;       // int8, int4: [panels][groups][64]
+  const bf16* scales = nullptr;       // of scaled elements: [panels][groups][64]
 };
 
 // Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. Rows of x and y may
@@ -88,7 +91,7 @@ struct DenseProduct {
 // What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
 DenseProduct default_dense_product(DType x);
 
-// How rows of x in f32 meet int8 and int4 weights, for every number of rows.
+// How rows of x in f32 meet weights that are integers, for every number of rows.
 enum class F32Activations : uint8_t {
   exact,    // as they are
   integers  // rounded to 16-bit integers: few rows then take the integer dot instructions, several times as fast
@@ -128,15 +131,15 @@ void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, 
 
 // ---- making and checking (packed_build.cpp) ----
 
-// Bits of [rows, (cols + 7) / 8] u8 (as Weight::mask gives them) to tile masks, and back.
-void packed_masks(PackedElement element, const PackedShape& shape, const uint8_t* bits, void* masks);
-void packed_mask_bits(PackedElement element, const PackedShape& shape, const void* masks, uint8_t* bits);
+// Bits of a matrix (kernels/bits.h) to tile masks, and back.
+void packed_masks(const PackedShape& shape, const uint8_t* bits, void* masks);
+void packed_mask_bits(const PackedShape& shape, const void* masks, uint8_t* bits);
 
 // Fills offsets[panels + 1] from the masks. False if a mask keeps an element of the padding.
 bool packed_offsets(PackedElement element, const PackedShape& shape, const void* masks, uint64_t* offsets);
 
-// Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q.
-void packed_fill(const PackedMatrix& w, const void* source, void* values);
+// Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q that have a code.
+void packed_fill(const PackedMatrix& w, const void* elements_at, void* values);
 
 // Elements that the masks of a bitmask keep.
 int64_t packed_kept(const PackedMatrix& w);

@@ -1,12 +1,11 @@
 #include "kernels/packed/scale_search.h"
 
-#include "kernels/isa/packed/scale_search_table.h"
-#include "kernels/select.h"
+#include "kernels/isa/kernel_set.h"
 
 namespace hone::kernels {
 
-ScaleSearch scale_search() {
-  return HONE_TABLE_IN_USE(scale_search_table);
+const ScaleSearch& scale_search() {
+  return kernel_set().scale_search;
 }
 
 }  // namespace hone::kernels

@@ -7,6 +7,14 @@ namespace hone::kernels {
 
 inline constexpr int kScaleCandidates = 64;
 
+// What a quotient from 0 up is rounded to where values are not neighbouring integers: it starts at 0 and rises by
+// rises[k] where the quotient is above middles[k].
+struct ValueSteps {
+  static constexpr int most = 15;
+  int count = 0;
+  float middles[most], rises[most];
+};
+
 // Functions for the instruction set in use; each works on one thread. Take them before a parallel loop and call them
 // inside.
 struct ScaleSearch {
@@ -15,11 +23,17 @@ struct ScaleSearch {
   // times each of them.
   void (*errors)(const float* magnitudes, const float* limits, const float* moments, int64_t n, const float* scales,
                  float* errors);
+  // The same with q of steps[sides[j]], sides 0 or 1.
+  void (*step_errors)(const float* magnitudes, const uint8_t* sides, const ValueSteps* steps, const float* moments,
+                      int64_t n, const float* scales, float* errors);
   // integers[j] = w[j] / scale rounded to nearest (ties to even) and clamped to [lowest, highest]; all 0 for a scale of
   // 0.
   void (*round)(const float* w, int64_t n, float scale, float lowest, float highest, int8_t* integers);
+  // integers[j] = what w[j] / scale is rounded to: steps[0] on its own side of 0, minus what steps[1] says of -w[j] /
+  // scale on the other; all 0 for a scale of 0.
+  void (*round_to_steps)(const float* w, int64_t n, float scale, const ValueSteps* steps, int8_t* integers);
 };
 
-ScaleSearch scale_search();
+const ScaleSearch& scale_search();
 
 }  // namespace hone::kernels

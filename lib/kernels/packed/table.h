@@ -32,6 +32,20 @@ inline constexpr int64_t packed_unpack_bytes = 8192;
 inline constexpr int64_t packed_widened_bytes = 4 * packed_unpack_bytes;
 inline constexpr int64_t packed_scratch_bytes = packed_unpack_bytes + packed_widened_bytes;
 
+// The functions of one layout of one element.
+struct FormFunctions {
+  // y[rows][64] = products.
+  using Product = void (*)(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch);
+  Product product;
+  // The same with rows of x in f32 (4 bytes a column, n % 16 == 0 of them): nothing is rounded but sums.
+  Product product_f32;
+  // out [pairs][64][2] bf16, pairs of columns; zeros beyond panel.steps.
+  void (*expand)(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch);
+  // out[c * stride + r] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
+  void (*expand_f32)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride,
+                     uint8_t* scratch);
+};
+
 struct PackedTable {
   void (*widen)(const bf16* x, int64_t n, float* out);
   void (*narrow)(const float* x, int64_t n, bf16* out);  // as to_bf16() does
@@ -41,31 +55,7 @@ struct PackedTable {
   int32_t (*quantize)(const float* x, int64_t n, float inverse, uint8_t* data);
   // x into the form that bf16 products take (4 bytes a column at most). n % 16 == 0.
   void (*round)(const float* x, int64_t n, uint8_t* data);
-  // y[rows][64] = products.
-  using Product = void (*)(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch);
-  Product product[2][3];  // by layout and element
-  // out [pairs][64][2] bf16, pairs of columns; zeros beyond panel.steps.
-  using Expand = void (*)(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch);
-  Expand expand[2][3];
-  // The same with rows of x in f32 (4 bytes a column, n % 16 == 0 of them): nothing is rounded but sums.
-  Product product_f32[2][3];
-  // out[c * stride + r] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
-  using ExpandF32 = void (*)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride,
-                             uint8_t* scratch);
-  ExpandF32 expand_f32[2][3];
+  FormFunctions forms[layout_count][element_count];
 };
-
-namespace portable {
-PackedTable packed_table();
-}
-namespace avx2 {
-PackedTable packed_table();
-}
-namespace avx512 {
-PackedTable packed_table();
-}
-namespace avx512_bf16 {
-PackedTable packed_table();
-}
 
 }  // namespace hone::kernels

@@ -5,33 +5,32 @@
 #include <numbers>
 
 #include "base/random.h"
-#include "kernels/isa/routing/table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
-#include "kernels/select.h"
 
 namespace hone::kernels {
 namespace {
 
-RoutingTable table() {
-  return HONE_TABLE_IN_USE(routing_table);
+const RoutingTable& table() {
+  return kernel_set().routing;
 }
 
 }  // namespace
 
 void router_logits(ConstView x, ConstView weight, View logits) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(x.rows, row_grain(x.cols * weight.rows),
                [&](int64_t b, int64_t e) { t.logits(x, weight, logits, b, e); });
 }
 
 void router_dx(ConstView d_logits, ConstView weight, View dx) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(dx.rows, row_grain(dx.cols * weight.rows),
                [&](int64_t b, int64_t e) { t.dx(d_logits, weight, dx, b, e); });
 }
 
 void router_dw(ConstView d_logits, ConstView x, View dw) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   // Threads own columns, in units of a cache line: the sums over rows are in order.
   const int64_t lines = (dw.cols + 15) / 16;
   parallel_for(lines, row_grain(16 * dw.rows * x.rows),
@@ -39,25 +38,25 @@ void router_dw(ConstView d_logits, ConstView x, View dw) {
 }
 
 void route_forward(const RouteForward& a) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(a.logits.rows, row_grain(8 * a.logits.cols * (a.top_k + 1)),
                [&](int64_t b, int64_t e) { t.route_forward(a, b, e); });
 }
 
 void route_backward(const RouteBackward& a) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(a.d_logits.rows, row_grain(8 * a.d_logits.cols),
                [&](int64_t b, int64_t e) { t.route_backward(a, b, e); });
 }
 
 void router_z_forward(ConstView logits, float* squares) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(logits.rows, row_grain(8 * logits.cols),
                [&](int64_t b, int64_t e) { t.z_forward(logits, squares, b, e); });
 }
 
 void router_z_backward(ConstView logits, float factor, View d_logits) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(logits.rows, row_grain(16 * logits.cols),
                [&](int64_t b, int64_t e) { t.z_backward(logits, factor, d_logits, b, e); });
 }
@@ -116,14 +115,14 @@ void gather_slots(ConstView from, const int32_t* sources, View to) {
 }
 
 void combine_slots(ConstView slots, const float* gates, const int32_t* places, int64_t top_k, bool add, View y) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(y.rows, row_grain(y.cols * top_k),
                [&](int64_t b, int64_t e) { t.combine(slots, gates, places, top_k, add, y, b, e); });
 }
 
 void combine_slots_backward(ConstView dy, ConstView slots, const float* gates, const int32_t* places, int64_t top_k,
                             View d_slots, float* d_gates) {
-  const RoutingTable t = table();
+  const RoutingTable& t = table();
   parallel_for(dy.rows, row_grain(dy.cols * top_k), [&](int64_t b, int64_t e) {
     t.combine_backward(dy, slots, gates, places, top_k, d_slots, d_gates, b, e);
   });

@@ -104,7 +104,7 @@ struct AdamW {
 void adamw(const AdamW& a);
 
 // Clears the elements whose bit in `mask` is 0; mask rows are padded to bytes.
-void apply_mask(View x, const uint8_t* mask);  // f32
+void apply_mask(View x, const uint8_t* mask);  // f32; bits of x (kernels/bits.h): zeros where they are 0
 
 // ---- weights for the dense product ----
 

@@ -22,8 +22,8 @@ double lowest(Transformer& model) {
   struct Lowest : Visitor {
     void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear* layer) override {
       if (!layer || name == "head.weight") return;
-      const Tensor mask = weight->mask();
-      found = std::min(found, mask ? mask_sparsity(mask, weight->cols()) : 0.0);
+      const Bitmask mask = weight->mask();
+      found = std::min(found, mask ? mask.sparsity() : 0.0);
     }
     void parameter(const std::string&, Parameter&) override {}
     double found = 1;

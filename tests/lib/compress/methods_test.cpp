@@ -6,7 +6,6 @@
 #include "compress/masks.h"
 #include "compress/methods/prune_method.h"
 #include "compress/methods/round_method.h"
-#include "compress/quantize.h"
 #include "compress/quantize_matrix.h"
 #include "support/check.h"
 
@@ -26,7 +25,7 @@ std::string failure(F&& call) {
 }
 
 PrunedWeight prune(const char* method, const Tensor& weight, double sparsity, const InputStatistics* inputs = nullptr,
-                   const Tensor& mask = {}) {
+                   const Bitmask& mask = {}) {
   const auto pattern = parse_pattern("unstructured");
   const std::string name = "blocks.3.down";
   return prune_method(method).run({name, weight, mask, inputs, *pattern, sparsity});
@@ -52,8 +51,8 @@ TEST_CASE("magnitude: absolute values, compared over the layer") {
   const PrunedWeight pruned = prune("magnitude", Tensor::of({2, 2}, {-1.5f, 0.5f, 2, -0.25f}), 0.5);
   check_numbers(pruned.scores, {1.5f, 0.5f, 2, 0.25f});
   check_numbers(pruned.weight, {-1.5f, 0.5f, 2, -0.25f});
-  CHECK(pruned.mask.data<uint8_t>()[0] == 0b01);
-  CHECK(pruned.mask.data<uint8_t>()[1] == 0b01);
+  CHECK(pruned.mask.data()[0] == 0b01);
+  CHECK(pruned.mask.data()[1] == 0b01);
 }
 
 TEST_CASE("wanda: times the norm of the input column, compared within a row") {
@@ -63,21 +62,22 @@ TEST_CASE("wanda: times the norm of the input column, compared within a row") {
   const Tensor weight = Tensor::of({2, 3}, {-1, 5, 3, 4, -6, 0.5f});
   const PrunedWeight pruned = prune("wanda", weight, 1.0 / 3, &inputs);
   check_numbers(pruned.scores, {2, 0, 30, 8, 0, 5});
-  CHECK(pruned.mask.data<uint8_t>()[0] == 0b101);
-  CHECK(pruned.mask.data<uint8_t>()[1] == 0b101);
+  CHECK(pruned.mask.data()[0] == 0b101);
+  CHECK(pruned.mask.data()[1] == 0b101);
   // Without data all norms are 1.
   check_numbers(prune("wanda", weight, 1.0 / 3).scores, {1, 5, 3, 4, 6, 0.5f});
 }
 
 TEST_CASE("every pruning method keeps the zeros of an earlier mask, and prunes as many as asked") {
-  const Tensor weight = random_tensor({16, 32}, 1), before = prune("magnitude", weight, 0.3).mask;
+  const Tensor weight = random_tensor({16, 32}, 1);
+  const Bitmask before = prune("magnitude", weight, 0.3).mask;
   for (const PruneMethod& method : prune_methods()) {
     CAPTURE(method.name);
     InputStatistics inputs(method.needs, 32, false);
     inputs.add(random_tensor({64, 32}, 2).view());
     const PrunedWeight pruned = prune(method.name.data(), weight, 0.75, &inputs, before);
-    CHECK(mask_sparsity(pruned.mask, 32) == 0.75);
-    CHECK(count_kept(combine_masks(pruned.mask, before)) == count_kept(pruned.mask));
+    CHECK(pruned.mask.sparsity() == 0.75);
+    CHECK(combine_masks(pruned.mask, before).count() == pruned.mask.count());
     CHECK(pruned.scores.shape() == weight.shape());
   }
 }
@@ -89,7 +89,7 @@ TEST_CASE("inputs that are not finite are refused, and the weight is named") {
   CHECK(pruned.starts_with("3 "));
   CHECK(pruned.find("blocks.3.down") != std::string::npos);
   const std::string rounded = failure([&] {
-    round_method("search").run({"blocks.3.down", weight, {}, &inputs, PackedType::int8, 0});
+    round_method("search").run({"blocks.3.down", weight, {}, &inputs, kernels::element_named("int8"), 0});
   });
   CHECK(rounded.starts_with("3 "));
   CHECK(rounded.find("blocks.3.down") != std::string::npos);
@@ -106,12 +106,13 @@ TEST_CASE("nearest: bf16 without scales, integers by the scale that reaches the 
   const RoundMethod& method = round_method("nearest");
   CHECK(method.needs.empty());
   const Tensor weight = Tensor::of({1, 3}, {1.0f + 1.0f / 1024, -2, 0.5f});
-  const RoundedWeight bf16 = method.run({"w", weight, {}, nullptr, PackedType::bf16, 0});
+  const RoundedWeight bf16 = method.run({"w", weight, {}, nullptr, kernels::element_named("bf16"), 0});
   check_numbers(bf16.values, {1, -2, 0.5f});
   const double error = 1.0 / 1024, first = 1 + error;
   CHECK(bf16.relative_error == doctest::Approx(error * error / (first * first + 4 + 0.25)));
 
-  const RoundedWeight int4 = method.run({"w", Tensor::of({1, 3}, {7, -3.2f, 0.6f}), {}, nullptr, PackedType::int4, 0});
+  const RoundedWeight int4 =
+      method.run({"w", Tensor::of({1, 3}, {7, -3.2f, 0.6f}), {}, nullptr, kernels::element_named("int4"), 0});
   CHECK(int4.matrix.scales.data<float>()[0] == 1);
   const int expected[] = {7, -3, 1};
   for (int i = 0; i < 3; ++i) CHECK(int4.matrix.integers.data<int8_t>()[i] == expected[i]);
@@ -125,7 +126,7 @@ TEST_CASE("search: never worse than nearest, and by the squares of the inputs be
   for (size_t c = 0; c < 64; c += 7) norms[c] = 3;
   const InputStatistics inputs = inputs_with(norms, search.needs);
   const auto run = [&](const char* method, const InputStatistics* with) {
-    return round_method(method).run({"w", weight, {}, with, PackedType::int4, 32});
+    return round_method(method).run({"w", weight, {}, with, kernels::element_named("int4"), 32});
   };
   const RoundedWeight plain = run("search", nullptr), weighted = run("search", &inputs);
   CHECK(plain.relative_error < run("nearest", nullptr).relative_error);

@@ -6,9 +6,13 @@
 
 #include "compress/calibration.h"
 #include "compress/targets.h"
+#include "kernels/packed/element.h"
 #include "support/models.h"
 
 namespace hone::test {
+
+inline constexpr kernels::PackedElement int8 = kernels::element_named("int8"), int4 = kernels::element_named("int4"),
+                                        bf16_element = kernels::element_named("bf16");
 
 inline std::unique_ptr<Transformer> fresh(const Config& config = small_config()) {
   auto model = std::make_unique<Transformer>(config);
@@ -56,6 +60,10 @@ inline std::vector<std::shared_ptr<Weight>> weights_of(Transformer& model) {
 
 inline bool same_bytes(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
+}
+
+inline bool same_bytes(const Bitmask& a, const Bitmask& b) {
+  return same_bytes(a.bits(), b.bits());
 }
 
 template <class F>

@@ -44,8 +44,8 @@ std::vector<int64_t> range(int64_t begin, int64_t count) {
   return items;
 }
 
-std::vector<uint8_t> bits_of(const Tensor& mask, int64_t cols) {
-  const Tensor bytes = expand_mask(mask, cols);
+std::vector<uint8_t> bits_of(const Bitmask& mask) {
+  const Tensor bytes = expand_mask(mask);
   return {bytes.data<uint8_t>(), bytes.data<uint8_t>() + bytes.size()};
 }
 
@@ -86,12 +86,12 @@ TEST_CASE("unstructured over the layer keeps exactly the highest, ties from the 
     for (double sparsity : {0.0, 0.1, 0.37, 0.5, 0.6, 0.999}) {
       const int64_t rows = 23, cols = 45;
       const Tensor scores = random_scores(rows, cols, levels);
-      const Tensor mask = select_mask(scores, *parse_pattern("unstructured"), sparsity, kLayer, "w");
+      const Bitmask mask = select_mask(scores, *parse_pattern("unstructured"), sparsity, kLayer, "w");
       const int64_t pruned = fewest(rows * cols, sparsity);
       std::vector<uint8_t> expected(static_cast<size_t>(rows * cols));
       keep_plainly(scores.span<float>(), range(0, rows * cols), pruned, expected);
-      CHECK(bits_of(mask, cols) == expected);
-      CHECK(count_kept(mask) == rows * cols - pruned);
+      CHECK(bits_of(mask) == expected);
+      CHECK(mask.count() == rows * cols - pruned);
       CHECK_NOTHROW(check_mask(mask, rows, cols, "w"));
     }
 }
@@ -101,13 +101,13 @@ TEST_CASE("unstructured by row prunes each row's share: exact in total, at most 
     for (double sparsity : {0.0, 0.25, 0.55, 0.9}) {
       const int64_t rows = 17, cols = 30;
       const Tensor scores = random_scores(rows, cols, levels);
-      const Tensor mask = select_mask(scores, *parse_pattern("unstructured"), sparsity, kRow, "w");
+      const Bitmask mask = select_mask(scores, *parse_pattern("unstructured"), sparsity, kRow, "w");
       const int64_t pruned = fewest(rows * cols, sparsity);
-      CHECK(count_kept(mask) == rows * cols - pruned);
+      CHECK(mask.count() == rows * cols - pruned);
       std::vector<uint8_t> expected(static_cast<size_t>(rows * cols));
       for (int64_t r = 0; r < rows; ++r)
         keep_plainly(scores.span<float>(), range(r * cols, cols), pruned / rows + (r < pruned % rows), expected);
-      CHECK(bits_of(mask, cols) == expected);
+      CHECK(bits_of(mask) == expected);
     }
 }
 
@@ -121,7 +121,7 @@ TEST_CASE("N:M keeps the N highest of every M neighbours") {
       std::vector<uint8_t> expected(static_cast<size_t>(rows * cols));
       for (int64_t first = 0; first < rows * cols; first += m)
         keep_plainly(scores.span<float>(), range(first, m), m - n, expected);
-      CHECK(bits_of(select_mask(scores, *pattern, *pattern->fixed_sparsity(), kLayer, "w"), cols) == expected);
+      CHECK(bits_of(select_mask(scores, *pattern, *pattern->fixed_sparsity(), kLayer, "w")) == expected);
     }
 }
 
@@ -144,7 +144,7 @@ TEST_CASE("blocks are kept or pruned whole by the sum of their scores") {
       }
       for (int64_t i = 0; i < rows * cols; ++i)
         expected[static_cast<size_t>(i)] = kept[static_cast<size_t>(i / cols / high * across + i % cols / wide)];
-      CHECK(bits_of(select_mask(scores, *parse_pattern("block:3x5"), sparsity, comparison, "w"), cols) == expected);
+      CHECK(bits_of(select_mask(scores, *parse_pattern("block:3x5"), sparsity, comparison, "w")) == expected);
     }
 }
 
@@ -152,33 +152,33 @@ TEST_CASE("what is pruned stays pruned while the sparsity grows, and the counts 
   for (const char* name : {"unstructured", "block:2x4"})
     for (ComparisonGroup comparison : {kLayer, kRow}) {
       const int64_t rows = 14, cols = 24, unit = std::string(name) == "unstructured" ? 1 : 8;
-      Tensor mask;
+      Bitmask mask;
       for (int step = 1; step <= 9; ++step) {
         const double sparsity = 0.1 * step;
         const Tensor scores =
             random_scores(rows, cols, 0, static_cast<uint64_t>(step));  // the weights have moved meanwhile
-        const Tensor next = select_mask(scores, *parse_pattern(name), sparsity, comparison, "w", mask);
+        const Bitmask next = select_mask(scores, *parse_pattern(name), sparsity, comparison, "w", mask);
         const int64_t units = rows * cols / unit;
-        CHECK(count_kept(next) == unit * (units - fewest(units, sparsity)));
-        if (mask) CHECK(count_kept(combine_masks(mask, next)) == count_kept(next));
+        CHECK(next.count() == unit * (units - fewest(units, sparsity)));
+        if (mask) CHECK(combine_masks(mask, next).count() == next.count());
         mask = next;
       }
       // Less than what is pruned already changes nothing.
-      const Tensor same = select_mask(random_scores(rows, cols, 0), *parse_pattern(name), 0.2, comparison, "w", mask);
-      CHECK(bits_of(same, cols) == bits_of(mask, cols));
+      const Bitmask same = select_mask(random_scores(rows, cols, 0), *parse_pattern(name), 0.2, comparison, "w", mask);
+      CHECK(bits_of(same) == bits_of(mask));
     }
 }
 
 TEST_CASE("N:M and blocks over an unstructured mask keep nothing that it prunes") {
   const int64_t rows = 8, cols = 16;
   const Tensor scores = random_scores(rows, cols, 0);
-  const Tensor old = select_mask(scores, *parse_pattern("unstructured"), 0.6, kLayer, "w");
+  const Bitmask old = select_mask(scores, *parse_pattern("unstructured"), 0.6, kLayer, "w");
   for (const char* name : {"2:4", "block:2x2"}) {
-    const Tensor mask = select_mask(scores, *parse_pattern(name), 0.5, kLayer, "w", old);
-    CHECK(count_kept(combine_masks(mask, old)) == count_kept(mask));
-    CHECK(count_kept(mask) > 0);
+    const Bitmask mask = select_mask(scores, *parse_pattern(name), 0.5, kLayer, "w", old);
+    CHECK(combine_masks(mask, old).count() == mask.count());
+    CHECK(mask.count() > 0);
   }
-  std::vector<uint8_t> groups = bits_of(select_mask(scores, *parse_pattern("2:4"), 0.5, kLayer, "w", old), cols);
+  std::vector<uint8_t> groups = bits_of(select_mask(scores, *parse_pattern("2:4"), 0.5, kLayer, "w", old));
   for (size_t i = 0; i < groups.size(); i += 4) CHECK(groups[i] + groups[i + 1] + groups[i + 2] + groups[i + 3] <= 2);
 }
 
@@ -188,10 +188,10 @@ TEST_CASE("masks do not depend on the number of threads") {
   for (const char* name : {"unstructured", "4:8", "block:4x16"})
     for (ComparisonGroup comparison : {kLayer, kRow}) {
       kernels::set_threads(1);
-      const std::vector<uint8_t> one = bits_of(select_mask(scores, *parse_pattern(name), 0.53, comparison, "w"), 512);
+      const std::vector<uint8_t> one = bits_of(select_mask(scores, *parse_pattern(name), 0.53, comparison, "w"));
       for (int threads : {2, 3, 7}) {
         kernels::set_threads(threads);
-        CHECK(bits_of(select_mask(scores, *parse_pattern(name), 0.53, comparison, "w"), 512) == one);
+        CHECK(bits_of(select_mask(scores, *parse_pattern(name), 0.53, comparison, "w")) == one);
       }
     }
   kernels::set_threads(before);
@@ -199,10 +199,10 @@ TEST_CASE("masks do not depend on the number of threads") {
 
 TEST_CASE("negative scores order below positive ones, and both zeros tie") {
   const Tensor scores = Tensor::of({1, 6}, {-3, 0.0f, -1, -0.0f, 2, -2});
-  const Tensor half = select_mask(scores, *parse_pattern("unstructured"), 0.5, kLayer, "w");
-  CHECK(bits_of(half, 6) == std::vector<uint8_t>{0, 1, 0, 1, 1, 0});
-  const Tensor two = select_mask(scores, *parse_pattern("unstructured"), 4.0 / 6, kRow, "w");
-  CHECK(bits_of(two, 6) == std::vector<uint8_t>{0, 1, 0, 0, 1, 0});
+  const Bitmask half = select_mask(scores, *parse_pattern("unstructured"), 0.5, kLayer, "w");
+  CHECK(bits_of(half) == std::vector<uint8_t>{0, 1, 0, 1, 1, 0});
+  const Bitmask two = select_mask(scores, *parse_pattern("unstructured"), 4.0 / 6, kRow, "w");
+  CHECK(bits_of(two) == std::vector<uint8_t>{0, 1, 0, 0, 1, 0});
 }
 
 TEST_CASE("patterns print as they are typed, and others are refused with the list of what exists") {
@@ -244,7 +244,7 @@ TEST_CASE("matrices that a pattern does not divide and damaged scores are refuse
     const auto select = [&] { select_mask(damaged, *parse_pattern("unstructured"), 0.5, kRow, "blocks.1.down"); };
     CHECK(failure(select).starts_with("3 blocks.1.down"));
   }
-  const Tensor wrong = full_mask(6, 20);
+  const Bitmask wrong = Bitmask::ones(6, 20);
   const auto select = [&] { select_mask(scores, *parse_pattern("unstructured"), 0.5, kRow, "blocks.1.down", wrong); };
   CHECK(failure(select).starts_with("3 blocks.1.down"));
 }

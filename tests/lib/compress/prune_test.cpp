@@ -35,7 +35,7 @@ std::vector<PrunedLayer> prune(Transformer& model, const char* method, double sp
 bool same_masks(Transformer& a, Transformer& b) {
   const std::vector<WeightSlot> x = weight_slots(a), y = weight_slots(b);
   for (size_t i = 0; i < x.size(); ++i) {
-    const Tensor one = (*x[i].weight)->mask(), other = (*y[i].weight)->mask();
+    const Bitmask one = (*x[i].weight)->mask(), other = (*y[i].weight)->mask();
     if (static_cast<bool>(one) != static_cast<bool>(other) || (one && !same_bytes(one, other))) return false;
   }
   return true;
@@ -55,7 +55,7 @@ TEST_CASE("chosen weights are pruned, what is left keeps its value, and layers c
       const WeightSlot& slot = now[i + 1];
       CHECK(slot.name == layers[i].name);
       const Tensor values = (*slot.weight)->to_dense(), whole = (*then[i + 1].weight)->to_dense();
-      const Tensor kept = expand_mask((*slot.weight)->mask(), values.dim(1));
+      const Tensor kept = expand_mask((*slot.weight)->mask());
       double sum = 0, all = 0;
       for (int64_t j = 0; j < values.size(); ++j) {
         const float w = whole.data<float>()[j];
@@ -163,8 +163,8 @@ TEST_CASE("the zeros of an earlier mask stay, and a lower sparsity brings nothin
     CAPTURE(layer.name);
     CHECK(layer.sparsity_before == doctest::Approx(0.4).epsilon(1e-3));
     CHECK(layer.sparsity == doctest::Approx(0.7).epsilon(1e-3));
-    const Tensor now = weight_named(*model, layer.name)->mask(), before = weight_named(*once, layer.name)->mask();
-    CHECK(count_kept(combine_masks(now, before)) == count_kept(now));
+    const Bitmask now = weight_named(*model, layer.name)->mask(), before = weight_named(*once, layer.name)->mask();
+    CHECK(combine_masks(now, before).count() == now.count());
   }
   prune(*once, "magnitude", 0.1);
   const auto reference = fresh();
@@ -182,7 +182,7 @@ TEST_CASE("wanda's masks differ from data-free ones, and follow the text") {
   for (const WeightSlot& slot : weight_slots(*blind)) {
     if (!slot.linear) continue;
     const auto pattern = parse_pattern("unstructured");
-    const Tensor mask =
+    const Bitmask mask =
         prune_method("wanda").run({slot.name, (*slot.weight)->to_dense(), {}, nullptr, *pattern, 0.5}).mask;
     (*slot.weight)->set_mask(mask);
     CHECK_FALSE(same_bytes(mask, weight_named(*measured, slot.name)->mask()));
@@ -204,7 +204,7 @@ TEST_CASE("an expert without tokens is scored data-free and says so") {
     CHECK(layer.calibration_tokens.value_or(-1) == (alone ? 0 : 16 * 32));
     const Tensor dense = weight_named(*whole, layer.name)->to_dense();
     const auto pattern = parse_pattern("unstructured");
-    const Tensor blind = prune_method("wanda").run({layer.name, dense, {}, nullptr, *pattern, 0.5}).mask;
+    const Bitmask blind = prune_method("wanda").run({layer.name, dense, {}, nullptr, *pattern, 0.5}).mask;
     CHECK(same_bytes(weight_named(*model, layer.name)->mask(), blind) == alone);
   }
 }
@@ -250,7 +250,7 @@ TEST_CASE("weights that are not numbers are named; a quantized weight is refused
   }
   const auto packed = fresh();
   QuantizeSettings settings;
-  settings.overrides.emplace_back("blocks.1", PackedType::keep);
+  settings.overrides.emplace_back("blocks.1", PackedType());
   quantize_model(*packed, settings);
   const std::vector<std::shared_ptr<Weight>> before = weights_of(*packed);
   CHECK(failure([&] { prune(*packed, "magnitude", 0.5); }).starts_with("2 'blocks.0.attention.qkv.weight' is a "));

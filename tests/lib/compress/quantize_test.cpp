@@ -33,8 +33,7 @@ TEST_CASE("every weight becomes one of its type near what it was; layers come in
   for (const bool tied : {true, false}) {
     Config config = small_config();
     config.tied = tied;
-    for (const auto& [type, most] :
-         {std::pair{PackedType::int8, 0.01}, {PackedType::int4, 0.15}, {PackedType::bf16, 0.004}}) {
+    for (const auto& [type, most] : {std::pair{PackedType(int8), 0.01}, {int4, 0.15}, {bf16_element, 0.004}}) {
       CAPTURE(name_of(type));
       const auto model = fresh(config), before = fresh(config);
       const std::vector<QuantizedLayer> layers = quantize_model(*model, to(type, 32));
@@ -68,8 +67,8 @@ TEST_CASE("calibrated scales differ from data-free ones, and the embedding of an
   config.tied = false;
   const auto measured = fresh(config), blind = fresh(config);
   const CalibrationText text = calibration_windows(16, 32);
-  quantize_model(*blind, to(PackedType::int4, 32));
-  for (const QuantizedLayer& layer : quantize_model(*measured, to(PackedType::int4, 32, &text))) {
+  quantize_model(*blind, to(int4, 32));
+  for (const QuantizedLayer& layer : quantize_model(*measured, to(int4, 32, &text))) {
     CAPTURE(layer.name);
     const bool same =
         same_bytes(weight_named(*measured, layer.name)->to_dense(), weight_named(*blind, layer.name)->to_dense());
@@ -82,8 +81,8 @@ TEST_CASE("calibrated scales differ from data-free ones, and the embedding of an
 TEST_CASE("down sees the rounded up: its scales are those of a model whose up was rounded before") {
   const CalibrationText text = calibration_windows(16, 32);
   const auto only = [&](const char* names) {
-    QuantizeSettings settings = to(PackedType::keep, 32, &text);
-    settings.overrides.emplace_back(names, PackedType::int4);
+    QuantizeSettings settings = to(PackedType(), 32, &text);
+    settings.overrides.emplace_back(names, int4);
     return settings;
   };
   const auto both = fresh(), before = fresh(), alone = fresh();
@@ -101,8 +100,8 @@ TEST_CASE("an expert without tokens is rounded data-free and says so") {
   const auto measured = fresh(mixture_config()), blind = fresh(mixture_config());
   leave_experts_alone(*measured);
   const CalibrationText text = calibration_windows(16, 32);
-  quantize_model(*blind, to(PackedType::int4, 32));
-  for (const QuantizedLayer& layer : quantize_model(*measured, to(PackedType::int4, 32, &text))) {
+  quantize_model(*blind, to(int4, 32));
+  for (const QuantizedLayer& layer : quantize_model(*measured, to(int4, 32, &text))) {
     CAPTURE(layer.name);
     const bool alone = is_of(layer.name, {"experts.2", "experts.3"});
     CHECK(layer.data_free == alone);
@@ -114,8 +113,8 @@ TEST_CASE("an expert without tokens is rounded data-free and says so") {
 
 TEST_CASE("the method decides the scales; types without scales are rounded to the nearest by either") {
   const auto searched = fresh(), reached = fresh();
-  QuantizeSettings settings = to(PackedType::int4, 32);
-  settings.overrides.emplace_back("down", PackedType::bf16);
+  QuantizeSettings settings = to(int4, 32);
+  settings.overrides.emplace_back("down", bf16_element);
   const std::vector<QuantizedLayer> fine = quantize_model(*searched, settings);
   settings.method = &round_method("nearest");
   const std::vector<QuantizedLayer> coarse = quantize_model(*reached, settings);
@@ -132,11 +131,11 @@ TEST_CASE("the method decides the scales; types without scales are rounded to th
 TEST_CASE("masks stay, and what they leave out does not come back") {
   const auto model = fresh();
   std::shared_ptr<Weight>& slot = weight_named(*model, "blocks.0.feed_forward.down.weight");
-  Tensor mask = Tensor::zeros({48, 12}, DType::u8);
-  std::fill_n(mask.data<uint8_t>(), 24 * 12, uint8_t{0x55});
+  const Bitmask mask = Bitmask::zeros(48, 96);
+  std::fill_n(mask.data(), 24 * 12, uint8_t{0x55});
   slot = std::make_shared<DenseWeight>(slot->to_dense(), mask);
-  QuantizeSettings settings = to(PackedType::keep, 32);
-  settings.overrides.emplace_back("blocks.0.feed_forward.down", PackedType::int4);
+  QuantizeSettings settings = to(PackedType(), 32);
+  settings.overrides.emplace_back("blocks.0.feed_forward.down", int4);
   quantize_model(*model, settings);
   CHECK(same_bytes(slot->mask(), mask));
   CHECK(slot->pruned() == 48 * 96 - 24 * 48);
@@ -145,8 +144,8 @@ TEST_CASE("masks stay, and what they leave out does not come back") {
 
 TEST_CASE("what is refused leaves the model as it is") {
   const auto model = fresh();
-  QuantizeSettings first = to(PackedType::keep);
-  first.overrides.emplace_back("blocks.1.feed_forward.down", PackedType::int8);
+  QuantizeSettings first = to(PackedType());
+  first.overrides.emplace_back("blocks.1.feed_forward.down", int8);
   REQUIRE(quantize_model(*model, first).size() == 1);
   const std::vector<std::shared_ptr<Weight>> before = weights_of(*model);
   const auto refused = [&](const QuantizeSettings& settings) {
@@ -154,9 +153,9 @@ TEST_CASE("what is refused leaves the model as it is") {
     CHECK(weights_of(*model) == before);
     return text;
   };
-  CHECK(refused(to(PackedType::int4)).starts_with("2 'blocks.1.feed_forward.down.weight' is int8 already"));
-  CHECK(refused(to(PackedType::keep)) == "2 the options leave no weight to quantize");
-  QuantizeSettings again = to(PackedType::int4);
+  CHECK(refused(to(int4)).starts_with("2 'blocks.1.feed_forward.down.weight' is int8 already"));
+  CHECK(refused(to(PackedType())) == "2 the options leave no weight to quantize");
+  QuantizeSettings again = to(int4);
   again.allow_requantize = true;
   again.group = 48;
   CHECK(refused(again).starts_with("2 "));
@@ -181,7 +180,7 @@ TEST_CASE("weights and statistics that are not numbers are named") {
   for (const CalibrationText* given : {static_cast<const CalibrationText*>(nullptr), &text}) {
     const std::string said = failure([&] {
       quantize_model(*model, [&] {
-        QuantizeSettings settings = to(PackedType::int4, 32, given);
+        QuantizeSettings settings = to(int4, 32, given);
         settings.allow_requantize = true;
         return settings;
       }());

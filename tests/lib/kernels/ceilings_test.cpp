@@ -8,7 +8,7 @@
 
 #include "base/cpu.h"
 #include "base/random.h"
-#include "kernels/isa/ceilings_table.h"
+#include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "support/isa.h"
 
@@ -26,14 +26,14 @@ TEST_CASE("the reading loop reads every word, at every level") {
   uint64_t sum = 0;
   for (uint64_t& word : block->words) sum += word = random.next();
   at_every_isa([&] {
-    CHECK(ceiling_functions().read(block.get(), pages) == sum);
-    CHECK(ceiling_functions().read(block.get(), 0) == 0);
+    CHECK(kernel_set().ceilings.read(block.get(), pages) == sum);
+    CHECK(kernel_set().ceilings.read(block.get(), 0) == 0);
   });
 }
 
 TEST_CASE("the multiply-add loops do the operations they count, at every level") {
   at_every_isa([&] {
-    const CeilingFunctions functions = ceiling_functions();
+    const CeilingFunctions& functions = kernel_set().ceilings;
     CHECK(functions.f32_flops > 0);
     CHECK(functions.f32(1) == static_cast<float>(functions.f32_flops) / 2);      // x = 1
     CHECK(functions.f32(2) == static_cast<float>(functions.f32_flops) * 0.75f);  // x = 1.5

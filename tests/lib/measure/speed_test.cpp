@@ -88,6 +88,6 @@ TEST_CASE("forms: the one of most elements first, embeddings left out") {
   initialize(model, 1);
   CHECK(weight_forms(model) == "dense f32");
   for (Block& block : model.blocks())
-    block.attention.output.weight = pack_bf16(block.attention.output.weight->to_dense(), Tensor());
+    block.attention.output.weight = pack_bf16(block.attention.output.weight->to_dense(), {});
   CHECK(weight_forms(model) == "dense f32 + panels bf16");
 }

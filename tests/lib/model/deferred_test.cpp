@@ -57,10 +57,10 @@ Model mixture(Form form) {
   struct Packer : Visitor {
     Form form = Form::packed;
     void weight(const std::string&, std::shared_ptr<Weight>& weight, Linear*) override {
-      Tensor mask;
+      Bitmask mask;
       if (form == Form::bitmask) {
-        mask = Tensor::empty({weight->rows(), (weight->cols() + 7) / 8}, DType::u8);
-        for (uint8_t& byte : mask.span<uint8_t>()) byte = 0x5a;
+        mask = Bitmask::zeros(weight->rows(), weight->cols());
+        for (uint8_t& byte : mask.bits().span<uint8_t>()) byte = 0x5a;
       }
       weight = pack_bf16(weight->to_dense(), mask);
     }

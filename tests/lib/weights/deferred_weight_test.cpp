@@ -24,9 +24,9 @@ Tensor numbers(Shape shape) {
   return t;
 }
 
-Tensor half() {
-  Tensor mask = Tensor::empty({rows, cols / 8}, DType::u8);
-  for (uint8_t& byte : mask.span<uint8_t>()) byte = 0x35;
+Bitmask half() {
+  const Bitmask mask = Bitmask::zeros(rows, cols);
+  for (uint8_t& byte : mask.bits().span<uint8_t>()) byte = 0x35;
   return mask;
 }
 

@@ -11,31 +11,33 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "support/elements.h"
 #include "weights/dense_weight.h"
 
 using namespace hone;
+using kernels::PackedElement;
 
 namespace {
 
-Tensor random_mask(int64_t rows, int64_t cols, double keep, Random& random) {
-  Tensor mask = Tensor::zeros({rows, (cols + 7) / 8}, DType::u8);
+Bitmask random_mask(int64_t rows, int64_t cols, double keep, Random& random) {
+  const Bitmask mask = Bitmask::zeros(rows, cols);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < cols; ++c)
-      if (random.uniform() < keep)
-        mask.data<uint8_t>()[r * ((cols + 7) / 8) + c / 8] |= static_cast<uint8_t>(1 << (c % 8));
+      if (random.uniform() < keep) mask.set(r, c);
   return mask;
 }
 
-bool kept(const Tensor& mask, int64_t r, int64_t c) {
-  return !mask || (mask.data<uint8_t>()[r * mask.dim(1) + c / 8] >> (c % 8) & 1) != 0;
+bool kept(const Bitmask& mask, int64_t r, int64_t c) {
+  return !mask || mask.at(r, c);
 }
 
-QuantizedMatrix random_matrix(int64_t rows, int64_t cols, int64_t group, int highest, double keep) {
+constexpr PackedElement int8 = kernels::element_named("int8"), int4 = kernels::element_named("int4");
+
+QuantizedMatrix random_matrix(int64_t rows, int64_t cols, int64_t group, PackedElement element, double keep) {
   Random random(static_cast<uint64_t>(rows * 1000 + cols + group), "packed");
-  QuantizedMatrix q{rows, cols, group, highest > 8 ? 8 : 4, Tensor::empty({rows, cols}, DType::i8), {}, {}};
+  QuantizedMatrix q{rows, cols, group, element, Tensor::empty({rows, cols}, DType::i8), {}, {}};
   const int64_t groups = group ? (cols + group - 1) / group : 1;
-  for (auto& v : q.integers.span<int8_t>())
-    v = static_cast<int8_t>(static_cast<int>(random.below(static_cast<uint64_t>(2 * highest + 1))) - highest);
+  for (auto& v : q.integers.span<int8_t>()) v = test::random_integer(element, random);
   q.scales = Tensor::empty({rows, groups});
   for (auto& s : q.scales.span<float>()) s = to_float(to_bf16(static_cast<float>(0.001 + 0.01 * random.uniform())));
   if (keep < 1) q.mask = random_mask(rows, cols, keep, random);
@@ -78,21 +80,24 @@ void check_same_arrays(const Encoded& a, const Encoded& b) {
 }  // namespace
 
 TEST_CASE("packed integers come back as they went in") {
-  for (const bool four : {false, true})
+  for (const PackedElement element : kernels::all_elements)
     for (const int64_t group : {0, 32, 64, 128})
       for (const double keep : {1.0, 0.95, 0.4, 0.0})
         for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 7}, {63, 32}, {65, 100}, {200, 384}}) {
-          INFO(four, " ", group, " ", keep, " ", rows, " ", cols);
-          const QuantizedMatrix q = random_matrix(rows, cols, group, four ? 7 : 127, keep);
-          const auto w = four ? pack_int4(q) : pack_int8(q);
+          const kernels::ElementInfo& info = kernels::info_of(element);
+          if (!info.scaled()) continue;
+          INFO(info.name, " ", group, " ", keep, " ", rows, " ", cols);
+          const QuantizedMatrix q = random_matrix(rows, cols, group, element, keep);
+          const auto w = pack_integers(q);
           CHECK(w->rows() == rows);
           CHECK(w->cols() == cols);
-          CHECK(w->element() == (four ? "int4" : "int8"));
+          CHECK(w->element() == info.name);
           if (keep <= 0.4) CHECK(w->form() == "bitmask");
           if (keep == 1.0) CHECK(w->form() == "panels");
-          const Tensor dense = w->to_dense(), mask = w->mask();
+          const Tensor dense = w->to_dense();
+          const Bitmask mask = w->mask();
           CHECK(static_cast<bool>(mask) == static_cast<bool>(q.mask));
-          if (mask) CHECK(std::memcmp(mask.raw(), q.mask.raw(), mask.bytes()) == 0);
+          if (mask) CHECK(std::memcmp(mask.data(), q.mask.data(), mask.bits().bytes()) == 0);
           int64_t wrong = 0, nonzeros = 0;
           for (int64_t r = 0; r < rows; ++r)
             for (int64_t c = 0; c < cols; ++c) {
@@ -102,7 +107,7 @@ TEST_CASE("packed integers come back as they went in") {
           CHECK(wrong == 0);
           CHECK(w->nonzeros() == nonzeros);
           check_round_trip(*w);
-          check_same_arrays(w->encode(), (four ? pack_int4(q) : pack_int8(q))->encode());
+          check_same_arrays(w->encode(), pack_integers(q)->encode());
         }
 }
 
@@ -112,7 +117,7 @@ TEST_CASE("packed bf16 comes back rounded once") {
     const int64_t rows = 130, cols = 75;
     Tensor dense = Tensor::empty({rows, cols});
     for (auto& v : dense.span<float>()) v = static_cast<float>(random.normal());
-    const Tensor mask = keep < 1 ? random_mask(rows, cols, keep, random) : Tensor();
+    const Bitmask mask = keep < 1 ? random_mask(rows, cols, keep, random) : Bitmask();
     const auto w = pack_bf16(dense, mask);
     CHECK(w->form() == (keep < 0.9 ? "bitmask" : "panels"));
     const Tensor back = w->to_dense();
@@ -127,14 +132,14 @@ TEST_CASE("packed bf16 comes back rounded once") {
 }
 
 TEST_CASE("a sparse weight is smaller by what its mask leaves out") {
-  const auto dense = pack_int8(random_matrix(768, 768, 0, 127, 1.0));
-  const auto sparse = pack_int8(random_matrix(768, 768, 0, 127, 0.4));
+  const auto dense = pack_integers(random_matrix(768, 768, 0, int8, 1.0));
+  const auto sparse = pack_integers(random_matrix(768, 768, 0, int8, 0.4));
   const double ratio = static_cast<double>(sparse->stored_bytes()) / static_cast<double>(dense->stored_bytes());
   CHECK(ratio == doctest::Approx(0.4 + 0.125).epsilon(0.02));
 }
 
 TEST_CASE("a lookup takes rows in any order, f32 or bf16") {
-  const auto w = pack_int4(random_matrix(100, 48, 32, 7, 0.5));
+  const auto w = pack_integers(random_matrix(100, 48, 32, int4, 0.5));
   const Tensor dense = w->to_dense();
   const std::vector<int32_t> ids = {99, 0, 63, 64, 0};
   Tensor out = Tensor::empty({5, 48}), half = Tensor::empty({5, 48}, DType::bf16);
@@ -148,8 +153,25 @@ TEST_CASE("a lookup takes rows in any order, f32 or bf16") {
     }
 }
 
+TEST_CASE("what has no code is not packed") {
+  for (const PackedElement element : kernels::all_elements) {
+    const kernels::ElementInfo& info = kernels::info_of(element);
+    CAPTURE(info.name);
+    QuantizedMatrix q = random_matrix(4, 8, 0, info.scaled() ? element : int8, 1.0);
+    q.element = element;
+    for (int v = -128; v < 128; ++v) {
+      q.integers.data<int8_t>()[3] = static_cast<int8_t>(v);
+      if (info.scaled() && info.code_of(v) >= 0) {
+        CHECK_NOTHROW(pack_integers(q));
+      } else {
+        CHECK_THROWS_AS(pack_integers(q), Error);
+      }
+    }
+  }
+}
+
 TEST_CASE("a packed weight cannot be trained through") {
-  const auto w = pack_int8(random_matrix(4, 8, 0, 127, 1.0));
+  const auto w = pack_integers(random_matrix(4, 8, 0, int8, 1.0));
   Tensor dy = Tensor::zeros({1, 4}), dx = Tensor::zeros({1, 8});
   CHECK(w->parameter() == nullptr);
   CHECK_THROWS_AS(w->matmul_dx(dy.view(), dx.view()), Error);
@@ -157,7 +179,7 @@ TEST_CASE("a packed weight cannot be trained through") {
 
 TEST_CASE("damaged arrays are refused") {
   const auto refused = [](const QuantizedMatrix& q, const std::function<void(Encoded&)>& damage) {
-    Encoded encoded = pack_int4(q)->encode();
+    Encoded encoded = pack_integers(q)->encode();
     for (auto& [name, array] : encoded.arrays) array = array.clone();
     CHECK_NOTHROW(decode_packed(encoded, "block.0"));
     damage(encoded);
@@ -169,8 +191,8 @@ TEST_CASE("damaged arrays are refused") {
       CHECK(std::string(e.what()).find("block.0") != std::string::npos);
     }
   };
-  const auto sparse = random_matrix(70, 50, 32, 7, 0.4), dense = random_matrix(70, 50, 32, 7, 1.0),
-             almost = random_matrix(70, 50, 32, 7, 0.9);
+  const auto sparse = random_matrix(70, 50, 32, int4, 0.4), dense = random_matrix(70, 50, 32, int4, 1.0),
+             almost = random_matrix(70, 50, 32, int4, 0.9);
   const auto shorter = [](Encoded& e, const char* name) {
     Tensor& t = e.arrays.at(name);
     t = Tensor::over(Storage::allocate(t.bytes()), 0, {t.size() - 1}, t.dtype());
@@ -208,7 +230,7 @@ TEST_CASE("damaged arrays are refused") {
 
 TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, are read and become bytes") {
   Random random(3, "masks");
-  const Tensor bits = random_mask(70, 50, 0.4, random);
+  const Bitmask bits = random_mask(70, 50, 0.4, random);
   const auto check = [&](const std::shared_ptr<Weight>& weight, DType old, int64_t tile_bytes) {
     const Encoded now = weight->encode();
     const Tensor mask = now.arrays.at("mask");
@@ -223,9 +245,9 @@ TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, 
     CHECK(read->encode().arrays.at("mask").shape() == mask.shape());
     CHECK(read->encode().arrays.at("mask").dtype() == DType::u8);
     // Element (0, 0) is the lowest bit of the first byte.
-    CHECK((mask.data<uint8_t>()[0] & 1) == (weight->mask().data<uint8_t>()[0] & 1));
+    CHECK((mask.data<uint8_t>()[0] & 1) == (weight->mask().data()[0] & 1));
   };
-  check(pack_int8(random_matrix(70, 50, 32, 7, 0.4)), DType::u64, 8);
+  check(pack_integers(random_matrix(70, 50, 32, int8, 0.4)), DType::u64, 8);
   Tensor dense = Tensor::empty({70, 50});
   for (float& v : dense.span<float>()) v = static_cast<float>(random.normal());
   check(pack_bf16(dense, bits), DType::u32, 4);
@@ -234,9 +256,10 @@ TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, 
 TEST_CASE("what is pruned is counted by the mask, what is zero by the values") {
   Random random(4, "counts");
   const int64_t rows = 70, cols = 50;
-  Tensor mask = random_mask(rows, cols, 0.4, random), dense = Tensor::zeros({rows, cols});
+  const Bitmask mask = random_mask(rows, cols, 0.4, random);
+  const Tensor dense = Tensor::zeros({rows, cols});
   for (int64_t i = 0; i < rows * cols; i += 2) dense.data<float>()[i] = 1;
-  const int64_t left_out = rows * cols - kept_elements(mask, rows, cols);
+  const int64_t left_out = mask.left_out();
   for (const auto& weight :
        {std::shared_ptr<Weight>(std::make_shared<DenseWeight>(dense.clone(), mask)), pack_bf16(dense, mask)}) {
     int64_t values = 0;
@@ -247,9 +270,9 @@ TEST_CASE("what is pruned is counted by the mask, what is zero by the values") {
   }
   CHECK(DenseWeight(dense.clone()).pruned() == 0);
   CHECK(pack_bf16(dense, {})->pruned() == 0);
-  const Tensor almost = random_mask(rows, cols, 0.97, random);
+  const Bitmask almost = random_mask(rows, cols, 0.97, random);
   CHECK(pack_bf16(dense, almost)->form() == "panels");
-  CHECK(pack_bf16(dense, almost)->pruned() == rows * cols - kept_elements(almost, rows, cols));
+  CHECK(pack_bf16(dense, almost)->pruned() == almost.left_out());
 }
 
 TEST_CASE("numbers that are not finite are counted in the arrays of every form") {
@@ -259,7 +282,7 @@ TEST_CASE("numbers that are not finite are counted in the arrays of every form")
   dense.data<float>()[9] = -std::numeric_limits<float>::infinity();
   CHECK(count_nonfinite(DenseWeight(dense.clone()).encode()) == 2);
   CHECK(count_nonfinite(pack_bf16(dense, {})->encode()) == 2);
-  Encoded packed = pack_int8(random_matrix(70, 50, 32, 7, 0.4))->encode();
+  Encoded packed = pack_integers(random_matrix(70, 50, 32, int8, 0.4))->encode();
   CHECK(count_nonfinite(packed) == 0);
   packed.arrays["scales"] = packed.arrays["scales"].clone();
   packed.arrays["scales"].data<bf16>()[3].bits = 0x7fc0;

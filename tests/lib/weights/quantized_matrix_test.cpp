@@ -9,7 +9,12 @@ TEST_CASE("dequantizing multiplies each integer with the scale of its row or gro
   CHECK(group_count(64, 32) == 2);
   CHECK(group_count(64, 0) == 1);
   for (int64_t group : {0, 32}) {
-    QuantizedMatrix q{2, 70, group, 8, Tensor::empty({2, 70}, DType::i8), Tensor::empty({2, group_count(70, group)}),
+    QuantizedMatrix q{2,
+                      70,
+                      group,
+                      kernels::element_named("int8"),
+                      Tensor::empty({2, 70}, DType::i8),
+                      Tensor::empty({2, group_count(70, group)}),
                       {}};
     for (int64_t i = 0; i < q.integers.size(); ++i) q.integers.data<int8_t>()[i] = static_cast<int8_t>(i % 255 - 127);
     for (int64_t i = 0; i < q.scales.size(); ++i)

@@ -90,7 +90,7 @@ class Backward {
     for (int64_t i = 0; i < args_.by_query.blocks; ++i) {
       soon_.clear();
       if (i + 1 >= later_blocks) look_ahead(soon_, item_.sequence, item_.head, i + 1, 1);
-      soon_.step(Ahead::all);
+      soon_.step(RowsAhead::all);
       pack_queries(i);
     }
     if (item_.next_sequence >= 0) look_ahead(later_, item_.next_sequence, item_.next_head, 0, later_blocks);
@@ -110,19 +110,19 @@ class Backward {
     const int64_t left = args_.dims.queries - block * tile;
     return left < blocks * tile ? left : blocks * tile;
   }
-  void look_ahead(Ahead& ahead, int64_t sequence, int64_t head, int64_t block, int64_t blocks) {
+  void look_ahead(RowsAhead& ahead, int64_t sequence, int64_t head, int64_t block, int64_t blocks) {
     for (const ConstHeadRows* x : {&args_.q, &args_.d_out, &args_.out})
       ahead.read(rows_of<T>(*x, sequence, block * tile, head), x->row_stride, rows_from(block, blocks), width_.dim);
     if (block == 0) look_ahead_keys(ahead, sequence, head / (args_.dims.heads / args_.dims.kv_heads), 0);
   }
-  void look_ahead_keys(Ahead& ahead, int64_t sequence, int64_t kv_head, int64_t j) {
+  void look_ahead_keys(RowsAhead& ahead, int64_t sequence, int64_t kv_head, int64_t j) {
     const int64_t left = args_.dims.keys - j * tile, count = left < tile ? left : tile;
     ahead.read(rows_of<T>(args_.k, sequence, j * tile, kv_head), args_.k.row_stride, count, width_.dim);
     ahead.read(rows_of<T>(args_.v, sequence, j * tile, kv_head), args_.v.row_stride, count, width_.dim);
   }
   void step_ahead() {
-    soon_.step(Ahead::some);
-    later_.step(Ahead::some);
+    soon_.step(RowsAhead::some);
+    later_.step(RowsAhead::some);
   }
 
   void pack_queries(int64_t i) {
@@ -319,7 +319,7 @@ class Backward {
   Width<Op> width_;
   Carver carver_;
   BackwardScratch<Op> s_;
-  Ahead soon_, later_;  // rows of the next key block; of the next head
+  RowsAhead soon_, later_;  // rows of the next key block; of the next head
   int64_t kv_head_;
   float exponent_scale_;
   float* gathered_dq_ = nullptr;

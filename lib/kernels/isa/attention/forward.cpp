@@ -140,14 +140,14 @@ class Forward {
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
       if (mask.begin[g] == mask.end[g]) continue;
-      ahead_.step(Ahead::some);
+      ahead_.step(RowsAhead::some);
       product<Op>((next - g) * group, mask.end[g] - mask.begin[g], width_.units,
                   Left{keys + g * group * width_.units16, width_.units16, 1}, Right{s_.query + mask.begin[g], tile},
                   s_.scores + g * group * tile + mask.begin[g], tile, false);
     }
     for (int g = 0; g < groups; ++g) hide(mask, g, s_.scores + g * group * tile);
     for (int c = 0; c < columns; c += lanes) {
-      ahead_.step(Ahead::some);
+      ahead_.step(RowsAhead::some);
       raise_tops(mask, c);
       exponentiate(mask, c);
     }
@@ -155,7 +155,7 @@ class Forward {
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
       if (mask.begin[g] == mask.end[g]) continue;
-      ahead_.step(Ahead::some);
+      ahead_.step(RowsAhead::some);
       const bool add = started_ || mask.end[g] - mask.begin[g] < columns;
       if (add && !started_) clear_sums();
       started_ = true;
@@ -243,7 +243,7 @@ class Forward {
   Width<Op> width_;
   Carver carver_;
   ForwardScratch<Op> s_;
-  Ahead ahead_;
+  RowsAhead ahead_;
   int32_t next_slot_ = 0;
   bool started_ = false;  // the sums of this query block have been written
 };

@@ -24,7 +24,7 @@ inline T* rows_of(const HeadRows& x, int64_t sequence, int64_t row, int64_t head
 
 // Rows that will be needed soon. Heads' rows lie far apart in memory, where the processor does not foresee them: they
 // are asked for here, a few lines at a time, between the products of the work before.
-class Ahead {
+class RowsAhead {
  public:
   static constexpr int some = 32, all = INT32_MAX;  // rows of a step; measured: 16 hides less, 32 as much as more
 

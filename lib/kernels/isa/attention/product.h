@@ -28,7 +28,7 @@ struct FloatOperand {
   }
 };
 
-#if defined(HONE_ISA_avx512_bf16)
+#if defined(__AVX512BF16__)
 // bf16 operands, two a unit, multiplied by vdpbf16ps: products exact, sums in f32.
 struct PairOperand {
   using Element = bf16;

@@ -23,7 +23,7 @@ inline void split(const bf16* from, int64_t dim, float* to) {
     to[dim + d] = x > 0 ? 0 : x;
   }
 }
-#if defined(HONE_ISA_avx512_bf16)
+#if defined(__AVX512BF16__)
 inline void split(const bf16* from, int64_t dim, bf16* to) {
   const auto* bits = reinterpret_cast<const uint16_t*>(from);
   auto* parts = reinterpret_cast<uint16_t*>(to);

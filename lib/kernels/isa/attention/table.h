@@ -103,22 +103,6 @@ struct AttentionKernels {
                          int64_t head_dim, int64_t block, float* summaries);
 };
 
-namespace portable {
-AttentionKernels attention_kernels();
-}
-namespace avx2 {
-AttentionKernels attention_kernels();
-}
-namespace avx512 {
-AttentionKernels attention_kernels();
-}
-namespace avx512_bf16 {
-AttentionKernels attention_kernels();
-}
-
-// The table of the set in use.
-AttentionKernels attention_kernels_in_use();
-
 // head_dim as the tiles pad it.
 constexpr int64_t padded_head_dim(int64_t head_dim) {
   return (head_dim + 15) / 16 * 16;

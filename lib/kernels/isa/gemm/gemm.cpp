@@ -3,15 +3,15 @@
 // hardly matter.
 #include "kernels/isa/gemm/interleave.h"
 #include "kernels/isa/gemm/table.h"
+#include "kernels/isa/set_functions.h"
 #include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
 
-#if defined(HONE_ISA_avx512_bf16)
+#if defined(__AVX512BF16__)
 namespace {
 
-constexpr int64_t width = panel_width;
-constexpr int vecs = width / lanes;
+constexpr int vecs = panel_rows / lanes;
 
 inline void store_tile_row(float* to, const Vec* row) {
 #pragma GCC unroll 4
@@ -42,7 +42,7 @@ void tile(const PanelProduct& p, const char* a, T* c) {
   // Two base addresses, so that six rows are reached by scaled indices of one register.
   const char* upper = a;
   const char* lower = a + 3 * row;
-  for (int64_t k = 0; k < p.pairs; ++k, upper += Step, lower += Step, panel += 2 * width) {
+  for (int64_t k = 0; k < p.pairs; ++k, upper += Step, lower += Step, panel += 2 * panel_rows) {
     __m512bh columns[vecs];
 #pragma GCC unroll 4
     for (int v = 0; v < vecs; ++v) __builtin_memcpy(&columns[v], panel + 2 * v * lanes, sizeof columns[v]);
@@ -82,29 +82,27 @@ void rows_of_tiles(const PanelProduct& p) {
 }
 
 void product(const PanelProduct& p) {
-  if (p.a_step != 4) return rows_of_tiles<4 * width, float>(p);
+  if (p.a_step != 4) return rows_of_tiles<4 * panel_rows, float>(p);
   p.half ? rows_of_tiles<4, bf16>(p) : rows_of_tiles<4, float>(p);
 }
 
 void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) {
   for (int64_t pair = begin; pair < end; ++pair) {
-    uint32_t* out = panels + pair * width;
+    uint32_t* out = panels + pair * panel_rows;
     int64_t first = 0;
-    for (; first + width <= x.cols; first += width, out += panel_words)
-      interleave_pair<bf16>(x, pair, first, width, out);
+    for (; first + panel_rows <= x.cols; first += panel_rows, out += panel_words)
+      interleave_pair<bf16>(x, pair, first, panel_rows, out);
     if (first < x.cols) interleave_pair<bf16>(x, pair, first, x.cols - first, out);
   }
 }
 
 }  // namespace
 
-GemmTable gemm_table() {
-  return {product, interleave};
+void set_functions(GemmTable& table) {
+  table = {product, interleave};
 }
 #else
-GemmTable gemm_table() {
-  return {};
-}
+void set_functions(GemmTable&) {}
 #endif
 
 }  // namespace hone::kernels::HONE_ISA

@@ -2,11 +2,10 @@
 #pragma once
 
 #include "kernels/isa/vector_math.h"
+#include "kernels/panel.h"
 #include "kernels/view.h"
 
 namespace hone::kernels::HONE_ISA {
-
-constexpr int64_t panel_width = 64;  // outputs of a panel
 
 inline uint32_t half_bits(bf16 x) {
   return x.bits;
@@ -17,7 +16,7 @@ inline uint32_t half_bits(float x) {
   return rounded.bits;
 }
 
-// Columns first … first + outputs - 1 of rows 2 * pair (low halves) and 2 * pair + 1 of x as out[panel_width]; zeros
+// Columns first … first + outputs - 1 of rows 2 * pair (low halves) and 2 * pair + 1 of x as out[panel_rows]; zeros
 // beyond the rows of x and beyond `outputs`.
 template <class T>
 [[gnu::always_inline]] inline void interleave_pair(ConstView x, int64_t pair, int64_t first, int64_t outputs,
@@ -28,7 +27,7 @@ template <class T>
   const uint32_t keep = (k < x.rows ? 0x0000ffffu : 0u) | (k + 1 < x.rows ? 0xffff0000u : 0u);
 #pragma omp simd
   for (int64_t i = 0; i < outputs; ++i) out[i] = (half_bits(even[i]) | half_bits(odd[i]) << 16) & keep;
-  for (int64_t i = outputs; i < panel_width; ++i) out[i] = 0;
+  for (int64_t i = outputs; i < panel_rows; ++i) out[i] = 0;
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -9,25 +9,25 @@
 namespace hone::kernels::HONE_ISA {
 namespace {
 
-constexpr int64_t width = panel_width;
 constexpr int64_t square = 16;  // words of a transposed block, each way
 
 // Outputs are columns of w: two rows interleave into a row of words.
 void interleave(ConstView w, int64_t first, int64_t outputs, int64_t padded, uint32_t* out) {
-  for (int64_t pair = 0; pair < padded / 2; ++pair, out += width) interleave_pair<float>(w, pair, first, outputs, out);
+  for (int64_t pair = 0; pair < padded / 2; ++pair, out += panel_rows)
+    interleave_pair<float>(w, pair, first, outputs, out);
 }
 
 // Outputs are rows of w: 16 of them at a time, 32 columns as 16 words, transposed.
 void transpose(ConstView w, int64_t first, int64_t outputs, int64_t padded, uint32_t* out) {
   alignas(64) uint32_t words[square * square];
-  for (int64_t i = 0; i < width; i += square) {
+  for (int64_t i = 0; i < panel_rows; i += square) {
     const int64_t rows = outputs - i < square ? (outputs > i ? outputs - i : 0) : square;
     for (int64_t k = 0; k < padded; k += 2 * square) {
       const int64_t columns = w.cols - k < 2 * square ? w.cols - k : 2 * square;
       if (rows < square || columns < 2 * square) __builtin_memset(words, 0, sizeof words);
       for (int64_t r = 0; r < rows; ++r)
         narrow(w.row<float>(first + i + r) + k, 1.0f, reinterpret_cast<bf16*>(words + r * square), columns);
-      transpose16(words, square, out + k / 2 * width + i, width);
+      transpose16(words, square, out + k / 2 * panel_rows + i, panel_rows);
     }
   }
 }
@@ -38,7 +38,7 @@ void pack_panels(ConstView w, bool transposed, bf16* panels, int64_t begin, int6
   const int64_t n = transposed ? w.cols : w.rows, k = transposed ? w.rows : w.cols;
   const int64_t padded = (k + 31) / 32 * 32;
   for (int64_t panel = begin; panel < end; ++panel) {
-    const int64_t first = panel * width, outputs = n - first < width ? n - first : width;
+    const int64_t first = panel * panel_rows, outputs = n - first < panel_rows ? n - first : panel_rows;
     auto* out = reinterpret_cast<uint32_t*>(panels + first * padded);
     transposed ? interleave(w, first, outputs, padded, out) : transpose(w, first, outputs, padded, out);
   }

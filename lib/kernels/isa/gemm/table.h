@@ -28,17 +28,4 @@ struct GemmTable {
   void (*interleave)(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) = nullptr;
 };
 
-namespace portable {
-GemmTable gemm_table();
-}
-namespace avx2 {
-GemmTable gemm_table();
-}
-namespace avx512 {
-GemmTable gemm_table();
-}
-namespace avx512_bf16 {
-GemmTable gemm_table();
-}
-
 }  // namespace hone::kernels

@@ -1,10 +1,10 @@
-// Sums of one segment: 64 rows of offset integers times M rows of 16-bit activations, exact in 32 bits, added to f32
-// results.
+// Products of integers with an offset and activations of 16 bits. Sums of one segment, 64 rows times M rows of x, are
+// exact in 32 bits and added to f32 results.
 #pragma once
 
 #include "kernels/isa/packed/source.h"
 
-namespace hone::kernels::HONE_ISA {
+namespace hone::kernels::HONE_ISA::integers {
 
 // What a segment's sums need beside the tiles.
 struct Segment {
@@ -128,4 +128,55 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
 
 #endif
 
-}  // namespace hone::kernels::HONE_ISA
+// Rows of x that meet unpacked tiles at once: as many accumulators as registers hold.
+#if defined(__AVX512VNNI__)
+constexpr int block = 3;
+#else
+constexpr int block = 2;
+#endif
+
+template <class Source, class Beside>
+void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
+  if (rows == 1) add_segment<1>(source, s, y, beside);
+  if (rows == 2) add_segment<2>(source, s, y, beside);
+  if constexpr (block > 2)
+    if (rows == 3) add_segment<3>(source, s, y, beside);
+}
+
+inline int64_t block_of(int64_t rows) {
+  return rows == 4 ? 2 : rows < block ? rows : block;
+}
+
+template <class Source>
+void add_blocks(Source& source, Segment s, int64_t count, float* y, uint8_t* scratch) {
+  in_blocks(source, s.steps, count, scratch, block_of, [&](int64_t, int64_t rows, auto& from, auto beside) {
+    add_block(rows, from, s, y, beside);
+    y += rows * 64;
+    s.x += rows * s.row_bytes;
+    s.starts += rows * s.segments;
+    s.x_scales += rows * s.segments;
+  });
+}
+
+template <class Source>
+void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
+  for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
+  Source source(panel);
+  Segment s{x.data, x.row_bytes, x.starts, x.scales, x.segments, panel.scales, 0};
+  for (int64_t begin = 0; begin < panel.steps; begin += panel.segment_steps) {
+    const int64_t left = panel.steps - begin;
+    s.steps = left < panel.segment_steps ? left : panel.segment_steps;
+#if defined(__AVX512VNNI__)
+    if (x.rows <= block)
+      add_block(x.rows, source, s, y, Nothing{});  // what is used at once streams in by itself
+    else
+#endif
+      add_blocks(source, s, x.rows, y, scratch);
+    s.x += s.steps * 8;
+    s.starts += 1;
+    s.x_scales += 1;
+    s.scales += panel.scale_step;
+  }
+}
+
+}  // namespace hone::kernels::HONE_ISA::integers

@@ -2,6 +2,7 @@
 // for; those over experts are short.
 #include "kernels/isa/routing/table.h"
 #include "kernels/isa/scalar_math.h"
+#include "kernels/isa/set_functions.h"
 
 namespace hone::kernels::HONE_ISA {
 using namespace scalar;
@@ -238,8 +239,8 @@ void combine_backward(ConstView dy, ConstView slots, const float* gates, const i
 
 }  // namespace
 
-RoutingTable routing_table() {
-  return {logits, dx, dw, route_forward, route_backward, z_forward, z_backward, combine, combine_backward};
+void set_functions(RoutingTable& table) {
+  table = {logits, dx, dw, route_forward, route_backward, z_forward, z_backward, combine, combine_backward};
 }
 
 }  // namespace hone::kernels::HONE_ISA

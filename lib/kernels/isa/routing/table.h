@@ -19,17 +19,4 @@ struct RoutingTable {
                            View d_slots, float* d_gates, int64_t begin, int64_t end);
 };
 
-namespace portable {
-RoutingTable routing_table();
-}
-namespace avx2 {
-RoutingTable routing_table();
-}
-namespace avx512 {
-RoutingTable routing_table();
-}
-namespace avx512_bf16 {
-RoutingTable routing_table();
-}
-
 }  // namespace hone::kernels

@@ -1,9 +1,11 @@
 // Conversions, sums, activations, rotary positions, dropout, embedding, optimizer. Plain loops: the compiler vectorizes
 // them for the set that this file is compiled for. Norms and cross-entropy are in files of their own.
+#include "kernels/bits.h"
 #include "kernels/isa/gemm/panels.h"
 #include "kernels/isa/rows/elementwise_table.h"
 #include "kernels/isa/rows/rows.h"
 #include "kernels/isa/scalar_math.h"
+#include "kernels/isa/set_functions.h"
 
 namespace hone::kernels::HONE_ISA {
 using namespace scalar;
@@ -211,7 +213,7 @@ void adamw_loop(const AdamW& a, int64_t begin, int64_t end) {
   const float rate = a.learning_rate / a.correction1;
   const float root = 1.0f / a.correction2;
   const float shrink = 1.0f - a.learning_rate * a.weight_decay;
-  const int64_t stride = (a.mask_cols + 7) / 8;
+  const int64_t stride = bit_row_bytes(a.mask_cols);
   float* value = a.value;
   float* m = a.m;
   float* v = a.v;
@@ -244,10 +246,10 @@ void adamw(const AdamW& a, int64_t begin, int64_t end) {
 
 }  // namespace
 
-ElementwiseTable elementwise_table() {
-  return {convert,      add,           add_bias,       column_sums,     column_squares, sum_of_squares, all_finite,
-          norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,   gelu_backward,  dropout,
-          rope,         cross_entropy, scatter_add,    adamw,           pack_panels};
+void set_functions(ElementwiseTable& table) {
+  table = {convert,      add,           add_bias,       column_sums,     column_squares, sum_of_squares, all_finite,
+           norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,   gelu_backward,  dropout,
+           rope,         cross_entropy, scatter_add,    adamw,           pack_panels};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -33,17 +33,4 @@ struct ElementwiseTable {
   void (*pack_panels)(ConstView w, bool transposed, bf16* panels, int64_t begin, int64_t end);
 };
 
-namespace portable {
-ElementwiseTable elementwise_table();
-}
-namespace avx2 {
-ElementwiseTable elementwise_table();
-}
-namespace avx512 {
-ElementwiseTable elementwise_table();
-}
-namespace avx512_bf16 {
-ElementwiseTable elementwise_table();
-}
-
 }  // namespace hone::kernels

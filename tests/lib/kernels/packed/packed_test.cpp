@@ -16,11 +16,18 @@
 #include "base/random.h"
 #include "kernels/parallel.h"
 #include "lib/kernels/numbers.h"
+#include "support/elements.h"
 
 using namespace hone;
 using namespace hone::kernels;
 
 namespace {
+
+constexpr PackedElement int8 = element_named("int8"), int4 = element_named("int4");
+
+bool is_scaled(PackedElement element) {
+  return info_of(element).scaled();
+}
 
 // A matrix with its arrays, and the same numbers unpacked.
 struct Packed {
@@ -38,10 +45,8 @@ Packed make(PackedLayout layout, PackedElement element, int64_t rows, int64_t co
   const auto n = static_cast<size_t>(rows * cols);
   std::vector<int8_t> integers(n);
   std::vector<bf16> halves(n);
-  const bool four = element == PackedElement::int4;
   for (size_t i = 0; i < n; ++i) {
-    integers[i] =
-        static_cast<int8_t>(four ? static_cast<int>(random.below(16)) - 8 : static_cast<int>(random.below(255)) - 127);
+    if (is_scaled(element)) integers[i] = hone::test::random_integer(element, random);
     halves[i] = to_bf16(static_cast<float>(random.normal()));
   }
   p.scales.resize(static_cast<size_t>(s.panels * s.groups * panel_rows));
@@ -52,7 +57,7 @@ Packed make(PackedLayout layout, PackedElement element, int64_t rows, int64_t co
   if (layout == PackedLayout::bitmask) {
     p.masks.resize(static_cast<size_t>(s.tiles() * s.mask_bytes / 8));
     p.offsets.resize(static_cast<size_t>(s.panels + 1));
-    packed_masks(element, s, bits.data(), p.masks.data());
+    packed_masks(s, bits.data(), p.masks.data());
     CHECK(packed_offsets(element, s, p.masks.data(), p.offsets.data()));
     bytes = static_cast<int64_t>(p.offsets.back()) + packed_slack;
   }
@@ -60,8 +65,7 @@ Packed make(PackedLayout layout, PackedElement element, int64_t rows, int64_t co
   p.w.masks = p.masks.data();
   p.w.offsets = p.offsets.data();
   p.w.scales = p.scales.data();
-  packed_fill(p.w, element == PackedElement::bf16 ? static_cast<void*>(halves.data()) : integers.data(),
-              p.values.data());
+  packed_fill(p.w, is_scaled(element) ? static_cast<void*>(integers.data()) : halves.data(), p.values.data());
   p.w.values = p.values.data();
   p.dense.assign(n, 0);
   for (int64_t r = 0; r < rows; ++r)
@@ -70,14 +74,20 @@ Packed make(PackedLayout layout, PackedElement element, int64_t rows, int64_t co
       if (layout == PackedLayout::bitmask && !(bits[static_cast<size_t>(r * ((cols + 7) / 8) + c / 8)] >> (c % 8) & 1))
         continue;
       const auto scale = static_cast<size_t>((r / 64 * s.groups + (group ? c / group : 0)) * 64 + r % 64);
-      p.dense[i] = element == PackedElement::bf16 ? to_float(halves[i])
-                                                  : static_cast<float>(integers[i]) * to_float(p.scales[scale]);
+      p.dense[i] =
+          is_scaled(element) ? static_cast<float>(integers[i]) * to_float(p.scales[scale]) : to_float(halves[i]);
     }
   return p;
 }
 
+// The integer of the largest byte or the largest size, whichever is a harder test of sums: at the end of the table.
+int largest(PackedElement element) {
+  const ElementInfo& info = info_of(element);
+  return info.highest < -info.lowest ? info.lowest : info.highest;
+}
+
 std::vector<float> random_rows(int64_t m, int64_t cols) {
-  return test::exact_numbers(m * cols, static_cast<uint64_t>(m));
+  return kernels::test::exact_numbers(m * cols, static_cast<uint64_t>(m));
 }
 
 // The plain product, and for each element the size that rounding errors are measured by.
@@ -123,7 +133,7 @@ double worst(const Reference& want, const std::vector<float>& y) {
 }
 
 int64_t segment_of(const Packed& p) {
-  if (p.w.element == PackedElement::bf16) return 0;
+  if (!is_scaled(p.w.element)) return 0;
   return p.w.shape.group ? p.w.shape.group : 128;
 }
 
@@ -148,11 +158,10 @@ struct Threads {
 
 template <class F>
 void for_forms(F&& f) {
-  for (const auto layout : {PackedLayout::panels, PackedLayout::bitmask}) {
-    f(layout, PackedElement::bf16, 0);
-    for (const auto element : {PackedElement::int8, PackedElement::int4})
-      for (const int64_t group : {0, 32, 64, 128}) f(layout, element, group);
-  }
+  for (const auto layout : {PackedLayout::panels, PackedLayout::bitmask})
+    for (const PackedElement element : all_elements)
+      for (const int64_t group : {0, 32, 64, 128})
+        if (group == 0 || is_scaled(element)) f(layout, element, group);
 }
 
 std::vector<float> multiply(const Packed& p, const std::vector<float>& x, int64_t m) {
@@ -173,7 +182,7 @@ TEST_CASE("packed products of 16-bit activations equal the plain product at ever
         for (const int64_t m : {1, 2, 3, 8, 17, 64}) {
           if (m == 64 && (rows < 200 || cols < 100)) continue;  // few of the slow ones
           const std::vector<float> x = random_rows(m, cols);
-          const bool exact = element == PackedElement::bf16, few = m <= packed_direct_rows;
+          const bool exact = !is_scaled(element), few = m <= packed_direct_rows;
           const double tolerance = exact ? 2e-6 : integer_tolerance;
           const Reference want = reference(p, x, m, segment_of(p));
           std::vector<float> first;
@@ -230,7 +239,7 @@ TEST_CASE("bf16 rows: exact weights for few, weights rounded to bf16 at most for
       for (const Isa level : isa_levels()) {
         const Level scope(level);
         packed_matmul(p.w, view(std::as_const(half).data(), m, cols), view(y.data(), m, rows));
-        const double tolerance = element == PackedElement::bf16 ? 2e-6 : few ? integer_tolerance : 4e-3;
+        const double tolerance = !is_scaled(element) ? 2e-6 : few ? integer_tolerance : 4e-3;
         INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", m, " ", name_of(level));
         CHECK(worst(want, y) < tolerance);
       }
@@ -265,7 +274,7 @@ TEST_CASE("several products in one loop are those of each, bit for bit") {
     set_isa(level);
     CAPTURE(name_of(level));
     for (const PackedLayout layout : {PackedLayout::panels, PackedLayout::bitmask})
-      for (const PackedElement element : {PackedElement::bf16, PackedElement::int8, PackedElement::int4})
+      for (const PackedElement element : all_elements)
         for (const int count : {1, 2, 5}) {
           set_threads(count);
           const int64_t rows[] = {300, 64, 1, 129, 200}, many[] = {1, packed_direct_rows, 40, 500, 0};
@@ -273,7 +282,7 @@ TEST_CASE("several products in one loop are those of each, bit for bit") {
           std::vector<std::vector<bf16>> xs;
           std::vector<std::vector<float>> actual, expected;
           for (size_t i = 0; i < 5; ++i) {
-            const int64_t group = element == PackedElement::bf16 ? 0 : 32;
+            const int64_t group = is_scaled(element) ? 32 : 0;
             matrices.push_back(make(layout, element, rows[i], i % 2 ? 96 : 128, group));
             xs.emplace_back();
             for (const float v : random_rows(many[i], matrices[i].w.shape.cols)) xs[i].push_back(to_bf16(v));
@@ -299,7 +308,7 @@ TEST_CASE("several products in one loop are those of each, bit for bit") {
 }
 
 TEST_CASE("x and y may be bf16 and have strides") {
-  const Packed p = make(PackedLayout::bitmask, PackedElement::int8, 70, 40, 0);
+  const Packed p = make(PackedLayout::bitmask, int8, 70, 40, 0);
   const int64_t m = 3;
   const Activations integers(F32Activations::integers);  // as bf16 rows have them
   const std::vector<float> x = random_rows(m, 40), y = multiply(p, x, m);
@@ -317,7 +326,7 @@ TEST_CASE("x and y may be bf16 and have strides") {
 
 TEST_CASE("many rows with strides, in a matrix of several pieces") {
   const int64_t m = 17, rows = 150, cols = 40000;  // more than 8 MB unpacked
-  const Packed p = make(PackedLayout::panels, PackedElement::int4, rows, cols, 128);
+  const Packed p = make(PackedLayout::panels, int4, rows, cols, 128);
   const std::vector<float> x = random_rows(m, cols);
   std::vector<float> wide_x(static_cast<size_t>(m * (cols + 3))), wide_y(static_cast<size_t>(m * (rows + 5)), 7.0f), y;
   for (int64_t i = 0; i < m; ++i) std::copy_n(x.data() + i * cols, cols, wide_x.data() + i * (cols + 3));
@@ -331,7 +340,7 @@ TEST_CASE("many rows with strides, in a matrix of several pieces") {
 }
 
 TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbours, NaN and infinity show") {
-  const Packed p = make(PackedLayout::panels, PackedElement::int8, 64, 256, 0);
+  const Packed p = make(PackedLayout::panels, int8, 64, 256, 0);
   for (const Isa level : isa_levels())
     for (const int64_t m : {1, 20})
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
@@ -375,10 +384,10 @@ TEST_CASE("what an earlier product left in the scratch memory does not reach a l
 TEST_CASE("sums stay exact in long rows of the largest integers") {
   const int64_t cols = 40000;
   const Activations integer_sums(F32Activations::integers);
-  for (const auto element : {PackedElement::int8, PackedElement::int4}) {
+  for (const PackedElement element : all_elements) {
+    if (!is_scaled(element)) continue;
     Packed p = make(PackedLayout::panels, element, 3, cols, 0);
-    std::vector<int8_t> integers(static_cast<size_t>(3 * cols),
-                                 element == PackedElement::int8 ? int8_t{127} : int8_t{-8});
+    std::vector<int8_t> integers(static_cast<size_t>(3 * cols), static_cast<int8_t>(largest(element)));
     packed_fill(p.w, integers.data(), p.values.data());
     for (auto& s : p.scales) s = to_bf16(1);
     for (size_t i = 0; i < p.dense.size(); ++i) p.dense[i] = integers[i];
@@ -391,7 +400,7 @@ TEST_CASE("sums stay exact in long rows of the largest integers") {
 }
 
 TEST_CASE("many rows: any dense product gives the same, and y may be bf16") {
-  const Packed p = make(PackedLayout::bitmask, PackedElement::int4, 200, 100, 32);
+  const Packed p = make(PackedLayout::bitmask, int4, 200, 100, 32);
   const int64_t m = 20;
   const std::vector<float> x = random_rows(m, 100);
   const Reference want = reference(p, x, m, 0);

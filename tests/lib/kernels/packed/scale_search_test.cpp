@@ -54,3 +54,53 @@ TEST_CASE(
     for (int8_t q : integers) CHECK(q == 0);
   });
 }
+
+namespace {
+
+// 0, 10, 20 and 127 on one side; 0 and 12 on the other.
+const kernels::ValueSteps steps[2] = {{3, {5, 15, 73.5f}, {10, 10, 107}}, {1, {6}, {12}}};
+
+double stepped(double quotient) {
+  const kernels::ValueSteps& side = steps[quotient < 0];
+  double q = 0;
+  for (int k = 0; k < side.count; ++k)
+    if (std::fabs(quotient) > static_cast<double>(side.middles[k])) q += static_cast<double>(side.rises[k]);
+  return quotient < 0 ? -q : q;
+}
+
+}  // namespace
+
+TEST_CASE("errors and rounding where values are not neighbours, at every instruction set") {
+  Random random(7, "steps");
+  test::at_every_isa([&] {
+    const kernels::ScaleSearch loops = kernels::scale_search();
+    for (int64_t n : {1, 7, 32, 100}) {
+      std::vector<float> magnitudes(static_cast<size_t>(n)), moments(magnitudes), weights(magnitudes);
+      std::vector<uint8_t> sides(magnitudes.size());
+      for (float& x : moments) x = static_cast<float>(random.uniform());
+      for (size_t j = 0; j < weights.size(); ++j) {
+        weights[j] = static_cast<float>(random.normal());
+        magnitudes[j] = std::fabs(weights[j]);
+        sides[j] = weights[j] < 0;
+      }
+      float scales[kernels::kScaleCandidates], errors[kernels::kScaleCandidates];
+      for (float& s : scales) s = 0.002f + 0.03f * static_cast<float>(random.uniform());
+      loops.step_errors(magnitudes.data(), sides.data(), steps, moments.data(), n, scales, errors);
+      for (int i = 0; i < kernels::kScaleCandidates; ++i) {
+        double expected = 0;
+        for (size_t j = 0; j < weights.size(); ++j) {
+          const double s = static_cast<double>(scales[i]), w = static_cast<double>(weights[j]);
+          const double difference = w - s * stepped(w / s);
+          expected += static_cast<double>(moments[j]) * difference * difference;
+        }
+        CHECK(static_cast<double>(errors[i]) == doctest::Approx(expected).epsilon(1e-4).scale(1e-3));
+      }
+      std::vector<int8_t> integers(weights.size());
+      for (float scale : {0.01f, -0.02f, 3.0f, 0.0f}) {
+        loops.round_to_steps(weights.data(), n, scale, steps, integers.data());
+        for (size_t j = 0; j < weights.size(); ++j)
+          CHECK(integers[j] == (scale == 0.0f ? 0.0 : stepped(static_cast<double>(weights[j] / scale))));
+      }
+    }
+  });
+}

@@ -1,9 +1,9 @@
 // Packed panels to bf16 panels, for products with many rows.
-#include "kernels/isa/packed/functions.h"
+#pragma once
+
 #include "kernels/isa/packed/source.h"
 
-namespace hone::kernels::HONE_ISA {
-namespace {
+namespace hone::kernels::HONE_ISA::expansion {
 
 inline uint32_t bits_of(float x) {
   uint32_t u;
@@ -17,13 +17,13 @@ inline uint32_t rounded(float x) {
   return (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
 }
 
-void clear_pairs(int64_t from, int64_t pairs, bf16* out) {
+inline void clear_pairs(int64_t from, int64_t pairs, bf16* out) {
   for (int64_t i = from * 128; i < pairs * 128; ++i) out[i].bits = 0;
 }
 
 // A 32-bit lane holds 4 columns of a row; each two become a lane of the result.
 template <class Source, int Zero>
-void expand_integers(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch) {
+void integers(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch) {
   Source source(panel);
   const bf16* scales = panel.scales;
   for (int64_t begin = 0; begin < panel.steps; begin += panel.segment_steps, scales += panel.scale_step) {
@@ -55,7 +55,7 @@ void expand_integers(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t
 }
 
 template <class Source>
-void expand_words(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch) {
+void words(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch) {
   constexpr int64_t chunk = 32;
   Source source(panel);
   for (int64_t begin = 0; begin < panel.steps; begin += chunk) {
@@ -65,25 +65,4 @@ void expand_words(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* s
   clear_pairs(panel.steps, pairs, out);
 }
 
-}  // namespace
-
-void set_expansions(PackedTable& table) {
-  table.expand[0][0] = expand_words<Plain>;
-  table.expand[0][1] = expand_integers<Plain, 128>;
-  table.expand[0][2] = expand_integers<Nibbles, 8>;
-  table.expand[1][0] = expand_words<SparseWords>;
-  table.expand[1][1] = expand_integers<SparseBytes, 128>;
-  table.expand[1][2] = expand_integers<SparseNibbles, 8>;
-}
-
-PackedTable packed_table() {
-  PackedTable table{};
-  set_integer_products(table);
-  set_bf16_products(table);
-  set_f32_products(table);
-  set_expansions(table);
-  set_rows(table);
-  return table;
-}
-
-}  // namespace hone::kernels::HONE_ISA
+}  // namespace hone::kernels::HONE_ISA::expansion

@@ -1,61 +1,13 @@
-// Products of int8 and int4 panels, and the activations they take.
-#include "kernels/isa/packed/integer.h"
-
+// Rows on their way into and out of the products: bf16 to f32 and back, and in the forms that products take.
 #include "kernels/isa/packed/functions.h"
+#include "kernels/isa/vector_math.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace hone::kernels::HONE_ISA {
 namespace {
-
-// Rows of x that meet unpacked tiles at once: as many accumulators as registers hold.
-#if defined(__AVX512VNNI__)
-constexpr int block = 3;
-#else
-constexpr int block = 2;
-#endif
-
-template <class Source, class Beside>
-void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
-  if (rows == 1) add_segment<1>(source, s, y, beside);
-  if (rows == 2) add_segment<2>(source, s, y, beside);
-  if constexpr (block > 2)
-    if (rows == 3) add_segment<3>(source, s, y, beside);
-}
-
-int64_t block_of(int64_t rows) {
-  return rows == 4 ? 2 : rows < block ? rows : block;
-}
-
-template <class Source>
-void add_blocks(Source& source, Segment s, int64_t count, float* y, uint8_t* scratch) {
-  in_blocks(source, s.steps, count, scratch, block_of, [&](int64_t, int64_t rows, auto& from, auto beside) {
-    add_block(rows, from, s, y, beside);
-    y += rows * 64;
-    s.x += rows * s.row_bytes;
-    s.starts += rows * s.segments;
-    s.x_scales += rows * s.segments;
-  });
-}
-
-template <class Source>
-void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
-  for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
-  Source source(panel);
-  Segment s{x.data, x.row_bytes, x.starts, x.scales, x.segments, panel.scales, 0};
-  for (int64_t begin = 0; begin < panel.steps; begin += panel.segment_steps) {
-    const int64_t left = panel.steps - begin;
-    s.steps = left < panel.segment_steps ? left : panel.segment_steps;
-#if defined(__AVX512VNNI__)
-    if (x.rows <= block)
-      add_block(x.rows, source, s, y, Nothing{});  // what is used at once streams in by itself
-    else
-#endif
-      add_blocks(source, s, x.rows, y, scratch);
-    s.x += s.steps * 8;
-    s.starts += 1;
-    s.x_scales += 1;
-    s.scales += panel.scale_step;
-  }
-}
 
 // round(x[0..16) * inverse), to nearest even. By the conversion instruction: adding a large constant instead would
 // round differently where the compiler fuses the multiplication and the addition.
@@ -94,7 +46,27 @@ inline void store_planes(const int32_t* a, uint8_t* out) {
 #endif
 }
 
-}  // namespace
+void round_row(const float* x, int64_t n, uint8_t* data) {
+#if defined(__AVX512BF16__)
+  for (int64_t i = 0; i < n; i += 16) {
+    const __m256bh v = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + 2 * i), reinterpret_cast<__m256i>(v));
+  }
+#else
+  __builtin_memcpy(data, x, static_cast<size_t>(n) * sizeof(float));
+#endif
+}
+
+void widen_row(const bf16* x, int64_t n, float* out) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) out[i] = widen(x[i]);
+}
+
+// To nearest, ties to even; a NaN stays one.
+void narrow_row(const float* x, int64_t n, bf16* out) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) narrow(x[i], out[i]);
+}
 
 uint32_t packed_largest(const float* x, int64_t n) {
   uint32_t largest = 0;
@@ -120,13 +92,14 @@ int32_t packed_quantize(const float* x, int64_t n, float inverse, uint8_t* data)
   return sum;
 }
 
-void set_integer_products(PackedTable& table) {
+}  // namespace
+
+void set_activations(PackedTable& table) {
+  table.widen = widen_row;
+  table.narrow = narrow_row;
   table.largest = packed_largest;
   table.quantize = packed_quantize;
-  table.product[0][1] = product<Plain>;
-  table.product[0][2] = product<Nibbles>;
-  table.product[1][1] = product<SparseBytes>;
-  table.product[1][2] = product<SparseNibbles>;
+  table.round = round_row;
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -1,10 +1,10 @@
 // Products and expansions in f32: weights as they are stored, exactly (8 bits times a bf16 scale fit 24), activations
 // as they are, sums in f32.
-#include "kernels/isa/packed/functions.h"
+#pragma once
+
 #include "kernels/isa/packed/source.h"
 
-namespace hone::kernels::HONE_ISA {
-namespace {
+namespace hone::kernels::HONE_ISA::exact {
 
 constexpr int64_t chunk_tiles = 32 * step_bytes;  // what packed_unpack_bytes holds
 static_assert(chunk_tiles == packed_unpack_bytes && packed_widened_bytes == chunk_tiles * 4);
@@ -26,7 +26,7 @@ inline float as_float(uint32_t bits) {
 }
 
 // Tiles of words to out [2 * steps][64].
-void widen_words(const uint8_t* tiles, int64_t steps, const bf16*, float* out) {
+inline void widen_words(const uint8_t* tiles, int64_t steps, const bf16*, float* out) {
   for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 128)
 #pragma omp simd
     for (int r = 0; r < 64; ++r) {
@@ -113,25 +113,4 @@ void expand(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, in
   });
 }
 
-template <class Source, Widen widen, int Lane>
-void set(PackedTable& table, int layout, int element) {
-  table.product_f32[layout][element] = product<Source, widen, Lane>;
-  table.expand_f32[layout][element] = expand<Source, widen, Lane>;
-}
-
-}  // namespace
-
-void set_f32_products(PackedTable& table) {
-  set<Plain, widen_words, 2>(table, 0, 0);
-  set<Plain, widen_integers<128>, 4>(table, 0, 1);
-  set<Nibbles, widen_integers<8>, 4>(table, 0, 2);
-  set<SparseWords, widen_words, 2>(table, 1, 0);
-  set<SparseBytes, widen_integers<128>, 4>(table, 1, 1);
-  set<SparseNibbles, widen_integers<8>, 4>(table, 1, 2);
-#if !defined(__AVX512BF16__)  // the bf16 product of these sets takes f32 activations as they are
-  table.product_f32[0][0] = table.product[0][0];
-  table.product_f32[1][0] = table.product[1][0];
-#endif
-}
-
-}  // namespace hone::kernels::HONE_ISA
+}  // namespace hone::kernels::HONE_ISA::exact

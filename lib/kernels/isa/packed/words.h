@@ -1,14 +1,14 @@
 // Products of bf16 panels. Where the set multiplies bf16, activations are rounded to bf16 and pairs of columns summed
 // by one instruction; elsewhere weights become f32 (the upper half of a lane as it is, the lower half shifted up) and
 // activations stay f32.
-#include "kernels/isa/packed/functions.h"
+#pragma once
+
 #include "kernels/isa/packed/source.h"
 
-namespace hone::kernels::HONE_ISA {
-namespace {
+namespace hone::kernels::HONE_ISA::words {
 
-constexpr int64_t chunk_steps =
-    32;  // 8 KB of tiles, which stay in the first cache while several blocks of rows use them
+// 8 KB of tiles, which stay in the first cache while several blocks of rows use them.
+constexpr int64_t chunk_steps = 32;
 
 #if defined(__AVX512BF16__)
 constexpr int64_t x_step = 4;  // bytes of activations a step
@@ -67,7 +67,7 @@ constexpr int block = 2;
 #if !defined(__AVX2__)
 // 16 rows of a panel. Not inlined: the compiler may order the sums of a loop as it likes, but must do so the same way
 // for every number of rows of x.
-__attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y) {
+inline __attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y) {
   for (int64_t n = 0; n < steps; ++n) {
     float a[2];
     __builtin_memcpy(a, x + n * x_step, 8);
@@ -129,7 +129,7 @@ void add_block(int64_t rows, Source& source, int64_t steps, const uint8_t* x, in
   }
 }
 
-int64_t block_of(int64_t rows) {
+inline int64_t block_of(int64_t rows) {
   return rows < block ? rows : block;
 }
 
@@ -149,23 +149,4 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
   }
 }
 
-void round_row(const float* x, int64_t n, uint8_t* data) {
-#if defined(__AVX512BF16__)
-  for (int64_t i = 0; i < n; i += 16) {
-    const __m256bh v = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + 2 * i), reinterpret_cast<__m256i>(v));
-  }
-#else
-  __builtin_memcpy(data, x, static_cast<size_t>(n) * sizeof(float));
-#endif
-}
-
-}  // namespace
-
-void set_bf16_products(PackedTable& table) {
-  table.round = round_row;
-  table.product[0][0] = product<Plain>;
-  table.product[1][0] = product<SparseWords>;
-}
-
-}  // namespace hone::kernels::HONE_ISA
+}  // namespace hone::kernels::HONE_ISA::words

@@ -1,0 +1,83 @@
+// Kept elements to their places in a tile, by its mask.
+#pragma once
+
+#include "kernels/isa/packed/source.h"
+
+namespace hone::kernels::HONE_ISA {
+
+#if defined(__AVX512VBMI2__)
+
+// As assembly: GCC 12 takes masks through a general register, which is slow on Zen 4.
+inline __mmask64 load_mask(const uint64_t* mask) {
+  __mmask64 k;
+  asm("kmovq %1, %0" : "=k"(k) : "m"(*mask));
+  return k;
+}
+inline __mmask32 load_mask(const uint32_t* mask) {
+  __mmask32 k;
+  asm("kmovd %1, %0" : "=k"(k) : "m"(*mask));
+  return k;
+}
+
+// Expansion from a register: from memory, which is what GCC makes of an intrinsic behind a load, it is microcode on Zen
+// 4 and Zen 5 and takes three times as long. What the mask leaves out stays as it is in `to`.
+inline void expand_bytes(__m512i& to, __mmask64 mask, __m512i from) {
+  asm("vpexpandb %1, %0%{%2%}" : "+v"(to) : "v"(from), "Yk"(mask));
+}
+inline void expand_words(__m512i& to, __mmask32 mask, __m512i from) {
+  asm("vpexpandw %1, %0%{%2%}" : "+v"(to) : "v"(from), "Yk"(mask));
+}
+
+#else
+
+// Without an expansion instruction: 8 elements at a time, by a byte shuffle where there is one.
+struct Expander {
+  uint8_t index[256][8];  // for each mask: which packed byte lands where; 0x80: none
+};
+
+constexpr Expander make_expander() {
+  Expander e{};
+  for (int mask = 0; mask < 256; ++mask)
+    for (int bit = 0, next = 0; bit < 8; ++bit)
+      e.index[mask][bit] = (mask >> bit & 1) != 0 ? static_cast<uint8_t>(next++) : uint8_t{0x80};
+  return e;
+}
+
+inline constexpr Expander expander = make_expander();
+
+// 8 bytes at out = the packed bytes at `from` where `mask` has a bit, `zero` elsewhere.
+inline void expand_bytes(const uint8_t* from, unsigned mask, uint8_t zero, uint8_t* out) {
+#if defined(__AVX2__)
+  // The shuffle puts 0 where nothing lands, so values travel xored with `zero`.
+  const __m128i z = _mm_set1_epi8(static_cast<char>(zero));
+  const __m128i v = _mm_xor_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)), z);
+  const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_xor_si128(_mm_shuffle_epi8(v, index), z));
+#else
+  for (int i = 0; i < 8; ++i) {
+    const uint8_t at = expander.index[mask][i];
+    out[i] = (at & 0x80) != 0 ? zero : from[at];
+  }
+#endif
+}
+
+// The same for 8 elements of two bytes; what is pruned becomes 0.
+inline void expand_words(const uint8_t* from, unsigned mask, uint8_t* out) {
+#if defined(__AVX2__)
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
+  const __m128i twice = _mm_unpacklo_epi8(index, index);  // byte indices 2i and 2i + 1; 0x80 saturates to "none"
+  const __m128i bytes = _mm_or_si128(_mm_adds_epu8(twice, twice), _mm_set1_epi16(0x0100));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(v, bytes));
+#else
+  for (int i = 0; i < 8; ++i) {
+    const uint8_t at = expander.index[mask][i];
+    out[2 * i] = (at & 0x80) != 0 ? uint8_t{0} : from[2 * at];
+    out[2 * i + 1] = (at & 0x80) != 0 ? uint8_t{0} : from[2 * at + 1];
+  }
+#endif
+}
+
+#endif
+
+}  // namespace hone::kernels::HONE_ISA

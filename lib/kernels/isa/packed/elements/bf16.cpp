@@ -1,0 +1,62 @@
+// bf16: the numbers themselves.
+#include "kernels/isa/packed/bitmask.h"
+#include "kernels/isa/packed/set_element.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+#if defined(__AVX512VBMI2__)
+struct SparseWords {
+  explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint32_t* masks;
+
+  void step(__m512i w[4]) {
+    for (int i = 0; i < 4; ++i) {
+      w[i] = _mm512_setzero_si512();
+      expand_words(w[i], load_mask(masks + i), _mm512_loadu_si512(p));
+      p += 2 * _mm_popcnt_u32(masks[i]);
+    }
+    masks += 4;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void fetch(int64_t at, int64_t) const {
+    prefetch(p + (at >> 1));
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
+  }
+  static constexpr bool in_place = false;
+};
+#else
+struct SparseWords {
+  explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint32_t* masks;
+
+  void step(uint8_t* out) {
+    for (int i = 0; i < 4; ++i, ++masks)
+      for (int shift = 0; shift < 32; shift += 8, out += 16) {
+        const unsigned mask = (*masks >> shift) & 255u;
+        expand_words(p, mask, out);
+        p += 2 * __builtin_popcount(mask);
+      }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
+};
+#endif
+
+}  // namespace
+
+template <>
+struct Sources<element_named("bf16")> {
+  using Panels = Plain;
+  using Bitmask = SparseWords;
+};
+template void set_element<element_named("bf16")>(PackedTable&);
+
+}  // namespace hone::kernels::HONE_ISA

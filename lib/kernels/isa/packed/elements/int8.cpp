@@ -1,0 +1,64 @@
+// int8: bytes q + 128.
+#include "kernels/isa/packed/bitmask.h"
+#include "kernels/isa/packed/set_element.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+#if defined(__AVX512VBMI2__)
+// Pruned elements become 128, the byte of 0, by merging in the expansion.
+struct SparseBytes {
+  explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(__m512i w[4]) {
+    const __m512i zero = _mm512_set1_epi8(-128);
+    for (int i = 0; i < 4; ++i) {
+      w[i] = zero;
+      expand_bytes(w[i], load_mask(masks + i), _mm512_loadu_si512(p));
+      p += _mm_popcnt_u64(masks[i]);
+    }
+    masks += 4;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void fetch(int64_t at, int64_t) const {  // as if half were pruned
+    prefetch(p + (at >> 1));
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
+  }
+  static constexpr bool in_place = false;
+};
+#else
+struct SparseBytes {
+  explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(uint8_t* out) {
+    for (int i = 0; i < 4; ++i, ++masks)
+      for (int shift = 0; shift < 64; shift += 8, out += 8) {
+        const unsigned mask = static_cast<unsigned>(*masks >> shift) & 255u;
+        expand_bytes(p, mask, 128, out);
+        p += __builtin_popcount(mask);
+      }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
+};
+#endif
+
+}  // namespace
+
+template <>
+struct Sources<element_named("int8")> {
+  using Panels = Plain;
+  using Bitmask = SparseBytes;
+};
+template void set_element<element_named("int8")>(PackedTable&);
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,40 @@
+// How an element's file, elements/NAME.cpp, puts its functions into the table: it says its sources and instantiates
+// set_element(), which takes the products of the element's arithmetic with them.
+#pragma once
+
+#include "kernels/isa/packed/expand.h"
+#include "kernels/isa/packed/f32.h"
+#include "kernels/isa/packed/functions.h"
+#include "kernels/isa/packed/integer.h"
+#include "kernels/isa/packed/words.h"
+
+namespace hone::kernels::HONE_ISA {
+
+template <PackedElement element>
+struct Sources;  // Panels and Bitmask: a source (source.h) for each layout
+
+template <PackedElement element, class Source>
+void set_form(FormFunctions& f) {
+  constexpr ElementInfo info = info_of(element);
+  if constexpr (info.arithmetic == Arithmetic::bf16) {
+    f = {words::product<Source>, exact::product<Source, exact::widen_words, info.lane()>, expansion::words<Source>,
+         exact::expand<Source, exact::widen_words, info.lane()>};
+#if !defined(__AVX512BF16__)  // the bf16 product of these sets takes f32 activations as they are
+    f.product_f32 = f.product;
+#endif
+  } else {
+    constexpr auto widen = exact::widen_integers<info.offset()>;
+    f = {integers::product<Source>, exact::product<Source, widen, info.lane()>,
+         expansion::integers<Source, info.offset()>, exact::expand<Source, widen, info.lane()>};
+  }
+}
+
+template <PackedElement element>
+void set_element(PackedTable& table) {
+  auto& forms = table.forms;
+  constexpr auto i = static_cast<size_t>(element);
+  set_form<element, typename Sources<element>::Panels>(forms[static_cast<size_t>(PackedLayout::panels)][i]);
+  set_form<element, typename Sources<element>::Bitmask>(forms[static_cast<size_t>(PackedLayout::bitmask)][i]);
+}
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,27 @@
+// Where each subject puts its functions of one instruction set into its table, and what puts all of them into a set.
+#pragma once
+
+namespace hone::kernels {
+
+struct AttentionKernels;
+struct CeilingFunctions;
+struct ElementwiseTable;
+struct GemmTable;
+struct PackedTable;
+struct RoutingTable;
+struct ScaleSearch;
+struct KernelSet;
+
+namespace HONE_ISA {
+
+void set_functions(AttentionKernels& table);
+void set_functions(CeilingFunctions& table);
+void set_functions(ElementwiseTable& table);
+void set_functions(GemmTable& table);
+void set_functions(PackedTable& table);
+void set_functions(RoutingTable& table);
+void set_functions(ScaleSearch& table);
+void set_functions(KernelSet& set);
+
+}  // namespace HONE_ISA
+}  // namespace hone::kernels
