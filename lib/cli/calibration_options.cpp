@@ -49,7 +49,12 @@ std::optional<CalibrationText> CalibrationOptions::read(const Model& model) cons
   if (config.block.positions == PositionKind::learned && length > config.context)
     throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length,
                       config.context);
-  return calibration_text(open_corpus(files, make_tokenizer(model.tokenizer)), windows, length);
+  const Corpus text = open_corpus(files, make_tokenizer(model.tokenizer));
+  if (text.size() < length)
+    throw input_error(
+        "'{}' has {} tokens, less than one calibration window of {}; give more text or a smaller --calibration-context",
+        text.name(), text.size(), length);
+  return calibration_text(text, windows, length);
 }
 
 void CalibrationOptions::require_memory(const Transformer& model, const CalibrationText* text,

@@ -1,5 +1,7 @@
 #include "cli/prune.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -25,7 +27,7 @@ struct PruneOptions {
   void add(CLI::App& app) {
     std::string methods;
     std::vector<std::string> names;
-    for (const ScoreMethod& m : score_methods()) {
+    for (const PruneMethod& m : prune_methods()) {
       names.emplace_back(m.name);
       methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
     }
@@ -65,18 +67,40 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
   return report;
 }
 
+double sparsity_of(const Pattern& pattern, std::optional<double> asked) {
+  if (!asked && !pattern.fixed_sparsity())
+    throw usage_error("pattern {} needs a sparsity; give one, such as --sparsity 0.6", pattern.name());
+  if (asked && *asked >= 0 && *asked < 1 && contradicts(pattern, *asked))
+    throw usage_error(
+        "pattern {} has a sparsity of {:.4g} by itself, which --sparsity {:.4g} contradicts; leave --sparsity out",
+        pattern.name(), *pattern.fixed_sparsity(), *asked);
+  return resolve_sparsity(pattern, asked);
+}
+
+std::vector<std::string> choose(Transformer& model, const PruneSettings& settings) {
+  const std::vector<WeightSlot> slots = weight_slots(model);
+  if (std::none_of(slots.begin(), slots.end(), [&](const WeightSlot& s) { return settings.rule.chosen(s.name); }))
+    throw usage_error("--targets and --keep leave no weight to prune; the model has {}",
+                      fmt::join(names_of(slots), ", "));
+  try {
+    return weights_to_prune(model, settings);
+  } catch (const PatternMisfit& error) {
+    throw usage_error("{}; leave it out with --keep or choose another pattern", error.what());
+  }
+}
+
 int run(const PruneOptions& o, const Common& common) {
-  const ScoreMethod& method = score_method(o.method);
+  const PruneMethod& method = prune_method(o.method);
   const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
   PruneSettings settings;
   settings.method = &method;
   settings.pattern = pattern.get();
-  settings.sparsity = resolve_sparsity(*pattern, o.sparsity);
+  settings.sparsity = sparsity_of(*pattern, o.sparsity);
   settings.rule = {name_pattern(o.targets, "--targets"), name_pattern(o.keep.empty() ? "^$" : o.keep, "--keep")};
   settings.type = o.calibration.type();
-  if (method.needs_calibration && o.calibration.files.empty())
+  if (method.needs_calibration() && o.calibration.files.empty())
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
-  if (!method.needs_calibration && !o.calibration.files.empty())
+  if (!method.needs_calibration() && !o.calibration.files.empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
@@ -84,7 +108,7 @@ int run(const PruneOptions& o, const Common& common) {
   require_finite(model);
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
-  const std::vector<std::string> chosen = weights_to_prune(*model.transformer, settings);
+  const std::vector<std::string> chosen = choose(*model.transformer, settings);
   const double weights = bytes_of_weights(*model.transformer, chosen, 4);
   o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {

@@ -121,6 +121,14 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
                     o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration", fmt::join(scaled, " or "));
 }
 
+std::vector<std::string> choose(Transformer& model, const QuantizeSettings& settings) {
+  try {
+    return weights_to_quantize(model, settings);
+  } catch (const AlreadyQuantized& error) {
+    throw usage_error("{}, or add --allow-requantize", error.what());
+  }
+}
+
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   refuse_idle_scales(o, settings);
@@ -131,7 +139,7 @@ int run(const QuantizeTool& o, const Common& common) {
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   refuse_idle_overrides(o, settings, *model.transformer);
-  const std::vector<std::string> chosen = weights_to_quantize(*model.transformer, settings);
+  const std::vector<std::string> chosen = choose(*model.transformer, settings);
   const double weights = bytes_of_weights(*model.transformer, chosen, 0.5);
   o.calibration.require_memory(*model.transformer, settings.calibration, weights);
   if (common.dry_run) {

@@ -190,18 +190,24 @@ class TrainTool {
     return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
   }
 
+  std::shared_ptr<const GradualPruning> gradual_pruning(const GradualSettings& gradual) {
+    try {
+      return std::make_shared<const GradualPruning>(*model_.transformer, gradual);
+    } catch (const PatternMisfit& error) {
+      throw usage_error("{}; choose another --pattern", error.what());
+    }
+  }
+
   void add_pruning(RunSettings& settings) {
     if (!o_.sparsity) return;
-    Transformer& model = *model_.transformer;
-    const auto pruning =
-        std::make_shared<const GradualPruning>(parse_pattern(o_.pattern), *o_.sparsity, o_.sparsify_from,
-                                               o_.sparsify_until, o_.sparsify_every, settings.step.schedule.steps);
-    pruning->check(model);
-    const PrunedBeyond before = pruned_beyond(model, *o_.sparsity);
+    const GradualSettings gradual = {parse_pattern(o_.pattern), *o_.sparsity,      o_.sparsify_from,
+                                     o_.sparsify_until,         o_.sparsify_every, settings.step.schedule.steps};
+    const auto pruning = gradual_pruning(gradual);
+    const PrunedBeyond before = pruning->pruned_beyond();
     if (before.beyond > 0 && o_.resume.empty())
       log_warning("{} of {} weights are pruned by more than --sparsity {} already, and stay so", before.beyond,
                   before.weights, *o_.sparsity);
-    settings.before_step = [&model, pruning](int64_t step) { pruning->before_step(model, step); };
+    settings.before_step = [pruning](int64_t step) { pruning->before_step(step); };
     settings.competes_after = pruning->last_pruning();
   }
 

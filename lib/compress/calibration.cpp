@@ -1,12 +1,12 @@
 #include "compress/calibration.h"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <memory>
 
 #include "base/error.h"
+#include "base/memory_limit.h"
 #include "base/stop.h"
-#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {
@@ -14,79 +14,264 @@ namespace {
 // Rows that go through a block together.
 constexpr int64_t rows_at_once = 2048;
 
-void add_rows(ColumnMoments& to, kernels::ConstView x) {
-  to.squares.resize(static_cast<size_t>(x.cols), 0.0f);
-  kernels::add_column_squares(x, to.squares.data());
-  to.tokens += x.rows;
-}
+constexpr size_t none = ~size_t{0};
 
-// Moments of the linear layers that it visits, under their names.
-class Observer : public Visitor, public InputObserver {
+// A linear layer on the way.
+struct Member {
+  std::shared_ptr<Weight>* weight = nullptr;
+  int64_t cols = 0;
+  bool expert = false;   // of a mixture: sees only the tokens that are routed to it
+  size_t target = none;  // which target its weight is, if any
+};
+
+// Layers that are measured together, then changed together.
+using Group = std::vector<Member>;
+
+// The layers of a half of a block, those that do not see each other's outputs in one group, in the order in which they
+// run. Modules show their layers in that order, but experts run side by side: their first layers are one group, their
+// second ones the next.
+class GroupCollector : public Visitor {
  public:
-  explicit Observer(Moments& into) : into_(into) {}
+  explicit GroupCollector(const std::map<std::string, size_t>& targets) : targets_(targets) {}
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     if (!is_linear(info.role)) return;
-    into_[info.name].expert = info.expert >= 0;
-    of_[weight.get()] = &into_[info.name];
+    const auto found = targets_.find(info.name);
+    shown_.push_back({&weight, weight->cols(), info.expert >= 0, found == targets_.end() ? none : found->second});
+    if (experts_ == 0) close(1);
   }
   void parameter(const ParameterInfo&, Parameter&) override {}
+  void begin_experts(int64_t experts, int64_t) override { experts_ = experts; }
+  void end_experts() override {
+    close(shown_.size() / static_cast<size_t>(experts_));
+    experts_ = 0;
+  }
+  std::vector<Group> groups;
+
+ private:
+  // What was shown since the last time: every `stride`-th layer together.
+  void close(size_t stride) {
+    for (size_t first = 0; first < stride; ++first) {
+      Group& group = groups.emplace_back();
+      for (size_t i = first; i < shown_.size(); i += stride) group.push_back(shown_[i]);
+    }
+    shown_.clear();
+  }
+
+  const std::map<std::string, size_t>& targets_;
+  std::vector<Member> shown_;
+  int64_t experts_ = 0;
+};
+
+// Thrown by an observer when all that is to be measured has passed: no product behind it is wanted.
+struct Passed {};
+
+// Sees the layers of one group, and those that run behind it. A run ends at the first of the latter, or at the group's
+// last layer, unless that is an expert's, which may be left out.
+class Observer : public InputObserver {
+ public:
+  Observer(const std::vector<Group>& groups, size_t measured, std::vector<std::unique_ptr<InputStatistics>>& into) {
+    const Group& group = groups[measured];
+    for (size_t i = 0; i < group.size(); ++i)
+      layers_[group[i].weight->get()] = {into[i].get(), i + 1 == group.size() && !group[i].expert};
+    for (size_t later = measured + 1; later < groups.size(); ++later)
+      for (const Member& member : groups[later]) layers_[member.weight->get()] = {nullptr, true};
+  }
   void observe(const Weight& weight, kernels::ConstView x) override {
-    if (const auto found = of_.find(&weight); found != of_.end()) add_rows(*found->second, x);
+    const auto found = layers_.find(&weight);
+    if (found == layers_.end()) return;
+    if (found->second.into) found->second.into->add(x);
+    if (found->second.last) throw Passed();
   }
 
  private:
-  Moments& into_;
-  std::map<const Weight*, ColumnMoments*> of_;
+  struct Layer {
+    InputStatistics* into;
+    bool last;
+  };
+  std::map<const Weight*, Layer> layers_;
 };
 
-struct Names : Visitor {
-  std::vector<std::string> all;
-  void weight(const ParameterInfo& info, std::shared_ptr<Weight>&) override {
-    if (is_linear(info.role)) all.push_back(info.name);
-  }
-  void parameter(const ParameterInfo&, Parameter&) override {}
-};
-
-// Some windows on their way through the model.
-struct Part {
-  Call call;
-  Stream stream;
-};
-
-std::vector<Part> embed(const Transformer& model, const CalibrationText& text, DType type) {
-  std::vector<Part> parts;
-  const int64_t most = std::max<int64_t>(1, rows_at_once / text.length);
-  for (int64_t first = 0; first < text.windows; first += most) {
-    const int64_t count = std::min(most, text.windows - first);
-    Part part{model.call(Batch::whole(count, text.length), type), {}};
-    const auto ids = std::span(text.ids).subspan(static_cast<size_t>(first * text.length),
-                                                 static_cast<size_t>(count * text.length));
-    part.stream = model.embed(ids, part.call);
-    parts.push_back(std::move(part));
-  }
-  return parts;
+Measurement measurement_of(const InputStatistics& inputs) {
+  if (inputs.sufficient()) return {&inputs, inputs.tokens(), false};
+  return {nullptr, inputs.tokens(), true};
 }
+
+// What the text passes in one run: a block or one of its halves.
+struct Stage {
+  size_t block = 0;
+  bool mixes = false, feeds = false;
+  std::vector<Group> groups;  // in the order in which they run
+};
+
+class Walk {
+ public:
+  Walk(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
+       const CalibrationText* text, DType type, const std::function<void(size_t, const Measurement&)>& change)
+      : model_(model), targets_(targets), text_(text), type_(type), change_(change), left_(targets.size(), true) {
+    std::map<std::string, size_t> by_name;
+    for (size_t i = 0; i < targets.size(); ++i) by_name[targets[i].name] = i;
+    for (size_t b = 0; b < model.blocks().size(); ++b) {
+      GroupCollector mixing(by_name), feeding(by_name);
+      const Block& block = model.blocks()[b];
+      const Place place = Transformer::place_of_block(static_cast<int64_t>(b));
+      block.mixer->visit(place.in("attention"), mixing);
+      block.feed_forward->visit(place.in("feed_forward"), feeding);
+      if (behind == MeasuredBehind::layers) {
+        stages_.push_back({b, true, false, std::move(mixing.groups)});
+        stages_.push_back({b, false, true, std::move(feeding.groups)});
+      } else {
+        Group all;
+        for (const auto& groups : {mixing.groups, feeding.groups})
+          for (const Group& group : groups) all.insert(all.end(), group.begin(), group.end());
+        stages_.push_back({b, true, true, {std::move(all)}});
+      }
+    }
+    const auto head = by_name.find(model.config().tied ? "embedding.weight" : "head.weight");
+    if (head != by_name.end()) head_ = head->second;
+    for (size_t s = 0; s < stages_.size(); ++s)
+      for (const Group& group : stages_[s].groups)
+        if (measures(group)) measured_until_ = s + 1;
+    if (measures(head_)) measured_until_ = stages_.size() + 1;
+  }
+
+  void check() const {
+    if (!text_) return;
+    for (const int32_t id : text_->ids)
+      if (id < 0 || id >= model_.config().vocabulary)
+        throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
+                          model_.config().vocabulary);
+    double most = measures(head_) ? bytes({nullptr, model_.config().block.dim, false, head_}) : 0;
+    for (const Stage& stage : stages_)
+      for (const Group& group : stage.groups) {
+        double sum = 0;
+        for (const Member& member : group) sum += bytes(member);
+        most = std::max(most, sum);
+      }
+    require_memory(most, "what is measured of the inputs of layers", "use another method or a smaller model");
+  }
+
+  void run(const std::function<void(int64_t, int64_t)>& progress) {
+    const NoTape pause;
+    if (measured_until_ > 0) embed();
+    const int64_t all = static_cast<int64_t>(model_.blocks().size()) + 1;
+    for (size_t s = 0; s < stages_.size(); ++s) {
+      const Stage& stage = stages_[s];
+      for (size_t g = 0; g < stage.groups.size(); ++g) change_group(stage, g);
+      if (s + 1 < measured_until_) advance(stage);
+      if (progress && stage.feeds) progress(static_cast<int64_t>(stage.block) + 1, all);
+    }
+    change_head();
+    for (size_t i = 0; i < targets_.size(); ++i)
+      if (left_[i]) change(i, {});
+    if (progress) progress(all, all);
+  }
+
+ private:
+  // Some windows on their way through the model.
+  struct Part {
+    Call call;
+    Stream stream;
+  };
+
+  bool measures(size_t target) const { return text_ && target != none && !targets_[target].needs.empty(); }
+  bool measures(const Group& group) const {
+    return std::any_of(group.begin(), group.end(), [&](const Member& member) { return measures(member.target); });
+  }
+
+  double bytes(const Member& member) const {
+    double sum = 0;
+    if (measures(member.target))
+      for (const StatisticKind kind : targets_[member.target].needs) sum += statistic_bytes(kind, member.cols);
+    return sum;
+  }
+
+  void embed() {
+    const int64_t most = std::max<int64_t>(1, rows_at_once / text_->length);
+    for (int64_t first = 0; first < text_->windows; first += most) {
+      const int64_t count = std::min(most, text_->windows - first);
+      Part part{model_.call(Batch::whole(count, text_->length), type_), {}};
+      const auto ids =
+          std::span(text_->ids)
+              .subspan(static_cast<size_t>(first * text_->length), static_cast<size_t>(count * text_->length));
+      part.stream = model_.embed(ids, part.call);
+      parts_.push_back(std::move(part));
+    }
+  }
+
+  Stream pass(const Stage& stage, const Part& part) {
+    check_stop();
+    const Block& block = model_.blocks()[stage.block];
+    const auto layer = static_cast<int64_t>(stage.block);
+    const Stream mixed = stage.mixes ? block.mix(part.stream, part.call, layer, nullptr) : part.stream;
+    return stage.feeds ? block.feed(mixed, part.call, layer) : mixed;
+  }
+
+  void advance(const Stage& stage) {
+    for (Part& part : parts_) part.stream = pass(stage, part);
+  }
+
+  std::vector<std::unique_ptr<InputStatistics>> measure(const Stage& stage, size_t group) {
+    std::vector<std::unique_ptr<InputStatistics>> measured;
+    for (const Member& member : stage.groups[group])
+      measured.push_back(measures(member.target) ? std::make_unique<InputStatistics>(targets_[member.target].needs,
+                                                                                     member.cols, member.expert)
+                                                 : nullptr);
+    Observer observer(stage.groups, group, measured);
+    for (Part& part : parts_) {
+      part.call.trace.inputs = &observer;
+      try {
+        pass(stage, part);
+      } catch (const Passed&) {
+      }
+      part.call.trace.inputs = nullptr;
+    }
+    return measured;
+  }
+
+  void change_group(const Stage& stage, size_t group) {
+    const Group& members = stage.groups[group];
+    std::vector<std::unique_ptr<InputStatistics>> measured(members.size());
+    if (measures(members)) measured = measure(stage, group);
+    for (size_t i = 0; i < members.size(); ++i)
+      if (members[i].target != none)
+        change(members[i].target, measured[i] ? measurement_of(*measured[i]) : Measurement());
+  }
+
+  void change_head() {
+    if (head_ == none) return;
+    if (!measures(head_)) return change(head_, {});
+    InputStatistics inputs(targets_[head_].needs, model_.config().block.dim, false);
+    for (Part& part : parts_) {
+      check_stop();
+      inputs.add(model_.finish(part.stream, part.call).value().view());
+    }
+    change(head_, measurement_of(inputs));
+  }
+
+  void change(size_t target, const Measurement& measured) {
+    change_(target, measured);
+    left_[target] = false;
+  }
+
+  Transformer& model_;
+  std::span<const CalibrationTarget> targets_;
+  const CalibrationText* text_;
+  DType type_;
+  const std::function<void(size_t, const Measurement&)>& change_;
+  std::vector<bool> left_;  // targets that are still to be changed
+  std::vector<Stage> stages_;
+  size_t head_ = none;         // which target the head is
+  size_t measured_until_ = 0;  // stages that the text has to reach: behind the last in which something is measured
+  std::vector<Part> parts_;
+};
 
 }  // namespace
-
-std::vector<float> ColumnMoments::norms() const {
-  std::vector<float> result(squares);
-  for (float& x : result) x = std::sqrt(x);
-  return result;
-}
-
-std::vector<float> ColumnMoments::means() const {
-  std::vector<float> result(squares);
-  for (float& x : result) x /= static_cast<float>(std::max<int64_t>(tokens, 1));
-  return result;
-}
 
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length) {
   const int64_t available = text.size() / length;
   if (available < 1)
-    throw input_error(
-        "'{}' has {} tokens, less than one calibration window of {}; give more text or a smaller --calibration-context",
-        text.name(), text.size(), length);
+    throw input_error("'{}' has {} tokens, less than one calibration window of {}; give more text or shorter windows",
+                      text.name(), text.size(), length);
   CalibrationText result{std::min(windows, available), length, {}};
   result.ids.resize(static_cast<size_t>(result.windows * length));
   for (int64_t w = 0; w < result.windows; ++w)
@@ -94,46 +279,12 @@ CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t le
   return result;
 }
 
-void calibrate(Transformer& model, const CalibrationText* text, DType type,
-               const std::function<void(const std::vector<std::string>&, const Moments&)>& change,
+void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
+               const CalibrationText* text, DType type, const std::function<void(size_t, const Measurement&)>& change,
                const std::function<void(int64_t, int64_t)>& progress) {
-  const NoTape pause;
-  std::vector<Part> parts;
-  if (text) {
-    for (int32_t id : text->ids)
-      if (id < 0 || id >= model.config().vocabulary)
-        throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
-                          model.config().vocabulary);
-    parts = embed(model, *text, type);
-  }
-  const int64_t all = static_cast<int64_t>(model.blocks().size()) + 1;
-  for (int64_t i = 0; i + 1 < all; ++i) {
-    Block& block = model.blocks()[static_cast<size_t>(i)];
-    Moments moments;
-    if (text) {
-      Observer observer(moments);
-      block.visit(Transformer::place_of_block(i), observer);
-      for (Part& part : parts) {
-        check_stop();
-        Call call = part.call;
-        call.trace.inputs = &observer;
-        block.forward(part.stream, call, i, nullptr);
-      }
-    }
-    Names names;
-    block.visit(Transformer::place_of_block(i), names);
-    change(names.all, moments);
-    for (Part& part : parts) {
-      check_stop();
-      part.stream = block.forward(part.stream, part.call, i, nullptr);
-    }
-    if (progress) progress(i + 1, all);
-  }
-  Moments moments;
-  const std::string head = model.config().tied ? "embedding.weight" : "head.weight";
-  for (Part& part : parts) add_rows(moments[head], model.finish(part.stream, part.call).value().view());
-  change({head}, moments);
-  if (progress) progress(all, all);
+  Walk walk(model, targets, behind, text, type, change);
+  walk.check();
+  walk.run(progress);
 }
 
 }  // namespace hone

@@ -1,31 +1,19 @@
-// Statistics of what enters each linear layer, taken block by block: each block is changed before the next one is
-// measured, so that every layer sees the inputs it will have in the finished model.
+// The walk through a model that compression takes: layers are measured, then changed, so that the next are measured
+// behind what has become of them.
 #pragma once
 
+#include <cstdint>
 #include <functional>
-#include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "compress/statistics.h"
 #include "dataset/corpus.h"
 #include "model/transformer.h"
 
 namespace hone {
-
-// Of one layer's input columns.
-struct ColumnMoments {
-  std::vector<float> squares;  // sum over tokens of x_j^2
-  int64_t tokens = 0;
-  bool expert = false;  // of a mixture: sees only the tokens that are routed to it
-
-  // Whether there is enough to score the layer by. An expert needs as many tokens as it has inputs: from fewer, which
-  // of its columns matter is chance. Other layers see all of the text, which is the user's choice.
-  bool sufficient(int64_t cols) const { return tokens > 0 && (!expert || tokens >= cols); }
-  std::vector<float> norms() const;  // sqrt(sum): Wanda's ||x_j||_2
-  std::vector<float> means() const;  // sum / tokens: E[x_j^2]
-};
-
-using Moments = std::map<std::string, ColumnMoments>;  // by the weight's name in the model file
 
 // Windows of calibration text, spread evenly over it.
 struct CalibrationText {
@@ -37,12 +25,36 @@ struct CalibrationText {
 // one.
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length);
 
-// For the blocks in order, and last for the head (whose name is "head.weight" or, tied, "embedding.weight"): runs the
-// text up to that part, gives `change` the moments of its linear layers, and goes on with what `change` has made of
-// them. `change` may replace weights. Activations are in `type`. Without text `change` is called all the same, with no
-// moments.
-void calibrate(Transformer& model, const CalibrationText* text, DType type,
-               const std::function<void(const std::vector<std::string>& names, const Moments& moments)>& change,
+// A weight that will be changed, and what of its inputs has to be measured for that.
+struct CalibrationTarget {
+  std::string name;
+  std::vector<StatisticKind> needs;
+};
+
+// What was measured of a target.
+struct Measurement {
+  const InputStatistics* inputs = nullptr;  // null: nothing, or too few tokens entered to tell anything
+  std::optional<int64_t> tokens;            // that entered, where it was measured
+  bool data_free = false;                   // it was measured, and too few entered
+};
+
+// Calls `change` once for each target (by its index), which may replace the target's weight. Blocks come in order, then
+// the head, and last what no product enters (the embedding of an untied model). What a target needs is measured on
+// `text` run through the model as `change` has made it so far, with activations in `type`; without text nothing is.
+//
+// Behind blocks: all layers of a block are measured together, then changed. Behind layers: within a block qkv, output,
+// up (with its gate) and down are measured and changed one after the other; of a mixture all experts' up together and
+// then their down, after the shared expert's.
+//
+// Either way that takes at most two forward passes of the text (a run that measures ends where nothing more is to be
+// seen), and none behind the last target that needs anything. Memory: the stream of all windows between two halves of a
+// block, and the statistics of what is measured together.
+//
+// Throws, before any change: Error(input) for a token outside the vocabulary, Error(usage) where statistics exceed this
+// machine's memory. When `change` throws, or a signal comes, what it has changed before stays so.
+void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
+               const CalibrationText* text, DType type,
+               const std::function<void(size_t target, const Measurement& measured)>& change,
                const std::function<void(int64_t done, int64_t all)>& progress = {});
 
 }  // namespace hone

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "compress/methods/prune_method.h"
 #include "compress/schedule.h"
-#include "compress/scores.h"
 
 namespace hone {
 namespace {
@@ -26,47 +26,44 @@ class PrunableWeights : public Visitor {
 
 }  // namespace
 
-GradualPruning::GradualPruning(std::shared_ptr<const Pattern> pattern, double sparsity, double from, double until,
-                               int64_t every, int64_t steps)
-    : pattern_(std::move(pattern)), sparsity_(sparsity), every_(every) {
-  if (pattern_->fixed_sparsity())
+GradualPruning::GradualPruning(Transformer& model, const GradualSettings& settings)
+    : model_(model), settings_(settings) {
+  const GradualSettings& s = settings_;
+  if (s.pattern->fixed_sparsity())
     throw usage_error(
         "pattern {} has a sparsity of its own and cannot grow while a model trains; prune it, then train it further",
-        pattern_->name());
-  if (!(sparsity >= 0 && sparsity < 1)) throw usage_error("a sparsity of {} is not in [0, 1)", sparsity);
-  if (!(from >= 0 && from <= until && until <= 1) || every < 1)
-    throw usage_error("pruning from {} to {} of the steps, every {}, is no schedule", from, until, every);
-  const auto part = [&](double of) { return std::llround(of * static_cast<double>(steps)); };
-  until_ = std::max<int64_t>(0, std::min<int64_t>(part(until), steps - 1));
-  from_ = std::min<int64_t>(part(from), until_);
-}
-
-void GradualPruning::check(Transformer& model) const {
+        s.pattern->name());
+  if (!(s.sparsity >= 0 && s.sparsity < 1)) throw usage_error("a sparsity of {} is not in [0, 1)", s.sparsity);
+  if (!(s.from >= 0 && s.from <= s.until && s.until <= 1) || s.every < 1)
+    throw usage_error("pruning from {} to {} of the steps, every {}, is no schedule", s.from, s.until, s.every);
+  const auto part = [&](double of) { return std::llround(of * static_cast<double>(s.steps)); };
+  until_ = std::max<int64_t>(0, std::min<int64_t>(part(s.until), s.steps - 1));
+  from_ = std::min<int64_t>(part(s.from), until_);
   PrunableWeights fits([&](const std::string& name, Weight& weight) {
-    pattern_->check_shape(weight.rows(), weight.cols(), sparsity_, name);
+    s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity, name);
   });
   model.visit(fits);
 }
 
-void GradualPruning::before_step(Transformer& model, int64_t step) const {
-  if (step < from_ || step > until_ || ((step - from_) % every_ && step != until_)) return;
-  const double sparsity = cubic_sparsity(sparsity_, step, from_, until_);
-  const ScoreMethod& method = score_method("magnitude");
+void GradualPruning::before_step(int64_t step) const {
+  const GradualSettings& s = settings_;
+  if (step < from_ || step > until_ || ((step - from_) % s.every && step != until_)) return;
+  const double sparsity = cubic_sparsity(s.sparsity, step, from_, until_);
+  const PruneMethod& method = prune_method("magnitude");
   PrunableWeights prune([&](const std::string& name, Weight& weight) {
-    const Tensor scores = pruning_scores(method, weight.to_dense(), {}, name);
-    weight.set_mask(select_mask(scores, *pattern_, sparsity, method.comparison, name, weight.mask()));
+    weight.set_mask(method.run({name, weight.to_dense(), weight.mask(), nullptr, *s.pattern, sparsity}).mask);
   });
-  model.visit(prune);
+  model_.visit(prune);
 }
 
-PrunedBeyond pruned_beyond(Transformer& model, double sparsity) {
+PrunedBeyond GradualPruning::pruned_beyond() const {
   PrunedBeyond result;
   PrunableWeights count([&](const std::string&, Weight& weight) {
     const Bitmask mask = weight.mask();
     ++result.weights;
-    result.beyond += mask && mask.sparsity() > sparsity;
+    result.beyond += mask && mask.sparsity() > settings_.sparsity;
   });
-  model.visit(count);
+  model_.visit(count);
   return result;
 }
 

@@ -17,6 +17,11 @@ namespace {
 
 using PatternPointer = std::shared_ptr<const Pattern>;
 
+template <class... Args>
+PatternMisfit misfit(fmt::format_string<Args...> format, Args&&... args) {
+  return {ErrorKind::usage, fmt::format(format, std::forward<Args>(args)...)};
+}
+
 Bitmask keep_by(const Tensor& keys, double sparsity, ComparisonGroup comparison) {
   const int64_t pruned = pruned_of(keys.size(), sparsity);
   return comparison == ComparisonGroup::row ? keep_highest_by_row(keys, pruned)
@@ -40,10 +45,8 @@ class NOfM : public Pattern {
   }
   void check_shape(int64_t rows, int64_t cols, double, const std::string& where) const override {
     if (cols % m_ != 0)
-      throw usage_error(
-          "{}: {} x {} cannot be pruned {}: its {} columns are not a multiple of {}; leave it out with --keep or "
-          "choose another pattern",
-          where, rows, cols, name(), cols, m_);
+      throw misfit("{}: {} x {} cannot be pruned {}: its {} columns are not a multiple of {}", where, rows, cols,
+                   name(), cols, m_);
   }
 
   Bitmask select(const Tensor&, const Tensor& keys, double, ComparisonGroup) const override {
@@ -77,9 +80,7 @@ class Blocks : public Pattern {
   std::string name() const override { return fmt::format("block:{}x{}", rows_, cols_); }
   void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const override {
     if (rows % rows_ != 0 || cols % cols_ != 0)
-      throw usage_error(
-          "{}: {} x {} does not divide into blocks of {} x {}; leave it out with --keep or choose another pattern",
-          where, rows, cols, rows_, cols_);
+      throw misfit("{}: {} x {} does not divide into blocks of {} x {}", where, rows, cols, rows_, cols_);
     const int64_t blocks = rows / rows_ * (cols / cols_);
     if (pruned_of(blocks, sparsity) == blocks)
       throw usage_error("{}: a sparsity of {} leaves none of its {} blocks of {} x {}; choose smaller blocks", where,
@@ -174,7 +175,7 @@ struct PatternKind {
   PatternPointer (*parse)(std::string_view text);  // null where the text is of another kind
 };
 
-constexpr PatternKind kPatterns[] = {
+constexpr PatternKind pattern_kinds[] = {
     {"unstructured", parse_unstructured},
     {"N:M (N kept of every M along a row, such as 2:4 or 4:8)", parse_n_of_m},
     {"block:RxC (blocks of R rows and C columns, such as block:16x16)", parse_blocks},
@@ -186,12 +187,12 @@ void Pattern::check_shape(int64_t, int64_t, double, const std::string&) const {}
 
 std::string pattern_syntax() {
   std::string list;
-  for (const PatternKind& kind : kPatterns) list += (list.empty() ? "" : ", ") + std::string(kind.syntax);
+  for (const PatternKind& kind : pattern_kinds) list += (list.empty() ? "" : ", ") + std::string(kind.syntax);
   return list;
 }
 
 PatternPointer parse_pattern(std::string_view text) {
-  for (const PatternKind& kind : kPatterns)
+  for (const PatternKind& kind : pattern_kinds)
     if (PatternPointer pattern = kind.parse(text)) return pattern;
   throw usage_error("unknown pattern '{}'; patterns are {}", text, pattern_syntax());
 }
@@ -205,16 +206,18 @@ int64_t pruned_of(int64_t elements, double sparsity) {
   return pruned;
 }
 
+bool contradicts(const Pattern& pattern, double asked) {
+  const std::optional<double> fixed = pattern.fixed_sparsity();
+  return fixed && std::fabs(*fixed - asked) > 0.005;
+}
+
 double resolve_sparsity(const Pattern& pattern, std::optional<double> asked) {
   const std::optional<double> fixed = pattern.fixed_sparsity();
   if (asked && !(*asked >= 0.0 && *asked < 1.0))
     throw usage_error("sparsity {} must be at least 0 and below 1", *asked);
-  if (!fixed && !asked)
-    throw usage_error("pattern {} needs a sparsity; give one, such as --sparsity 0.6", pattern.name());
-  if (fixed && asked && std::fabs(*fixed - *asked) > 0.005)
-    throw usage_error(
-        "pattern {} has a sparsity of {:.4g} by itself, which --sparsity {:.4g} contradicts; leave --sparsity out",
-        pattern.name(), *fixed, *asked);
+  if (!fixed && !asked) throw usage_error("pattern {} needs a sparsity", pattern.name());
+  if (asked && contradicts(pattern, *asked))
+    throw usage_error("pattern {} has a sparsity of {:.4g} by itself, not {:.4g}", pattern.name(), *fixed, *asked);
   return fixed ? *fixed : *asked;
 }
 

@@ -7,10 +7,19 @@
 #include <string>
 #include <string_view>
 
-#include "compress/scores.h"
+#include "base/error.h"
 #include "tensor/bitmask.h"
 
 namespace hone {
+
+// Which weights of a matrix are compared with each other when the lowest are chosen.
+enum class ComparisonGroup { layer, row };  // the whole matrix | each output row by itself
+
+// A matrix that a pattern does not divide.
+class PatternMisfit : public Error {
+ public:
+  using Error::Error;
+};
 
 class Pattern {
  public:
@@ -18,8 +27,8 @@ class Pattern {
   virtual std::string name() const = 0;  // as typed: "unstructured", "2:4", "block:16x16"
   // The sparsity that the pattern itself decides; none where the user chooses.
   virtual std::optional<double> fixed_sparsity() const { return std::nullopt; }
-  // Throws Error(usage), naming `where`, for a matrix that the pattern does not divide, or of which `sparsity` would
-  // leave no block.
+  // Throws, naming `where`, PatternMisfit (usage) for a matrix that the pattern does not divide, and Error(usage) for
+  // one of which `sparsity` would leave no block.
   virtual void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const;
   // The mask of f32 scores whose shape has been checked; keys as selection_keys() makes them.
   virtual Bitmask select(const Tensor& scores, const Tensor& keys, double sparsity,
@@ -38,8 +47,11 @@ std::string pattern_syntax();  // "unstructured, N:M (…), block:RxC (…)", fo
 // asked for is a floor of the one found.
 int64_t pruned_of(int64_t elements, double sparsity);
 
+// Whether a pattern fixes a sparsity that differs from `asked` by more than 0.005.
+bool contradicts(const Pattern& pattern, double asked);
+
 // The sparsity to use: what the pattern fixes, or what the user asked for. Throws Error(usage) when none is given and
-// the pattern needs one, when it lies outside [0, 1), and when it differs from a fixed one by more than 0.005.
+// the pattern needs one, when it lies outside [0, 1), and when the pattern contradicts it.
 double resolve_sparsity(const Pattern& pattern, std::optional<double> asked);
 
 // The mask that keeps the highest of `scores`, f32 [rows, cols].
@@ -50,8 +62,7 @@ double resolve_sparsity(const Pattern& pattern, std::optional<double> asked);
 // may be empty) has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any number
 // of threads.
 //
-// Throws Error(usage), naming `where`, when the pattern does not fit the matrix; Error(input) for a score that is
-// not finite.
+// Throws as check_shape() does, naming `where`; Error(input) for a score that is not finite.
 Bitmask select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,
                     const std::string& where, const Bitmask& existing = {});
 

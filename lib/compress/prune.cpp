@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -21,38 +20,32 @@ double sum_of(const Tensor& scores, const Bitmask& mask) {
   return sum;
 }
 
-PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s,
-                         const ColumnMoments* moments) {
+PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const Measurement& measured) {
   check_stop();
-  const Tensor dense = slot->to_dense();
-  const Bitmask before = slot->mask();
-  const bool data_free = moments && !moments->sufficient(dense.dim(1));
-  std::vector<float> norms;
-  if (data_free)
-    norms.assign(static_cast<size_t>(dense.dim(1)), 1.0f);
-  else if (moments)
-    norms = moments->norms();
-  const Tensor scores = pruning_scores(*s.method, dense, norms, name);
+  const Tensor dense = (*slot.weight)->to_dense();
+  const Bitmask before = (*slot.weight)->mask();
+  const PrunedWeight pruned = s.method->run({slot.name, dense, before, measured.inputs, *s.pattern, s.sparsity});
   check_stop();
-  const Bitmask mask = select_mask(scores, *s.pattern, s.sparsity, s.method->comparison, name, before);
-  check_stop();
-  PrunedLayer layer{name, dense.dim(0), dense.dim(1), before ? before.sparsity() : 0, mask.sparsity(),
-                    1,    {},           data_free};
-  if (moments) layer.calibration_tokens = moments->tokens;
-  const double all = sum_of(scores, {});
-  if (all > 0) layer.score_kept = sum_of(scores, mask) / all;
-  slot = std::make_shared<DenseWeight>(dense, mask);
+  PrunedLayer layer;
+  layer.name = slot.name;
+  layer.rows = dense.dim(0);
+  layer.cols = dense.dim(1);
+  if (before) layer.sparsity_before = before.sparsity();
+  layer.sparsity = pruned.mask.sparsity();
+  const double all = sum_of(pruned.scores, {});
+  layer.score_kept = all > 0 ? sum_of(pruned.scores, pruned.mask) / all : 1;
+  layer.calibration_tokens = measured.tokens;
+  layer.data_free = measured.data_free;
+  *slot.weight = std::make_shared<DenseWeight>(pruned.weight, pruned.mask);
   return layer;
 }
 
-}  // namespace
-
-std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& s) {
-  std::vector<std::string> chosen, all;
-  for (const WeightSlot& slot : weight_slots(model)) {
-    all.push_back(slot.name);
+std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& s) {
+  const std::vector<WeightSlot> all = weight_slots(model);
+  std::vector<WeightSlot> chosen;
+  for (const WeightSlot& slot : all) {
     if (!s.rule.chosen(slot.name)) continue;
-    chosen.push_back(slot.name);
+    chosen.push_back(slot);
     Weight& weight = **slot.weight;
     if (!weight.parameter())
       throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
@@ -60,26 +53,27 @@ std::vector<std::string> weights_to_prune(Transformer& model, const PruneSetting
     s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity, slot.name);
   }
   if (chosen.empty())
-    throw usage_error("--targets and --keep leave no weight to prune; the model has {}", fmt::join(all, ", "));
+    throw usage_error("no weight is chosen to be pruned; the model has {}", fmt::join(names_of(all), ", "));
+  if (s.method->needs_calibration() && !s.calibration)
+    throw usage_error("method {} measures what enters each layer and needs a calibration text", s.method->name);
+  std::stable_partition(chosen.begin(), chosen.end(), [](const WeightSlot& slot) { return is_linear(slot.role); });
   return chosen;
 }
 
+}  // namespace
+
+std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& s) {
+  return names_of(slots_to_prune(model, s));
+}
+
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s) {
-  weights_to_prune(model, s);
-  const std::vector<WeightSlot> slots = weight_slots(model);
-  std::map<std::string, std::shared_ptr<Weight>*> by_name;
-  for (const WeightSlot& slot : slots) by_name[slot.name] = slot.weight;
-  std::vector<PrunedLayer> layers;
+  const std::vector<WeightSlot> chosen = slots_to_prune(model, s);
+  std::vector<CalibrationTarget> targets;
+  for (const WeightSlot& slot : chosen) targets.push_back({slot.name, s.method->needs});
+  std::vector<PrunedLayer> layers(chosen.size());
   calibrate(
-      model, s.method->needs_calibration ? s.calibration : nullptr, s.type,
-      [&](const std::vector<std::string>& names, const Moments& moments) {
-        for (const std::string& name : names) {
-          if (!s.rule.chosen(name)) continue;
-          const auto found = moments.find(name);
-          layers.push_back(prune_weight(name, *by_name.at(name), s, found == moments.end() ? nullptr : &found->second));
-        }
-      },
-      s.progress);
+      model, targets, s.method->behind, s.calibration, s.type,
+      [&](size_t i, const Measurement& measured) { layers[i] = prune_weight(chosen[i], s, measured); }, s.progress);
   return layers;
 }
 

@@ -1,4 +1,4 @@
-// Pruning a model: scores, a pattern, and masks on its linear layers.
+// Pruning a model: a method, a pattern, and masks on its linear layers.
 #pragma once
 
 #include <functional>
@@ -7,14 +7,14 @@
 #include <vector>
 
 #include "compress/calibration.h"
+#include "compress/methods/prune_method.h"
 #include "compress/patterns.h"
-#include "compress/scores.h"
 #include "compress/targets.h"
 
 namespace hone {
 
 struct PruneSettings {
-  const ScoreMethod* method = nullptr;
+  const PruneMethod* method = nullptr;
   const Pattern* pattern = nullptr;
   double sparsity = 0.5;  // resolve_sparsity() of patterns.h
   TargetRule rule;
@@ -33,8 +33,10 @@ struct PrunedLayer {
   bool data_free = false;                     // too few of them: scored as if all inputs were alike
 };
 
-// Every chosen weight gets a mask; one that has a mask keeps its zeros. Throws Error(usage) when nothing is chosen, a
-// chosen weight is quantized, or the pattern does not divide it; nothing is changed then.
+// Every chosen weight gets a mask; one that has a mask keeps its zeros. Layers come back in the order of the model: blocks,
+// head, embedding.
+// Throws Error(usage) when nothing is chosen, a chosen weight is quantized, the pattern does not divide it, or the method
+// needs a calibration text and has none; nothing is changed then. Throws as calibrate() does.
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& settings);
 
 // The names of the weights that prune_model() would prune; throws as it does.

@@ -2,7 +2,7 @@
 
 #include <fmt/ranges.h>
 
-#include <map>
+#include <algorithm>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -22,56 +22,50 @@ bool quantized(const Weight& weight) {
   return weight.element() != "f32";
 }
 
-using Plan = std::map<std::string, std::pair<std::shared_ptr<Weight>*, PackedType>>;
+struct Choice {
+  WeightSlot slot;
+  PackedType type;
+};
 
-Plan plan_for(Transformer& model, const QuantizeSettings& s) {
-  Plan plan;
+std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
+  std::vector<Choice> choices;
   for (const WeightSlot& slot : weight_slots(model)) {
     const PackedType type = type_for(slot, s);
     if (!type) continue;
     if (quantized(**slot.weight) && !s.allow_requantize)
-      throw usage_error("'{}' is {} already; quantize the model it was made from, or add --allow-requantize", slot.name,
-                        (*slot.weight)->element());
-    plan[slot.name] = {slot.weight, type};
+      throw AlreadyQuantized(ErrorKind::usage, fmt::format("'{}' is {} already; quantize the model it was made from",
+                                                           slot.name, (*slot.weight)->element()));
+    choices.push_back({slot, type});
   }
-  if (plan.empty()) throw usage_error("the options leave no weight to quantize");
-  return plan;
+  if (choices.empty()) throw usage_error("the options leave no weight to quantize");
+  std::stable_partition(choices.begin(), choices.end(), [](const Choice& choice) { return is_linear(choice.slot.role); });
+  return choices;
 }
 
-double bf16_error(const Tensor& dense) {
-  double error = 0, norm = 0;
-  for (const float w : dense.span<float>()) {
-    const double d = static_cast<double>(to_float(to_bf16(w)) - w);
-    error += d * d;
-    norm += static_cast<double>(w) * static_cast<double>(w);
-  }
-  return norm > 0 ? error / norm : 0;
+const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
+  return has_scales(type) || s.method->without_scales ? *s.method : round_method("nearest");
 }
 
-QuantizedLayer pack(const std::string& name, std::shared_ptr<Weight>& slot, PackedType type, const QuantizeSettings& s,
-                    const ColumnMoments* moments) {
+std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Bitmask& mask) {
+  return has_scales(type) ? pack_integers(rounded.matrix) : pack_bf16(rounded.values, mask);
+}
+
+QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, const Measurement& measured) {
   check_stop();
+  std::shared_ptr<Weight>& slot = *choice.slot.weight;
   const Tensor dense = slot->to_dense();
   const Bitmask mask = slot->mask();
-  QuantizedLayer layer{name, type, "", 0, 0, dense.size() * 4, 0, {}, false};
-  if (moments && has_scales(type)) {
-    layer.calibration_tokens = moments->tokens;
-    layer.data_free = !moments->sufficient(dense.dim(1));
-    if (layer.data_free) moments = nullptr;
-  }
-  if (quantized(*slot)) layer.bytes_before = slot->stored_bytes();
-  if (!has_scales(type)) {
-    layer.relative_error = bf16_error(dense);
-    slot = pack_bf16(dense, mask);
-  } else {
-    QuantizeOptions options;
-    options.element = *type;
-    options.group = layer.group = s.group;
-    const std::vector<float> weights = moments ? moments->means() : std::vector<float>();
-    const QuantizedMatrix matrix = quantize_matrix(dense, options, name, weights, mask);
-    layer.relative_error = quantization_error(dense, matrix, weights).relative();
-    slot = pack_integers(matrix);
-  }
+  QuantizedLayer layer;
+  layer.name = choice.slot.name;
+  layer.type = choice.type;
+  if (has_scales(choice.type)) layer.group = s.group;
+  layer.bytes_before = quantized(*slot) ? slot->stored_bytes() : dense.size() * 4;
+  layer.calibration_tokens = measured.tokens;
+  layer.data_free = measured.data_free;
+  const RoundedWeight rounded =
+      method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, *choice.type, layer.group});
+  layer.relative_error = rounded.relative_error;
+  slot = pack(rounded, choice.type, mask);
   layer.form = slot->form();
   layer.bytes = slot->stored_bytes();
   return layer;
@@ -105,29 +99,18 @@ bool has_scales(PackedType type) {
 
 std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {
   std::vector<std::string> chosen;
-  for (const auto& [name, what] : plan_for(model, s)) chosen.push_back(name);
+  for (const Choice& choice : choices_for(model, s)) chosen.push_back(choice.slot.name);
   return chosen;
 }
 
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& s) {
-  Plan plan = plan_for(model, s);
-  std::vector<QuantizedLayer> layers;
-  const auto convert = [&](const std::string& name, const ColumnMoments* moments) {
-    const auto found = plan.find(name);
-    if (found == plan.end()) return;
-    layers.push_back(pack(name, *found->second.first, found->second.second, s, moments));
-    plan.erase(found);
-  };
+  const std::vector<Choice> choices = choices_for(model, s);
+  std::vector<CalibrationTarget> targets;
+  for (const Choice& choice : choices) targets.push_back({choice.slot.name, method_for(choice.type, s).needs});
+  std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
-      model, s.calibration, s.activations,
-      [&](const std::vector<std::string>& part, const Moments& moments) {
-        for (const std::string& name : part) {
-          const auto found = moments.find(name);
-          convert(name, found == moments.end() ? nullptr : &found->second);
-        }
-      },
-      s.progress);
-  convert("embedding.weight", nullptr);  // of an untied model: no product enters it
+      model, targets, s.method->behind, s.calibration, s.activations,
+      [&](size_t i, const Measurement& measured) { layers[i] = quantize_weight(choices[i], s, measured); }, s.progress);
   return layers;
 }
 

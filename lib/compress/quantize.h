@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compress/calibration.h"
+#include "compress/methods/round_method.h"
 #include "compress/quantize_matrix.h"
 #include "compress/targets.h"
 
@@ -21,13 +22,19 @@ PackedType packed_type_named(const std::string& name);  // Error(usage) listing 
 std::string name_of(PackedType type);
 bool has_scales(PackedType type);
 
+class AlreadyQuantized : public Error {
+ public:
+  using Error::Error;
+};
+
 struct QuantizeSettings {
   PackedType type = QuantizeOptions().element;  // of linear layers
   PackedType embedding = type;                  // of embedding and head
   int64_t group = 0;                            // of types with scales: 32, 64, 128, or 0: a scale for each row
   std::vector<std::pair<std::regex, PackedType>> overrides;  // the first that is found in a name decides
   bool allow_requantize = false;
-  const CalibrationText* calibration = nullptr;  // weights the scale search by E[x^2]; null: plain squared error
+  const RoundMethod* method = &round_method("search");  // to types with scales; to others the nearest number is taken
+  const CalibrationText* calibration = nullptr;         // null: every method goes on as if all inputs were alike
   DType activations = DType::f32;
   std::function<void(int64_t done, int64_t all)> progress;
 };
@@ -37,13 +44,15 @@ struct QuantizedLayer {
   PackedType type;
   std::string form;  // as stored: "panels", "bitmask"
   int64_t group = 0;
-  double relative_error = 0;  // squared, weighted as in the search; of bf16 its rounding
+  double relative_error = 0;  // squared, weighted as the method does
   int64_t bytes_before = 0, bytes = 0;
   std::optional<int64_t> calibration_tokens;  // that entered the layer, where there was a text
-  bool data_free = false;                     // too few of them: scales by plain squared error
+  bool data_free = false;                     // too few of them: rounded as if all inputs were alike
 };
 
-// Throws Error(usage) for a weight that is quantized already, unless allowed; nothing is changed then.
+// Layers come back in the order of the model: blocks, head, embedding. Throws Error(usage) when nothing is chosen,
+// AlreadyQuantized (usage) for a weight that is quantized already, unless allowed; nothing is changed then. Throws as
+// calibrate() does.
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& settings);
 
 // The names of the weights that quantize_model() would quantize; throws as it does.

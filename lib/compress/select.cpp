@@ -20,13 +20,13 @@ uint32_t ordered(float score) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-constexpr size_t kBins = 65536;
+constexpr size_t bin_count = 65536;
 
 // Where, counted from the highest bin, the keep-th key lies; leaves in `keep` how many of that bin's keys are wanted.
 size_t bin_of(const std::vector<int64_t>& counts, int64_t parts, int64_t& keep) {
-  for (size_t bin = kBins; bin-- > 0;) {
+  for (size_t bin = bin_count; bin-- > 0;) {
     int64_t n = 0;
-    for (int64_t p = 0; p < parts; ++p) n += counts[static_cast<size_t>(p) * kBins + bin];
+    for (int64_t p = 0; p < parts; ++p) n += counts[static_cast<size_t>(p) * bin_count + bin];
     if (n >= keep) return bin;
     keep -= n;
   }
@@ -37,11 +37,11 @@ size_t bin_of(const std::vector<int64_t>& counts, int64_t parts, int64_t& keep) 
 // found.
 Cut find_cut_in_parallel(const uint32_t* keys, int64_t n, int64_t keep) {
   const int64_t parts = kernels::threads();
-  std::vector<int64_t> counts(static_cast<size_t>(parts) * kBins);
+  std::vector<int64_t> counts(static_cast<size_t>(parts) * bin_count);
   const auto count = [&](auto&& bin_or_none) {
     std::fill(counts.begin(), counts.end(), 0);
     kernels::parallel_for(n, 1 << 18, [&](int64_t begin, int64_t end) {
-      int64_t* mine = counts.data() + static_cast<size_t>(kernels::thread_index() % parts) * kBins;
+      int64_t* mine = counts.data() + static_cast<size_t>(kernels::thread_index() % parts) * bin_count;
       for (int64_t i = begin; i < end; ++i) bin_or_none(keys[i], mine);
     });
   };

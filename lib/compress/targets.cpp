@@ -24,4 +24,10 @@ std::vector<WeightSlot> weight_slots(Transformer& model) {
   return collector.slots;
 }
 
+std::vector<std::string> names_of(std::span<const WeightSlot> slots) {
+  std::vector<std::string> names;
+  for (const WeightSlot& slot : slots) names.push_back(slot.name);
+  return names;
+}
+
 }  // namespace hone

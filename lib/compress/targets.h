@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <regex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,5 +30,6 @@ struct WeightSlot {
   Role role;
 };
 std::vector<WeightSlot> weight_slots(Transformer& model);
+std::vector<std::string> names_of(std::span<const WeightSlot> slots);
 
 }  // namespace hone

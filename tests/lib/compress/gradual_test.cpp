@@ -49,11 +49,11 @@ TEST_CASE("every schedule has reached its sparsity before the last step of the r
     CAPTURE(p.steps);
     CAPTURE(p.from);
     const auto m = model();
-    const GradualPruning pruning(parse_pattern("unstructured"), 0.6, p.from, p.until, p.every, p.steps);
+    const GradualPruning pruning(*m, {parse_pattern("unstructured"), 0.6, p.from, p.until, p.every, p.steps});
     double before = 0;
     for (int64_t step = 0; step < p.steps; ++step) {
       if (step <= pruning.last_pruning()) CHECK(before < 0.6);
-      pruning.before_step(*m, step);
+      pruning.before_step(step);
       CHECK(lowest(*m) >= before);
       before = lowest(*m);
     }
@@ -64,30 +64,47 @@ TEST_CASE("every schedule has reached its sparsity before the last step of the r
 
 TEST_CASE("pruning again at the same step changes nothing: a step that was interrupted is begun anew") {
   const auto m = model();
-  const GradualPruning pruning(parse_pattern("unstructured"), 0.6, 0, 0.5, 1, 40);
-  for (int64_t step = 0; step < 8; ++step) pruning.before_step(*m, step);
+  const GradualPruning pruning(*m, {parse_pattern("unstructured"), 0.6, 0, 0.5, 1, 40});
+  for (int64_t step = 0; step < 8; ++step) pruning.before_step(step);
   const double once = lowest(*m);
-  pruning.before_step(*m, 7);
+  pruning.before_step(7);
   CHECK(lowest(*m) == once);
 }
 
 TEST_CASE("what does not fit is refused before the first step") {
   const auto m = model();
-  const auto make = [](const char* pattern, double sparsity, double from, double until, int64_t every) {
-    return GradualPruning(parse_pattern(pattern), sparsity, from, until, every, 10);
+  const auto make = [&](const char* pattern, double sparsity, double from, double until, int64_t every) {
+    return GradualPruning(*m, {parse_pattern(pattern), sparsity, from, until, every, 10});
   };
   CHECK_THROWS_AS(make("2:4", 0.5, 0, 1, 1), Error);
   CHECK_THROWS_AS(make("unstructured", 1.0, 0, 1, 1), Error);
   CHECK_THROWS_AS(make("unstructured", 0.5, 0.6, 0.5, 1), Error);
   CHECK_THROWS_AS(make("unstructured", 0.5, 0, 1, 0), Error);
-  CHECK_THROWS_AS(make("block:7x7", 0.5, 0, 1, 1).check(*m), Error);
-  CHECK_NOTHROW(make("block:4x4", 0.5, 0, 1, 1).check(*m));
+  CHECK_THROWS_AS(make("block:7x7", 0.5, 0, 1, 1), Error);
+  CHECK_NOTHROW(make("block:4x4", 0.5, 0, 1, 1));
 }
 
 TEST_CASE("weights that are pruned further than asked are counted") {
   const auto m = model();
-  CHECK(pruned_beyond(*m, 0).beyond == 0);
-  GradualPruning(parse_pattern("unstructured"), 0.6, 0, 0, 1, 5).before_step(*m, 0);
-  CHECK(pruned_beyond(*m, 0.5).beyond == pruned_beyond(*m, 0.5).weights);
-  CHECK(pruned_beyond(*m, 0.7).beyond == 0);
+  const auto asking = [&](double sparsity) {
+    return GradualPruning(*m, {parse_pattern("unstructured"), sparsity, 0, 0, 1, 5});
+  };
+  CHECK(asking(0).pruned_beyond().beyond == 0);
+  asking(0.6).before_step(0);
+  CHECK(asking(0.5).pruned_beyond().weights == 8);
+  CHECK(asking(0.5).pruned_beyond().beyond == 8);
+  CHECK(asking(0.7).pruned_beyond().beyond == 0);
+}
+
+TEST_CASE("the head is no layer that is pruned, whether it is the embedding or a matrix of its own") {
+  for (const bool tied : {true, false}) {
+    Config config = small_config();
+    config.tied = tied;
+    Transformer m(config);
+    initialize(m, 1);
+    GradualPruning(m, {parse_pattern("unstructured"), 0.6, 0, 0, 1, 5}).before_step(0);
+    CHECK(lowest(m) >= 0.6);
+    CHECK_FALSE(m.head()->mask());
+    CHECK_FALSE(m.embedding()->mask());
+  }
 }

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "compress/masks.h"
-#include "compress/patterns.h"
+#include "compress/methods/prune_method.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 
@@ -179,8 +179,8 @@ TEST_CASE("nf4 leaves an eighth less of normal weights than int4 with as many bi
 TEST_CASE("pruned weights get the integer 0 and have no say in the scale") {
   const int64_t rows = 6, cols = 100;
   const Tensor weight = random_weight(rows, cols);
-  const Bitmask mask = select_mask(pruning_scores(score_method("magnitude"), weight, {}, "w"),
-                                   *parse_pattern("unstructured"), 0.6, ComparisonGroup::layer, "w");
+  const auto pattern = parse_pattern("unstructured");
+  const Bitmask mask = prune_method("magnitude").run({"w", weight, {}, nullptr, *pattern, 0.6}).mask;
   const Tensor kept = expand_mask(mask);
   const Tensor clean = weight.clone(), dirty = weight.clone();
   kernels::apply_mask(clean.view(), mask.data());

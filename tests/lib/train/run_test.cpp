@@ -113,12 +113,13 @@ TEST_CASE("the best validation's parameters are kept, and what is reported is th
 
 TEST_CASE("while a model is being pruned no validation competes") {
   const Corpus valid = digits();
-  const GradualPruning pruning(parse_pattern("unstructured"), 0.5, 0, 0.7, 1, 12);
+  const GradualSettings gradual = {parse_pattern("unstructured"), 0.5, 0, 0.7, 1, 12};
   for (const bool patient : {false, true}) {
     Model model = fresh();
+    const GradualPruning pruning(*model.transformer, gradual);
     RunSettings s = rising(12);
     s.patience = patient ? 1 : 0;
-    s.before_step = [&](int64_t step) { pruning.before_step(*model.transformer, step); };
+    s.before_step = [&](int64_t step) { pruning.before_step(step); };
     s.competes_after = pruning.last_pruning();
     const RunResult result = run_training(model, text(), &valid, s);
     CHECK(result.kept_step > pruning.last_pruning());

@@ -1,0 +1,25 @@
+#include "compress/methods/prune_method.h"
+
+#include "base/error.h"
+
+namespace hone {
+
+// Each in a file of its own.
+PruneMethod magnitude_method();
+PruneMethod wanda_method();
+
+std::span<const PruneMethod> prune_methods() {
+  static const PruneMethod methods[] = {magnitude_method(), wanda_method()};
+  return methods;
+}
+
+const PruneMethod& prune_method(std::string_view name) {
+  std::string known;
+  for (const PruneMethod& method : prune_methods()) {
+    if (method.name == name) return method;
+    known += (known.empty() ? "" : ", ") + std::string(method.name);
+  }
+  throw usage_error("unknown pruning method '{}'; choose one of {}", name, known);
+}
+
+}  // namespace hone

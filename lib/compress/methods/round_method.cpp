@@ -1,0 +1,37 @@
+#include "compress/methods/round_method.h"
+
+#include "base/error.h"
+#include "compress/quantize_matrix.h"
+
+namespace hone {
+
+// Each in a file of its own.
+RoundMethod nearest_method();
+RoundMethod search_method();
+
+std::span<const RoundMethod> round_methods() {
+  static const RoundMethod methods[] = {nearest_method(), search_method()};
+  return methods;
+}
+
+const RoundMethod& round_method(std::string_view name) {
+  std::string known;
+  for (const RoundMethod& method : round_methods()) {
+    if (method.name == name) return method;
+    known += (known.empty() ? "" : ", ") + std::string(method.name);
+  }
+  throw usage_error("unknown rounding method '{}'; choose one of {}", name, known);
+}
+
+RoundedWeight round_to_integers(const WeightToRound& what, bool search, std::span<const float> moments) {
+  QuantizeOptions options;
+  options.element = what.element;
+  options.group = what.group;
+  options.search = search;
+  RoundedWeight rounded;
+  rounded.matrix = quantize_matrix(what.weight, options, what.name, moments, what.mask);
+  rounded.relative_error = quantization_error(what.weight, rounded.matrix, moments).relative();
+  return rounded;
+}
+
+}  // namespace hone

@@ -1,0 +1,102 @@
+// Statistics of the rows that enter a linear layer: what a compression method may want to know of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/view.h"
+#include "tensor/tensor.h"
+
+namespace hone {
+
+// The table of statistics, and what one takes for a layer of `cols` inputs while it is measured.
+enum class StatisticKind {
+  squares,   // ColumnSquares: 4 * cols bytes
+  gram,      // GramMatrix: 4 * cols^2 bytes
+  extremes,  // ColumnExtremes: 8 * cols bytes
+};
+
+// Behind what a layer is measured.
+enum class MeasuredBehind {
+  blocks,  // what has become of the blocks before its own, which is as it was
+  layers,  // what has become of all layers before it, in its own block too
+};
+
+// Sees all rows that enter one layer, some at a time.
+class Statistic {
+ public:
+  virtual ~Statistic() = default;
+  virtual void add(kernels::ConstView x) = 0;  // f32 or bf16 [tokens, cols]
+};
+
+// Of each column the sum over tokens of x_j^2.
+class ColumnSquares : public Statistic {
+ public:
+  explicit ColumnSquares(int64_t cols) : sums_(static_cast<size_t>(cols)) {}
+  void add(kernels::ConstView x) override;
+  std::vector<float> norms() const;  // sqrt(sum): Wanda's ||x_j||_2
+  std::vector<float> means() const;  // sum / tokens: E[x_j^2]
+
+ private:
+  std::vector<float> sums_;
+  int64_t tokens_ = 0;
+};
+
+// The sum over tokens of x x^T: half the Hessian of the layer's squared output error in each row of its weights (LeCun
+// et al. 1990; Frantar & Alistarh, arXiv 2301.00774, section 3). Products and sums are f32, whatever the rows are.
+class GramMatrix : public Statistic {
+ public:
+  explicit GramMatrix(int64_t cols) : sums_(Tensor::zeros({cols, cols})) {}
+  void add(kernels::ConstView x) override;
+  const Tensor& sums() const { return sums_; }  // f32 [cols, cols]
+
+ private:
+  Tensor sums_;
+};
+
+// The least and the greatest number of each column; NaN where one came.
+class ColumnExtremes : public Statistic {
+ public:
+  explicit ColumnExtremes(int64_t cols);
+  void add(kernels::ConstView x) override;
+  std::span<const float> least() const { return least_; }
+  std::span<const float> greatest() const { return greatest_; }
+
+ private:
+  std::vector<float> least_, greatest_;  // before any row: infinity and -infinity
+};
+
+std::string_view name_of(StatisticKind kind);
+double statistic_bytes(StatisticKind kind, int64_t cols);
+
+// What is measured of one layer: statistics of the kinds asked for, and whether enough came for them.
+class InputStatistics {
+ public:
+  // `expert`: of a mixture, so that only the tokens that are routed to it enter.
+  InputStatistics(std::span<const StatisticKind> kinds, int64_t cols, bool expert);
+  void add(kernels::ConstView x);
+
+  int64_t tokens() const { return tokens_; }
+  // An expert needs as many tokens as it has inputs: from fewer, which of its columns matter is chance. Other layers
+  // see all of the text, which is the user's choice.
+  bool sufficient() const { return tokens_ > 0 && (!expert_ || tokens_ >= cols_); }
+
+  // Throws Error(internal) where it was not asked for.
+  template <class S>
+  const S& get() const {
+    for (const auto& statistic : statistics_)
+      if (const S* found = dynamic_cast<const S*>(statistic.get())) return *found;
+    throw internal_error("a statistic that a method does not name among its needs");
+  }
+
+ private:
+  int64_t cols_, tokens_ = 0;
+  bool expert_;
+  std::vector<std::unique_ptr<Statistic>> statistics_;
+};
+
+}  // namespace hone
