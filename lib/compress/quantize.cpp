@@ -38,7 +38,8 @@ std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
     choices.push_back({slot, type});
   }
   if (choices.empty()) throw usage_error("the options leave no weight to quantize");
-  std::stable_partition(choices.begin(), choices.end(), [](const Choice& choice) { return is_linear(choice.slot.role); });
+  std::stable_partition(choices.begin(), choices.end(),
+                        [](const Choice& choice) { return is_linear(choice.slot.role); });
   return choices;
 }
 

@@ -36,7 +36,7 @@ void require_positions(const Config& config, int64_t length, const std::string& 
 
 // Multiplications and additions of matrix products and attention. Pruned elements count as if they were there, so that
 // a speed-up by sparsity shows; norms, activations and lookups do not count.
-double prefill_flops(const Transformer& model, const GenerationShape& shape);     // logits of each sequence's last token
+double prefill_flops(const Transformer& model, const GenerationShape& shape);  // logits of each sequence's last token
 double training_flops(const Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
 
 // Bytes that a step reads on average over the steps: each weight as stored, once for the whole batch (of an embedding

@@ -83,8 +83,7 @@ Tensor Session::feed(std::span<const int32_t> ids, int64_t chunk) {
 Tensor Session::hidden(std::span<const int32_t> ids, int64_t chunk) {
   const std::vector<Piece> pieces = whole(ids);
   const int64_t length = static_cast<int64_t>(pieces.front().ids.size());
-  const Tensor all =
-      Tensor::empty({static_cast<int64_t>(ids.size()), model_.config().block.dim}, state_.shape().type);
+  const Tensor all = Tensor::empty({static_cast<int64_t>(ids.size()), model_.config().block.dim}, state_.shape().type);
   run(pieces, chunk, [&](size_t piece, int64_t begin, const Tensor& hidden) {
     copy_rows(hidden, all, static_cast<int64_t>(piece) * length + begin);
   });

@@ -43,8 +43,8 @@ ShapeSize size_of_shape(const Config& config) {
 double cache_bytes(const Config& config, const StateShape& shape) {
   double bytes = 0;
   for (const LayerBlueprint& layer : config.layers)
-    bytes += LayerCache::bytes_of(attention_pattern(layer.attention)->need(), layer.kv_heads, config.block.head_dim,
-                                  shape);
+    bytes +=
+        LayerCache::bytes_of(attention_pattern(layer.attention)->need(), layer.kv_heads, config.block.head_dim, shape);
   return bytes;
 }
 

@@ -135,8 +135,7 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   hone::set_attention(changed, kinds);
   changed.context = std::max(changed.context, context);
   check(changed);
-  for (size_t i = 0; i < blocks_.size(); ++i)
-    blocks_[i].mixer->configure(changed.layers[i]);
+  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].mixer->configure(changed.layers[i]);
   config_.layers = changed.layers;
 }
 

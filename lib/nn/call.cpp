@@ -17,9 +17,12 @@ uint64_t Noise::at_embedding() const {
 uint64_t Noise::at(int64_t layer, Site site) const {
   const auto l = static_cast<uint64_t>(layer);
   switch (site) {
-    case Site::mixer: return seed + step * (2 + 2 * l);
-    case Site::feed_forward: return seed + step * (3 + 2 * l);
-    case Site::router: break;
+    case Site::mixer:
+      return seed + step * (2 + 2 * l);
+    case Site::feed_forward:
+      return seed + step * (3 + 2 * l);
+    case Site::router:
+      break;
   }
   return mix64(seed ^ 0x726f75746572u) + step * (1 + l);  // a stream beside dropout's
 }

@@ -16,8 +16,8 @@ struct LayerRouting {
   int64_t tokens = 0;
   // Of each expert, the tokens that chose it, those it left out included; empty for a dense layer.
   std::vector<int64_t> load;
-  int64_t dropped = 0;  // choices left out for want of capacity
-  double entropy = 0;   // sum over tokens of that of the router's distribution, nats
+  int64_t dropped = 0;                  // choices left out for want of capacity
+  double entropy = 0;                   // sum over tokens of that of the router's distribution, nats
   double balance_loss = 0, z_loss = 0;  // weighted, summed over calls
   int64_t calls = 0;
 

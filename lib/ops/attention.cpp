@@ -41,8 +41,8 @@ Var attention(const Var& qkv, std::vector<AttentionPart> parts, double* backward
       const QkvRows x = QkvRows::of(part.rows_of(qkv.value()), part.dims),
                     d = QkvRows::of(part.rows_of(d_qkv), part.dims);
       kernels::attention_backward(part.dims, x.q, x.k, x.v, head_rows(part.rows_of(output.value()), part.dims),
-                                  log_sums[i].data<float>(), head_rows(part.rows_of(d_out), part.dims),
-                                  {d.q, d.k, d.v}, *part.plan);
+                                  log_sums[i].data<float>(), head_rows(part.rows_of(d_out), part.dims), {d.q, d.k, d.v},
+                                  *part.plan);
     }
     qkv.add_grad(d_qkv);
   });

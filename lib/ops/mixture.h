@@ -40,9 +40,9 @@ struct RouteSettings {
 };
 
 struct Routing {
-  bool finite = true;  // false: a logit is not; nothing below is set then
-  Var gates;           // f32 [rows, top_k]
-  Var balance, z;      // [1] f32: the weighted losses; empty where their weight is 0
+  bool finite = true;                   // false: a logit is not; nothing below is set then
+  Var gates;                            // f32 [rows, top_k]
+  Var balance, z;                       // [1] f32: the weighted losses; empty where their weight is 0
   double balance_loss = 0, z_loss = 0;  // the same
   double entropy = 0;                   // sum over rows of that of the normalized scores, nats
   std::shared_ptr<const RoutePlan> plan;

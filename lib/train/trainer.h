@@ -44,9 +44,9 @@ struct StepResult {
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t tokens = 0;
-  double router_loss = 0;             // what routers added to the loss that was minimized, mean over the batches
+  double router_loss = 0;               // what routers added to the loss that was minimized, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
-  ModelRouting routing;              // by layer, over the batches; empty for a model without mixtures
+  ModelRouting routing;                 // by layer, over the batches; empty for a model without mixtures
 };
 
 class Trainer {

@@ -87,7 +87,8 @@ Encoded DenseWeight::encode() const {
 
 // What a decode step reads: the bf16 panels where bf16 products are used, the master elsewhere.
 int64_t DenseWeight::stored_bytes() const {
-  return forward_.packed.load(std::memory_order_acquire) ? static_cast<int64_t>(forward_.data.bytes()) : static_cast<int64_t>(parameter_.value.bytes());
+  return forward_.packed.load(std::memory_order_acquire) ? static_cast<int64_t>(forward_.data.bytes())
+                                                         : static_cast<int64_t>(parameter_.value.bytes());
 }
 
 int64_t DenseWeight::nonzeros() const {

@@ -66,8 +66,8 @@ class Weight {
 
   virtual Parameter* parameter() { return nullptr; }  // the f32 master, where the form is trainable
   virtual bool trainable() const { return false; }
-  virtual Tensor to_dense() const = 0;                // [rows, cols] f32
-  virtual Bitmask mask() const { return {}; }         // set bits are kept; empty where the form has no mask
+  virtual Tensor to_dense() const = 0;         // [rows, cols] f32
+  virtual Bitmask mask() const { return {}; }  // set bits are kept; empty where the form has no mask
   // Replaces the mask and clears what it excludes; an empty one lifts it. Throws Error(usage) where the form has no
   // trainable values.
   virtual void set_mask(Bitmask mask);

@@ -46,6 +46,7 @@ AttentionArgs checked_args(const AttentionDims& dims, const ConstHeadRows& q, co
   args.key_positions = plan.key_positions.empty() ? nullptr : plan.key_positions.data();
   args.window = plan.rule.window;
   args.sinks = plan.rule.sinks;
+  args.causal = plan.rule.causal;
   args.gathered = plan.gathered;
   return args;
 }
@@ -201,7 +202,7 @@ void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRo
                   const HeadRows& out) {
   const auto is_float = [](DType type) { return type == DType::f32 || type == DType::bf16; };
   if (d.queries < 1 || d.kv_heads < 1 || d.heads % d.kv_heads != 0 || d.head_dim < 1 || !(d.scale > 0) ||
-      !d.key_lengths || (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) ||
+      !d.key_lengths || !d.rule.causal || (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) ||
       !is_float(q.dtype) || !is_float(k.dtype) || out.dtype != q.dtype || v.dtype != k.dtype)
     throw internal_error("attention decode: queries {}, heads {} of {}, head_dim {}, scale {}, types {} {} {} {}",
                          d.queries, d.heads, d.kv_heads, d.head_dim, d.scale, name_of(q.dtype), name_of(k.dtype),

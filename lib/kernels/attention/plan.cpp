@@ -70,28 +70,33 @@ QueryRange queries_of(const BlockPlan& plan, int64_t query_block) {
 }
 
 bool invisible(const MaskRule& rule, const QueryRange& q, const KeyRange& k, uint64_t selected) {
-  if (k.highest < 0 || k.lowest > q.last) return true;
-  return selected == 0 && q.first - k.highest >= rule.window && k.lowest >= rule.sinks;
+  if (k.highest < 0 || (rule.causal && k.lowest > q.last)) return true;
+  const bool far = q.first - k.highest >= rule.window || k.lowest - q.last >= rule.window;
+  return selected == 0 && far && k.lowest >= rule.sinks;
 }
 
 bool whole(const MaskRule& rule, const QueryRange& q, const KeyRange& k, uint64_t selected) {
-  if (!k.complete || k.highest > q.first) return false;
-  return selected == q.bits || q.last - k.lowest < rule.window || k.highest < rule.sinks;
+  if (!k.complete || (rule.causal && k.highest > q.first)) return false;
+  const bool near = q.last - k.lowest < rule.window && k.highest - q.first < rule.window;
+  return selected == q.bits || near || k.highest < rule.sinks;
 }
 
-// Visible pairs of a partial visit, key by key: a query sees key position p when it stands at p or later and is
-// selected, or stands before p + window, or p is a sink.
+// Visible pairs of a partial visit, key by key: a query sees key position p when it stands at p or later (or the rule is
+// not causal) and is selected, or is less than the window away, or p is a sink.
 int64_t count_visible(const BlockPlan& plan, const QueryRange& q, const BlockVisit& visit) {
   const int64_t begin = visit.block * block, end = std::min(begin + block, plan.shape.keys);
   int64_t count = 0;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t position = position_of(plan, row);
-    if (position < 0 || position > q.last) continue;
-    const int64_t from = std::max(position - q.first, int64_t{0});
-    const int64_t near_end =
-        position < plan.rule.sinks ? block : std::min(block, position + plan.rule.window - q.first);
+    if (position < 0 || (plan.rule.causal && position > q.last)) continue;
+    const bool sink = position < plan.rule.sinks;
+    // Queries from `from` on stand late enough, those from `near_begin` to `near_end` - 1 close enough.
+    const int64_t from = plan.rule.causal ? std::max(position - q.first, int64_t{0}) : 0;
+    const int64_t near_begin = sink ? 0 : std::clamp(position - plan.rule.window + 1 - q.first, int64_t{0}, block);
+    const int64_t near_end = sink ? block : std::min(block, position + plan.rule.window - q.first);
     const uint64_t past = ~uint64_t{0} << from;
-    const uint64_t close = near_end <= 0 ? 0 : ~uint64_t{0} >> (block - near_end);
+    const uint64_t close =
+        near_end <= near_begin ? 0 : (~uint64_t{0} >> (block - near_end)) & (~uint64_t{0} << near_begin);
     count += std::popcount(q.bits & past & (visit.queries | close));
   }
   return count;
@@ -233,7 +238,7 @@ std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskR
     int64_t end = blocks_of(shape.keys), from = 0;
     const QueryRange queries = queries_of(*plan, query_block);
     if (plan->key_positions.empty()) {  // rows in order: the sinks' blocks, then those from the window's first key on
-      end = std::min(end, queries.last / block + 1);
+      end = std::min(end, (queries.last + (rule.causal ? 0 : rule.window - 1)) / block + 1);
       from = std::max(int64_t{0}, queries.first - rule.window + 1) / block;
     }
     const int64_t sinks_end = std::min(blocks_of(rule.sinks), from);

@@ -43,12 +43,13 @@ template <class Rows>
   return rows;
 }
 
-// Which keys a query sees besides blocks that a plan selects for it: the latest `window` ones, itself included, and the
-// `sinks` first ones of the sequence. Never a key after itself.
+// Which keys a query sees besides blocks that a plan selects for it: those less than `window` positions away, itself
+// included, and the `sinks` first ones of the sequence.
 struct MaskRule {
   static constexpr int64_t unlimited = INT32_MAX;
   int64_t window = unlimited;  // 0: none
   int64_t sinks = 0;
+  bool causal = true;  // never a key after itself; otherwise (in one pass alone, not from a cache) on either side
 
   bool operator==(const MaskRule&) const = default;
 };

@@ -6,8 +6,8 @@
 #include "base/cpu.h"
 #include "kernels/gemm/bf16.h"
 #include "kernels/gemm/onednn.h"
-#include "kernels/rows/elementwise.h"
 #include "kernels/parallel.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone::kernels {
 namespace {

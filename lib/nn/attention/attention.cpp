@@ -191,8 +191,7 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
   {
     AttentionMeter* const meter = call.trace.attention;
     const SecondsInto watch(meter ? &meter->seconds : nullptr);
-    if (call.rope)
-      projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+    if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
     std::vector<ops::AttentionPart> parts;
     for (const Batch::Group& group : call.batch.groups()) {
       kernels::AttentionDims dims;

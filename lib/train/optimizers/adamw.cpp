@@ -23,7 +23,7 @@ class AdamW : public UpdateRule {
     a.grad = p.grad.data<float>();
     a.m = update.state.at("m").data<float>();
     a.v = update.state.at("v").data<float>();
-    a.mask = update.mask ? update.mask.data<uint8_t>() : nullptr;
+    a.mask = update.mask ? update.mask.data() : nullptr;
     a.mask_cols = update.mask ? p.value.dim(-1) : 0;
     a.grad_scale = static_cast<float>(update.scale);
     a.learning_rate = static_cast<float>(update.learning_rate);

@@ -18,7 +18,7 @@ namespace hone {
 // One parameter in one step.
 struct Update {
   Parameter& parameter;  // value and gradient, f32; a rule changes the value and may use up the gradient
-  const Tensor& mask;    // as Weight::mask(), or empty; elements that it leaves out stay 0
+  const Bitmask& mask;   // or empty; elements that it leaves out stay 0
   std::map<std::string, Tensor>& state;  // what make_state() gave for this parameter
   double learning_rate = 0;
   double scale = 1;  // of the gradient: clipping

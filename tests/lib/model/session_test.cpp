@@ -106,7 +106,8 @@ TEST_CASE("pieces of different lengths and phases, in any order, are what each s
         for (size_t i = 0; i < pieces.size(); ++i) {
           CAPTURE(pieces[i].sequence);
           CHECK(together.length(pieces[i].sequence) == done[pieces[i].sequence]);
-          CHECK(relative_error(logits.rows(static_cast<int64_t>(i), 1), expected[i]) < (type == DType::f32 ? 1e-4 : 0.03));
+          CHECK(relative_error(logits.rows(static_cast<int64_t>(i), 1), expected[i]) <
+                (type == DType::f32 ? 1e-4 : 0.03));
         }
       }
     }

@@ -151,7 +151,8 @@ TEST_CASE("cross_entropy_head: loss, correct counts and gradients; padding and u
         expected += std::log(sum) - logits[targets[r]];
         CHECK(result.correct[r] == (std::max_element(logits, logits + 7) - logits == targets[r]));
       }
-      CHECK(static_cast<double>(result.term.value.value().data<float>()[0]) == doctest::Approx(expected / 5).epsilon(1e-5));
+      CHECK(static_cast<double>(result.term.value.value().data<float>()[0]) ==
+            doctest::Approx(expected / 5).epsilon(1e-5));
       tape.backward(std::span(&result.term, 1));
       d_head = head->parameter()->grad.clone();
     }

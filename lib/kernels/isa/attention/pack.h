@@ -224,7 +224,10 @@ inline void see(TileMask& mask, const AttentionArgs& args, int64_t query_block, 
       uint64_t bits = 0;
       if (position >= 0) {
         const uint64_t close = position < args.sinks ? ~uint64_t{0} : low_bits(position + args.window - first);
-        bits = ~low_bits(position - first) & (selected | close);
+        if (args.causal)
+          bits = ~low_bits(position - first) & (selected | close);
+        else
+          bits = selected | (position < args.sinks ? close : close & ~low_bits(position - args.window + 1 - first));
       }
       mask.visible[r] = bits;
       any |= bits;

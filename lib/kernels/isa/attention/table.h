@@ -25,6 +25,7 @@ struct AttentionArgs {
   int64_t lists = 1;
   const int32_t* key_positions = nullptr;
   int64_t window = 0, sinks = 0;
+  bool causal = true;
   bool gathered = false;  // some visit is
 };
 
@@ -60,7 +61,7 @@ struct DecodeArgs {
 struct DecodeItem {
   int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
   int64_t query_position = 0;
-  int64_t key_sequence = 0;  // whose rows of the cache are read
+  int64_t key_sequence = 0;                // whose rows of the cache are read
   const int32_t* key_positions = nullptr;  // of this sequence, or null
   const DecodeVisit* visits = nullptr;     // null: rows begin … end - 1; else these blocks, of rows below end
   int64_t visit_count = 0;

@@ -11,7 +11,12 @@ using namespace hone::kernels::test;
 
 namespace {
 
-constexpr MaskRule rules[] = {{}, {.window = 24}, {.window = 70, .sinks = 3}};
+constexpr MaskRule rules[] = {{},
+                              {.window = 24},
+                              {.window = 70, .sinks = 3},
+                              {.causal = false},
+                              {.window = 24, .causal = false},
+                              {.window = 70, .sinks = 3, .causal = false}};
 
 // Forward and backward on every instruction set against one run of the reference.
 void compare(const AttentionDims& dims, const BlockPlan& plan, const ReferenceMask& mask) {

@@ -87,7 +87,7 @@ ReferenceMask reference_mask(const AttentionDims& dims, const MaskRule& rule,
       const int64_t query = dims.query_offset + i,
                     key = key_positions.empty() ? j : key_positions[static_cast<size_t>(j)];
       mask.visible[static_cast<size_t>(i * dims.keys + j)] =
-          key >= 0 && key <= query && (query - key < rule.window || key < rule.sinks);
+          key >= 0 && (!rule.causal || key <= query) && (std::abs(query - key) < rule.window || key < rule.sinks);
     }
   return mask;
 }
