@@ -37,11 +37,11 @@ std::unique_ptr<Transformer> model_of(uint64_t seed, int64_t padded = 256) {
 // Leaves nothing of the blocks that could be run again.
 void break_blocks(Transformer& model) {
   struct Breaker : Visitor {
-    void weight(const std::string& name, std::shared_ptr<Weight>& weight, Linear*) override {
-      if (name.starts_with("blocks.")) spoil(*weight->parameter());
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (info.layer >= 0) spoil(*weight->parameter());
     }
-    void parameter(const std::string& name, Parameter& parameter) override {
-      if (name.starts_with("blocks.")) spoil(parameter);
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (info.layer >= 0) spoil(parameter);
     }
     static void spoil(Parameter& p) {
       for (float& x : p.value.span<float>()) x = std::numeric_limits<float>::quiet_NaN();
