@@ -157,8 +157,8 @@ bool contradict(const ValuesOf& values) {
 }
 
 bool needs_no_calibration(const ValuesOf& values) {
-  for (const ScoreMethod& method : score_methods())
-    if (values("--method").front() == method.name) return !method.needs_calibration;
+  for (const PruneMethod& method : prune_methods())
+    if (values("--method").front() == method.name) return !method.needs_calibration();
   return false;
 }
 

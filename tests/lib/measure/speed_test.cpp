@@ -87,7 +87,12 @@ TEST_CASE("forms: the one of most elements first, embeddings left out") {
   Transformer model(tiny(true));
   initialize(model, 1);
   CHECK(weight_forms(model) == "dense f32");
-  for (Block& block : model.blocks())
-    block.attention.output.weight = pack_bf16(block.attention.output.weight->to_dense(), {});
+  struct Packer : Visitor {
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (info.role == Role::attention_output) weight = pack_bf16(weight->to_dense(), {});
+    }
+    void parameter(const ParameterInfo&, Parameter&) override {}
+  } packer;
+  model.visit(packer);
   CHECK(weight_forms(model) == "dense f32 + panels bf16");
 }
