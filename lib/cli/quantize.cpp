@@ -109,11 +109,14 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
 }
 
 // Groups and calibration are of scales, which bf16 has none of.
+bool makes_scales(const QuantizeSettings& settings) {
+  return has_scales(settings.type) || has_scales(settings.embedding) ||
+         std::any_of(settings.overrides.begin(), settings.overrides.end(),
+                     [](const auto& entry) { return has_scales(entry.second); });
+}
+
 void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
-  const bool any = has_scales(settings.type) || has_scales(settings.embedding) ||
-                   std::any_of(settings.overrides.begin(), settings.overrides.end(),
-                               [&](const auto& entry) { return has_scales(entry.second); });
-  if (any || (o.group == 0 && o.calibration.files.empty())) return;
+  if (makes_scales(settings) || (o.group == 0 && o.calibration.files.empty())) return;
   std::vector<std::string> scaled;
   for (const std::string& name : packed_type_names())
     if (has_scales(packed_type_named(name))) scaled.push_back(name);

@@ -126,7 +126,7 @@ class Walk {
         stages_.push_back({b, true, true, {std::move(all)}});
       }
     }
-    const auto head = by_name.find(model.config().tied ? "embedding.weight" : "head.weight");
+    const auto head = by_name.find(model.head_name());
     if (head != by_name.end()) head_ = head->second;
     for (size_t s = 0; s < stages_.size(); ++s)
       for (const Group& group : stages_[s].groups)

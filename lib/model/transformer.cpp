@@ -151,6 +151,10 @@ Place Transformer::place_of_block(int64_t i) {
   return {fmt::format("blocks.{}", i), i};
 }
 
+std::string Transformer::head_name() const {
+  return Place{config_.tied ? "embedding" : "head"}.info("weight", Role::head).name;
+}
+
 void Transformer::visit(Visitor& visitor) {
   visitor.weight(Place{"embedding"}.info("weight", Role::embedding), embedding_);
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);

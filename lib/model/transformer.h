@@ -67,6 +67,7 @@ class Transformer {
   const std::vector<Block>& blocks() const { return blocks_; }
   static Place place_of_block(int64_t i);  // as visit() names it
   const std::shared_ptr<Weight>& embedding() const { return embedding_; }
+  std::string head_name() const;  // of head(), as visit() names it
   std::shared_ptr<Weight> head() const { return config_.tied ? embedding_ : head_.weight; }
 
  private:

@@ -51,9 +51,13 @@ void write_code(int bits, uint8_t* codes, int64_t i, unsigned code) {
 
 // Where element `lane` of tile `sub` of a step lies in the layout `panels`, as an index for read_code from the step's
 // start. Tiles whose elements share bytes lie in one another: byte b has element b of each.
-int64_t dense_index(int bits, int64_t sub, int64_t lane, int64_t k) {
-  const int64_t shared = std::max(1, 8 / bits);
-  return sub / shared * shared * tile_rows * k + lane * shared + sub % shared;
+int64_t dense_index(int64_t shared, int64_t sub, int64_t lane, int64_t k) {
+  return (sub & -shared) * tile_rows * k + lane * shared + (sub & (shared - 1));
+}
+
+// How many tiles that is: 1, 2 or 4.
+int64_t tiles_sharing(int bits) {
+  return std::max(1, 8 / bits);
 }
 
 // The codes of elements given as bf16, or as int8_t integers.
@@ -83,13 +87,13 @@ class SourceCodes {
 void fill_panel(const PackedMatrix& w, int64_t panel, const SourceCodes& source, uint8_t* out) {
   const PackedShape& s = w.shape;
   const ElementInfo& info = info_of(w.element);
-  const int64_t bytes = s.panel_bytes / s.steps;
+  const int64_t bytes = s.panel_bytes / s.steps, shared = tiles_sharing(info.bits);
   for (int64_t i = 0; i < panel_rows * s.lane; ++i) write_code(info.bits, out, i, static_cast<unsigned>(info.zero));
   for (int64_t step = 1; step < s.steps; ++step) std::memcpy(out + step * bytes, out, static_cast<size_t>(bytes));
   for (int64_t tile = panel * s.steps * 4; tile < (panel + 1) * s.steps * 4; ++tile) {
     uint8_t* at = out + tile / 4 % s.steps * bytes;
     for_tile(s, tile, [&](int64_t lane, int64_t r, int64_t c) {
-      write_code(info.bits, at, dense_index(info.bits, tile % 4, lane, s.lane), source.at(r, c));
+      write_code(info.bits, at, dense_index(shared, tile % 4, lane, s.lane), source.at(r, c));
     });
   }
 }
@@ -124,9 +128,9 @@ void for_row(const PackedMatrix& w, int64_t r, F&& f) {
   const auto* at = static_cast<const uint8_t*>(w.values);
   if (w.layout == PackedLayout::panels) {
     at += panel * s.panel_bytes;
-    const int64_t bytes = s.panel_bytes / s.steps;
+    const int64_t bytes = s.panel_bytes / s.steps, shared = tiles_sharing(bits);
     for (int64_t c = 0; c < s.cols; ++c)
-      f(c, read_code(bits, at + c / s.lane * bytes, dense_index(bits, sub, lane + c % s.lane, s.lane)));
+      f(c, read_code(bits, at + c / s.lane * bytes, dense_index(shared, sub, lane + c % s.lane, s.lane)));
     return;
   }
   at += w.offsets[panel];

@@ -147,8 +147,10 @@ inline int64_t block_of(int64_t rows) {
   return rows == 4 ? 2 : rows < block ? rows : block;
 }
 
+// Inlined, so that what the source knows lies in registers.
 template <class Source>
-void add_blocks(Source& source, Segment s, int64_t count, float* y, uint8_t* scratch) {
+inline __attribute__((always_inline)) void add_blocks(Source& source, Segment s, int64_t count, float* y,
+                                                      uint8_t* scratch) {
   in_blocks(source, s.steps, count, scratch, block_of, [&](int64_t, int64_t rows, auto& from, auto beside) {
     add_block(rows, from, s, y, beside);
     y += rows * 64;

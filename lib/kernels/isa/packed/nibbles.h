@@ -105,10 +105,12 @@ struct Nibbles {
   const uint8_t* p;
 
   void step(uint8_t* out) {
-    for (int half = 0; half < 2; ++half, p += 64, out += 128)
+    const uint8_t* from = p;  // which no byte written may be, as far as the compiler knows
+    p += step_bytes / 2;
+    for (int half = 0; half < 2; ++half, from += 64, out += 128)
       for (int i = 0; i < 64; ++i) {
-        out[i] = p[i] & 15;
-        out[i + 64] = static_cast<uint8_t>(p[i] >> 4);
+        out[i] = from[i] & 15;
+        out[i + 64] = static_cast<uint8_t>(from[i] >> 4);
       }
     bytes_of_codes<element>(out - step_bytes, step_bytes);
   }
