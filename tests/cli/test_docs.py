@@ -99,6 +99,16 @@ class Pages(unittest.TestCase):
                     if anchor:
                         self.assertIn(anchor, anchors[target])
 
+    def test_files_that_the_architecture_names_exist(self):
+        with open(os.path.join(ROOT, "docs", "architecture.md"), encoding="utf-8") as file:
+            named = set(re.findall(r"`([\w/]+\.(?:h|cpp|cmake|py|sh|txt|jsonl))`", file.read()))
+        named = {name for name in named if "/" in name and not re.search("NAME|PAGE", name)}
+        self.assertGreater(len(named), 20)
+        for name in sorted(named):
+            with self.subTest(file=name):
+                places = [os.path.join(ROOT, name), os.path.join(ROOT, "lib", name), os.path.join(ROOT, "lib/kernels", name)]
+                self.assertTrue(any(os.path.exists(place) for place in places))
+
 
 class Results(unittest.TestCase):
     FOLDER = os.path.join(ROOT, "docs", "results")
