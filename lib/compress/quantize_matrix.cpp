@@ -31,7 +31,7 @@ struct Grid {
 Grid grid_of(kernels::PackedElement element) {
   const kernels::ElementInfo& info = kernels::info_of(element);
   Grid grid{};
-  grid.in_steps = info.in_table();
+  grid.in_steps = info.in_table;
   grid.symmetric = !grid.in_steps && info.highest == -info.lowest;
   for (const int side : {0, 1}) {
     const int sign = side ? -1 : 1;

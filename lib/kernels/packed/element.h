@@ -26,24 +26,24 @@ struct ElementInfo {
   int bits;               // of a code; codes lie as in a stream of bits, the lowest of a byte first
   int zero;               // the code of 0
   int lowest, highest;    // least and largest q
-  const int8_t* values;   // q of each code, ascending; null: q = code - zero
+  bool in_table;          // a code stands for values[code], else for code - zero
+  const int8_t* values;   // ascending; null where there is no table
   std::string_view what;  // for people, after the name
 
   constexpr bool scaled() const { return arithmetic == Arithmetic::integer; }
-  constexpr bool in_table() const { return values != nullptr; }
   constexpr int lane() const { return scaled() ? 4 : 2; }
   // Columns are padded to a multiple of this.
   constexpr int column_unit() const { return scaled() ? 4 : static_cast<int>(half_columns); }
   constexpr int codes() const { return 1 << bits; }
-  constexpr int integer_of(int code) const { return values ? values[code] : code - zero; }
+  constexpr int integer_of(int code) const { return in_table ? values[code] : code - zero; }
   // -1: no code stands for q.
   constexpr int code_of(int q) const {
-    if (!values) return q < lowest || q > highest ? -1 : q + zero;
+    if (!in_table) return q < lowest || q > highest ? -1 : q + zero;
     for (int code = 0; code < codes(); ++code)
       if (values[code] == q) return code;
     return -1;
   }
-  constexpr int offset() const { return values ? 128 : zero; }
+  constexpr int offset() const { return in_table ? 128 : zero; }
 };
 
 // NormalFloat of QLoRA (arXiv 2305.14314, appendix E), in 127ths: the quantiles of the normal distribution at 8 places
@@ -53,10 +53,10 @@ struct ElementInfo {
 inline constexpr int8_t nf4_values[16] = {-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127};
 
 inline constexpr ElementInfo element_table[] = {
-    {"bf16", Arithmetic::bf16, 16, 0, 0, 0, nullptr, "rounded to 16 bits"},
-    {"int8", Arithmetic::integer, 8, 128, -127, 127, nullptr, "integers of 8 bits, symmetric"},
-    {"int4", Arithmetic::integer, 4, 8, -8, 7, nullptr, "integers of 4 bits"},
-    {"nf4", Arithmetic::integer, 4, 7, -127, 127, nf4_values, "16 steps as the normal distribution has them"},
+    {"bf16", Arithmetic::bf16, 16, 0, 0, 0, false, nullptr, "rounded to 16 bits"},
+    {"int8", Arithmetic::integer, 8, 128, -127, 127, false, nullptr, "integers of 8 bits, symmetric"},
+    {"int4", Arithmetic::integer, 4, 8, -8, 7, false, nullptr, "integers of 4 bits"},
+    {"nf4", Arithmetic::integer, 4, 7, -127, 127, true, nf4_values, "16 steps as the normal distribution has them"},
 };
 
 inline constexpr size_t element_count = std::size(element_table);

@@ -261,6 +261,22 @@ TEST_CASE("selection biases even out the load that no balancing leaves uneven") 
   CHECK(largest(0.005) < 1.9);
 }
 
+TEST_CASE("recomputing blocks changes no bit of training, dropout and noisy routers included") {
+  const auto trained = [](bool recompute) {
+    Model model = fresh_mixture();
+    RunSettings s = mixture_settings(6);
+    s.step.recompute = recompute;
+    s.step.dropout = 0.1f;
+    s.step.accumulate = 2;
+    s.step.router.noise = RouterNoise::gumbel;
+    s.step.router.balance_weight = 0.05;
+    s.step.router.z_weight = 0.01;
+    run_training(model, text(), nullptr, s);
+    return after(model);
+  };
+  CHECK(equal(trained(false), trained(true)));
+}
+
 TEST_CASE("a router that is not finite ends the run as diverged and names the layer") {
   Model model = fresh_mixture();
   RunSettings s = mixture_settings(10);

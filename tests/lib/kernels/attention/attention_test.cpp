@@ -170,6 +170,7 @@ TEST_CASE("chunks of a prefill give the rows of one pass") {
   for (Isa level : isa_levels())
     for (DType dtype : {DType::f32, DType::bf16})
       for (const MaskRule& rule : rules) {
+        if (!rule.causal) continue;  // a chunk lacks the keys after it
         set_isa(level);
         const AttentionDims dims = dims_of(200, 4, 2, 64);
         Case whole(dtype, dims);

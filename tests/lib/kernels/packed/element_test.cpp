@@ -59,7 +59,7 @@ TEST_CASE("every element has a name of its own, codes that come back, and bytes 
     CHECK(known >= info.codes() - 1);
     CHECK(info.code_of(info.lowest) >= 0);
     CHECK(info.code_of(info.highest) >= 0);
-    if (!info.in_table()) continue;
+    if (!info.in_table) continue;
     CHECK(info.codes() <= ValueSteps::most + 1);  // for the scale search
     for (int code = 1; code < info.codes(); ++code) CHECK(info.values[code - 1] < info.values[code]);
   }
