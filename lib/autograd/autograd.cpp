@@ -3,7 +3,7 @@
 #include <cassert>
 
 #include "base/stop.h"
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {

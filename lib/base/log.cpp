@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace hone {
@@ -15,10 +15,6 @@ namespace {
 
 LogLevel current_level = LogLevel::info;
 bool line_open = false;  // a progress line stands on the terminal without its newline
-
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 bool terminal() {
   static const bool result = isatty(STDERR_FILENO) == 1;
@@ -127,7 +123,7 @@ Progress::~Progress() {
 void Progress::show(const std::string& text) {
   if (current_level < LogLevel::info) return;
   latest_ = text;
-  const double now = seconds();
+  const double now = seconds_now();
   if (now - last_ < (terminal() ? 0.1 : interval_)) return;
   last_ = now;
   printed_ = text;

@@ -4,7 +4,7 @@
 #include "cli/routing_report.h"
 #include "measure/kernel_bench.h"
 #include "measure/speed.h"
-#include "measure/statistics.h"
+#include "report/statistics.h"
 
 namespace hone::cli {
 namespace {

@@ -11,7 +11,7 @@
 #include "cli/report_columns.h"
 #include "measure/ceilings_cache.h"
 #include "measure/kernel_bench.h"
-#include "measure/statistics.h"
+#include "report/statistics.h"
 
 namespace hone::cli {
 namespace {

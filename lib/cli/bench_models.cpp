@@ -17,7 +17,7 @@
 #include "measure/machine.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
-#include "measure/statistics.h"
+#include "report/statistics.h"
 
 namespace hone::cli {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "cli/bench_options.h"
 #include "kernels/ceilings.h"
-#include "measure/report.h"
 #include "model/store.h"
+#include "report/report.h"
 
 namespace hone::cli {
 

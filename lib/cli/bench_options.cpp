@@ -6,8 +6,8 @@
 #include "base/text_output.h"
 #include "cli/late_texts.h"
 #include "cli/precision.h"
-#include "measure/report.h"
 #include "nn/attention/pattern.h"
+#include "report/report.h"
 
 namespace hone::cli {
 

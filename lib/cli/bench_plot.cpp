@@ -4,7 +4,7 @@
 #include <map>
 
 #include "cli/bench_models.h"
-#include "measure/plot.h"
+#include "report/plot.h"
 
 namespace hone::cli {
 namespace {

@@ -2,13 +2,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "cli/bench_models.h"
-#include "measure/clock.h"
 #include "measure/kernel_bench.h"
 #include "measure/speed.h"
-#include "measure/statistics.h"
+#include "report/statistics.h"
 #include "train/trainer.h"
 
 namespace hone::cli {

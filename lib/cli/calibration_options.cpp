@@ -8,6 +8,7 @@
 #include "base/text_output.h"
 #include "cli/late_texts.h"
 #include "compress/targets.h"
+#include "kernels/gemm/gemm.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
 
@@ -26,7 +27,7 @@ void CalibrationOptions::add(CLI::App& app) {
 }
 
 DType CalibrationOptions::type() const {
-  return precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  return precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
 }
 
 std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {

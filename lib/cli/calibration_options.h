@@ -7,7 +7,7 @@
 
 #include "cli/tool.h"
 #include "compress/calibration.h"
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone::cli {
 

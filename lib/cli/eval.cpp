@@ -19,11 +19,11 @@
 #include "cli/report_columns.h"
 #include "cli/routing_report.h"
 #include "dataset/text_file.h"
-#include "measure/choices.h"
 #include "measure/evaluate.h"
 #include "measure/footprint.h"
 #include "measure/memory.h"
 #include "model/store.h"
+#include "report/choices.h"
 
 namespace hone::cli {
 namespace {

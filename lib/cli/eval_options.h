@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cli/tool.h"
-#include "measure/report.h"
-#include "measure/requirement.h"
+#include "report/report.h"
+#include "report/requirement.h"
 
 namespace hone::cli {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cli/routing_report.h"
-#include "measure/metric.h"
-#include "measure/scores.h"
+#include "report/metric.h"
+#include "report/scores.h"
 
 namespace hone::cli {
 

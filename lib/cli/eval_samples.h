@@ -5,7 +5,7 @@
 #include <string>
 
 #include "dataset/questions.h"
-#include "measure/choices.h"
+#include "report/choices.h"
 
 namespace hone::cli {
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "measure/clock.h"
+#include "base/clock.h"
 #include "measure/speed.h"
-#include "measure/statistics.h"
+#include "report/statistics.h"
 
 namespace hone::cli {
 namespace {

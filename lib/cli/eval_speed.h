@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "measure/metric.h"
 #include "model/transformer.h"
+#include "report/metric.h"
 
 namespace hone::cli {
 

@@ -8,15 +8,15 @@
 #include <cstring>
 #include <iostream>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/generate_options.h"
-#include "measure/clock.h"
 #include "measure/footprint.h"
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone::cli {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cli/inspect_model.h"
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone::cli {
 

@@ -10,7 +10,7 @@
 #include "base/version.h"
 #include "cli/help.h"
 #include "cli/inspect_model.h"
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone::cli {
 namespace {

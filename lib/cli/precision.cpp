@@ -1,7 +1,8 @@
 #include "cli/precision.h"
 
 #include "cli/option_values.h"
-#include "kernels/packed.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/packed/packed.h"
 #include "measure/evaluate.h"
 
 namespace hone::cli {
@@ -20,7 +21,7 @@ void add_precision(CLI::Option_group* group, std::string& precision) {
 
 DType use_precision(const std::string& precision) {
   kernels::set_f32_activations(precision == "f32" ? F32Activations::exact : F32Activations::integers);
-  if (precision == "auto") return default_type();
+  if (precision == "auto") return kernels::default_type();
   return precision == "bf16" ? DType::bf16 : DType::f32;
 }
 

@@ -12,7 +12,7 @@
 #include "cli/report_columns.h"
 #include "compress/prune.h"
 #include "io/lineage.h"
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone::cli {
 namespace {

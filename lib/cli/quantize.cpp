@@ -11,7 +11,7 @@
 #include "cli/report_columns.h"
 #include "compress/quantize.h"
 #include "io/lineage.h"
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone::cli {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "measure/plot.h"
+#include "report/plot.h"
 
 namespace hone::cli {
 

@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "measure/metric.h"
-#include "measure/report.h"
 #include "nn/routing.h"
+#include "report/metric.h"
+#include "report/report.h"
 
 namespace hone::cli {
 

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/target.h"
 #include "base/text_output.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "measure/evaluate.h"
 
 namespace hone::cli {
@@ -205,7 +205,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.accumulate = accumulate;
   step.clip = clip;
   step.dropout = static_cast<float>(dropout);
-  step.type = precision == "auto" ? default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
+  step.type = precision == "auto" ? kernels::default_type() : precision == "bf16" ? DType::bf16 : DType::f32;
   step.seed = common.seed;
   step.adamw = {beta1, beta2, 1e-8, weight_decay};
   step.schedule = {schedule_named(schedule),

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {

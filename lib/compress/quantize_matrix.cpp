@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "compress/masks.h"
+#include "kernels/packed/scale_search.h"
 #include "kernels/parallel.h"
-#include "kernels/scale_search.h"
 
 namespace hone {
 namespace {

@@ -4,12 +4,12 @@
 #include <time.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/stop.h"
 #include "kernels/isa/ceilings_table.h"
@@ -22,10 +22,6 @@ namespace {
 constexpr int64_t page = CeilingFunctions::page;
 constexpr int64_t smallest_buffer = int64_t{512} << 20;
 constexpr double seconds_each = 0.5;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Of all threads of this process. Threads that wait for each other in a parallel loop count as running.
 double cpu_seconds() {
@@ -68,12 +64,12 @@ class Buffer {
 template <class Pass>
 double best_of(double seconds, Pass&& pass) {
   double best = std::numeric_limits<double>::infinity();
-  const double start = now();
-  for (int i = 0; i < 3 || now() - start < seconds; ++i) {
+  const double start = seconds_now();
+  for (int i = 0; i < 3 || seconds_now() - start < seconds; ++i) {
     check_stop();
-    const double before = now();
+    const double before = seconds_now();
     pass();
-    best = std::min(best, now() - before);
+    best = std::min(best, seconds_now() - before);
   }
   return best;
 }
@@ -139,12 +135,12 @@ double measure_flops(DType type, int thread_count, double seconds) {
 Ceilings measure_ceilings(int thread_count, ProductRate product_rate) {
   const int64_t wanted = std::max(smallest_buffer, 4 * last_level_cache_bytes());
   Ceilings result;
-  const double start = now(), cpu_start = cpu_seconds();
+  const double start = seconds_now(), cpu_start = cpu_seconds();
   result.read_bytes_per_second =
       measure_read_bandwidth(thread_count, std::min(wanted, available_bytes() / 2), seconds_each);
   result.f32_flops_per_second = measure_flops(DType::f32, thread_count, seconds_each);
   result.bf16_flops_per_second = measure_flops(DType::bf16, thread_count, seconds_each);
-  result.core_share = std::min(1.0, (cpu_seconds() - cpu_start) / ((now() - start) * thread_count));
+  result.core_share = std::min(1.0, (cpu_seconds() - cpu_start) / ((seconds_now() - start) * thread_count));
   if (product_rate) {
     result.f32_flops_per_second = std::max(result.f32_flops_per_second, product_rate(DType::f32, thread_count));
     result.bf16_flops_per_second = std::max(result.bf16_flops_per_second, product_rate(DType::bf16, thread_count));

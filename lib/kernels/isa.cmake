@@ -3,7 +3,7 @@
 # Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/select.h chooses among them. The files use no
 # standard containers or algorithms: an inline function of the standard library compiled here would be merged by the linker
 # with the copy of the rest of the program, and a portable path would then run AVX code.
-file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp)
+file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp ${CMAKE_CURRENT_LIST_DIR}/isa/*/*.cpp)
 # Reductions are vectorized where a loop says so (omp simd reduction); reassociation in general would undo the error compensation of
 # the exponential.
 set(isa_common -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)

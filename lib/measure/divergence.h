@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "measure/scores.h"
+#include "report/scores.h"
 
 namespace hone {
 

@@ -5,8 +5,8 @@
 #include <span>
 
 #include "base/error.h"
-#include "kernels/elementwise.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/rows/elementwise.h"
 #include "measure/divergence.h"
 
 namespace hone {
@@ -195,10 +195,6 @@ PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corp
   result.model = in_order(our_scores);
   result.baseline = in_order(their_scores);
   return result;
-}
-
-DType default_type() {
-  return kernels::fast_bf16() ? DType::bf16 : DType::f32;
 }
 
 }  // namespace hone

@@ -6,8 +6,8 @@
 
 #include "dataset/corpus.h"
 #include "dataset/windows.h"
-#include "measure/scores.h"
 #include "model/transformer.h"
+#include "report/scores.h"
 
 namespace hone {
 
@@ -41,8 +41,5 @@ struct PairedScores {
 // Error(input).
 PairedScores evaluate_pair(Transformer& model, Transformer& baseline, const Corpus& text,
                            const EvaluateSettings& settings);
-
-// The type of activations that is fastest here: bf16 where products in it are, else f32.
-DType default_type();
 
 }  // namespace hone

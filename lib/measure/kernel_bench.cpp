@@ -4,11 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "base/clock.h"
 #include "base/stop.h"
-#include "kernels/elementwise.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "kernels/parallel.h"
-#include "measure/clock.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {

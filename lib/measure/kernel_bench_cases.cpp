@@ -4,9 +4,9 @@
 #include <memory>
 
 #include "base/random.h"
-#include "kernels/attention.h"
-#include "kernels/elementwise.h"
-#include "kernels/gemm.h"
+#include "kernels/attention/attention.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/rows/elementwise.h"
 #include "measure/kernel_bench.h"
 #include "ops/linear.h"
 #include "ops/mixture.h"

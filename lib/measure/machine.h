@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "measure/report.h"
+#include "report/report.h"
 
 namespace hone {
 

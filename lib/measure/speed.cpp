@@ -6,9 +6,9 @@
 #include <map>
 #include <numeric>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
-#include "measure/clock.h"
 
 namespace hone {
 namespace {

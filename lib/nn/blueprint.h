@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/routing.h"
+#include "kernels/routing/routing.h"
 
 namespace hone {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "kernels/routing.h"
+#include "kernels/routing/routing.h"
 
 namespace hone {
 

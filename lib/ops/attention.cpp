@@ -1,6 +1,6 @@
 #include "ops/attention.h"
 
-#include <chrono>
+#include "base/clock.h"
 
 namespace hone::ops {
 
@@ -29,14 +29,12 @@ Var attention(const Var& qkv, const kernels::AttentionDims& dims, std::shared_pt
   if (!recording) return Var(out);
   const Var output(out, true);
   Tape::record([qkv, dims, plan = std::move(plan), log_sum_exp, output, backward_seconds] {
-    const auto start = std::chrono::steady_clock::now();
+    const SecondsInto timer(backward_seconds);
     const Tensor d_out = output.take_grad();
     const Tensor d_qkv = Tensor::empty(qkv.shape(), qkv.value().dtype());
     const QkvRows x = QkvRows::of(qkv.value(), dims), d = QkvRows::of(d_qkv, dims);
     kernels::attention_backward(dims, x.q, x.k, x.v, head_rows(output.value(), dims), log_sum_exp.data<float>(),
                                 head_rows(d_out, dims), {d.q, d.k, d.v}, *plan);
-    if (backward_seconds)
-      *backward_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     qkv.add_grad(d_qkv);
   });
   return output;

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "autograd/autograd.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 namespace hone::ops {
 

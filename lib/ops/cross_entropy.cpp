@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
 namespace {

@@ -1,6 +1,6 @@
 #include "ops/linear.h"
 
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "autograd/autograd.h"
-#include "kernels/routing.h"
+#include "kernels/routing/routing.h"
 #include "weights/weight.h"
 
 namespace hone::ops {
@@ -48,7 +48,8 @@ struct Routing {
   std::shared_ptr<const RoutePlan> plan;
 };
 
-// x [rows, dim]; weight [experts, dim] f32; bias [experts] f32 or empty: moves the choice alone (kernels/routing.h).
+// x [rows, dim]; weight [experts, dim] f32; bias [experts] f32 or empty: moves the choice alone
+// (kernels/routing/routing.h).
 Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSettings& settings);
 
 // The rows of x that each expert processes, one expert after another: [slots, dim].

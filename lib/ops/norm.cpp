@@ -1,6 +1,6 @@
 #include "ops/norm.h"
 
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
 

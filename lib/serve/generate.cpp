@@ -4,9 +4,9 @@
 #include <array>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "dataset/utf8.h"
-#include "measure/clock.h"
 #include "serve/decoder.h"
 #include "serve/stop_text.h"
 

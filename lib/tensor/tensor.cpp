@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 

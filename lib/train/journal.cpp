@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "measure/memory.h"
-#include "measure/plot.h"
+#include "report/plot.h"
 
 namespace hone {
 

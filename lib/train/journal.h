@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/text_output.h"
-#include "measure/plot.h"
+#include "report/plot.h"
 #include "train/trainer.h"
 
 namespace hone {

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 #include "weights/dense_weight.h"
 
 namespace hone {

@@ -1,9 +1,9 @@
 #include "train/run.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/stop.h"
@@ -13,10 +13,6 @@
 
 namespace hone {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 class Run {
  public:
@@ -34,7 +30,7 @@ class Run {
   }
 
   RunResult go() {
-    const double start = now();
+    const double start = seconds_now();
     const int64_t steps = settings_.step.schedule.steps;
     // A signal may have cut off the validation of the step that the run was saved at.
     if (state_.step > 0 && validation_due() && state_.validated != state_.step) after(state_.last);
@@ -47,7 +43,7 @@ class Run {
     result_.tokens = state_.tokens;
     result_.loss = state_.smoothed;
     if (settings_.keep_best && caller_saves) use_best();
-    result_.seconds = now() - start;
+    result_.seconds = seconds_now() - start;
     result_.tokens_per_second = seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
     return result_;
   }
@@ -58,9 +54,9 @@ class Run {
     const nlohmann::json place = sampler_.state();
     try {
       if (settings_.before_step) settings_.before_step(state_.step);
-      const double began = now();
+      const double began = seconds_now();
       const StepResult step = guarded([&] { return trainer_.step(state_.step); });
-      seconds_ += now() - began;
+      seconds_ += seconds_now() - began;
       tokens_ += step.tokens;
       check(step);
       ++state_.step;

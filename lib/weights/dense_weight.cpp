@@ -3,8 +3,8 @@
 #include <bit>
 
 #include "base/error.h"
-#include "kernels/elementwise.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 

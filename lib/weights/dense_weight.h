@@ -5,8 +5,8 @@
 
 namespace hone {
 
-// bf16 products run on copies in panels (kernels/elementwise.h), made when first needed after the master changed: once
-// a step in training, once in all in inference.
+// bf16 products run on copies in panels (kernels/rows/elementwise.h), made when first needed after the master changed:
+// once a step in training, once in all in inference.
 class DenseWeight : public Weight {
  public:
   // value [rows, cols] f32; mask as Weight::mask(), or empty. Where the mask is 0 the value becomes 0 (on a copy, if

@@ -1,5 +1,5 @@
-// Weights stored and executed packed: a layout (panels, bitmask) x an element (bf16, int8, int4). kernels/packed.h
-// describes the bytes.
+// Weights stored and executed packed: a layout (panels, bitmask) x an element (bf16, int8, int4).
+// kernels/packed/packed.h describes the bytes.
 #pragma once
 
 #include <memory>

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "autograd/autograd.h"
-#include "kernels/packed.h"
+#include "kernels/packed/packed.h"
 #include "kernels/view.h"
 #include "tensor/tensor.h"
 

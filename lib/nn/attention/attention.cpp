@@ -1,9 +1,9 @@
 #include "nn/attention/attention.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "base/clock.h"
 #include "ops/attention.h"
 
 namespace hone {
@@ -24,22 +24,6 @@ namespace {
 
 // Up to this many new tokens are attended one query at a time; more go through the tiles, which pack keys first.
 constexpr int64_t decode_queries = 8;
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double* seconds) : seconds_(seconds) {
-    if (seconds_) start_ = std::chrono::steady_clock::now();
-  }
-  ~Stopwatch() {
-    if (seconds_) *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  double* seconds_;
-  std::chrono::steady_clock::time_point start_;
-};
 
 // The rows of one sequence, as sequence 0.
 template <class Rows>
@@ -200,7 +184,7 @@ Var Attention::forward(const Var& x, Forward& call, LayerCache* cache) {
   Var projected = qkv.forward(x);
   Var attended;
   {
-    const Stopwatch watch(call.attention ? &call.attention->seconds : nullptr);
+    const SecondsInto watch(call.attention ? &call.attention->seconds : nullptr);
     if (positions == PositionKind::rotary)
       projected = ops::rope(projected, heads + kv_heads, head_dim, call.positions, *call.rope);
     kernels::AttentionDims dims;

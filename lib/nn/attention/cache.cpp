@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/attention_route.h"
+#include "kernels/attention/route.h"
 #include "tensor/tensor.h"
 
 namespace hone {

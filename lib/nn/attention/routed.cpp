@@ -1,5 +1,5 @@
 // Blocks of BLOCK keys chosen by content for each query of each head: its own, and the COUNT - 1 past ones that it
-// scores highest by the mean and the extremes of their keys (kernels/attention_route.h), beside the latest WINDOW keys
+// scores highest by the mean and the extremes of their keys (kernels/attention/route.h), beside the latest WINDOW keys
 // where there is a window. The choice has no gradient: it is trained through the keys and queries of the blocks that
 // were chosen.
 #include "base/error.h"

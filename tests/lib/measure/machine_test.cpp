@@ -5,9 +5,9 @@
 
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/version.h"
-#include "measure/clock.h"
 #include "measure/memory.h"
 
 using namespace hone;

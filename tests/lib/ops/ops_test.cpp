@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 #include "ops/activation.h"
 #include "ops/cross_entropy.h"
 #include "ops/linear.h"

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "fixtures/fixture.h"
-#include "kernels/elementwise.h"
+#include "kernels/rows/elementwise.h"
 #include "ops/activation.h"
 #include "ops/norm.h"
 #include "support/check.h"

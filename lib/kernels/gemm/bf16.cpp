@@ -1,0 +1,164 @@
+#include "kernels/gemm/bf16.h"
+
+#include <algorithm>
+
+#include "kernels/isa/gemm/table.h"
+#include "kernels/parallel.h"
+#include "kernels/rows/elementwise.h"
+#include "kernels/scratch.h"
+#include "kernels/select.h"
+
+namespace hone::kernels::own {
+namespace {
+
+constexpr int64_t width = 64;  // outputs of a panel
+constexpr int64_t deepest =
+    1024;  // pairs of a block of the contraction: 256 KB of a panel, a quarter of the second-level cache
+constexpr int64_t block_bytes = 384 << 10;  // of rows that meet all panels while they are in that cache
+
+GemmTable table() {
+  return HONE_TABLE_IN_USE(gemm_table);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+thread_local Scratch sums_scratch;
+thread_local Scratch panels_scratch;
+
+// Rows [row, row + rows) of c for one panel, over the whole contraction.
+struct RowsOfPanel {
+  const GemmTable& t;
+  ConstView a;
+  const bf16* panels;
+  int64_t k;
+  View c;
+  float* sums;  // [rows][64]
+
+  void run(int64_t panel, int64_t row, int64_t rows) const {
+    const int64_t padded = (k + 31) / 32 * 32, first = panel * width;
+    const bf16* data = panels + first * padded;
+    const auto* left = reinterpret_cast<const char*>(a.row<bf16>(row));
+    const int64_t pairs = k / 2, a_row = a.stride * 2;
+    const bool whole_panel = first + width <= c.cols;
+    if (c.dtype == DType::bf16 && whole_panel && k % 2 == 0 && pairs <= deepest)
+      return t.product({left, a_row, 4, rows, pairs, data, c.row<bf16>(row) + first, c.stride, false, true});
+    const bool direct = c.dtype == DType::f32 && whole_panel;
+    float* target = direct ? c.row<float>(row) + first : sums;
+    const int64_t stride = direct ? c.stride : width;
+    for (int64_t p = 0; p < pairs; p += deepest)
+      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * width, target, stride,
+                 p > 0, false});
+    if (k % 2) odd_column(data + pairs * 2 * width, row, rows, target, stride);
+    if (!direct) {
+      const ConstView from{sums, DType::f32, rows, std::min(width, c.cols - first), width};
+      convert(from, columns_of(rows_of(c, row, rows), first, from.cols));
+    }
+  }
+
+  // The last column of a has no neighbour: paired with zeros.
+  void odd_column(const bf16* panel, int64_t row, int64_t rows, float* target, int64_t stride) const {
+    for (int64_t r = 0; r < rows; ++r) {
+      const uint32_t pair = a.row<bf16>(row + r)[k - 1].bits;
+      t.product({reinterpret_cast<const char*>(&pair), 0, 4, 1, 1, panel, target + r * stride, stride, k > 1, false});
+    }
+  }
+};
+
+// A product cut into tasks: blocks of rows as large as the cache takes, and columns cut where there are few such
+// blocks.
+struct PanelTasks {
+  PanelGemm p;
+  int64_t panels, blocks, block, cuts = 1;
+
+  explicit PanelTasks(const PanelGemm& product) : p(product), panels(ceil_div(p.n, width)) {
+    const int64_t fitting = block_bytes / (2 * std::min(p.k, 2 * deepest) + 1) / 6 * 6;
+    blocks = ceil_div(p.c.rows, std::clamp<int64_t>(fitting, 48, 384));
+    block = ceil_div(ceil_div(p.c.rows, blocks), 6) * 6;
+  }
+
+  void run(const GemmTable& t, int64_t task) const {
+    const int64_t row = task / cuts * block, cut = task % cuts, rows = std::min(block, p.c.rows - row);
+    if (rows <= 0) return;
+    // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
+    const int64_t step = p.k <= 2 * deepest ? 24 : rows;
+    const RowsOfPanel product{t, p.a, p.panels, p.k, p.c, sums_scratch.array<float>(step * width)};
+    for (int64_t panel = panels * cut / cuts; panel < panels * (cut + 1) / cuts; ++panel)
+      for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
+  }
+};
+
+}  // namespace
+
+bool available() {
+  return table().product != nullptr;
+}
+
+void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
+  const PanelGemm one{a, panels, n, k, c};
+  gemm_panels({&one, 1});
+}
+
+void gemm_panels(std::span<const PanelGemm> products) {
+  const GemmTable t = table();
+  thread_local std::vector<PanelTasks> kept;  // one training step after the other
+  std::vector<PanelTasks>& all = kept;        // the caller's, in every thread
+  all.clear();
+  for (const PanelGemm& product : products) all.emplace_back(product);
+  int64_t blocks = 0, tasks = 0;
+  for (const PanelTasks& one : all) blocks += one.blocks;
+  // Several products are rarely of one size: smaller tasks let the threads end together.
+  const int64_t wanted = (all.size() > 1 ? 8 : 4) * threads();
+  for (PanelTasks& one : all) {
+    if (threads() > 1) one.cuts = std::min(one.panels, ceil_div(wanted, blocks));
+    tasks += one.blocks * one.cuts;
+  }
+  parallel_each(tasks, [&](int64_t task) {
+    auto one = all.begin();
+    for (; task >= one->blocks * one->cuts; ++one) task -= one->blocks * one->cuts;
+    one->run(t, task);
+  });
+}
+
+void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
+  const GemmTable t = table();
+  const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, width), b_panels = ceil_div(b.cols, width);
+  const int64_t depth = std::min<int64_t>(pairs, deepest);
+  // One pair more than a block has, so that the panels do not all start in the same sets of the caches.
+  const int64_t panel_words = (depth + 1) * width;
+  auto* a_words = panels_scratch.array<uint32_t>((a_panels + b_panels) * panel_words);
+  uint32_t* b_words = a_words + a_panels * panel_words;
+  for (int64_t begin = 0; begin < pairs; begin += depth) {
+    const int64_t here = std::min(depth, pairs - begin);
+    const auto rows_from = [&](ConstView x) {
+      x.data = x.row<bf16>(2 * begin);
+      x.rows -= 2 * begin;
+      return x;
+    };
+    parallel_for(here, 8, [&](int64_t from, int64_t to) {
+      t.interleave(rows_from(a), from, to, a_words, panel_words);
+      t.interleave(rows_from(b), from, to, b_words, panel_words);
+    });
+    parallel_each(a_panels, [&](int64_t i) {
+      const int64_t first_row = i * width, rows = std::min(width, c.rows - first_row);
+      const auto* left = reinterpret_cast<const char*>(a_words + i * panel_words);
+      for (int64_t j = 0; j < b_panels; ++j) {
+        const int64_t first = j * width, columns = std::min(width, c.cols - first);
+        const bool more = accumulate || begin > 0;
+        const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);
+        if (columns == width) {
+          t.product({left, 4, 4 * width, rows, here, panel, c.row<float>(first_row) + first, c.stride, more, false});
+          continue;
+        }
+        auto* sums = sums_scratch.array<float>(width * width);
+        t.product({left, 4, 4 * width, rows, here, panel, sums, width, false, false});
+        const ConstView from{sums, DType::f32, rows, columns, width};
+        const View to = columns_of(rows_of(c, first_row, rows), first, columns);
+        more ? add(to, from) : convert(from, to);
+      }
+    });
+  }
+}
+
+}  // namespace hone::kernels::own

@@ -1,0 +1,44 @@
+// The loops of kernels/gemm/bf16.h for one instruction set: each runs on one thread.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/view.h"
+
+namespace hone::kernels {
+
+// c[rows][64] (+)= a[rows][2 * pairs] times one panel. Word p of row r of a, two bf16 that are neighbours in the
+// contraction, lies a_row * r + a_step * p bytes after a. a_step is 4 (a holds rows) or 256 (a is a panel itself, and
+// its outputs are the rows).
+struct PanelProduct {
+  const char* a;
+  int64_t a_row, a_step;
+  int64_t rows, pairs;
+  const bf16* panel;  // [pairs][64][2]
+  void* c;            // f32; or bf16, where the whole contraction is in one call
+  int64_t c_stride;   // elements
+  bool accumulate;    // f32 only
+  bool half;          // c is bf16
+};
+
+struct GemmTable {
+  void (*product)(const PanelProduct& product) = nullptr;  // null: the set has no bf16 dot product
+  // Rows 2 * begin … 2 * end - 1 of x as pairs [begin, end) of panels [pair][64][2], `panel_words` words apart; zeros
+  // beyond x.
+  void (*interleave)(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) = nullptr;
+};
+
+namespace portable {
+GemmTable gemm_table();
+}
+namespace avx2 {
+GemmTable gemm_table();
+}
+namespace avx512 {
+GemmTable gemm_table();
+}
+namespace avx512_bf16 {
+GemmTable gemm_table();
+}
+
+}  // namespace hone::kernels

@@ -1,0 +1,171 @@
+// Products of bf16 panels. Where the set multiplies bf16, activations are rounded to bf16 and pairs of columns summed
+// by one instruction; elsewhere weights become f32 (the upper half of a lane as it is, the lower half shifted up) and
+// activations stay f32.
+#include "kernels/isa/packed/functions.h"
+#include "kernels/isa/packed/source.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+constexpr int64_t chunk_steps =
+    32;  // 8 KB of tiles, which stay in the first cache while several blocks of rows use them
+
+#if defined(__AVX512BF16__)
+constexpr int64_t x_step = 4;  // bytes of activations a step
+#else
+constexpr int64_t x_step = 8;
+#endif
+
+#if defined(__AVX512VBMI2__)
+constexpr int block = 4;
+
+template <int M, class Source, class Beside>
+inline __attribute__((always_inline)) void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes,
+                                                     float* y, Beside beside) {
+  __m512 sum[M][4];
+  Source stream = source;  // a copy of our own stays in registers
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) sum[m][i] = _mm512_loadu_ps(y + m * 64 + i * 16);
+  for (int64_t n = 0; n < steps; ++n, x += x_step) {
+    __m512i w[4];
+    stream.step(w);
+    beside();
+#if defined(__AVX512BF16__)
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+      const __m512i a = broadcast(x + m * row_bytes);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) dot(sum[m][i], w[i], a);
+    }
+#else
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(w[i], 16));
+      const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(w[i], _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        float a[2];
+        __builtin_memcpy(a, x + m * row_bytes, 8);
+        sum[m][i] = _mm512_fmadd_ps(even, _mm512_set1_ps(a[0]), sum[m][i]);
+        sum[m][i] = _mm512_fmadd_ps(odd, _mm512_set1_ps(a[1]), sum[m][i]);
+      }
+    }
+#endif
+  }
+  source = stream;
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + m * 64 + i * 16, sum[m][i]);
+}
+
+#else
+constexpr int block = 2;
+
+#if !defined(__AVX2__)
+// 16 rows of a panel. Not inlined: the compiler may order the sums of a loop as it likes, but must do so the same way
+// for every number of rows of x.
+__attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y) {
+  for (int64_t n = 0; n < steps; ++n) {
+    float a[2];
+    __builtin_memcpy(a, x + n * x_step, 8);
+    for (int r = 0; r < 16; ++r) {
+      uint32_t w;
+      __builtin_memcpy(&w, tiles + n * step_bytes + r * 4, 4);
+      const uint32_t low = w << 16, high = w & 0xffff0000u;
+      float even, odd;
+      __builtin_memcpy(&even, &low, 4);
+      __builtin_memcpy(&odd, &high, 4);
+      y[r] += even * a[0] + odd * a[1];
+    }
+  }
+}
+#endif
+
+template <int M, class Source, class Beside>
+inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y, Beside) {
+  const uint8_t* tiles = source.p;
+  source.p += steps * step_bytes;
+  for (int i = 0; i < 64; i += 16) {
+#if defined(__AVX2__)
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    __m256 sum[M][2];
+    for (int m = 0; m < M; ++m)
+      for (int h = 0; h < 2; ++h) sum[m][h] = _mm256_loadu_ps(y + m * 64 + i + 8 * h);
+    for (int64_t n = 0; n < steps; ++n)
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const auto* at = reinterpret_cast<const __m256i*>(tiles + n * step_bytes + (i + 8 * h) * 4);
+        const __m256i w = _mm256_loadu_si256(at);
+        const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
+        const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(w, upper));
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          float a[2];
+          __builtin_memcpy(a, x + m * row_bytes + n * x_step, 8);
+          sum[m][h] = _mm256_fmadd_ps(even, _mm256_set1_ps(a[0]), sum[m][h]);
+          sum[m][h] = _mm256_fmadd_ps(odd, _mm256_set1_ps(a[1]), sum[m][h]);
+        }
+      }
+    for (int m = 0; m < M; ++m)
+      for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + m * 64 + i + 8 * h, sum[m][h]);
+#else
+    for (int m = 0; m < M; ++m) add_row(tiles + i * 4, steps, x + m * row_bytes, y + m * 64 + i);
+#endif
+  }
+}
+#endif
+
+template <class Source, class Beside>
+void add_block(int64_t rows, Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y,
+               Beside beside) {
+  if (rows == 1) add_steps<1>(source, steps, x, row_bytes, y, beside);
+  if (rows == 2) add_steps<2>(source, steps, x, row_bytes, y, beside);
+  if constexpr (block > 2) {
+    if (rows == 3) add_steps<3>(source, steps, x, row_bytes, y, beside);
+    if (rows == 4) add_steps<4>(source, steps, x, row_bytes, y, beside);
+  }
+}
+
+int64_t block_of(int64_t rows) {
+  return rows < block ? rows : block;
+}
+
+template <class Source>
+void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
+  for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
+  Source source(panel);
+#if defined(__AVX512VBMI2__)
+  if (x.rows <= block) return add_block(x.rows, source, panel.steps, x.data, x.row_bytes, y, Nothing{});
+#endif
+  for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
+    const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;
+    const uint8_t* data = x.data + begin * x_step;
+    in_blocks(source, steps, x.rows, scratch, block_of, [&](int64_t m, int64_t rows, auto& from, auto beside) {
+      add_block(rows, from, steps, data + m * x.row_bytes, x.row_bytes, y + m * 64, beside);
+    });
+  }
+}
+
+void round_row(const float* x, int64_t n, uint8_t* data) {
+#if defined(__AVX512BF16__)
+  for (int64_t i = 0; i < n; i += 16) {
+    const __m256bh v = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + 2 * i), reinterpret_cast<__m256i>(v));
+  }
+#else
+  __builtin_memcpy(data, x, static_cast<size_t>(n) * sizeof(float));
+#endif
+}
+
+}  // namespace
+
+void set_bf16_products(PackedTable& table) {
+  table.round = round_row;
+  table.product[0][0] = product<Plain>;
+  table.product[1][0] = product<SparseWords>;
+}
+
+}  // namespace hone::kernels::HONE_ISA

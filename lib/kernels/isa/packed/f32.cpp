@@ -1,0 +1,137 @@
+// Products and expansions in f32: weights as they are stored, exactly (8 bits times a bf16 scale fit 24), activations
+// as they are, sums in f32.
+#include "kernels/isa/packed/functions.h"
+#include "kernels/isa/packed/source.h"
+
+namespace hone::kernels::HONE_ISA {
+namespace {
+
+constexpr int64_t chunk_tiles = 32 * step_bytes;  // what packed_unpack_bytes holds
+static_assert(chunk_tiles == packed_unpack_bytes && packed_widened_bytes == chunk_tiles * 4);
+
+// 16 rows; the compiler cuts it where registers are shorter.
+typedef float Vector __attribute__((vector_size(64)));
+
+inline __attribute__((always_inline)) void load(Vector& v, const float* from) {
+  __builtin_memcpy(&v, from, sizeof v);
+}
+inline __attribute__((always_inline)) void store(const Vector& v, float* to) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+inline float as_float(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, 4);
+  return x;
+}
+
+// Tiles of words to out [2 * steps][64].
+void widen_words(const uint8_t* tiles, int64_t steps, const bf16*, float* out) {
+  for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 128)
+#pragma omp simd
+    for (int r = 0; r < 64; ++r) {
+      uint32_t w;
+      __builtin_memcpy(&w, tiles + 4 * r, 4);
+      out[r] = as_float(w << 16);
+      out[r + 64] = as_float(w & 0xffff0000u);
+    }
+}
+
+// Tiles of integers to out [4 * steps][64].
+template <int Zero>
+void widen_integers(const uint8_t* tiles, int64_t steps, const bf16* scales, float* out) {
+  float scale[64];
+  for (int r = 0; r < 64; ++r) scale[r] = as_float(static_cast<uint32_t>(scales[r].bits) << 16);
+  for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 256)
+#pragma omp simd
+    for (int r = 0; r < 64; ++r) {
+      uint32_t w;
+      __builtin_memcpy(&w, tiles + 4 * r, 4);
+      out[r] = static_cast<float>(static_cast<int>(w & 255u) - Zero) * scale[r];
+      out[r + 64] = static_cast<float>(static_cast<int>((w >> 8) & 255u) - Zero) * scale[r];
+      out[r + 128] = static_cast<float>(static_cast<int>((w >> 16) & 255u) - Zero) * scale[r];
+      out[r + 192] = static_cast<float>(static_cast<int>(w >> 24) - Zero) * scale[r];
+    }
+}
+
+using Widen = void (*)(const uint8_t* tiles, int64_t steps, const bf16* scales, float* out);
+
+// Calls use(first column, columns, weights [columns][64]) for the panel's columns in order.
+template <class Source, Widen widen, int Lane, class F>
+inline void for_columns(const PackedPanel& panel, uint8_t* scratch, F use) {
+  Source source(panel);
+  auto* widened = reinterpret_cast<float*>(scratch + packed_unpack_bytes);
+  const bf16* scales = panel.scales;
+  const int64_t chunk = Lane == 2 ? chunk_tiles / step_bytes : panel.segment_steps;
+  for (int64_t begin = 0; begin < panel.steps; begin += chunk, scales += panel.scale_step) {
+    const int64_t left = panel.steps - begin, steps = left < chunk ? left : chunk;
+    widen(source.tiles(steps, scratch), steps, scales, widened);
+    use(begin * Lane, steps * Lane, widened);
+  }
+}
+
+// y[M][64] += x[M][columns] w[columns][64]. A sum is taken in the order of the columns whatever M is.
+template <int M>
+inline void add_rows(const float* w, int64_t columns, const uint8_t* x, int64_t row_bytes, float* y) {
+  constexpr int wide = M > 2 ? 2 : 4;  // vectors of rows at once: at most 8 sums in registers of this size
+  for (int first = 0; first < 64; first += 16 * wide) {
+    Vector sum[M][wide];
+    for (int m = 0; m < M; ++m)
+      for (int i = 0; i < wide; ++i) load(sum[m][i], y + m * 64 + first + 16 * i);
+    const float* at = w + first;
+    for (int64_t c = 0; c < columns; ++c, at += 64) {
+      Vector weights[wide];
+      for (int i = 0; i < wide; ++i) load(weights[i], at + 16 * i);
+      for (int m = 0; m < M; ++m) {
+        float a;
+        __builtin_memcpy(&a, x + m * row_bytes + 4 * c, 4);
+        for (int i = 0; i < wide; ++i) sum[m][i] += weights[i] * a;
+      }
+    }
+    for (int m = 0; m < M; ++m)
+      for (int i = 0; i < wide; ++i) store(sum[m][i], y + m * 64 + first + 16 * i);
+  }
+}
+
+template <class Source, Widen widen, int Lane>
+void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
+  for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
+  for_columns<Source, widen, Lane>(panel, scratch, [&](int64_t first, int64_t columns, const float* w) {
+    const uint8_t* data = x.data + 4 * first;
+    int64_t m = 0;
+    for (; m + 4 <= x.rows; m += 4) add_rows<4>(w, columns, data + m * x.row_bytes, x.row_bytes, y + m * 64);
+    for (; m < x.rows; ++m) add_rows<1>(w, columns, data + m * x.row_bytes, x.row_bytes, y + m * 64);
+  });
+}
+
+template <class Source, Widen widen, int Lane>
+void expand(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride, uint8_t* scratch) {
+  for_columns<Source, widen, Lane>(panel, scratch, [&](int64_t first, int64_t columns, const float* w) {
+    const int64_t end = cols - first < columns ? cols - first : columns;
+    for (int64_t c = 0; c < end; ++c)
+      __builtin_memcpy(out + (first + c) * stride, w + c * 64, static_cast<size_t>(rows) * sizeof(float));
+  });
+}
+
+template <class Source, Widen widen, int Lane>
+void set(PackedTable& table, int layout, int element) {
+  table.product_f32[layout][element] = product<Source, widen, Lane>;
+  table.expand_f32[layout][element] = expand<Source, widen, Lane>;
+}
+
+}  // namespace
+
+void set_f32_products(PackedTable& table) {
+  set<Plain, widen_words, 2>(table, 0, 0);
+  set<Plain, widen_integers<128>, 4>(table, 0, 1);
+  set<Nibbles, widen_integers<8>, 4>(table, 0, 2);
+  set<SparseWords, widen_words, 2>(table, 1, 0);
+  set<SparseBytes, widen_integers<128>, 4>(table, 1, 1);
+  set<SparseNibbles, widen_integers<8>, 4>(table, 1, 2);
+#if !defined(__AVX512BF16__)  // the bf16 product of these sets takes f32 activations as they are
+  table.product_f32[0][0] = table.product[0][0];
+  table.product_f32[1][0] = table.product[1][0];
+#endif
+}
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,71 @@
+// The functions that each instruction set has for packed weights. Plain structs only: shared by files compiled with
+// different flags.
+#pragma once
+
+#include "kernels/packed/packed.h"
+
+namespace hone::kernels {
+
+// One panel of 64 rows.
+struct PackedPanel {
+  const uint8_t* values;
+  const void* masks;   // bitmask
+  const bf16* scales;  // [groups][64]
+  int64_t scale_step;  // 64, or 0 where every segment has the same scales
+  int64_t steps;
+  int64_t segment_steps;  // steps of one segment: the last may be shorter
+};
+
+// Rows of x, prepared by quantize() or round() below. The format of `data` belongs to the instruction set.
+struct PackedInput {
+  int64_t rows;
+  const uint8_t* data;
+  int64_t row_bytes;
+  const int32_t* starts;  // [rows][segments]: minus the sum of the integers times the offset of the weights
+  const float* scales;    // [rows][segments]: what an integer is worth
+  int64_t segments;
+};
+
+inline constexpr int64_t segment_columns = 128;  // of a segment where scales are per row
+// Of scratch: one segment of 64 rows x 128 bytes, and after it the same widened to f32.
+inline constexpr int64_t packed_unpack_bytes = 8192;
+inline constexpr int64_t packed_widened_bytes = 4 * packed_unpack_bytes;
+inline constexpr int64_t packed_scratch_bytes = packed_unpack_bytes + packed_widened_bytes;
+
+struct PackedTable {
+  void (*widen)(const bf16* x, int64_t n, float* out);
+  void (*narrow)(const float* x, int64_t n, bf16* out);  // as to_bf16() does
+  // Largest |x| as the bits of a float; a NaN is larger than infinity. n % 16 == 0.
+  uint32_t (*largest)(const float* x, int64_t n);
+  // round(x * inverse) into planes (8 bytes a step); returns their sum. n % 16 == 0, |x * inverse| <= 32512.
+  int32_t (*quantize)(const float* x, int64_t n, float inverse, uint8_t* data);
+  // x into the form that bf16 products take (4 bytes a column at most). n % 16 == 0.
+  void (*round)(const float* x, int64_t n, uint8_t* data);
+  // y[rows][64] = products.
+  using Product = void (*)(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch);
+  Product product[2][3];  // by layout and element
+  // out [pairs][64][2] bf16, pairs of columns; zeros beyond panel.steps.
+  using Expand = void (*)(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch);
+  Expand expand[2][3];
+  // The same with rows of x in f32 (4 bytes a column, n % 16 == 0 of them): nothing is rounded but sums.
+  Product product_f32[2][3];
+  // out[c * stride + r] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
+  using ExpandF32 = void (*)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride,
+                             uint8_t* scratch);
+  ExpandF32 expand_f32[2][3];
+};
+
+namespace portable {
+PackedTable packed_table();
+}
+namespace avx2 {
+PackedTable packed_table();
+}
+namespace avx512 {
+PackedTable packed_table();
+}
+namespace avx512_bf16 {
+PackedTable packed_table();
+}
+
+}  // namespace hone::kernels

@@ -1,0 +1,217 @@
+#include "kernels/rows/elementwise.h"
+
+#include <cstring>
+#include <vector>
+
+#include "kernels/isa/rows/elementwise_table.h"
+#include "kernels/parallel.h"
+#include "kernels/select.h"
+
+namespace hone::kernels {
+namespace {
+
+ElementwiseTable table() {
+  return HONE_TABLE_IN_USE(elementwise_table);
+}
+
+}  // namespace
+
+void zero(void* data, size_t bytes) {
+  parallel_for(static_cast<int64_t>(bytes), 1 << 18, [&](int64_t begin, int64_t end) {
+    std::memset(static_cast<char*>(data) + begin, 0, static_cast<size_t>(end - begin));
+  });
+}
+
+void convert(ConstView from, View to) {
+  const ElementwiseTable t = table();
+  parallel_for(from.rows, row_grain(from.cols), [&](int64_t b, int64_t e) { t.convert(from, to, b, e); });
+}
+
+void add(View into, ConstView from) {
+  const ElementwiseTable t = table();
+  parallel_for(into.rows, row_grain(into.cols), [&](int64_t b, int64_t e) { t.add(into, from, b, e); });
+}
+
+void scale(View into, float factor) {
+  parallel_for(into.rows, row_grain(into.cols), [&](int64_t b, int64_t e) {
+    for (int64_t r = b; r < e; ++r)
+      for (int64_t c = 0; c < into.cols; ++c) into.row<float>(r)[c] *= factor;
+  });
+}
+
+double sum_of_squares(ConstView x) {
+  const ElementwiseTable t = table();
+  // One partial sum for each block of rows, whatever the number of threads.
+  const int64_t block = row_grain(x.cols), blocks = (x.rows + block - 1) / block;
+  std::vector<double> partial(static_cast<size_t>(blocks));
+  parallel_for(blocks, 1, [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i)
+      for (int64_t r = i * block; r < std::min(x.rows, (i + 1) * block); ++r)
+        partial[static_cast<size_t>(i)] += t.sum_of_squares(x.row<float>(r), x.cols);
+  });
+  double total = 0;
+  for (double p : partial) total += p;
+  return total;
+}
+
+bool all_finite(ConstView x) {
+  const ElementwiseTable t = table();
+  for (int64_t r = 0; r < x.rows; ++r)
+    if (!t.all_finite(x.row<float>(r), x.cols)) return false;
+  return true;
+}
+
+void add_bias(View x, const float* bias) {
+  const ElementwiseTable t = table();
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) { t.add_bias(x, bias, b, e); });
+}
+
+namespace {
+
+// Runs body(begin, end, sums) over rows with one array of `width` sums for each thread, and adds those to `into` in
+// order.
+template <class F>
+void with_partial_sums(int64_t rows, int64_t cols, size_t width, float* into, F&& body) {
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads(), rows / row_grain(cols)));
+  if (parts == 1) return body(0, rows, into);
+  std::vector<float> partial(static_cast<size_t>(parts) * width, 0.0f);
+  parallel_for(parts, 1, [&](int64_t b, int64_t e) {
+    for (int64_t p = b; p < e; ++p)
+      body(rows * p / parts, rows * (p + 1) / parts, partial.data() + static_cast<size_t>(p) * width);
+  });
+  for (int64_t p = 0; p < parts; ++p)
+    for (size_t i = 0; i < width; ++i) into[i] += partial[static_cast<size_t>(p) * width + i];
+}
+
+}  // namespace
+
+void add_column_sums(ConstView x, float* sums) {
+  const ElementwiseTable t = table();
+  with_partial_sums(x.rows, x.cols, static_cast<size_t>(x.cols), sums,
+                    [&](int64_t b, int64_t e, float* into) { t.column_sums(x, into, b, e); });
+}
+
+void add_column_squares(ConstView x, float* sums) {
+  const ElementwiseTable t = table();
+  with_partial_sums(x.rows, x.cols, static_cast<size_t>(x.cols), sums,
+                    [&](int64_t b, int64_t e, float* into) { t.column_squares(x, into, b, e); });
+}
+
+void norm_forward(const NormForward& a) {
+  const ElementwiseTable t = table();
+  parallel_for(a.y.rows, row_grain(a.y.cols), [&](int64_t b, int64_t e) { t.norm_forward(a, b, e); });
+}
+
+void norm_backward(const NormBackward& a) {
+  const ElementwiseTable t = table();
+  const size_t dim = static_cast<size_t>(a.x.cols);
+  std::vector<float> sums(2 * dim, 0.0f);
+  with_partial_sums(a.x.rows, a.x.cols, 2 * dim, sums.data(), [&](int64_t b, int64_t e, float* into) {
+    NormBackward part = a;
+    part.d_gain = a.d_gain ? into : nullptr;
+    part.d_bias = a.d_bias ? into + dim : nullptr;
+    t.norm_backward(part, b, e);
+  });
+  for (size_t i = 0; i < dim; ++i) {
+    if (a.d_gain) a.d_gain[i] += sums[i];
+    if (a.d_bias) a.d_bias[i] += sums[dim + i];
+  }
+}
+
+void swiglu_forward(ConstView gate_up, View y) {
+  const ElementwiseTable t = table();
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.swiglu_forward(gate_up, y, b, e); });
+}
+
+void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up) {
+  const ElementwiseTable t = table();
+  parallel_for(dy.rows, row_grain(4 * dy.cols),
+               [&](int64_t b, int64_t e) { t.swiglu_backward(gate_up, dy, d_gate_up, b, e); });
+}
+
+void gelu_forward(ConstView x, View y) {
+  const ElementwiseTable t = table();
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.gelu_forward(x, y, b, e); });
+}
+
+void gelu_backward(ConstView x, ConstView dy, View dx) {
+  const ElementwiseTable t = table();
+  parallel_for(dy.rows, row_grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.gelu_backward(x, dy, dx, b, e); });
+}
+
+void dropout(View x, float rate, uint64_t seed) {
+  const ElementwiseTable t = table();
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) { t.dropout(x, rate, seed, b, e); });
+}
+
+void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const float* cosines,
+          const float* sines, float direction) {
+  const ElementwiseTable t = table();
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) {
+    t.rope(x, heads, head_dim, positions.data(), cosines, sines, direction, b, e);
+  });
+}
+
+void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
+                   std::span<uint8_t> correct, float gradient_scale) {
+  const ElementwiseTable t = table();
+  parallel_for(logits.rows, row_grain(4 * logits.cols), [&](int64_t b, int64_t e) {
+    t.cross_entropy(logits, vocabulary, targets.data(), losses.data(), correct.data(), gradient_scale, b, e);
+  });
+}
+
+void gather_rows(const float* rows, int64_t dim, std::span<const int32_t> ids, View out) {
+  const ElementwiseTable t = table();
+  parallel_for(out.rows, row_grain(dim), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const ConstView from{rows + ids[static_cast<size_t>(i)] * dim, DType::f32, 1, dim, dim};
+      t.convert(from, rows_of(out, i, 1), 0, 1);
+    }
+  });
+}
+
+void scatter_add_rows(ConstView rows, std::span<const int32_t> ids, float* into, int64_t dim) {
+  const ElementwiseTable t = table();
+  // Threads own columns, in units of a cache line: rows that repeat an id add up in order.
+  const int64_t lines = (dim + 15) / 16;
+  parallel_for(lines, row_grain(16 * rows.rows), [&](int64_t b, int64_t e) {
+    t.scatter_add(rows, ids.data(), into, dim, b * 16, std::min(dim, e * 16));
+  });
+}
+
+void adamw(const AdamW& a) {
+  const ElementwiseTable t = table();
+  parallel_for((a.count + 15) / 16, 1024, [&](int64_t b, int64_t e) { t.adamw(a, b * 16, std::min(a.count, e * 16)); });
+}
+
+void apply_mask(View x, const uint8_t* mask) {
+  const int64_t stride = (x.cols + 7) / 8;
+  parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) {
+    for (int64_t r = b; r < e; ++r)
+      for (int64_t c = 0; c < x.cols; ++c)
+        if (!((mask[r * stride + c / 8] >> (c % 8)) & 1)) x.row<float>(r)[c] = 0;
+  });
+}
+
+int64_t panel_elements(int64_t n, int64_t k) {
+  return (n + 63) / 64 * 64 * ((k + 31) / 32 * 32);
+}
+
+void pack_panels(ConstView w, bool transposed, bf16* panels) {
+  const ElementwiseTable t = table();
+  const int64_t n = transposed ? w.cols : w.rows;
+  parallel_for((n + 63) / 64, 1, [&](int64_t b, int64_t e) { t.pack_panels(w, transposed, panels, b, e); });
+}
+
+void unpack_panels(const bf16* panels, View w) {
+  const int64_t padded = (w.cols + 31) / 32 * 32;
+  parallel_for(w.rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const bf16* from = panels + r / 64 * 64 * padded + r % 64 * 2;
+      float* to = w.row<float>(r);
+      for (int64_t c = 0; c < w.cols; ++c) to[c] = to_float(from[c / 2 * 128 + (c & 1)]);
+    }
+  });
+}
+
+}  // namespace hone::kernels

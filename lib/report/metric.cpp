@@ -1,0 +1,95 @@
+#include "report/metric.h"
+
+#include <algorithm>
+#include <array>
+
+namespace hone {
+namespace {
+
+constexpr auto table = std::to_array<Metric>({
+    {"file_bytes", Display::bytes, 0, "bytes", "size of the model file"},
+    {"parameters", Display::count, 0, "", "numbers in the model's matrices and vectors, zeros included"},
+    {"nonzero_parameters", Display::count, 0, "", "parameters whose value is not zero"},
+    {"active_parameters", Display::count, 0, "", "parameters that one token's forward pass uses"},
+    {"sparsity", Display::fraction, 1, "", "what masks leave out of the matrices that may be pruned, as a fraction"},
+    {"zero_fraction", Display::fraction, 1, "",
+     "values of the same matrices that are zero: pruned, rounded to zero by quantization, or zero by chance"},
+    {"weight_bytes", Display::bytes, 0, "bytes", "memory that the weights take as they are executed"},
+    {"tokens", Display::count, 0, "tokens", "tokens that were predicted and scored"},
+    {"bytes", Display::count, 0, "bytes", "bytes of text that the scored tokens stand for"},
+    {"loss", Display::fixed, 4, "nats/token", "mean of -ln p(token | its context)"},
+    {"perplexity", Display::plain, 4, "", "exp(loss)"},
+    {"bits_per_byte", Display::fixed, 4, "bits/byte", "sum of -log2 p over the scored tokens / their bytes"},
+    {"accuracy", Display::fraction, 2, "", "tokens whose most probable prediction is right, as a fraction"},
+    {"accuracy_stderr", Display::fraction, 2, "", "standard error of accuracy"},
+    {"accuracy_by_bytes", Display::fraction, 2, "",
+     "questions whose right answer has the largest log probability a byte, as a fraction"},
+    {"accuracy_by_bytes_stderr", Display::fraction, 2, "", "standard error of accuracy_by_bytes"},
+    {"router_entropy", Display::plain, 3, "nats",
+     "entropy of the routers' distributions over experts, mean over tokens and mixtures"},
+    {"largest_load_over_mean", Display::fixed, 2, "",
+     "tokens of a mixture's busiest expert over the mean of its experts; the largest over mixtures"},
+    {"dropped_tokens", Display::count, 0, "", "choices of experts that a capacity left out"},
+    {"kl", Display::plain, 3, "nats/token", "mean KL divergence of the model's prediction from the baseline's"},
+    {"top1_agreement", Display::fraction, 2, "", "tokens for which model and baseline predict the same, as a fraction"},
+    {"latency_ms_p50", Display::plain, 3, "ms", "median time of one generated token"},
+    {"latency_ms_p95", Display::plain, 3, "ms", "95th percentile of the time of one generated token"},
+    {"latency_ms_p99", Display::plain, 3, "ms", "99th percentile of the time of one generated token"},
+    {"first_token_ms", Display::plain, 3, "ms", "time from the prompt to the first generated token"},
+    {"prefill_tokens_per_second", Display::count, 0, "tokens/s", "prompt tokens processed a second"},
+    {"decode_tokens_per_second", Display::count, 0, "tokens/s", "generated tokens a second, over the whole batch"},
+    {"train_tokens_per_second", Display::count, 0, "tokens/s",
+     "training tokens a second: forward, backward and update"},
+    {"attention_fraction", Display::fraction, 1, "",
+     "query-key pairs that attention visited / those of full attention"},
+    {"attention_ms", Display::plain, 4, "ms",
+     "time in attention: of a prompt, or of a training step forward and backward"},
+    {"attention_forward_ms", Display::plain, 4, "ms", "time in the forward of attention of a training step"},
+    {"attention_backward_ms", Display::plain, 4, "ms", "time in the backward of attention of a training step"},
+    {"attention_decode_ms", Display::plain, 3, "ms", "time in attention of one generated token"},
+    {"questions", Display::whole, 0, "", "questions of several answers that were scored"},
+    {"answers", Display::whole, 0, "", "answers that were scored"},
+    {"bytes_per_token", Display::bytes, 0, "bytes",
+     "weight and cache bytes read for one generated token; a batch shares the weights"},
+    {"read_bytes_per_second", Display::bytes, 0, "bytes/s", "bytes_per_token times decode_tokens_per_second"},
+    {"flops_per_second", Display::count, 0, "flop/s", "multiplications and additions of matrix products a second"},
+    {"bandwidth_fraction", Display::fraction, 1, "", "read_bytes_per_second / the machine's measured read bandwidth"},
+    {"matrix_fraction", Display::fraction, 1, "", "flops_per_second / the machine's measured matrix peak"},
+    {"ceiling_read_bytes_per_second", Display::bytes, 0, "bytes/s", "the machine's measured read bandwidth"},
+    {"ceiling_flops_per_second", Display::count, 0, "flop/s",
+     "the machine's measured matrix peak in the precision used"},
+    {"peak_rss_bytes", Display::bytes, 0, "bytes", "largest memory of the process while it was measured"},
+    {"threads", Display::whole, 0, "", "threads used"},
+    {"seed", Display::plain, 0, "", "seed of the random streams"},
+    {"step", Display::whole, 0, "", "optimizer steps taken"},
+    {"learning_rate", Display::plain, 3, "", "learning rate of the step"},
+    {"gradient_norm", Display::plain, 3, "", "norm of all gradients before clipping"},
+});
+
+constexpr std::array<std::string_view, 8> suffixes = {
+    "_difference_low", "_difference_high", "_ratio_low", "_ratio_high", "_difference", "_ratio", "_low", "_high"};
+
+}  // namespace
+
+std::span<const Metric> metrics() {
+  return table;
+}
+
+const Metric* find_metric(std::string_view name) {
+  const auto found =
+      std::find_if(table.begin(), table.end(), [&](const Metric& metric) { return metric.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
+std::pair<std::string_view, std::string_view> split_comparison(std::string_view name) {
+  for (const std::string_view suffix : suffixes)
+    if (name.ends_with(suffix) && find_metric(name.substr(0, name.size() - suffix.size())))
+      return {name.substr(0, name.size() - suffix.size()), name.substr(name.size() - suffix.size())};
+  return {name, ""};
+}
+
+bool needs_baseline(std::string_view name) {
+  return name == "kl" || name == "top1_agreement" || !split_comparison(name).second.empty();
+}
+
+}  // namespace hone
