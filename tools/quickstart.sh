@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a sparse, quantized model on this machine: installs packages, builds, gets the default corpus and runs the whole
-# pipeline: train, prune, recover, quantize, evaluate. Then the speed of a larger shape, whose weights are read from memory. Five to
-# fifteen minutes on two cores once built, by their speed.
+# pipeline: train, prune, recover, quantize, evaluate. Then the speed of a larger shape, whose weights are read from memory. Three to
+# six minutes on two cores once built, by their speed.
 #
 #   bash tools/quickstart.sh [FOLDER]     results go to FOLDER (default: build/quickstart); what is there is replaced
 set -euo pipefail
@@ -34,13 +34,13 @@ train=corpus/kjv.train.txt valid=corpus/kjv.valid.txt test=corpus/kjv.test.txt
 
 # 3.2M parameters; the recovery after pruning takes a tenth of the steps.
 say "train a dense model"
-"$bin/train" --data $train --valid $valid --valid-tokens 50k --valid-every 300 \
-  --layers 4 --dim 256 --heads 4 --context 256 --batch 16 --steps 1200 --learning-rate 2e-3 \
+"$bin/train" --data $train --valid $valid --valid-tokens 50k --valid-every 100 \
+  --layers 4 --dim 256 --heads 4 --context 256 --batch 16 --steps 400 --learning-rate 2e-3 \
   --output dense.h5 --plot dense.svg --force
 say "prune 60% of its weights"
 "$bin/prune" dense.h5 --sparsity 0.6 --output pruned.h5 --force --log-level warning
 say "recover"
-"$bin/train" --init pruned.h5 --data $train --batch 16 --steps 120 --learning-rate 1e-3 --output sparse.h5 --force
+"$bin/train" --init pruned.h5 --data $train --batch 16 --steps 40 --learning-rate 1e-3 --output sparse.h5 --force
 say "quantize to int8"
 "$bin/quantize" sparse.h5 --type int8 --calibration $train --output small.h5 --force --log-level warning
 
