@@ -44,13 +44,21 @@ std::vector<float> random_moments(int64_t cols) {
   return moments;
 }
 
-// The integer of the element that is nearest to x.
-double nearest(PackedElement element, double x) {
+// The integers that the element has codes for, ascending.
+std::vector<double> integers_of(PackedElement element) {
   const kernels::ElementInfo& info = info_of(element);
-  double best = 0;
+  std::vector<double> integers;
   for (int q = info.lowest; q <= info.highest; ++q)
-    if (info.code_of(q) >= 0 && std::fabs(q - x) < std::fabs(best - x)) best = q;
-  return best;
+    if (info.code_of(q) >= 0) integers.push_back(q);
+  return integers;
+}
+
+// That of them which is nearest to x.
+double nearest(const std::vector<double>& integers, double x) {
+  const auto above = std::lower_bound(integers.begin(), integers.end(), x);
+  if (above == integers.begin()) return integers.front();
+  if (above == integers.end()) return integers.back();
+  return *above - x < x - above[-1] ? *above : above[-1];
 }
 
 // The least weighted squared error of w[0 … n) over every bf16 scale from a 64th to twice the one that reaches the
@@ -58,6 +66,7 @@ double nearest(PackedElement element, double x) {
 double least_error(const float* w, const float* moments, int64_t n, PackedElement element) {
   float largest = 0;
   for (int64_t j = 0; j < n; ++j) largest = std::max(largest, std::fabs(w[j]));
+  const std::vector<double> integers = integers_of(element);
   double least = std::numeric_limits<double>::infinity();
   const int top = to_bf16(2 * largest / static_cast<float>(info_of(element).highest)).bits;
   for (int i = 0; i < 7 * 128; ++i)
@@ -65,7 +74,7 @@ double least_error(const float* w, const float* moments, int64_t n, PackedElemen
       const double scale = sign * static_cast<double>(to_float(bf16{static_cast<uint16_t>(top - i)}));
       double error = 0;
       for (int64_t j = 0; j < n; ++j) {
-        const double value = static_cast<double>(w[j]), q = nearest(element, value / scale);
+        const double value = static_cast<double>(w[j]), q = nearest(integers, value / scale);
         error += static_cast<double>(moments ? moments[j] : 1.0f) * (value - q * scale) * (value - q * scale);
       }
       least = std::min(least, error);
@@ -105,7 +114,7 @@ TEST_CASE("scales are bf16 numbers, integers stay in range and are the nearest t
         const float scale = q.scales.data<float>()[i / cols * groups + (group ? i % cols / group : 0)];
         const double exact = static_cast<double>(weight.data<float>()[i]) / static_cast<double>(scale);
         const double q_here = q.integers.data<int8_t>()[i];
-        CHECK(std::fabs(q_here - exact) <= std::fabs(nearest(element, exact) - exact) + 1e-4);
+        CHECK(std::fabs(q_here - exact) <= std::fabs(nearest(integers_of(element), exact) - exact) + 1e-4);
       }
       if (element == int8)
         CHECK(std::count(q.integers.data<int8_t>(), q.integers.data<int8_t>() + rows * cols, -128) == 0);
