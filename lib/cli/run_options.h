@@ -78,7 +78,8 @@ class RunOptions {
 
   // The values of those that shape the run; options without a default only where they are given.
   nlohmann::json description() const;
-  // Throws Error(internal) where one of the options that were given shapes the run, and `description` has nothing of it.
+  // Throws Error(internal) where one of the options that were given shapes the run, and `description` has nothing of
+  // it.
   void require_described(const nlohmann::json& description) const;
 
   bool given(const std::string& option) const;

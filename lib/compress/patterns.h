@@ -58,9 +58,9 @@ double resolve_sparsity(const Pattern& pattern, std::optional<double> asked);
 //
 // Exactly pruned_of(rows * cols, sparsity) weights are pruned (for blocks: that many of the blocks). Compared by row,
 // each row (for blocks: each band of R rows) prunes its share of that number; shares differ by 1 at most. N:M compares
-// within its groups alone. Of equal scores the ones with the lower index are kept. What `existing` (which
-// may be empty) has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any number
-// of threads.
+// within its groups alone. Of equal scores the ones with the lower index are kept. What `existing` (which may be empty)
+// has pruned counts as lowest and stays pruned, even where that is more than `sparsity`. The same at any number of
+// threads.
 //
 // Throws as check_shape() does, naming `where`; Error(input) for a score that is not finite.
 Bitmask select_mask(const Tensor& scores, const Pattern& pattern, double sparsity, ComparisonGroup comparison,

@@ -33,10 +33,10 @@ struct PrunedLayer {
   bool data_free = false;                     // too few of them: scored as if all inputs were alike
 };
 
-// Every chosen weight gets a mask; one that has a mask keeps its zeros. Layers come back in the order of the model: blocks,
-// head, embedding.
-// Throws Error(usage) when nothing is chosen, a chosen weight is quantized, the pattern does not divide it, or the method
-// needs a calibration text and has none; nothing is changed then. Throws as calibrate() does.
+// Every chosen weight gets a mask; one that has a mask keeps its zeros. Layers come back in the order of the model:
+// blocks, head, embedding. Throws Error(usage) when nothing is chosen, a chosen weight is quantized, the pattern does
+// not divide it, or the method needs a calibration text and has none; nothing is changed then. Throws as calibrate()
+// does.
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& settings);
 
 // The names of the weights that prune_model() would prune; throws as it does.

@@ -40,6 +40,8 @@ Grid grid_of(kernels::PackedElement element) {
     kernels::ValueSteps& steps = grid.steps[side];
     float before = 0;
     for (int code = info.zero + sign; grid.in_steps && code >= 0 && code < info.codes(); code += sign) {
+      if (steps.count == static_cast<int>(std::size(steps.middles)))
+        throw internal_error("more than {} values of {} on one side of 0", std::size(steps.middles), info.name);
       const float value = static_cast<float>(sign * info.integer_of(code));
       if (steps.count == 0) grid.first[side] = value;
       steps.middles[steps.count] = (before + value) / 2;

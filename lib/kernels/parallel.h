@@ -10,7 +10,8 @@ namespace hone::kernels {
 
 void set_threads(int count);  // of every later parallel loop of the process, whichever thread runs it
 int threads();
-void adopt_threads();  // the same for libraries that ask OpenMP, whose setting is each thread's own: before they are called
+// The same for libraries that ask OpenMP, whose setting is each thread's own: before they are called.
+void adopt_threads();
 int thread_index();  // of the caller inside a parallel loop: 0 … threads()-1
 bool in_parallel();
 

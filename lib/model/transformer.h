@@ -33,8 +33,8 @@ class Transformer {
   Stream run(Stream stream, int64_t from, int64_t to, const Call& call, State* state = nullptr) const;
   Var finish(const Stream& stream, const Call& call) const;
 
-  // All three. With a state, the batch's spans continue the sequences in it (State::require_room() says what it throws),
-  // and count as seen afterwards.
+  // All three. With a state, the batch's spans continue the sequences in it (State::require_room() says what it
+  // throws), and count as seen afterwards.
   struct Output {
     Var hidden;
     std::vector<LossTerm> terms;  // what modules add to the training loss

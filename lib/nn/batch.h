@@ -14,8 +14,9 @@ struct Span {
   int64_t count = 0;
 };
 
-// Spans whose rows lie one after another. They may differ in length: the chunk of a prompt stands beside the next tokens
-// of other sequences. Only attention, positions and what reads single rows look at spans; to all else a batch is rows.
+// Spans whose rows lie one after another. They may differ in length: the chunk of a prompt stands beside the next
+// tokens of other sequences. Only attention, positions and what reads single rows look at spans; to all else a batch is
+// rows.
 class Batch {
  public:
   Batch() = default;

@@ -36,8 +36,8 @@ using ModelRouting = std::vector<LayerRouting>;  // by layer; a dense one has no
 // Adds what calls of one model have reported.
 void add(ModelRouting& to, const ModelRouting& more);
 
-// What a call of the model asks of all routers. The defaults are those of inference: nothing is added to the choice, and
-// nothing is lost.
+// What a call of the model asks of all routers. The defaults are those of inference: nothing is added to the choice,
+// and nothing is lost.
 struct RouterCall {
   kernels::RouterNoise noise = kernels::RouterNoise::none;
   float temperature = 1;

@@ -17,7 +17,8 @@ struct StateShape {
   int64_t take_back = 0;  // tokens that can be taken back whatever the kind of layer; more where a layer keeps all
 };
 
-// One layer's part: keys and values, summaries, recurrent states. It does not know how many tokens it holds; callers do.
+// One layer's part: keys and values, summaries, recurrent states. It does not know how many tokens it holds; callers
+// do.
 class LayerState {
  public:
   virtual ~LayerState() = default;

@@ -17,9 +17,9 @@ struct TokenLosses {
 
 // x [rows, dim]; targets[i] below 0 is not scored; logits beyond `vocabulary` (padding) are ignored.
 //
-// While a tape records, the gradients of x and of the head are computed here, chunk by chunk, so that logits need not be
-// kept or computed again. That takes the weight that the term has in what is minimized: it comes back in the term, which
-// is handed to Tape::backward() as it is.
+// While a tape records, the gradients of x and of the head are computed here, chunk by chunk, so that logits need not
+// be kept or computed again. That takes the weight that the term has in what is minimized: it comes back in the term,
+// which is handed to Tape::backward() as it is.
 TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
                                std::span<const int32_t> targets, float weight = 1.0f);
 

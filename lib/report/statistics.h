@@ -59,10 +59,10 @@ double student_t(double confidence, int64_t degrees);
 Interval mean_interval(std::span<const double> samples);
 
 // Sum of `over` divided by sum of `under`, for pairs that were drawn together (windows of a text with their losses and
-// token counts, or the losses of two models on the same windows: then it is the interval of mean(a) / mean(b)). Interval by linearization: estimate +- t * s /
-// (mean(under) * sqrt(n)), where s is the deviation of over_i - estimate * under_i (Cochran 1977, Sampling Techniques,
-// eq. 6.13). That the pairs share what makes a window hard cancels in s; this is why it is far narrower than two
-// separate intervals.
+// token counts, or the losses of two models on the same windows: then it is the interval of mean(a) / mean(b)).
+// Interval by linearization: estimate +- t * s / (mean(under) * sqrt(n)), where s is the deviation of over_i - estimate
+// * under_i (Cochran 1977, Sampling Techniques, eq. 6.13). That the pairs share what makes a window hard cancels in s;
+// this is why it is far narrower than two separate intervals.
 Interval ratio_of_sums(std::span<const double> over, std::span<const double> under);
 
 }  // namespace hone

@@ -15,9 +15,9 @@ namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
 
-// Blocks by capacity: training asks for the same sizes at every step. Where lengths vary (serving, evaluation), sizes do:
-// a block that is a little larger serves, too, and those that were not asked for the longest go back to the system, so
-// that what is kept follows what is needed.
+// Blocks by capacity: training asks for the same sizes at every step. Where lengths vary (serving, evaluation), sizes
+// do: a block that is a little larger serves, too, and those that were not asked for the longest go back to the system,
+// so that what is kept follows what is needed.
 class Pool {
  public:
   struct Block {

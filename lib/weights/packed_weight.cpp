@@ -140,8 +140,8 @@ Encoded aligned(Encoded encoded) {
 
 // ---- packing ----
 
-// A bitmask costs one bit an element, and what a tile of 64 leaves of its last byte where codes are shorter: half of the
-// most that can be left.
+// A bitmask costs one bit an element, and what a tile of 64 leaves of its last byte where codes are shorter: half of
+// the most that can be left.
 bool bitmask_is_smaller(PackedElement e, double kept) {
   const double bits = kernels::info_of(e).bits, left = std::max(0.0, 8 - bits) / 2;
   return kept * bits + 1 + left / 64 < bits;

@@ -1,5 +1,5 @@
-// Comes before every unit test. Clang up to 15 knows no structured bindings inside a lambda, which is what doctest's INFO
-// and CAPTURE make: there they are given the text instead.
+// Comes before every unit test. Clang up to 15 knows no structured bindings inside a lambda, which is what doctest's
+// INFO and CAPTURE make: there they are given the text instead.
 #pragma once
 
 #include <doctest/doctest.h>

@@ -1,4 +1,5 @@
-// Pruning methods: which weights of a matrix go, and what becomes of the others. Each is a file and a row of prune_method.cpp.
+// Pruning methods: which weights of a matrix go, and what becomes of the others. Each is a file and a row of
+// prune_method.cpp.
 #pragma once
 
 #include <span>

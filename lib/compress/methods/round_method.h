@@ -1,4 +1,5 @@
-// Rounding methods: which number of an element (kernels/packed/element.h) each weight becomes. Each is a file and a row of round_method.cpp.
+// Rounding methods: which number of an element (kernels/packed/element.h) each weight becomes. Each is a file and a row
+// of round_method.cpp.
 #pragma once
 
 #include <span>

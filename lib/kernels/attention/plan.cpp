@@ -81,8 +81,8 @@ bool whole(const MaskRule& rule, const QueryRange& q, const KeyRange& k, uint64_
   return selected == q.bits || near || k.highest < rule.sinks;
 }
 
-// Visible pairs of a partial visit, key by key: a query sees key position p when it stands at p or later (or the rule is
-// not causal) and is selected, or is less than the window away, or p is a sink.
+// Visible pairs of a partial visit, key by key: a query sees key position p when it stands at p or later (or the rule
+// is not causal) and is selected, or is less than the window away, or p is a sink.
 int64_t count_visible(const BlockPlan& plan, const QueryRange& q, const BlockVisit& visit) {
   const int64_t begin = visit.block * block, end = std::min(begin + block, plan.shape.keys);
   int64_t count = 0;

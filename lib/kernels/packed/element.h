@@ -18,8 +18,8 @@ enum class Arithmetic : uint8_t {
   integer  // an integer of 8 bits times a scale: four columns in a lane
 };
 
-// An element is stored as a code of some bits. Of arithmetic `integer` a code stands for an integer q, and the weight is
-// q * scale; a source unpacks codes to bytes q + offset(), the unsigned operand of the 8-bit dot products.
+// An element is stored as a code of some bits. Of arithmetic `integer` a code stands for an integer q, and the weight
+// is q * scale; a source unpacks codes to bytes q + offset(), the unsigned operand of the 8-bit dot products.
 struct ElementInfo {
   std::string_view name;  // in files, options and reports
   Arithmetic arithmetic;

@@ -8,8 +8,8 @@
 //              q * scale; k = 4 columns in a lane
 //
 // Order. Rows are cut in panels of 64, columns in steps of k: [rows/64][cols/k][64][k]. The 64 rows of a step are 4
-// tiles of 16 rows x k columns, 64 bytes each before packing (32 for 4 bits): one vector register whose 32-bit lane i is
-// what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
+// tiles of 16 rows x k columns, 64 bytes each before packing (32 for 4 bits): one vector register whose 32-bit lane i
+// is what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
 // activations meets 64 rows. Rows are padded to 64; columns to 4, of bf16 to 32 (the bytes are then oneDNN's
 // BA16a64b2a, so that its product reads them as they are).
 //
@@ -129,7 +129,7 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
 // The same exactly, in f32 and by columns: out [cols, outputs], outputs = min(count * 64, rows - begin * 64).
 void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out);
 
-// ---- making and checking (packed_build.cpp) ----
+// ---- making and checking (build.cpp) ----
 
 // Bits of a matrix (kernels/bits.h) to tile masks, and back.
 void packed_masks(const PackedShape& shape, const uint8_t* bits, void* masks);

@@ -17,9 +17,9 @@ struct CacheNeed {
   int64_t summary_block = 0;                      // tokens of a block whose keys are summarized; 0: none are
 };
 
-// [sequences, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times faster
-// than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks. The ring is longer
-// than the window by the tokens that can be taken back: what those replaced is then still there.
+// [sequences, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times
+// faster than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks. The ring is
+// longer than the window by the tokens that can be taken back: what those replaced is then still there.
 class LayerCache : public LayerState {
  public:
   LayerCache(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape);

@@ -1,6 +1,6 @@
 // Key blocks that a few queries of many query blocks see: those queries' rows are gathered into full tiles, so that the
 // work is that of the pairs that are visible (as in Mixture of Block Attention, Lu et al. 2025, arXiv 2502.13189,
-// section 2.3). Included only by kernels/isa/attention_*.cpp.
+// section 2.3). Included only by kernels/isa/attention/*.cpp.
 #pragma once
 
 #include "kernels/isa/attention/pack.h"

@@ -1,5 +1,5 @@
 // Operands of attention tiles: rows copied, converted, interleaved and transposed into the units of
-// attention_product.h; and the visibility of a tile. Included only by kernels/isa/attention_*.cpp.
+// product.h; and the visibility of a tile. Included only by kernels/isa/attention/*.cpp.
 #pragma once
 
 #include "kernels/isa/attention/product.h"

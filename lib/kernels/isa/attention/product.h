@@ -1,5 +1,5 @@
 // The matrix product inside attention tiles, on operands packed in 32-bit units: one f32, or two bf16 that are
-// neighbours along the contraction. Included only by kernels/isa/attention_*.cpp.
+// neighbours along the contraction. Included only by kernels/isa/attention/*.cpp.
 #pragma once
 
 #include "kernels/isa/vector_math.h"

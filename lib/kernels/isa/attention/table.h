@@ -72,7 +72,7 @@ struct DecodeItem {
   const DecodeItem* next = nullptr;  // what this thread will likely do next, or null: its first rows are loaded in time
 };
 
-// Choosing blocks for queries, see attention_route.h. `count` is without the query's own block.
+// Choosing blocks for queries, see kernels/attention/route.h. `count` is without the query's own block.
 struct RouteArgs {
   AttentionDims dims;
   ConstHeadRows q;

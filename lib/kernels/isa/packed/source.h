@@ -78,7 +78,8 @@ struct Plain {
 
 #if defined(__AVX512VBMI2__)
 
-// As assembly: GCC 12 copies an accumulator before and after each of these intrinsics, which costs more than the product.
+// As assembly: GCC 12 copies an accumulator before and after each of these intrinsics, which costs more than the
+// product.
 inline void dot(__m512i& sum, __m512i weights, __m512i x) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(x));
 }
