@@ -15,10 +15,10 @@
 namespace hone {
 namespace {
 
-constexpr int kBlock =
+constexpr int block_scales =
     kernels::kScaleCandidates;   // half of the 128 numbers that bf16 has from a power of two to the next
-constexpr int kMostBlocks = 40;  // downwards: a millionth of the scale that reaches the largest weight
-constexpr float kSmallestScale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
+constexpr int most_blocks = 40;  // downwards: a millionth of the scale that reaches the largest weight
+constexpr float smallest_scale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
 
 // The integers that a weight over its scale may become, from 0 to either side; side 0 is that of the scale's sign.
 struct Grid {
@@ -106,7 +106,7 @@ class Group {
   };
 
   float stored(bf16 scale) const {
-    return std::max(kSmallestScale, to_float(to_bf16(std::ldexp(to_float(scale), exponent_))));
+    return std::max(smallest_scale, to_float(to_bf16(std::ldexp(to_float(scale), exponent_))));
   }
 
   // Branch and bound over blocks of neighbouring bf16 numbers, from the scale that reaches the largest weight
@@ -117,25 +117,26 @@ class Group {
       limits_[i] = grid_.last[sides_[i]];
     }
     const int start = to_bf16(largest_ / grid_.last[0]).bits;
-    for (int block = 0, top = start; block < kMostBlocks; ++block, top -= kBlock) {
+    for (int block = 0, top = start; block < most_blocks; ++block, top -= block_scales) {
       if (block > 0 && clipping_error(scale_of(top)) >= best.error) break;
       try_block(top, negative_scale, best);
     }
-    for (int top = start + kBlock; small_weights_error(scale_of(top - kBlock + 1)) < best.error; top += kBlock)
+    for (int top = start + block_scales; small_weights_error(scale_of(top - block_scales + 1)) < best.error;
+         top += block_scales)
       if (try_block(top, negative_scale, best) > 2 * best.error) break;
   }
 
   // Tries the scales with the bits top, top - 1, …; returns the least error among them.
   float try_block(int top, bool negative_scale, Choice& best) {
-    float scales[kBlock], errors[kBlock];
-    for (int i = 0; i < kBlock; ++i) scales[i] = scale_of(top - i);
+    float scales[block_scales], errors[block_scales];
+    for (int i = 0; i < block_scales; ++i) scales[i] = scale_of(top - i);
     const auto n = static_cast<int64_t>(size_);
     if (grid_.in_steps) {
       loops_.step_errors(magnitudes_.data(), sides_.data(), grid_.steps, moments_.data(), n, scales, errors);
     } else {
       loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), n, scales, errors);
     }
-    const int i = static_cast<int>(std::min_element(errors, errors + kBlock) - errors);
+    const int i = static_cast<int>(std::min_element(errors, errors + block_scales) - errors);
     if (errors[i] < best.error) best = {errors[i], bf16{static_cast<uint16_t>(top - i)}, negative_scale};
     return errors[i];
   }
