@@ -193,8 +193,9 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     AttentionMeter* const meter = call.trace.attention;
     const SecondsInto watch(meter ? &meter->seconds : nullptr);
     if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+    const std::vector<Batch::Group> groups = call.batch.groups();
     std::vector<ops::AttentionPart> parts;
-    for (const Batch::Group& group : call.batch.groups()) {
+    for (const Batch::Group& group : groups) {
       kernels::AttentionDims dims;
       dims.batch = static_cast<int64_t>(group.spans.size());
       dims.queries = dims.keys = group.count;
@@ -206,7 +207,6 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     }
     if (state) {
       attended = Var(Tensor::empty({call.batch.rows(), heads_ * head_dim_}, projected.value().dtype()));
-      const std::vector<Batch::Group> groups = call.batch.groups();
       for (size_t g = 0; g < groups.size(); ++g)
         CachedAttention(parts[g].rows_of(projected.value()), parts[g].rows_of(attended.value()), groups[g].spans,
                         parts[g].dims, *pattern_, static_cast<LayerCache&>(*state), meter)
