@@ -6,7 +6,7 @@
 #include "base/text_output.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 #include "report/late_texts.h"
 #include "report/report.h"
 
@@ -60,7 +60,7 @@ void BenchOptions::check() const {
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
-  for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
+  for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
   check_effects();
   if (plot.empty()) return;

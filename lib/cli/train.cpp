@@ -14,7 +14,7 @@
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 #include "report/late_texts.h"
 #include "train/fingerprint.h"
 #include "train/journal.h"
@@ -104,8 +104,8 @@ class TrainTool {
     if (!o_.resume.empty()) attention_before_ = of_run("attention_before");
     if (!o_.model.attention) return;
     const std::string before = attention_of(model.config());
-    if (!o_.resume.empty() && attention_by_layer(*o_.model.attention, model.config().layers.size()) !=
-                                  attention_by_layer(before, model.config().layers.size()))
+    if (!o_.resume.empty() && mixer_by_layer(*o_.model.attention, model.config().layers.size()) !=
+                                  mixer_by_layer(before, model.config().layers.size()))
       throw usage_error("--attention {} differs from the checkpoint's {}; resume with the same options",
                         *o_.model.attention, before);
     model.set_attention(*o_.model.attention);

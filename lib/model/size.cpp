@@ -1,9 +1,6 @@
 #include "model/size.h"
 
-#include "base/memory_limit.h"
-#include "base/units.h"
 #include "model/transformer.h"
-#include "nn/attention/pattern.h"
 
 namespace hone {
 namespace {
@@ -41,18 +38,10 @@ ShapeSize size_of_shape(const Config& config) {
 }
 
 double cache_bytes(const Config& config, const StateShape& shape) {
+  const ShapesOnly shapes;
   double bytes = 0;
-  for (const LayerBlueprint& layer : config.layers)
-    bytes +=
-        LayerCache::bytes_of(attention_pattern(layer.attention)->need(), layer.kv_heads, config.block.head_dim, shape);
+  for (const LayerBlueprint& layer : config.layers) bytes += Mixer::make(config.block, layer)->state_bytes(shape);
   return bytes;
-}
-
-void require_cache_memory(const Config& config, const StateShape& shape) {
-  require_memory(cache_bytes(config, shape),
-                 fmt::format("the key/value cache of {} tokens",
-                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
-                 "ask for fewer tokens or sequences");
 }
 
 }  // namespace hone

@@ -18,7 +18,5 @@ ShapeSize size_of_shape(const Config& config);
 
 // Of Transformer::make_state().
 double cache_bytes(const Config& config, const StateShape& shape);
-// Throws Error(usage) where that is more than the memory there is.
-void require_cache_memory(const Config& config, const StateShape& shape);
 
 }  // namespace hone

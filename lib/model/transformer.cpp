@@ -7,8 +7,8 @@
 #include "base/memory_limit.h"
 #include "base/random.h"
 #include "base/stop.h"
+#include "base/units.h"
 #include "kernels/parallel.h"
-#include "model/size.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -124,7 +124,12 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 }
 
 State Transformer::make_state(const StateShape& shape) const {
-  require_cache_memory(config_, shape);
+  double bytes = 0;
+  for (const Block& block : blocks_) bytes += block.mixer->state_bytes(shape);
+  require_memory(bytes,
+                 fmt::format("the key/value cache of {} tokens",
+                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
+                 "ask for fewer tokens or sequences");
   State state(shape);
   for (const Block& block : blocks_) state.add_layer(block.mixer->make_state(shape));
   return state;

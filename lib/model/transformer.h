@@ -53,7 +53,7 @@ class Transformer {
   // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory.
   State make_state(const StateShape& shape) const;
 
-  // Gives the layers other kinds of attention, see attention_by_layer(); the parameters stay. Throws Error(usage) for
+  // Gives the layers other kinds of attention, see mixer_by_layer(); the parameters stay. Throws Error(usage) for
   // kinds that do not fit the model's context, or `context` if that is longer.
   void set_attention(const std::string& kinds, int64_t context = 0);
   // With rotary positions, the longest sequence it is made for.

@@ -133,7 +133,7 @@ std::shared_ptr<Storage> Storage::promised(size_t bytes) {
 
 namespace {
 
-std::atomic<int> shapes_only{0};
+thread_local int shapes_only = 0;
 
 }  // namespace
 

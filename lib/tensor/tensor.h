@@ -43,8 +43,8 @@ class Storage {
   bool promised_ = false;
 };
 
-// While one lives, Tensor::empty() only promises the memory of tensors with several dimensions: to learn the shapes and
-// the size of a model that may not fit. Vectors are real.
+// While one lives, Tensor::empty() of the same thread only promises the memory of tensors with several dimensions: to
+// learn the shapes and the size of a model that may not fit. Vectors are real.
 class ShapesOnly {
  public:
   ShapesOnly();

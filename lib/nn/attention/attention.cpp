@@ -248,4 +248,8 @@ double Attention::state_bytes_read(int64_t position, DType type) const {
          static_cast<double>(pattern_->visible_keys(position));
 }
 
+double Attention::state_bytes(const StateShape& shape) const {
+  return LayerCache::bytes_of(pattern_->need(), kv_heads_, head_dim_, shape);
+}
+
 }  // namespace hone

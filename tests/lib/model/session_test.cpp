@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "base/error.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 #include "support/check.h"
 #include "support/models.h"
 
@@ -81,7 +81,7 @@ TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
 
 TEST_CASE("pieces of different lengths and phases, in any order, are what each sequence gives alone") {
   const std::vector<int32_t> ids = some_ids(600);
-  for (const std::string& kind : attention_examples())
+  for (const std::string& kind : mixer_examples())
     for (const DType type : {DType::f32, DType::bf16}) {
       CAPTURE(kind);
       Transformer model(attending(kind + ",full"));
@@ -115,7 +115,7 @@ TEST_CASE("pieces of different lengths and phases, in any order, are what each s
 
 TEST_CASE("tokens that are taken back leave no trace, in windows that have wrapped and in summaries, too") {
   const std::vector<int32_t> ids = some_ids(400);
-  for (const std::string& kind : attention_examples())
+  for (const std::string& kind : mixer_examples())
     for (const DType type : {DType::f32, DType::bf16})
       for (const int64_t before : {3, 20, 70, 129, 200}) {
         CAPTURE(kind);
