@@ -29,9 +29,11 @@ endfunction()
 hone_isa(portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
   hone_isa(avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
-  # Ice Lake, Zen 4 and newer.
-  hone_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
-           -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
+  # Ice Lake, Zen 4 and newer. Not with the sanitizers: avx512_bf16 is all of its code and more, and a set takes a minute to test.
+  if(NOT HONE_SANITIZE)
+    hone_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
+             -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
+  endif()
   # The same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer.
   hone_isa(avx512_bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
            -mavx512bf16 -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)

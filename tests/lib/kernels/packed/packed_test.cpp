@@ -17,6 +17,7 @@
 #include "kernels/parallel.h"
 #include "lib/kernels/numbers.h"
 #include "support/elements.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
@@ -186,7 +187,7 @@ TEST_CASE("packed products of 16-bit activations equal the plain product at ever
           const double tolerance = exact ? 2e-6 : integer_tolerance;
           const Reference want = reference(p, x, m, segment_of(p));
           std::vector<float> first;
-          for (const Isa level : isa_levels()) {
+          for (const Isa level : hone::test::isa_levels_tested()) {
             const Level scope(level);
             INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", rows, " ", cols, " ", m,
                  " ", name_of(level));
@@ -216,7 +217,7 @@ TEST_CASE("f32 rows have f32 results, however many they are") {
     std::vector<float> x(static_cast<size_t>(most * cols));
     for (float& v : x) v = static_cast<float>(random.normal() * std::exp(2 * random.normal()));
     const Reference want = reference(p, x, most, 0);
-    for (const Isa level : isa_levels()) {
+    for (const Isa level : hone::test::isa_levels_tested()) {
       const Level scope(level);
       for (int64_t m = 1; m <= most; ++m) {
         INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", m, " ", name_of(level));
@@ -236,7 +237,7 @@ TEST_CASE("bf16 rows: exact weights for few, weights rounded to bf16 at most for
       for (float& v : x) v = to_float(half.emplace_back(to_bf16(v)));
       const bool few = m <= packed_direct_rows;
       const Reference want = reference(p, x, m, few ? segment_of(p) : 0);
-      for (const Isa level : isa_levels()) {
+      for (const Isa level : hone::test::isa_levels_tested()) {
         const Level scope(level);
         packed_matmul(p.w, view(std::as_const(half).data(), m, cols), view(y.data(), m, rows));
         const double tolerance = !is_scaled(element) ? 2e-6 : few ? integer_tolerance : 4e-3;
@@ -254,7 +255,7 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
       const Activations activations(how);
       const Packed p = make(layout, element, 330, 260, group);
       const std::vector<float> x = random_rows(packed_direct_rows, 260);
-      for (const Isa level : isa_levels()) {
+      for (const Isa level : hone::test::isa_levels_tested()) {
         const Level scope(level);
         set_threads(2);
         const std::vector<float> all = multiply(p, x, packed_direct_rows);
@@ -270,7 +271,7 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
 
 TEST_CASE("several products in one loop are those of each, bit for bit") {
   const int before = threads();
-  for (const Isa level : isa_levels()) {
+  for (const Isa level : hone::test::isa_levels_tested()) {
     set_isa(level);
     CAPTURE(name_of(level));
     for (const PackedLayout layout : {PackedLayout::panels, PackedLayout::bitmask})
@@ -341,7 +342,7 @@ TEST_CASE("many rows with strides, in a matrix of several pieces") {
 
 TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbours, NaN and infinity show") {
   const Packed p = make(PackedLayout::panels, int8, 64, 256, 0);
-  for (const Isa level : isa_levels())
+  for (const Isa level : hone::test::isa_levels_tested())
     for (const int64_t m : {1, 20})
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
         const Level scope(level);
@@ -370,7 +371,7 @@ TEST_CASE("what an earlier product left in the scratch memory does not reach a l
     const Packed wide = make(layout, element, 64, 400, group), narrow = make(layout, element, 65, 97, group);
     const std::vector<float> bad(static_cast<size_t>(packed_direct_rows * 400), std::nanf(""));
     const std::vector<float> x = random_rows(5, 97);
-    for (const Isa level : isa_levels())
+    for (const Isa level : hone::test::isa_levels_tested())
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
         const Level scope(level);
         const Activations activations(how);
@@ -392,7 +393,7 @@ TEST_CASE("sums stay exact in long rows of the largest integers") {
     for (auto& s : p.scales) s = to_bf16(1);
     for (size_t i = 0; i < p.dense.size(); ++i) p.dense[i] = integers[i];
     const std::vector<float> x(static_cast<size_t>(cols), 1.0f);
-    for (const Isa level : isa_levels()) {
+    for (const Isa level : hone::test::isa_levels_tested()) {
       const Level scope(level);
       CHECK(worst(reference(p, x, 1, 128), multiply(p, x, 1)) < 1e-6);
     }
