@@ -86,6 +86,7 @@ Stream run_again(const Block& block, const Stream& in, const Call& call, int64_t
 }  // namespace
 
 Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& call, State* state) const {
+  if (state) state->require_room(call.batch, from, to);
   for (int64_t i = from; i < to; ++i) {
     check_stop();
     const Block& block = blocks_[static_cast<size_t>(i)];
@@ -93,6 +94,7 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
                  ? run_again(block, stream, call, i)
                  : block.forward(stream, call, i, state ? state->layer(i) : nullptr);
   }
+  if (state) state->advance(call.batch, from, to);
   return stream;
 }
 
@@ -101,9 +103,7 @@ Var Transformer::finish(const Stream& stream, const Call& call) const {
 }
 
 Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Call& call, State* state) const {
-  if (state) state->require_room(call.batch);
-  const Stream stream = run(embed(ids, call), 0, static_cast<int64_t>(blocks_.size()), call, state);
-  if (state) state->advance(call.batch);
+  const Stream stream = run(embed(ids, call), 0, layers(), call, state);
   return {finish(stream, call), stream.terms};
 }
 
