@@ -85,7 +85,7 @@ class Training : public Measurement {
     attention_fraction_ = meter_.fraction();
   }
 
-  std::variant<GenerationResult, TrainingResult> result(const kernels::Ceilings& ceilings) const override {
+  Measured result(const kernels::Ceilings& ceilings) const override {
     TrainingResult r{.context = context_, .steps = steps_, .train = rates_};
     const double tokens = static_cast<double>(settings_.batch * context_);
     r.step_ms = 1e3 * tokens / median(rates_);

@@ -1,6 +1,9 @@
 #include "cli/bench_options.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/text_output.h"
@@ -29,6 +32,16 @@ void BenchOptions::add(CLI::App& app) {
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
   add_count(what, "--steps", steps, "With --train: steps in a repetition", {.least = 1});
+  what->add_option("--draft", drafts,
+                   fmt::format("Compare text without and with drafts: {}, or a smaller model; repeat it for several",
+                               fmt::join(draft_kinds(), ", ")))
+      ->allow_extra_args(false)
+      ->type_name("KIND|FILE");
+  what->add_option("--data", data, "With --draft: the text whose pieces are the prompts")->type_name("FILE");
+  add_count(what, "--draft-tokens", draft_tokens, "With --draft: guess at most this many",
+            {.least = 1, .most = most_drafted});
+  add_number(what, "--draft-min-probability", draft_min_probability,
+             "With --draft: stop guessing before a token that the guessing model gives less", {.least = 0, .most = 1});
   what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
   what->add_option("--only", only,
                    "With --kernels: those whose name contains one of these texts, as in attention,packed")
@@ -61,6 +74,17 @@ void BenchOptions::check() const {
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
   for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
+  if (!drafts.empty() && data.empty()) throw usage_error("--draft needs prompts that make sense: give --data FILE");
+  if (!drafts.empty() && (kernels || train))
+    throw usage_error("--draft measures text that is written, not {}", kernels ? "kernels" : "training");
+  if (!drafts.empty() && (batches.size() > 1 || batches[0] != 1))
+    throw usage_error("--draft measures one sequence; leave out --batch");
+  if (!drafts.empty() && generate < 2) throw usage_error("--draft needs --generate of at least 2, not {}", generate);
+  if (!drafts.empty() && !plot.empty()) throw usage_error("--plot does not show --draft");
+  for (const std::string& draft : drafts)
+    if (!is_draft_kind(draft) && !std::filesystem::exists(draft))
+      throw usage_error("draft '{}' is no model file and no kind; known kinds: {}", draft,
+                        fmt::join(draft_kinds(), ", "));
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
   check_effects();
   if (plot.empty()) return;
@@ -74,6 +98,8 @@ void BenchOptions::check_effects() const {
        {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup", "--precision"})
     idle.push_back({option, kernels, "with --kernels"});
   for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
+  for (const char* option : {"--data", "--draft-tokens", "--draft-min-probability"})
+    idle.push_back({option, drafts.empty(), "without --draft"});
   idle.push_back({"--steps", !kernels && !train, "without --train"});
   idle.push_back({"--force", plot.empty(), "without --plot"});
   warn_of_idle(*app_, idle);
@@ -89,6 +115,10 @@ BenchSettings BenchOptions::settings(const Common& common) const {
       for (const int64_t length : lengths) s.points.push_back({threads, batch, length});
   s.generate = generate;
   s.prefill_chunk = prefill_chunk;
+  s.drafts = drafts;
+  s.data = data;
+  s.draft_tokens = draft_tokens;
+  s.draft_min_probability = draft_min_probability;
   s.train = train;
   s.steps = steps;
   s.repeat = repeat;

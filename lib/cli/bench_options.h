@@ -20,6 +20,10 @@ struct BenchOptions {
   int64_t generate = 64;
   bool train = false;
   int64_t steps = 2;
+  std::vector<std::string> drafts;  // to compare, behind prompts of `data`
+  std::string data;
+  int64_t draft_tokens = most_drafted;
+  double draft_min_probability = 0.4;
   bool kernels = false;
   std::string only;
   int64_t repeat = 5;
