@@ -101,15 +101,17 @@ class Writer {
 
   // The drafted tokens that stand, and the model's own one behind them.
   std::vector<int32_t> verified(const Tensor& logits, const std::vector<Drafted>& drafted) {
-    std::vector<int32_t> seen = sequence_, chosen;
+    const size_t before = sequence_.size();
+    std::vector<int32_t> chosen;
     for (size_t i = 0; chosen.size() == i; ++i) {
       const Tensor row = logits.rows(static_cast<int64_t>(i), 1);
-      const Distribution& wanted = sampler_.distribution(row.span<float>(), seen, banned_);
+      const Distribution& wanted = sampler_.distribution(row.span<float>(), sequence_, banned_);
       const bool guessed = i < drafted.size();
       chosen.push_back(guessed ? sampler_.verify(wanted, drafted[i].token, drafted[i].from) : sampler_.draw(wanted));
-      seen.push_back(chosen.back());
+      sequence_.push_back(chosen.back());
       if (!guessed || chosen.back() != drafted[i].token) break;
     }
+    sequence_.resize(before);  // whether they become part of the text is the caller's to say
     const int64_t accepted = static_cast<int64_t>(chosen.size()) - 1;
     counts_.drafted += static_cast<int64_t>(drafted.size());
     counts_.accepted += accepted;
