@@ -78,6 +78,8 @@ class RunOptions {
 
   // The values of those that shape the run; options without a default only where they are given.
   nlohmann::json description() const;
+  // The same of a run without options: what a checkpoint was made with that does not know an option.
+  nlohmann::json defaults() const;
   // Throws Error(internal) where one of the options that were given shapes the run, and `description` has nothing of
   // it.
   void require_described(const nlohmann::json& description) const;
@@ -92,6 +94,7 @@ class RunOptions {
     CLI::Option* option;
     std::string group;
     std::function<nlohmann::json()> value;
+    nlohmann::json initial;
     std::optional<Shapes> shapes = {};
     std::string as = {};  // in the description
     bool of_new_model = false;

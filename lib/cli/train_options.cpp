@@ -221,8 +221,8 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
   step.seed = common.seed;
-  step.optimizer.beta1 = beta1;
-  step.optimizer.beta2 = beta2;
+  step.optimizer.adamw.beta1 = beta1;
+  step.optimizer.adamw.beta2 = beta2;
   step.optimizer.weight_decay = weight_decay;
   step.schedule = {schedule_named(schedule),
                    learning_rate,
@@ -242,6 +242,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   s.save_every = save_every;
   s.log_every = log_every;
   s.description = options_->description();
+  s.description_defaults = options_->defaults();
   s.description.update({{"context", context},
                         {"steps", count},
                         {"train_tokens", train_tokens},
