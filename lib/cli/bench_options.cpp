@@ -7,6 +7,7 @@
 #include "cli/effects.h"
 #include "cli/precision.h"
 #include "nn/attention/pattern.h"
+#include "nn/recompute.h"
 #include "report/late_texts.h"
 #include "report/report.h"
 
@@ -28,6 +29,11 @@ void BenchOptions::add(CLI::App& app) {
   add_count(what, "--generate", generate, "Tokens generated one by one after each prompt");
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
+  what->add_option("--recompute", recompute,
+                   fmt::format("With --train: what the backward pass computes again, {}; repeat it to compare several",
+                               recompute_names))
+      ->allow_extra_args(false)
+      ->type_name("PLAN");
   add_count(what, "--steps", steps, "With --train: steps in a repetition", {.least = 1});
   what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
   what->add_option("--only", only,
@@ -61,7 +67,11 @@ void BenchOptions::check() const {
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
   for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
+  for (const std::string& plan : recompute) recompute_plan(plan);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
+  if (recompute.size() > 1 && !plot.empty())
+    throw usage_error(
+        "--plot tells models and kinds of attention apart, not plans of --recompute: leave one of them out");
   check_effects();
   if (plot.empty()) return;
   require_text_writable(plot, force);
@@ -71,10 +81,10 @@ void BenchOptions::check() const {
 void BenchOptions::check_effects() const {
   std::vector<Idle> idle;
   for (const char* option :
-       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup", "--precision"})
+       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute", "--warmup", "--precision"})
     idle.push_back({option, kernels, "with --kernels"});
   for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
-  idle.push_back({"--steps", !kernels && !train, "without --train"});
+  for (const char* option : {"--steps", "--recompute"}) idle.push_back({option, !kernels && !train, "without --train"});
   idle.push_back({"--force", plot.empty(), "without --plot"});
   warn_of_idle(*app_, idle);
 }
@@ -83,6 +93,7 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   BenchSettings s;
   s.models = models;
   s.attention = attention;
+  s.recompute = recompute;
   const std::vector<int64_t> lengths = !prompts.empty() ? prompts : std::vector<int64_t>{train ? 0 : 512};
   for (const int threads : common.thread_counts)
     for (const int64_t batch : batches)

@@ -55,6 +55,9 @@ class RunOptions {
   Declared count(const std::string& names, T& value, const std::string& help, CountRange range = {}) {
     return declared(add_count(group_, names, value, help, range), [&value] { return json_of(value); });
   }
+  Declared bytes(const std::string& names, int64_t& value, const std::string& help) {
+    return declared(add_bytes(group_, names, value, help), [&value] { return json_of(value); });
+  }
   template <class T>
   Declared fraction(const std::string& names, T& value, const std::string& help) {
     return declared(add_fraction(group_, names, value, help), [&value] { return json_of(value); });

@@ -39,8 +39,11 @@ void Trainer::balance(const ModelRouting& routing) {
 }
 
 StepResult Trainer::step(int64_t step) {
+  reset_pool_peak();
   try {
-    return gradients_and_step(step);
+    StepResult result = gradients_and_step(step);
+    result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - pool_used_bytes());
+    return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();
     throw;

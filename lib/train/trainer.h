@@ -39,7 +39,7 @@ struct StepSettings {
   ObjectiveSettings objectives;
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
-  bool recompute = false;  // blocks keep only what enters them for the backward pass, and run again in it
+  RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
 };
 
 struct StepResult {
@@ -50,6 +50,7 @@ struct StepResult {
   double minimized = 0;                 // the sum of all terms
   double router_loss = 0;               // what routers added to it, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
+  int64_t activation_bytes = 0;         // the most that tensors took at once beside what stays after the step
   ModelRouting routing;                 // by layer, over the batches; empty for a model without mixtures
 };
 
