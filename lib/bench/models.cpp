@@ -14,6 +14,7 @@
 #include "measure/footprint.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
+#include "train/optimizer.h"
 
 namespace hone {
 namespace {
@@ -22,10 +23,11 @@ class ModelsBench {
  public:
   explicit ModelsBench(const BenchSettings& settings) : s_(settings) {
     const std::vector<std::string> own = {""};
+    const std::vector<std::string> again = s_.recompute.empty() ? std::vector<std::string>{"none"} : s_.recompute;
     for (const std::string& path : s_.models)
       for (const std::string& kinds : s_.attention.empty() ? own : s_.attention) {
-        variants_.push_back({path, kinds, s_.drafts.empty() ? "" : "none"});
-        for (const std::string& draft : s_.drafts) variants_.push_back({path, kinds, draft});
+        for (const std::string& plan : again) variants_.push_back({path, kinds, plan, s_.drafts.empty() ? "" : "none"});
+        for (const std::string& draft : s_.drafts) variants_.push_back({path, kinds, "none", draft});
       }
   }
 
@@ -53,9 +55,10 @@ class ModelsBench {
   }
 
  private:
-  // A model with kinds of attention, its own where there are none, and who drafts where that is compared.
+  // A model with kinds of attention, its own where there are none; what its training computes again; who drafts, where
+  // that is compared.
   struct Variant {
-    std::string path, kinds, draft;
+    std::string path, kinds, recompute, draft;
   };
 
   // For prompts longer than its context too: kinds must fit the longest.
@@ -72,6 +75,7 @@ class ModelsBench {
     std::string name = models_[m].path;
     for (const std::string& with : {variants_[m].kinds, variants_[m].draft})
       if (!with.empty() && with != "none") name += " with " + with;
+    if (!s_.recompute.empty()) name += fmt::format(", computing {} again", variants_[m].recompute);
     return name;
   }
 
@@ -82,9 +86,11 @@ class ModelsBench {
       if (!variant.kinds.empty()) set_attention(config, variant.kinds);
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;
-        const Footprint need = s_.train ? training_footprint(config, point.batch, length, s_.type)
-                                        : generation_footprint(config, point.batch, sum_of(length, s_.generate),
-                                                               s_.prefill_chunk, s_.type);
+        const Footprint need =
+            s_.train
+                ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
+                                     optimizer_bytes(config, {}))
+                : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type);
         require_memory_for(
             need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
             s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");
@@ -94,7 +100,7 @@ class ModelsBench {
 
   std::unique_ptr<Measurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
     if (!variant.draft.empty()) return measure_drafting(model, point, s_, variant.draft);
-    return s_.train ? measure_training(model, point, s_) : measure_generation(model, point, s_);
+    return s_.train ? measure_training(model, point, s_, variant.recompute) : measure_generation(model, point, s_);
   }
 
   // The most memory at each point, of a process that holds this model alone; none where that ended without an answer:

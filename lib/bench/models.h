@@ -23,6 +23,8 @@ struct BenchPoint {
 struct BenchSettings {
   std::vector<std::string> models;          // paths
   std::vector<std::string> attention = {};  // kinds to compare, in place of the models' own; none: those
+  std::vector<std::string> recompute =
+      {};  // with train: what to compute again (nn/recompute.h), to compare; none: "none"
   std::vector<BenchPoint> points;
   int64_t generate = 64;                 // tokens after each prompt
   int64_t prefill_chunk = 2048;          // tokens of a prompt that go through the model at once
@@ -58,6 +60,7 @@ class Measurement {
 std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings);
 std::unique_ptr<Measurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                               const std::string& draft);
-std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings);
+std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                              const std::string& recompute);
 
 }  // namespace hone

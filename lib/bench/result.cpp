@@ -35,6 +35,7 @@ void set_measured(Row& row, const TrainingResult& r) {
   row.set("context", r.context).set("steps", r.steps);
   set_samples(row, "train_tokens_per_second", r.train);
   row.set("step_ms", r.step_ms);
+  row.set("recompute", r.recompute).set("activation_bytes", r.activation_bytes);
   row.set("attention_ms", r.attention_ms).set("attention_forward_ms", r.attention_forward_ms);
   row.set("attention_backward_ms", r.attention_backward_ms).set("attention_fraction", r.attention_fraction);
   row.set("flops_per_second", r.flops_per_second).set("matrix_fraction", r.matrix_fraction);
@@ -79,6 +80,8 @@ std::vector<std::string> columns() {
                           "bytes_per_token",
                           "read_bytes_per_second",
                           "bandwidth_fraction",
+                          "recompute",
+                          "activation_bytes",
                           "peak_rss_bytes",
                           "file_bytes",
                           "weight_bytes",

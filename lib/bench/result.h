@@ -31,6 +31,8 @@ struct TrainingResult {
   std::vector<double> train = {};  // tokens/s
   double step_ms = 0, attention_ms = 0, attention_forward_ms = 0, attention_backward_ms = 0, attention_fraction = 1;
   double flops_per_second = 0, matrix_fraction = 0;
+  std::string recompute = "none";  // what the backward pass computes again
+  int64_t activation_bytes = 0;    // StepResult's
 };
 
 // Text written greedily behind prompts of a text, with one kind of draft.

@@ -16,6 +16,7 @@ struct BenchOptions {
   std::vector<int64_t> prompts;  // empty: 512, or with --train the model's context
   std::vector<int64_t> batches = {1};
   std::vector<std::string> attention;  // kinds to compare; none: each model's own
+  std::vector<std::string> recompute;  // with train: plans to compare; none: "none"
   int64_t prefill_chunk = 2048;
   int64_t generate = 64;
   bool train = false;

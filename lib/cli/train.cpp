@@ -6,6 +6,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/model_files.h"
@@ -22,6 +23,9 @@
 
 namespace hone::cli {
 namespace {
+
+// Of threads, products and files: what is no tensor, and comes when training begins.
+constexpr double room_beside_tensors = 48e6;
 
 class TrainTool {
  public:
@@ -178,10 +182,16 @@ class TrainTool {
              settings.step.schedule.steps, o_.batch, context_,
              o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
+    const Config& config = model_.transformer->config();
+    const double parameters = size_of_shape(config).parameters;
     const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
-    const Footprint need = training_footprint(model_.transformer->config(), settings.step.batch, context_,
-                                              settings.step.type, settings.step.router.capacity_factor);
+    const double process = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
+    settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);
+    const Footprint need = o_.footprint(config, settings);
+    if (o_.memory_limit > 0)
+      limit_pool(
+          static_cast<size_t>(std::max(static_cast<double>(o_.memory_limit) - process - room_beside_tensors, 0.0)));
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
     log_info("memory: at least {}", describe(need));
     if (common_.dry_run) return 0;

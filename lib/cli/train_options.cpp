@@ -9,8 +9,10 @@
 #include "base/log.h"
 #include "base/target.h"
 #include "base/text_output.h"
+#include "base/units.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
+#include "model/size.h"
 
 namespace hone::cli {
 namespace {
@@ -69,6 +71,14 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.text("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it",
            {"auto", "bf16", "f32"})
       .shapes(Shapes::derived, "precision");
+  const Declared recompute =
+      run.text("--recompute", o.recompute,
+               fmt::format("What the backward pass computes again instead of keeping it: {}", recompute_names))
+          .shapes(Shapes::nothing);
+  run.bytes("--memory-limit", o.memory_limit,
+            "Choose the plan of --recompute that costs least time within this much memory, e.g. 4GiB; 0: no limit")
+      .excludes(recompute)
+      .shapes(Shapes::nothing);
 }
 
 void add_validation(RunOptions& run, TrainOptions& o) {
@@ -144,6 +154,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--accumulate", accumulate, 1);
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
+  recompute_plan(recompute);
   experts.check(!init.empty(), !resume.empty());
   if (!init.empty()) {
     const std::string shape = model.shape_option();
@@ -221,8 +232,8 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
   step.seed = common.seed;
-  step.optimizer.beta1 = beta1;
-  step.optimizer.beta2 = beta2;
+  step.optimizer.adamw.beta1 = beta1;
+  step.optimizer.adamw.beta2 = beta2;
   step.optimizer.weight_decay = weight_decay;
   step.schedule = {schedule_named(schedule),
                    learning_rate,
@@ -242,6 +253,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   s.save_every = save_every;
   s.log_every = log_every;
   s.description = options_->description();
+  s.description_defaults = options_->defaults();
   s.description.update({{"context", context},
                         {"steps", count},
                         {"train_tokens", train_tokens},
@@ -251,6 +263,42 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                         {"seed", common.seed}});
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
+}
+
+Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
+  const StepSettings& step = settings.step;
+  const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
+  Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
+  if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
+  return need;
+}
+
+RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settings, double process) const {
+  if (memory_limit == 0) return recompute_plan(recompute);
+  struct Choice {
+    RecomputePlan plan;
+    double bytes, flops;
+  };
+  std::vector<Choice> all;
+  RunSettings with = settings;
+  for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
+    with.step.recompute = plan;
+    const TrainingShape shape = {with.step.batch, with.context, with.step.type, with.step.router.capacity_factor, plan};
+    all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});
+  }
+  const auto limit = static_cast<double>(memory_limit);
+  const auto least = std::ranges::min_element(all, {}, &Choice::bytes);
+  if (least->bytes > limit)
+    throw usage_error(
+        "--memory-limit {}: this run takes {} at the least, with --recompute {}; use a smaller --batch, --context or "
+        "model",
+        format_bytes(limit), format_bytes(least->bytes), to_string(least->plan));
+  const Choice* best = &*least;
+  for (const Choice& choice : all)
+    if (choice.bytes <= limit && choice.flops < best->flops) best = &choice;
+  log_info("--memory-limit {}: --recompute {}, {} in all", format_bytes(limit), to_string(best->plan),
+           format_bytes(best->bytes));
+  return best->plan;
 }
 
 void TrainOptions::check_description(const RunSettings& settings) const {

@@ -24,16 +24,6 @@ ShapeSize size_of_shape(const Config& config) {
   const Transformer model(config);
   Counter counter;
   model.visit(counter);
-  const double dim = static_cast<double>(config.block.dim);
-  for (const LayerBlueprint& layer : config.layers) {
-    const double heads = static_cast<double>(2 * layer.heads + 2 * layer.kv_heads);  // queries, output; keys, values
-    const double always = static_cast<double>(layer.experts > 0 ? layer.shared_experts : 1);
-    const double wide = config.block.activation == ActivationKind::swiglu ? 3 : 2;  // up (and gate), and their product
-    const double hidden = wide * static_cast<double>(layer.ffn);
-    counter.size.activations += 2 * dim + heads * static_cast<double>(config.block.head_dim) + always * hidden;
-    if (layer.experts > 0) counter.size.routed += static_cast<double>(layer.top_k) * hidden;
-    counter.size.residual += 2 * dim;
-  }
   return counter.size;
 }
 

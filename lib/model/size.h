@@ -8,11 +8,8 @@
 namespace hone {
 
 struct ShapeSize {
-  double parameters = 0;   // elements of all weights and parameters
-  double linear = 0;       // of them in linear layers
-  double activations = 0;  // numbers a token's row makes on its way through the blocks, in the type of products
-  double routed = 0;       // the same in experts that a token chooses, where none leaves it out
-  double residual = 0;     // and in f32
+  double parameters = 0;  // elements of all weights and parameters
+  double linear = 0;      // of them in linear layers
 };
 ShapeSize size_of_shape(const Config& config);
 

@@ -58,41 +58,84 @@ Stream Transformer::embed(std::span<const int32_t> ids, const Call& call) const 
 
 namespace {
 
-// Terms of a stream as variables behind the stream's own two, so that a block can be run again.
-std::vector<Var> variables_of(const Stream& stream) {
-  std::vector<Var> all = {stream.residual, stream.branch};
-  for (const LossTerm& term : stream.terms) all.push_back(term.value);
-  return all;
-}
+// Halves of blocks in order, with what they add to the loss.
+class Halves {
+ public:
+  explicit Halves(const std::vector<Block>& blocks) : blocks_(blocks) {}
 
-// A block that keeps only what enters it. Terms from before it pass it by.
-Stream run_again(const Block& block, const Stream& in, const Call& call, int64_t layer) {
-  auto terms = std::make_shared<std::vector<LossTerm>>();
-  // The call is copied: it must live until the backward pass.
-  const auto forward = [&block, terms, call, layer](const std::vector<Var>& inputs, bool again) {
-    Call mine = call;
-    if (again) mine.trace = {};
-    const Stream out = block.forward({inputs[0], inputs[1], {}}, mine, layer, nullptr);
-    *terms = out.terms;
-    return variables_of(out);
-  };
-  const std::vector<Var> outputs = recompute(forward, {in.residual, in.branch});
-  Stream out{outputs[0], outputs[1], in.terms};
-  for (size_t i = 0; i < terms->size(); ++i)
-    out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
-  return out;
-}
+  // Half `half` of the model (nn/recompute.h).
+  Stream run(const Stream& in, int64_t half, const Call& call, State* state) const {
+    const int64_t layer = half / 2;
+    const Block& block = blocks_[static_cast<size_t>(layer)];
+    if (half % 2 != 0) return block.feed(in, call, layer);
+    check_stop();
+    return block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+  }
+
+  // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
+  Stream kept(Stream stream, const Stretch& stretch, bool own, const Call& call, State* state) const {
+    for (int64_t half = stretch.from; half < stretch.to; ++half, own = true) {
+      Stream next = run(stream, half, call, state);
+      if (own && Tape::recording()) drop_branch(stream);  // the norm has added it
+      stream = std::move(next);
+    }
+    return stream;
+  }
+
+  // A stretch that keeps only its beginning, one array in f32. Terms from before pass it by.
+  Stream again(const Stream& in, const Stretch& stretch, bool own, const Call& call) const {
+    const Var begin = in.branch ? ops::sum(in.residual, in.branch) : in.residual;
+    if (own) drop_branch(in);
+    auto terms = std::make_shared<std::vector<LossTerm>>();
+    // The call is copied: it must live until the backward pass.
+    const auto forward = [self = *this, terms, stretch, call](const std::vector<Var>& inputs, bool again) {
+      Call mine = call;
+      mine.again = again;
+      if (again) mine.trace = {call.trace.attention};
+      Stream stream = {inputs[0], Var(), {}};
+      for (int64_t half = stretch.from; half < stretch.to; ++half) {
+        mine.unread = again && half + 1 == stretch.to;
+        Stream next = self.run(stream, half, mine, nullptr);
+        if (Tape::recording() && stream.branch) drop_branch(stream);
+        stream = std::move(next);
+      }
+      if (!again) *terms = stream.terms;
+      std::vector<Var> all = {stream.residual, stream.branch};
+      for (const LossTerm& term : stream.terms) all.push_back(term.value);
+      return all;
+    };
+    const std::vector<Var> outputs = recompute(forward, {begin});
+    Stream out{outputs[0], outputs[1], in.terms};
+    for (size_t i = 0; i < terms->size(); ++i)
+      out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
+    terms->clear();
+    return out;
+  }
+
+ private:
+  static void drop_branch(const Stream& stream) {
+    if (stream.branch) stream.branch.drop_value();
+  }
+
+  const std::vector<Block>& blocks_;
+};
 
 }  // namespace
 
 Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& call, State* state) const {
   if (state) state->require_room(call.batch, from, to);
-  for (int64_t i = from; i < to; ++i) {
-    check_stop();
-    const Block& block = blocks_[static_cast<size_t>(i)];
-    stream = call.recompute && !state && Tape::recording()
-                 ? run_again(block, stream, call, i)
-                 : block.forward(stream, call, i, state ? state->layer(i) : nullptr);
+  const Halves halves(blocks_);
+  const bool records = Tape::recording() && !state;
+  bool own = false,
+       ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
+  for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
+    Stream next =
+        stretch.again ? halves.again(stream, stretch, own, call) : halves.kept(stream, stretch, own, call, state);
+    // No step looks at what a stretch that runs again ended with: that was for the stretch after it.
+    if (ended_again) stream.residual.drop_value();
+    own = true;
+    ended_again = stretch.again;
+    stream = std::move(next);
   }
   if (state) state->advance(call.batch, from, to);
   return stream;
@@ -104,7 +147,12 @@ Var Transformer::finish(const Stream& stream, const Call& call) const {
 
 Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Call& call, State* state) const {
   const Stream stream = run(embed(ids, call), 0, layers(), call, state);
-  return {finish(stream, call), stream.terms};
+  Output out{finish(stream, call), stream.terms};
+  if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
+    stream.branch.drop_value();
+    if (!state && call.recompute.halves == RecomputePlan::Halves::blocks) stream.residual.drop_value();
+  }
+  return out;
 }
 
 Tensor Transformer::logits(const Tensor& hidden_rows) const {

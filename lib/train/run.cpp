@@ -23,7 +23,7 @@ class Run {
         sampler_(train, settings.context, settings.step.seed),
         trainer_(*model.transformer, sampler_, settings.step) {
     if (!resume) return;
-    state_ = restore_run(*resume, settings_.description, sampler_, trainer_.optimizer());
+    state_ = restore_run(*resume, settings_, sampler_, trainer_.optimizer());
     result_.stopped_early = settings_.patience > 0 && state_.stale >= settings_.patience;
     result_.checkpoint_saved = true;
     if (state_.validated == state_.step) result_.valid_loss = state_.valid_loss;
@@ -105,7 +105,7 @@ class Run {
 
   // A loss that doubled from its best (and rose by a nat) over some tens of steps does not come back by itself.
   void check(const StepResult& step) {
-    if (!std::isfinite(step.loss + step.router_loss) || !std::isfinite(step.gradient_norm))
+    if (!std::isfinite(step.minimized) || !std::isfinite(step.gradient_norm))
       throw Error(ErrorKind::diverged,
                   fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower the learning "
                               "rate or the norm of clipping",
@@ -219,7 +219,7 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
   require_window(train, settings.context);
   if (valid && valid->size() < 2)
     throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
-  if (resume) check_same_run(*resume, settings.description);
+  if (resume) check_same_run(*resume, settings);
 }
 
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,

@@ -29,7 +29,8 @@ struct RunSettings {
   int64_t log_every = 10;
   std::function<void(int64_t step)> before_step;  // e.g. a sparsity schedule; the same step may be begun twice
   nlohmann::json description;  // of everything that shapes the run; a checkpoint is resumed only under the same
-  nlohmann::json stage;        // the run's entry of the lineage, for its checkpoints; null: none
+  nlohmann::json description_defaults;  // of what checkpoints from before an option do not say
+  nlohmann::json stage;                 // the run's entry of the lineage, for its checkpoints; null: none
 };
 
 struct RunResult {

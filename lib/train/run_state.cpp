@@ -122,10 +122,12 @@ int64_t step_of_run(const ModelFile& file) {
   return step.get<int64_t>();
 }
 
-void check_same_run(const ModelFile& file, const json& description) {
+void check_same_run(const ModelFile& file, const RunSettings& settings) {
   if (!file.run) throw input_error("the file to resume is a model, not a checkpoint of a run; begin a new run with it");
-  const json& before = member(*file.run, "description");
-  for (const auto& [key, value] : description.items()) {
+  json before = settings.description_defaults;
+  if (!before.is_object()) before = json::object();
+  if (const json& said = member(*file.run, "description"); said.is_object()) before.update(said);
+  for (const auto& [key, value] : settings.description.items()) {
     if (!before.contains(key) && key.ends_with("_text")) continue;  // of a version that did not look at the text itself
     if (!before.contains(key) || before.at(key) != value)
       throw usage_error(
@@ -135,8 +137,8 @@ void check_same_run(const ModelFile& file, const json& description) {
   }
 }
 
-RunState restore_run(const ModelFile& file, const json& description, BatchSampler& sampler, Optimizer& optimizer) {
-  check_same_run(file, description);
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer) {
+  check_same_run(file, settings);
   const json& run = *file.run;
   RunState state;
   try {

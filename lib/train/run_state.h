@@ -38,12 +38,11 @@ nlohmann::json lineage_before_run(nlohmann::json lineage);
 
 int64_t step_of_run(const ModelFile& file);  // steps that a checkpoint's run has done; Error(input) where it is none
 
-// Throws Error(usage) when `description` differs from the checkpoint's, naming the first difference; Error(input) when
-// it is no checkpoint.
-void check_same_run(const ModelFile& file, const nlohmann::json& description);
+// Throws Error(usage) when settings.description differs from the checkpoint's, naming the first difference;
+// Error(input) when it is no checkpoint. What the checkpoint does not say counts as in settings.description_defaults.
+void check_same_run(const ModelFile& file, const RunSettings& settings);
 
 // Throws as check_same_run(); Error(input) when the state is damaged.
-RunState restore_run(const ModelFile& file, const nlohmann::json& description, BatchSampler& sampler,
-                     Optimizer& optimizer);
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer);
 
 }  // namespace hone

@@ -81,6 +81,9 @@ class Usage(ModelTest):
             (["--init-std", "0"], "--init-std"),
             (["--schedule", "linear"], "cosine"),
             (["--precision", "fp8"], "bf16"),
+            (["--recompute", "all"], "every:K"),
+            (["--recompute", "every:0"], "every:0"),
+            (["--memory-limit", "lots"], "--memory-limit"),
             (["--keep", "all"], "best"),
             (["--dropout", "1"], "--dropout"),
             (["--dropout", "x"], "--dropout"),
@@ -108,6 +111,7 @@ class Usage(ModelTest):
         data = ["--data", self.corpus, *QUICK]
         for arguments, part in [
             (["--steps", 3, "--tokens", "1k"], "--tokens"),
+            (["--recompute", "blocks", "--memory-limit", "1GiB"], "--memory-limit"),
             (["--steps", 3, "--epochs", 1], "--epochs"),
             (["--valid", self.corpus, "--valid-fraction", 0.1], "--valid"),
             (["--keep", "best"], "--valid"),

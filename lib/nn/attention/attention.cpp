@@ -199,7 +199,7 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
   Var attended;
   {
     AttentionMeter* const meter = call.trace.attention;
-    const SecondsInto watch(meter ? &meter->seconds : nullptr);
+    const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
     if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
     const std::vector<Batch::Group> groups = call.batch.groups();
     std::vector<ops::AttentionPart> parts;
@@ -222,12 +222,12 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     } else {
       for (ops::AttentionPart& part : parts) {
         part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_);
-        count(meter, part.dims, *part.plan, 0);
+        count(call.again ? nullptr : meter, part.dims, *part.plan, 0);
       }
       attended = ops::attention(projected, std::move(parts), meter ? &meter->backward_seconds : nullptr);
     }
   }
-  return output_.forward(attended, call);
+  return output_.forward(attended, call, call.unread);
 }
 
 std::unique_ptr<LayerState> Attention::make_state(const StateShape& shape) const {
