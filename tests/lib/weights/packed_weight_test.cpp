@@ -225,7 +225,7 @@ TEST_CASE("damaged arrays are refused") {
   refused(sparse, [](Encoded& e) { e.shape = {int64_t{1} << 62, int64_t{1} << 62}; });
   refused(sparse, [](Encoded& e) { e.shape = {1000000, 50}; });
   refused(sparse, [](Encoded& e) { e.form = "panel"; });
-  refused(sparse, [](Encoded& e) { e.element = "int3"; });
+  refused(sparse, [](Encoded& e) { e.element = "int5"; });
 }
 
 TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, are read and become bytes") {
