@@ -16,6 +16,7 @@ Trainer::Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& 
     : model_(model),
       sampler_(sampler),
       settings_(settings),
+      full_context_(settings.curriculum.empty() ? sampler.context() : settings.curriculum.back().context),
       optimizer_(model, settings.optimizer),
       objectives_(objectives_of(settings.objectives)) {}
 
@@ -51,7 +52,7 @@ StepResult Trainer::step(int64_t step) {
 }
 
 void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
-  const int64_t batch = settings_.batch, context = sampler_.context();
+  const int64_t context = sampler_.context(), batch = static_cast<int64_t>(inputs_.size()) / context;
   const float weight = 1.0f / static_cast<float>(settings_.accumulate);
   sampler_.next(inputs_, targets_);
   ModelRouting routing;
@@ -90,8 +91,11 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
 StepResult Trainer::gradients_and_step(int64_t step) {
   StepResult result;
   result.learning_rate = settings_.schedule.at(step);
-  inputs_.resize(static_cast<size_t>(settings_.batch * sampler_.context()));
+  inputs_.resize(static_cast<size_t>(settings_.batch * full_context_));
   targets_.resize(inputs_.size());
+  if (!settings_.curriculum.empty())
+    sampler_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
+  result.context = sampler_.context();
   for (int64_t micro = 0; micro < settings_.accumulate; ++micro) add_gradients(step, micro, result);
   result.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {
