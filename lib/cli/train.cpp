@@ -15,6 +15,7 @@
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
+#include "model/size.h"
 #include "nn/attention/pattern.h"
 #include "report/late_texts.h"
 #include "train/fingerprint.h"

@@ -244,6 +244,9 @@ void TrainOptions::check_effects() const {
                        {"--log-every", log.empty(), "without --log"}});
 }
 
+// In the description: of what Muon does not move, where no rate of its own is given.
+constexpr const char* as_learning_rate = "learning_rate";
+
 RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
                                    int64_t train_tokens) const {
   RunSettings s;
@@ -285,13 +288,13 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   s.log_every = log_every;
   s.description = options_->description();
   s.description_defaults = options_->defaults();
-  s.description_defaults["adamw_rate"] = learning_rate;
+  s.description_defaults["adamw_rate"] = as_learning_rate;
   s.description.update({{"context", context},
                         {"steps", count},
                         {"train_tokens", train_tokens},
                         {"warmup", step.schedule.warmup},
                         {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
-                        {"adamw_rate", adamw_rate.value_or(learning_rate)},
+                        {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
                         {"sparsity", sparsity.value_or(0)},
                         {"seed", common.seed}});
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);

@@ -41,9 +41,11 @@ void Trainer::balance(const ModelRouting& routing) {
 
 StepResult Trainer::step(int64_t step) {
   reset_pool_peak();
+  const size_t before = pool_used_bytes();
   try {
     StepResult result = gradients_and_step(step);
-    result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - pool_used_bytes());
+    // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
+    if (pool_used_bytes() == before) result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before);
     return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();
