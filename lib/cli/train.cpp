@@ -15,6 +15,7 @@
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
+#include "model/size.h"
 #include "nn/mixer.h"
 #include "report/late_texts.h"
 #include "train/fingerprint.h"
@@ -197,6 +198,7 @@ class TrainTool {
     if (common_.dry_run) return 0;
     Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
     settings.journal = &journal;
+    if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
     return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
   }
 
@@ -224,6 +226,7 @@ class TrainTool {
   // The model first, then what is secondary to it: a status says what of that is missing.
   int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
+    if (!o_.curriculum.empty()) results["curriculum"] = o_.curriculum;
     if (result.valid_loss) results["valid_loss"] = *result.valid_loss;
     if (o_.keep == "best") results["kept_step"] = result.kept_step;
     rate_ = result.tokens_per_second;

@@ -30,10 +30,13 @@ struct TrainOptions {
   int64_t batch = 32, accumulate = 1, warmup = -1;
   double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, dropout = 0, weight_decay = 0.1,
          beta1 = 0.9, beta2 = 0.95;
-  std::string schedule = "cosine", precision = "auto", recompute = "none";
-  int64_t memory_limit = 0;  // bytes; 0: none
+  std::string schedule = "cosine", precision = "auto", recompute = "none", curriculum, optimizer = "adamw";
+  double muon_momentum = 0.95;
+  std::optional<double> adamw_rate;  // of what Muon does not move; none: the learning rate
+  int64_t memory_limit = 0;          // bytes; 0: none
   // validation
   int64_t valid_every = 250, valid_tokens = 0, patience = 0;
+  double ema = 0;  // 0: no average
   std::string keep = "last";
   // files
   std::string output, checkpoint, log, plot, format = "table";

@@ -11,6 +11,10 @@ set(isa_common -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-si
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND isa_common -Wno-maybe-uninitialized)  # GCC 12's own AVX-512 headers raise it (its bug 105593)
 endif()
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  # A loop that it does not vectorize stays a loop, and not every product asks every element for what it says of itself.
+  list(APPEND isa_common -Wno-pass-failed -Wno-unused-const-variable)
+endif()
 if(NOT HONE_SANITIZE AND NOT HONE_SANITIZE_THREADS)  # with the sanitizers -O3 takes five times as long to compile, for checks that are as good at -O1
   list(PREPEND isa_common -O3)
 endif()

@@ -25,6 +25,9 @@ class Journal {
   void add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
            double tokens_per_second);
 
+  // Windows grow: lines have `context`, the length of theirs, and the plot says when (describe() of the stages).
+  void set_windows(const std::string& description) { windows_ = description; }
+
   void finish();                            // writes the plot; a failure is a warning
   bool complete() const { return whole_; }  // nothing failed
 
@@ -35,6 +38,7 @@ class Journal {
 
   TextOutput log_, plot_;
   bool whole_ = true;
+  std::optional<std::string> windows_;
   Series losses_{.name = "training"}, valid_losses_{.name = "validation"};
 };
 

@@ -32,6 +32,7 @@ double double_of(const json& x) {
 }
 
 constexpr const char* best_prefix = "best.";
+constexpr const char* average_prefix = "average.";
 constexpr const char* optimizer_prefix = "optimizer.";
 constexpr std::string_view default_optimizer = "adamw";
 
@@ -77,7 +78,7 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& val
 }
 
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
-              const BatchSampler& sampler, const Optimizer& optimizer) {
+              const BatchSampler& sampler, const Optimizer& optimizer, const ParameterAverage* average) {
   ModelFile file = file_of(model);
   json run = {{"description", settings.description},
               {"step", state.step},
@@ -99,6 +100,8 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
   if (state.valid_loss) run["valid_loss"] = *state.valid_loss;
   if (state.best_loss) run["best_loss"] = *state.best_loss;
   for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
+  if (average)
+    for (const auto& [name, tensor] : average->state()) file.run_arrays[average_prefix + name] = tensor;
   for (const auto& [name, tensor] : state.best) file.run_arrays[best_prefix + name] = tensor;
   file.run = std::move(run);
   if (settings.stage.is_object()) {
@@ -137,7 +140,8 @@ void check_same_run(const ModelFile& file, const RunSettings& settings) {
   }
 }
 
-RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer) {
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer,
+                     ParameterAverage* average) {
   check_same_run(file, settings);
   const json& run = *file.run;
   RunState state;
@@ -163,6 +167,7 @@ RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSa
   } catch (const json::exception&) {
     throw input_error("the checkpoint's run state is damaged; use another checkpoint");
   }
+  if (average) average->restore(with_prefix(file.run_arrays, average_prefix));
   for (auto& [name, tensor] : with_prefix(file.run_arrays, best_prefix)) state.best[name] = tensor.clone();
   return state;
 }

@@ -16,6 +16,7 @@ Trainer::Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& 
     : model_(model),
       sampler_(sampler),
       settings_(settings),
+      full_context_(settings.curriculum.empty() ? sampler.context() : settings.curriculum.back().context),
       optimizer_(model, settings.optimizer),
       objectives_(objectives_of(settings.objectives)) {}
 
@@ -40,9 +41,11 @@ void Trainer::balance(const ModelRouting& routing) {
 
 StepResult Trainer::step(int64_t step) {
   reset_pool_peak();
+  const size_t before = pool_used_bytes();
   try {
     StepResult result = gradients_and_step(step);
-    result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - pool_used_bytes());
+    // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
+    if (pool_used_bytes() == before) result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before);
     return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();
@@ -51,7 +54,7 @@ StepResult Trainer::step(int64_t step) {
 }
 
 void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
-  const int64_t batch = settings_.batch, context = sampler_.context();
+  const int64_t context = sampler_.context(), batch = static_cast<int64_t>(inputs_.size()) / context;
   const float weight = 1.0f / static_cast<float>(settings_.accumulate);
   sampler_.next(inputs_, targets_);
   ModelRouting routing;
@@ -90,8 +93,11 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
 StepResult Trainer::gradients_and_step(int64_t step) {
   StepResult result;
   result.learning_rate = settings_.schedule.at(step);
-  inputs_.resize(static_cast<size_t>(settings_.batch * sampler_.context()));
+  inputs_.resize(static_cast<size_t>(settings_.batch * full_context_));
   targets_.resize(inputs_.size());
+  if (!settings_.curriculum.empty())
+    sampler_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
+  result.context = sampler_.context();
   for (int64_t micro = 0; micro < settings_.accumulate; ++micro) add_gradients(step, micro, result);
   result.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {

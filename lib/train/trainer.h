@@ -8,6 +8,7 @@
 
 #include "dataset/batches.h"
 #include "nn/call.h"
+#include "train/curriculum.h"
 #include "train/objectives/objective.h"
 #include "train/objectives/settings.h"
 #include "train/optimizer.h"
@@ -28,7 +29,7 @@ struct RouterTraining {
 };
 
 struct StepSettings {
-  int64_t batch = 32;      // sequences a batch
+  int64_t batch = 32;      // sequences a batch, of the full context where there is a curriculum
   int64_t accumulate = 1;  // batches whose gradients are averaged before a step
   double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
@@ -37,6 +38,9 @@ struct StepSettings {
   Schedule schedule;
   OptimizerSettings optimizer;
   ObjectiveSettings objectives;
+  // Lengths of windows by step; none: the sampler's all along. Batches keep their tokens: the last stage has `batch`
+  // windows.
+  std::vector<CurriculumStage> curriculum;
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
   RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
@@ -47,6 +51,7 @@ struct StepResult {
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t tokens = 0;
+  int64_t context = 0;                  // tokens of a window
   double minimized = 0;                 // the sum of all terms
   double router_loss = 0;               // what routers added to it, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
@@ -74,6 +79,7 @@ class Trainer {
   Transformer& model_;
   BatchSampler& sampler_;
   StepSettings settings_;
+  int64_t full_context_;
   Optimizer optimizer_;
   std::vector<std::shared_ptr<const Objective>> objectives_;
   std::vector<int32_t> inputs_, targets_;

@@ -98,7 +98,7 @@ class Memory(CliTest):
         self.assertLess(peaks["blocks"] + 0.5 * (results["none"][0] - results["blocks"][0]), peaks["none"])
         for name, values in results["none"][1].items():
             for plan in ("feed_forward", "blocks"):
-                self.assertEqual(values.tobytes(), results[plan][1][name].tobytes(), name)
+                self.assertEqual(values.values.tobytes(), results[plan][1][name].values.tobytes(), name)
 
     def test_a_limit_chooses_the_least_work_that_fits(self):
         train = ["train", "--data", corpus(self.directory), "--output", self.path("x.h5"), "--force", *self.SHAPE]

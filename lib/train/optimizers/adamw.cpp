@@ -24,7 +24,7 @@ class AdamW : public UpdateRule {
     a.mask = update.mask ? update.mask.data() : nullptr;
     a.mask_cols = update.mask ? p.value.dim(-1) : 0;
     a.grad_scale = static_cast<float>(update.scale);
-    a.learning_rate = static_cast<float>(update.learning_rate);
+    a.learning_rate = static_cast<float>(update.learning_rate * settings_.adamw.rate);
     a.beta1 = static_cast<float>(settings_.adamw.beta1);
     a.beta2 = static_cast<float>(settings_.adamw.beta2);
     a.epsilon = static_cast<float>(settings_.adamw.epsilon);
@@ -40,7 +40,7 @@ class AdamW : public UpdateRule {
 
 }  // namespace
 
-std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo&, const OptimizerSettings& settings) {
+std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo&, const Config&, const OptimizerSettings& settings) {
   return std::make_shared<AdamW>(settings);
 }
 

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/config.h"
 #include "nn/parameters.h"
 #include "train/optimizers/settings.h"
 
@@ -46,9 +47,11 @@ class UpdateRule {
 
 struct OptimizerKind {
   std::string_view name;  // as checkpoints have it
-  std::shared_ptr<const UpdateRule> (*rule)(const ParameterInfo& parameter, const OptimizerSettings& settings);
+  std::shared_ptr<const UpdateRule> (*rule)(const ParameterInfo& parameter, const Config& config,
+                                            const OptimizerSettings& settings);
 };
 
 std::span<const OptimizerKind> optimizers();
+const OptimizerKind& optimizer_named(const std::string& name);  // Error(usage) for another name
 
 }  // namespace hone

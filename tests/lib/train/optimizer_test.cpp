@@ -49,12 +49,15 @@ class Plain : public UpdateRule {
 };
 
 // A rule for each kind of parameter.
-constexpr OptimizerKind mixed = {
-    "mixed", [](const ParameterInfo& info, const OptimizerSettings& settings) -> std::shared_ptr<const UpdateRule> {
-      if (is_linear(info.role) && info.role != Role::head) return std::make_shared<Momentum>(settings);
-      if (info.role == Role::gain || info.role == Role::bias) return std::make_shared<Plain>();
-      return adamw_rule(info, settings);
-    }};
+constexpr OptimizerKind mixed = {"mixed",
+                                 [](const ParameterInfo& info, const Config& config,
+                                    const OptimizerSettings& settings) -> std::shared_ptr<const UpdateRule> {
+                                   if (is_linear(info.role) && info.role != Role::head)
+                                     return std::make_shared<Momentum>(settings);
+                                   if (info.role == Role::gain || info.role == Role::bias)
+                                     return std::make_shared<Plain>();
+                                   return adamw_rule(info, config, settings);
+                                 }};
 
 RunSettings mixed_settings(int64_t steps) {
   RunSettings s = settings(steps);
