@@ -18,34 +18,34 @@ struct Segment {
 
 #if defined(__AVX512VNNI__)
 
-// Activations of a step: hi[4] lo[4], or of 8 bits [4] alone; weights are the unsigned operand.
+// Activations of a step: hi[4] lo[4], or of 8 bits [4] alone; weights are the unsigned operand. An array for each plane:
+// GCC 12 leaves one of both in memory.
 template <int M, int Planes, class Source, class Beside>
 inline __attribute__((always_inline)) void add_segment(Source& source, const Segment& s, float* y, Beside beside) {
-  __m512i sum[M][Planes][4];  // the last plane is the lowest
-  Source stream = source;     // a copy of our own stays in registers
+  __m512i hi[M][4], lo[M][4];
+  Source stream = source;  // a copy of our own stays in registers
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      if constexpr (Planes == 2) sum[m][0][i] = _mm512_setzero_si512();
-      sum[m][Planes - 1][i] = _mm512_set1_epi32(s.starts[m]);
+      if constexpr (Planes == 2) hi[m][i] = _mm512_setzero_si512();
+      lo[m][i] = _mm512_set1_epi32(s.starts[m]);
     }
-  // Two base addresses, so that six rows are reached by scaled indices of one register.
-  const uint8_t* upper = s.x;
-  const uint8_t* lower = s.x + 3 * s.row_bytes;
-  for (int64_t n = 0; n < s.steps; ++n, upper += 4 * Planes, lower += 4 * Planes) {
+  const uint8_t* x = s.x;
+  for (int64_t n = 0; n < s.steps; ++n, x += 4 * Planes) {
     __m512i w[4];
     stream.step(w);
     beside();
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      const uint8_t* row = m < 3 ? upper + m * s.row_bytes : lower + (m - 3) * s.row_bytes;
-#pragma GCC unroll 2
-      for (int plane = 0; plane < Planes; ++plane) {
-        const __m512i a = broadcast(row + 4 * plane);
+      if constexpr (Planes == 2) {
+        const __m512i high = broadcast(x + m * s.row_bytes);
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) dot(sum[m][plane][i], w[i], a);
+        for (int i = 0; i < 4; ++i) dot(hi[m][i], w[i], high);
       }
+      const __m512i low = broadcast(x + m * s.row_bytes + 4 * (Planes - 1));
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) dot(lo[m][i], w[i], low);
     }
   }
   source = stream;
@@ -55,8 +55,8 @@ inline __attribute__((always_inline)) void add_segment(Source& source, const Seg
     const __m512 scale = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      __m512i total = sum[m][Planes - 1][i];
-      if constexpr (Planes == 2) total = _mm512_add_epi32(_mm512_slli_epi32(sum[m][0][i], 8), total);
+      __m512i total = lo[m][i];
+      if constexpr (Planes == 2) total = _mm512_add_epi32(_mm512_slli_epi32(hi[m][i], 8), total);
       const __m512 worth = _mm512_mul_ps(scale, _mm512_set1_ps(s.x_scales[m]));
       float* to = y + m * 64 + i * 16;
       _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), worth, _mm512_loadu_ps(to)));
@@ -140,11 +140,17 @@ template <int Planes>
 constexpr int block = 2;
 #endif
 
-template <int Planes, int M = 1, class Source, class Beside>
-void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
-  if constexpr (M < block<Planes>)
-    if (rows > M) return add_block<Planes, M + 1>(rows, source, s, y, beside);
-  add_segment<M, Planes>(source, s, y, beside);
+template <int Planes, class Source, class Beside>
+__attribute__((noinline)) void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
+  if (rows == 1) add_segment<1, Planes>(source, s, y, beside);
+  if (rows == 2) add_segment<2, Planes>(source, s, y, beside);
+  if constexpr (block<Planes> >= 3)
+    if (rows == 3) add_segment<3, Planes>(source, s, y, beside);
+  if constexpr (block<Planes> >= 6) {
+    if (rows == 4) add_segment<4, Planes>(source, s, y, beside);
+    if (rows == 5) add_segment<5, Planes>(source, s, y, beside);
+    if (rows == 6) add_segment<6, Planes>(source, s, y, beside);
+  }
 }
 
 // What is left of two blocks is halved: a block of one row waits for its own sums.
