@@ -56,8 +56,8 @@ class Rows {
   std::vector<HalfRow> halves() const {
     std::vector<HalfRow> all;
     for (const LayerBlueprint& layer : config_.layers) {
-      all.push_back(mixer(layer));
-      all.push_back(feed_forward(layer));
+      all.push_back(layer.mixes() ? mixer(layer) : HalfRow{});
+      all.push_back(layer.feeds() ? feed_forward(layer) : HalfRow{});
     }
     return all;
   }

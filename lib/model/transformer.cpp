@@ -72,29 +72,40 @@ class Halves {
     return block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
   }
 
+  // Those of a stretch that its layers have.
+  std::vector<int64_t> of(const Stretch& stretch) const {
+    std::vector<int64_t> halves;
+    for (int64_t half = stretch.from; half < stretch.to; ++half) {
+      const Block& block = blocks_[static_cast<size_t>(half / 2)];
+      if (half % 2 != 0 ? block.feed_forward != nullptr : block.mixer != nullptr) halves.push_back(half);
+    }
+    return halves;
+  }
+
   // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
-  Stream kept(Stream stream, const Stretch& stretch, bool own, const Call& call, State* state) const {
-    for (int64_t half = stretch.from; half < stretch.to; ++half, own = true) {
+  Stream kept(Stream stream, const std::vector<int64_t>& halves, bool own, const Call& call, State* state) const {
+    for (const int64_t half : halves) {
       Stream next = run(stream, half, call, state);
       if (own && Tape::recording()) drop_branch(stream);  // the norm has added it
       stream = std::move(next);
+      own = true;
     }
     return stream;
   }
 
   // A stretch that keeps only its beginning, one array in f32. Terms from before pass it by.
-  Stream again(const Stream& in, const Stretch& stretch, bool own, const Call& call) const {
+  Stream again(const Stream& in, const std::vector<int64_t>& halves, bool own, const Call& call) const {
     const Var begin = in.branch ? ops::sum(in.residual, in.branch) : in.residual;
     if (own) drop_branch(in);
     auto terms = std::make_shared<std::vector<LossTerm>>();
     // The call is copied: it must live until the backward pass.
-    const auto forward = [self = *this, terms, stretch, call](const std::vector<Var>& inputs, bool again) {
+    const auto forward = [self = *this, terms, halves, call](const std::vector<Var>& inputs, bool again) {
       Call mine = call;
       mine.again = again;
       if (again) mine.trace = {call.trace.attention};
       Stream stream = {inputs[0], Var(), {}};
-      for (int64_t half = stretch.from; half < stretch.to; ++half) {
-        mine.unread = again && half + 1 == stretch.to;
+      for (const int64_t half : halves) {
+        mine.unread = again && half == halves.back();
         Stream next = self.run(stream, half, mine, nullptr);
         if (Tape::recording() && stream.branch) drop_branch(stream);
         stream = std::move(next);
@@ -129,8 +140,9 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   bool own = false,
        ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
   for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
-    Stream next =
-        stretch.again ? halves.again(stream, stretch, own, call) : halves.kept(stream, stretch, own, call, state);
+    const std::vector<int64_t> there = halves.of(stretch);
+    if (there.empty()) continue;
+    Stream next = stretch.again ? halves.again(stream, there, own, call) : halves.kept(stream, there, own, call, state);
     // No step looks at what a stretch that runs again ended with: that was for the stretch after it.
     if (ended_again) stream.residual.drop_value();
     own = true;
@@ -173,13 +185,15 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 
 State Transformer::make_state(const StateShape& shape) const {
   double bytes = 0;
-  for (const Block& block : blocks_) bytes += block.mixer->state_bytes(shape);
+  for (const Block& block : blocks_)
+    if (block.mixer) bytes += block.mixer->state_bytes(shape);
   require_memory(bytes,
                  fmt::format("the key/value cache of {} tokens",
                              format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
                  "ask for fewer tokens or sequences");
   State state(shape);
-  for (const Block& block : blocks_) state.add_layer(block.mixer->make_state(shape));
+  for (const Block& block : blocks_)
+    state.add_layer(block.mixer ? block.mixer->make_state(shape) : std::make_unique<NoState>());
   return state;
 }
 
@@ -188,7 +202,8 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   hone::set_attention(changed, kinds);
   changed.context = std::max(changed.context, context);
   check(changed);
-  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].mixer->configure(changed.layers[i]);
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    if (blocks_[i].mixer) blocks_[i].mixer->configure(changed.layers[i]);
   config_.layers = changed.layers;
 }
 
