@@ -92,7 +92,7 @@ TEST_CASE("packed integers come back as they went in") {
           CHECK(w->rows() == rows);
           CHECK(w->cols() == cols);
           CHECK(w->element() == info.name);
-          if (keep <= 0.4) CHECK(w->form() == "bitmask");
+          if (keep <= 0.4 && rows > 1) CHECK(w->form() == "bitmask");  // of so few elements more may be kept
           if (keep == 1.0) CHECK(w->form() == "panels");
           const Tensor dense = w->to_dense();
           const Bitmask mask = w->mask();
