@@ -80,7 +80,7 @@ class ModelsBench {
         const int64_t length = point.length ? point.length : config.context;
         const Footprint need = s_.train ? training_footprint(config, point.batch, length, s_.type)
                                         : generation_footprint(config, point.batch, sum_of(length, s_.generate),
-                                                               s_.prefill_chunk, s_.type);
+                                                               s_.prefill_chunk, s_.type, s_.code);
         require_memory_for(
             need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
             s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");

@@ -37,6 +37,7 @@ void BenchOptions::add(CLI::App& app) {
   add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread", size_range);
   add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
   add_precision(how, precision);
+  low_bit.add(how);
   how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");
   auto* output = app.add_option_group("Output");
   output->add_option("--format", format, "Of the report on stdout")
@@ -50,6 +51,7 @@ void BenchOptions::check() const {
     if (value < least) throw usage_error("{} must be at least {}, not {}", name, least, value);
   };
   format_named(format);
+  low_bit.check(precision);
   at_least("--repeat", repeat, 1);
   at_least("--steps", steps, 1);
   at_least("--prefill-chunk", prefill_chunk, 1);
@@ -70,10 +72,11 @@ void BenchOptions::check() const {
 
 void BenchOptions::check_effects() const {
   std::vector<Idle> idle;
-  for (const char* option :
-       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup", "--precision"})
+  for (const char* option : {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup",
+                             "--precision", "--activations", "--cache-type"})
     idle.push_back({option, kernels, "with --kernels"});
-  for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
+  for (const char* option : {"--prefill-chunk", "--generate", "--activations", "--cache-type"})
+    idle.push_back({option, train, "with --train"});
   idle.push_back({"--steps", !kernels && !train, "without --train"});
   idle.push_back({"--force", plot.empty(), "without --plot"});
   warn_of_idle(*app_, idle);
@@ -94,7 +97,9 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.repeat = repeat;
   s.warmup = warmup;
   s.type = use_precision(precision);
-  s.precision = precision_in_use(s.type);
+  low_bit.use_activations();
+  s.code = low_bit.code();
+  s.precision = precision_in_use(s.type) + (train ? "" : low_bit.described());
   s.refresh_ceilings = refresh_ceilings;
   s.seed = common.seed;
   return s;

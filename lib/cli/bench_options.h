@@ -7,6 +7,7 @@
 
 #include "bench/kernels.h"
 #include "bench/models.h"
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 
 namespace hone::cli {
@@ -21,6 +22,7 @@ struct BenchOptions {
   bool train = false;
   int64_t steps = 2;
   bool kernels = false;
+  LowBitOptions low_bit;
   std::string only;
   int64_t repeat = 5;
   int64_t warmup = 1;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 #include "serve/generate.h"
 
@@ -19,6 +20,7 @@ struct GenerateOptions {
   std::vector<std::string> stops;
   bool ignore_end = false, echo = false, stats = false;
   std::string precision = "auto", format = "text";
+  LowBitOptions low_bit;
 
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).

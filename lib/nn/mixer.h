@@ -23,7 +23,7 @@ class Mixer {
 
   // Beside the linear layers, of the token at `position`: multiplications and additions, and bytes of state read.
   virtual double flops(int64_t position) const = 0;
-  virtual double state_bytes_read(int64_t position, DType type) const = 0;
+  virtual double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const = 0;
 
   // The kind that the layer's blueprint asks for.
   static std::unique_ptr<Mixer> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);

@@ -70,9 +70,11 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::sp
   if (settings.tokens <= 0) return result;
 
   // The last token is chosen and never fed.
-  Session session(model,
-                  {1, positions_of(model.config(), result.prompt_tokens + settings.tokens - 1, result.prompt_tokens),
-                   settings.type});
+  Session session(model, {.sequences = 1,
+                          .capacity = positions_of(model.config(), result.prompt_tokens + settings.tokens - 1,
+                                                   result.prompt_tokens),
+                          .type = settings.type,
+                          .code = settings.code});
   Stopwatch watch;
   Tensor logits = session.feed(std::span<const int32_t>(sequence), settings.prefill_chunk);
   std::optional<Finish> finish;

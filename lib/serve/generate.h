@@ -21,6 +21,7 @@ struct GenerateSettings {
   bool ignore_end = false;         // never choose the document separator, which otherwise ends the text
   int64_t prefill_chunk = 512;     // tokens of the prompt that go through the model at once
   DType type = DType::f32;
+  kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
 };
 
 enum class Finish {
