@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "compress/least_squares.h"
 
 namespace hone {
 namespace {
@@ -96,32 +97,6 @@ class Surgeon {
   int64_t width_;
 };
 
-// Conjugate gradients for each row of (W' - target) G = 0 on the row's support; `start` is 0 outside it. The columns of
-// ALPS's second part (Meng et al., arXiv 2406.07831, section 3.3), all rows at once.
-MatrixXd solve_on_support(const MatrixXd& start, const MatrixXd& target, const MatrixXd& gram,
-                          const MatrixXd& support) {
-  constexpr int steps = 50;
-  MatrixXd x = start, residual = (target - x * gram).cwiseProduct(support);
-  const VectorXd scale = gram.diagonal().cwiseInverse();  // preconditioner
-  MatrixXd z = residual * scale.asDiagonal(), direction = z;
-  VectorXd size = residual.cwiseProduct(z).rowwise().sum();
-  const VectorXd enough = 1e-12 * size;
-  for (int step = 0; step < steps && (size.array() > enough.array()).any(); ++step) {
-    check_stop();
-    const MatrixXd image = (direction * gram).cwiseProduct(support);
-    const VectorXd curve = direction.cwiseProduct(image).rowwise().sum();
-    const VectorXd alpha = (curve.array() > 0).select(size.array() / curve.array(), 0.0);
-    x += alpha.asDiagonal() * direction;
-    residual -= alpha.asDiagonal() * image;
-    z = residual * scale.asDiagonal();
-    const VectorXd next = residual.cwiseProduct(z).rowwise().sum();
-    const VectorXd beta = (size.array() > 0).select(next.array() / size.array(), 0.0);
-    direction = z + beta.asDiagonal() * direction;
-    size = next;
-  }
-  return x;
-}
-
 }  // namespace
 
 std::vector<StatisticKind> moment_needs(bool centred) {
@@ -187,19 +162,18 @@ UnitChoice choose_units(const Tensor& weight, const InputMoments& moments, int64
 
 Tensor refit_columns(const Tensor& weight, const Bitmask& mask, const InputMoments& moments,
                      const std::vector<int64_t>& kept_columns) {
-  const MatrixXd whole = matrix_of(weight);
-  const SquareMap all = gram_of(moments);
-  const MatrixXd beside = columns_at(all, kept_columns), gram = rows_at(beside, kept_columns), target = whole * beside;
-  MatrixXd fitted;
-  if (!mask) {
-    fitted = gram.llt().solve(target.transpose()).transpose();
-  } else {
-    MatrixXd support = MatrixXd::Zero(whole.rows(), gram.cols());
-    for (Eigen::Index r = 0; r < support.rows(); ++r)
-      for (Eigen::Index c = 0; c < support.cols(); ++c)
-        support(r, c) = mask.at(r, kept_columns[static_cast<size_t>(c)]);
-    fitted = solve_on_support(columns_at(whole, kept_columns).cwiseProduct(support), target, gram, support);
+  if (mask) {
+    const Bitmask kept = Bitmask::zeros(mask.rows(), mask.cols());
+    for (int64_t r = 0; r < mask.rows(); ++r)
+      for (const int64_t c : kept_columns)
+        if (mask.at(r, c)) kept.set(r, c);
+    LeastSquaresOptions thorough;
+    thorough.tolerance = 1e-6;
+    return least_squares(weight, masked(weight, kept), kept, {tensor_of(gram_of(moments)), 0}, thorough);
   }
+  const MatrixXd whole = matrix_of(weight);
+  const MatrixXd beside = columns_at(gram_of(moments), kept_columns), gram = rows_at(beside, kept_columns);
+  const MatrixXd fitted = gram.llt().solve((whole * beside).transpose()).transpose();
   MatrixXd result = MatrixXd::Zero(whole.rows(), whole.cols());
   for (size_t i = 0; i < kept_columns.size(); ++i)
     result.col(kept_columns[i]) = fitted.col(static_cast<Eigen::Index>(i));
