@@ -29,14 +29,8 @@ class Drafting : public Measurement {
     result_.generate = s_.generate;
     result_.draft = draft;
     if (draft == "none") return;
-    settings_.draft = {is_draft_kind(draft) ? draft : "model", nullptr, s_.draft_tokens, s_.draft_min_probability};
-    if (settings_.draft.kind == "model") {
-      drafter_ = load_model(draft, {.defer = true});
-      if (drafter_.tokenizer != model.tokenizer)
-        throw input_error("the draft '{}' has another tokenizer than '{}'", draft, model.path);
-      settings_.draft.model = drafter_.transformer.get();
-    }
-    check(settings_.draft, model_);
+    draft_ = open_draft(draft, model, s_.draft_tokens, s_.draft_min_probability);
+    settings_.draft = draft_.settings;
   }
 
   // Every kind of draft gets the prompt of the seed.
@@ -62,7 +56,7 @@ class Drafting : public Measurement {
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<int32_t> tokens_;
   GenerateSettings settings_;
-  Model drafter_;
+  OpenDraft draft_;
   DraftResult result_;
 };
 

@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "base/error.h"
 #include "base/text_output.h"
@@ -88,10 +87,7 @@ void BenchOptions::check() const {
     throw usage_error("--draft measures one sequence; leave out --batch");
   if (!drafts.empty() && generate < 2) throw usage_error("--draft needs --generate of at least 2, not {}", generate);
   if (!drafts.empty() && !plot.empty()) throw usage_error("--plot does not show --draft");
-  for (const std::string& draft : drafts)
-    if (!is_draft_kind(draft) && !std::filesystem::exists(draft))
-      throw usage_error("draft '{}' is no model file and no kind; known kinds: {}", draft,
-                        fmt::join(draft_kinds(), ", "));
+  for (const std::string& draft : drafts) check_draft_name(draft);
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
   if (recompute.size() > 1 && !plot.empty())
     throw usage_error(

@@ -1,13 +1,11 @@
 #include "cli/generate.h"
 
-#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <filesystem>
 #include <iostream>
 
 #include "base/clock.h"
@@ -122,23 +120,15 @@ class GenerateTool {
   }
 
   void prepare_draft() {
-    DraftSettings& draft = settings_.draft;
-    if (draft.kind.empty()) return;
-    if (draft.kind == "model") {
-      if (!std::filesystem::exists(o_.draft))
-        throw usage_error("draft '{}' is no model file and no kind; known kinds: {}", o_.draft,
-                          fmt::join(draft_kinds(), ", "));
-      draft_model_ = load_model(o_.draft, {.defer = true});
-      if (draft_model_.tokenizer != model_.tokenizer)
-        throw input_error("the draft '{}' has another tokenizer than '{}'", o_.draft, o_.model);
-      draft.model = draft_model_.transformer.get();
-      const double mine = stored_bytes(*draft.model), theirs = stored_bytes(*model_.transformer);
-      if (mine >= theirs)
-        log_warning("the draft '{}' reads {} a token, '{}' {}: it cannot make that faster", o_.draft,
-                    format_bytes(mine), o_.model, format_bytes(theirs));
-    }
-    check(draft, *model_.transformer);
+    if (o_.draft.empty()) return;
+    draft_ = open_draft(o_.draft, model_, o_.draft_tokens, o_.draft_min_probability);
+    settings_.draft = draft_.settings;
     settings_.draft_seed = common_.seed;
+    if (!draft_.settings.model) return;
+    const double mine = stored_bytes(*draft_.settings.model), theirs = stored_bytes(*model_.transformer);
+    if (mine >= theirs)
+      log_warning("the draft '{}' reads {} a token, '{}' {}: it cannot make that faster", o_.draft, format_bytes(mine),
+                  o_.model, format_bytes(theirs));
   }
 
   // Before anything is generated: a prompt that is too long, and once what to expect beyond the context.
@@ -212,7 +202,8 @@ class GenerateTool {
   const GenerateOptions& o_;
   const Common& common_;
   GenerateSettings settings_;
-  Model model_, draft_model_;
+  Model model_;
+  OpenDraft draft_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   TextStream out_;
   bool warned_ = false;  // that the context ends before the text

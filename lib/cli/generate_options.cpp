@@ -108,7 +108,7 @@ GenerateSettings GenerateOptions::settings() const {
   warn_of_idle(*app_, {{"--draft-tokens", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.starts_with("ngram"), "with --draft ngram"}});
-  if (!draft.empty()) s.draft = {is_draft_kind(draft) ? draft : "model", nullptr, draft_tokens, draft_min_probability};
+  if (!draft.empty()) check_draft_name(draft);
   return s;
 }
 

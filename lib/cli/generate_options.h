@@ -24,7 +24,7 @@ struct GenerateOptions {
   std::string precision = "auto", format = "text";
 
   void add(CLI::App& app);
-  // What can be refused before anything is read: Error(usage). A draft's model is not set yet.
+  // What can be refused before anything is read: Error(usage). The draft is not opened.
   GenerateSettings settings() const;
   // Whether prompts are typed: none is named, and standard input is a terminal.
   bool typed() const;

@@ -220,8 +220,7 @@ int prune(int argc, char** argv) {
           "Prunes a model: sets the weights that matter least to zero and stores which, as masks, or takes whole "
           "neurons, heads, experts and layers out of it.",
       .example =
-          "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
-          "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
+          "  prune dense.h5 --output sparse.h5 --sparsity 0.6 --calibration corpus.txt\n"
           "  prune dense.h5 --output half.h5 --pattern 2:4\n"
           "  prune dense.h5 --output narrow.h5 --structure neurons:40%,heads:25% --calibration corpus.txt\n",
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/kind_name.h"
 #include "nn/attention/attention.h"
 
 namespace hone {
@@ -18,10 +19,6 @@ std::unique_ptr<Mixer> make_mixer(const BlockBlueprint& blueprint, const LayerBl
 constexpr MixerFamily families[] = {
     {attention_kinds, attention_examples, check_attention, make_mixer<Attention>},
 };
-
-std::string first_word(const std::string& name) {
-  return name.substr(0, name.find_first_of(":["));
-}
 
 const MixerFamily& family_of(const std::string& name) {
   for (const MixerFamily& family : families)

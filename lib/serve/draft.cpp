@@ -3,10 +3,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
+#include <filesystem>
 
 #include "base/error.h"
+#include "base/kind_name.h"
 #include "serve/drafts/kinds.h"
 
 namespace hone {
@@ -24,10 +25,6 @@ constexpr Row table[] = {
     {"model", check_model_draft, model_draft},
 };
 
-std::string first_word(const std::string& name) {
-  return name.substr(0, name.find_first_of(":["));
-}
-
 const Row* find_row(const std::string& name) {
   for (const Row& row : table)
     if (first_word(row.form) == first_word(name)) return &row;
@@ -39,19 +36,10 @@ const Row& row_of(const std::string& name) {
   throw usage_error("unknown kind of draft '{}'; known: {}, or a model file", name, fmt::join(draft_kinds(), ", "));
 }
 
-std::vector<int64_t> numbers_of(const std::string& name, const std::string& form) {
-  const size_t colon = name.find(':');
-  std::vector<int64_t> numbers;
-  if (colon != std::string::npos) {
-    int64_t number = 0;
-    const char *begin = name.data() + colon + 1, *end = name.data() + name.size();
-    const auto [stop, error] = std::from_chars(begin, end, number);
-    if (error != std::errc() || stop != end || number < 1 || form.find(':') == std::string::npos)
-      throw usage_error("draft '{}': write {} with a whole number", name, form);
-    numbers.push_back(number);
-  } else if (form.find(':') != std::string::npos && form.find('[') == std::string::npos) {
-    throw usage_error("draft '{}': write {}", name, form);
-  }
+std::vector<int64_t> numbers_of(const std::string& name, const Row& row) {
+  std::vector<int64_t> numbers = hone::numbers_of("draft", name, row.form);
+  for (const int64_t number : numbers)
+    if (number < 1) throw usage_error("draft '{}': {} is too few; write {}", name, number, row.form);
   return numbers;
 }
 
@@ -69,21 +57,39 @@ bool is_draft_kind(const std::string& name) {
   return row && row->make != model_draft;
 }
 
+void check_draft_name(const std::string& name) {
+  if (!is_draft_kind(name) && !std::filesystem::exists(name))
+    throw usage_error("draft '{}' is no model file and no kind; known kinds: {}", name, fmt::join(draft_kinds(), ", "));
+}
+
+OpenDraft open_draft(const std::string& name, const Model& target, int64_t tokens, double min_probability) {
+  check_draft_name(name);
+  OpenDraft draft;
+  draft.settings = {is_draft_kind(name) ? name : "model", nullptr, tokens, min_probability};
+  if (draft.settings.kind == "model") {
+    draft.model = load_model(name, {.defer = true});
+    if (draft.model.tokenizer != target.tokenizer)
+      throw input_error("the draft '{}' has another tokenizer than '{}'", name, target.path);
+    draft.settings.model = draft.model.transformer.get();
+  }
+  check(draft.settings, *target.transformer);
+  return draft;
+}
+
 void check(const DraftSettings& s, const Transformer& target) {
   if (s.tokens < 1 || s.tokens > most_drafted)
     throw usage_error("{} tokens cannot be drafted at once; 1 to {} can", s.tokens, most_drafted);
   if (!(s.min_probability >= 0 && s.min_probability <= 1))
     throw usage_error("the least probability of a drafted token must be between 0 and 1, not {}", s.min_probability);
   const Row& row = row_of(s.kind);
-  row.check(s, numbers_of(s.kind, row.form), target);
+  row.check(s, numbers_of(s.kind, row), target);
 }
 
 std::unique_ptr<Drafter> make_drafter(const DraftSettings& settings, const Transformer& target, Session& session,
                                       const SamplingSettings& sampling, uint64_t seed, int32_t banned) {
   check(settings, target);
   const Row& row = row_of(settings.kind);
-  return row.make(
-      {settings, numbers_of(settings.kind, row.form), target, session, sampling, Random(seed, "draft"), banned});
+  return row.make({settings, numbers_of(settings.kind, row), target, session, sampling, Random(seed, "draft"), banned});
 }
 
 namespace {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/session.h"
+#include "model/store.h"
 #include "serve/sampling.h"
 
 namespace hone {
@@ -54,6 +55,17 @@ struct DraftSource {
 // Each kind as it is written: "ngram[:N]", "self:LAYERS". Beside them "model": another one, of the same tokenizer.
 std::vector<std::string> draft_kinds();
 bool is_draft_kind(const std::string& name);
+
+// A draft as a person names it: a kind, or the file of a model, which is held here for its settings.
+struct OpenDraft {
+  DraftSettings settings;
+  Model model;
+};
+// Throws Error(usage) for what is neither.
+void check_draft_name(const std::string& name);
+// Throws as check_draft_name() and check(), Error(input) for a file that cannot be read or has another tokenizer.
+OpenDraft open_draft(const std::string& name, const Model& target, int64_t tokens, double min_probability);
+
 // Throws Error(usage) for a kind that is none, numbers that it does not take or that the model cannot serve, and
 // settings outside their ranges.
 void check(const DraftSettings& settings, const Transformer& target);

@@ -1,0 +1,33 @@
+#include "base/kind_name.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.h"
+
+namespace hone {
+
+std::string first_word(const std::string& name) {
+  return name.substr(0, name.find_first_of(":["));
+}
+
+std::vector<int64_t> numbers_of(const std::string& what, const std::string& name, const std::string& form) {
+  std::vector<int64_t> numbers;
+  for (size_t colon = name.find(':'); colon != std::string::npos; colon = name.find(':', colon + 1)) {
+    const char* begin = name.data() + colon + 1;
+    const char* end = name.data() + std::min(name.find(':', colon + 1), name.size());
+    int64_t number = 0;
+    const auto [stop, error] = std::from_chars(begin, end, number);
+    if (begin == end || stop != end || error != std::errc() || number < 0 || number > INT32_MAX)
+      throw usage_error("{} '{}': '{}' is not a whole number; write {}", what, name, std::string(begin, end), form);
+    numbers.push_back(number);
+  }
+  const auto most = static_cast<size_t>(std::count(form.begin(), form.end(), ':'));
+  const auto least = most - static_cast<size_t>(std::count(form.begin(), form.end(), '['));
+  if (numbers.size() < least || numbers.size() > most)
+    throw usage_error("{} '{}' has {} number{}; write {}", what, name, numbers.size(), numbers.size() == 1 ? "" : "s",
+                      form);
+  return numbers;
+}
+
+}  // namespace hone

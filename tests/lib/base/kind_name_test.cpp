@@ -1,0 +1,26 @@
+#include "base/kind_name.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+using namespace hone;
+
+TEST_CASE("a kind's name has the numbers of its form") {
+  const std::string form = "window:SIZE[:SINKS]";
+  CHECK(first_word(form) == "window");
+  CHECK(first_word("ngram[:N]") == "ngram");
+  CHECK(first_word("full") == "full");
+  CHECK(numbers_of("attention", "window:512", form) == std::vector<int64_t>{512});
+  CHECK(numbers_of("attention", "window:512:0", form) == std::vector<int64_t>{512, 0});
+  CHECK(numbers_of("draft", "ngram", "ngram[:N]").empty());
+  CHECK_THROWS_WITH_AS(numbers_of("attention", "window:x", form),
+                       "attention 'window:x': 'x' is not a whole number; write window:SIZE[:SINKS]", Error);
+  CHECK_THROWS_WITH_AS(numbers_of("draft", "self", "self:LAYERS"), "draft 'self' has 0 numbers; write self:LAYERS",
+                       Error);
+  for (const char* name : {"window:", "window:-1", "window:1:2:3", "window:99999999999", "window::2"})
+    CHECK_THROWS_AS(numbers_of("attention", name, form), Error);
+}
