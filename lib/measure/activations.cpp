@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 #include "ops/cross_entropy.h"
 
 namespace hone {
@@ -111,6 +111,7 @@ double activation_bytes(const Config& config, const TrainingShape& shape) {
 
 double recomputed_flops(const Config& config, const TrainingShape& shape) {
   const double dim = number(config.block.dim), context = number(shape.context);
+  const ShapesOnly shapes;
   double a_row = 0;
   for (const Stretch& stretch : shape.recompute.stretches(0, layers_of(config))) {
     if (!stretch.again) continue;
@@ -119,9 +120,8 @@ double recomputed_flops(const Config& config, const TrainingShape& shape) {
       const bool last = half + 1 == stretch.to;  // whose last product nobody reads
       if (half % 2 == 0) {
         const double heads = number(layer.heads * config.block.head_dim);
-        const double seen = number(attention_pattern(layer.attention)->visible_keys(shape.context / 2));
-        a_row += 2 * dim * (heads + number(2 * layer.kv_heads * config.block.head_dim)) +
-                 4 * heads * std::min(seen, context) + (last ? 0 : 2 * dim * heads);
+        a_row += 2 * dim * (heads + number(2 * layer.kv_heads * config.block.head_dim)) + (last ? 0 : 2 * dim * heads);
+        if (layer.mixes()) a_row += Mixer::make(config.block, layer)->flops(shape.context / 2);
       } else {
         const double in = config.block.activation == ActivationKind::swiglu ? 2 : 1;
         const double widths = number(layer.ffn) * number(layer.experts > 0 ? layer.top_k + layer.shared_experts : 1);
