@@ -114,8 +114,8 @@ class Walk {
       GroupCollector mixing(by_name), feeding(by_name);
       const Block& block = model.blocks()[b];
       const Place place = Transformer::place_of_block(static_cast<int64_t>(b));
-      block.mixer->visit(place.in("attention"), mixing);
-      block.feed_forward->visit(place.in("feed_forward"), feeding);
+      if (block.mixer) block.mixer->visit(place.in("attention"), mixing);
+      if (block.feed_forward) block.feed_forward->visit(place.in("feed_forward"), feeding);
       if (behind == MeasuredBehind::layers) {
         stages_.push_back({b, true, false, std::move(mixing.groups)});
         stages_.push_back({b, false, true, std::move(feeding.groups)});

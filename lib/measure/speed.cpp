@@ -63,7 +63,7 @@ ProductCounter count_products(const Transformer& model, int64_t batch = 1) {
 double mixing_flops(const Transformer& model, int64_t length) {
   double flops = 0;
   for (const Block& block : model.blocks())
-    for (int64_t position = 0; position < length; ++position) flops += block.mixer->flops(position);
+    for (int64_t position = 0; block.mixer && position < length; ++position) flops += block.mixer->flops(position);
   return flops;
 }
 
@@ -119,7 +119,7 @@ double decode_step_bytes(const Transformer& model, const GenerationShape& shape)
   double state = 0;
   for (const Block& block : model.blocks())
     for (int64_t step = 0; step < shape.generate; ++step)
-      state += block.mixer->state_bytes_read(shape.prompt + step, shape.type);
+      if (block.mixer) state += block.mixer->state_bytes_read(shape.prompt + step, shape.type);
   if (shape.generate > 0) state /= static_cast<double>(shape.generate);
   return count_products(model, shape.batch).bytes + state * static_cast<double>(shape.batch);
 }

@@ -147,7 +147,7 @@ Config config_from_json(const json& object, const std::string& where) {
     throw input_error("{}: 'layers' in the configuration is not a list of 1 to 4096 layers", where);
   for (const json& layer : layers) {
     const Reader l(layer, where);
-    c.layers.push_back({l.integer("heads", 1, 1 << 16), l.integer("kv_heads", 1, 1 << 16), l.integer("ffn", 1, 1 << 24),
+    c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
     if (!l.has("experts")) continue;  // dense
     LayerBlueprint& mixture = c.layers.back();
@@ -183,15 +183,19 @@ void check(const Config& c) {
   double elements = static_cast<double>(c.padded_vocabulary) * static_cast<double>(c.block.dim) * (c.tied ? 1 : 2);
   for (size_t i = 0; i < c.layers.size(); ++i) {
     const LayerBlueprint& l = c.layers[i];
-    positive("heads", l.heads);
-    positive("kv_heads", l.kv_heads);
-    positive("ffn", l.ffn);
+    if (l.mixes() || l.kv_heads != 0) {
+      positive("heads", l.heads);
+      positive("kv_heads", l.kv_heads);
+    }
+    if (l.ffn != 0) positive("ffn", l.ffn);
+    if (!l.mixes() && !l.feeds()) throw usage_error("layer {} has neither attention nor a feed-forward", i);
+    if (!l.feeds() && l.experts > 0) throw usage_error("layer {}: experts need a width", i);
     try {
       attention_pattern(l.attention)->check(c.context);
     } catch (const Error& error) {
       throw usage_error("layer {}: {}", i, error.what());
     }
-    if (l.heads % l.kv_heads)
+    if (l.mixes() && l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
     if (l.experts < 0 || l.shared_experts < 0) throw usage_error("layer {}: a number of experts cannot be negative", i);
     if (l.experts > 0 && (l.top_k < 1 || l.top_k > l.experts))

@@ -23,8 +23,9 @@ struct Config {
 nlohmann::json to_json(const Config& config);
 // Throws Error(input) for a missing or impossible value, naming it; `where` names the file.
 Config config_from_json(const nlohmann::json& json, const std::string& where);
-// Throws Error(usage) for a shape that cannot be: sizes below 1, heads not a multiple of kv_heads, an odd head_dim with
-// rotary positions, attention that does not fit the context, more elements than memory could hold.
+// Throws Error(usage) for a shape that cannot be: sizes below 1, heads not a multiple of kv_heads, a layer without both
+// halves, an odd head_dim with rotary positions, attention that does not fit the context, more elements than memory
+// could hold.
 void check(const Config& config);
 
 // Kinds of attention, "a,b" repeating over the layers: see attention_by_layer() of nn/attention/pattern.h.

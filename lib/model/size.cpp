@@ -33,9 +33,10 @@ ShapeSize size_of_shape(const Config& config) {
     const double always = static_cast<double>(layer.experts > 0 ? layer.shared_experts : 1);
     const double wide = config.block.activation == ActivationKind::swiglu ? 3 : 2;  // up (and gate), and their product
     const double hidden = wide * static_cast<double>(layer.ffn);
-    counter.size.activations += 2 * dim + heads * static_cast<double>(config.block.head_dim) + always * hidden;
+    const double branches = static_cast<double>(layer.mixes()) + static_cast<double>(layer.feeds());
+    counter.size.activations += branches * dim + heads * static_cast<double>(config.block.head_dim) + always * hidden;
     if (layer.experts > 0) counter.size.routed += static_cast<double>(layer.top_k) * hidden;
-    counter.size.residual += 2 * dim;
+    counter.size.residual += branches * dim;
   }
   return counter.size;
 }

@@ -126,7 +126,8 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 State Transformer::make_state(const StateShape& shape) const {
   require_cache_memory(config_, shape);
   State state(shape);
-  for (const Block& block : blocks_) state.add_layer(block.mixer->make_state(shape));
+  for (const Block& block : blocks_) 
+    state.add_layer(block.mixer ? block.mixer->make_state(shape) : std::make_unique<NoState>());
   return state;
 }
 
@@ -135,7 +136,8 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   hone::set_attention(changed, kinds);
   changed.context = std::max(changed.context, context);
   check(changed);
-  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].mixer->configure(changed.layers[i]);
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    if (blocks_[i].mixer) blocks_[i].mixer->configure(changed.layers[i]);
   config_.layers = changed.layers;
 }
 

@@ -17,6 +17,7 @@ Config with_mixtures(Config config, const MixtureShape& shape) {
     if (layer.experts > 0)
       throw usage_error("layer {} is a mixture of {} experts already; only dense layers can be turned into one", i,
                         layer.experts);
+    if (!layer.feeds()) throw usage_error("layer {} has no feed-forward that could become a mixture", i);
     layer.experts = shape.experts;
     layer.top_k = shape.top_k;
     layer.shared_experts = shape.shared_experts;

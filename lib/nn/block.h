@@ -1,4 +1,5 @@
-// One layer: norm, mixer, norm, feed-forward, around a residual stream in f32.
+// One layer: norm, mixer, norm, feed-forward, around a residual stream in f32. A layer without one of the halves has
+// neither that nor its norm.
 #pragma once
 
 #include "nn/feed_forward.h"
@@ -14,9 +15,9 @@ struct Stream {
 
 struct Block {
   Norm mixer_norm;
-  std::unique_ptr<Mixer> mixer;
+  std::unique_ptr<Mixer> mixer;  // null: none
   Norm feed_forward_norm;
-  std::unique_ptr<FeedForward> feed_forward;
+  std::unique_ptr<FeedForward> feed_forward;  // null: none
 
   static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
   // `layer`: which block of the model this is; `state`: this layer's, or null (nn/mixer.h).

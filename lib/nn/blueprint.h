@@ -15,17 +15,19 @@ enum class NormKind { rms_norm, layer_norm };
 enum class ActivationKind { swiglu, gelu };
 enum class PositionKind { rotary, learned };
 
-// One layer. Widths may differ from layer to layer.
+// One layer. Widths may differ from layer to layer, and one of the two halves may be missing.
 struct LayerBlueprint {
-  int64_t heads = 6;
+  int64_t heads = 6;  // 0: no attention, and no key/value heads
   int64_t kv_heads = 6;
-  int64_t ffn = 1024;              // hidden width of the feed-forward, or of each of its experts
+  int64_t ffn = 1024;              // hidden width of the feed-forward, or of each of its experts; 0: no feed-forward
   std::string attention = "full";  // a kind of nn/attention/pattern.h
   // A mixture of experts (Shazeer et al., arXiv 1701.06538) in place of the dense feed-forward.
   int64_t experts = 0;         // 0: dense
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
+  bool mixes() const { return heads > 0; }
+  bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;
 };
 

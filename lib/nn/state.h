@@ -30,6 +30,14 @@ class LayerState {
   virtual void truncate(int64_t sequence, int64_t length, int64_t tokens) = 0;
 };
 
+// Of a layer that remembers nothing.
+class NoState : public LayerState {
+ public:
+  int64_t bytes() const override { return 0; }
+  int64_t earliest(int64_t) const override { return 0; }
+  void truncate(int64_t, int64_t, int64_t) override {}
+};
+
 // All layers'. Made by Transformer::make_state().
 class State {
  public:

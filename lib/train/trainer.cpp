@@ -31,6 +31,7 @@ RouterCall Trainer::router_call(int64_t step, const ModelRouting& earlier) const
 void Trainer::balance(const ModelRouting& routing) {
   if (settings_.router.bias_rate <= 0) return;
   for (size_t i = 0; i < routing.size(); ++i)
+    // Only mixtures have a load.
     if (!routing[i].load.empty()) model_.blocks()[i].feed_forward->balance(routing[i].load, settings_.router.bias_rate);
 }
 
