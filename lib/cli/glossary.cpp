@@ -22,6 +22,7 @@ constexpr Word glossary[] = {
     {"the norm of clipping", "--clip"},
     {"a loss on the router's logits", "--router-z-loss"},
     {"a new run", "--init"},
+    {"a smaller multiple", "--width-multiple"},
     {"a baseline model", "--baseline"},
     {"a shorter prompt", "--prompt"},
     {"fewer tokens after it", "--generate"},

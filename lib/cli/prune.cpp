@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "cli/calibration_options.h"
 #include "cli/model_files.h"
+#include "cli/structure_options.h"
 #include "compress/prune.h"
 #include "report/report.h"
 
@@ -22,6 +23,7 @@ struct PruneOptions {
   ModelFiles files;
   std::string method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep;
   std::optional<double> sparsity;
+  StructureOptions structure;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
@@ -39,8 +41,9 @@ struct PruneOptions {
                  "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own");
     group->add_option("--targets", targets, "Weights to prune: a regular expression searched for in their names");
     group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
+    structure.add(app);
     calibration.add(app);
-    files.add(app, "CSV file with a row for each pruned weight");
+    files.add(app, "CSV file with a row for each pruned weight (of structures: each layer)");
   }
 };
 
@@ -90,6 +93,7 @@ std::vector<std::string> choose(Transformer& model, const PruneSettings& setting
 }
 
 int run(const PruneOptions& o, const Common& common) {
+  if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.files, common);
   const PruneMethod& method = prune_method(o.method);
   const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
   PruneSettings settings;
@@ -167,11 +171,14 @@ bool needs_no_calibration(const ValuesOf& values) {
 int prune(int argc, char** argv) {
   const Tool tool = {
       .name = "prune",
-      .summary = "Prunes a model: sets the weights that matter least to zero and stores which, as masks.",
+      .summary =
+          "Prunes a model: sets the weights that matter least to zero and stores which, as masks, or takes whole "
+          "neurons, heads, experts and layers out of it.",
       .example =
           "  prune dense.h5 --output sparse.h5 --sparsity 0.6\n"
           "  prune large.h5 --output sparse.h5 --method wanda --sparsity 0.6 --calibration corpus.txt\n"
-          "  prune dense.h5 --output half.h5 --pattern 2:4\n",
+          "  prune dense.h5 --output half.h5 --pattern 2:4\n"
+          "  prune dense.h5 --output narrow.h5 --structure neurons:40%,heads:25% --calibration corpus.txt\n",
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<PruneOptions>();
         options->add(app);
@@ -179,6 +186,8 @@ int prune(int argc, char** argv) {
       },
       .exclusions = {{"--pattern", {"--sparsity"}, contradict},
                      {"--sparsity", {"--pattern"}, contradict},
+                     {"--structure", mask_options()},
+                     {"--target-speedup", mask_options()},
                      {"--method", calibration_options(), needs_no_calibration}}};
   return run_tool(tool, argc, argv);
 }

@@ -8,7 +8,9 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/budget_options.h"
 #include "cli/calibration_options.h"
+#include "cli/effects.h"
 #include "cli/model_files.h"
 #include "compress/quantize.h"
 #include "report/report.h"
@@ -34,6 +36,7 @@ struct QuantizeTool {
   int64_t group = 0;
   std::vector<std::string> overrides;
   bool allow_requantize = false;
+  BudgetOptions budget;
   CalibrationOptions calibration;
 
   void add(CLI::App& app) {
@@ -51,8 +54,9 @@ struct QuantizeTool {
                      "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
+    budget.add(app);
     calibration.add(app);
-    files.add(app, "CSV file with a row for each quantized weight");
+    files.add(app, "CSV file with a row for each quantized weight (of a budget: each type considered)");
   }
 
   QuantizeSettings settings() const {
@@ -134,6 +138,10 @@ std::vector<std::string> choose(Transformer& model, const QuantizeSettings& sett
 
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
+  if (o.budget.given()) {
+    const bool group = given(*o.budget.app, "--group");
+    return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
+  }
   refuse_idle_scales(o, settings);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
@@ -188,20 +196,24 @@ std::vector<std::string> scale_options() {
 }  // namespace
 
 int quantize(int argc, char** argv) {
-  const Tool tool = {.name = "quantize",
-                     .summary = "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
-                     .example =
-                         "  quantize recovered.h5 --output small.h5 --type int8\n"
-                         "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 "
-                         "--calibration corpus.txt\n",
-                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<QuantizeTool>();
-                       options->add(app);
-                       return [options, &common] { return run(*options, common); };
-                     },
-                     .exclusions = {{"--type", scale_options(), makes_no_scales},
-                                    {"--embedding-type", scale_options(), makes_no_scales},
-                                    {"--override", scale_options(), makes_no_scales}}};
+  const Tool tool = {
+      .name = "quantize",
+      .summary = "Quantizes a model: weights in 8 or 4 bits (or bf16), stored and executed packed.",
+      .example =
+          "  quantize recovered.h5 --output small.h5 --type int8\n"
+          "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 "
+          "--calibration corpus.txt\n"
+          "  quantize dense.h5 --output fits.h5 --max-bytes 2MiB --calibration corpus.txt --data valid.txt\n",
+      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<QuantizeTool>();
+        options->add(app);
+        return [options, &common] { return run(*options, common); };
+      },
+      .exclusions = {{"--type", scale_options(), makes_no_scales},
+                     {"--embedding-type", scale_options(), makes_no_scales},
+                     {"--override", scale_options(), makes_no_scales},
+                     {"--max-bytes", type_options()},
+                     {"--target-bits", type_options()}}};
   return run_tool(tool, argc, argv);
 }
 

@@ -25,17 +25,25 @@ bool quantized(const Weight& weight) {
 struct Choice {
   WeightSlot slot;
   PackedType type;
+  int64_t group;
 };
+
+Choice choice_for(const WeightSlot& slot, const QuantizeSettings& s) {
+  for (const LayerType& own : s.layer_types)
+    if (own.name == slot.name) return {slot, own.element, own.group};
+  const PackedType type = type_for(slot, s);
+  return {slot, type, has_scales(type) ? s.group : 0};
+}
 
 std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
   std::vector<Choice> choices;
   for (const WeightSlot& slot : weight_slots(model)) {
-    const PackedType type = type_for(slot, s);
-    if (!type) continue;
+    const Choice choice = choice_for(slot, s);
+    if (!choice.type) continue;
     if (quantized(**slot.weight) && !s.allow_requantize)
       throw AlreadyQuantized(ErrorKind::usage, fmt::format("'{}' is {} already; quantize the model it was made from",
                                                            slot.name, (*slot.weight)->element()));
-    choices.push_back({slot, type});
+    choices.push_back(choice);
   }
   if (choices.empty()) throw usage_error("the options leave no weight to quantize");
   std::stable_partition(choices.begin(), choices.end(),
@@ -59,7 +67,7 @@ QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, 
   QuantizedLayer layer;
   layer.name = choice.slot.name;
   layer.type = choice.type;
-  if (has_scales(choice.type)) layer.group = s.group;
+  layer.group = choice.group;
   layer.bytes_before = quantized(*slot) ? slot->stored_bytes() : dense.size() * 4;
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;

@@ -27,11 +27,19 @@ class AlreadyQuantized : public Error {
   using Error::Error;
 };
 
+// The type of one weight.
+struct LayerType {
+  std::string name;  // of the weight
+  kernels::PackedElement element{};
+  int64_t group = 0;
+};
+
 struct QuantizeSettings {
   PackedType type = QuantizeOptions().element;  // of linear layers
   PackedType embedding = type;                  // of embedding and head
   int64_t group = 0;                            // of types with scales: 32, 64, 128, or 0: a scale for each row
   std::vector<std::pair<std::regex, PackedType>> overrides;  // the first that is found in a name decides
+  std::vector<LayerType> layer_types;                        // of these weights, before all that is said above
   bool allow_requantize = false;
   const RoundMethod* method = &round_method("search");  // to types with scales; to others the nearest number is taken
   const CalibrationText* calibration = nullptr;         // null: every method goes on as if all inputs were alike

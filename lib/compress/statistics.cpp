@@ -27,6 +27,7 @@ constexpr Row statistics[] = {
     {"squares", make<ColumnSquares>, 4, 0},
     {"gram", make<GramMatrix>, 0, 4},
     {"extremes", make<ColumnExtremes>, 8, 0},
+    {"sums", make<ColumnSums>, 4, 0},
 };
 
 const Row& row_of(StatisticKind kind) {
@@ -77,6 +78,10 @@ ColumnExtremes::ColumnExtremes(int64_t cols)
 
 void ColumnExtremes::add(kernels::ConstView x) {
   kernels::with_float_type(x.dtype, [&]<class T>(T*) { add_extremes<T>(x, least_.data(), greatest_.data()); });
+}
+
+void ColumnSums::add(kernels::ConstView x) {
+  if (x.rows > 0) kernels::add_column_sums(x, sums_.data());
 }
 
 std::string_view name_of(StatisticKind kind) {

@@ -18,6 +18,7 @@ enum class StatisticKind {
   squares,   // ColumnSquares: 4 * cols bytes
   gram,      // GramMatrix: 4 * cols^2 bytes
   extremes,  // ColumnExtremes: 8 * cols bytes
+  sums,      // ColumnSums: 4 * cols bytes
 };
 
 // Behind what a layer is measured.
@@ -68,6 +69,17 @@ class ColumnExtremes : public Statistic {
 
  private:
   std::vector<float> least_, greatest_;  // before any row: infinity and -infinity
+};
+
+// Of each column the sum over tokens of x_j.
+class ColumnSums : public Statistic {
+ public:
+  explicit ColumnSums(int64_t cols) : sums_(static_cast<size_t>(cols)) {}
+  void add(kernels::ConstView x) override;
+  std::span<const float> sums() const { return sums_; }
+
+ private:
+  std::vector<float> sums_;
 };
 
 std::string_view name_of(StatisticKind kind);

@@ -1,0 +1,320 @@
+#include "cli/budget_options.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text_output.h"
+#include "base/units.h"
+#include "cli/effects.h"
+#include "compress/budget.h"
+#include "compress/reference.h"
+#include "io/lineage.h"
+#include "report/late_texts.h"
+#include "report/plot.h"
+
+namespace hone::cli {
+
+void BudgetOptions::add(CLI::App& to) {
+  app = &to;
+  auto* group = to.add_option_group("Budget");
+  auto* bytes = group->add_option("--max-bytes", max_bytes_text,
+                                  "Find the type of each weight so that the file has at most so many bytes: 4MiB");
+  bytes->type_name("BYTES");
+  add_number(group, "--target-bits", target_bits, "The same for the bits of a weight on average, scales included: 4.25",
+             {.above = 0, .most = 32})
+      ->excludes(bytes);
+  group->add_option("--data", data, "Text that the loss is measured on (default: that of --calibration)")
+      ->type_name("FILE");
+  add_fraction(group, "--min-accuracy", min_accuracy,
+               "Status 4 and no model where fewer next tokens of that text are predicted right");
+  group->add_option("--plot", plot, "SVG file: loss over bytes, of uniform types and of what the search finds");
+}
+
+bool BudgetOptions::given() const {
+  if (!max_bytes_text.empty() || target_bits) return true;
+  for (const char* option : {"--data", "--min-accuracy", "--plot"})
+    if (cli::given(*app, option))
+      throw usage_error("{} has no effect without a budget: --max-bytes or --target-bits", option);
+  return false;
+}
+
+std::vector<std::string> type_options() {
+  return {"--type", "--embedding-type", "--override"};
+}
+
+namespace {
+
+// What the file of a model has beside the arrays of those weights, found by writing one.
+class FileSizes {
+ public:
+  FileSizes(const Model& model, const Common& common, std::string output)
+      : model_(model), common_(common), path_(std::move(output) + fmt::format(".measured-{}", getpid())) {}
+  ~FileSizes() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  FileSizes(const FileSizes&) = delete;
+  FileSizes& operator=(const FileSizes&) = delete;
+
+  int64_t of(const nlohmann::json& results) const {
+    ModelFile file = file_of(model_);
+    file.lineage.push_back(lineage_entry("quantize", common_.arguments, std::string(64, '0'), common_.seed, results));
+    return write_model_file(path_, file, true, IfTaken::refuse).bytes;
+  }
+
+ private:
+  const Model& model_;
+  const Common& common_;
+  std::string path_;
+};
+
+class BudgetRun {
+ public:
+  BudgetRun(const BudgetOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
+            const Common& common)
+      : o_(o), calibration_(calibration), files_(files), common_(common), model_(load_model(files.model)) {}
+
+  int run(QuantizeSettings quantize, bool group_given) {
+    require_finite(model_);
+    const std::optional<CalibrationText> text = calibration_.read(model_);
+    const std::optional<CalibrationText> judge = judge_text();
+    BudgetSettings settings;
+    settings.quantize = std::move(quantize);
+    settings.quantize.calibration = &*text;
+    if (group_given) settings.groups = {settings.quantize.group};
+    settings.text = judge ? &*judge : &*text;
+    const std::vector<std::string> chosen = weights_to_quantize(*model_.transformer, settings.quantize);
+    double elements = 0;
+    for (const WeightSlot& slot : weight_slots(*model_.transformer))
+      if (std::find(chosen.begin(), chosen.end(), slot.name) != chosen.end())
+        elements += static_cast<double>((*slot.weight)->rows() * (*slot.weight)->cols());
+    // Of each weight one rounding in f32 is kept until its divergence is measured.
+    calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
+    settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;
+    if (common_.dry_run) {
+      log_info("would search the types of {} weights and write '{}'", chosen.size(), files_.output);
+      return 0;
+    }
+    Progress progress;
+    settings.progress = [&](const std::string& what, int64_t done, int64_t all) {
+      progress.show(fmt::format("{} {} of {}", what, done, all));
+    };
+    const Reference reference(*model_.transformer, *settings.text, DType::f32);
+    before_ = reference.distance(*model_.transformer);
+    layers_ = measure_types(*model_.transformer, settings);
+    search(settings.quantize, elements);
+    after_ = reference.distance(*model_.transformer);
+    return end(settings, reference, elements);
+  }
+
+ private:
+  std::optional<CalibrationText> judge_text() const {
+    if (o_.data.empty()) return std::nullopt;
+    CalibrationOptions judge = calibration_;
+    judge.files = o_.data;
+    return judge.read(model_);
+  }
+
+  Bytes measure() const { return o_.target_bits ? &TypeCandidate::stored_bytes : &TypeCandidate::file_bytes; }
+
+  void quantize(QuantizeSettings settings, const std::vector<size_t>& chosen) {
+    for (const WeightSlot& slot : weight_slots(*model_.transformer)) {
+      const auto found = dense_.find(slot.name);
+      if (found != dense_.end()) *slot.weight = found->second;
+    }
+    settings.layer_types = types_of(layers_, chosen);
+    quantized_ = quantize_model(*model_.transformer, settings);
+  }
+
+  // The best choice whose file, or whose weights, are within the budget, in the model.
+  void search(const QuantizeSettings& settings, double elements) {
+    for (const WeightSlot& slot : weight_slots(*model_.transformer)) dense_[slot.name] = *slot.weight;
+    if (o_.target_bits) {
+      const auto budget = static_cast<int64_t>(*o_.target_bits * elements / 8);
+      require_possible(budget, 0, elements);
+      chosen_ = best_types(layers_, budget, measure());
+      quantize(settings, chosen_);
+      return;
+    }
+    // What a file has beside the weights is nearly the same for all types: measured of the smallest, then of what the
+    // search finds with that.
+    const FileSizes sizes(model_, common_, files_.output);
+    chosen_ = best_types(layers_, least_bytes(layers_, measure()), measure());
+    quantize(settings, chosen_);
+    int64_t beside = sizes.of(results()) - bytes_of(layers_, chosen_, measure());
+    require_possible(*o_.max_bytes, beside, elements);
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      chosen_ = best_types(layers_, *o_.max_bytes - beside, measure());
+      if (chosen_.empty()) break;
+      quantize(settings, chosen_);
+      const int64_t bytes = sizes.of(results());
+      if (bytes <= *o_.max_bytes) return;
+      beside = bytes - bytes_of(layers_, chosen_, measure());
+    }
+    throw usage_error("--max-bytes {}: no choice of types fits the file's size; give a little more", o_.max_bytes_text);
+  }
+
+  void require_possible(int64_t budget, int64_t beside, double elements) const {
+    const int64_t least = least_bytes(layers_, measure());
+    if (least + beside <= budget) return;
+    if (o_.target_bits)
+      throw usage_error("--target-bits {} is below the least that the types reach here: {:.4g} bits a weight",
+                        *o_.target_bits, 8 * static_cast<double>(least) / elements);
+    throw usage_error(
+        "--max-bytes {} is below the least possible: {} bytes ({}), with every weight in its smallest type",
+        o_.max_bytes_text, least + beside, format_bytes(static_cast<double>(least + beside)));
+  }
+
+  nlohmann::json results() const {
+    std::map<std::string, int64_t> of_type;
+    for (size_t i = 0; i < chosen_.size(); ++i) ++of_type[type_name(layers_[i].candidates[chosen_[i]])];
+    return {
+        {"weights_by_type", of_type}, {"quantized_weights", layers_.size()}, {"expected_kl", kl_of(layers_, chosen_)}};
+  }
+
+  static std::string type_name(const TypeCandidate& c) {
+    const std::string name(kernels::info_of(c.element).name);
+    return c.group > 0 ? fmt::format("{}:{}", name, c.group) : name;
+  }
+
+  // Everything that was considered.
+  Report considered() const {
+    Report report;
+    for (size_t i = 0; i < layers_.size(); ++i)
+      for (size_t k = 0; k < layers_[i].candidates.size(); ++k) {
+        const TypeCandidate& c = layers_[i].candidates[k];
+        Row row;
+        row.set("parameter", layers_[i].name);
+        row.set("type", kernels::info_of(c.element).name);
+        row.set("group", c.group);
+        row.set("bytes", c.file_bytes);
+        row.set("bits", 8 * static_cast<double>(c.stored_bytes) / static_cast<double>(layers_[i].elements));
+        row.set("relative_error", c.relative_error);
+        row.set("divergence", c.kl);
+        row.set("measured", k == layers_[i].measured && layers_[i].measured_kl > 0 ? "measured" : "expected");
+        row.set("chosen", k == chosen_[i] ? "chosen" : "");
+        set_coverage(row, layers_[i].calibration_tokens, layers_[i].data_free);
+        report.add(row);
+      }
+    report.fix_csv({"parameter", "type", "group", "bytes", "bits", "relative_error", "divergence", "measured", "chosen",
+                    "calibration_tokens", "calibration"});
+    return report;
+  }
+
+  Report of_chosen() const {
+    Report report;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const TypeCandidate& c = layers_[i].candidates[chosen_[i]];
+      Row row;
+      row.set("parameter", layers_[i].name);
+      row.set("type", type_name(c));
+      row.set("bits", 8 * static_cast<double>(c.stored_bytes) / static_cast<double>(layers_[i].elements));
+      row.set("relative_error", c.relative_error);
+      row.set("divergence", c.kl);
+      report.add(row);
+    }
+    return report;
+  }
+
+  // Loss over bytes of weights: uniform types, each measured, beside what the search expects and what it got.
+  Plot picture(const QuantizeSettings& settings, const Reference& reference) {
+    const std::vector<size_t> mine = chosen_;
+    Series uniform{.name = "one type for all (measured)"}, expected{.name = "search (expected)", .dashed = true},
+        result{.name = "this model (measured)"};
+    std::vector<std::pair<double, double>> points;
+    for (const kernels::PackedElement element : kernels::all_elements) {
+      const std::vector<size_t> all = uniform_types(layers_, element, 32);
+      quantize(settings, all);
+      points.emplace_back(static_cast<double>(bytes_of(layers_, all, &TypeCandidate::file_bytes)),
+                          reference.distance(*model_.transformer).loss);
+    }
+    quantize(settings, mine);
+    std::sort(points.begin(), points.end());
+    for (const auto& [x, y] : points) {
+      uniform.x.push_back(x);
+      uniform.y.push_back(y);
+    }
+    const double least = static_cast<double>(least_bytes(layers_, &TypeCandidate::file_bytes));
+    for (int i = 0; i <= 24; ++i) {
+      const double bytes = least + (points.back().first - least) * i / 24;
+      const std::vector<size_t> best = best_types(layers_, static_cast<int64_t>(bytes), &TypeCandidate::file_bytes);
+      expected.x.push_back(bytes);
+      expected.y.push_back(before_.loss + kl_of(layers_, best));
+    }
+    result.x.push_back(static_cast<double>(bytes_of(layers_, mine, &TypeCandidate::file_bytes)));
+    result.y.push_back(after_.loss);
+    return {.title = "Loss over bytes of weights",
+            .x = {.label = "bytes"},
+            .y = {.label = "loss (nats/token)"},
+            .series = {uniform, expected, result}};
+  }
+
+  int end(const BudgetSettings& settings, const Reference& reference, double elements) {
+    const double bits = 8 * static_cast<double>(bytes_of(layers_, chosen_, &TypeCandidate::stored_bytes)) / elements;
+    if (o_.min_accuracy && after_.accuracy < *o_.min_accuracy)
+      throw Error(
+          ErrorKind::requirement,
+          fmt::format("--min-accuracy {}: the nearest that the budget allows has {:.4f}, at {:.3f} bits a weight; "
+                      "the model before has {:.4f}",
+                      *o_.min_accuracy, after_.accuracy, bits, before_.accuracy));
+    std::string svg;
+    if (!o_.plot.empty()) svg = render_svg(picture(settings.quantize, reference));
+    if (files_.report.empty()) log_line(LogLevel::info, render(of_chosen(), Format::table));
+    warn_of_coverage(quantized_);
+    const ModelSize size = size_of(*model_.transformer);
+    const Stage stage = {"quantize",
+                         sha256_of_file(files_.model),
+                         results(),
+                         {{"weight_bytes", size.weight_bytes},
+                          {"bits_per_weight", bits},
+                          {"loss_before", before_.loss},
+                          {"loss", after_.loss},
+                          {"kl", after_.kl},
+                          {"expected_kl", kl_of(layers_, chosen_)},
+                          {"accuracy_before", before_.accuracy},
+                          {"accuracy", after_.accuracy}}};
+    const int status = finish(model_, stage, considered(), size, files_, common_);
+    LateTexts late(files_.force);
+    late.write("--plot", o_.plot, svg);
+    return status ? status : late.status();
+  }
+
+  const BudgetOptions& o_;
+  const CalibrationOptions& calibration_;
+  const ModelFiles& files_;
+  const Common& common_;
+  Model model_;
+  Distance before_, after_;
+  std::vector<BudgetLayer> layers_;
+  std::vector<size_t> chosen_;
+  std::vector<QuantizedLayer> quantized_;
+  std::map<std::string, std::shared_ptr<Weight>> dense_;  // as they were
+};
+
+}  // namespace
+
+int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
+                       CalibrationOptions calibration, const ModelFiles& files, const Common& common) {
+  for (const std::string& option : type_options())
+    if (given(*o.app, option)) throw usage_error("a budget finds the types by itself: leave {} out", option);
+  BudgetOptions options = o;
+  if (!o.max_bytes_text.empty()) options.max_bytes = parse_bytes(o.max_bytes_text);
+  if (calibration.files.empty()) calibration.files = o.data;
+  if (calibration.files.empty())
+    throw usage_error("a budget needs --data FILE or --calibration FILE: text that the loss is measured on");
+  calibration.check();
+  files.check(calibration.files, common);
+  if (!o.plot.empty()) require_text_writable(o.plot, files.force);
+  std::vector<NamedPath> inputs = named("--data", o.data);
+  inputs.insert(inputs.end(), {{"MODEL", files.model}, {"--config", common.config}});
+  require_distinct({{"--plot", o.plot}, {"--output", files.output}, {"--report", files.report}}, inputs);
+  return BudgetRun(options, calibration, files, common).run(std::move(settings), group_given);
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,32 @@
+// Options of quantizing to a budget, and the run that they ask for.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/calibration_options.h"
+#include "cli/model_files.h"
+#include "compress/quantize.h"
+
+namespace hone::cli {
+
+struct BudgetOptions {
+  std::optional<int64_t> max_bytes;
+  std::optional<double> target_bits, min_accuracy;
+  std::vector<std::string> data;
+  std::string max_bytes_text, plot;
+  const CLI::App* app = nullptr;  // that they were added to
+
+  void add(CLI::App& to);
+  bool given() const;  // a budget; warns of what has no effect without one
+};
+
+std::vector<std::string> type_options();  // those that say types, which a budget finds by itself
+
+// In place of a run with types that are given. `settings` of the other options: method, calibration's type. The exit
+// status: 4 where the accuracy is below --min-accuracy.
+int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
+                       CalibrationOptions calibration, const ModelFiles& files, const Common& common);
+
+}  // namespace hone::cli

@@ -1,0 +1,209 @@
+#include "compress/budget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "compress/reference.h"
+#include "weights/dense_weight.h"
+#include "weights/packed_weight.h"
+
+namespace hone {
+namespace {
+
+constexpr int64_t divergence_windows = 16;  // of the text, for each weight
+
+int64_t array_bytes(const Encoded& encoded) {
+  int64_t bytes = 0;
+  for (const auto& [name, array] : encoded.arrays) bytes += static_cast<int64_t>(array.bytes());
+  return bytes;
+}
+
+class TypeMeasurer {
+ public:
+  TypeMeasurer(Transformer& model, const BudgetSettings& s) : model_(model), s_(s) {
+    for (const WeightSlot& slot : weight_slots(model)) slots_[slot.name] = slot.weight;
+  }
+
+  std::vector<BudgetLayer> run() {
+    const std::vector<std::string> names = weights_to_quantize(model_, s_.quantize);
+    layers_.resize(names.size());
+    roundings_.resize(names.size());
+    std::vector<CalibrationTarget> targets;
+    for (const std::string& name : names) targets.push_back({name, s_.quantize.method->needs});
+    int64_t done = 0;
+    // Nothing changes on the way: every candidate is measured behind the same model.
+    calibrate(model_, targets, MeasuredBehind::blocks, s_.quantize.calibration, s_.quantize.activations,
+              [&](size_t i, const Measurement& measured) {
+                layers_[i] = candidates(names[i], measured, roundings_[i]);
+                tell("types of weight", ++done, static_cast<int64_t>(names.size()));
+              });
+    divergences();
+    return std::move(layers_);
+  }
+
+ private:
+  void tell(const char* what, int64_t done, int64_t all) const {
+    if (s_.progress) s_.progress(what, done, all);
+  }
+
+  BudgetLayer candidates(const std::string& name, const Measurement& measured, Tensor& rounding) const {
+    const Weight& weight = **slots_.at(name);
+    const Tensor dense = weight.to_dense();
+    const Bitmask mask = weight.mask();
+    BudgetLayer layer;
+    layer.name = name;
+    layer.elements = dense.size();
+    layer.calibration_tokens = measured.tokens;
+    layer.data_free = measured.data_free;
+    double nearest = std::numeric_limits<double>::infinity();
+    for (const kernels::PackedElement element : kernels::all_elements) {
+      const bool scaled = kernels::info_of(element).scaled();
+      for (const int64_t group : scaled ? s_.groups : std::vector<int64_t>{0}) {
+        check_stop();
+        const RoundMethod& method =
+            scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("nearest");
+        const RoundedWeight rounded = method.run({name, dense, mask, measured.inputs, element, group});
+        const std::shared_ptr<Weight> packed = scaled ? pack_integers(rounded.matrix) : pack_bf16(rounded.values, mask);
+        const Encoded encoded = packed->encode();
+        layer.candidates.push_back(
+            {element, group, array_bytes(encoded), packed->stored_bytes(), rounded.relative_error, 0});
+        const double bits = 8 * static_cast<double>(packed->stored_bytes()) / static_cast<double>(layer.elements);
+        // Where rounding is exact, as of a weight that is bf16 already, nothing is to be seen.
+        if (!(rounded.relative_error > 0) || !(std::fabs(bits - s_.bits) < nearest)) continue;
+        nearest = std::fabs(bits - s_.bits);
+        layer.measured = layer.candidates.size() - 1;
+        rounding = packed->to_dense();
+      }
+    }
+    return layer;
+  }
+
+  // What each weight alone does to the predictions, in f32: in bf16 what is measured would drown in the rounding of
+  // activations.
+  void divergences() {
+    const Reference reference(model_, *s_.text, DType::f32, divergence_windows);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      BudgetLayer& layer = layers_[i];
+      if (!roundings_[i]) continue;
+      std::shared_ptr<Weight>& slot = *slots_.at(layer.name);
+      const std::shared_ptr<Weight> before = slot;
+      slot = std::make_shared<DenseWeight>(roundings_[i], before->mask());
+      try {
+        layer.measured_kl = reference.distance(model_).kl;
+      } catch (...) {
+        slot = before;
+        throw;
+      }
+      slot = before;
+      roundings_[i] = {};
+      const double sensitivity = layer.measured_kl / layer.candidates[layer.measured].relative_error;
+      for (TypeCandidate& candidate : layer.candidates) candidate.kl = sensitivity * candidate.relative_error;
+      tell("divergence of weight", static_cast<int64_t>(i) + 1, static_cast<int64_t>(layers_.size()));
+    }
+  }
+
+  Transformer& model_;
+  const BudgetSettings& s_;
+  std::map<std::string, std::shared_ptr<Weight>*> slots_;
+  std::vector<BudgetLayer> layers_;
+  std::vector<Tensor> roundings_;  // f32, of the candidate that is measured
+};
+
+}  // namespace
+
+std::vector<BudgetLayer> measure_types(Transformer& model, const BudgetSettings& settings) {
+  return TypeMeasurer(model, settings).run();
+}
+
+std::vector<size_t> best_types(const std::vector<BudgetLayer>& layers, int64_t budget, Bytes bytes) {
+  constexpr int64_t steps = 1 << 14;
+  constexpr double impossible = std::numeric_limits<double>::infinity();
+  const int64_t least = least_bytes(layers, bytes);
+  if (least > budget) return {};
+  // What is above the least of all is shared out, in steps of `unit` bytes.
+  const int64_t spare = budget - least, unit = std::max<int64_t>(1, (spare + steps - 1) / steps);
+  const auto room = static_cast<size_t>(spare / unit);
+  std::vector<double> best(room + 1, 0);  // the least sum of kl of the layers so far, with at most so many steps
+  std::vector<std::vector<uint16_t>> choices;
+  for (const BudgetLayer& layer : layers) {
+    int64_t fewest = std::numeric_limits<int64_t>::max();
+    for (const TypeCandidate& c : layer.candidates) fewest = std::min(fewest, c.*bytes);
+    std::vector<double> next(room + 1, impossible);
+    std::vector<uint16_t> choice(room + 1, 0);
+    for (size_t k = 0; k < layer.candidates.size(); ++k) {
+      const TypeCandidate& c = layer.candidates[k];
+      const auto cost = static_cast<size_t>((c.*bytes - fewest + unit - 1) / unit);
+      for (size_t r = cost; r <= room; ++r) {
+        const double kl = best[r - cost] + c.kl;
+        if (kl < next[r]) {
+          next[r] = kl;
+          choice[r] = static_cast<uint16_t>(k);
+        }
+      }
+    }
+    best = std::move(next);
+    choices.push_back(std::move(choice));
+  }
+  std::vector<size_t> chosen(layers.size());
+  size_t left = room;
+  for (size_t i = layers.size(); i-- > 0;) {
+    const BudgetLayer& layer = layers[i];
+    chosen[i] = choices[i][left];
+    int64_t fewest = std::numeric_limits<int64_t>::max();
+    for (const TypeCandidate& c : layer.candidates) fewest = std::min(fewest, c.*bytes);
+    left -= static_cast<size_t>((layer.candidates[chosen[i]].*bytes - fewest + unit - 1) / unit);
+  }
+  return chosen;
+}
+
+int64_t bytes_of(const std::vector<BudgetLayer>& layers, const std::vector<size_t>& chosen, Bytes bytes) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < layers.size(); ++i) sum += layers[i].candidates[chosen[i]].*bytes;
+  return sum;
+}
+
+double kl_of(const std::vector<BudgetLayer>& layers, const std::vector<size_t>& chosen) {
+  double sum = 0;
+  for (size_t i = 0; i < layers.size(); ++i) sum += layers[i].candidates[chosen[i]].kl;
+  return sum;
+}
+
+int64_t least_bytes(const std::vector<BudgetLayer>& layers, Bytes bytes) {
+  int64_t sum = 0;
+  for (const BudgetLayer& layer : layers) {
+    int64_t fewest = std::numeric_limits<int64_t>::max();
+    for (const TypeCandidate& c : layer.candidates) fewest = std::min(fewest, c.*bytes);
+    sum += fewest;
+  }
+  return sum;
+}
+
+std::vector<LayerType> types_of(const std::vector<BudgetLayer>& layers, const std::vector<size_t>& chosen) {
+  std::vector<LayerType> types;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const TypeCandidate& c = layers[i].candidates[chosen[i]];
+    types.push_back({layers[i].name, c.element, c.group});
+  }
+  return types;
+}
+
+std::vector<size_t> uniform_types(const std::vector<BudgetLayer>& layers, kernels::PackedElement element,
+                                  int64_t group) {
+  std::vector<size_t> chosen;
+  for (const BudgetLayer& layer : layers) {
+    size_t best = layer.candidates.size();
+    for (size_t k = 0; k < layer.candidates.size(); ++k) {
+      const TypeCandidate& c = layer.candidates[k];
+      if (c.element != element) continue;
+      if (best == layer.candidates.size() || std::abs(c.group - group) < std::abs(layer.candidates[best].group - group))
+        best = k;
+    }
+    chosen.push_back(best);
+  }
+  return chosen;
+}
+
+}  // namespace hone

@@ -1,0 +1,79 @@
+"""quantize to a budget as a user meets it: bytes, bits and accuracy that are kept or refused."""
+
+import csv
+import os
+import unittest
+
+from hone_cli import CliTest, corpus, run, run_json, tiny_model
+
+
+class Budget(CliTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+
+    def setUp(self):
+        super().setUp()
+        self.corpus = corpus(self.directory)
+        self.model = tiny_model(self.directory, "dense.h5", data=self.corpus, batch=8, steps=30, dim=64, heads=2, ffn=128)
+        self.common = ["--calibration", self.corpus, "--calibration-windows", 4]
+
+    def quantize(self, *arguments, name="out.h5"):
+        return run("quantize", self.model, "--output", self.path(name), *self.common, *arguments)
+
+    def test_bytes_are_a_limit_that_is_reached(self):
+        least = int(self.quantize("--max-bytes", 1000).stderr.split("the least possible: ")[1].split(" bytes")[0])
+        budget = int(1.4 * least)
+        result = run_json("quantize", self.model, "--output", self.path("out.h5"), *self.common, "--max-bytes", budget,
+                          "--report", self.path("r.csv"), "--plot", self.path("p.svg"))
+        size = os.path.getsize(self.path("out.h5"))
+        self.assertEqual(result["bytes"], size)
+        self.assertLessEqual(size, budget)
+        self.assertGreater(size, 0.98 * budget)
+        with open(self.path("r.csv"), encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        weights = {row["parameter"] for row in rows}
+        for weight in weights:
+            self.assertEqual(sum(r["chosen"] == "chosen" for r in rows if r["parameter"] == weight), 1, weight)
+            types = {r["type"] for r in rows if r["parameter"] == weight}
+            self.assertLessEqual({"bf16", "int8", "int4", "nf4"}, types)
+        stored = {t["name"]: t for t in run_json("inspect", self.path("out.h5"))["tensors"]}
+        for row in rows:
+            if row["chosen"] == "chosen":
+                self.assertEqual(stored[row["parameter"]]["element"], row["type"])
+                self.assertEqual(stored[row["parameter"]]["bytes"], int(row["bytes"]))
+        with open(self.path("p.svg"), encoding="utf-8") as file:
+            self.assertIn("one type for all", file.read())
+        # The least budget itself is possible, and worse.
+        tight = run_json("quantize", self.model, "--output", self.path("least.h5"), *self.common, "--max-bytes", least + 200)
+        self.assertGreater(tight["kl"], result["kl"])
+        self.assertEqual([f for f in os.listdir(self.directory) if "measured" in f], [])
+
+    def test_bits(self):
+        result = run_json("quantize", self.model, "--output", self.path("out.h5"), "--data", self.corpus,
+                          "--calibration-windows", 4, "--target-bits", 6)
+        self.assertLessEqual(result["bits_per_weight"], 6)
+        self.assertGreater(result["bits_per_weight"], 5.8)
+        self.assertAlmostEqual(result["kl"], result["expected_kl"], delta=0.5 * result["kl"] + 1e-4)
+        rich = run_json("quantize", self.model, "--output", self.path("rich.h5"), *self.common, "--target-bits", 32)
+        self.assertEqual(round(rich["bits_per_weight"]), 16)
+
+    def test_accuracy_below_what_is_wanted(self):
+        done = self.quantize("--target-bits", 5, "--min-accuracy", "99.9%")
+        self.assert_error(done, 4, "--min-accuracy", "the nearest", "the model before has")
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+        self.assertEqual(self.quantize("--target-bits", 5, "--min-accuracy", 0.01).returncode, 0)
+
+    def test_refusals(self):
+        self.assert_error(self.quantize("--max-bytes", "1k"), 2, "the least possible")
+        self.assert_error(self.quantize("--target-bits", 1), 2, "below the least", "bits a weight")
+        self.assert_error(self.quantize("--target-bits", 5, "--type", "int4"), 2, "--type")
+        self.assert_error(self.quantize("--max-bytes", "4MiB", "--target-bits", 5), 2, "--max-bytes")
+        self.assert_error(self.quantize("--plot", self.path("p.svg")), 2, "--plot", "budget")
+        done = run("quantize", self.model, "--output", self.path("out.h5"), "--target-bits", 5)
+        self.assert_error(done, 2, "--data")
+        self.assertEqual(sorted(os.listdir(self.directory)), ["corpus.txt", "dense.h5"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,98 @@
+"""prune --structure as a user meets it: smaller models that every tool runs, what they say of themselves, what is refused."""
+
+import csv
+import json
+import os
+import unittest
+
+from hone_cli import CliTest, corpus, run, run_json, tiny_model
+
+
+class Structured(CliTest):
+    def setUp(self):
+        super().setUp()
+        self.corpus = corpus(self.directory)
+        self.model = tiny_model(self.directory, "dense.h5", data=self.corpus, batch=4, steps=8, layers=3, dim=64, heads=4,
+                                kv_heads=2, ffn=128)
+
+    def prune(self, structure, *arguments, model=None, name="out.h5"):
+        return run("prune", model or self.model, "--structure", structure, "--calibration", self.corpus,
+                   "--calibration-windows", 8, "--output", self.path(name), *arguments)
+
+    def layers(self, name):
+        return run_json("inspect", self.path(name))["config"]["layers"]
+
+    def test_the_chain(self):
+        """prune, train, quantize, eval, generate and bench, on a model whose layers differ."""
+        done = self.prune("neurons:25%,heads:50%,attentions:1", "--format", "json", "--report", self.path("r.csv"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        layers = self.layers("out.h5")
+        self.assertEqual(sorted(l["heads"] for l in layers), [0, 2, 2])
+        self.assertTrue(all(l["kv_heads"] in ((1, 2) if l["heads"] else (0,)) for l in layers))
+        self.assertEqual([l["ffn"] for l in layers], [96] * 3)
+        self.assertEqual(result["sparsity"], 0)
+        before = run_json("inspect", self.model)
+        after = run_json("inspect", self.path("out.h5"))
+        self.assertEqual(result["parameters"], after["parameters"])
+        blocks = [sum(t["parameters"] for t in m["tensors"] if t["name"].startswith("blocks.") and "norm" not in t["name"])
+                  for m in (before, after)]
+        self.assertAlmostEqual(result["block_parameters_removed"], 1 - blocks[1] / blocks[0], places=6)
+        self.assertGreater(result["block_parameters_removed"], 0.25)
+        stage = after["lineage"][-1]
+        self.assertIn("neurons 96 of 128", stage["results"]["removed"]["0"])
+        with open(self.path("r.csv"), encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual([r["ffn_before"] for r in rows], ["128"] * 3)
+        self.assertEqual(sum(r["divergence"] != "" for r in rows), 1)
+        run("train", "--init", self.path("out.h5"), "--data", self.corpus, "--steps", 3, "--batch", 2, "--output",
+            self.path("recovered.h5"), "--quiet", check=True)
+        self.assertEqual(self.layers("recovered.h5"), layers)
+        run("quantize", self.path("recovered.h5"), "--type", "int4", "--group", 32, "--output", self.path("q.h5"), "--quiet",
+            check=True)
+        rows = run_json("eval", self.path("q.h5"), "--data", self.corpus, "--limit", 500, "--no-speed", "--baseline",
+                        self.path("recovered.h5"))["rows"]
+        self.assertLess(max(row["kl"] or 0 for row in rows), 0.2)
+        self.assertGreater(max(row["kl"] or 0 for row in rows), 0)
+        text = run("generate", self.path("q.h5"), "--prompt", "the river", "--tokens", 8, check=True).stdout
+        self.assertGreaterEqual(len(text), 8)
+        bench = run_json("bench", self.path("out.h5"), self.path("q.h5"), "--prompt", 16, "--generate", 2, "--repeat", 1, "--warmup", 0)
+        self.assertTrue(all(row["decode_tokens_per_second"] > 0 for row in bench["rows"]))
+
+    def test_layers_and_a_mixture(self):
+        self.assertEqual(self.prune("layers:1").returncode, 0)
+        self.assertEqual(len(self.layers("out.h5")), 2)
+        moe = tiny_model(self.directory, "moe.h5", experts=4, top_k=1, shared_experts=1, heads=2)
+        done = self.prune("experts:2,neurons:50%", model=moe, name="few.h5")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([(l["experts"], l["ffn"]) for l in self.layers("few.h5")], [(2, 32)] * 2)
+        run("eval", self.path("few.h5"), "--data", self.corpus, "--limit", 200, "--no-speed", check=True)
+
+    def test_a_masked_model_keeps_its_zeros(self):
+        run("prune", self.model, "--sparsity", 0.5, "--output", self.path("sparse.h5"), "--quiet", check=True)
+        done = self.prune("neurons:50%", "--format", "json", model=self.path("sparse.h5"))
+        self.assertAlmostEqual(json.loads(done.stdout)["sparsity"], 0.5, delta=0.05)
+
+    def test_a_speed_that_is_asked_for(self):
+        # Of a model so small nothing is much faster: the greatest speed-up is named.
+        done = run("prune", self.model, "--target-speedup", 900, "--calibration", self.corpus, "--output", self.path("out.h5"))
+        self.assert_error(done, 2, "more than is possible", "times as fast")
+
+    def test_refusals(self):
+        for structure, parts in (("heads:100%", ["heads:100%", "would leave nothing"]), ("neurons:128", ["at most 127"]),
+                                 ("layers:3", ["at most 2"]), ("experts:1", ["no mixture"]), ("head:1", ["neurons", "heads"]),
+                                 ("heads:1", ["2 heads"]), ("neurons:5%", ["the least is 25%"])):
+            with self.subTest(structure=structure):
+                self.assert_error(self.prune(structure), 2, *parts)
+        self.assert_error(self.prune("heads:50%", "--sparsity", 0.5), 2, "--sparsity", "--structure")
+        done = run("prune", self.model, "--structure", "heads:50%", "--output", self.path("out.h5"))
+        self.assert_error(done, 2, "--calibration")
+        run("quantize", self.model, "--output", self.path("q.h5"), "--quiet", check=True)
+        self.assert_error(self.prune("heads:50%", model=self.path("q.h5")), 2, "before it is quantized")
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+        self.assertIn("--width-multiple has no effect", run("prune", self.model, "--sparsity", 0.5, "--width-multiple", 8,
+                                                            "--output", self.path("x.h5")).stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
