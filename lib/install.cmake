@@ -5,7 +5,8 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(hone_rooms base report kernels tensor autograd weights ops nn io dataset model measure train compress serve inspect bench)
+get_property(hone_rooms GLOBAL PROPERTY hone_rooms)
+list(REMOVE_ITEM hone_rooms cli)
 add_library(hone INTERFACE)
 foreach(room ${hone_rooms})
   target_link_libraries(hone INTERFACE hone_${room})

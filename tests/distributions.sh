@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Both commands of the README, from a clean clone of this repository's HEAD, in fresh roots of other distributions. Run by hand, as root;
-# needs debootstrap and git, and in the roots nothing from the network but packages. Ends with a table; status 1 where anything failed.
+# Both commands of the README, from a clean clone of this repository's HEAD, in fresh roots of other distributions: quickstart, and all
+# tests but those of the sanitizers, which look at our code and not at theirs. Run by hand, as root; needs debootstrap and git, and in
+# the roots nothing from the network but packages. Ends with a table; status 1 where anything failed.
 #
-#   bash tests/distributions.sh [--roots FOLDER] [--debian URL] [--ubuntu URL] [--keyring FILE] [--ccache] NAME…
+#   bash tests/distributions.sh [--roots FOLDER] [--debian URL] [--ubuntu URL] [--keyring FILE] [--ccache] [--only STEP] NAME…
 #
 # NAME: bookworm, trixie or noble; with another compiler: trixie+clang. Roots are kept and used again; remove one to have it made anew.
 # --roots FOLDER   where the roots and the logs lie (default: build/distributions)
@@ -10,6 +11,7 @@
 # --keyring FILE   Ubuntu's keys, where this machine is a Debian (its package ubuntu-keyring has them), or the other way round
 # --ccache         compile through ccache, whose store stays in the root: a second try after a fix takes minutes. One object serves builds
 #                  with and without -Werror, so that a step whose log has a warning counts as failed.
+# --only STEP      quickstart or tests alone
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -19,10 +21,10 @@ fail() {
 }
 usage() { status=2 fail "$1 (see the head of tests/distributions.sh)"; }
 
-roots=$repository/build/distributions debian='' ubuntu='' keyring='' ccache='' names=()
+roots=$repository/build/distributions debian='' ubuntu='' keyring='' ccache='' only='' names=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --roots | --debian | --ubuntu | --keyring)
+    --roots | --debian | --ubuntu | --keyring | --only)
       [ $# -ge 2 ] || usage "$1 needs a value"
       declare "${1#--}=$2"
       shift
@@ -40,6 +42,7 @@ for name in "${names[@]}"; do
     *) usage "unknown distribution '$name'" ;;
   esac
 done
+case $only in '' | quickstart | tests) ;; *) usage "--only takes quickstart or tests" ;; esac
 [ "$(id -u)" -eq 0 ] || fail "roots are made and entered as root"
 for program in debootstrap git unshare; do
   command -v "$program" >/dev/null || fail "'$program' is missing: install it"
@@ -94,6 +97,8 @@ version_of() { # SUITE PACKAGE
 # Runs a step, its output to the log, and sets `outcome` and `seconds`.
 step() { # NAME STEP COMMAND
   local begin=$SECONDS
+  outcome='left out' seconds=0
+  [ -z "$only" ] || [ "$only" = "$2" ] || [[ ! $2 =~ ^(quickstart|tests)$ ]] || return 0
   outcome=failed
   echo "$1: $2" >&2
   if inside "${1%+*}" "$3" </dev/null >"$roots/logs/$1.$2.log" 2>&1; then outcome=passed; fi
@@ -122,7 +127,7 @@ for name in "${names[@]}"; do
   git clone -q --no-hardlinks "$repository" "$roots/$suite$place"
   step "$name" quickstart "$settings cd $place; bash tools/quickstart.sh"
   quickstart="$outcome, $seconds s"
-  step "$name" tests "$settings cd $place; bash tests/run.sh"
+  step "$name" tests "$settings cd $place; bash tests/run.sh --without-sanitizers"
   tests="$outcome, $seconds s"
   summary=$(grep -oE '[0-9]+% tests passed.*' "$roots/logs/$name.tests.log" | tail -n 1 || true)
   table+=("$(printf '%-15s %-9s %-8s %-8s %-8s %-6s %-16s %s%s' "$name" "$(inside "$suite" "$version")" \

@@ -38,7 +38,7 @@ say "train a dense model"
   --layers 4 --dim 256 --heads 4 --context 256 --batch 16 --steps 400 --learning-rate 2e-3 \
   --output dense.h5 --plot dense.svg --force
 say "prune 60% of its weights"
-"$bin/prune" dense.h5 --sparsity 0.6 --output pruned.h5 --force --log-level warning
+"$bin/prune" dense.h5 --sparsity 0.6 --calibration $train --calibration-windows 32 --output pruned.h5 --force --log-level error >&2
 say "recover"
 "$bin/train" --init pruned.h5 --data $train --batch 16 --steps 40 --learning-rate 1e-3 --output sparse.h5 --force
 say "quantize to int8"

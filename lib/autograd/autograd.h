@@ -31,6 +31,9 @@ class Var {
   void add_grad(Tensor g) const;
   // The gradient, taken out of the slot; zeros if nothing flowed here.
   Tensor take_grad() const;
+  // Gives the memory of the value back; its shape and the gradient stay. For whoever made it and knows that nobody reads
+  // it any more, no step of a tape either.
+  void drop_value() const { node_->value = Tensor::promised(node_->value.shape(), node_->value.dtype()); }
 
  private:
   struct Node {

@@ -85,6 +85,14 @@ void set_isa(Isa level) {
   current.store(static_cast<int>(level), std::memory_order_release);
 }
 
+bool slow_bf16_dots() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
 std::string cpu_model() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);)

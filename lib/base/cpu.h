@@ -27,6 +27,10 @@ Isa choose_isa(const char* forced, const std::vector<Isa>& levels);
 // For tests: use `level` from now on (kernels::kernel_set() is then another). `level` must be one of isa_levels().
 void set_isa(Isa level);
 
+// Whether a bf16 dot product takes as long as four of 8 bits, as on Intel's processors (where one that has tiles does
+// bf16 in those), and not as long as one.
+bool slow_bf16_dots();
+
 std::string cpu_model();               // e.g. "AMD EPYC"
 std::vector<std::string> cpu_flags();  // the features that matter here: avx2, avx512_vnni, amx_bf16, …
 int physical_cores();                  // that this process may run on

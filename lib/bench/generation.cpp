@@ -28,7 +28,7 @@ class Generation : public Measurement {
     for (const double seconds : times.step_seconds) step_ms_.push_back(1e3 * seconds);
   }
 
-  std::variant<GenerationResult, TrainingResult> result(const kernels::Ceilings& ceilings) const override {
+  Measured result(const kernels::Ceilings& ceilings) const override {
     GenerationResult r{.prompt = shape_.prompt, .generate = shape_.generate, .prefill = prefill_, .decode = decode_};
     const double tokens = static_cast<double>(shape_.batch * shape_.prompt);
     r.flops_per_second = prefill_flops(model_, shape_) * median(prefill_) / tokens;

@@ -373,7 +373,7 @@ const KernelEntry table[] = {
 std::span<const KernelEntry> kernel_entries() {
   static const std::vector<KernelEntry> entries = [] {
     std::vector<KernelEntry> all(std::begin(table), std::end(table));
-    for (const int64_t rows : {1, 8})
+    for (const int64_t rows : {1, 8, 32, 64})
       for (const bool sparse : {false, true})
         for (const kernels::PackedElement element : kernels::all_elements)
           all.push_back(packed_entry(element, sparse, rows));

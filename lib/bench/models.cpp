@@ -14,6 +14,7 @@
 #include "measure/footprint.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
+#include "train/optimizer.h"
 
 namespace hone {
 namespace {
@@ -21,10 +22,13 @@ namespace {
 class ModelsBench {
  public:
   explicit ModelsBench(const BenchSettings& settings) : s_(settings) {
-    for (const std::string& path : s_.models) {
-      if (s_.attention.empty()) variants_.push_back({path, ""});
-      for (const std::string& kinds : s_.attention) variants_.push_back({path, kinds});
-    }
+    const std::vector<std::string> own = {""};
+    const std::vector<std::string> again = s_.recompute.empty() ? std::vector<std::string>{"none"} : s_.recompute;
+    for (const std::string& path : s_.models)
+      for (const std::string& kinds : s_.attention.empty() ? own : s_.attention) {
+        for (const std::string& plan : again) variants_.push_back({path, kinds, plan, s_.drafts.empty() ? "" : "none"});
+        for (const std::string& draft : s_.drafts) variants_.push_back({path, kinds, "none", draft});
+      }
   }
 
   std::vector<BenchResult> run() {
@@ -43,7 +47,7 @@ class ModelsBench {
     for (const Variant& variant : variants_) models_.push_back(load(variant));
     for (size_t m = 0; m < models_.size(); ++m)
       for (const BenchPoint& point : s_.points) {
-        begin(models_[m], point);
+        begin(models_[m], variants_[m], point);
         log_info("would measure '{}': {} thread{}, batch {}{}", name_of(m), point.threads,
                  point.threads == 1 ? "" : "s", point.batch,
                  point.length ? fmt::format(", {} {}", s_.train ? "context" : "prompt", point.length) : "");
@@ -51,9 +55,10 @@ class ModelsBench {
   }
 
  private:
-  // A model with kinds of attention, its own where there are none.
+  // A model with kinds of attention, its own where there are none; what its training computes again; who drafts, where
+  // that is compared.
   struct Variant {
-    std::string path, kinds;
+    std::string path, kinds, recompute, draft;
   };
 
   // For prompts longer than its context too: kinds must fit the longest.
@@ -67,8 +72,11 @@ class ModelsBench {
   }
 
   std::string name_of(size_t m) const {
-    return variants_[m].kinds.empty() ? models_[m].path
-                                      : fmt::format("{} with {}", models_[m].path, variants_[m].kinds);
+    std::string name = models_[m].path;
+    for (const std::string& with : {variants_[m].kinds, variants_[m].draft})
+      if (!with.empty() && with != "none") name += " with " + with;
+    if (!s_.recompute.empty()) name += fmt::format(", computing {} again", variants_[m].recompute);
+    return name;
   }
 
   // Of each model at each point, before the first is loaded.
@@ -78,9 +86,11 @@ class ModelsBench {
       if (!variant.kinds.empty()) set_attention(config, variant.kinds);
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;
-        const Footprint need = s_.train ? training_footprint(config, point.batch, length, s_.type)
-                                        : generation_footprint(config, point.batch, sum_of(length, s_.generate),
-                                                               s_.prefill_chunk, s_.type);
+        const Footprint need =
+            s_.train
+                ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
+                                     optimizer_bytes(config, {}))
+                : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type);
         require_memory_for(
             need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
             s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");
@@ -88,8 +98,9 @@ class ModelsBench {
     }
   }
 
-  std::unique_ptr<Measurement> begin(Model& model, const BenchPoint& point) const {
-    return s_.train ? measure_training(model, point, s_) : measure_generation(model, point, s_);
+  std::unique_ptr<Measurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
+    if (!variant.draft.empty()) return measure_drafting(model, point, s_, variant.draft);
+    return s_.train ? measure_training(model, point, s_, variant.recompute) : measure_generation(model, point, s_);
   }
 
   // The most memory at each point, of a process that holds this model alone; none where that ended without an answer:
@@ -104,7 +115,7 @@ class ModelsBench {
           kernels::set_threads(point.threads);
           release_pool();
           reset_peak_rss();
-          begin(model, point)->repeat(s_.seed, false);
+          begin(model, variant, point)->repeat(s_.seed, false);
           peaks.push_back(peak_rss_bytes());
         }
         return nlohmann::json(peaks);
@@ -119,7 +130,7 @@ class ModelsBench {
     const BenchPoint& point = s_.points[index];
     kernels::set_threads(point.threads);
     std::vector<std::unique_ptr<Measurement>> measurements;
-    for (Model& model : models_) measurements.push_back(begin(model, point));
+    for (size_t m = 0; m < models_.size(); ++m) measurements.push_back(begin(models_[m], variants_[m], point));
     for (int64_t repetition = -s_.warmup; repetition < s_.repeat; ++repetition)
       for (size_t m = 0; m < models_.size(); ++m) {
         progress_.show(fmt::format("setting {} of {}, {} {} of {}: {}", index + 1, s_.points.size(),

@@ -9,6 +9,7 @@
 #include "bench/result.h"
 #include "kernels/ceilings.h"
 #include "model/store.h"
+#include "serve/draft.h"
 
 namespace hone {
 
@@ -22,11 +23,17 @@ struct BenchPoint {
 struct BenchSettings {
   std::vector<std::string> models;          // paths
   std::vector<std::string> attention = {};  // kinds to compare, in place of the models' own; none: those
+  std::vector<std::string> recompute =
+      {};  // with train: what to compute again (nn/recompute.h), to compare; none: "none"
   std::vector<BenchPoint> points;
-  int64_t generate = 64;         // tokens after each prompt
-  int64_t prefill_chunk = 2048;  // tokens of a prompt that go through the model at once
-  bool train = false;            // training steps instead of prompts and generation
-  int64_t steps = 2;             // of a repetition, with train
+  int64_t generate = 64;                 // tokens after each prompt
+  int64_t prefill_chunk = 2048;          // tokens of a prompt that go through the model at once
+  std::vector<std::string> drafts = {};  // kinds and files to compare behind prompts of `data`; none: random prompts
+  std::string data;                      // a text
+  int64_t draft_tokens = most_drafted;
+  double draft_min_probability = 0.4;
+  bool train = false;  // training steps instead of prompts and generation
+  int64_t steps = 2;   // of a repetition, with train
   int64_t repeat = 5, warmup = 1;
   DType type = DType::f32;  // of activations and products
   std::string precision;    // what the report calls it
@@ -46,11 +53,14 @@ class Measurement {
  public:
   virtual ~Measurement() = default;
   virtual void repeat(uint64_t seed, bool record) = 0;
-  virtual std::variant<GenerationResult, TrainingResult> result(const kernels::Ceilings& ceilings) const = 0;
+  virtual Measured result(const kernels::Ceilings& ceilings) const = 0;
 };
 
 // `model` must outlive the result. Throws Error(usage) where the model cannot do what is asked.
 std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings);
-std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings);
+std::unique_ptr<Measurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                              const std::string& draft);
+std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                              const std::string& recompute);
 
 }  // namespace hone

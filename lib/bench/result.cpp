@@ -35,15 +35,25 @@ void set_measured(Row& row, const TrainingResult& r) {
   row.set("context", r.context).set("steps", r.steps);
   set_samples(row, "train_tokens_per_second", r.train);
   row.set("step_ms", r.step_ms);
+  row.set("recompute", r.recompute).set("activation_bytes", r.activation_bytes);
   row.set("attention_ms", r.attention_ms).set("attention_forward_ms", r.attention_forward_ms);
   row.set("attention_backward_ms", r.attention_backward_ms).set("attention_fraction", r.attention_fraction);
   row.set("flops_per_second", r.flops_per_second).set("matrix_fraction", r.matrix_fraction);
 }
 
+void set_measured(Row& row, const DraftResult& r) {
+  row.set("draft", r.draft).set("prompt", r.prompt).set("generate", r.generate);
+  set_samples(row, "decode_tokens_per_second", r.decode);
+  if (r.draft == "none") return;
+  const auto ratio = [](int64_t a, int64_t b) { return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0; };
+  row.set("drafted_tokens", r.drafted).set("accepted_tokens", r.accepted);
+  row.set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
+}
+
 // Of CSV, in order: the same whatever models, options and texts a run has.
 std::vector<std::string> columns() {
   std::vector<std::string> names = {"model",  "form",     "attention", "batch", "threads",
-                                    "prompt", "generate", "context",   "steps"};
+                                    "prompt", "generate", "context",   "steps", "draft"};
   for (const char* rate : {"prefill", "decode", "train"}) {
     for (const char* end : {"", "_spread", "_min", "_max"})
       names.push_back(fmt::format("{}_tokens_per_second{}", rate, end));
@@ -59,6 +69,9 @@ std::vector<std::string> columns() {
                           "attention_backward_ms",
                           "attention_decode_ms",
                           "attention_fraction",
+                          "drafted_tokens",
+                          "accepted_tokens",
+                          "tokens_per_step",
                           "router_entropy",
                           "largest_load_over_mean",
                           "dropped_tokens",
@@ -67,6 +80,8 @@ std::vector<std::string> columns() {
                           "bytes_per_token",
                           "read_bytes_per_second",
                           "bandwidth_fraction",
+                          "recompute",
+                          "activation_bytes",
                           "peak_rss_bytes",
                           "file_bytes",
                           "weight_bytes",
@@ -126,6 +141,7 @@ bool ends_with_any(std::string_view name, std::initializer_list<const char*> end
 
 std::vector<std::pair<std::string, double>> rates(const BenchResult& result) {
   if (const TrainingResult* r = result.training()) return {{"train", median(r->train)}};
+  if (const DraftResult* r = result.drafting()) return {{"decode", median(r->decode)}};
   const GenerationResult& r = *result.generation();
   std::vector<std::pair<std::string, double>> both = {{"prefill", median(r.prefill)}};
   if (r.generate > 0) both.emplace_back("decode", median(r.decode));
@@ -158,7 +174,8 @@ Report report_of(const std::vector<Row>& rows, const std::vector<std::string>& c
   if (rows.empty() || !find(rows.front(), "isa")) report.common().set("isa", machine.isa);
   for (const Report::Column& column : std::vector<Report::Column>(report.columns())) {
     if (column.name.ends_with("_spread")) report.show(column.name, Display::count, 0);
-    if (column.name.ends_with("_ratio")) report.show(column.name, Display::fixed, 2);
+    if (column.name.ends_with("_ratio") || column.name == "tokens_per_step")
+      report.show(column.name, Display::fixed, 2);
     if (ends_with_any(column.name, {"_min", "_max", "flops_per_second", "read_bytes_per_second", "parameters"}))
       report.show_detail(column.name);
   }

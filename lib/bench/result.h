@@ -31,14 +31,26 @@ struct TrainingResult {
   std::vector<double> train = {};  // tokens/s
   double step_ms = 0, attention_ms = 0, attention_forward_ms = 0, attention_backward_ms = 0, attention_fraction = 1;
   double flops_per_second = 0, matrix_fraction = 0;
+  std::string recompute = "none";  // what the backward pass computes again
+  int64_t activation_bytes = 0;    // StepResult's
 };
+
+// Text written greedily behind prompts of a text, with one kind of draft.
+struct DraftResult {
+  int64_t prompt = 0, generate = 0;              // tokens
+  std::string draft;                             // as --draft names it; "none"
+  std::vector<double> decode = {};               // tokens/s after the first token of each text
+  int64_t steps = 0, drafted = 0, accepted = 0;  // of all texts; tokens
+};
+
+using Measured = std::variant<GenerationResult, TrainingResult, DraftResult>;
 
 // One model at one setting.
 struct BenchResult {
   std::string model, form, attention;  // path; forms of the weights; kinds of attention
   int64_t batch = 1;
   int threads = 1;
-  std::variant<GenerationResult, TrainingResult> measured;
+  Measured measured;
   // Of medians to those of the first model at the same setting, "decode": 1.8; none where there is one model.
   std::vector<std::pair<std::string, double>> ratios = {};
   std::optional<int64_t> peak_rss_bytes = {};
@@ -49,6 +61,7 @@ struct BenchResult {
   double ceiling_read_bytes_per_second = 0, ceiling_flops_per_second = 0;
 
   const GenerationResult* generation() const { return std::get_if<GenerationResult>(&measured); }
+  const DraftResult* drafting() const { return std::get_if<DraftResult>(&measured); }
   const TrainingResult* training() const { return std::get_if<TrainingResult>(&measured); }
 };
 

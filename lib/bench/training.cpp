@@ -71,6 +71,7 @@ class Training : public Measurement {
     const Stopwatch watch;
     for (int64_t i = 0; i < steps_; ++i) {
       const StepResult result = trainer_.step(step_++);
+      activation_bytes_ = std::max(activation_bytes_, result.activation_bytes);
       if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
         throw input_error("'{}': its loss on random tokens is not a finite number, so that steps cannot be timed",
                           path_);
@@ -85,7 +86,7 @@ class Training : public Measurement {
     attention_fraction_ = meter_.fraction();
   }
 
-  std::variant<GenerationResult, TrainingResult> result(const kernels::Ceilings& ceilings) const override {
+  Measured result(const kernels::Ceilings& ceilings) const override {
     TrainingResult r{.context = context_, .steps = steps_, .train = rates_};
     const double tokens = static_cast<double>(settings_.batch * context_);
     r.step_ms = 1e3 * tokens / median(rates_);
@@ -93,6 +94,8 @@ class Training : public Measurement {
     r.attention_forward_ms = median(attention_forward_ms_);
     r.attention_backward_ms = median(attention_backward_ms_);
     r.attention_fraction = attention_fraction_;
+    r.recompute = to_string(settings_.recompute);
+    r.activation_bytes = activation_bytes_;
     r.flops_per_second = training_flops(model_, settings_.batch, context_) / tokens * median(rates_);
     r.matrix_fraction = r.flops_per_second / matrix_peak(settings_.type, ceilings);
     return r;
@@ -114,11 +117,13 @@ class Training : public Measurement {
   Trainer trainer_;
   std::vector<double> rates_, attention_ms_, attention_forward_ms_, attention_backward_ms_;
   double attention_fraction_ = 1;
+  int64_t activation_bytes_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings) {
+std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                              const std::string& recompute) {
   BenchPoint own = point;
   if (own.length == 0) own.length = model.transformer->config().context;
   require_positions(model.transformer->config(), own.length, model.path);
@@ -126,6 +131,7 @@ std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& po
   step.batch = point.batch;
   step.type = settings.type;
   step.seed = settings.seed;
+  step.recompute = recompute_plan(recompute);
   step.schedule.kind = ScheduleKind::constant;
   step.schedule.peak = 1e-5;  // the work is that of any step, and no model diverges
   step.schedule.warmup = 0;

@@ -25,7 +25,8 @@ int run(const BenchOptions& o, const Common& common) {
     return 0;
   }
   const std::vector<BenchResult> results = bench_models(settings);
-  for (const std::string& line : crossovers(results)) log_info("{}", line);
+  if (settings.drafts.empty())
+    for (const std::string& line : crossovers(results)) log_info("{}", line);
   LateTexts late(o.force);
   late.write("--plot", o.plot, o.plot.empty() ? "" : bench_plot(results));
   print_result(render(bench_report(results), format_named(o.format)));
@@ -41,6 +42,7 @@ int bench(int argc, char** argv) {
                          "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
                          "  bench dense.h5 --train --batch 32\n"
                          "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
+                         "  bench dense.h5 --draft ngram --draft small.h5 --data test.txt --generate 200\n"
                          "  bench --kernels --only attention,packed\n",
                      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<BenchOptions>();

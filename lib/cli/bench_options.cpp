@@ -1,12 +1,16 @@
 #include "cli/bench_options.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
+#include "nn/recompute.h"
 #include "report/late_texts.h"
 #include "report/report.h"
 
@@ -28,7 +32,22 @@ void BenchOptions::add(CLI::App& app) {
   add_count(what, "--generate", generate, "Tokens generated one by one after each prompt");
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
+  what->add_option("--recompute", recompute,
+                   fmt::format("With --train: what the backward pass computes again, {}; repeat it to compare several",
+                               recompute_names))
+      ->allow_extra_args(false)
+      ->type_name("PLAN");
   add_count(what, "--steps", steps, "With --train: steps in a repetition", {.least = 1});
+  what->add_option("--draft", drafts,
+                   fmt::format("Compare text without and with drafts: {}, or a smaller model; repeat it for several",
+                               fmt::join(draft_kinds(), ", ")))
+      ->allow_extra_args(false)
+      ->type_name("KIND|FILE");
+  what->add_option("--data", data, "With --draft: the text whose pieces are the prompts")->type_name("FILE");
+  add_count(what, "--draft-tokens", draft_tokens, "With --draft: guess at most this many",
+            {.least = 1, .most = most_drafted});
+  add_number(what, "--draft-min-probability", draft_min_probability,
+             "With --draft: stop guessing before a token that the guessing model gives less", {.least = 0, .most = 1});
   what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
   what->add_option("--only", only,
                    "With --kernels: those whose name contains one of these texts, as in attention,packed")
@@ -60,8 +79,23 @@ void BenchOptions::check() const {
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
-  for (const std::string& kinds : attention) attention_by_layer(kinds, 4096);
+  for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
+  for (const std::string& plan : recompute) recompute_plan(plan);
+  if (!drafts.empty() && data.empty()) throw usage_error("--draft needs prompts that make sense: give --data FILE");
+  if (!drafts.empty() && (kernels || train))
+    throw usage_error("--draft measures text that is written, not {}", kernels ? "kernels" : "training");
+  if (!drafts.empty() && (batches.size() > 1 || batches[0] != 1))
+    throw usage_error("--draft measures one sequence; leave out --batch");
+  if (!drafts.empty() && generate < 2) throw usage_error("--draft needs --generate of at least 2, not {}", generate);
+  if (!drafts.empty() && !plot.empty()) throw usage_error("--plot does not show --draft");
+  for (const std::string& draft : drafts)
+    if (!is_draft_kind(draft) && !std::filesystem::exists(draft))
+      throw usage_error("draft '{}' is no model file and no kind; known kinds: {}", draft,
+                        fmt::join(draft_kinds(), ", "));
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
+  if (recompute.size() > 1 && !plot.empty())
+    throw usage_error(
+        "--plot tells models and kinds of attention apart, not plans of --recompute: leave one of them out");
   check_effects();
   if (plot.empty()) return;
   require_text_writable(plot, force);
@@ -71,10 +105,12 @@ void BenchOptions::check() const {
 void BenchOptions::check_effects() const {
   std::vector<Idle> idle;
   for (const char* option :
-       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--warmup", "--precision"})
+       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute", "--warmup", "--precision"})
     idle.push_back({option, kernels, "with --kernels"});
   for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
-  idle.push_back({"--steps", !kernels && !train, "without --train"});
+  for (const char* option : {"--data", "--draft-tokens", "--draft-min-probability"})
+    idle.push_back({option, drafts.empty(), "without --draft"});
+  for (const char* option : {"--steps", "--recompute"}) idle.push_back({option, !kernels && !train, "without --train"});
   idle.push_back({"--force", plot.empty(), "without --plot"});
   warn_of_idle(*app_, idle);
 }
@@ -83,12 +119,17 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   BenchSettings s;
   s.models = models;
   s.attention = attention;
+  s.recompute = recompute;
   const std::vector<int64_t> lengths = !prompts.empty() ? prompts : std::vector<int64_t>{train ? 0 : 512};
   for (const int threads : common.thread_counts)
     for (const int64_t batch : batches)
       for (const int64_t length : lengths) s.points.push_back({threads, batch, length});
   s.generate = generate;
   s.prefill_chunk = prefill_chunk;
+  s.drafts = drafts;
+  s.data = data;
+  s.draft_tokens = draft_tokens;
+  s.draft_min_probability = draft_min_probability;
   s.train = train;
   s.steps = steps;
   s.repeat = repeat;

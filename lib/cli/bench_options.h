@@ -16,10 +16,15 @@ struct BenchOptions {
   std::vector<int64_t> prompts;  // empty: 512, or with --train the model's context
   std::vector<int64_t> batches = {1};
   std::vector<std::string> attention;  // kinds to compare; none: each model's own
+  std::vector<std::string> recompute;  // with train: plans to compare; none: "none"
   int64_t prefill_chunk = 2048;
   int64_t generate = 64;
   bool train = false;
   int64_t steps = 2;
+  std::vector<std::string> drafts;  // to compare, behind prompts of `data`
+  std::string data;
+  int64_t draft_tokens = most_drafted;
+  double draft_min_probability = 0.4;
   bool kernels = false;
   std::string only;
   int64_t repeat = 5;

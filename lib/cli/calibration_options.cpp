@@ -72,13 +72,20 @@ double bytes_of_weights(Transformer& model, const std::vector<std::string>& name
   return bytes;
 }
 
-void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free) {
+void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free, bool dampened) {
   if (!tokens) return;
   row.set("calibration_tokens", *tokens);
-  row.set("calibration", data_free ? "too few" : "used");
+  row.set("calibration", data_free ? "too few" : dampened ? "dampened" : "used");
 }
 
-void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens) {
+void warn_of_dampened(int64_t count, int64_t all, const std::string& first, int64_t first_tokens) {
+  log_warning(
+      "{} of {} weights saw fewer calibration tokens than they have inputs (the first is '{}': {} tokens), which tell "
+      "little of them: they were dampened; give more text or --calibration-windows",
+      count, all, first, first_tokens);
+}
+
+void warn_of_data_free(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens) {
   log_warning(
       "{} of {} weights are of experts that saw fewer calibration tokens than they have inputs (the first is '{}': {} "
       "tokens) and "

@@ -32,21 +32,27 @@ std::vector<std::string> calibration_options();  // those that go with --calibra
 // Of the weights with these names, at so many bytes an element.
 double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element);
 
-// What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used or
-// too few.
-void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free);
+// What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used,
+// dampened or too few.
+void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free, bool dampened = false);
 
-// On stderr, where experts saw too few tokens and were treated without data.
-void warn_of_coverage(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens);
+// On stderr, where experts saw too few tokens and were treated without data, and where second-order methods had fewer
+// tokens than a layer has inputs.
+void warn_of_data_free(int64_t count, int64_t all, const std::string& first, int64_t first_tokens);
+void warn_of_dampened(int64_t count, int64_t all, const std::string& first, int64_t first_tokens);
 template <class Layer>
 void warn_of_coverage(const std::vector<Layer>& layers) {
-  int64_t count = 0;
-  const Layer* first = nullptr;
-  for (const Layer& layer : layers) {
-    if (!layer.data_free) continue;
-    if (count++ == 0) first = &layer;
+  for (const auto member : {&Layer::data_free, &Layer::dampened}) {
+    int64_t count = 0;
+    const Layer* first = nullptr;
+    for (const Layer& layer : layers) {
+      if (!(layer.*member)) continue;
+      if (count++ == 0) first = &layer;
+    }
+    if (!first) continue;
+    (member == &Layer::data_free ? warn_of_data_free : warn_of_dampened)(count, static_cast<int64_t>(layers.size()),
+                                                                         first->name, *first->calibration_tokens);
   }
-  if (first) warn_of_coverage(count, static_cast<int64_t>(layers.size()), first->name, *first->calibration_tokens);
 }
 
 }  // namespace hone::cli

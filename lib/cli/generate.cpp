@@ -1,11 +1,13 @@
 #include "cli/generate.h"
 
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 
 #include "base/clock.h"
@@ -74,6 +76,7 @@ class GenerateTool {
     model_ = load_model(o_.model, {.defer = true});
     tokenizer_ = make_tokenizer(model_.tokenizer);
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
+    prepare_draft();
     std::vector<std::vector<int32_t>> ids;
     for (const std::string& prompt : prompts) ids.push_back(tokenizer_->encode(prompt));
     check_lengths(ids);
@@ -116,6 +119,26 @@ class GenerateTool {
     }
     if (line.ends_with('\r')) line.pop_back();
     return true;
+  }
+
+  void prepare_draft() {
+    DraftSettings& draft = settings_.draft;
+    if (draft.kind.empty()) return;
+    if (draft.kind == "model") {
+      if (!std::filesystem::exists(o_.draft))
+        throw usage_error("draft '{}' is no model file and no kind; known kinds: {}", o_.draft,
+                          fmt::join(draft_kinds(), ", "));
+      draft_model_ = load_model(o_.draft, {.defer = true});
+      if (draft_model_.tokenizer != model_.tokenizer)
+        throw input_error("the draft '{}' has another tokenizer than '{}'", o_.draft, o_.model);
+      draft.model = draft_model_.transformer.get();
+      const double mine = stored_bytes(*draft.model), theirs = stored_bytes(*model_.transformer);
+      if (mine >= theirs)
+        log_warning("the draft '{}' reads {} a token, '{}' {}: it cannot make that faster", o_.draft,
+                    format_bytes(mine), o_.model, format_bytes(theirs));
+    }
+    check(draft, *model_.transformer);
+    settings_.draft_seed = common_.seed;
   }
 
   // Before anything is generated: a prompt that is too long, and once what to expect beyond the context.
@@ -161,6 +184,8 @@ class GenerateTool {
         .set("tokens", result.tokens.size())
         .set("finish_reason", name_of(result.finish))
         .set("prompt_tokens", result.prompt_tokens);
+    if (!o_.draft.empty())
+      row.set("steps", result.steps).set("drafted_tokens", result.drafted).set("accepted_tokens", result.accepted);
     Report& report = o_.format == "jsonl" ? (report_ = Report()) : report_;
     report.add(row);
     report.common().set("model", o_.model).set("temperature", o_.temperature).set("seed", common_.seed);
@@ -178,13 +203,16 @@ class GenerateTool {
     if (r.tokens.size() > 1)
       line += fmt::format("; then {} tokens in {} ({})", r.tokens.size() - 1, format_duration(r.decode_seconds),
                           format_rate((tokens - 1) / r.decode_seconds, "tokens"));
+    if (!o_.draft.empty() && r.steps > 0)
+      line += fmt::format("; {} of {} drafted tokens accepted, {:.2f} tokens a step", r.accepted, r.drafted,
+                          static_cast<double>(r.steps + r.accepted) / static_cast<double>(r.steps));
     log_line(LogLevel::error, line);  // asked for, so --quiet does not silence it
   }
 
   const GenerateOptions& o_;
   const Common& common_;
   GenerateSettings settings_;
-  Model model_;
+  Model model_, draft_model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   TextStream out_;
   bool warned_ = false;  // that the context ends before the text

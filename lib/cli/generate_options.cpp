@@ -1,5 +1,6 @@
 #include "cli/generate_options.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/stop.h"
+#include "cli/effects.h"
 #include "cli/precision.h"
 #include "dataset/text_file.h"
 
@@ -49,12 +51,27 @@ void add_sampling(CLI::App& app, GenerateOptions& o) {
   group->add_flag("--ignore-end", o.ignore_end, "Go on where the model would end the document");
 }
 
+void add_draft(CLI::App& app, GenerateOptions& o) {
+  auto* group = app.add_option_group("Drafts", "Tokens that are guessed, and read by the model all at once");
+  group
+      ->add_option("--draft", o.draft,
+                   fmt::format("Who guesses: {}, or a smaller model of the same tokenizer. The text stays the model's",
+                               fmt::join(draft_kinds(), ", ")))
+      ->type_name("KIND|FILE");
+  add_count(group, "--draft-tokens", o.draft_tokens, "Guess at most this many; fewer where few are accepted",
+            {.least = 1, .most = most_drafted});
+  add_number(group, "--draft-min-probability", o.draft_min_probability,
+             "Stop guessing before a token that the guessing model gives less", {.least = 0, .most = 1});
+}
+
 }  // namespace
 
 void GenerateOptions::add(CLI::App& app) {
+  app_ = &app;
   app.add_option("MODEL", model, "Model file")->required();
   add_prompts(app, *this);
   add_sampling(app, *this);
+  add_draft(app, *this);
   auto* output = app.add_option_group("Output");
   output
       ->add_option("--format", format,
@@ -88,6 +105,10 @@ GenerateSettings GenerateOptions::settings() const {
   s.ignore_end = ignore_end;
   s.prefill_chunk = prefill_chunk;
   s.type = use_precision(precision);
+  warn_of_idle(*app_, {{"--draft-tokens", draft.empty(), "without --draft"},
+                       {"--draft-min-probability", draft.empty(), "without --draft"},
+                       {"--draft-min-probability", draft.starts_with("ngram"), "with --draft ngram"}});
+  if (!draft.empty()) s.draft = {is_draft_kind(draft) ? draft : "model", nullptr, draft_tokens, draft_min_probability};
   return s;
 }
 

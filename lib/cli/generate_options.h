@@ -18,15 +18,21 @@ struct GenerateOptions {
   double temperature = 0.8, top_p = 1, repetition_penalty = 1;
   std::vector<std::string> stops;
   bool ignore_end = false, echo = false, stats = false;
+  std::string draft;
+  int64_t draft_tokens = most_drafted;
+  double draft_min_probability = 0.4;
   std::string precision = "auto", format = "text";
 
   void add(CLI::App& app);
-  // What can be refused before anything is read: Error(usage).
+  // What can be refused before anything is read: Error(usage). A draft's model is not set yet.
   GenerateSettings settings() const;
   // Whether prompts are typed: none is named, and standard input is a terminal.
   bool typed() const;
   // From --prompt, --prompt-file or standard input, in order. Throws Error(input) for what cannot be read.
   std::vector<std::string> read_prompts() const;
+
+ private:
+  const CLI::App* app_ = nullptr;
 };
 
 }  // namespace hone::cli

@@ -3,7 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 
 namespace hone::cli {
 namespace {
@@ -43,7 +43,7 @@ void ModelOptions::add(RunOptions& run) {
   shape(run.number("--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30}));
   run.text("--attention", attention,
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
-                       fmt::join(attention_kinds(), ", ")))
+                       fmt::join(mixer_kinds(), ", ")))
       .shapes(Shapes::model);
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
       .shapes(Shapes::run)

@@ -19,23 +19,35 @@
 namespace hone::cli {
 namespace {
 
+// What --method auto is.
+constexpr const char *best_method = "alps", *data_free_method = "magnitude";
+
 struct PruneOptions {
   ModelFiles files;
-  std::string method = "magnitude", pattern = "unstructured", targets = "^blocks\\.", keep;
+  std::string method = "auto", update = "none", pattern = "unstructured", targets = "^blocks\\.", keep;
   std::optional<double> sparsity;
   StructureOptions structure;
   CalibrationOptions calibration;
 
+  const PruneMethod& chosen_method() const {
+    return prune_method(method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method);
+  }
+
   void add(CLI::App& app) {
-    std::string methods;
-    std::vector<std::string> names;
+    std::string methods = fmt::format("auto: {} with --calibration, else {}", best_method, data_free_method);
+    std::vector<std::string> names = {"auto"};
     for (const PruneMethod& m : prune_methods()) {
       names.emplace_back(m.name);
-      methods += fmt::format("{}{}: {}", methods.empty() ? "" : "; ", m.name, m.summary);
+      methods += fmt::format("; {}: {}", m.name, m.summary);
     }
     files.add_model(app, "Model file to prune");
     auto* group = app.add_option_group("Pruning");
     group->add_option("--method", method, methods)->check(one_of(names));
+    group
+        ->add_option("--update", update,
+                     "Of the weights that stay: none, or least-squares: the values with the least error in the "
+                     "outputs of their layer, by --calibration")
+        ->check(one_of({"none", "least-squares"}));
     group->add_option("--pattern", pattern, pattern_syntax());
     add_fraction(group, "--sparsity", sparsity,
                  "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own");
@@ -49,8 +61,8 @@ struct PruneOptions {
 
 // Of CSV, in order: the same with and without calibration.
 std::vector<std::string> columns() {
-  return {"parameter",          "rows",       "cols", "sparsity_before", "sparsity", "score_kept",
-          "calibration_tokens", "calibration"};
+  return {"parameter",  "rows",         "cols",  "sparsity_before",    "sparsity",
+          "score_kept", "error_masked", "error", "calibration_tokens", "calibration"};
 }
 
 Report layer_report(const std::vector<PrunedLayer>& layers) {
@@ -63,7 +75,11 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     row.set("sparsity_before", l.sparsity_before);
     row.set("sparsity", l.sparsity);
     row.set("score_kept", l.score_kept);
-    set_coverage(row, l.calibration_tokens, l.data_free);
+    if (l.measured()) {
+      row.set("error_masked", *l.error_masked);
+      row.set("error", *l.error);
+    }
+    set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
     report.add(row);
   }
   report.fix_csv(columns());
@@ -92,20 +108,46 @@ std::vector<std::string> choose(Transformer& model, const PruneSettings& setting
   }
 }
 
+void check_calibration(const PruneOptions& o, const PruneMethod& method, bool update) {
+  const bool given = !o.calibration.files.empty();
+  if (method.needs_calibration() && !given)
+    throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
+  if (update && !given)
+    throw usage_error("--update {} needs --calibration FILE: text like the model's training text", o.update);
+  if (!method.needs_calibration() && !update && given)
+    throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
+  if (update && method.solves)
+    log_warning("--update {} has no effect: --method {} ends with it", o.update, method.name);
+}
+
+// The means over layers of the errors in their outputs.
+nlohmann::json errors_of(const std::vector<PrunedLayer>& layers, nlohmann::json printed) {
+  double masked = 0, after = 0, measured = 0;
+  for (const PrunedLayer& layer : layers) {
+    if (!layer.measured()) continue;
+    masked += *layer.error_masked;
+    after += *layer.error;
+    ++measured;
+  }
+  if (measured > 0) {
+    printed["layer_error_masked"] = masked / measured;
+    printed["layer_error"] = after / measured;
+  }
+  return printed;
+}
+
 int run(const PruneOptions& o, const Common& common) {
   if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.files, common);
-  const PruneMethod& method = prune_method(o.method);
+  const PruneMethod& method = o.chosen_method();
   const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
   PruneSettings settings;
   settings.method = &method;
   settings.pattern = pattern.get();
   settings.sparsity = sparsity_of(*pattern, o.sparsity);
+  settings.update = o.update == "least-squares";
   settings.rule = {name_pattern(o.targets, "--targets"), name_pattern(o.keep.empty() ? "^$" : o.keep, "--keep")};
   settings.type = o.calibration.type();
-  if (method.needs_calibration() && o.calibration.files.empty())
-    throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
-  if (!method.needs_calibration() && !o.calibration.files.empty())
-    throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
+  check_calibration(o, method, settings.update);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
   Model model = load_model(o.files.model);
@@ -137,7 +179,9 @@ int run(const PruneOptions& o, const Common& common) {
   const Stage stage = {"prune",
                        sha256_of_file(o.files.model),
                        {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}},
-                       {{"method", method.name}, {"pattern", pattern->name()}}};
+                       errors_of(layers, {{"method", method.name},
+                                          {"update", method.solves ? "least-squares" : o.update},
+                                          {"pattern", pattern->name()}})};
   return finish(model, stage, report, size, o.files, common);
 }
 
@@ -161,6 +205,7 @@ bool contradict(const ValuesOf& values) {
 }
 
 bool needs_no_calibration(const ValuesOf& values) {
+  if (const auto update = values("--update"); !update.empty() && update.front() != "none") return false;
   for (const PruneMethod& method : prune_methods())
     if (values("--method").front() == method.name) return !method.needs_calibration();
   return false;

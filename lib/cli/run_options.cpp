@@ -65,7 +65,8 @@ Declared RunOptions::flag(const std::string& names, std::optional<bool>& value, 
 }
 
 Declared RunOptions::declared(CLI::Option* option, std::function<nlohmann::json()> value) {
-  entries_.push_back({option, group_name_, std::move(value)});
+  nlohmann::json initial = value();
+  entries_.push_back({option, group_name_, std::move(value), std::move(initial)});
   return {*this, entries_.size() - 1};
 }
 
@@ -79,6 +80,13 @@ nlohmann::json RunOptions::description() const {
   for (const Entry& entry : entries_)
     if (entry.shapes == Shapes::run)
       if (nlohmann::json value = entry.value(); !value.is_null()) values[entry.as] = std::move(value);
+  return values;
+}
+
+nlohmann::json RunOptions::defaults() const {
+  nlohmann::json values = nlohmann::json::object();
+  for (const Entry& entry : entries_)
+    if (entry.shapes == Shapes::run && !entry.initial.is_null()) values[entry.as] = entry.initial;
   return values;
 }
 

@@ -55,6 +55,9 @@ class RunOptions {
   Declared count(const std::string& names, T& value, const std::string& help, CountRange range = {}) {
     return declared(add_count(group_, names, value, help, range), [&value] { return json_of(value); });
   }
+  Declared bytes(const std::string& names, int64_t& value, const std::string& help) {
+    return declared(add_bytes(group_, names, value, help), [&value] { return json_of(value); });
+  }
   template <class T>
   Declared fraction(const std::string& names, T& value, const std::string& help) {
     return declared(add_fraction(group_, names, value, help), [&value] { return json_of(value); });
@@ -78,6 +81,8 @@ class RunOptions {
 
   // The values of those that shape the run; options without a default only where they are given.
   nlohmann::json description() const;
+  // The same of a run without options: what a checkpoint was made with that does not know an option.
+  nlohmann::json defaults() const;
   // Throws Error(internal) where one of the options that were given shapes the run, and `description` has nothing of
   // it.
   void require_described(const nlohmann::json& description) const;
@@ -92,6 +97,7 @@ class RunOptions {
     CLI::Option* option;
     std::string group;
     std::function<nlohmann::json()> value;
+    nlohmann::json initial;
     std::optional<Shapes> shapes = {};
     std::string as = {};  // in the description
     bool of_new_model = false;

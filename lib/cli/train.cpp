@@ -6,6 +6,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/model_files.h"
@@ -14,7 +15,8 @@
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
-#include "nn/attention/pattern.h"
+#include "model/size.h"
+#include "nn/mixer.h"
 #include "report/late_texts.h"
 #include "train/fingerprint.h"
 #include "train/journal.h"
@@ -22,6 +24,9 @@
 
 namespace hone::cli {
 namespace {
+
+// Of threads, products and files: what is no tensor, and comes when training begins.
+constexpr double room_beside_tensors = 48e6;
 
 class TrainTool {
  public:
@@ -104,8 +109,8 @@ class TrainTool {
     if (!o_.resume.empty()) attention_before_ = of_run("attention_before");
     if (!o_.model.attention) return;
     const std::string before = attention_of(model.config());
-    if (!o_.resume.empty() && attention_by_layer(*o_.model.attention, model.config().layers.size()) !=
-                                  attention_by_layer(before, model.config().layers.size()))
+    if (!o_.resume.empty() && mixer_by_layer(*o_.model.attention, model.config().layers.size()) !=
+                                  mixer_by_layer(before, model.config().layers.size()))
       throw usage_error("--attention {} differs from the checkpoint's {}; resume with the same options",
                         *o_.model.attention, before);
     model.set_attention(*o_.model.attention);
@@ -178,15 +183,22 @@ class TrainTool {
              settings.step.schedule.steps, o_.batch, context_,
              o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
+    const Config& config = model_.transformer->config();
+    const double parameters = size_of_shape(config).parameters;
     const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
-    const Footprint need = training_footprint(model_.transformer->config(), settings.step.batch, context_,
-                                              settings.step.type, settings.step.router.capacity_factor);
+    const double process = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
+    settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);
+    const Footprint need = o_.footprint(config, settings);
+    if (o_.memory_limit > 0)
+      limit_pool(
+          static_cast<size_t>(std::max(static_cast<double>(o_.memory_limit) - process - room_beside_tensors, 0.0)));
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
     log_info("memory: at least {}", describe(need));
     if (common_.dry_run) return 0;
     Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
     settings.journal = &journal;
+    if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
     return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
   }
 
@@ -214,6 +226,7 @@ class TrainTool {
   // The model first, then what is secondary to it: a status says what of that is missing.
   int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
+    if (!o_.curriculum.empty()) results["curriculum"] = o_.curriculum;
     if (result.valid_loss) results["valid_loss"] = *result.valid_loss;
     if (o_.keep == "best") results["kept_step"] = result.kept_step;
     rate_ = result.tokens_per_second;

@@ -9,8 +9,10 @@
 #include "base/log.h"
 #include "base/target.h"
 #include "base/text_output.h"
+#include "base/units.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
+#include "model/size.h"
 
 namespace hone::cli {
 namespace {
@@ -47,6 +49,10 @@ void add_length(RunOptions& run, TrainOptions& o) {
 void add_steps(RunOptions& run, TrainOptions& o) {
   run.group("Steps");
   run.count("--batch", o.batch, "Sequences a batch", size_range).shapes(Shapes::run);
+  run.text("--curriculum", o.curriculum,
+           "Short windows first, in batches of as many tokens: LENGTH:PART,…,CONTEXT, as in 64:20%,128:30%,256; or "
+           "linear:FROM:CONTEXT")
+      .shapes(Shapes::run);
   run.count("--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range)
       .shapes(Shapes::run);
   run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
@@ -62,6 +68,17 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.number("--clip", o.clip, "Largest norm of the gradients; 0: no clipping", {.least = 0}).shapes(Shapes::run);
   run.fraction("--dropout", o.dropout, "Fraction of activations dropped after embedding, attention and feed-forward")
       .shapes(Shapes::run);
+  std::vector<std::string> optimizer_names;
+  for (const OptimizerKind& kind : optimizers()) optimizer_names.emplace_back(kind.name);
+  run.text("--optimizer", o.optimizer, "adamw, or muon for the matrices of blocks with AdamW for the rest",
+           optimizer_names)
+      .shapes(Shapes::run);
+  run.number("--muon-momentum", o.muon_momentum, "Muon: memory of the gradient", {.least = 0, .most = 0.9999999})
+      .shapes(Shapes::run);
+  run.number("--adamw-rate", o.adamw_rate,
+             "Highest learning rate of what Muon leaves to AdamW (default: the learning rate)",
+             {.least = 0, .most = 1e6})
+      .shapes(Shapes::derived, "adamw_rate");
   run.number("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6})
       .shapes(Shapes::run);
   run.number("--beta1", o.beta1, "AdamW: memory of the gradient", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
@@ -69,6 +86,14 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.text("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it",
            {"auto", "bf16", "f32"})
       .shapes(Shapes::derived, "precision");
+  const Declared recompute =
+      run.text("--recompute", o.recompute,
+               fmt::format("What the backward pass computes again instead of keeping it: {}", recompute_names))
+          .shapes(Shapes::nothing);
+  run.bytes("--memory-limit", o.memory_limit,
+            "Choose the plan of --recompute that costs least time within this much memory, e.g. 4GiB; 0: no limit")
+      .excludes(recompute)
+      .shapes(Shapes::nothing);
 }
 
 void add_validation(RunOptions& run, TrainOptions& o) {
@@ -81,6 +106,11 @@ void add_validation(RunOptions& run, TrainOptions& o) {
   run.count("--valid-tokens", o.valid_tokens, "Tokens of the validation text that are scored; 0: all")
       .shapes(Shapes::run);
   run.count("--patience", o.patience, "Stop after this many validations without improvement; 0: never")
+      .shapes(Shapes::run);
+  run.number("--ema", o.ema,
+             "Decay of a moving average of the parameters, such as 0.999, to end with; with --keep best what validates "
+             "better counts; 0: none",
+             {.least = 0, .below = 1})
       .shapes(Shapes::run);
   run.text("--keep", o.keep, "Parameters to end with: those of the best validation, or the last", {"best", "last"})
       .shapes(Shapes::run);
@@ -144,6 +174,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--accumulate", accumulate, 1);
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
+  recompute_plan(recompute);
   experts.check(!init.empty(), !resume.empty());
   if (!init.empty()) {
     const std::string shape = model.shape_option();
@@ -152,6 +183,8 @@ void TrainOptions::check(const std::string& config) const {
   }
   if (steps.value_or(1) > 0 && data.empty())
     throw usage_error("--data is missing: give one or more text files (or --steps 0)");
+  if (adamw_rate && learning_rate == 0)
+    throw usage_error("--adamw-rate follows the schedule of --learning-rate, which is 0: give one above 0");
   if (dropout >= 1) throw usage_error("--dropout must be below 1");
   if (valid_fraction >= 1) throw usage_error("--valid-fraction must be below 1");
   if ((patience > 0 || keep == "best") && valid.empty() && valid_fraction == 0)
@@ -197,6 +230,10 @@ void TrainOptions::check_effects() const {
     if (!sparsity && given(*app_, option)) throw usage_error("{} has no effect without --sparsity", option);
   for (const char* group : {"Steps", "Validation", "Sparsity", "Routing"})
     warn_of_idle_group(*app_, group, !trains, "without steps");
+  // Whoever gives these believes that Muon trains.
+  for (const char* option : {"--muon-momentum", "--adamw-rate"})
+    if (optimizer != "muon" && given(*app_, option))
+      throw usage_error("{} has no effect without --optimizer muon", option);
   warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},
                        {"--log", !trains, "without steps"},
                        {"--plot", !trains, "without steps"},
@@ -206,6 +243,9 @@ void TrainOptions::check_effects() const {
                        {"--final-rate", trains && schedule == "constant", "without --schedule cosine or wsd"},
                        {"--log-every", log.empty(), "without --log"}});
 }
+
+// In the description: of what Muon does not move, where no rate of its own is given.
+constexpr const char* as_learning_rate = "learning_rate";
 
 RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
                                    int64_t train_tokens) const {
@@ -221,9 +261,12 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
   step.seed = common.seed;
-  step.optimizer.beta1 = beta1;
-  step.optimizer.beta2 = beta2;
+  step.optimizer.adamw.beta1 = beta1;
+  step.optimizer.adamw.beta2 = beta2;
   step.optimizer.weight_decay = weight_decay;
+  step.optimizer.kind = &optimizer_named(optimizer);
+  step.optimizer.muon.momentum = muon_momentum;
+  if (adamw_rate) step.optimizer.adamw.rate = learning_rate > 0 ? *adamw_rate / learning_rate : 1;
   step.schedule = {schedule_named(schedule),
                    learning_rate,
                    final_fraction,
@@ -232,25 +275,67 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                    decay};
   if (step.schedule.warmup >= count && warmup > 0 && count > 0)
     throw usage_error("--warmup {} leaves none of the {} steps at the learning rate asked for", warmup, count);
+  if (!curriculum.empty()) step.curriculum = curriculum_stages(curriculum, batch * context, context, count);
   step.router = experts.training(config);
   s.context = context;
   s.valid_every = valid_every;
   s.valid_tokens = valid_tokens;
   s.patience = patience;
   s.keep_best = keep == "best";
+  s.average = ema;
   s.checkpoint = checkpoint;
   s.save_every = save_every;
   s.log_every = log_every;
   s.description = options_->description();
+  s.description_defaults = options_->defaults();
+  s.description_defaults["adamw_rate"] = as_learning_rate;
   s.description.update({{"context", context},
                         {"steps", count},
                         {"train_tokens", train_tokens},
                         {"warmup", step.schedule.warmup},
                         {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
+                        {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
                         {"sparsity", sparsity.value_or(0)},
                         {"seed", common.seed}});
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
+}
+
+Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
+  const StepSettings& step = settings.step;
+  const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
+  Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
+  if (settings.average > 0) need.copies += 4 * size_of_shape(config).parameters;
+  if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
+  return need;
+}
+
+RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settings, double process) const {
+  if (memory_limit == 0) return recompute_plan(recompute);
+  struct Choice {
+    RecomputePlan plan;
+    double bytes, flops;
+  };
+  std::vector<Choice> all;
+  RunSettings with = settings;
+  for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
+    with.step.recompute = plan;
+    const TrainingShape shape = {with.step.batch, with.context, with.step.type, with.step.router.capacity_factor, plan};
+    all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});
+  }
+  const auto limit = static_cast<double>(memory_limit);
+  const auto least = std::ranges::min_element(all, {}, &Choice::bytes);
+  if (least->bytes > limit)
+    throw usage_error(
+        "--memory-limit {}: this run takes {} at the least, with --recompute {}; use a smaller --batch, --context or "
+        "model",
+        format_bytes(limit), format_bytes(least->bytes), to_string(least->plan));
+  const Choice* best = &*least;
+  for (const Choice& choice : all)
+    if (choice.bytes <= limit && choice.flops < best->flops) best = &choice;
+  log_info("--memory-limit {}: --recompute {}, {} in all", format_bytes(limit), to_string(best->plan),
+           format_bytes(best->bytes));
+  return best->plan;
 }
 
 void TrainOptions::check_description(const RunSettings& settings) const {

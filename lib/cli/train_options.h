@@ -9,6 +9,7 @@
 #include "cli/model_options.h"
 #include "cli/run_options.h"
 #include "cli/tool.h"
+#include "measure/footprint.h"
 #include "train/run.h"
 
 namespace hone::cli {
@@ -29,9 +30,13 @@ struct TrainOptions {
   int64_t batch = 32, accumulate = 1, warmup = -1;
   double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, dropout = 0, weight_decay = 0.1,
          beta1 = 0.9, beta2 = 0.95;
-  std::string schedule = "cosine", precision = "auto";
+  std::string schedule = "cosine", precision = "auto", recompute = "none", curriculum, optimizer = "adamw";
+  double muon_momentum = 0.95;
+  std::optional<double> adamw_rate;  // of what Muon does not move; none: the learning rate
+  int64_t memory_limit = 0;          // bytes; 0: none
   // validation
   int64_t valid_every = 250, valid_tokens = 0, patience = 0;
+  double ema = 0;  // 0: no average
   std::string keep = "last";
   // files
   std::string output, checkpoint, log, plot, format = "table";
@@ -50,6 +55,11 @@ struct TrainOptions {
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
+  // What such a run takes beside the process itself.
+  Footprint footprint(const Config& config, const RunSettings& settings) const;
+  // The plan of --recompute, or the one of least work that --memory-limit leaves room for, with `process` bytes for
+  // what is no tensor. Error(usage) naming the least possible where none does.
+  RecomputePlan plan(const Config& config, const RunSettings& settings, double process) const;
   // Error(internal) where the finished description lacks an option that shapes the run.
   void check_description(const RunSettings& settings) const;
 

@@ -91,9 +91,12 @@ class Observer : public InputObserver {
   std::map<const Weight*, Layer> layers_;
 };
 
-Measurement measurement_of(const InputStatistics& inputs) {
-  if (inputs.sufficient()) return {&inputs, inputs.tokens(), false};
-  return {nullptr, inputs.tokens(), true};
+Measurement measurement_of(const InputStatistics& inputs, bool dampens) {
+  Measurement measured{&inputs, inputs.tokens()};
+  measured.dampened = dampens && inputs.tokens() > 0 && inputs.tokens() < inputs.cols();
+  measured.data_free = !inputs.sufficient() && !measured.dampened;
+  if (measured.data_free) measured.inputs = nullptr;
+  return measured;
 }
 
 // What the text passes in one run: a block or one of its halves.
@@ -234,7 +237,8 @@ class Walk {
     if (measures(members)) measured = measure(stage, group);
     for (size_t i = 0; i < members.size(); ++i)
       if (members[i].target != none)
-        change(members[i].target, measured[i] ? measurement_of(*measured[i]) : Measurement());
+        change(members[i].target,
+               measured[i] ? measurement_of(*measured[i], targets_[members[i].target].dampens) : Measurement());
   }
 
   void change_head() {
@@ -245,7 +249,7 @@ class Walk {
       check_stop();
       inputs.add(model_.finish(part.stream, part.call).value().view());
     }
-    change(head_, measurement_of(inputs));
+    change(head_, measurement_of(inputs, targets_[head_].dampens));
   }
 
   void change(size_t target, const Measurement& measured) {

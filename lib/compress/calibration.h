@@ -29,6 +29,7 @@ CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t le
 struct CalibrationTarget {
   std::string name;
   std::vector<StatisticKind> needs;
+  bool dampens = false;  // whether it can do with fewer tokens than inputs
 };
 
 // What was measured of a target.
@@ -36,6 +37,7 @@ struct Measurement {
   const InputStatistics* inputs = nullptr;  // null: nothing, or too few tokens entered to tell anything
   std::optional<int64_t> tokens;            // that entered, where it was measured
   bool data_free = false;                   // it was measured, and too few entered
+  bool dampened = false;                    // fewer than it has inputs, which is all that it gets
 };
 
 // Calls `change` once for each target (by its index), which may replace the target's weight. Blocks come in order, then

@@ -43,6 +43,7 @@ class NOfM : public Pattern {
   std::optional<double> fixed_sparsity() const override {
     return 1.0 - static_cast<double>(n_) / static_cast<double>(m_);
   }
+  int64_t column_unit() const override { return m_; }
   void check_shape(int64_t rows, int64_t cols, double, const std::string& where) const override {
     if (cols % m_ != 0)
       throw misfit("{}: {} x {} cannot be pruned {}: its {} columns are not a multiple of {}", where, rows, cols,
@@ -78,6 +79,7 @@ class Blocks : public Pattern {
  public:
   Blocks(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {}
   std::string name() const override { return fmt::format("block:{}x{}", rows_, cols_); }
+  int64_t column_unit() const override { return cols_; }
   void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const override {
     if (rows % rows_ != 0 || cols % cols_ != 0)
       throw misfit("{}: {} x {} does not divide into blocks of {} x {}", where, rows, cols, rows_, cols_);

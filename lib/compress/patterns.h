@@ -30,6 +30,8 @@ class Pattern {
   // Throws, naming `where`, PatternMisfit (usage) for a matrix that the pattern does not divide, and Error(usage) for
   // one of which `sparsity` would leave no block.
   virtual void check_shape(int64_t rows, int64_t cols, double sparsity, const std::string& where) const;
+  // Columns that are chosen together: a mask of so many neighbours says nothing of others.
+  virtual int64_t column_unit() const { return 1; }
   // The mask of f32 scores whose shape has been checked; keys as selection_keys() makes them.
   virtual Bitmask select(const Tensor& scores, const Tensor& keys, double sparsity,
                          ComparisonGroup comparison) const = 0;

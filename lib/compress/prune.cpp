@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "compress/least_squares.h"
 #include "compress/masks.h"
 #include "weights/dense_weight.h"
 
@@ -20,13 +21,31 @@ double sum_of(const Tensor& scores, const Bitmask& mask) {
   return sum;
 }
 
+// The Gram matrix last.
+std::vector<StatisticKind> needs_of(const PruneSettings& s) {
+  std::vector<StatisticKind> needs = s.method->needs;
+  if (s.update) {
+    std::erase(needs, StatisticKind::gram);
+    needs.push_back(StatisticKind::gram);
+  }
+  return needs;
+}
+
 PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const Measurement& measured) {
   check_stop();
   const Tensor dense = (*slot.weight)->to_dense();
   const Bitmask before = (*slot.weight)->mask();
-  const PrunedWeight pruned = s.method->run({slot.name, dense, before, measured.inputs, *s.pattern, s.sparsity});
+  PrunedWeight pruned = s.method->run({slot.name, dense, before, measured.inputs, *s.pattern, s.sparsity});
   check_stop();
   PrunedLayer layer;
+  if (const auto needs = needs_of(s); measured.inputs && !needs.empty() && needs.back() == StatisticKind::gram) {
+    const Curvature curvature = curvature_of(measured.inputs, dense.dim(1), slot.name);
+    const Tensor cut = masked(dense, pruned.mask);
+    pruned.weight = masked(pruned.weight, pruned.mask);
+    if (s.update && !s.method->solves) pruned.weight = least_squares(dense, pruned.weight, pruned.mask, curvature);
+    layer.error_masked = output_error(dense, cut, curvature).relative();
+    layer.error = output_error(dense, pruned.weight, curvature).relative();
+  }
   layer.name = slot.name;
   layer.rows = dense.dim(0);
   layer.cols = dense.dim(1);
@@ -36,6 +55,7 @@ PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const M
   layer.score_kept = all > 0 ? sum_of(pruned.scores, pruned.mask) / all : 1;
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
+  layer.dampened = measured.dampened;
   *slot.weight = std::make_shared<DenseWeight>(pruned.weight, pruned.mask);
   return layer;
 }
@@ -56,6 +76,8 @@ std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& 
     throw usage_error("no weight is chosen to be pruned; the model has {}", fmt::join(names_of(all), ", "));
   if (s.method->needs_calibration() && !s.calibration)
     throw usage_error("method {} measures what enters each layer and needs a calibration text", s.method->name);
+  if (s.update && !s.calibration)
+    throw usage_error("the update of what stays measures what enters each layer and needs a calibration text");
   std::stable_partition(chosen.begin(), chosen.end(), [](const WeightSlot& slot) { return is_linear(slot.role); });
   return chosen;
 }
@@ -69,10 +91,10 @@ std::vector<std::string> weights_to_prune(Transformer& model, const PruneSetting
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s) {
   const std::vector<WeightSlot> chosen = slots_to_prune(model, s);
   std::vector<CalibrationTarget> targets;
-  for (const WeightSlot& slot : chosen) targets.push_back({slot.name, s.method->needs});
+  for (const WeightSlot& slot : chosen) targets.push_back({slot.name, needs_of(s), s.method->dampens || s.update});
   std::vector<PrunedLayer> layers(chosen.size());
   calibrate(
-      model, targets, s.method->behind, s.calibration, s.type,
+      model, targets, s.update ? MeasuredBehind::layers : s.method->behind, s.calibration, s.type,
       [&](size_t i, const Measurement& measured) { layers[i] = prune_weight(chosen[i], s, measured); }, s.progress);
   return layers;
 }

@@ -18,7 +18,8 @@ struct PruneSettings {
   const Pattern* pattern = nullptr;
   double sparsity = 0.5;  // resolve_sparsity() of patterns.h
   TargetRule rule;
-  const CalibrationText* calibration = nullptr;  // where the method needs it
+  bool update = false;  // what stays becomes the least squares of the mask (least_squares.h); needs a calibration text
+  const CalibrationText* calibration = nullptr;  // where the method or the update needs it
   DType type = DType::f32;                       // of activations in calibration
   std::function<void(int64_t done, int64_t all)> progress;
 };
@@ -31,6 +32,12 @@ struct PrunedLayer {
   double score_kept = 0;                      // sum of the scores of kept weights over the sum of all
   std::optional<int64_t> calibration_tokens;  // that entered the layer, where the method wants any
   bool data_free = false;                     // too few of them: scored as if all inputs were alike
+  bool dampened = false;                      // fewer than inputs: what they cannot tell is dampened
+  // Squared error of the outputs over their squared size, where the Gram matrix was measured: of the mask alone, and
+  // with what became of the weights that stay.
+  std::optional<double> error_masked, error;
+
+  bool measured() const { return error.has_value(); }
 };
 
 // Every chosen weight gets a mask; one that has a mask keeps its zeros. Layers come back in the order of the model:

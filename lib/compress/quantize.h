@@ -56,6 +56,7 @@ struct QuantizedLayer {
   int64_t bytes_before = 0, bytes = 0;
   std::optional<int64_t> calibration_tokens;  // that entered the layer, where there was a text
   bool data_free = false;                     // too few of them: rounded as if all inputs were alike
+  bool dampened = false;                      // fewer than inputs: what they cannot tell is dampened
 };
 
 // Layers come back in the order of the model: blocks, head, embedding. Throws Error(usage) when nothing is chosen,

@@ -68,8 +68,29 @@ std::vector<float> ColumnSquares::means() const {
   return result;
 }
 
+// Strips of columns, each down to the diagonal: half the products of a whole matrix, less what a strip's own corner has
+// below it.
 void GramMatrix::add(kernels::ConstView x) {
-  if (x.rows > 0) kernels::gemm(x, true, x, false, sums_.view(), true);
+  if (x.rows == 0) return;
+  constexpr int64_t strip = 256;
+  const auto columns = [](auto v, int64_t first, int64_t count) {
+    v.data = static_cast<const char*>(v.data) + first * static_cast<int64_t>(size_of(v.dtype));
+    v.cols = count;
+    return v;
+  };
+  for (int64_t first = 0; first < x.cols; first += strip) {
+    const int64_t count = std::min(strip, x.cols - first), upto = first + count;
+    kernels::gemm(columns(x, 0, upto), true, columns(x, first, count), false,
+                  kernels::rows_of(sums_.columns(first, count), 0, upto), true);
+  }
+}
+
+const Tensor& GramMatrix::sums() const {
+  const int64_t n = sums_.dim(0);
+  float* sums = sums_.data<float>();
+  for (int64_t r = 1; r < n; ++r)
+    for (int64_t c = 0; c < r; ++c) sums[r * n + c] = sums[c * n + r];
+  return sums_;
 }
 
 ColumnExtremes::ColumnExtremes(int64_t cols)

@@ -16,7 +16,7 @@ namespace hone {
 // The table of statistics, and what one takes for a layer of `cols` inputs while it is measured.
 enum class StatisticKind {
   squares,   // ColumnSquares: 4 * cols bytes
-  gram,      // GramMatrix: 4 * cols^2 bytes
+  gram,      // GramMatrix: 4 * cols^2 bytes, of which products fill the half on and above the diagonal
   extremes,  // ColumnExtremes: 8 * cols bytes
   sums,      // ColumnSums: 4 * cols bytes
 };
@@ -53,10 +53,10 @@ class GramMatrix : public Statistic {
  public:
   explicit GramMatrix(int64_t cols) : sums_(Tensor::zeros({cols, cols})) {}
   void add(kernels::ConstView x) override;
-  const Tensor& sums() const { return sums_; }  // f32 [cols, cols]
+  const Tensor& sums() const;  // f32 [cols, cols]
 
  private:
-  Tensor sums_;
+  Tensor sums_;  // what lies below the diagonal is filled in by sums()
 };
 
 // The least and the greatest number of each column; NaN where one came.
@@ -93,6 +93,7 @@ class InputStatistics {
   void add(kernels::ConstView x);
 
   int64_t tokens() const { return tokens_; }
+  int64_t cols() const { return cols_; }
   // An expert needs as many tokens as it has inputs: from fewer, which of its columns matter is chance. Other layers
   // see all of the text, which is the user's choice.
   bool sufficient() const { return tokens_ > 0 && (!expert_ || tokens_ >= cols_); }

@@ -150,7 +150,7 @@ class Narrower {
     std::vector<Projection> chosen;
     for (const Projection& p : projections(model_)) {
       if (count_of(p) == 0) continue;
-      targets.push_back({p.name, curvature_needs(p.bias != nullptr)});
+      targets.push_back({p.name, moment_needs(p.bias != nullptr)});
       chosen.push_back(p);
     }
     if (chosen.empty()) return kept_;
@@ -178,17 +178,17 @@ class Narrower {
     check_stop();
     const Tensor before = (*p.weight)->to_dense();
     const Bitmask mask = (*p.weight)->mask();
-    const Curvature curvature = curvature_of(measured.inputs, before.dim(1), p.bias != nullptr, p.name);
+    const InputMoments moments = moments_of(measured.inputs, before.dim(1), p.bias != nullptr, p.name);
     const bool attention = p.role == Role::attention_output;
     const int64_t width = attention ? model_.config().block.head_dim : 1;
-    const UnitChoice choice = attention ? heads(before, curvature, layer_of(p), count_of(p))
-                                        : choose_units(before, curvature, 1, count_of(p));
+    const UnitChoice choice =
+        attention ? heads(before, moments, layer_of(p), count_of(p)) : choose_units(before, moments, 1, count_of(p));
     std::vector<int64_t> columns;
     for (const int64_t unit : choice.kept)
       for (int64_t c = 0; c < width; ++c) columns.push_back(unit * width + c);
-    const Tensor after = refit_columns(before, mask, curvature, columns);
+    const Tensor after = refit_columns(before, mask, moments, columns);
     if (p.bias) {
-      const Tensor gain = bias_gain(before, after, curvature);
+      const Tensor gain = bias_gain(before, after, moments);
       const Tensor bias = p.bias->value.clone();
       for (int64_t i = 0; i < bias.size(); ++i) bias.data<float>()[i] += gain.data<float>()[i];
       p.bias->value = bias;
@@ -199,12 +199,12 @@ class Narrower {
   }
 
   // Whole groups, or equally many of each: whichever costs less, where both can be.
-  static UnitChoice heads(const Tensor& weight, const Curvature& curvature, const LayerBlueprint& layer,
+  static UnitChoice heads(const Tensor& weight, const InputMoments& moments, const LayerBlueprint& layer,
                           int64_t count) {
     const int64_t in_group = layer.heads / layer.kv_heads, width = weight.dim(1) / layer.heads;
     std::optional<UnitChoice> best;
     if (count % in_group == 0 && count / in_group < layer.kv_heads) {
-      UnitChoice groups = choose_units(weight, curvature, width * in_group, count / in_group);
+      UnitChoice groups = choose_units(weight, moments, width * in_group, count / in_group);
       std::vector<int64_t> kept;
       for (const int64_t g : groups.kept)
         for (int64_t h = 0; h < in_group; ++h) kept.push_back(g * in_group + h);
@@ -213,7 +213,7 @@ class Narrower {
     if (in_group > 1 && count % layer.kv_heads == 0 && count / layer.kv_heads < in_group) {
       std::vector<int64_t> group;
       for (int64_t h = 0; h < layer.heads; ++h) group.push_back(h / in_group);
-      UnitChoice each = choose_units(weight, curvature, width, count, group, count / layer.kv_heads);
+      UnitChoice each = choose_units(weight, moments, width, count, group, count / layer.kv_heads);
       if (!best || each.error < best->error) best = each;
     }
     if (!best) throw internal_error("{} of {} heads cannot go", count, layer.heads);

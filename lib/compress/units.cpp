@@ -19,7 +19,7 @@ using Columns = std::vector<int64_t>;
 using SquareMap = Eigen::Map<const MatrixXd>;
 using VectorMap = Eigen::Map<const VectorXd>;
 
-SquareMap gram_of(const Curvature& c) {
+SquareMap gram_of(const InputMoments& c) {
   return {c.gram.data(), c.cols, c.cols};
 }
 
@@ -61,11 +61,12 @@ double energy(const MatrixXd& weight, const SquareMap& gram) {
   return (weight * gram).cwiseProduct(weight).sum();
 }
 
-// The weight and the inverse of its curvature, both as they are after what went.
+// The weight and the inverse of its moments, both as they are after what went.
 class Surgeon {
  public:
-  Surgeon(const Tensor& weight, const Curvature& curvature, int64_t width) : weight_(matrix_of(weight)), width_(width) {
-    inverse_ = gram_of(curvature).llt().solve(MatrixXd::Identity(curvature.cols, curvature.cols));
+  Surgeon(const Tensor& weight, const InputMoments& moments, int64_t width)
+      : weight_(matrix_of(weight)), width_(width) {
+    inverse_ = gram_of(moments).llt().solve(MatrixXd::Identity(moments.cols, moments.cols));
   }
 
   // What removing a unit costs.
@@ -123,14 +124,14 @@ MatrixXd solve_on_support(const MatrixXd& start, const MatrixXd& target, const M
 
 }  // namespace
 
-std::vector<StatisticKind> curvature_needs(bool centred) {
+std::vector<StatisticKind> moment_needs(bool centred) {
   if (centred) return {StatisticKind::gram, StatisticKind::sums};
   return {StatisticKind::gram};
 }
 
-Curvature curvature_of(const InputStatistics* inputs, int64_t cols, bool centred, const std::string& where) {
+InputMoments moments_of(const InputStatistics* inputs, int64_t cols, bool centred, const std::string& where) {
   const auto n = static_cast<size_t>(cols);
-  Curvature c{cols, std::vector<double>(n * n), std::vector<double>(n)};
+  InputMoments c{cols, std::vector<double>(n * n), std::vector<double>(n)};
   Eigen::Map<MatrixXd> gram(c.gram.data(), cols, cols);
   Eigen::Map<VectorXd> means(c.means.data(), cols);
   gram.setIdentity();
@@ -149,12 +150,12 @@ Curvature curvature_of(const InputStatistics* inputs, int64_t cols, bool centred
   return c;
 }
 
-UnitChoice choose_units(const Tensor& weight, const Curvature& curvature, int64_t width, int64_t count,
+UnitChoice choose_units(const Tensor& weight, const InputMoments& moments, int64_t width, int64_t count,
                         const std::vector<int64_t>& group, int64_t quota) {
   // Small steps: a unit's cost grows when one that does the same has gone.
   constexpr int64_t rounds = 128;
   const int64_t units = weight.dim(1) / width, at_once = std::max<int64_t>(1, count / rounds);
-  Surgeon surgeon(weight, curvature, width);
+  Surgeon surgeon(weight, moments, width);
   std::vector<bool> gone(static_cast<size_t>(units));
   std::vector<int64_t> left;
   if (!group.empty()) left.assign(static_cast<size_t>(*std::max_element(group.begin(), group.end())) + 1, quota);
@@ -179,15 +180,15 @@ UnitChoice choose_units(const Tensor& weight, const Curvature& curvature, int64_
   UnitChoice choice;
   for (int64_t u = 0; u < units; ++u)
     if (!gone[static_cast<size_t>(u)]) choice.kept.push_back(u);
-  const double all = energy(matrix_of(weight), gram_of(curvature));
+  const double all = energy(matrix_of(weight), gram_of(moments));
   choice.error = all > 0 ? error / all : 0;
   return choice;
 }
 
-Tensor refit_columns(const Tensor& weight, const Bitmask& mask, const Curvature& curvature,
+Tensor refit_columns(const Tensor& weight, const Bitmask& mask, const InputMoments& moments,
                      const std::vector<int64_t>& kept_columns) {
   const MatrixXd whole = matrix_of(weight);
-  const SquareMap all = gram_of(curvature);
+  const SquareMap all = gram_of(moments);
   const MatrixXd beside = columns_at(all, kept_columns), gram = rows_at(beside, kept_columns), target = whole * beside;
   MatrixXd fitted;
   if (!mask) {
@@ -205,8 +206,8 @@ Tensor refit_columns(const Tensor& weight, const Bitmask& mask, const Curvature&
   return tensor_of(result);
 }
 
-Tensor bias_gain(const Tensor& before, const Tensor& after, const Curvature& curvature) {
-  const VectorXd gain = (matrix_of(before) - matrix_of(after)) * VectorMap(curvature.means.data(), curvature.cols);
+Tensor bias_gain(const Tensor& before, const Tensor& after, const InputMoments& moments) {
+  const VectorXd gain = (matrix_of(before) - matrix_of(after)) * VectorMap(moments.means.data(), moments.cols);
   const Tensor t = Tensor::empty({gain.size()});
   for (Eigen::Index i = 0; i < gain.size(); ++i) t.data<float>()[i] = static_cast<float>(gain[i]);
   return t;

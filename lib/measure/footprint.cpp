@@ -26,6 +26,7 @@ std::vector<std::pair<double, const char*>> parts_of(const Footprint& f) {
   return {{f.parameters, "parameters"},
           {f.optimizer, "gradients and optimizer"},
           {f.activations, "activations"},
+          {f.copies, "copies of the parameters"},
           {f.cache, "key/value cache"}};
 }
 
@@ -42,16 +43,12 @@ std::string describe(const Footprint& f) {
   return fmt::format("{}: {}", format_bytes(f.total()), text);
 }
 
-Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type, double capacity) {
+Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes) {
   const ShapeSize size = size_of_shape(config);
-  const double rows = count(batch) * count(context);
   Footprint f;
-  f.parameters = 4 * size.parameters + (type == DType::bf16 ? 4 * size.linear : 0);
-  f.optimizer = 12 * size.parameters;
-  // Inputs and targets are numbers of 4 bytes.
-  f.activations =
-      rows * (8 + 4 * size.residual +
-              bytes_of(type) * (size.activations + std::min(capacity > 0 ? capacity : 1, 1.0) * size.routed));
+  f.parameters = 4 * size.parameters + (shape.type == DType::bf16 ? 4 * size.linear : 0);
+  f.optimizer = optimizer_bytes;
+  f.activations = activation_bytes(config, shape);
   return f;
 }
 

@@ -3,23 +3,24 @@
 
 #include <string>
 
+#include "measure/activations.h"
 #include "model/config.h"
 #include "tensor/tensor.h"
 
 namespace hone {
 
-// In bytes. Lower bounds: what is left out is smaller, or may be shared or freed in time.
+// In bytes. What is left out is smaller, or may be shared or freed in time.
 struct Footprint {
   double parameters = 0, optimizer = 0, activations = 0, cache = 0;
-  double total() const { return parameters + optimizer + activations + cache; }
+  double copies = 0;  // of parameters: the best so far, averages
+  double total() const { return parameters + optimizer + activations + copies + cache; }
 };
 
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"
 
-// Steps of `batch` windows of `context` tokens: masters, gradients, the optimizer's two moments, bf16 copies for the
-// products, and what the backward pass needs of the forward pass. `capacity`: the capacity factor of mixtures; 0: none
-// is left out.
-Footprint training_footprint(const Config& config, int64_t batch, int64_t context, DType type, double capacity = 0);
+// Steps of training: masters, bf16 copies for the products, what passes keep, and `optimizer_bytes` of gradients and of
+// what the optimizer keeps.
+Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes);
 
 // `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
 // and do not count.

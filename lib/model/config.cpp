@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 
 namespace hone {
 namespace {
@@ -20,9 +20,9 @@ constexpr std::array position_names = {"rotary", "learned"};
 constexpr std::array router_names = {"softmax", "sigmoid"};
 
 // Reads members of an object and says what is wrong with them in the terms of the file.
-class Reader {
+class Members {
  public:
-  Reader(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+  Members(const json& object, std::string where) : object_(object), where_(std::move(where)) {
     if (!object.is_object()) throw input_error("{}: the configuration is not an object", where_);
   }
 
@@ -128,7 +128,7 @@ json to_json(const Config& c) {
 }
 
 Config config_from_json(const json& object, const std::string& where) {
-  const Reader r(object, where);
+  const Members r(object, where);
   Config c;
   c.vocabulary = r.integer("vocabulary", 1, most);
   c.padded_vocabulary = r.integer("padded_vocabulary", c.vocabulary, most);
@@ -146,7 +146,7 @@ Config config_from_json(const json& object, const std::string& where) {
   if (!layers.is_array() || layers.empty() || layers.size() > 4096)
     throw input_error("{}: 'layers' in the configuration is not a list of 1 to 4096 layers", where);
   for (const json& layer : layers) {
-    const Reader l(layer, where);
+    const Members l(layer, where);
     c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
     if (!l.has("experts")) continue;  // dense
@@ -191,7 +191,7 @@ void check(const Config& c) {
     if (!l.mixes() && !l.feeds()) throw usage_error("layer {} has neither attention nor a feed-forward", i);
     if (!l.feeds() && l.experts > 0) throw usage_error("layer {}: experts need a width", i);
     try {
-      attention_pattern(l.attention)->check(c.context);
+      check_mixer(l.attention, c.context);
     } catch (const Error& error) {
       throw usage_error("layer {}: {}", i, error.what());
     }
@@ -208,14 +208,14 @@ void check(const Config& c) {
 }
 
 void set_attention(Config& config, const std::string& kinds) {
-  const std::vector<std::string> by_layer = attention_by_layer(kinds, config.layers.size());
+  const std::vector<std::string> by_layer = mixer_by_layer(kinds, config.layers.size());
   for (size_t i = 0; i < by_layer.size(); ++i) config.layers[i].attention = by_layer[i];
 }
 
 std::string attention_of(const Config& config) {
   std::vector<std::string> by_layer;
   for (const LayerBlueprint& layer : config.layers) by_layer.push_back(layer.attention);
-  return attention_list(by_layer);
+  return mixer_list(by_layer);
 }
 
 const std::vector<Preset>& presets() {

@@ -28,7 +28,7 @@ Config config_from_json(const nlohmann::json& json, const std::string& where);
 // could hold.
 void check(const Config& config);
 
-// Kinds of attention, "a,b" repeating over the layers: see attention_by_layer() of nn/attention/pattern.h.
+// Kinds of attention, "a,b" repeating over the layers: see mixer_by_layer() of nn/mixer.h.
 void set_attention(Config& config, const std::string& kinds);  // Error(usage) for kinds that do not exist
 std::string attention_of(const Config& config);                // the shortest such list
 

@@ -81,6 +81,7 @@ Tensor Session::feed(std::span<const int32_t> ids, int64_t chunk) {
 }
 
 Tensor Session::hidden(std::span<const int32_t> ids, int64_t chunk) {
+  if (waiting_rows_ > 0) return deepen(ids);
   const std::vector<Piece> pieces = whole(ids);
   const int64_t length = static_cast<int64_t>(pieces.front().ids.size());
   const Tensor all = Tensor::empty({static_cast<int64_t>(ids.size()), model_.config().block.dim}, state_.shape().type);
@@ -90,8 +91,58 @@ Tensor Session::hidden(std::span<const int32_t> ids, int64_t chunk) {
   return all;
 }
 
+Tensor Session::shallow(std::span<const int32_t> ids, int64_t layers) {
+  const int64_t count = static_cast<int64_t>(ids.size());
+  if (sequences() != 1 || count < 1 || (waiting_rows_ > 0 && layers != depth_))
+    throw internal_error("{} tokens of {} sequences cannot wait behind {} layers", count, sequences(), layers);
+  const NoTape pause;
+  depth_ = layers;
+  Call call = model_.call(Batch({{0, state_.length(0) + waiting_rows_, count}}), state_.shape().type);
+  call.trace = trace;
+  waiting_.push_back(model_.run(model_.embed(ids, call), 0, layers, call, &state_));
+  waiting_rows_ += count;
+  return model_.finish(waiting_.back(), call).value();
+}
+
+namespace {
+
+Var joined(const std::vector<Stream>& streams, Var Stream::*part, int64_t rows) {
+  const Tensor& first = (streams.front().*part).value();
+  const Tensor all = Tensor::empty({rows, first.dim(1)}, first.dtype());
+  int64_t row = 0;
+  for (const Stream& stream : streams) {
+    copy_rows((stream.*part).value(), all, row);
+    row += (stream.*part).value().dim(0);
+  }
+  return Var(all);
+}
+
+}  // namespace
+
+Tensor Session::deepen(std::span<const int32_t> ids) {
+  const int64_t count = static_cast<int64_t>(ids.size());
+  if (count < waiting_rows_) throw internal_error("{} tokens wait, {} are named", waiting_rows_, count);
+  if (count > waiting_rows_) shallow(ids.subspan(static_cast<size_t>(waiting_rows_)), depth_);
+  const NoTape pause;
+  const Stream stream =
+      waiting_.size() == 1
+          ? waiting_.front()
+          : Stream{joined(waiting_, &Stream::residual, count), joined(waiting_, &Stream::branch, count), {}};
+  waiting_.clear();
+  waiting_rows_ = 0;
+  Call call = model_.call(Batch({{0, state_.length(0), count}}), state_.shape().type);
+  call.trace = trace;
+  return model_.finish(model_.run(stream, depth_, model_.layers(), call, &state_), call).value();
+}
+
+void Session::truncate(int64_t sequence, int64_t tokens) {
+  waiting_.clear();
+  waiting_rows_ = 0;
+  state_.truncate(sequence, tokens);
+}
+
 void Session::clear() {
-  for (int64_t s = 0; s < sequences(); ++s) state_.truncate(s, 0);
+  for (int64_t s = 0; s < sequences(); ++s) truncate(s, 0);
 }
 
 }  // namespace hone

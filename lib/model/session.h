@@ -29,8 +29,15 @@ class Session {
   // And the hidden states of every token instead, [sequences * length, dim].
   Tensor hidden(std::span<const int32_t> ids, int64_t chunk = 512);
 
-  void truncate(int64_t sequence, int64_t tokens) { state_.truncate(sequence, tokens); }  // State::truncate()
-  void clear();                                                                           // forgets all tokens
+  // The first `layers` blocks alone, for the next tokens of a session's only sequence: hidden states as if the model
+  // ended there (after its last norm), [tokens, dim]. These tokens wait for the other blocks: the next call of hidden()
+  // names them again, with any that follow, and runs for them only what is left. Always the same `layers` while any
+  // wait.
+  Tensor shallow(std::span<const int32_t> ids, int64_t layers);
+
+  // State::truncate(); what waits is forgotten.
+  void truncate(int64_t sequence, int64_t tokens);
+  void clear();  // forgets all tokens
   int64_t length(int64_t sequence = 0) const { return state_.length(sequence); }
   int64_t sequences() const { return state_.sequences(); }
   int64_t capacity() const { return state_.capacity(); }
@@ -44,8 +51,12 @@ class Session {
   template <class F>
   void run(std::span<const Piece> pieces, int64_t chunk, F&& take);
 
+  Tensor deepen(std::span<const int32_t> ids);
+
   const Transformer& model_;
   State state_;
+  std::vector<Stream> waiting_;  // of tokens that have gone through the first `depth_` blocks
+  int64_t waiting_rows_ = 0, depth_ = 0;
 };
 
 }  // namespace hone

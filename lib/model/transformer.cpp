@@ -7,8 +7,8 @@
 #include "base/memory_limit.h"
 #include "base/random.h"
 #include "base/stop.h"
+#include "base/units.h"
 #include "kernels/parallel.h"
-#include "model/size.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -58,41 +58,98 @@ Stream Transformer::embed(std::span<const int32_t> ids, const Call& call) const 
 
 namespace {
 
-// Terms of a stream as variables behind the stream's own two, so that a block can be run again.
-std::vector<Var> variables_of(const Stream& stream) {
-  std::vector<Var> all = {stream.residual, stream.branch};
-  for (const LossTerm& term : stream.terms) all.push_back(term.value);
-  return all;
-}
+// Halves of blocks in order, with what they add to the loss.
+class Halves {
+ public:
+  explicit Halves(const std::vector<Block>& blocks) : blocks_(blocks) {}
 
-// A block that keeps only what enters it. Terms from before it pass it by.
-Stream run_again(const Block& block, const Stream& in, const Call& call, int64_t layer) {
-  auto terms = std::make_shared<std::vector<LossTerm>>();
-  // The call is copied: it must live until the backward pass.
-  const auto forward = [&block, terms, call, layer](const std::vector<Var>& inputs, bool again) {
-    Call mine = call;
-    if (again) mine.trace = {};
-    const Stream out = block.forward({inputs[0], inputs[1], {}}, mine, layer, nullptr);
-    *terms = out.terms;
-    return variables_of(out);
-  };
-  const std::vector<Var> outputs = recompute(forward, {in.residual, in.branch});
-  Stream out{outputs[0], outputs[1], in.terms};
-  for (size_t i = 0; i < terms->size(); ++i)
-    out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
-  return out;
-}
+  // Half `half` of the model (nn/recompute.h).
+  Stream run(const Stream& in, int64_t half, const Call& call, State* state) const {
+    const int64_t layer = half / 2;
+    const Block& block = blocks_[static_cast<size_t>(layer)];
+    if (half % 2 != 0) return block.feed(in, call, layer);
+    check_stop();
+    return block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+  }
+
+  // Those of a stretch that its layers have.
+  std::vector<int64_t> of(const Stretch& stretch) const {
+    std::vector<int64_t> halves;
+    for (int64_t half = stretch.from; half < stretch.to; ++half) {
+      const Block& block = blocks_[static_cast<size_t>(half / 2)];
+      if (half % 2 != 0 ? block.feed_forward != nullptr : block.mixer != nullptr) halves.push_back(half);
+    }
+    return halves;
+  }
+
+  // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
+  Stream kept(Stream stream, const std::vector<int64_t>& halves, bool own, const Call& call, State* state) const {
+    for (const int64_t half : halves) {
+      Stream next = run(stream, half, call, state);
+      if (own && Tape::recording()) drop_branch(stream);  // the norm has added it
+      stream = std::move(next);
+      own = true;
+    }
+    return stream;
+  }
+
+  // A stretch that keeps only its beginning, one array in f32. Terms from before pass it by.
+  Stream again(const Stream& in, const std::vector<int64_t>& halves, bool own, const Call& call) const {
+    const Var begin = in.branch ? ops::sum(in.residual, in.branch) : in.residual;
+    if (own) drop_branch(in);
+    auto terms = std::make_shared<std::vector<LossTerm>>();
+    // The call is copied: it must live until the backward pass.
+    const auto forward = [self = *this, terms, halves, call](const std::vector<Var>& inputs, bool again) {
+      Call mine = call;
+      mine.again = again;
+      if (again) mine.trace = {call.trace.attention};
+      Stream stream = {inputs[0], Var(), {}};
+      for (const int64_t half : halves) {
+        mine.unread = again && half == halves.back();
+        Stream next = self.run(stream, half, mine, nullptr);
+        if (Tape::recording() && stream.branch) drop_branch(stream);
+        stream = std::move(next);
+      }
+      if (!again) *terms = stream.terms;
+      std::vector<Var> all = {stream.residual, stream.branch};
+      for (const LossTerm& term : stream.terms) all.push_back(term.value);
+      return all;
+    };
+    const std::vector<Var> outputs = recompute(forward, {begin});
+    Stream out{outputs[0], outputs[1], in.terms};
+    for (size_t i = 0; i < terms->size(); ++i)
+      out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
+    terms->clear();
+    return out;
+  }
+
+ private:
+  static void drop_branch(const Stream& stream) {
+    if (stream.branch) stream.branch.drop_value();
+  }
+
+  const std::vector<Block>& blocks_;
+};
 
 }  // namespace
 
 Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& call, State* state) const {
-  for (int64_t i = from; i < to; ++i) {
-    check_stop();
-    const Block& block = blocks_[static_cast<size_t>(i)];
-    stream = call.recompute && !state && Tape::recording()
-                 ? run_again(block, stream, call, i)
-                 : block.forward(stream, call, i, state ? state->layer(i) : nullptr);
+  if (state) state->require_room(call.batch, from, to);
+  const Halves halves(blocks_);
+  const bool records = Tape::recording() && !state;
+  bool own = false,
+       ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
+  for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
+    const std::vector<int64_t> there = halves.of(stretch);
+    if (there.empty()) continue;
+    Stream next = stretch.again ? halves.again(stream, there, own, call) : halves.kept(stream, there, own, call, state);
+    // No step looks at what a stretch that runs again ended with: that was for the stretch after it.
+    if (ended_again) stream.residual.drop_value();
+    own = true;
+    ended_again = stretch.again;
+    stream = std::move(next);
   }
+  if (state) state->advance(call.batch, from, to);
   return stream;
 }
 
@@ -101,10 +158,13 @@ Var Transformer::finish(const Stream& stream, const Call& call) const {
 }
 
 Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Call& call, State* state) const {
-  if (state) state->require_room(call.batch);
-  const Stream stream = run(embed(ids, call), 0, static_cast<int64_t>(blocks_.size()), call, state);
-  if (state) state->advance(call.batch);
-  return {finish(stream, call), stream.terms};
+  const Stream stream = run(embed(ids, call), 0, layers(), call, state);
+  Output out{finish(stream, call), stream.terms};
+  if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
+    stream.branch.drop_value();
+    if (!state && call.recompute.halves == RecomputePlan::Halves::blocks) stream.residual.drop_value();
+  }
+  return out;
 }
 
 Tensor Transformer::logits(const Tensor& hidden_rows) const {
@@ -124,9 +184,15 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 }
 
 State Transformer::make_state(const StateShape& shape) const {
-  require_cache_memory(config_, shape);
+  double bytes = 0;
+  for (const Block& block : blocks_)
+    if (block.mixer) bytes += block.mixer->state_bytes(shape);
+  require_memory(bytes,
+                 fmt::format("the key/value cache of {} tokens",
+                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
+                 "ask for fewer tokens or sequences");
   State state(shape);
-  for (const Block& block : blocks_) 
+  for (const Block& block : blocks_)
     state.add_layer(block.mixer ? block.mixer->make_state(shape) : std::make_unique<NoState>());
   return state;
 }

@@ -22,19 +22,21 @@ class Transformer {
   Transformer& operator=(const Transformer&) = delete;
 
   const Config& config() const { return config_; }
+  int64_t layers() const { return static_cast<int64_t>(blocks_.size()); }
 
   // A call for these tokens, with what the model adds to it; noise, routers and trace are the caller's to set. Throws
   // Error(usage) when learned positions end before the batch does.
   Call call(Batch batch, DType type) const;
 
   // The three parts of a forward: ids of the batch's rows, each below the padded vocabulary, into a stream; the stream
-  // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type.
+  // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type. With a state, the batch's
+  // spans continue the sequences in these blocks (State::require_room() says what it throws), and count as seen by them
+  // afterwards.
   Stream embed(std::span<const int32_t> ids, const Call& call) const;
   Stream run(Stream stream, int64_t from, int64_t to, const Call& call, State* state = nullptr) const;
   Var finish(const Stream& stream, const Call& call) const;
 
-  // All three. With a state, the batch's spans continue the sequences in it (State::require_room() says what it
-  // throws), and count as seen afterwards.
+  // All three.
   struct Output {
     Var hidden;
     std::vector<LossTerm> terms;  // what modules add to the training loss
@@ -53,7 +55,7 @@ class Transformer {
   // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory.
   State make_state(const StateShape& shape) const;
 
-  // Gives the layers other kinds of attention, see attention_by_layer(); the parameters stay. Throws Error(usage) for
+  // Gives the layers other kinds of attention, see mixer_by_layer(); the parameters stay. Throws Error(usage) for
   // kinds that do not fit the model's context, or `context` if that is longer.
   void set_attention(const std::string& kinds, int64_t context = 0);
   // With rotary positions, the longest sequence it is made for.

@@ -20,7 +20,7 @@ struct LayerBlueprint {
   int64_t heads = 6;  // 0: no attention, and no key/value heads
   int64_t kv_heads = 6;
   int64_t ffn = 1024;              // hidden width of the feed-forward, or of each of its experts; 0: no feed-forward
-  std::string attention = "full";  // a kind of nn/attention/pattern.h
+  std::string attention = "full";  // a kind of nn/mixer.h
   // A mixture of experts (Shazeer et al., arXiv 1701.06538) in place of the dense feed-forward.
   int64_t experts = 0;         // 0: dense
   int64_t top_k = 0;           // of them, for each token

@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "nn/batch.h"
+#include "nn/recompute.h"
 #include "nn/routing.h"
 #include "ops/activation.h"
 #include "weights/weight.h"
@@ -36,7 +37,7 @@ class InputObserver {
 // What attention did in the calls that were given this.
 struct AttentionMeter {
   double seconds = 0;           // forward: choosing blocks, caches and rotary positions included, projections not
-  double backward_seconds = 0;  // of the steps on a tape
+  double backward_seconds = 0;  // of the steps on a tape, and of what is computed again for them
   int64_t visible_pairs = 0;    // of queries and keys, over sequences, heads and layers; single queries do not count
   int64_t causal_pairs = 0;     // what full attention would have seen
   double fraction() const {
@@ -59,7 +60,9 @@ struct Call {
   Noise noise;
   RouterCall router;
   Trace trace;
-  bool recompute = false;  // on a tape, blocks keep only what enters them (autograd's recompute())
+  RecomputePlan recompute;  // what a tape keeps of the blocks
+  bool again = false;       // runs for the backward pass, after a first run that has reported what there was
+  bool unread = false;      // nobody reads the values of the branch that comes out: its product may be left out
 };
 
 }  // namespace hone

@@ -20,7 +20,7 @@ DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t widt
       down(Linear::make(blueprint.dim, width, blueprint.biases)) {}
 
 FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t) const {
-  return {down.forward(activate(activation, up.forward(x, call)), call), {}};
+  return {down.forward(activate(activation, up.forward(x, call)), call, call.unread), {}};
 }
 
 void DenseFeedForward::visit(const Place& at, Visitor& visitor) {

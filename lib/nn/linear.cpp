@@ -23,9 +23,9 @@ Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias) {
   return layer;
 }
 
-Var Linear::forward(const Var& x, const Call& call) const {
+Var Linear::forward(const Var& x, const Call& call, bool unread) const {
   if (call.trace.inputs) call.trace.inputs->observe(*weight, x.value().view());
-  return ops::linear(x, weight, bias.get());
+  return ops::linear(x, weight, bias.get(), unread);
 }
 
 void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated) {

@@ -18,7 +18,8 @@ struct Linear {
 
   // A weight without numbers, which take no memory yet, and a bias of 0.
   static Linear make(int64_t outputs, int64_t inputs, bool with_bias);
-  Var forward(const Var& x, const Call& call) const;
+  // `unread`: nobody reads the values that come out (ops::linear).
+  Var forward(const Var& x, const Call& call, bool unread = false) const;
   // `gated`: see ParameterInfo.
   void visit(const Place& at, Role role, Visitor& visitor, bool gated = false);
 };

@@ -1,11 +1,84 @@
 #include "nn/mixer.h"
 
+#include <fmt/ranges.h>
+
+#include <sstream>
+
+#include "base/error.h"
 #include "nn/attention/attention.h"
 
 namespace hone {
+namespace {
+
+template <class Made>
+std::unique_ptr<Mixer> make_mixer(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
+  return std::make_unique<Made>(blueprint, layer);
+}
+
+constexpr MixerFamily families[] = {
+    {attention_kinds, attention_examples, check_attention, make_mixer<Attention>},
+};
+
+std::string first_word(const std::string& name) {
+  return name.substr(0, name.find_first_of(":["));
+}
+
+const MixerFamily& family_of(const std::string& name) {
+  for (const MixerFamily& family : families)
+    for (const std::string& kind : family.kinds())
+      if (first_word(kind) == first_word(name)) return family;
+  throw usage_error("unknown kind of attention '{}'; known: {}", name, fmt::join(mixer_kinds(), ", "));
+}
+
+std::vector<std::string> of_all(std::vector<std::string> (*MixerFamily::*names)()) {
+  std::vector<std::string> all;
+  for (const MixerFamily& family : families)
+    for (std::string& name : (family.*names)()) all.push_back(std::move(name));
+  return all;
+}
+
+}  // namespace
 
 std::unique_ptr<Mixer> Mixer::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  return std::make_unique<Attention>(blueprint, layer);
+  return family_of(layer.attention).make(blueprint, layer);
+}
+
+std::vector<std::string> mixer_kinds() {
+  return of_all(&MixerFamily::kinds);
+}
+
+std::vector<std::string> mixer_examples() {
+  return of_all(&MixerFamily::examples);
+}
+
+void check_mixer(const std::string& name, int64_t context) {
+  family_of(name).check(name, context);
+}
+
+std::vector<std::string> mixer_by_layer(const std::string& kinds, size_t layers) {
+  std::vector<std::string> listed;
+  std::istringstream stream(kinds + ",");
+  for (std::string kind; std::getline(stream, kind, ',');) {
+    check_mixer(kind);
+    listed.push_back(kind);
+  }
+  if (listed.size() > layers)
+    throw usage_error("attention '{}' names {} kinds for {} layer{}", kinds, listed.size(), layers,
+                      layers == 1 ? "" : "s");
+  std::vector<std::string> result;
+  for (size_t i = 0; i < layers; ++i) result.push_back(listed[i % listed.size()]);
+  return result;
+}
+
+std::string mixer_list(const std::vector<std::string>& by_layer) {
+  size_t period = 1;
+  const auto repeats = [&] {
+    for (size_t i = period; i < by_layer.size(); ++i)
+      if (by_layer[i] != by_layer[i - period]) return false;
+    return true;
+  };
+  while (period < by_layer.size() && !repeats()) ++period;
+  return fmt::format("{}", fmt::join(by_layer.begin(), by_layer.begin() + static_cast<int64_t>(period), ","));
 }
 
 }  // namespace hone

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "nn/blueprint.h"
 #include "nn/call.h"
@@ -24,9 +26,31 @@ class Mixer {
   // Beside the linear layers, of the token at `position`: multiplications and additions, and bytes of state read.
   virtual double flops(int64_t position) const = 0;
   virtual double state_bytes_read(int64_t position, DType type) const = 0;
+  virtual double state_bytes(const StateShape& shape) const = 0;  // that make_state() would take
 
   // The kind that the layer's blueprint asks for.
   static std::unique_ptr<Mixer> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
 };
+
+// Mixers go by the names that a layer's `attention` may have: "window:512:4". A row of the table in mixer.cpp.
+struct MixerFamily {
+  std::vector<std::string> (*kinds)();     // each as it is written, with its numbers: "window:SIZE[:SINKS]"
+  std::vector<std::string> (*examples)();  // a name of each kind, with small numbers
+  // Throws Error(usage) where a name of these kinds makes no sense for sequences of `context` tokens.
+  void (*check)(const std::string& name, int64_t context);
+  std::unique_ptr<Mixer> (*make)(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+};
+
+// Of all families.
+std::vector<std::string> mixer_kinds();
+std::vector<std::string> mixer_examples();  // for tests of every row
+// Throws Error(usage) as MixerFamily::check, and for a name of no kind; with context 0 only of what is wrong with the
+// name itself.
+void check_mixer(const std::string& name, int64_t context = 0);
+
+// "a,b" -> a, b, a, b, … for `layers` layers. Throws Error(usage) as check_mixer, and for more kinds than layers.
+std::vector<std::string> mixer_by_layer(const std::string& kinds, size_t layers);
+// The shortest list that mixer_by_layer makes these of.
+std::string mixer_list(const std::vector<std::string>& by_layer);
 
 }  // namespace hone

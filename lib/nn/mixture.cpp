@@ -78,7 +78,9 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
     mine.back() = report_of(routing);
     add(*report, mine);
   }
-  const Var base = shared_ ? shared_->forward(x, call, layer).y : Var();
+  Call summed = call;
+  summed.unread = false;  // the experts' sum is added to it
+  const Var base = shared_ ? shared_->forward(x, summed, layer).y : Var();
   const Var rows = ops::gather_slots(x, routing.plan);
   const Var hidden =
       activate(experts_.front().activation, expert_linear(rows, call, routing, experts_, &DenseFeedForward::up));

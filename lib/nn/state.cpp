@@ -14,11 +14,18 @@ int64_t State::bytes() const {
   return total;
 }
 
-void State::require_room(const Batch& batch) const {
+void State::add_layer(std::unique_ptr<LayerState> layer) {
+  layers_.push_back(std::move(layer));
+  by_layer_.push_back(lengths_);
+}
+
+void State::require_room(const Batch& batch, int64_t from, int64_t to) const {
   std::vector<bool> seen(lengths_.size());
   for (const Span& span : batch.spans()) {
     const auto s = static_cast<size_t>(span.sequence);
-    if (s >= lengths_.size() || seen[s] || span.first != lengths_[s])
+    bool fits = s < lengths_.size() && !seen[s];
+    for (int64_t layer = from; fits && layer < to; ++layer) fits = span.first == length(span.sequence, layer);
+    if (!fits)
       throw internal_error("a span of sequence {} from position {} on does not continue one of {}", span.sequence,
                            span.first, lengths_.size());
     seen[s] = true;
@@ -27,21 +34,32 @@ void State::require_room(const Batch& batch) const {
     throw usage_error("a sequence of {} tokens does not fit a cache of {}", batch.end(), shape_.capacity);
 }
 
-void State::advance(const Batch& batch) {
-  for (const Span& span : batch.spans()) lengths_[static_cast<size_t>(span.sequence)] = span.first + span.count;
+void State::advance(const Batch& batch, int64_t from, int64_t to) {
+  for (const Span& span : batch.spans()) {
+    const auto s = static_cast<size_t>(span.sequence);
+    const int64_t end = span.first + span.count;
+    for (int64_t layer = from; layer < to; ++layer) by_layer_[static_cast<size_t>(layer)][s] = end;
+    lengths_[s] = end;
+    for (const std::vector<int64_t>& layer : by_layer_) lengths_[s] = std::min(lengths_[s], layer[s]);
+  }
 }
 
 void State::truncate(int64_t sequence, int64_t tokens) {
+  const auto s = static_cast<size_t>(sequence);
   if (sequence < 0 || sequence >= sequences() || tokens < 0 || tokens > length(sequence))
     throw internal_error("sequence {} of {} cannot be cut to {} tokens", sequence, sequences(), tokens);
-  const int64_t before = length(sequence);
-  if (tokens == before) return;
-  for (const auto& layer : layers_)
-    if (tokens > 0 && tokens < layer->earliest(before))
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    const int64_t before = by_layer_[layer][s];
+    if (tokens > 0 && tokens < before && tokens < layers_[layer]->earliest(before))
       throw usage_error("{} of {} tokens cannot be taken back: a layer keeps enough for {}", before - tokens, before,
-                        before - layer->earliest(before));
-  for (const auto& layer : layers_) layer->truncate(sequence, before, tokens);
-  lengths_[static_cast<size_t>(sequence)] = tokens;
+                        before - layers_[layer]->earliest(before));
+  }
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    int64_t& length = by_layer_[layer][s];
+    if (tokens < length) layers_[layer]->truncate(sequence, length, tokens);
+    length = tokens;
+  }
+  lengths_[s] = tokens;
 }
 
 }  // namespace hone

@@ -46,23 +46,28 @@ class State {
   const StateShape& shape() const { return shape_; }
   int64_t sequences() const { return shape_.sequences; }
   int64_t capacity() const { return shape_.capacity; }
+  // Tokens that all layers have seen, and that one has: the first layers may be ahead of the others.
   int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
+  int64_t length(int64_t sequence, int64_t layer) const {
+    return by_layer_[static_cast<size_t>(layer)][static_cast<size_t>(sequence)];
+  }
   LayerState* layer(int64_t i) const { return layers_[static_cast<size_t>(i)].get(); }
   int64_t bytes() const;
 
-  void add_layer(std::unique_ptr<LayerState> layer) { layers_.push_back(std::move(layer)); }
-  // Before a call: throws Error(usage) where a sequence would outgrow the capacity, Error(internal) where a span does
-  // not begin where its sequence ends or a sequence has two.
-  void require_room(const Batch& batch) const;
-  void advance(const Batch& batch);  // after it: what all layers have stored counts from now on
-  // Takes tokens back: the first `tokens` of the sequence stay. Throws Error(usage) where a layer no longer has what it
-  // would need (a ring): give a larger `take_back`. Nothing is changed then.
+  void add_layer(std::unique_ptr<LayerState> layer);
+  // Before a call of the layers from … to - 1: throws Error(usage) where a sequence would outgrow the capacity,
+  // Error(internal) where a span does not begin where its sequence ends in one of them or a sequence has two.
+  void require_room(const Batch& batch, int64_t from, int64_t to) const;
+  void advance(const Batch& batch, int64_t from, int64_t to);  // after it: what they have stored counts from now on
+  // Takes tokens back: the first `tokens` of the sequence stay, in every layer. Throws Error(usage) where a layer no
+  // longer has what it would need (a ring): give a larger `take_back`. Nothing is changed then.
   void truncate(int64_t sequence, int64_t tokens);
 
  private:
   StateShape shape_;
   std::vector<std::unique_ptr<LayerState>> layers_;
-  std::vector<int64_t> lengths_;
+  std::vector<int64_t> lengths_;                // of each sequence
+  std::vector<std::vector<int64_t>> by_layer_;  // [layer][sequence]
 };
 
 }  // namespace hone

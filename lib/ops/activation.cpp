@@ -35,9 +35,10 @@ Var gelu(const Var& x) {
 
 Var dropout(const Var& x, float rate, uint64_t seed) {
   if (rate <= 0) return x;
-  kernels::dropout(x.value().view(), rate, seed);
+  if (!x.value().promised()) kernels::dropout(x.value().view(), rate, seed);
   if (!Tape::recording()) return x;
   const Var output(x.value(), true);
+  x.drop_value();  // it is the output's now
   Tape::record([x, output, rate, seed] {
     const Tensor d = output.take_grad();
     kernels::dropout(d.view(), rate, seed);

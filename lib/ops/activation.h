@@ -12,7 +12,8 @@ Var swiglu(const Var& gate_up);
 // tanh form (arXiv 1606.08415).
 Var gelu(const Var& x);
 
-// In place on the value of x, which no recorded step may need: x must come straight from linear() or embedding().
+// In place on the value of x, which no recorded step may need: x must come straight from linear() or embedding(). Where
+// x has a shape alone (linear() with `unread`), so has what comes back.
 Var dropout(const Var& x, float rate, uint64_t seed);
 
 // Cosines and sines of position * theta^(-2i/head_dim), [positions, head_dim/2] each.

@@ -6,14 +6,11 @@
 #include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
-namespace {
 
-// Rows a chunk: each adds one pass over the head's gradient, so chunks are large, but their logits stay within 128 MB.
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
+// Each chunk adds one pass over the head's gradient, so chunks are large, but their logits stay within 128 MB in bf16.
+int64_t head_chunk_rows(int64_t rows, int64_t vocabulary) {
   return std::clamp<int64_t>((int64_t{64} << 20) / vocabulary, 16, std::max<int64_t>(rows, 16));
 }
-
-}  // namespace
 
 TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
                                std::span<const int32_t> targets, float weight) {
@@ -26,7 +23,7 @@ TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head
   const bool recording = Tape::recording();
   const float scale = recording && scored ? weight / static_cast<float>(scored) : 0.0f;
   const Tensor dx = recording ? Tensor::empty(x.shape(), x.value().dtype()) : Tensor();
-  const int64_t chunk = chunk_rows(rows, head->rows());
+  const int64_t chunk = head_chunk_rows(rows, head->rows());
   const Tensor buffer = Tensor::empty({std::min(chunk, rows), head->rows()}, x.value().dtype());
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);

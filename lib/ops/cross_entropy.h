@@ -23,4 +23,7 @@ struct TokenLosses {
 TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
                                std::span<const int32_t> targets, float weight = 1.0f);
 
+// Rows whose logits exist at once; `vocabulary`: rows of the head, padding included.
+int64_t head_chunk_rows(int64_t rows, int64_t vocabulary);
+
 }  // namespace hone::ops

@@ -4,11 +4,15 @@
 
 namespace hone::ops {
 
-Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias) {
+Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias, bool unread) {
   const kernels::View in = x.value().view();
-  const Tensor y = Tensor::empty({in.rows, weight->rows()}, x.value().dtype());
-  weight->matmul(in, y.view());
-  if (bias) kernels::add_bias(y.view(), bias->value.data<float>());
+  const Shape shape = {in.rows, weight->rows()};
+  const DType type = x.value().dtype();
+  const Tensor y = unread ? Tensor::promised(shape, type) : Tensor::empty(shape, type);
+  if (!unread) {
+    weight->matmul(in, y.view());
+    if (bias) kernels::add_bias(y.view(), bias->value.data<float>());
+  }
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
   Tape::record([x, weight, bias, output] {
@@ -19,6 +23,23 @@ Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias)
     const Tensor dx = Tensor::empty(x.shape(), x.value().dtype());
     weight->matmul_dx(dy.view(), dx.view());
     x.add_grad(dx);
+  });
+  return output;
+}
+
+Var sum(const Var& residual, const Var& branch) {
+  const Tensor y = residual.value().clone();
+  kernels::add(y.view(), branch.value().view());
+  if (!Tape::recording()) return Var(y);
+  const Var output(y, true);
+  Tape::record([residual, branch, output] {
+    const Tensor d = output.take_grad();
+    if (branch.wants_grad()) {
+      const Tensor d_branch = Tensor::empty(branch.shape(), branch.value().dtype());
+      kernels::convert(d.view(), d_branch.view());
+      branch.add_grad(d_branch);
+    }
+    residual.add_grad(d);
   });
   return output;
 }

@@ -8,8 +8,12 @@
 
 namespace hone::ops {
 
-// y[m, rows] = x[m, cols] W^T + bias; y has the type of x. `bias` may be null.
-Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias = nullptr);
+// y[m, rows] = x[m, cols] W^T + bias; y has the type of x. `bias` may be null. With `unread` y is a shape
+// alone and the product is left out: for a second run in the backward pass, where only gradients flow through y.
+Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias = nullptr, bool unread = false);
+
+// residual + branch in f32, as add_norm() adds them, bit for bit.
+Var sum(const Var& residual, const Var& branch);
 
 // out[i] = row ids[i] of the weight, f32 [ids, cols]; plus row positions[i] of `position_table` where given. Ids must
 // be in range.

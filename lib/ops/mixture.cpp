@@ -216,6 +216,7 @@ Var combine_slots(const Var& slots, const Var& gates, const std::shared_ptr<cons
                          static_cast<bool>(base), y.view());
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
+  if (base) base.drop_value();  // it is the output's now
   Tape::record([slots, gates, plan, base, output] {
     const Tensor dy = output.take_grad();
     const Tensor d_slots = Tensor::empty(slots.shape(), slots.value().dtype()), d_gates = Tensor::empty(gates.shape());

@@ -51,6 +51,85 @@ int64_t positions_of(const Config& config, int64_t wanted, int64_t prompt) {
   return std::min(wanted, config.context);
 }
 
+// The tokens of a text, one step of the model after another. A step gives one token, or with drafts several.
+class Writer {
+ public:
+  Writer(const Transformer& model, const GenerateSettings& settings, std::vector<int32_t>& sequence, Random random,
+         Generated& counts)
+      : model_(model),
+        settings_(settings),
+        sequence_(sequence),
+        counts_(counts),
+        sampler_(settings.sampling, random),
+        banned_(settings.ignore_end ? document_separator : -1),
+        // The last token is chosen and never fed. Room to take drafts back is there without drafts, too: the order of
+        // rows in a ring, and so the last bits of what is read from it, must not depend on them.
+        session_(model,
+                 {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type, most_drafted}) {
+    if (settings.draft.kind.empty()) return;
+    drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);
+    length_.emplace(settings.draft.tokens, drafter_->cost());
+  }
+
+  int32_t first() {
+    const Tensor logits = session_.feed(std::span<const int32_t>(sequence_), settings_.prefill_chunk);
+    return sampler_.next(logits.span<float>(), sequence_, banned_);
+  }
+
+  bool full() const { return session_.length() == session_.capacity(); }
+
+  // The tokens after the sequence, at most `most`.
+  std::vector<int32_t> step(int64_t most) {
+    ++counts_.steps;
+    const int64_t room = std::min(most, session_.capacity() - session_.length()) - 1;
+    std::vector<Drafted> drafted;
+    if (drafter_)
+      if (const int64_t count = std::min(length_->next(), room); count > 0)
+        drafted = drafter_->propose(sequence_, count);
+    std::vector<int32_t> ids = {sequence_.back()};
+    for (const Drafted& d : drafted) ids.push_back(d.token);
+    const int64_t before = session_.length();
+    const NoTape pause;
+    const Tensor logits = model_.logits(session_.hidden(ids));
+    const std::vector<int32_t> chosen = verified(logits, drafted);
+    session_.truncate(0, before + static_cast<int64_t>(chosen.size()));
+    return chosen;
+  }
+
+ private:
+  int64_t size() const { return static_cast<int64_t>(sequence_.size()); }
+
+  // The drafted tokens that stand, and the model's own one behind them.
+  std::vector<int32_t> verified(const Tensor& logits, const std::vector<Drafted>& drafted) {
+    const size_t before = sequence_.size();
+    std::vector<int32_t> chosen;
+    for (size_t i = 0; chosen.size() == i; ++i) {
+      const Tensor row = logits.rows(static_cast<int64_t>(i), 1);
+      const Distribution& wanted = sampler_.distribution(row.span<float>(), sequence_, banned_);
+      const bool guessed = i < drafted.size();
+      chosen.push_back(guessed ? sampler_.verify(wanted, drafted[i].token, drafted[i].from) : sampler_.draw(wanted));
+      sequence_.push_back(chosen.back());
+      if (!guessed || chosen.back() != drafted[i].token) break;
+    }
+    sequence_.resize(before);  // whether they become part of the text is the caller's to say
+    const int64_t accepted = static_cast<int64_t>(chosen.size()) - 1;
+    counts_.drafted += static_cast<int64_t>(drafted.size());
+    counts_.accepted += accepted;
+    if (length_) length_->took(static_cast<int64_t>(drafted.size()), accepted);
+    return chosen;
+  }
+
+  const Transformer& model_;
+  const GenerateSettings& settings_;
+  std::vector<int32_t>& sequence_;
+  Generated& counts_;
+  Sampler sampler_;
+  int32_t banned_;
+  Session session_;
+  std::unique_ptr<Drafter> drafter_;
+  std::optional<DraftLength> length_;
+};
+
 }  // namespace
 
 const char* name_of(Finish finish) {
@@ -62,26 +141,21 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::sp
                    const GenerateSettings& settings, Random random,
                    const std::function<bool(std::string_view)>& on_text) {
   Generated result;
-  Sampler sampler(settings.sampling, random);
+  check(settings.sampling);
   TextOutput output(tokenizer, settings.stops, on_text, result.text);
   std::vector<int32_t> sequence(prompt.begin(), prompt.end());
   if (sequence.empty()) sequence.push_back(document_separator);
   result.prompt_tokens = static_cast<int64_t>(sequence.size());
   if (settings.tokens <= 0) return result;
 
-  // The last token is chosen and never fed.
-  Session session(model,
-                  {1, positions_of(model.config(), result.prompt_tokens + settings.tokens - 1, result.prompt_tokens),
-                   settings.type});
+  Writer writer(model, settings, sequence, random, result);
   Stopwatch watch;
-  Tensor logits = session.feed(std::span<const int32_t>(sequence), settings.prefill_chunk);
   std::optional<Finish> finish;
-  while (!finish) {
-    const int32_t token = sampler.next(logits.span<float>(), sequence, settings.ignore_end ? document_separator : -1);
-    if (result.prefill_seconds == 0) result.prefill_seconds = watch.lap();
+  const auto left = [&] { return settings.tokens - static_cast<int64_t>(result.tokens.size()); };
+  const auto take = [&](int32_t token) {
     if (token == document_separator) {
       finish = Finish::end;
-      break;
+      return;
     }
     result.tokens.push_back(token);
     sequence.push_back(token);
@@ -91,12 +165,18 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::sp
       finish = Finish::stop;
     else if (!output.wanted())
       finish = Finish::interrupted;
-    else if (static_cast<int64_t>(result.tokens.size()) == settings.tokens)
+    else if (left() == 0)
       finish = Finish::length;
-    else if (session.length() == session.capacity())
+  };
+  take(writer.first());
+  result.prefill_seconds = watch.lap();
+  while (!finish) {
+    if (writer.full()) {
       finish = Finish::context;
-    else
-      logits = session.feed(std::span(&token, 1));
+      break;
+    }
+    for (const int32_t token : writer.step(left()))
+      if (!finish) take(token);
   }
   result.decode_seconds = watch.seconds();
   output.finish();

@@ -10,6 +10,7 @@
 
 #include "dataset/tokenizer.h"
 #include "model/transformer.h"
+#include "serve/draft.h"
 #include "serve/sampling.h"
 
 namespace hone {
@@ -21,6 +22,8 @@ struct GenerateSettings {
   bool ignore_end = false;         // never choose the document separator, which otherwise ends the text
   int64_t prefill_chunk = 512;     // tokens of the prompt that go through the model at once
   DType type = DType::f32;
+  DraftSettings draft;
+  uint64_t draft_seed = 1;  // of what drafters draw; the text's own tokens come from the caller's stream
 };
 
 enum class Finish {
@@ -39,12 +42,15 @@ struct Generated {
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;  // until the first token was chosen
   double decode_seconds = 0;   // for the tokens after it
+  // With drafts: calls of the model after the prompt's, tokens guessed before them, and how many of those stand.
+  int64_t steps = 0, drafted = 0, accepted = 0;
 };
 
 // Continues `prompt`; an empty one begins a document (after a separator). `on_text` gets the text as it becomes
 // certain: whole UTF-8 characters only (U+FFFD for bytes that are no part of one), nothing of a stop text; it returns
 // false to end the generation. Rotary positions go on beyond the model's context; with learned ones the text ends there
-// (Finish::context), and a longer prompt throws Error(input). Throws Error(usage) as Sampler, StopText and Session do.
+// (Finish::context), and a longer prompt throws Error(input). Throws Error(usage) as Sampler, StopText, Session and
+// make_drafter() do.
 Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                    const GenerateSettings& settings, Random random,
                    const std::function<bool(std::string_view text)>& on_text = {});

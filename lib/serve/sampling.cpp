@@ -22,7 +22,8 @@ Sampler::Sampler(const SamplingSettings& settings, Random random) : settings_(se
   check(settings_);
 }
 
-int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> seen, int32_t banned) {
+const Distribution& Sampler::distribution(std::span<const float> logits, std::span<const int32_t> seen,
+                                          int32_t banned) {
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
     if (!(logits[i] < std::numeric_limits<float>::infinity()))
@@ -35,11 +36,15 @@ int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> se
   if (settings_.repetition_penalty != 1) penalize(seen);
   std::erase_if(candidates_, [](const Candidate& c) { return std::isinf(c.logit); });
   if (candidates_.empty()) throw input_error("the model gives every token the probability 0");
-  if (settings_.temperature == 0) return most_probable();
+  if (settings_.temperature == 0) return distribution_ = Distribution::certain(most_probable());
   keep_top_k();
   weigh();
   keep_top_p();
-  return draw();
+  distribution_.ids.clear();
+  for (const Candidate& c : candidates_) distribution_.ids.push_back(c.id);
+  distribution_.weights = weights_;
+  distribution_.total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  return distribution_;
 }
 
 // Logits of either sign move down (by a penalty above 1).
@@ -105,16 +110,40 @@ void Sampler::keep_top_p() {
   weights_ = std::move(weights);
 }
 
-int32_t Sampler::draw() {
-  double rest = random_.uniform() * std::accumulate(weights_.begin(), weights_.end(), 0.0);
-  for (size_t i = 0; i < candidates_.size(); ++i) {
-    rest -= weights_[i];
-    if (rest < 0) return candidates_[i].id;
+int32_t Sampler::draw(const Distribution& from) {
+  if (settings_.temperature == 0) return from.ids.front();
+  double rest = random_.uniform() * from.total;
+  for (size_t i = 0; i < from.ids.size(); ++i) {
+    rest -= from.weights[i];
+    if (rest < 0) return from.ids[i];
   }
   // Rounding left a little: the last token that can be drawn.
-  for (size_t i = candidates_.size(); i-- > 0;)
-    if (weights_[i] > 0) return candidates_[i].id;
-  return candidates_.front().id;
+  for (size_t i = from.ids.size(); i-- > 0;)
+    if (from.weights[i] > 0) return from.ids[i];
+  return from.ids.front();
+}
+
+int32_t Sampler::verify(const Distribution& wanted, int32_t drafted, const Distribution& guess) {
+  if (settings_.temperature == 0) return wanted.ids.front();
+  const auto weight_of = [](const Distribution& d, int32_t id) {
+    const auto found = std::find(d.ids.begin(), d.ids.end(), id);
+    return found == d.ids.end() ? 0.0 : d.weights[static_cast<size_t>(found - d.ids.begin())] / d.total;
+  };
+  if (random_.uniform() * weight_of(guess, drafted) < weight_of(wanted, drafted)) return drafted;
+  // What the guess has too little of.
+  guessed_.assign(static_cast<size_t>(*std::max_element(wanted.ids.begin(), wanted.ids.end())) + 1, 0.0);
+  for (size_t i = 0; i < guess.ids.size(); ++i)
+    if (const auto id = static_cast<size_t>(guess.ids[i]); id < guessed_.size())
+      guessed_[id] = guess.weights[i] / guess.total;
+  Distribution left;
+  for (size_t i = 0; i < wanted.ids.size(); ++i) {
+    const double more = wanted.weights[i] / wanted.total - guessed_[static_cast<size_t>(wanted.ids[i])];
+    if (more <= 0) continue;
+    left.ids.push_back(wanted.ids[i]);
+    left.weights.push_back(more);
+    left.total += more;
+  }
+  return left.ids.empty() ? drafted : draw(left);  // empty: the two are alike but for rounding
 }
 
 }  // namespace hone

@@ -21,6 +21,15 @@ struct SamplingSettings {
 // that is not above 0.
 void check(const SamplingSettings& settings);
 
+// What a token is drawn from: tokens, and how probable each is. Weights have any common unit.
+struct Distribution {
+  std::vector<int32_t> ids;
+  std::vector<double> weights;
+  double total = 0;
+
+  static Distribution certain(int32_t id) { return {{id}, {1.0}, 1.0}; }
+};
+
 // Draws from a stream of its own: the same settings, stream and logits give the same tokens, whatever the machine's
 // threads. Tokens of equal probability are ordered by id.
 class Sampler {
@@ -30,7 +39,16 @@ class Sampler {
   // The next token after `seen` (used by the repetition penalty alone, Keskar et al., arXiv 1909.05858, section 4.1):
   // temperature first, then top_k, then top_p among what top_k left (Holtzman et al., arXiv 1904.09751). `banned` is a
   // token never to choose, -1 for none. Throws Error(input) if a logit is not a number or all are -infinity.
-  int32_t next(std::span<const float> logits, std::span<const int32_t> seen, int32_t banned = -1);
+  int32_t next(std::span<const float> logits, std::span<const int32_t> seen, int32_t banned = -1) {
+    return draw(distribution(logits, seen, banned));
+  }
+  // Its two halves. With temperature 0 one token has all the weight, and drawing it takes no random number.
+  const Distribution& distribution(std::span<const float> logits, std::span<const int32_t> seen, int32_t banned = -1);
+  int32_t draw(const Distribution& from);
+
+  // Speculative sampling (Leviathan et al. 2023, arXiv 2211.17192, section 2.3): `drafted` was drawn from `guess`; the
+  // result is distributed as `wanted`, and it is `drafted` as often as that can be.
+  int32_t verify(const Distribution& wanted, int32_t drafted, const Distribution& guess);
 
   const Random& random() const { return random_; }
 
@@ -45,12 +63,13 @@ class Sampler {
   void keep_top_k();
   void weigh();
   void keep_top_p();
-  int32_t draw();
 
   SamplingSettings settings_;
   Random random_;
   std::vector<Candidate> candidates_;
   std::vector<double> weights_;  // exp((logit - highest) / temperature) of each candidate
+  Distribution distribution_;
+  std::vector<double> guessed_;  // probabilities by id, for verify()
 };
 
 }  // namespace hone

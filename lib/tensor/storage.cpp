@@ -34,6 +34,7 @@ class Pool {
       use(block.capacity);
       return block;
     }
+    while (kept_ > 0 && in_use_ + kept_ + capacity > limit()) drop(by_age_.begin()->second);
     ++system_allocations_;
     const size_t alignment = capacity >= huge_page ? huge_page : 64;
     void* data = std::aligned_alloc(alignment, capacity);
@@ -62,6 +63,23 @@ class Pool {
     const std::lock_guard lock(mutex_);
     return kept_;
   }
+  size_t used() {
+    const std::lock_guard lock(mutex_);
+    return in_use_;
+  }
+  size_t peak() {
+    const std::lock_guard lock(mutex_);
+    return peak_;
+  }
+  void limit_to(size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    most_kept_ = bytes;
+    while (kept_ > 0 && in_use_ + kept_ > limit()) drop(by_age_.begin()->second);
+  }
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    peak_ = in_use_;
+  }
 
  private:
   struct Free {
@@ -72,11 +90,12 @@ class Pool {
 
   // Of all blocks, used and free. In a step of training some sizes are used at one time and others at another: twice
   // what was in use at any time has room for both.
-  size_t limit() const { return 2 * most_in_use_ + (size_t{64} << 20); }
+  size_t limit() const { return std::min(2 * most_in_use_ + (size_t{64} << 20), most_kept_); }
 
   void use(size_t capacity) {
     in_use_ += capacity;
     most_in_use_ = std::max(most_in_use_, in_use_);
+    peak_ = std::max(peak_, in_use_);
   }
   void forget(Place place) {
     kept_ -= place->first;
@@ -92,7 +111,8 @@ class Pool {
   std::multimap<size_t, Free> free_;
   std::map<uint64_t, Place> by_age_;
   uint64_t next_order_ = 0;
-  size_t in_use_ = 0, most_in_use_ = 0, kept_ = 0;  // bytes
+  size_t most_kept_ = SIZE_MAX;
+  size_t in_use_ = 0, most_in_use_ = 0, kept_ = 0, peak_ = 0;  // bytes
   std::atomic<size_t> system_allocations_{0};
 };
 
@@ -133,7 +153,7 @@ std::shared_ptr<Storage> Storage::promised(size_t bytes) {
 
 namespace {
 
-std::atomic<int> shapes_only{0};
+thread_local int shapes_only = 0;
 
 }  // namespace
 
@@ -159,6 +179,22 @@ void release_pool() {
 
 size_t pool_kept_bytes() {
   return pool().kept();
+}
+
+size_t pool_used_bytes() {
+  return pool().used();
+}
+
+size_t pool_peak_bytes() {
+  return pool().peak();
+}
+
+void limit_pool(size_t bytes) {
+  pool().limit_to(bytes);
+}
+
+void reset_pool_peak() {
+  pool().reset_peak();
 }
 
 size_t pool_system_allocations() {

@@ -43,8 +43,8 @@ class Storage {
   bool promised_ = false;
 };
 
-// While one lives, Tensor::empty() only promises the memory of tensors with several dimensions: to learn the shapes and
-// the size of a model that may not fit. Vectors are real.
+// While one lives, Tensor::empty() of the same thread only promises the memory of tensors with several dimensions: to
+// learn the shapes and the size of a model that may not fit. Vectors are real.
 class ShapesOnly {
  public:
   ShapesOnly();
@@ -56,6 +56,11 @@ class ShapesOnly {
 
 // What the pool keeps of freed storage: with what is in use at most twice what ever was in use at once, and 64 MiB.
 size_t pool_kept_bytes();
+size_t pool_used_bytes();  // of owned storage, in whole blocks of the pool
+size_t pool_peak_bytes();  // the most of those since the process began or reset_pool_peak()
+void reset_pool_peak();
+// Freed storage is kept only while it and what is in use are within so many bytes.
+void limit_pool(size_t bytes);
 void release_pool();  // gives that back to the system
 // Blocks taken from the system so far: constant in the steady state of a training run.
 size_t pool_system_allocations();

@@ -86,10 +86,12 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   if (!log_) return;
   nlohmann::ordered_json line = {{"step", step}, {"tokens", tokens}, {"loss", result.loss}};
   if (valid_loss) line["valid_loss"] = *valid_loss;
+  if (windows_) line["context"] = result.context;
   line["learning_rate"] = result.learning_rate;
   line["gradient_norm"] = result.gradient_norm;
   line["tokens_per_second"] = tokens_per_second;
   line["rss_bytes"] = rss_bytes();
+  if (result.activation_bytes > 0) line["activation_bytes"] = result.activation_bytes;
   if (result.terms.size() > 1) line["terms"] = result.terms;
   if (!result.routing.empty()) {
     line["router_loss"] = result.router_loss;
@@ -107,7 +109,7 @@ void Journal::finish() {
   if (!plot_) return;
   Plot plot;
   plot.title = "Training";
-  plot.x.label = "step";
+  plot.x.label = windows_ ? fmt::format("step ({})", *windows_) : "step";
   plot.y.label = "loss (nats/token)";
   if (!losses_.x.empty()) plot.series.push_back(losses_);
   if (!valid_losses_.x.empty()) plot.series.push_back(valid_losses_);

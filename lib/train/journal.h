@@ -18,12 +18,15 @@ class Journal {
   // is no log of a run.
   Journal(const std::string& log, const std::string& plot, std::optional<int64_t> resumed = {});
 
-  // One line: step, tokens, loss, valid_loss, learning_rate, gradient_norm, tokens_per_second, rss_bytes; `terms`
-  // (name to value) where the loss has several; of mixtures router_loss and a member of `routing` for each layer that
-  // has one. It reaches the file at once: a run that is killed leaves the log of what it did. A line that cannot be
-  // written is warned of, and ends the log.
+  // One line: step, tokens, loss, valid_loss, learning_rate, gradient_norm, tokens_per_second, rss_bytes,
+  // activation_bytes; `terms` (name to value) where the loss has several; of mixtures router_loss and a member of
+  // `routing` for each layer that has one. It reaches the file at once: a run that is killed leaves the log of what it
+  // did. A line that cannot be written is warned of, and ends the log.
   void add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
            double tokens_per_second);
+
+  // Windows grow: lines have `context`, the length of theirs, and the plot says when (describe() of the stages).
+  void set_windows(const std::string& description) { windows_ = description; }
 
   void finish();                            // writes the plot; a failure is a warning
   bool complete() const { return whole_; }  // nothing failed
@@ -35,6 +38,7 @@ class Journal {
 
   TextOutput log_, plot_;
   bool whole_ = true;
+  std::optional<std::string> windows_;
   Series losses_{.name = "training"}, valid_losses_{.name = "validation"};
 };
 

@@ -22,9 +22,33 @@ void require_trainable(const Transformer& model) {
   model.visit(check);
 }
 
+double optimizer_bytes(const Config& config, const OptimizerSettings& settings) {
+  struct Counter : Reader {
+    const Config* config;
+    const OptimizerSettings* settings;
+    double bytes = 0;
+    void weight(const ParameterInfo& info, const Weight& weight) override { add(info, {weight.rows(), weight.cols()}); }
+    void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+      add(info, parameter.value.shape());
+    }
+    void add(const ParameterInfo& info, const Shape& shape) {
+      bytes += StateArray{"gradient", shape}.bytes();
+      for (const StateArray& array : settings->kind->rule(info, *config, *settings)->arrays(shape))
+        bytes += array.bytes();
+    }
+  } counter;
+  counter.config = &config;
+  counter.settings = &settings;
+  const ShapesOnly shapes;
+  const Transformer model(config);
+  model.visit(counter);
+  return counter.bytes;
+}
+
 Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings) : name_(settings.kind->name) {
   require_trainable(model);
   struct Collector : Visitor {
+    const Config* config;
     const OptimizerSettings* settings;
     std::vector<Slot>* slots;
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
@@ -33,10 +57,14 @@ Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings) : na
     void parameter(const ParameterInfo& info, Parameter& parameter) override { add(info, parameter, nullptr); }
     void add(const ParameterInfo& info, Parameter& parameter, std::shared_ptr<Weight> weight) {
       make_writable(parameter.value);
-      const auto rule = settings->kind->rule(info, *settings);
-      slots->push_back({info.name, &parameter, std::move(weight), rule, rule->make_state(parameter.value.shape())});
+      const auto rule = settings->kind->rule(info, *config, *settings);
+      std::map<std::string, Tensor> state;
+      for (const StateArray& array : rule->arrays(parameter.value.shape()))
+        state[array.name] = Tensor::zeros(array.shape, array.type);
+      slots->push_back({info.name, &parameter, std::move(weight), rule, std::move(state)});
     }
   } collector;
+  collector.config = &model.config();
   collector.settings = &settings;
   collector.slots = &slots_;
   model.visit(collector);

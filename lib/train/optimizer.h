@@ -14,6 +14,9 @@ namespace hone {
 // Throws Error(usage), naming the first, for a weight that cannot be trained.
 void require_trainable(const Transformer& model);
 
+// Bytes of gradients and of what the optimizer keeps for a model of this shape.
+double optimizer_bytes(const Config& config, const OptimizerSettings& settings);
+
 class Optimizer {
  public:
   // Keeps references into `model`: weights must not be replaced while it lives. Throws as

@@ -9,6 +9,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "measure/evaluate.h"
+#include "measure/speed.h"
 #include "train/run_state.h"
 
 namespace hone {
@@ -22,8 +23,9 @@ class Run {
         settings_(settings),
         sampler_(train, settings.context, settings.step.seed),
         trainer_(*model.transformer, sampler_, settings.step) {
+    if (settings_.average > 0) average_.emplace(*model.transformer, settings_.average);
     if (!resume) return;
-    state_ = restore_run(*resume, settings_.description, sampler_, trainer_.optimizer());
+    state_ = restore_run(*resume, settings_, sampler_, trainer_.optimizer(), average());
     result_.stopped_early = settings_.patience > 0 && state_.stale >= settings_.patience;
     result_.checkpoint_saved = true;
     if (state_.validated == state_.step) result_.valid_loss = state_.valid_loss;
@@ -43,12 +45,15 @@ class Run {
     result_.tokens = state_.tokens;
     result_.loss = state_.smoothed;
     if (settings_.keep_best && caller_saves) use_best();
+    if (average_ && !settings_.keep_best && caller_saves) average_->exchange();
     result_.seconds = seconds_now() - start;
     result_.tokens_per_second = seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
     return result_;
   }
 
  private:
+  ParameterAverage* average() { return average_ ? &*average_ : nullptr; }
+
   // None where a signal came in its middle: parameters, optimizer and place in the data are then as before it.
   std::optional<StepResult> take_step() {
     const nlohmann::json place = sampler_.state();
@@ -58,8 +63,10 @@ class Run {
       const StepResult step = guarded([&] { return trainer_.step(state_.step); });
       seconds_ += seconds_now() - began;
       tokens_ += step.tokens;
+      work_done_ += work_of(step.context);
       check(step);
       ++state_.step;
+      if (average_) average_->add(state_.step);
       state_.tokens += step.tokens;
       return step;
     } catch (const Stopped& stopped) {
@@ -105,7 +112,7 @@ class Run {
 
   // A loss that doubled from its best (and rose by a nat) over some tens of steps does not come back by itself.
   void check(const StepResult& step) {
-    if (!std::isfinite(step.loss + step.router_loss) || !std::isfinite(step.gradient_norm))
+    if (!std::isfinite(step.minimized) || !std::isfinite(step.gradient_norm))
       throw Error(ErrorKind::diverged,
                   fmt::format("training diverged at step {}: loss {}, gradient norm {}; {}. Lower the learning "
                               "rate or the norm of clipping",
@@ -125,9 +132,17 @@ class Run {
     s.context = s.stride = settings_.context;
     s.limit = settings_.valid_tokens;
     s.type = settings_.step.type;
+    const auto score = [&] { return guarded([&] { return evaluate(*model_.transformer, *valid_, s).loss(); }); };
     double loss = 0;
+    bool of_average = false;
     try {
-      loss = guarded([&] { return evaluate(*model_.transformer, *valid_, s).loss(); });
+      if (!average_ || settings_.keep_best) loss = score();
+      if (average_) {
+        const double averaged = with_average(score);
+        log_debug("step {}: validation loss of the average {:.4f}", state_.step, averaged);
+        of_average = !settings_.keep_best || averaged < loss;
+        if (of_average) loss = averaged;
+      }
     } catch (const Stopped& stopped) {
       result_.signal = stopped.signal();
       return;
@@ -144,11 +159,23 @@ class Run {
       state_.best_step = state_.step;
       state_.best_smoothed = state_.smoothed;
       state_.stale = 0;
-      if (settings_.keep_best) state_.best = copy_parameters(*model_.transformer);
+      const auto copy = [&] { return copy_parameters(*model_.transformer); };
+      if (settings_.keep_best) state_.best = of_average ? with_average(copy) : copy();
     } else if (++state_.stale >= settings_.patience && settings_.patience > 0) {
       log_info("no better validation loss in {} validations: stopping at step {}", state_.stale, state_.step);
       result_.stopped_early = true;
     }
+  }
+
+  // f() while the model has the average.
+  template <class F>
+  std::invoke_result_t<F> with_average(F&& f) {
+    struct Exchanged {
+      explicit Exchanged(ParameterAverage& average) : average_(average) { average_.exchange(); }
+      ~Exchanged() { average_.exchange(); }
+      ParameterAverage& average_;
+    } exchanged(*average_);
+    return f();
   }
 
   void use_best() {
@@ -159,7 +186,7 @@ class Run {
     result_.kept_step = state_.best_step;
     result_.loss = state_.best_smoothed;
     result_.valid_loss = state_.best_loss;
-    if (state_.best_step == state_.step) return;
+    if (state_.best_step == state_.step && !average_) return;
     put_parameters(*model_.transformer, state_.best);
     log_info("kept the parameters of step {} (validation loss {:.4f})", state_.best_step, *state_.best_loss);
   }
@@ -174,13 +201,34 @@ class Run {
 
   double tokens_per_second() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
 
-  std::string line() const {
+  // Products and attention of a step with windows of this length, counted once for each.
+  double work_of(int64_t context) {
+    double& work = work_[context];
+    if (work == 0)
+      work = training_flops(*model_.transformer, settings_.step.batch * settings_.context / context, context);
+    return work;
+  }
+
+  // Longer windows take longer than those that were timed: what is left is counted in work.
+  double seconds_left() {
+    if (work_done_ == 0) return 0;
+    std::vector<CurriculumStage> stages = settings_.step.curriculum;
+    if (stages.empty()) stages = {{0, settings_.context}};
+    double left = 0;
+    for (size_t i = 0; i < stages.size(); ++i) {
+      const int64_t end = i + 1 < stages.size() ? stages[i + 1].from : settings_.step.schedule.steps;
+      const int64_t steps = end - std::max(stages[i].from, state_.step);
+      if (steps > 0) left += static_cast<double>(steps) * work_of(stages[i].context);
+    }
+    return left * seconds_ / work_done_;
+  }
+
+  std::string line() {
     const int64_t steps = settings_.step.schedule.steps;
-    const double rate = tokens_per_second();
-    const double per_step = static_cast<double>(settings_.step.batch * settings_.context * settings_.step.accumulate);
-    const double left = rate > 0 ? static_cast<double>(steps - state_.step) * per_step / rate : 0;
-    return fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s{}", state_.step, steps, state_.smoothed, rate,
-                       state_.step < steps && rate > 0 ? fmt::format("  {} left", format_duration(left)) : "");
+    const double left = seconds_left();
+    return fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s{}", state_.step, steps, state_.smoothed,
+                       tokens_per_second(),
+                       state_.step < steps && left > 0 ? fmt::format("  {} left", format_duration(left)) : "");
   }
 
   // A checkpoint that cannot be written costs the run nothing but the checkpoint.
@@ -189,7 +237,7 @@ class Run {
     if (settings_.checkpoint.empty() || !due) return;
     const StopLater save_first;
     try {
-      save_run(settings_.checkpoint, model_, state_, settings_, sampler_, trainer_.optimizer());
+      save_run(settings_.checkpoint, model_, state_, settings_, sampler_, trainer_.optimizer(), average());
       result_.checkpoint_saved = true;
       log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
     } catch (const Error& error) {
@@ -203,11 +251,14 @@ class Run {
   RunSettings settings_;
   BatchSampler sampler_;
   Trainer trainer_;
+  std::optional<ParameterAverage> average_;
   RunState state_;
   RunResult result_;
   std::optional<double> valid_loss_;  // of this step
   double seconds_ = 0;                // in training steps
   int64_t tokens_ = 0;                // of this process
+  double work_done_ = 0;              // of this process
+  std::map<int64_t, double> work_;    // of a step, by the length of its windows
   Progress progress_;
 };
 
@@ -219,7 +270,7 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
   require_window(train, settings.context);
   if (valid && valid->size() < 2)
     throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
-  if (resume) check_same_run(*resume, settings.description);
+  if (resume) check_same_run(*resume, settings);
 }
 
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,

@@ -15,11 +15,14 @@ namespace hone {
 
 struct RunSettings {
   StepSettings step;
-  int64_t context = 256;
+  int64_t context = 256;     // of validations, and of training where step.curriculum is empty
   int64_t valid_every = 0;   // steps between validations; 0: only at the end
   int64_t valid_tokens = 0;  // of the validation text that are scored; 0: all
   int64_t patience = 0;      // validations without improvement before stopping; 0: never
   bool keep_best = false;    // end with the parameters of the best validation
+  // Decay of the average of parameters that the run ends with; 0: none. With keep_best both are validated, and the
+  // better competes.
+  double average = 0;
   // Validations after so many steps or fewer do not compete for keep_best and patience: the model is still being
   // pruned, and parameters from before would not be what was scored.
   int64_t competes_after = 0;
@@ -29,7 +32,8 @@ struct RunSettings {
   int64_t log_every = 10;
   std::function<void(int64_t step)> before_step;  // e.g. a sparsity schedule; the same step may be begun twice
   nlohmann::json description;  // of everything that shapes the run; a checkpoint is resumed only under the same
-  nlohmann::json stage;        // the run's entry of the lineage, for its checkpoints; null: none
+  nlohmann::json description_defaults;  // of what checkpoints from before an option do not say
+  nlohmann::json stage;                 // the run's entry of the lineage, for its checkpoints; null: none
 };
 
 struct RunResult {

@@ -32,6 +32,7 @@ double double_of(const json& x) {
 }
 
 constexpr const char* best_prefix = "best.";
+constexpr const char* average_prefix = "average.";
 constexpr const char* optimizer_prefix = "optimizer.";
 constexpr std::string_view default_optimizer = "adamw";
 
@@ -77,7 +78,7 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& val
 }
 
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
-              const BatchSampler& sampler, const Optimizer& optimizer) {
+              const BatchSampler& sampler, const Optimizer& optimizer, const ParameterAverage* average) {
   ModelFile file = file_of(model);
   json run = {{"description", settings.description},
               {"step", state.step},
@@ -99,6 +100,8 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
   if (state.valid_loss) run["valid_loss"] = *state.valid_loss;
   if (state.best_loss) run["best_loss"] = *state.best_loss;
   for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
+  if (average)
+    for (const auto& [name, tensor] : average->state()) file.run_arrays[average_prefix + name] = tensor;
   for (const auto& [name, tensor] : state.best) file.run_arrays[best_prefix + name] = tensor;
   file.run = std::move(run);
   if (settings.stage.is_object()) {
@@ -122,10 +125,12 @@ int64_t step_of_run(const ModelFile& file) {
   return step.get<int64_t>();
 }
 
-void check_same_run(const ModelFile& file, const json& description) {
+void check_same_run(const ModelFile& file, const RunSettings& settings) {
   if (!file.run) throw input_error("the file to resume is a model, not a checkpoint of a run; begin a new run with it");
-  const json& before = member(*file.run, "description");
-  for (const auto& [key, value] : description.items()) {
+  json before = settings.description_defaults;
+  if (!before.is_object()) before = json::object();
+  if (const json& said = member(*file.run, "description"); said.is_object()) before.update(said);
+  for (const auto& [key, value] : settings.description.items()) {
     if (!before.contains(key) && key.ends_with("_text")) continue;  // of a version that did not look at the text itself
     if (!before.contains(key) || before.at(key) != value)
       throw usage_error(
@@ -135,8 +140,9 @@ void check_same_run(const ModelFile& file, const json& description) {
   }
 }
 
-RunState restore_run(const ModelFile& file, const json& description, BatchSampler& sampler, Optimizer& optimizer) {
-  check_same_run(file, description);
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer,
+                     ParameterAverage* average) {
+  check_same_run(file, settings);
   const json& run = *file.run;
   RunState state;
   try {
@@ -161,6 +167,7 @@ RunState restore_run(const ModelFile& file, const json& description, BatchSample
   } catch (const json::exception&) {
     throw input_error("the checkpoint's run state is damaged; use another checkpoint");
   }
+  if (average) average->restore(with_prefix(file.run_arrays, average_prefix));
   for (auto& [name, tensor] : with_prefix(file.run_arrays, best_prefix)) state.best[name] = tensor.clone();
   return state;
 }

@@ -7,6 +7,7 @@
 
 #include "dataset/batches.h"
 #include "model/store.h"
+#include "train/average.h"
 #include "train/optimizer.h"
 #include "train/run.h"
 
@@ -29,21 +30,21 @@ std::map<std::string, Tensor> copy_parameters(Transformer& model);
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& parameters);
 
 // Writes model and run state to `path`, replacing it, with settings.description, which must be the same when the run is
-// resumed, and an entry of the lineage that says how far it has come.
+// resumed, and an entry of the lineage that says how far it has come. `average` may be null.
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
-              const BatchSampler& sampler, const Optimizer& optimizer);
+              const BatchSampler& sampler, const Optimizer& optimizer, const ParameterAverage* average);
 
 // A checkpoint's lineage without the entry of its own run.
 nlohmann::json lineage_before_run(nlohmann::json lineage);
 
 int64_t step_of_run(const ModelFile& file);  // steps that a checkpoint's run has done; Error(input) where it is none
 
-// Throws Error(usage) when `description` differs from the checkpoint's, naming the first difference; Error(input) when
-// it is no checkpoint.
-void check_same_run(const ModelFile& file, const nlohmann::json& description);
+// Throws Error(usage) when settings.description differs from the checkpoint's, naming the first difference;
+// Error(input) when it is no checkpoint. What the checkpoint does not say counts as in settings.description_defaults.
+void check_same_run(const ModelFile& file, const RunSettings& settings);
 
 // Throws as check_same_run(); Error(input) when the state is damaged.
-RunState restore_run(const ModelFile& file, const nlohmann::json& description, BatchSampler& sampler,
-                     Optimizer& optimizer);
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer,
+                     ParameterAverage* average);
 
 }  // namespace hone

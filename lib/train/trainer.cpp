@@ -13,7 +13,12 @@ double RouterTraining::temperature(int64_t step, int64_t steps) const {
 }
 
 Trainer::Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings)
-    : model_(model), sampler_(sampler), settings_(settings), optimizer_(model, settings.optimizer) {}
+    : model_(model),
+      sampler_(sampler),
+      settings_(settings),
+      full_context_(settings.curriculum.empty() ? sampler.context() : settings.curriculum.back().context),
+      optimizer_(model, settings.optimizer),
+      objectives_(objectives_of(settings.objectives)) {}
 
 RouterCall Trainer::router_call(int64_t step, const ModelRouting& earlier) const {
   const RouterTraining& r = settings_.router;
@@ -36,50 +41,67 @@ void Trainer::balance(const ModelRouting& routing) {
 }
 
 StepResult Trainer::step(int64_t step) {
+  reset_pool_peak();
+  const size_t before = pool_used_bytes();
   try {
-    return gradients_and_step(step);
+    StepResult result = gradients_and_step(step);
+    // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
+    if (pool_used_bytes() == before) result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before);
+    return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();
     throw;
   }
 }
 
+void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
+  const int64_t context = sampler_.context(), batch = static_cast<int64_t>(inputs_.size()) / context;
+  const float weight = 1.0f / static_cast<float>(settings_.accumulate);
+  sampler_.next(inputs_, targets_);
+  ModelRouting routing;
+  Call call = model_.call(Batch::whole(batch, context), settings_.type);
+  // A function of the step alone: a resumed run draws the same.
+  call.noise.seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
+  call.noise.dropout = settings_.dropout;
+  call.router = router_call(step, result.routing);
+  call.trace = {settings_.attention, &routing};
+  call.recompute = settings_.recompute;
+  Tape tape;
+  Transformer::Output out = model_.forward(inputs_, call);
+  std::vector<LossTerm> terms;
+  for (const auto& objective : objectives_)
+    for (LossTerm& term : objective->terms({model_, call, inputs_, targets_, out.hidden, weight}))
+      terms.push_back(std::move(term));
+  const size_t of_modules = terms.size();
+  for (LossTerm& term : out.terms) {
+    term.weight *= weight;
+    terms.push_back(std::move(term));
+  }
+  out.hidden = Var();
+  for (size_t i = 0; i < terms.size(); ++i) {
+    const LossTerm& term = terms[i];
+    const double value = static_cast<double>(term.value.value().data<float>()[0]) * static_cast<double>(term.weight);
+    result.terms[term.name] += value;
+    result.minimized += value;
+    if (i == 0) result.loss += value;
+    if (i >= of_modules) result.router_loss += value;
+  }
+  result.tokens += batch * context;
+  tape.backward(terms);
+  add(result.routing, routing);
+}
+
 StepResult Trainer::gradients_and_step(int64_t step) {
   StepResult result;
   result.learning_rate = settings_.schedule.at(step);
-  const int64_t batch = settings_.batch, context = sampler_.context();
-  inputs_.resize(static_cast<size_t>(batch * context));
+  inputs_.resize(static_cast<size_t>(settings_.batch * full_context_));
   targets_.resize(inputs_.size());
-  const float weight = 1.0f / static_cast<float>(settings_.accumulate);
-  for (int64_t micro = 0; micro < settings_.accumulate; ++micro) {
-    sampler_.next(inputs_, targets_);
-    ModelRouting routing;
-    Call call = model_.call(Batch::whole(batch, context), settings_.type);
-    // A function of the step alone: a resumed run draws the same.
-    call.noise.seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
-    call.noise.dropout = settings_.dropout;
-    call.router = router_call(step, result.routing);
-    call.trace = {settings_.attention, &routing};
-    call.recompute = settings_.recompute;
-    Tape tape;
-    Transformer::Output out = model_.forward(inputs_, call);
-    std::vector<LossTerm> terms = {model_.loss(out.hidden, targets_, weight).term};
-    for (LossTerm& term : out.terms) {
-      term.weight *= weight;
-      terms.push_back(std::move(term));
-    }
-    out.hidden = Var();
-    for (const LossTerm& term : terms) {
-      const double value = static_cast<double>(term.value.value().data<float>()[0]) * static_cast<double>(term.weight);
-      result.terms[term.name] += value;
-      (&term == &terms.front() ? result.loss : result.router_loss) += value;
-    }
-    result.tokens += batch * context;
-    tape.backward(terms);
-    add(result.routing, routing);
-  }
+  if (!settings_.curriculum.empty())
+    sampler_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
+  result.context = sampler_.context();
+  for (int64_t micro = 0; micro < settings_.accumulate; ++micro) add_gradients(step, micro, result);
   result.gradient_norm = optimizer_.gradient_norm();
-  if (!std::isfinite(result.loss + result.router_loss) || !std::isfinite(result.gradient_norm)) {
+  if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {
     optimizer_.discard_gradients();
     return result;
   }

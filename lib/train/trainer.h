@@ -8,6 +8,9 @@
 
 #include "dataset/batches.h"
 #include "nn/call.h"
+#include "train/curriculum.h"
+#include "train/objectives/objective.h"
+#include "train/objectives/settings.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -26,7 +29,7 @@ struct RouterTraining {
 };
 
 struct StepSettings {
-  int64_t batch = 32;      // sequences a batch
+  int64_t batch = 32;      // sequences a batch, of the full context where there is a curriculum
   int64_t accumulate = 1;  // batches whose gradients are averaged before a step
   double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
@@ -34,18 +37,25 @@ struct StepSettings {
   uint64_t seed = 1;
   Schedule schedule;
   OptimizerSettings optimizer;
+  ObjectiveSettings objectives;
+  // Lengths of windows by step; none: the sampler's all along. Batches keep their tokens: the last stage has `batch`
+  // windows.
+  std::vector<CurriculumStage> curriculum;
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
-  bool recompute = false;  // blocks keep only what enters them for the backward pass, and run again in it
+  RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
 };
 
 struct StepResult {
-  double loss = 0;           // nats a token, mean over the batches
+  double loss = 0;           // of the first objective: nats a token, mean over the batches
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t tokens = 0;
-  double router_loss = 0;               // what routers added to the loss that was minimized, mean over the batches
+  int64_t context = 0;                  // tokens of a window
+  double minimized = 0;                 // the sum of all terms
+  double router_loss = 0;               // what routers added to it, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
+  int64_t activation_bytes = 0;         // the most that tensors took at once beside what stays after the step
   ModelRouting routing;                 // by layer, over the batches; empty for a model without mixtures
 };
 
@@ -63,12 +73,15 @@ class Trainer {
  private:
   RouterCall router_call(int64_t step, const ModelRouting& earlier) const;
   StepResult gradients_and_step(int64_t step);
+  void add_gradients(int64_t step, int64_t micro, StepResult& result);  // of one batch
   void balance(const ModelRouting& routing);
 
   Transformer& model_;
   BatchSampler& sampler_;
   StepSettings settings_;
+  int64_t full_context_;
   Optimizer optimizer_;
+  std::vector<std::shared_ptr<const Objective>> objectives_;
   std::vector<int32_t> inputs_, targets_;
 };
 

@@ -27,7 +27,7 @@ void Weight::set_mask(Bitmask) {
 
 namespace {
 
-const Tensor& array_of(const Encoded& e, const char* name, const Shape& shape, DType dtype, const std::string& where) {
+Tensor array_of(const Encoded& e, const char* name, const Shape& shape, DType dtype, const std::string& where) {
   const auto found = e.arrays.find(name);
   if (found == e.arrays.end()) throw input_error("{}: the '{}' array of a {} weight is missing", where, name, e.form);
   const Tensor& t = found->second;
@@ -42,9 +42,9 @@ std::shared_ptr<Weight> decode_dense(const Encoded& e, const std::string& where)
 }
 
 std::shared_ptr<Weight> decode_masked(const Encoded& e, const std::string& where) {
-  const Tensor& values = array_of(e, "values", e.shape, DType::f32, where);
+  const Tensor values = array_of(e, "values", e.shape, DType::f32, where);
   const int64_t rows = e.shape[0], cols = e.shape[1];
-  const Tensor& bits = array_of(e, "mask", {rows, kernels::bit_row_bytes(cols)}, DType::u8, where);
+  const Tensor bits = array_of(e, "mask", {rows, kernels::bit_row_bytes(cols)}, DType::u8, where);
   return std::make_shared<DenseWeight>(values, Bitmask(bits, rows, cols));
 }
 

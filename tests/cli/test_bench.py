@@ -54,6 +54,27 @@ class BenchTest(CliTest):
     def short(self, *args):
         return ["--prompt", "6", "--generate", "4", "--repeat", "2", *args]
 
+    def test_drafts_are_compared_with_none_behind_the_same_prompts(self):
+        a = tiny_model(self.directory, "a.h5")
+        small = self.path("small.h5")
+        run("quantize", a, "--output", small, "--type", "int8", "-q", check=True)
+        text = hone_cli.write(self.path("t.txt"), "one and two and one and two and three " * 20)
+        options = ("--data", text, "--prompt", "20", "--generate", "12", "--repeat", "3", "--draft-min-probability", "0")
+        rows = self.rows(a, *options, "--draft", "ngram:1", "--draft", "self:1", "--draft", small)
+        self.assertEqual([row["draft"] for row in rows], ["none", "ngram:1", "self:1", small])
+        self.assertEqual(rows[0]["decode_ratio"], 1)
+        self.assertIsNone(rows[0].get("drafted_tokens"))
+        for row in rows[1:]:
+            self.assertGreater(row["decode_ratio"], 0)
+            self.assertGreaterEqual(row["drafted_tokens"], row["accepted_tokens"])
+            self.assertGreaterEqual(row["tokens_per_step"], 1)
+        self.assertGreater(rows[3]["accepted_tokens"], 0)  # a model's own int8 form thinks as it does
+        for wrong, words in ((("--draft", "ngram"), "--data"), (("--draft", "nothing", *options), "known kinds"),
+                             (("--draft", "ngram", "--batch", "2", *options), "--batch"), (("--draft", "ngram", "--train", *options), "training"),
+                             (("--draft", "self:7", *options), "layers")):
+            self.assert_error(self.bench(a, *wrong), 2, words)
+        self.assert_error(self.bench(a, "--draft", "ngram", "--data", text, "--prompt", "5000"), 3, "tokens")
+
     def test_every_setting_of_every_model_is_a_row(self):
         a, b = tiny_model(self.directory, "a.h5"), tiny_model(self.directory, "b.h5", layers=1, untied=True)
         rows = self.rows(a, b, "--prompt", "5,9", "--batch", "1,2", "--threads", "1,2", "--generate", "3", "--repeat", "2")

@@ -89,6 +89,38 @@ class Generate(CliTest):
         self.assertEqual(stopped["text"], text[: text.index(stop)])
         self.assertEqual(stopped["finish_reason"], "stop")
 
+    def test_greedy_text_is_the_same_with_every_kind_of_draft(self):
+        small = self.path("small.h5")
+        run("quantize", self.model, "--output", small, "--type", "int8", "-q", check=True)
+        options = ("--prompt", "abcabcabc", "--tokens", 60, "--temperature", 0, "--ignore-end")
+        alone = self.rows(*options)[0]
+        self.assertNotIn("drafted_tokens", alone)
+        for draft in ("ngram", "ngram:2", "self:1", small):
+            row = self.rows(*options, "--draft", draft, *(() if draft.startswith("ngram") else ("--draft-min-probability", 0)))[0]
+            self.assertEqual(row["text"], alone["text"], draft)
+            self.assertGreater(row["drafted_tokens"], 0, draft)
+            self.assertLessEqual(row["accepted_tokens"], row["drafted_tokens"])
+            self.assertGreaterEqual(row["steps"] + row["accepted_tokens"], 59)
+        done = run("generate", self.model, *options, "--draft", "ngram", "--stats", check=True)
+        self.assertIn("drafted tokens accepted", done.stderr)
+        sampled = ("--prompt", "abcabcabc", "--tokens", 40, "--draft", "self:1", "--seed", 5)
+        self.assertEqual(self.generate(*sampled), self.generate(*sampled))
+
+    def test_drafts_that_cannot_be_are_refused(self):
+        for draft, status, words in (("self:9", 2, ("layers",)), ("self", 2, ("self:LAYERS",)), ("ngram:0", 2, ("ngram[:N]",)),
+                                     ("nonsense", 2, ("no model file", "ngram")), (__file__, 3, ())):
+            self.assert_error(run("generate", self.model, "--prompt", "x", "--draft", draft), status, *words)
+        text = write(self.path("t.txt"), "some words to learn of, words and words. " * 200)
+        other = self.path("bpe.h5")
+        run("train", "--tokenizer", "bpe:300", "--data", text, "--steps", 1, "--layers", 1, "--dim", 16, "--heads", 1, "--context", 16,
+            "--batch", 2, "--output", other, "-q", check=True)
+        self.assert_error(run("generate", self.model, "--prompt", "x", "--draft", other), 3, "another tokenizer")
+        self.assert_error(run("generate", self.model, "--prompt", "x", "--draft", "ngram", "--draft-tokens", 8), 2, "7")
+        done = run("generate", self.model, "--prompt", "x", "--tokens", 2, "--draft", self.model, check=True)
+        self.assertIn("cannot make that faster", done.stderr)
+        done = run("generate", self.model, "--prompt", "x", "--tokens", 2, "--draft-tokens", 3, check=True)
+        self.assertIn("--draft-tokens has no effect without --draft", done.stderr)
+
     def test_an_empty_prompt_begins_a_document(self):
         row = self.rows("--tokens", 5, "--prompt", "")[0]
         self.assertEqual(row["prompt_tokens"], 1)

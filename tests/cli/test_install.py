@@ -67,7 +67,7 @@ class Install(CliTest):
             self.skipTest("no compiler here")
         write(self.path("CMakeLists.txt"), PROJECT)
         write(self.path("other.cpp"), PROGRAM)
-        done = cmake("-S", self.directory, "-B", self.path("build"), f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DCMAKE_BUILD_TYPE=Release")
+        done = cmake("-G", "Ninja", "-S", self.directory, "-B", self.path("build"), f"-DCMAKE_PREFIX_PATH={self.prefix}", "-DCMAKE_BUILD_TYPE=Release")
         self.assertEqual(done.returncode, 0, done.stdout)
         done = cmake("--build", self.path("build"))
         self.assertEqual(done.returncode, 0, done.stdout)

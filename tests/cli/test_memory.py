@@ -1,11 +1,13 @@
 """What memory cannot hold is refused with numbers before any is taken, and what fits is not."""
 
+import json
 import os
 import re
 import subprocess
 import unittest
 
 from hone_cli import CliTest, corpus, run, tiny_model, tool
+from model_files import parameters
 
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
@@ -79,6 +81,40 @@ class Memory(CliTest):
                     estimate = float(number) * UNITS[unit]
                     self.assertLess(estimate, most)
                     self.assertGreater(estimate, 0.25 * most)  # and of some use
+
+    SHAPE = "--layers 6 --dim 256 --heads 4 --context 256 --batch 16 --steps 2".split()
+
+    def test_recomputation_takes_less_and_changes_no_bit(self):
+        text, results, peaks = corpus(self.directory), {}, {}
+        for plan in ("none", "feed_forward", "blocks"):
+            log, model = self.path(f"{plan}.jsonl"), self.path(f"{plan}.h5")
+            done, peaks[plan] = run_measured("train", "--data", text, *self.SHAPE, "--recompute", plan, "--log", log,
+                                             "--log-every", 1, "--output", model)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(log) as file:
+                results[plan] = (json.loads(file.read().splitlines()[-1])["activation_bytes"], parameters(model))
+        self.assertLess(results["feed_forward"][0] * 1.5, results["none"][0])
+        self.assertLess(results["blocks"][0] * 2.5, results["none"][0])
+        self.assertLess(peaks["blocks"] + 0.5 * (results["none"][0] - results["blocks"][0]), peaks["none"])
+        for name, values in results["none"][1].items():
+            for plan in ("feed_forward", "blocks"):
+                self.assertEqual(values.values.tobytes(), results[plan][1][name].values.tobytes(), name)
+
+    def test_a_limit_chooses_the_least_work_that_fits(self):
+        train = ["train", "--data", corpus(self.directory), "--output", self.path("x.h5"), "--force", *self.SHAPE]
+        chosen = []
+        for limit in ("100GB", "330MB"):
+            done, most = run_measured(*train, "--memory-limit", limit)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            plan, said = re.search(r"--recompute (\S+), ([\d.]+ \w+) in all", done.stderr).groups()
+            number, unit = said.split()
+            self.assertLess(0.5 * float(number) * UNITS[unit], most)
+            self.assertLess(most, float(re.match(r"\d+", limit).group()) * UNITS[re.sub(r"\d", "", limit)])
+            chosen.append(plan)
+        self.assertEqual(chosen[0], "none")
+        self.assertNotEqual(chosen[1], "none")
+        done = run(*train, "--memory-limit", "150MB")
+        self.assert_error(done, 2, "--memory-limit", "at the least", "--recompute blocks", "--batch")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,28 @@ class Patterns(PruneTest):
             sums = np.abs(self.dense[name].values.astype(np.float64)).reshape(rows // 16, 16, cols // 16, 16).sum(axis=(1, 3))
             self.assertLess(sums[blocks == 0].max(), sums[blocks > 0].min() * (1 + 1e-5), name)
 
+    def test_second_order_methods_leave_less_error_in_outputs(self):
+        calibration = ("--calibration", self.corpus, "--calibration-windows", 8)
+
+        def error(*options):
+            out = self.path("second.h5")
+            done = run_json("prune", self.model, "--output", out, "--force", "-q", *options, *calibration)
+            for name, weight in self.weights(parameters(out)):
+                self.assertEqual(np.count_nonzero(~weight.kept()) * 2, weight.values.size, name)
+                self.assertFalse(weight.values[~weight.kept()].any(), name)
+            self.assertLessEqual(done["layer_error"], done["layer_error_masked"])
+            return done
+
+        half = ("--sparsity", 0.5)
+        auto, alps = error(*half), error("--method", "alps", *half)
+        self.assertEqual((auto["method"], auto["layer_error"]), ("alps", alps["layer_error"]))
+        magnitude = error("--method", "magnitude", "--update", "least-squares", *half)
+        self.assertLess(alps["layer_error"], magnitude["layer_error"])
+        self.assertLess(magnitude["layer_error"], 0.8 * magnitude["layer_error_masked"])
+        self.assertLess(error("--method", "sparsegpt", *half)["layer_error"], magnitude["layer_error_masked"])
+        error("--method", "alps", "--pattern", "2:4")
+        error("--method", "sparsegpt", "--pattern", "2:4")
+
     def test_wanda_compares_within_rows(self):
         stored = self.prune("--method", "wanda", "--sparsity", 0.5, "--calibration", self.corpus, "--calibration-windows", 8)
         differs = False
@@ -201,7 +223,10 @@ class Refusals(PruneTest):
 
     def test_calibration(self):
         self.refused("--method", "wanda", "--sparsity", 0.5, parts=["--calibration"])
-        self.refused("--sparsity", 0.5, "--calibration", self.corpus, parts=["magnitude", "--calibration"])
+        self.refused("--method", "magnitude", "--sparsity", 0.5, "--calibration", self.corpus, parts=["magnitude", "--calibration"])
+        for method in ("sparsegpt", "alps"):
+            self.refused("--method", method, "--sparsity", 0.5, parts=[method, "--calibration"])
+        self.refused("--update", "least-squares", "--sparsity", 0.5, parts=["--update", "--calibration"])
         wanda = ["--method", "wanda", "--sparsity", 0.5]
         short = write(self.path("short.txt"), "shorter than 32 bytes")
         self.refused(*wanda, "--calibration", short, status=3, parts=["short.txt", "32"])

@@ -70,6 +70,18 @@ class Types(QuantizeTest):
                 for path in (self.sparse, self.out)]
         self.assertLess(abs(loss[1] - loss[0]), 0.05)
 
+    def test_fewer_bits_take_fewer_bytes_and_err_more(self):
+        sizes, errors = [], []
+        for type_, bits in (("int4", 4), ("int3", 3), ("int2", 2), ("ternary", 2)):
+            stored = self.quantize("--type", type_, "--group", 32)
+            weight = stored["blocks.0.feed_forward.down.weight"]
+            self.assertEqual(8 * weight.arrays["values"].size, bits * 256 * 128)
+            sizes.append(os.path.getsize(self.out))
+            errors.append(sum(self.errors("--type", type_, "--group", 32).values()))
+            self.assert_forms(self.quantize("--type", type_, "--group", 32, model=self.sparse), "bitmask", type_)
+        self.assertTrue(sizes[0] > sizes[1] > sizes[2] == sizes[3], sizes)
+        self.assertTrue(errors[0] < errors[1] < errors[2] < errors[3], errors)
+
     def test_every_element_is_an_option_with_its_place_in_the_pages(self):
         for name in element_names():
             self.assert_forms(self.quantize("--type", name), "panels", name)
@@ -194,7 +206,7 @@ class Refusals(QuantizeTest):
         self.assertFalse(os.path.exists(self.path("out.h5")))
 
     def test_options(self):
-        self.refused("--type", "int3", parts=["int8", "int4"])
+        self.refused("--type", "int5", parts=["int8", "int4"])
         self.refused("--group", 48, parts=["32"])
         self.refused("--override", "down", parts=["REGEX=TYPE"])
         self.refused("--override", "(=int8", parts=["--override"])

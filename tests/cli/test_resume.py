@@ -75,6 +75,10 @@ class Signals(ResumeTest):
         self.check(signal.SIGTERM, "--dropout", 0.1, "--accumulate", 2, "--valid-fraction", 0.1, "--valid-every", 7, "--keep",
                    "best", "--schedule", "wsd")
 
+    def test_short_windows_first_with_muon_and_an_average(self):
+        self.check(signal.SIGTERM, "--curriculum", "8:20%,16:30%,32", "--optimizer", "muon", "--adamw-rate", 0.002, "--ema", 0.9,
+                   "--valid-fraction", 0.1, "--valid-every", 7, "--keep", "best", "--recompute", "feed_forward")
+
     def test_sparse_and_f32(self):
         self.check(signal.SIGINT, "--precision", "f32", "--sparsity", 0.5, "--sparsify-from", 0, "--sparsify-every", 3)
 
@@ -203,12 +207,13 @@ class Checkpoints(ResumeTest):
     def test_every_option_is_held_to_or_may_change(self):
         """Every option of --help: another value is refused when a run is resumed, or it stands below for what it is."""
         may_change = {"--resume", "--output", "--force", "--checkpoint", "--save-every", "--log", "--log-every", "--plot", "--format",
-                      "--threads", "--quiet", "--log-level", "--dry-run", "--config", "--help", "--version"}
+                      "--threads", "--quiet", "--log-level", "--recompute", "--memory-limit", "--dry-run", "--config", "--help", "--version"}
         elsewhere = {"--data", "--init", "--valid", "--tokens", "--epochs",  # test_other_text…, test_the_parent…; steps
                      "--upcycle-noise"}  # of the copies at the start, which the checkpoint has
         values = {"--steps": 9, "--batch": 5, "--accumulate": 2, "--learning-rate": 0.5, "--schedule": "wsd", "--warmup": 3,
                   "--decay": 0.3, "--final-rate": 0.3, "--clip": 2, "--dropout": 0.2, "--weight-decay": 0, "--beta1": 0.8,
                   "--beta2": 0.8, "--precision": "bf16" if self.precision() == "f32" else "f32", "--valid-fraction": 0.2,
+                  "--curriculum": "8:50%,32", "--optimizer": "muon", "--muon-momentum": 0.5, "--adamw-rate": 0.1, "--ema": 0.9,
                   "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
                   "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
@@ -234,8 +239,8 @@ class Checkpoints(ResumeTest):
 
     def test_the_description_is_what_it_was(self):
         """Checkpoints of every version are resumed by these names."""
-        names = {"accumulate", "batch", "beta1", "beta2", "clip", "context", "decay", "dropout", "final_rate", "keep", "learning_rate",
-                 "parent_sha256", "patience", "pattern", "precision", "schedule", "seed", "sparsify_every", "sparsify_from",
+        names = {"accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout", "ema",
+                 "final_rate", "keep", "learning_rate", "muon_momentum", "optimizer", "parent_sha256", "patience", "pattern", "precision", "schedule", "seed", "sparsify_every", "sparsify_from",
                  "sparsify_until", "sparsity", "steps", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",
                  "weight_decay"}
         description = self.state(self.checkpoint)["description"]

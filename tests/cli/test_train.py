@@ -57,6 +57,29 @@ class Streams(ModelTest):
         self.assertRegex(openmp.stderr, r"1 thread \(OMP_NUM_THREADS\)")
 
 
+class Schedule(ModelTest):
+    def test_windows_grow_and_batches_keep_their_tokens(self):
+        log, plot, model = self.path("l.jsonl"), self.path("p.svg"), self.path("m.h5")
+        done = run("train", "--data", self.corpus, *QUICK, "--steps", 10, "--curriculum", "8:20%,16:30%,32", "--log", log,
+                   "--log-every", 1, "--plot", plot, "--valid-fraction", 0.1, "--output", model, check=True)
+        lines = log_lines(log)
+        self.assertEqual([line["context"] for line in lines], [8] * 2 + [16] * 3 + [32] * 5)
+        self.assertEqual([line["tokens"] for line in lines], [4 * 32 * (i + 1) for i in range(10)])
+        self.assertIn("from step 3 of 16", read_text(plot))
+        self.assertEqual(lineage(model)[0]["results"]["curriculum"], "8:20%,16:30%,32")
+        self.assertIn("left", done.stderr)
+        # Not of the first step, which also makes what stays.
+        self.assertEqual(["activation_bytes" in line for line in lines], [False] + [True] * 9)
+
+    def test_an_average_and_muon_give_other_parameters_than_without(self):
+        outputs = []
+        for options in ([], ["--ema", 0.9], ["--optimizer", "muon"], ["--optimizer", "muon", "--adamw-rate", 0.0001]):
+            outputs.append(self.path(f"{len(outputs)}.h5"))
+            run("train", "--data", self.corpus, *QUICK, "--steps", 4, *options, "--output", outputs[-1], check=True)
+        weights = [parameters(path)["blocks.0.attention.qkv.weight"].values.tobytes() for path in outputs]
+        self.assertEqual(len(set(weights)), 4)
+
+
 class Usage(ModelTest):
     def refused(self, *arguments, parts=(), status=2):
         self.assert_refused(run("train", *arguments, "--output", self.path("out.h5")), status, *parts)
@@ -81,6 +104,17 @@ class Usage(ModelTest):
             (["--init-std", "0"], "--init-std"),
             (["--schedule", "linear"], "cosine"),
             (["--precision", "fp8"], "bf16"),
+            (["--recompute", "all"], "every:K"),
+            (["--optimizer", "sgd"], "muon"),
+            (["--ema", "1"], "--ema"),
+            (["--muon-momentum", "0.9"], "--optimizer muon"),
+            (["--adamw-rate", "0.1"], "--optimizer muon"),
+            (["--steps", "9", "--curriculum", "16:50%,8:20%,32"], "must not fall"),
+            (["--steps", "9", "--curriculum", "16:50%,64"], "longer than the context"),
+            (["--steps", "9", "--curriculum", "16:70%,24:40%,32"], "does not divide"),
+            (["--steps", "9", "--curriculum", "8:70%,16:40%,32"], "more than 100%"),
+            (["--recompute", "every:0"], "every:0"),
+            (["--memory-limit", "lots"], "--memory-limit"),
             (["--keep", "all"], "best"),
             (["--dropout", "1"], "--dropout"),
             (["--dropout", "x"], "--dropout"),
@@ -108,6 +142,7 @@ class Usage(ModelTest):
         data = ["--data", self.corpus, *QUICK]
         for arguments, part in [
             (["--steps", 3, "--tokens", "1k"], "--tokens"),
+            (["--recompute", "blocks", "--memory-limit", "1GiB"], "--memory-limit"),
             (["--steps", 3, "--epochs", 1], "--epochs"),
             (["--valid", self.corpus, "--valid-fraction", 0.1], "--valid"),
             (["--keep", "best"], "--valid"),

@@ -6,15 +6,34 @@
 #include <map>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <string>
 
 namespace {
 
-// Lines of docs/architecture.md, from the bottom.
-const std::map<std::string, int> line_of_room = {
-    {"base", 0},  {"report", 1},   {"kernels", 1}, {"tensor", 2},  {"autograd", 3}, {"weights", 4},
-    {"ops", 5},   {"nn", 6},       {"io", 6},      {"model", 7},   {"dataset", 7},  {"measure", 8},
-    {"train", 9}, {"compress", 9}, {"serve", 9},   {"inspect", 9}, {"bench", 10},   {"cli", 11}};
+const std::filesystem::path root = std::filesystem::path(HONE_TEST_DATA).parent_path().parent_path();
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Of each room, those that it may include: what lib/CMakeLists.txt names BELOW it, and what those stand on.
+std::map<std::string, std::set<std::string>> rooms_below() {
+  const std::string text = text_of(root / "lib" / "CMakeLists.txt");
+  const std::regex room(R"(hone_room\((\w+)([^)]*)\))"), named(R"(hone_(\w+))");
+  std::map<std::string, std::set<std::string>> below;
+  for (std::sregex_iterator line(text.begin(), text.end(), room), end; line != end; ++line) {
+    std::set<std::string>& of_room = below[(*line)[1]];
+    const std::string list = (*line)[2];
+    for (std::sregex_iterator name(list.begin(), list.end(), named); name != end; ++name) {
+      const std::string other = (*name)[1];
+      of_room.insert(other);
+      of_room.insert(below.at(other).begin(), below.at(other).end());
+    }
+  }
+  return below;
+}
 
 // Libraries that only one room may name.
 const std::map<std::string, std::string> room_of_library = {
@@ -25,15 +44,16 @@ const std::map<std::string, std::string> room_of_library = {
 
 TEST_CASE("rooms include only what stands below them, and libraries stay in their rooms") {
   namespace fs = std::filesystem;
-  const fs::path lib = fs::path(HONE_TEST_DATA).parent_path().parent_path() / "lib";
+  const fs::path lib = root / "lib";
   const std::regex include(R"(^\s*#\s*include\s*[<"]([^>"]+)[>"])");
+  const auto below = rooms_below();
   int files = 0;
   for (const auto& entry : fs::recursive_directory_iterator(lib)) {
     const std::string extension = entry.path().extension().string();
     if (extension != ".h" && extension != ".cpp") continue;
     ++files;
     const std::string room = fs::relative(entry.path(), lib).begin()->string();
-    REQUIRE(line_of_room.contains(room));
+    REQUIRE(below.contains(room));
     std::ifstream file(entry.path());
     for (std::string line; std::getline(file, line);) {
       CAPTURE(entry.path().string());
@@ -42,8 +62,8 @@ TEST_CASE("rooms include only what stands below them, and libraries stay in thei
       std::smatch match;
       if (!std::regex_search(line, match, include)) continue;
       const std::string header = match[1];
-      const auto included = line_of_room.find(header.substr(0, header.find('/')));
-      if (included != line_of_room.end()) CHECK((included->first == room || included->second < line_of_room.at(room)));
+      const std::string included = header.substr(0, header.find('/'));
+      if (below.contains(included)) CHECK((included == room || below.at(room).contains(included)));
       for (const auto& [prefix, owner] : room_of_library)
         if (header.starts_with(prefix)) CHECK(room == owner);
     }
@@ -51,10 +71,35 @@ TEST_CASE("rooms include only what stands below them, and libraries stay in thei
   CHECK(files > 50);
 }
 
+// A line of the picture may name several rooms, which do not include each other.
+TEST_CASE("the picture of the rooms has every room, on a line above all that it includes") {
+  const std::string page = text_of(root / "docs" / "architecture.md");
+  const std::string picture = page.substr(0, page.find("\nEach room is"));
+  const auto below = rooms_below();
+  std::map<std::string, int> line_of;
+  std::istringstream lines(picture);
+  int number = 0;
+  for (std::string line; std::getline(lines, line); ++number) {
+    if (!line.starts_with("    ")) continue;
+    std::istringstream names(line.substr(0, line.find("  ", 4)));  // before the column that explains them
+    for (std::string name; names >> name;) {
+      REQUIRE(below.contains(name));
+      line_of[name] = number;
+    }
+  }
+  CHECK(line_of.size() == below.size());
+  for (const auto& [room, others] : below)
+    for (const std::string& other : others) {
+      CAPTURE(room);
+      CAPTURE(other);
+      CHECK(line_of.at(room) < line_of.at(other));
+    }
+}
+
 // cli says which option a word of the library is (cli/glossary.cpp). bench is its tool's own room.
 TEST_CASE("messages below cli name no option of the tools") {
   namespace fs = std::filesystem;
-  const fs::path lib = fs::path(HONE_TEST_DATA).parent_path().parent_path() / "lib";
+  const fs::path lib = root / "lib";
   const std::set<std::string> exempt = {"cli", "bench"};
   const std::regex option(R"re("([^"]*[^\w-])?--[a-z][^"]*")re"), other_program(R"(zstd -d --long)");
   for (const auto& entry : fs::recursive_directory_iterator(lib)) {

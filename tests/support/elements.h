@@ -13,7 +13,7 @@ inline int8_t random_integer(kernels::PackedElement element, Random& random) {
   const kernels::ElementInfo& info = kernels::info_of(element);
   const auto code = static_cast<int>(random.below(static_cast<uint64_t>(info.codes())));
   const int q = info.integer_of(code);
-  return static_cast<int8_t>(q < info.lowest ? 0 : q);  // int8 has one code too many
+  return static_cast<int8_t>(q < info.lowest || q > info.highest ? 0 : q);  // int8 and ternary have a code too many
 }
 
 }  // namespace hone::test

@@ -37,6 +37,10 @@ struct PruneMethod {
   MeasuredBehind behind;
   // Throws Error(input), naming the weight, for weights or statistics that are not finite numbers.
   PrunedWeight (*run)(const WeightToPrune& what);
+  // Whether it makes something of fewer tokens than a layer has inputs; others then go on as without data.
+  bool dampens = false;
+  // Whether the weights that it keeps are the best of its mask already (least_squares.h).
+  bool solves = false;
 
   bool needs_calibration() const { return !needs.empty(); }
 };

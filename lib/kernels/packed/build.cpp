@@ -50,14 +50,14 @@ void write_code(int bits, uint8_t* codes, int64_t i, unsigned code) {
 }
 
 // Where element `lane` of tile `sub` of a step lies in the layout `panels`, as an index for read_code from the step's
-// start. Tiles whose elements share bytes lie in one another: byte b has element b of each.
+// start. Tiles whose elements share bytes lie in one another: byte b has element b of each. Others follow each other.
 int64_t dense_index(int64_t shared, int64_t sub, int64_t lane, int64_t k) {
   return (sub & -shared) * tile_rows * k + lane * shared + (sub & (shared - 1));
 }
 
-// How many tiles that is: 1, 2 or 4.
+// How many tiles that is: 2 of 4 bits, 4 of 2 bits, 1 where a byte does not hold a whole number of codes.
 int64_t tiles_sharing(int bits) {
-  return std::max(1, 8 / bits);
+  return bits < 8 && 8 % bits == 0 ? 8 / bits : 1;
 }
 
 // The codes of elements given as bf16, or as int8_t integers.

@@ -57,6 +57,9 @@ inline constexpr ElementInfo element_table[] = {
     {"int8", Arithmetic::integer, 8, 128, -127, 127, false, nullptr, "integers of 8 bits, symmetric"},
     {"int4", Arithmetic::integer, 4, 8, -8, 7, false, nullptr, "integers of 4 bits"},
     {"nf4", Arithmetic::integer, 4, 7, -127, 127, true, nf4_values, "16 steps as the normal distribution has them"},
+    {"int3", Arithmetic::integer, 3, 4, -4, 3, false, nullptr, "integers of 3 bits"},
+    {"int2", Arithmetic::integer, 2, 2, -2, 1, false, nullptr, "integers of 2 bits"},
+    {"ternary", Arithmetic::integer, 2, 1, -1, 1, false, nullptr, "-1, 0 and 1, in 2 bits"},
 };
 
 inline constexpr size_t element_count = std::size(element_table);

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "base/cpu.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
@@ -30,13 +31,21 @@ bool is_bf16(const PackedMatrix& w) {
 }
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch, rounded_scratch;
+thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch, rounded_scratch, shared_scratch;
 
 std::atomic<F32Activations> f32_rows{F32Activations::exact};
+std::atomic<int> activation_bits{16};
 
-bool in_f32(const PackedMatrix& w, ConstView x) {
-  if (x.dtype != DType::f32) return false;
-  return is_bf16(w) || f32_activations() == F32Activations::exact;
+// How rows of x meet a matrix.
+enum class Rows : uint8_t {
+  exact,    // in f32
+  halves,   // as the bf16 products take them
+  integers  // of activation_bits
+};
+
+Rows kind_of(const PackedMatrix& w, DType x) {
+  if (is_bf16(w)) return x == DType::f32 ? Rows::exact : Rows::halves;
+  return x == DType::f32 && f32_activations() == F32Activations::exact ? Rows::exact : Rows::integers;
 }
 
 int64_t round_up(int64_t n, int64_t unit) {
@@ -70,12 +79,23 @@ int64_t segments_of(const PackedShape& s) {
   return (padded_columns(s) + segment_of(s) - 1) / segment_of(s);
 }
 
-int64_t row_bytes_of(const PackedShape& s) {
-  return padded_columns(s) * 4;
+// What a kind of rows has in memory. Integers: [segments][rows][bytes], exact ones and bf16 [rows][bytes].
+struct Format {
+  Rows kind;
+  int64_t columns, segment, segments;  // padded; of a segment; of a row
+  int64_t row_bytes;                   // of a row of a segment, or of a whole one
+};
+
+Format format_of(const PackedTable& t, const PackedMatrix& w, DType x) {
+  const Rows kind = kind_of(w, x);
+  const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
+  if (kind != Rows::integers) return {kind, columns, columns, 1, columns * 4};
+  const int64_t step = packed_activation_bits() == 8 ? t.step_8 : t.step_16;
+  return {kind, columns, segment, segments_of(w.shape), std::min(segment, columns) / 4 * step};
 }
 
-int64_t prepared_bytes(const PackedShape& s, int64_t rows) {
-  return rows * (row_bytes_of(s) + segments_of(s) * 8) + padded_columns(s) * 4 + 64;
+int64_t prepared_bytes(const Format& f, int64_t rows) {
+  return rows * f.segments * (f.row_bytes + 8) + 64;
 }
 
 // A row of x as f32, padded with zeros.
@@ -98,48 +118,52 @@ struct IntegerScale {
 };
 
 IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
-  const float largest = std::bit_cast<float>(t.largest(x, n));
+  const float largest = std::bit_cast<float>(t.largest(x, n)), most = packed_activation_bits() == 8 ? 127.0f : 32512.0f;
   if (!(largest <= std::numeric_limits<float>::max())) return {0, std::numeric_limits<float>::quiet_NaN()};
   if (!(largest > 1e-30f)) return {0, 0};
-  return {32512.0f / largest, largest / 32512.0f};
+  return {most / largest, largest / most};
 }
 
-void quantize_row(const PackedTable& t, const PackedMatrix& w, const float* row, uint8_t* data, int32_t* starts,
-                  float* scales) {
-  const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
+// Where `rows` rows lie in a block of memory of prepared_bytes().
+PackedInput input_at(const Format& f, int64_t rows, uint8_t* memory) {
+  auto* starts = reinterpret_cast<int32_t*>(memory + rows * f.segments * f.row_bytes);
+  auto* scales = reinterpret_cast<float*>(starts + rows * f.segments);
+  return {rows, memory, f.row_bytes, rows * f.row_bytes, starts, scales};
+}
+
+void quantize_row(const PackedTable& t, const PackedMatrix& w, const Format& f, const float* row, const PackedInput& in,
+                  int64_t i) {
   const int32_t offset = info_of(w.element).offset();
-  for (int64_t c = 0; c < columns; c += segment, ++starts, ++scales) {
-    const int64_t n = std::min(segment, columns - c);
+  const auto quantize = packed_activation_bits() == 8 ? t.quantize_8 : t.quantize;
+  auto* data = const_cast<uint8_t*>(in.data) + i * f.row_bytes;
+  auto* starts = const_cast<int32_t*>(in.starts) + i;
+  auto* scales = const_cast<float*>(in.scales) + i;
+  for (int64_t c = 0; c < f.columns; c += f.segment, data += in.segment_bytes, starts += in.rows, scales += in.rows) {
+    const int64_t n = std::min(f.segment, f.columns - c);
     const IntegerScale scale = integer_scale(t, row + c, n);
     *scales = scale.worth;
     if (scale.inverse > 0) {
-      *starts = -offset * t.quantize(row + c, n, scale.inverse, data + 2 * c);
+      *starts = -offset * quantize(row + c, n, scale.inverse, data);
     } else {
-      std::memset(data + 2 * c, 0, static_cast<size_t>(2 * n));
+      std::memset(data, 0, static_cast<size_t>(f.row_bytes));
       *starts = 0;
     }
   }
 }
 
-// Rows of activations in the form that the products take, laid out in one block of memory of prepared_bytes().
-PackedInput prepare(const PackedTable& t, const PackedMatrix& w, ConstView x, uint8_t* memory) {
-  const int64_t row_bytes = row_bytes_of(w.shape), segments = segments_of(w.shape), columns = padded_columns(w.shape);
-  auto* starts = reinterpret_cast<int32_t*>(memory + x.rows * row_bytes);
-  auto* scales = reinterpret_cast<float*>(starts + x.rows * segments);
-  float* buffer = scales + x.rows * segments;
-  const bool as_they_are = in_f32(w, x);
-  for (int64_t i = 0; i < x.rows; ++i) {
-    uint8_t* data = memory + i * row_bytes;
-    const float* row = load_row(t, x, i, columns, as_they_are ? reinterpret_cast<float*>(data) : buffer);
-    if (as_they_are) {
-      if (row != reinterpret_cast<float*>(data)) std::memcpy(data, row, static_cast<size_t>(row_bytes));
-    } else if (is_bf16(w)) {
-      t.round(row, columns, data);
-    } else {
-      quantize_row(t, w, row, data, starts + i * segments, scales + i * segments);
-    }
+// Row `from` of x as row i of `in`. `buffer` holds a row in f32.
+void prepare_row(const PackedTable& t, const PackedMatrix& w, const Format& f, ConstView x, int64_t from,
+                 const PackedInput& in, int64_t i, float* buffer) {
+  auto* data = const_cast<uint8_t*>(in.data) + i * f.row_bytes;
+  const bool exact = f.kind == Rows::exact;
+  const float* row = load_row(t, x, from, f.columns, exact ? reinterpret_cast<float*>(data) : buffer);
+  if (exact) {
+    if (row != reinterpret_cast<float*>(data)) std::memcpy(data, row, static_cast<size_t>(f.row_bytes));
+  } else if (f.kind == Rows::halves) {
+    t.round(row, f.columns, data);
+  } else {
+    quantize_row(t, w, f, row, in, i);
   }
-  return {x.rows, memory, row_bytes, starts, scales, segments};
 }
 
 // sums [rows of y][64] to columns [first, …) of y.
@@ -166,36 +190,104 @@ void fetch_start(const PackedPanel& panel) {
     for (int64_t i = 0; i < 16; ++i) __builtin_prefetch(static_cast<const uint8_t*>(panel.masks) + i * 64);
 }
 
-// Few rows: every thread prepares all of x for itself, which costs less than waiting for another thread to have done
-// so.
-void multiply_panels(const PackedTable& t, const PackedProduct& one, int64_t begin, int64_t end) {
-  const PackedMatrix& w = one.w;
-  const int64_t rows = one.x.rows, result_bytes = rows * panel_rows * 4;
-  const FormFunctions& functions = functions_of(t, w);
-  const auto product = in_f32(w, one.x) ? functions.product_f32 : functions.product;
-  fetch_start(panel_of(w, begin));
-  uint8_t* memory = work_scratch.array<uint8_t>(packed_scratch_bytes + result_bytes + prepared_bytes(w.shape, rows));
-  auto* result = reinterpret_cast<float*>(memory + packed_scratch_bytes);
-  const PackedInput prepared = prepare(t, w, one.x, memory + packed_scratch_bytes + result_bytes);
-  for (int64_t p = begin; p < end; ++p) {
-    product(panel_of(w, p), prepared, result, memory);
-    store(t, result, one.y, p * panel_rows);
+// A product and the passes that its rows are cut into, all of the same form for its kernel.
+struct Direct {
+  const PackedProduct* product;
+  Format format;
+  int64_t passes, pass_rows;  // the last may have fewer
+  uint8_t* prepared;          // rows of all passes, in blocks of prepared_bytes(pass_rows); null: not prepared yet
+
+  Direct(const PackedTable& t, const PackedProduct& one) : product(&one), format(format_of(t, one.w, one.x.dtype)) {
+    constexpr int64_t unit = 6;  // of rows, so that blocks of 2, 3 and 6 come out even
+    passes = (one.x.rows + packed_pass_rows - 1) / packed_pass_rows;
+    pass_rows = std::min(round_up((one.x.rows + passes - 1) / passes, unit), packed_pass_rows);
+    prepared = nullptr;
+  }
+  int64_t items() const { return passes * product->w.shape.panels; }
+  int64_t rows_in(int64_t pass) const { return std::min(pass_rows, product->x.rows - pass * pass_rows); }
+  int64_t bytes() const { return passes * round_up(prepared_bytes(format, pass_rows), 64); }
+  PackedInput input(int64_t pass, uint8_t* memory) const {
+    return input_at(format, rows_in(pass), memory + pass * round_up(prepared_bytes(format, pass_rows), 64));
+  }
+  FormFunctions::Product kernel(const PackedTable& t) const {
+    const FormFunctions& f = functions_of(t, product->w);
+    if (format.kind == Rows::exact) return f.product_f32;
+    return format.kind == Rows::integers && packed_activation_bits() == 8 ? f.product_8 : f.product;
+  }
+};
+
+// Up to so many rows every thread prepares all of them for itself, which costs less than to wait for another thread to
+// have done so.
+constexpr int64_t rows_for_itself = 16;
+
+void prepare(const PackedTable& t, const Direct& d, uint8_t* memory, int64_t begin, int64_t end, float* buffer) {
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t pass = i / d.pass_rows;
+    prepare_row(t, d.product->w, d.format, d.product->x, i, d.input(pass, memory), i % d.pass_rows, buffer);
   }
 }
 
-void multiply_few(std::span<const PackedProduct> products) {
-  const PackedTable& t = table();
-  int64_t panels = 0, bytes = 0;
-  for (const PackedProduct& one : products) {
-    panels += one.w.shape.panels;
-    bytes += one.w.shape.panels * average_panel_bytes(one.w);
+// Items [begin, end) of a product: panel after panel of a pass, pass after pass.
+void multiply_items(const PackedTable& t, const Direct& d, int64_t begin, int64_t end) {
+  const PackedProduct& one = *d.product;
+  const int64_t panels = one.w.shape.panels, result_bytes = packed_pass_rows * panel_rows * 4;
+  fetch_start(panel_of(one.w, begin % panels));
+  const int64_t buffer_bytes = d.format.columns * 4, own_bytes = d.prepared ? 0 : d.bytes() + buffer_bytes;
+  uint8_t* memory = work_scratch.array<uint8_t>(packed_scratch_bytes + result_bytes + own_bytes);
+  auto* result = reinterpret_cast<float*>(memory + packed_scratch_bytes);
+  uint8_t* prepared = d.prepared;
+  if (!prepared) {
+    prepared = memory + packed_scratch_bytes + result_bytes;
+    prepare(t, d, prepared, 0, one.x.rows, reinterpret_cast<float*>(prepared + d.bytes()));
   }
-  parallel_for(panels, row_grain(bytes / std::max<int64_t>(2 * panels, 1)), [&](int64_t begin, int64_t end) {
-    int64_t first = 0;  // panel of the product, among those of all
-    for (const PackedProduct& one : products) {
-      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, one.w.shape.panels);
-      if (from < to) multiply_panels(t, one, from, to);
-      first += one.w.shape.panels;
+  const auto product = d.kernel(t);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t pass = i / panels, p = i % panels;
+    product(panel_of(one.w, p), d.input(pass, prepared), result, memory);
+    store(t, result, rows_of(one.y, pass * d.pass_rows, d.rows_in(pass)), p * panel_rows);
+  }
+}
+
+// Rows of the products that have many of them, prepared in one loop.
+void prepare_shared(const PackedTable& t, std::span<Direct> products) {
+  int64_t rows = 0, bytes = 0;
+  for (const Direct& d : products)
+    if (d.product->x.rows > rows_for_itself) rows += d.product->x.rows, bytes += round_up(d.bytes(), 64);
+  if (rows == 0) return;
+  uint8_t* memory = shared_scratch.array<uint8_t>(bytes);
+  for (Direct& d : products)
+    if (d.product->x.rows > rows_for_itself) {
+      d.prepared = memory;
+      memory += round_up(d.bytes(), 64);
+    }
+  parallel_for(rows, 4, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;
+    for (const Direct& d : products) {
+      if (!d.prepared) continue;
+      const int64_t n = d.product->x.rows, from = std::max(begin - first, int64_t{0}), to = std::min(end - first, n);
+      if (from < to) prepare(t, d, d.prepared, from, to, work_scratch.array<float>(d.format.columns));
+      first += n;
+    }
+  });
+}
+
+// Straight from the packed bytes, all products in one loop.
+void multiply_direct(std::span<const PackedProduct> list) {
+  const PackedTable& t = table();
+  std::vector<Direct> products;
+  int64_t items = 0, work = 0;
+  for (const PackedProduct& one : list) {
+    products.emplace_back(t, one);
+    items += products.back().items();
+    work += products.back().items() * average_panel_bytes(one.w) / 2 * (1 + products.back().pass_rows / 8);
+  }
+  prepare_shared(t, products);
+  parallel_for(items, row_grain(work / std::max<int64_t>(items, 1)), [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // item of the product, among those of all
+    for (const Direct& d : products) {
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, d.items());
+      if (from < to) multiply_items(t, d, from, to);
+      first += d.items();
     }
   });
 }
@@ -291,6 +383,27 @@ F32Activations f32_activations() {
   return f32_rows.load(std::memory_order_relaxed);
 }
 
+void set_packed_activation_bits(int bits) {
+  assert(bits == 8 || bits == 16);
+  activation_bits = bits;
+}
+
+int packed_activation_bits() {
+  return activation_bits.load(std::memory_order_relaxed);
+}
+
+// 8-bit dot products of two planes cost what bf16 ones of the same columns do where both are as fast, and spare the
+// unpacking: up to some 64 rows that is worth more than what the sums of each segment cost.
+int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
+  constexpr int64_t any = std::numeric_limits<int64_t>::max(), beside_bf16 = 64, beside_tiles = 32;
+  if (kind_of(w, x) != Rows::integers) return packed_few_rows;
+  if (packed_activation_bits() == 8) return any;
+  if (!table().fast_integers) return packed_few_rows;
+  if (x == DType::f32) return any;
+  if (isa() == Isa::amx) return beside_tiles;
+  return slow_bf16_dots() ? any : beside_bf16;
+}
+
 void packed_matmul(const PackedMatrix& w, ConstView x, View y) {
   packed_matmul(w, x, y, default_dense_product(x.dtype));
 }
@@ -298,11 +411,11 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y) {
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   assert(x.cols == w.shape.cols && y.cols == w.shape.rows && x.rows == y.rows);
   if (x.rows == 0 || y.cols == 0) return;
-  if (x.rows <= packed_direct_rows) {
+  if (x.rows <= packed_direct_rows(w, x.dtype)) {
     const PackedProduct one{w, x, y};
-    return multiply_few({&one, 1});
+    return multiply_direct({&one, 1});
   }
-  if (x.dtype == DType::f32 && !in_f32(w, x)) x = rounded_to_integers(w, x);
+  if (kind_of(w, x.dtype) == Rows::integers && x.dtype == DType::f32) x = rounded_to_integers(w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && is_bf16(w) && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
@@ -310,19 +423,19 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
 }
 
 void packed_matmul_each(std::span<const PackedProduct> products) {
-  std::vector<PackedProduct> few;
+  std::vector<PackedProduct> direct;
   std::vector<PanelGemm> many;
   for (const PackedProduct& p : products) {
     const bool panels = p.w.layout == PackedLayout::panels && is_bf16(p.w);
     if (p.x.rows == 0 || p.y.cols == 0) continue;
-    if (p.x.rows <= packed_direct_rows)
-      few.push_back(p);
+    if (p.x.rows <= packed_direct_rows(p.w, p.x.dtype))
+      direct.push_back(p);
     else if (panels && p.x.dtype == DType::bf16 && fast_bf16())
       many.push_back({p.x, static_cast<const bf16*>(p.w.values), p.w.shape.rows, p.w.shape.cols, p.y});
     else
       packed_matmul(p.w, p.x, p.y);
   }
-  if (!few.empty()) multiply_few(few);
+  if (!direct.empty()) multiply_direct(direct);
   if (!many.empty()) gemm_panels(many);
 }
 

@@ -4,22 +4,23 @@
 //
 // Elements (element.h has a row for each)
 //   bf16       the number itself; k = 2 columns in a 32-bit lane
-//   int8, ...  an integer q, stored as a code of 8 or 4 bits: q + 128, q + 8, or its place in a table of 16; value
+//   int8, ...  an integer q, stored as a code of 8, 4, 3 or 2 bits: q + 128, q + 8, …, or its place in a table; value
 //              q * scale; k = 4 columns in a lane
 //
 // Order. Rows are cut in panels of 64, columns in steps of k: [rows/64][cols/k][64][k]. The 64 rows of a step are 4
-// tiles of 16 rows x k columns, 64 bytes each before packing (32 for 4 bits): one vector register whose 32-bit lane i
+// tiles of 16 rows x k columns, 64 bytes each before packing (8 a bit of a code): one vector register whose 32-bit lane i
 // is what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
 // activations meets 64 rows. Rows are padded to 64; columns to 4, of bf16 to 32 (the bytes are then oneDNN's
 // BA16a64b2a, so that its product reads them as they are).
 //
 // Layouts
 //   panels   every element. 4 bits: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
-//            odd tile after it.
+//            odd tile after it; 2 bits: element b of all four tiles, that of the first lowest. 3 bits: tile after tile,
+//            a stream of bits.
 //   bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements alone, in the
 //            same order. Masks and values are separate arrays: the address of the next values then waits for a
-//            population count and an addition, not for a load. int4: two elements a byte, low nibble first, each tile
-//            starting a new byte. offsets[p] is the byte where the values of panel p start, so that threads can start
+//            population count and an addition, not for a load. Less than 8 bits: a stream of bits, the lowest of a byte
+//            first, each tile starting a new byte. offsets[p] is the byte where the values of panel p start, so that threads can start
 //            anywhere.
 //
 // Integers are stored with an offset so that they are the unsigned operand of the 8-bit dot instructions. What the
@@ -27,14 +28,20 @@
 // the weights, which must be read.
 //
 // Precision. Rows of x in f32 are multiplied in f32: weights are used exactly, activations as they are, and only sums
-// round; so for every number of rows (see F32Activations for the exception). Rows of x in bf16 go the fastest way: few
-// of them through the dot instructions below, with exact weights; many through the dense bf16 product, for which each
-// weight is rounded once to bf16.
+// round; so for every number of rows (see F32Activations for the exception). Rows of x in bf16 go the fastest way: up
+// to packed_direct_rows() of them through the dot instructions below, with exact weights; more through the dense bf16
+// product, for which each weight is rounded once to bf16.
 //
 // Activations of fast products with integers are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
 // lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
-// every instruction set and for every number of rows.
+// every instruction set and for every number of rows. Where set_packed_activation_bits() says 8, a = round(x * 127 /
+// max|x|), one plane: half the instructions, for any number of rows.
+//
+// Many rows. A panel meets up to packed_pass_rows rows (table.h) at a time, segment by segment: the tiles of a segment
+// are unpacked once, by the first block of rows on its way, and stay in the first cache for the others. A block is as
+// many rows as registers have sums for: 3 rows x 64 outputs x 2 planes are 24 sums of 16 lanes, 24 products for the 10
+// loads of a step.
 #pragma once
 
 #include <cstdint>
@@ -99,12 +106,20 @@ enum class F32Activations : uint8_t {
 void set_f32_activations(F32Activations how);  // of the process; exact at first
 F32Activations f32_activations();
 
+// Bits of the integers that activations become where they meet weights that are integers, 16 or 8: of the process, 16 at
+// first. Rows in f32 that are not rounded to integers stay as they are.
+void set_packed_activation_bits(int bits);
+int packed_activation_bits();
+
 // Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through
-// `dense`, for which the matrix is unpacked piece by piece.
-inline constexpr int64_t packed_direct_rows = 16;
+// `dense`, for which the matrix is unpacked piece by piece. 32, 64 or any number where rows become integers and the
+// processor has dot products of 8-bit integers in long vectors, as many as it takes for `dense` to be faster.
+inline constexpr int64_t packed_few_rows = 16;  // everywhere at least
+int64_t packed_direct_rows(const PackedMatrix& w, DType x);
 
 // y[m, rows] = x[m, cols] W^T; x and y are f32 or bf16. The result for a row of x does not depend on the other rows, as
-// long as m stays on one side of packed_direct_rows; across it, results of f32 rows differ by the rounding of f32 sums.
+// long as m stays on one side of packed_direct_rows(); across it, results of f32 rows differ by the rounding of f32
+// sums.
 void packed_matmul(const PackedMatrix& w, ConstView x, View y);
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense);
 

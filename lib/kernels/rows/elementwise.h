@@ -13,7 +13,7 @@ namespace hone::kernels {
 
 void zero(void* data, size_t bytes);
 void convert(ConstView from, View to);  // f32 <-> bf16, or a copy
-void add(View into, ConstView from);    // into += from; same type
+void add(View into, ConstView from);    // into += from; each f32 or bf16
 void scale(View into, float factor);    // f32
 double sum_of_squares(ConstView x);     // f32; the same for every number of threads
 bool all_finite(ConstView x);           // f32

@@ -19,7 +19,8 @@ Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& laye
 
 namespace {
 
-// Up to this many new tokens are attended one query at a time; more go through the tiles, which pack keys first.
+// Up to this many new tokens are attended one query at a time, with the bits of as many calls; more go through the
+// tiles, which pack keys first.
 constexpr int64_t decode_queries = 8;
 
 // The rows of one sequence, as sequence 0.
@@ -55,11 +56,14 @@ class CachedAttention {
     int64_t latest = 0;
     for (const Span& span : spans_) latest = std::max(latest, span.first);
     const int64_t length = dims_.queries;
-    const bool wraps = cache_.wraps(latest + length);
-    const bool few = length == 1 || (length <= decode_queries && !wraps && !pattern_.need().summary_block);
-    if (few && dims_.heads <= 64 * dims_.kv_heads) {
-      for (size_t i = 0; i < spans_.size(); ++i) store(i);
-      return decode(wraps);
+    if (length <= decode_queries && dims_.heads <= 64 * dims_.kv_heads) {
+      // A ring and summaries are as the first query must see them only before the next token is stored.
+      const int64_t at_once = cache_.wraps(latest + length) || pattern_.need().summary_block ? 1 : length;
+      for (int64_t t = 0; t < length; t += at_once) {
+        for (size_t i = 0; i < spans_.size(); ++i) store(i, t, at_once);
+        decode(t, at_once, cache_.wraps(latest + t + at_once));
+      }
+      return;
     }
     for (size_t i = 0; i < spans_.size(); ++i) {
       kernels::AttentionDims one = dims_;
@@ -67,9 +71,9 @@ class CachedAttention {
       one.query_offset = spans_[i].first;
       if (cache_.wraps(spans_[i].first + length)) {
         attend_history(one, i);
-        store(i);
+        store(i, 0, length);
       } else {
-        store(i);
+        store(i, 0, length);
         one.keys = spans_[i].first + length;
         attend(one, i, cache_.keys(spans_[i].sequence), cache_.values(spans_[i].sequence),
                *pattern_.plan({one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence)}));
@@ -80,9 +84,9 @@ class CachedAttention {
  private:
   static int64_t at(size_t i) { return static_cast<int64_t>(i); }
 
-  void store(size_t i) {
-    cache_.store(spans_[i].sequence, spans_[i].first, dims_.queries, of_sequence(in_.k, at(i)),
-                 of_sequence(in_.v, at(i)));
+  void store(size_t i, int64_t first, int64_t count) {
+    cache_.store(spans_[i].sequence, spans_[i].first + first, count, kernels::starting_at(in_.k, at(i), first),
+                 kernels::starting_at(in_.v, at(i), first));
   }
 
   void attend(const kernels::AttentionDims& one, size_t i, kernels::ConstHeadRows k, kernels::ConstHeadRows v,
@@ -115,10 +119,11 @@ class CachedAttention {
     }
   }
 
-  void decode(bool wraps) {
+  // Tokens first … first + count - 1 of every span.
+  void decode(int64_t first, int64_t count, bool wraps) {
     kernels::DecodeDims d;
     d.batch = dims_.batch;
-    d.queries = dims_.queries;
+    d.queries = count;
     d.heads = dims_.heads;
     d.kv_heads = dims_.kv_heads;
     d.head_dim = dims_.head_dim;
@@ -126,8 +131,8 @@ class CachedAttention {
     d.rule = pattern_.rule();
     std::vector<int64_t> lengths, starts, sequences;
     for (const Span& span : spans_) {
-      lengths.push_back(std::min(span.first + span.count, cache_.rows()));
-      starts.push_back(span.first);
+      lengths.push_back(std::min(span.first + first + count, cache_.rows()));
+      starts.push_back(span.first + first);
       sequences.push_back(span.sequence);
     }
     d.key_lengths = lengths.data();
@@ -137,7 +142,7 @@ class CachedAttention {
     if (wraps) {
       positions.resize(static_cast<size_t>(dims_.batch * cache_.rows()));
       for (size_t i = 0; i < spans_.size(); ++i)
-        cache_.positions(spans_[i].first + spans_[i].count, positions.data() + at(i) * cache_.rows());
+        cache_.positions(starts[i] + count, positions.data() + at(i) * cache_.rows());
       d.key_positions = positions.data();
       d.key_positions_stride = cache_.rows();
     }
@@ -147,15 +152,18 @@ class CachedAttention {
     for (size_t i = 0; i < spans_.size() && chosen; ++i) {
       kernels::AttentionDims one = dims_;
       one.batch = 1;
-      one.query_offset = spans_[i].first;
-      chosen = pattern_.visits({one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence)}, visit_starts,
-                               visits);
+      one.queries = count;
+      one.query_offset = starts[i];
+      chosen =
+          pattern_.visits({one, kernels::starting_at(in_.q, at(i), first), cache_.key_summaries(spans_[i].sequence)},
+                          visit_starts, visits);
     }
     if (chosen) {
       d.visits = visits.data();
       d.visit_starts = visit_starts.data();
     }
-    kernels::attention_decode(d, in_.q, cache_.keys(), cache_.values(), out_rows_);
+    kernels::attention_decode(d, kernels::starting_at(in_.q, 0, first), cache_.keys(), cache_.values(),
+                              kernels::starting_at(out_rows_, 0, first));
   }
 
   std::span<const Span> spans_;
@@ -191,7 +199,7 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
   Var attended;
   {
     AttentionMeter* const meter = call.trace.attention;
-    const SecondsInto watch(meter ? &meter->seconds : nullptr);
+    const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
     if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
     const std::vector<Batch::Group> groups = call.batch.groups();
     std::vector<ops::AttentionPart> parts;
@@ -214,12 +222,12 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     } else {
       for (ops::AttentionPart& part : parts) {
         part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_);
-        count(meter, part.dims, *part.plan, 0);
+        count(call.again ? nullptr : meter, part.dims, *part.plan, 0);
       }
       attended = ops::attention(projected, std::move(parts), meter ? &meter->backward_seconds : nullptr);
     }
   }
-  return output_.forward(attended, call);
+  return output_.forward(attended, call, call.unread);
 }
 
 std::unique_ptr<LayerState> Attention::make_state(const StateShape& shape) const {
@@ -246,6 +254,10 @@ double Attention::flops(int64_t position) const {
 double Attention::state_bytes_read(int64_t position, DType type) const {
   return static_cast<double>(2 * kv_heads_ * head_dim_) * static_cast<double>(size_of(type)) *
          static_cast<double>(pattern_->visible_keys(position));
+}
+
+double Attention::state_bytes(const StateShape& shape) const {
+  return LayerCache::bytes_of(pattern_->need(), kv_heads_, head_dim_, shape);
 }
 
 }  // namespace hone

@@ -19,6 +19,7 @@ class Attention : public Mixer {
   void visit(const Place& at, Visitor& visitor) override;
   double flops(int64_t position) const override;
   double state_bytes_read(int64_t position, DType type) const override;
+  double state_bytes(const StateShape& shape) const override;
 
  private:
   int64_t heads_, kv_heads_, head_dim_;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <sstream>
 
 #include "base/error.h"
 #include "nn/attention/kinds.h"
@@ -61,7 +60,7 @@ std::shared_ptr<const kernels::BlockPlan> AttentionPattern::plan(const Attention
 std::shared_ptr<const AttentionPattern> attention_pattern(const std::string& name) {
   for (const Row& row : table)
     if (name.substr(0, name.find(':')) == name_of(row.form)) return row.make({name, numbers_of(name, row.form)});
-  throw usage_error("unknown kind of attention '{}'; known: {}", name, fmt::join(attention_kinds(), ", "));
+  throw internal_error("'{}' is no kind of attention", name);
 }
 
 std::vector<std::string> attention_kinds() {
@@ -76,30 +75,9 @@ std::vector<std::string> attention_examples() {
   return names;
 }
 
-std::vector<std::string> attention_by_layer(const std::string& kinds, size_t layers) {
-  std::vector<std::string> listed;
-  std::istringstream stream(kinds + ",");
-  for (std::string kind; std::getline(stream, kind, ',');) {
-    attention_pattern(kind);
-    listed.push_back(kind);
-  }
-  if (listed.size() > layers)
-    throw usage_error("attention '{}' names {} kinds for {} layer{}", kinds, listed.size(), layers,
-                      layers == 1 ? "" : "s");
-  std::vector<std::string> result;
-  for (size_t i = 0; i < layers; ++i) result.push_back(listed[i % listed.size()]);
-  return result;
-}
-
-std::string attention_list(const std::vector<std::string>& by_layer) {
-  size_t period = 1;
-  const auto repeats = [&] {
-    for (size_t i = period; i < by_layer.size(); ++i)
-      if (by_layer[i] != by_layer[i - period]) return false;
-    return true;
-  };
-  while (period < by_layer.size() && !repeats()) ++period;
-  return fmt::format("{}", fmt::join(by_layer.begin(), by_layer.begin() + static_cast<int64_t>(period), ","));
+void check_attention(const std::string& name, int64_t context) {
+  const auto pattern = attention_pattern(name);
+  if (context > 0) pattern->check(context);
 }
 
 }  // namespace hone

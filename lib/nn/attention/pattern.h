@@ -36,18 +36,12 @@ class AttentionPattern {
   virtual void check(int64_t context) const = 0;
 };
 
-// By a name such as "full", "window:512:4" or "routed:64:8". Throws Error(usage) that lists the kinds for one that does
-// not exist, and says which numbers a kind takes.
+// By a name such as "full", "window:512:4" or "routed:64:8". Throws Error(usage) that says which numbers a kind takes.
 std::shared_ptr<const AttentionPattern> attention_pattern(const std::string& name);
 
-// Each kind as it is written, with its numbers: "window:SIZE[:SINKS]".
+// A family of nn/mixer.h.
 std::vector<std::string> attention_kinds();
-// A name of each kind, with small numbers: for tests of every row of the table.
 std::vector<std::string> attention_examples();
-
-// "a,b" -> a, b, a, b, … for `layers` layers. Throws Error(usage) as attention_pattern, and for more kinds than layers.
-std::vector<std::string> attention_by_layer(const std::string& kinds, size_t layers);
-// The shortest list that attention_by_layer makes these of.
-std::string attention_list(const std::vector<std::string>& by_layer);
+void check_attention(const std::string& name, int64_t context);
 
 }  // namespace hone

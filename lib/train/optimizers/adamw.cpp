@@ -11,9 +11,7 @@ class AdamW : public UpdateRule {
  public:
   explicit AdamW(const OptimizerSettings& settings) : settings_(settings) {}
 
-  std::map<std::string, Tensor> make_state(const Shape& shape) const override {
-    return {{"m", Tensor::zeros(shape)}, {"v", Tensor::zeros(shape)}};
-  }
+  std::vector<StateArray> arrays(const Shape& shape) const override { return {{"m", shape}, {"v", shape}}; }
 
   void apply(const Update& update) const override {
     const Parameter& p = update.parameter;
@@ -26,13 +24,13 @@ class AdamW : public UpdateRule {
     a.mask = update.mask ? update.mask.data() : nullptr;
     a.mask_cols = update.mask ? p.value.dim(-1) : 0;
     a.grad_scale = static_cast<float>(update.scale);
-    a.learning_rate = static_cast<float>(update.learning_rate);
-    a.beta1 = static_cast<float>(settings_.beta1);
-    a.beta2 = static_cast<float>(settings_.beta2);
-    a.epsilon = static_cast<float>(settings_.epsilon);
+    a.learning_rate = static_cast<float>(update.learning_rate * settings_.adamw.rate);
+    a.beta1 = static_cast<float>(settings_.adamw.beta1);
+    a.beta2 = static_cast<float>(settings_.adamw.beta2);
+    a.epsilon = static_cast<float>(settings_.adamw.epsilon);
     a.weight_decay = p.decay ? static_cast<float>(settings_.weight_decay) : 0.0f;
-    a.correction1 = static_cast<float>(1 - std::pow(settings_.beta1, static_cast<double>(update.step)));
-    a.correction2 = static_cast<float>(1 - std::pow(settings_.beta2, static_cast<double>(update.step)));
+    a.correction1 = static_cast<float>(1 - std::pow(settings_.adamw.beta1, static_cast<double>(update.step)));
+    a.correction2 = static_cast<float>(1 - std::pow(settings_.adamw.beta2, static_cast<double>(update.step)));
     kernels::adamw(a);
   }
 
@@ -42,7 +40,7 @@ class AdamW : public UpdateRule {
 
 }  // namespace
 
-std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo&, const OptimizerSettings& settings) {
+std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo&, const Config&, const OptimizerSettings& settings) {
   return std::make_shared<AdamW>(settings);
 }
 

@@ -6,6 +6,7 @@
 namespace hone {
 
 // State "m" and "v": the moving means of the gradient and of its square.
-std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo& parameter, const OptimizerSettings& settings);
+std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo& parameter, const Config& config,
+                                             const OptimizerSettings& settings);
 
 }  // namespace hone

@@ -10,8 +10,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "model/config.h"
 #include "nn/parameters.h"
+#include "train/optimizers/settings.h"
 
 namespace hone {
 
@@ -19,36 +22,36 @@ namespace hone {
 struct Update {
   Parameter& parameter;  // value and gradient, f32; a rule changes the value and may use up the gradient
   const Bitmask& mask;   // or empty; elements that it leaves out stay 0
-  std::map<std::string, Tensor>& state;  // what make_state() gave for this parameter
+  std::map<std::string, Tensor>& state;  // arrays() of this parameter, by name
   double learning_rate = 0;
   double scale = 1;  // of the gradient: clipping
   int64_t step = 1;  // of the run, from 1
 };
 
+// An array that a rule keeps: zeros before the first step.
+struct StateArray {
+  std::string name;
+  Shape shape;
+  DType type = DType::f32;
+
+  double bytes() const { return static_cast<double>(elements(shape)) * static_cast<double>(size_of(type)); }
+};
+
 class UpdateRule {
  public:
   virtual ~UpdateRule() = default;
-  // The arrays to keep for a parameter of this shape, as they are before the first step. Checkpoints have them as
-  // "<parameter>.<name>".
-  virtual std::map<std::string, Tensor> make_state(const Shape& shape) const = 0;
+  // What to keep for a parameter of this shape. Checkpoints have the arrays as "<parameter>.<name>".
+  virtual std::vector<StateArray> arrays(const Shape& shape) const = 0;
   virtual void apply(const Update& update) const = 0;
-};
-
-struct OptimizerKind;
-
-struct OptimizerSettings {
-  const OptimizerKind* kind;  // a row of optimizers(), or one of the caller's own
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double weight_decay = 0.1;  // of parameters whose `decay` is set
-
-  OptimizerSettings();  // AdamW
 };
 
 struct OptimizerKind {
   std::string_view name;  // as checkpoints have it
-  std::shared_ptr<const UpdateRule> (*rule)(const ParameterInfo& parameter, const OptimizerSettings& settings);
+  std::shared_ptr<const UpdateRule> (*rule)(const ParameterInfo& parameter, const Config& config,
+                                            const OptimizerSettings& settings);
 };
 
 std::span<const OptimizerKind> optimizers();
+const OptimizerKind& optimizer_named(const std::string& name);  // Error(usage) for another name
 
 }  // namespace hone

@@ -163,7 +163,8 @@ TEST_CASE("values that want no gradient get none, and what depends on them alone
 TEST_CASE("copies of a Var share its gradient; the first is kept as it comes, later ones are added to it") {
   const Var x(random_tensor({2, 3}, 1), true), copy = x;
   CHECK(!x.grad());
-  for (const float zero : x.take_grad().span<float>()) CHECK(zero == 0.0f);
+  const Tensor zeros = x.take_grad();
+  for (const float zero : zeros.span<float>()) CHECK(zero == 0.0f);
   const Tensor first = random_tensor({2, 3}, 2), second = random_tensor({2, 3}, 3), expected = first.clone();
   kernels::add(expected.view(), second.view());
   x.add_grad(first);

@@ -24,7 +24,7 @@ Tensor inputs(int64_t tokens, int64_t cols, int64_t dependent) {
 }
 
 InputStatistics measured(const Tensor& x, bool centred) {
-  InputStatistics statistics(curvature_needs(centred), x.dim(1), false);
+  InputStatistics statistics(moment_needs(centred), x.dim(1), false);
   statistics.add(x.view());
   return statistics;
 }
@@ -55,9 +55,9 @@ Tensor cut(const Tensor& w, const std::vector<int64_t>& kept) {
 
 TEST_CASE("units go that the others can make up for, and the cost that is told is the damped error of the refit") {
   const Tensor x = inputs(400, 24, 6), w = random_tensor({10, 24}, 2);
-  const Curvature c = curvature_of(nullptr, 24, false, "w");
+  const InputMoments c = moments_of(nullptr, 24, false, "w");
   const InputStatistics statistics = measured(x, false);
-  const Curvature g = curvature_of(&statistics, 24, false, "w");
+  const InputMoments g = moments_of(&statistics, 24, false, "w");
   const UnitChoice choice = choose_units(w, g, 1, 6);
   REQUIRE(choice.kept.size() == 18);
   const Tensor refitted = refit_columns(w, {}, g, choice.kept);
@@ -84,7 +84,7 @@ TEST_CASE("units go that the others can make up for, and the cost that is told i
 TEST_CASE("units of several columns, and at most so many of each group") {
   const Tensor x = inputs(300, 24, 8), w = random_tensor({6, 24}, 3);
   const InputStatistics statistics = measured(x, false);
-  const Curvature g = curvature_of(&statistics, 24, false, "w");
+  const InputMoments g = moments_of(&statistics, 24, false, "w");
   const UnitChoice wide = choose_units(w, g, 4, 2);
   CHECK(wide.kept.size() == 4);
   // The greedy choice of one is the best of all.
@@ -109,7 +109,7 @@ TEST_CASE("a mask keeps its zeros, and the rest of each row is its least squares
   for (int64_t i = 0; i < 80; ++i) kept.data<uint8_t>()[i] = i % 3 != 0;
   const Bitmask mask = pack_mask(kept);
   const InputStatistics statistics = measured(x, false);
-  const Curvature g = curvature_of(&statistics, 16, false, "w");
+  const InputMoments g = moments_of(&statistics, 16, false, "w");
   const std::vector<int64_t> columns = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
   Tensor masked = w.clone();
   for (int64_t i = 0; i < 80; ++i)
@@ -130,11 +130,11 @@ TEST_CASE("a mask keeps its zeros, and the rest of each row is its least squares
 TEST_CASE("a bias takes up the means") {
   const Tensor x = inputs(400, 24, 6), w = random_tensor({10, 24}, 5);
   const InputStatistics statistics = measured(x, true);
-  const Curvature centred = curvature_of(&statistics, 24, true, "w");
+  const InputMoments centred = moments_of(&statistics, 24, true, "w");
   std::vector<int64_t> kept;
   for (int64_t c = 6; c < 24; ++c) kept.push_back(c);
   const Tensor fitted = refit_columns(w, {}, centred, kept);
   const Tensor gain = bias_gain(w, fitted, centred);
-  const Curvature plain = curvature_of(&statistics, 24, false, "w");
+  const InputMoments plain = moments_of(&statistics, 24, false, "w");
   CHECK(output_error(x, w, fitted, gain) < 0.95 * output_error(x, w, refit_columns(w, {}, plain, kept)));
 }

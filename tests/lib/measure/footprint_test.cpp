@@ -24,29 +24,49 @@ constexpr double matrices = 64 * (64 + 2 * 32) + 64 * 64 + 3 * 64 * 128, others 
 
 }  // namespace
 
-TEST_CASE("training: masters, gradients, moments, copies for bf16, and what backward needs") {
-  const Footprint f32 = training_footprint(config(), 8, 32, DType::f32);
+TEST_CASE("training: masters, copies for bf16, what the optimizer keeps, and what backward needs") {
+  const Footprint f32 = training_footprint(config(), {8, 32, DType::f32}, 12 * (matrices + others));
   CHECK(f32.parameters == 4 * (matrices + others));
   CHECK(f32.optimizer == 12 * (matrices + others));
-  // Inputs and targets; two residuals; two norms, q and k and v, attention, gate and up and their product.
-  const double row = 2 * 64 + (64 + 32 + 32) + 64 + 3 * 128;
-  CHECK(f32.activations == 8 * 32 * (8 + 4 * 2 * 64 + 4 * row));
-  const Footprint bf16 = training_footprint(config(), 8, 32, DType::bf16);
+  // Inputs and targets, twice. Two sums of the stream; two norms, q and k and v, attention, gate and up and their product;
+  // log sums of 4 heads. The most while the feed-forward goes back: the gradients of the stream, the branch, its norm and
+  // what is inside.
+  const auto row = [](double unit) {
+    return 2 * 8 + 4 * 2 * 64 + unit * (2 * 64 + (64 + 32 + 32) + 64 + 3 * 128) + 4 * 4 +
+           (4 * 64 + unit * (2 * 64 + 3 * 128));
+  };
+  CHECK(f32.activations == 8 * 32 * row(4));
+  const Footprint bf16 = training_footprint(config(), {8, 32, DType::bf16}, 0);
   CHECK(bf16.parameters == 4 * (matrices + others) + 4 * matrices);
-  CHECK(bf16.activations == 8 * 32 * (8 + 4 * 2 * 64 + 2 * row));
+  CHECK(bf16.activations == 8 * 32 * row(2));
 }
 
 TEST_CASE("training of mixtures: as many rows of experts as are chosen, at most") {
   Config mixture = config();
   mixture.layers[0].experts = 8;
   mixture.layers[0].top_k = 2;
-  const double rows = 8 * 32, hidden = rows * 4 * 3 * 128,
-               dense = training_footprint(config(), 8, 32, DType::f32).activations;
-  CHECK(training_footprint(mixture, 8, 32, DType::f32).activations == dense + hidden);
-  CHECK(training_footprint(mixture, 8, 32, DType::f32, 1.5).activations == dense + hidden);
-  CHECK(training_footprint(mixture, 8, 32, DType::f32, 0.5).activations == dense);
+  const auto bytes = [&](double capacity) { return activation_bytes(mixture, {8, 32, DType::f32, capacity}); };
+  CHECK(bytes(1.5) == bytes(0));
+  CHECK(bytes(0.5) < bytes(0));
+  CHECK(bytes(0.25) < bytes(0.5));
+  const double none_shared = bytes(0);
   mixture.layers[0].shared_experts = 1;
-  CHECK(training_footprint(mixture, 8, 32, DType::f32, 0.5).activations == dense + hidden);
+  CHECK(bytes(0) > none_shared);
+}
+
+TEST_CASE("what is computed again is not kept, and costs products") {
+  Config deep = config();
+  deep.layers.assign(12, deep.layers[0]);
+  const auto of = [&](const char* plan) {
+    const TrainingShape shape = {8, 32, DType::bf16, 0, recompute_plan(plan)};
+    return std::pair(activation_bytes(deep, shape), recomputed_flops(deep, shape));
+  };
+  CHECK(of("none").second == 0);
+  CHECK(of("feed_forward").first < of("none").first);
+  CHECK(of("blocks").first < of("feed_forward").first);
+  CHECK(of("blocks").first < of("attention").first);
+  CHECK(of("blocks").second == of("attention").second + of("feed_forward").second + 12 * 8 * 32 * 2 * 64 * 64);
+  CHECK(of("every:12").first > of("every:3").first);
 }
 
 TEST_CASE("generation: cache and one chunk of rows") {
@@ -64,13 +84,13 @@ TEST_CASE("calibration: the text between two blocks, and the weights") {
 
 TEST_CASE("no size is too large to be refused") {
   constexpr int64_t huge = INT64_MAX;
-  for (const Footprint& f : {training_footprint(config(), huge, huge, DType::f32),
-                             generation_footprint(config(), huge, huge, huge, DType::f32)}) {
+  for (const Footprint& f :
+       {training_footprint(config(), {huge, huge}, 0), generation_footprint(config(), huge, huge, huge, DType::f32)}) {
     CHECK(std::isfinite(f.total()));
     CHECK(f.total() > 1e30);
     CHECK_THROWS_AS(require_memory_for(f, "this run", "do less"), Error);
   }
-  CHECK_NOTHROW(require_memory_for(training_footprint(config(), 8, 32, DType::f32), "this run", "do less"));
+  CHECK_NOTHROW(require_memory_for(training_footprint(config(), {8, 32}, 0), "this run", "do less"));
 }
 
 TEST_CASE("the parts are said with their sizes") {

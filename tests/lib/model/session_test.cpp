@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "base/error.h"
-#include "nn/attention/pattern.h"
+#include "nn/mixer.h"
 #include "support/check.h"
 #include "support/models.h"
 
@@ -81,7 +81,7 @@ TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
 
 TEST_CASE("pieces of different lengths and phases, in any order, are what each sequence gives alone") {
   const std::vector<int32_t> ids = some_ids(600);
-  for (const std::string& kind : attention_examples())
+  for (const std::string& kind : mixer_examples())
     for (const DType type : {DType::f32, DType::bf16}) {
       CAPTURE(kind);
       Transformer model(attending(kind + ",full"));
@@ -115,7 +115,7 @@ TEST_CASE("pieces of different lengths and phases, in any order, are what each s
 
 TEST_CASE("tokens that are taken back leave no trace, in windows that have wrapped and in summaries, too") {
   const std::vector<int32_t> ids = some_ids(400);
-  for (const std::string& kind : attention_examples())
+  for (const std::string& kind : mixer_examples())
     for (const DType type : {DType::f32, DType::bf16})
       for (const int64_t before : {3, 20, 70, 129, 200}) {
         CAPTURE(kind);
@@ -179,4 +179,52 @@ TEST_CASE("hidden states of all tokens come in order, whatever the chunk") {
     Session session(model, {2, 30});
     CHECK(relative_error(session.hidden(ids, chunk), expected) < 1e-4);
   }
+}
+
+TEST_CASE("what waits behind the first layers is what goes through all at once") {
+  const std::vector<int32_t> ids = some_ids(80);
+  for (const std::string& kind : mixer_examples())
+    for (const DType type : {DType::f32, DType::bf16}) {
+      CAPTURE(kind);
+      Transformer model(attending(kind + ",full"));
+      initialized(model);
+      constexpr int64_t first = 50, layers = 1;
+      Session straight(model, {1, 80, type, 8}), other(model, {1, 80, type, 8});
+      straight.feed(part(ids, 0, first));
+      other.feed(part(ids, 0, first));
+      for (int round = 0; round < 2; ++round) {
+        for (int64_t t = first; t < first + 3; ++t) CHECK(other.shallow(part(ids, t, 1), layers).dim(0) == 1);
+        CHECK(other.length() == first);
+        CHECK_THROWS_AS(other.shallow(part(ids, 60, 1), layers + 1), Error);
+        if (round == 0) other.truncate(0, first);  // and once more
+      }
+      const Tensor deep = other.hidden(part(ids, first, 5)), expected = straight.hidden(part(ids, first, 5));
+      CHECK(other.length() == first + 5);
+      CHECK(deep.shape() == expected.shape());
+      CHECK(relative_error(model.logits(deep), model.logits(expected)) < (type == DType::f32 ? 1e-5 : 0.02));
+      CHECK(relative_error(other.feed(part(ids, first + 5, 1)), straight.feed(part(ids, first + 5, 1))) <
+            (type == DType::f32 ? 1e-5 : 0.02));
+    }
+}
+
+// What drafts rest on: text that is verified several tokens at once is the text of one token at a time.
+TEST_CASE("up to eight tokens at once give the bits of one after another") {
+  const std::vector<int32_t> ids = some_ids(150);
+  for (const std::string& kind : mixer_examples())
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const int64_t count : {2, 5, 8}) {
+        CAPTURE(kind);
+        CAPTURE(name_of(type));
+        CAPTURE(count);
+        Transformer model(attending(kind + ",full"));
+        initialized(model);
+        Session once(model, {1, 150, type, 8}), one_by_one(model, {1, 150, type, 8});
+        once.feed(part(ids, 0, 100));
+        one_by_one.feed(part(ids, 0, 100));
+        const Tensor logits = model.logits(once.hidden(part(ids, 100, count)));
+        for (int64_t t = 0; t < count; ++t) {
+          CAPTURE(t);
+          CHECK(same_bits(logits.rows(t, 1), one_by_one.feed(part(ids, 100 + t, 1))));
+        }
+      }
 }

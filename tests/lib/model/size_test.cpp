@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <thread>
+
 #include "base/error.h"
 #include "model/store.h"
 #include "model/upcycle.h"
@@ -63,6 +65,14 @@ TEST_CASE("a dense model becomes the shapes of a mixture") {
   const auto mixture = upcycle(dense, {.experts = 4, .layers = {true, true}}, 0.1, 1);
   CHECK(mixture->config().layers[0].experts == 4);
   CHECK(size_of(*mixture).parameters > size_of(dense).parameters);
+}
+
+TEST_CASE("shapes alone are their thread's") {
+  const ShapesOnly shapes;
+  bool promised = true;
+  std::thread([&] { promised = Tensor::empty({2, 3}).promised(); }).join();
+  CHECK(!promised);
+  CHECK(Tensor::empty({2, 3}).promised());
 }
 
 TEST_CASE("shapes alone end with their scope") {

@@ -82,7 +82,7 @@ TEST_CASE("a cache gives what one pass gives: token by token, in chunks, ragged"
 
 TEST_CASE("every kind of attention: a cache gives what one pass gives") {
   at_every_isa([] {
-    for (const std::string& kind : attention_examples()) {
+    for (const std::string& kind : mixer_examples()) {
       CAPTURE(kind);
       Transformer model(attending(kind + ",full"));
       initialize(model, 3);
@@ -98,7 +98,7 @@ TEST_CASE("every kind of attention: a cache gives what one pass gives") {
 }
 
 TEST_CASE("every kind of attention: sequences of a batch do not touch each other, later tokens not earlier ones") {
-  for (const std::string& kind : attention_examples()) {
+  for (const std::string& kind : mixer_examples()) {
     CAPTURE(kind);
     Transformer model(attending(kind));
     initialize(model, 4);

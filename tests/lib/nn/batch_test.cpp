@@ -86,21 +86,50 @@ TEST_CASE("noise is a function of seed, layer and site, and differs at each") {
 
 TEST_CASE("a state takes batches that continue its sequences and have room") {
   State state({3, 10});
+  state.add_layer(std::make_unique<Recorder>(100));
   CHECK(state.length(2) == 0);
   const Batch first({{0, 0, 4}, {2, 0, 9}});
-  state.require_room(first);
-  state.advance(first);
+  state.require_room(first, 0, 1);
+  state.advance(first, 0, 1);
   CHECK(state.length(0) == 4);
   CHECK(state.length(1) == 0);
   CHECK(state.length(2) == 9);
   const auto refusal = [&](std::vector<Span> spans) {
-    return kind_of_failure([&] { state.require_room(Batch(std::move(spans))); });
+    return kind_of_failure([&] { state.require_room(Batch(std::move(spans)), 0, 1); });
   };
   CHECK(refusal({{2, 9, 2}}) == ErrorKind::usage);                // beyond the capacity
   CHECK(refusal({{0, 3, 1}}) == ErrorKind::internal);             // not where it ends
   CHECK(refusal({{3, 0, 1}}) == ErrorKind::internal);             // no such sequence
   CHECK(refusal({{1, 0, 1}, {1, 1, 1}}) == ErrorKind::internal);  // twice
-  state.require_room(Batch({{2, 9, 1}, {1, 0, 10}, {0, 4, 6}}));
+  state.require_room(Batch({{2, 9, 1}, {1, 0, 10}, {0, 4, 6}}), 0, 1);
+}
+
+TEST_CASE("the first layers of a state may be ahead of the others") {
+  State state({1, 20});
+  std::vector<Recorder*> layers;
+  for (int i = 0; i < 3; ++i) {
+    auto layer = std::make_unique<Recorder>(100);
+    layers.push_back(layer.get());
+    state.add_layer(std::move(layer));
+  }
+  state.advance(Batch({{0, 0, 5}}), 0, 3);
+  state.advance(Batch({{0, 5, 1}}), 0, 2);
+  state.advance(Batch({{0, 6, 1}}), 0, 2);
+  CHECK(state.length(0) == 5);
+  CHECK(state.length(0, 1) == 7);
+  CHECK(state.length(0, 2) == 5);
+  const auto refused = [&](Span span, int64_t from, int64_t to) {
+    return kind_of_failure([&] { state.require_room(Batch({span}), from, to); }) == ErrorKind::internal;
+  };
+  CHECK(refused({0, 5, 1}, 0, 2));
+  CHECK(refused({0, 7, 1}, 0, 3));
+  state.require_room(Batch({{0, 7, 1}}), 0, 2);
+  state.require_room(Batch({{0, 5, 2}}), 2, 3);
+  state.truncate(0, 5);  // nothing for the last layer to do
+  CHECK(layers[1]->cuts == std::vector<std::array<int64_t, 3>>{{0, 7, 5}});
+  CHECK(layers[2]->cuts.empty());
+  CHECK(state.length(0, 0) == 5);
+  state.require_room(Batch({{0, 5, 1}}), 0, 3);
 }
 
 TEST_CASE("a state takes tokens back in every layer or in none") {
@@ -113,7 +142,7 @@ TEST_CASE("a state takes tokens back in every layer or in none") {
   };
   Recorder *const long_memory = add(100), *const ring = add(3);
   CHECK(state.bytes() == 200);
-  state.advance(Batch({{0, 0, 5}, {1, 0, 12}}));
+  state.advance(Batch({{0, 0, 5}, {1, 0, 12}}), 0, 2);
   CHECK(kind_of_failure([&] { state.truncate(1, 8); }) == ErrorKind::usage);  // the ring keeps three
   CHECK(kind_of_failure([&] { state.truncate(1, 13); }) == ErrorKind::internal);
   CHECK(kind_of_failure([&] { state.truncate(2, 0); }) == ErrorKind::internal);
@@ -130,5 +159,5 @@ TEST_CASE("a state takes tokens back in every layer or in none") {
   }
   CHECK(state.length(1) == 0);
   CHECK(state.length(0) == 5);
-  state.require_room(Batch({{1, 0, 20}}));
+  state.require_room(Batch({{1, 0, 20}}), 0, 2);
 }

@@ -21,12 +21,10 @@ namespace {
 class Momentum : public UpdateRule {
  public:
   explicit Momentum(const OptimizerSettings& settings) : settings_(settings) {}
-  std::map<std::string, Tensor> make_state(const Shape& shape) const override {
-    return {{"momentum", Tensor::zeros(shape)}};
-  }
+  std::vector<StateArray> arrays(const Shape& shape) const override { return {{"momentum", shape}}; }
   void apply(const Update& update) const override {
     Parameter& p = update.parameter;
-    const float beta = static_cast<float>(settings_.beta1), scale = static_cast<float>(update.scale);
+    const float beta = static_cast<float>(settings_.adamw.beta1), scale = static_cast<float>(update.scale);
     const float rate = static_cast<float>(update.learning_rate);
     const float decay = p.decay ? static_cast<float>(settings_.weight_decay) : 0.0f;
     float* const momentum = update.state.at("momentum").data<float>();
@@ -42,7 +40,7 @@ class Momentum : public UpdateRule {
 
 class Plain : public UpdateRule {
  public:
-  std::map<std::string, Tensor> make_state(const Shape&) const override { return {}; }
+  std::vector<StateArray> arrays(const Shape&) const override { return {}; }
   void apply(const Update& update) const override {
     Parameter& p = update.parameter;
     const float rate = static_cast<float>(update.learning_rate * update.scale);
@@ -51,12 +49,15 @@ class Plain : public UpdateRule {
 };
 
 // A rule for each kind of parameter.
-constexpr OptimizerKind mixed = {
-    "mixed", [](const ParameterInfo& info, const OptimizerSettings& settings) -> std::shared_ptr<const UpdateRule> {
-      if (is_linear(info.role) && info.role != Role::head) return std::make_shared<Momentum>(settings);
-      if (info.role == Role::gain || info.role == Role::bias) return std::make_shared<Plain>();
-      return adamw_rule(info, settings);
-    }};
+constexpr OptimizerKind mixed = {"mixed",
+                                 [](const ParameterInfo& info, const Config& config,
+                                    const OptimizerSettings& settings) -> std::shared_ptr<const UpdateRule> {
+                                   if (is_linear(info.role) && info.role != Role::head)
+                                     return std::make_shared<Momentum>(settings);
+                                   if (info.role == Role::gain || info.role == Role::bias)
+                                     return std::make_shared<Plain>();
+                                   return adamw_rule(info, config, settings);
+                                 }};
 
 RunSettings mixed_settings(int64_t steps) {
   RunSettings s = settings(steps);
@@ -107,7 +108,7 @@ TEST_CASE("each parameter follows the rule that the optimizer has for its kind")
 TEST_CASE("a step is the rule's: gradient descent with momentum, by hand") {
   Model model = fresh();
   OptimizerSettings s = mixed_settings(5).step.optimizer;
-  s.beta1 = 0.5;
+  s.adamw.beta1 = 0.5;
   s.weight_decay = 0.1;
   Optimizer optimizer(*model.transformer, s);
   struct Find : Visitor {

@@ -262,10 +262,10 @@ TEST_CASE("selection biases even out the load that no balancing leaves uneven") 
 }
 
 TEST_CASE("recomputing blocks changes no bit of training, dropout and noisy routers included") {
-  const auto trained = [](bool recompute) {
+  const auto trained = [](const char* recompute) {
     Model model = fresh_mixture();
     RunSettings s = mixture_settings(6);
-    s.step.recompute = recompute;
+    s.step.recompute = recompute_plan(recompute);
     s.step.dropout = 0.1f;
     s.step.accumulate = 2;
     s.step.router.noise = RouterNoise::gumbel;
@@ -274,7 +274,11 @@ TEST_CASE("recomputing blocks changes no bit of training, dropout and noisy rout
     run_training(model, text(), nullptr, s);
     return after(model);
   };
-  CHECK(equal(trained(false), trained(true)));
+  const auto kept = trained("none");
+  for (const char* plan : {"blocks", "every:2", "attention", "feed_forward"}) {
+    CAPTURE(plan);
+    CHECK(equal(kept, trained(plan)));
+  }
 }
 
 TEST_CASE("a router that is not finite ends the run as diverged and names the layer") {

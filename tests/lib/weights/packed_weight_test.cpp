@@ -92,7 +92,7 @@ TEST_CASE("packed integers come back as they went in") {
           CHECK(w->rows() == rows);
           CHECK(w->cols() == cols);
           CHECK(w->element() == info.name);
-          if (keep <= 0.4) CHECK(w->form() == "bitmask");
+          if (keep <= 0.4 && rows > 1) CHECK(w->form() == "bitmask");  // of one row more may be kept, by chance
           if (keep == 1.0) CHECK(w->form() == "panels");
           const Tensor dense = w->to_dense();
           const Bitmask mask = w->mask();
@@ -225,7 +225,7 @@ TEST_CASE("damaged arrays are refused") {
   refused(sparse, [](Encoded& e) { e.shape = {int64_t{1} << 62, int64_t{1} << 62}; });
   refused(sparse, [](Encoded& e) { e.shape = {1000000, 50}; });
   refused(sparse, [](Encoded& e) { e.form = "panel"; });
-  refused(sparse, [](Encoded& e) { e.element = "int3"; });
+  refused(sparse, [](Encoded& e) { e.element = "int5"; });
 }
 
 TEST_CASE("masks are bytes, lowest first; those of format 1, of 32 and 64 bits, are read and become bytes") {
@@ -263,7 +263,8 @@ TEST_CASE("what is pruned is counted by the mask, what is zero by the values") {
   for (const auto& weight :
        {std::shared_ptr<Weight>(std::make_shared<DenseWeight>(dense.clone(), mask)), pack_bf16(dense, mask)}) {
     int64_t values = 0;
-    for (const float x : weight->to_dense().span<float>()) values += x != 0;
+    const Tensor decoded = weight->to_dense();
+    for (const float x : decoded.span<float>()) values += x != 0;
     CHECK(weight->pruned() == left_out);
     CHECK(weight->nonzeros() == values);
     CHECK(weight->nonzeros() < rows * cols - left_out);

@@ -29,10 +29,12 @@ inline void round16(const float* x, float inverse, int32_t* out) {
 #endif
 }
 
-// 16 integers to the 4 steps of 8 bytes that add_segment() reads.
+// 16 integers to the 4 steps of `Planes` times 4 bytes that add_segment() reads.
+template <int Planes>
 inline void store_planes(const int32_t* a, uint8_t* out) {
 #if defined(__AVX512VNNI__)
   const __m512i v = _mm512_loadu_si512(a);
+  if constexpr (Planes == 1) return _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(v));
   const __m128i low = _mm512_cvtepi32_epi8(v);
   const __m128i high = _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_unpacklo_epi32(high, low));
@@ -79,12 +81,19 @@ uint32_t packed_largest(const float* x, int64_t n) {
   return largest;
 }
 
+#if defined(__AVX512VNNI__)
+constexpr int64_t plane_bytes[] = {0, 4, 8};  // of a step, for 1 and 2 planes
+#else
+constexpr int64_t plane_bytes[] = {0, 8, 8};  // 16 bits a column whatever they hold
+#endif
+
+template <int Planes>
 int32_t packed_quantize(const float* x, int64_t n, float inverse, uint8_t* data) {
   int32_t lanes[16] = {};
   for (int64_t i = 0; i < n; i += 16) {
     int32_t a[16];
     round16(x + i, inverse, a);
-    store_planes(a, data + 2 * i);
+    store_planes<Planes>(a, data + plane_bytes[Planes] / 4 * i);
     for (int j = 0; j < 16; ++j) lanes[j] += a[j];
   }
   int32_t sum = 0;
@@ -98,7 +107,13 @@ void set_activations(PackedTable& table) {
   table.widen = widen_row;
   table.narrow = narrow_row;
   table.largest = packed_largest;
-  table.quantize = packed_quantize;
+  table.quantize = packed_quantize<2>;
+  table.quantize_8 = packed_quantize<1>;
+  table.step_16 = plane_bytes[2];
+  table.step_8 = plane_bytes[1];
+#if defined(__AVX512VNNI__)
+  table.fast_integers = true;  // as many products a cycle as of bf16, each of twice the columns
+#endif
   table.round = round_row;
 }
 

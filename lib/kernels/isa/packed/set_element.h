@@ -17,14 +17,14 @@ template <PackedElement element, class Source>
 void set_form(FormFunctions& f) {
   constexpr ElementInfo info = info_of(element);
   if constexpr (info.arithmetic == Arithmetic::bf16) {
-    f = {words::product<Source>, exact::product<Source, exact::widen_words, info.lane()>, expansion::words<Source>,
-         exact::expand<Source, exact::widen_words, info.lane()>};
+    f = {words::product<Source>, nullptr, exact::product<Source, exact::widen_words, info.lane()>,
+         expansion::words<Source>, exact::expand<Source, exact::widen_words, info.lane()>};
 #if !defined(__AVX512BF16__)  // the bf16 product of these sets takes f32 activations as they are
     f.product_f32 = f.product;
 #endif
   } else {
     constexpr auto widen = exact::widen_integers<info.offset()>;
-    f = {integers::product<Source>, exact::product<Source, widen, info.lane()>,
+    f = {integers::product<2, Source>, integers::product_8<Source>(), exact::product<Source, widen, info.lane()>,
          expansion::integers<Source, info.offset()>, exact::expand<Source, widen, info.lane()>};
   }
 }

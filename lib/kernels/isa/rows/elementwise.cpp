@@ -25,13 +25,15 @@ void convert(ConstView from, View to, int64_t begin, int64_t end) {
 }
 
 void add(View into, ConstView from, int64_t begin, int64_t end) {
-  with_float_type(into.dtype, [&]<class T>(T*) {
-    for (int64_t r = begin; r < end; ++r) {
-      T* a = into.row<T>(r);
-      const T* b = from.row<T>(r);
+  with_float_type(into.dtype, [&]<class A>(A*) {
+    with_float_type(from.dtype, [&]<class B>(B*) {
+      for (int64_t r = begin; r < end; ++r) {
+        A* a = into.row<A>(r);
+        const B* b = from.row<B>(r);
 #pragma omp simd
-      for (int64_t c = 0; c < into.cols; ++c) store(a + c, load(a + c) + load(b + c));
-    }
+        for (int64_t c = 0; c < into.cols; ++c) store(a + c, load(a + c) + load(b + c));
+      }
+    });
   });
 }
 

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "kernels/parallel.h"
 #include "lib/kernels/attention/attention_case.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
@@ -23,7 +24,7 @@ void compare(const AttentionDims& dims, const BlockPlan& plan, const ReferenceMa
   for (DType dtype : {DType::f32, DType::bf16}) {
     Case expected(dtype, dims);
     expected.reference(mask);
-    for (Isa level : isa_levels()) {
+    for (Isa level : hone::test::isa_levels_tested()) {
       CAPTURE(name_of(level));
       CAPTURE(name_of(dtype));
       CAPTURE(dims.queries);
@@ -167,7 +168,7 @@ TEST_CASE("results do not depend on the threads, and parts of key blocks add up"
 }
 
 TEST_CASE("chunks of a prefill give the rows of one pass") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (DType dtype : {DType::f32, DType::bf16})
       for (const MaskRule& rule : rules) {
         if (!rule.causal) continue;  // a chunk lacks the keys after it

@@ -3,6 +3,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/parallel.h"
 #include "lib/kernels/attention/attention_case.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
@@ -74,7 +75,7 @@ double allowed(DType type) {
 }  // namespace
 
 TEST_CASE("decode equals the plain reference for caches of different lengths") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (DType q_type : {DType::f32, DType::bf16})
       for (DType kv_type : {DType::f32, DType::bf16})
         for (const MaskRule& rule : rules)
@@ -136,7 +137,7 @@ TEST_CASE("a ring of rows is read by their positions") {
   std::vector<int32_t> positions(ring);
   for (int32_t p = 153; p <= 252; ++p) positions[static_cast<size_t>(p % ring)] = p;
   positions[10] = positions[11] = positions[12] = -1;
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (const MaskRule& rule : rules) {
       set_isa(level);
       const std::vector<int64_t> lengths = {ring}, first = {position};
@@ -153,7 +154,7 @@ TEST_CASE("a ring of rows is read by their positions") {
 }
 
 TEST_CASE("decode gives the last row of one pass") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (DType dtype : {DType::f32, DType::bf16})
       for (const MaskRule& rule : rules) {
         set_isa(level);

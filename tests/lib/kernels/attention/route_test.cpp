@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "kernels/attention/attention.h"
 #include "lib/kernels/attention/attention_case.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
@@ -113,7 +114,7 @@ std::vector<Example> examples() {
 }  // namespace
 
 TEST_CASE("routed attention equals a reference with the mask written out, forward and backward") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (const Example& example : examples()) {
       set_isa(level);
       CAPTURE(name_of(level));
@@ -132,7 +133,7 @@ TEST_CASE("routed attention equals a reference with the mask written out, forwar
 }
 
 TEST_CASE("in bf16 outputs and gradients are near the f32 reference's with the same choice") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (const Example& example : examples()) {
       set_isa(level);
       CAPTURE(name_of(level));
@@ -170,7 +171,7 @@ TEST_CASE("in bf16 outputs and gradients are near the f32 reference's with the s
 }
 
 TEST_CASE("a block is found by the one key of it that matters, which its mean hides") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (DType type : {DType::f32, DType::bf16}) {
       set_isa(level);
       CAPTURE(name_of(level));
@@ -235,7 +236,7 @@ TEST_CASE("summaries of keys are the same bits in one piece, in chunks and one b
 }
 
 TEST_CASE("chunks at any offset choose what one pass chooses, and equal its rows") {
-  for (Isa level : isa_levels()) {
+  for (Isa level : hone::test::isa_levels_tested()) {
     set_isa(level);
     const AttentionDims dims = dims_of(450, 4, 2, 32, 1);
     const RouteRule rule{64, 3, 20};
@@ -261,7 +262,7 @@ TEST_CASE("chunks at any offset choose what one pass chooses, and equal its rows
 }
 
 TEST_CASE("decoding with chosen blocks equals the one pass") {
-  for (Isa level : isa_levels())
+  for (Isa level : hone::test::isa_levels_tested())
     for (const Example& example : examples()) {
       set_isa(level);
       CAPTURE(name_of(level));

@@ -63,7 +63,7 @@ TEST_CASE("every element has a name of its own, codes that come back, and bytes 
     CHECK(info.codes() <= ValueSteps::most + 1);  // for the scale search
     for (int code = 1; code < info.codes(); ++code) CHECK(info.values[code - 1] < info.values[code]);
   }
-  CHECK_FALSE(find_element("int3"));
+  CHECK_FALSE(find_element("int5"));
 }
 
 TEST_CASE("nf4 has the quantiles of QLoRA's appendix E, to the nearest 127th") {

@@ -17,6 +17,7 @@
 #include "kernels/parallel.h"
 #include "lib/kernels/numbers.h"
 #include "support/elements.h"
+#include "support/isa.h"
 
 using namespace hone;
 using namespace hone::kernels;
@@ -137,8 +138,13 @@ int64_t segment_of(const Packed& p) {
   return p.w.shape.group ? p.w.shape.group : 128;
 }
 
-// Half a step of 16-bit activations, and what is left for f32 sums.
-constexpr double integer_tolerance = 0.5 / 32512 + 2e-6;
+// Half a step of activations in integers, and what is left for f32 sums.
+constexpr double integer_tolerance = 0.5 / 32512 + 2e-6, tolerance_8 = 0.5 / 127 + 2e-6;
+
+// Whether rows in this type go straight through the packed bytes.
+bool is_direct(const Packed& p, int64_t m, DType x = DType::f32) {
+  return m <= packed_direct_rows(p.w, x);
+}
 
 struct Level {
   explicit Level(Isa level) { set_isa(level); }
@@ -148,6 +154,11 @@ struct Level {
 struct Activations {
   explicit Activations(F32Activations how) { set_f32_activations(how); }
   ~Activations() { set_f32_activations(F32Activations::exact); }
+};
+
+struct Bits {
+  explicit Bits(int bits) { set_packed_activation_bits(bits); }
+  ~Bits() { set_packed_activation_bits(16); }
 };
 
 struct Threads {
@@ -179,20 +190,20 @@ TEST_CASE("packed products of 16-bit activations equal the plain product at ever
     for (const int64_t rows : {1, 63, 65, 200})
       for (const int64_t cols : {7, 32, 100, 384}) {
         const Packed p = make(layout, element, rows, cols, group);
-        for (const int64_t m : {1, 2, 3, 8, 17, 64}) {
-          if (m == 64 && (rows < 200 || cols < 100)) continue;  // few of the slow ones
+        for (const int64_t m : {1, 2, 3, 8, 17, 70}) {
+          if (m == 70 && (rows < 200 || cols < 100)) continue;  // few of the slow ones
           const std::vector<float> x = random_rows(m, cols);
-          const bool exact = !is_scaled(element), few = m <= packed_direct_rows;
+          const bool exact = !is_scaled(element);
           const double tolerance = exact ? 2e-6 : integer_tolerance;
           const Reference want = reference(p, x, m, segment_of(p));
           std::vector<float> first;
-          for (const Isa level : isa_levels()) {
+          for (const Isa level : hone::test::isa_levels_tested()) {
             const Level scope(level);
             INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", rows, " ", cols, " ", m,
                  " ", name_of(level));
             const std::vector<float> y = multiply(p, x, m);
             CHECK(worst(want, y) < tolerance);
-            if (exact || !few) continue;
+            if (exact || !is_direct(p, m)) continue;
             // The integers are the same everywhere. The sums over groups too, where multiplication and addition are
             // fused.
             if (first.empty()) first = y;
@@ -216,7 +227,7 @@ TEST_CASE("f32 rows have f32 results, however many they are") {
     std::vector<float> x(static_cast<size_t>(most * cols));
     for (float& v : x) v = static_cast<float>(random.normal() * std::exp(2 * random.normal()));
     const Reference want = reference(p, x, most, 0);
-    for (const Isa level : isa_levels()) {
+    for (const Isa level : hone::test::isa_levels_tested()) {
       const Level scope(level);
       for (int64_t m = 1; m <= most; ++m) {
         INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", m, " ", name_of(level));
@@ -226,7 +237,7 @@ TEST_CASE("f32 rows have f32 results, however many they are") {
   });
 }
 
-TEST_CASE("bf16 rows: exact weights for few, weights rounded to bf16 at most for many") {
+TEST_CASE("bf16 rows: exact weights where they go straight, weights rounded to bf16 at most for many") {
   for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
     const int64_t rows = 130, cols = 203;
     const Packed p = make(layout, element, rows, cols, group);
@@ -234,10 +245,10 @@ TEST_CASE("bf16 rows: exact weights for few, weights rounded to bf16 at most for
       std::vector<float> x = random_rows(m, cols), y(static_cast<size_t>(m * rows));
       std::vector<bf16> half;
       for (float& v : x) v = to_float(half.emplace_back(to_bf16(v)));
-      const bool few = m <= packed_direct_rows;
-      const Reference want = reference(p, x, m, few ? segment_of(p) : 0);
-      for (const Isa level : isa_levels()) {
+      for (const Isa level : hone::test::isa_levels_tested()) {
         const Level scope(level);
+        const bool few = is_direct(p, m, DType::bf16);
+        const Reference want = reference(p, x, m, few ? segment_of(p) : 0);
         packed_matmul(p.w, view(std::as_const(half).data(), m, cols), view(y.data(), m, rows));
         const double tolerance = !is_scaled(element) ? 2e-6 : few ? integer_tolerance : 4e-3;
         INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", m, " ", name_of(level));
@@ -247,19 +258,56 @@ TEST_CASE("bf16 rows: exact weights for few, weights rounded to bf16 at most for
   });
 }
 
+TEST_CASE("products of 8-bit activations equal the plain product, bit for bit at every instruction set") {
+  const Threads one(1);
+  const Activations integers(F32Activations::integers);
+  const Bits eight(8);
+  for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
+    if (!is_scaled(element)) return;
+    for (const int64_t cols : {7, 100, 384})
+      for (const int64_t m : {1, 3, 4, 7, 17, 67}) {
+        const Packed p = make(layout, element, 65, cols, group);
+        const std::vector<float> x = random_rows(m, cols);
+        const Reference want = reference(p, x, m, segment_of(p));
+        std::vector<float> first;
+        for (const Isa level : hone::test::isa_levels_tested()) {
+          const Level scope(level);
+          INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", cols, " ", m, " ",
+               name_of(level));
+          CHECK(is_direct(p, m));
+          const std::vector<float> y = multiply(p, x, m);
+          const double error = worst(want, y);
+          CHECK(error < tolerance_8);
+          if (cols == 384) CHECK(error > integer_tolerance);  // 8 bits they are
+          if (first.empty()) first = y;
+          const double limit = level == Isa::avx2 ? 3e-7 : 0;
+          int64_t different = 0;
+          for (size_t i = 0; i < y.size(); ++i) different += std::abs(y[i] - first[i]) > limit * want.size[i];
+          CHECK(different == 0);
+          first = y;
+        }
+      }
+  });
+}
+
 TEST_CASE("a row's result does not depend on the rows beside it nor on the threads") {
   const Threads restored(threads());
-  for (const F32Activations how : {F32Activations::exact, F32Activations::integers})
+  const std::pair<F32Activations, int> kinds[] = {
+      {F32Activations::exact, 16}, {F32Activations::integers, 16}, {F32Activations::integers, 8}};
+  for (const auto& [how, bits] : kinds)
     for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
+      if (bits == 8 && !is_scaled(element)) return;
       const Activations activations(how);
+      const Bits activation_bits(bits);
       const Packed p = make(layout, element, 330, 260, group);
-      const std::vector<float> x = random_rows(packed_direct_rows, 260);
-      for (const Isa level : isa_levels()) {
+      for (const Isa level : hone::test::isa_levels_tested()) {
         const Level scope(level);
+        const int64_t most = std::min<int64_t>(packed_direct_rows(p.w, DType::f32), level == Isa::portable ? 20 : 131);
+        const std::vector<float> x = random_rows(most, 260);
         set_threads(2);
-        const std::vector<float> all = multiply(p, x, packed_direct_rows);
+        const std::vector<float> all = multiply(p, x, most);
         set_threads(1);
-        for (int64_t m = 1; m < packed_direct_rows; ++m) {
+        for (int64_t m = 1; m < most; m += m < 20 ? 1 : 23) {
           INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", m, " ", name_of(level));
           const std::vector<float> part = multiply(p, x, m);
           CHECK(std::memcmp(part.data(), all.data(), part.size() * sizeof(float)) == 0);
@@ -270,14 +318,14 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
 
 TEST_CASE("several products in one loop are those of each, bit for bit") {
   const int before = threads();
-  for (const Isa level : isa_levels()) {
+  for (const Isa level : hone::test::isa_levels_tested()) {
     set_isa(level);
     CAPTURE(name_of(level));
     for (const PackedLayout layout : {PackedLayout::panels, PackedLayout::bitmask})
       for (const PackedElement element : all_elements)
         for (const int count : {1, 2, 5}) {
           set_threads(count);
-          const int64_t rows[] = {300, 64, 1, 129, 200}, many[] = {1, packed_direct_rows, 40, 500, 0};
+          const int64_t rows[] = {300, 64, 1, 129, 200}, many[] = {1, packed_few_rows, 40, 200, 0};
           std::vector<Packed> matrices;
           std::vector<std::vector<bf16>> xs;
           std::vector<std::vector<float>> actual, expected;
@@ -341,7 +389,7 @@ TEST_CASE("many rows with strides, in a matrix of several pieces") {
 
 TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbours, NaN and infinity show") {
   const Packed p = make(PackedLayout::panels, int8, 64, 256, 0);
-  for (const Isa level : isa_levels())
+  for (const Isa level : hone::test::isa_levels_tested())
     for (const int64_t m : {1, 20})
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
         const Level scope(level);
@@ -368,14 +416,14 @@ TEST_CASE("what an earlier product left in the scratch memory does not reach a l
   const Threads one(1);
   for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
     const Packed wide = make(layout, element, 64, 400, group), narrow = make(layout, element, 65, 97, group);
-    const std::vector<float> bad(static_cast<size_t>(packed_direct_rows * 400), std::nanf(""));
+    const std::vector<float> bad(static_cast<size_t>(packed_few_rows * 400), std::nanf(""));
     const std::vector<float> x = random_rows(5, 97);
-    for (const Isa level : isa_levels())
+    for (const Isa level : hone::test::isa_levels_tested())
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
         const Level scope(level);
         const Activations activations(how);
         INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", name_of(level));
-        multiply(wide, bad, packed_direct_rows);
+        multiply(wide, bad, packed_few_rows);
         CHECK(worst(reference(narrow, x, 5, segment_of(narrow)), multiply(narrow, x, 5)) < integer_tolerance);
       }
   });
@@ -392,7 +440,7 @@ TEST_CASE("sums stay exact in long rows of the largest integers") {
     for (auto& s : p.scales) s = to_bf16(1);
     for (size_t i = 0; i < p.dense.size(); ++i) p.dense[i] = integers[i];
     const std::vector<float> x(static_cast<size_t>(cols), 1.0f);
-    for (const Isa level : isa_levels()) {
+    for (const Isa level : hone::test::isa_levels_tested()) {
       const Level scope(level);
       CHECK(worst(reference(p, x, 1, 128), multiply(p, x, 1)) < 1e-6);
     }

@@ -1,0 +1,76 @@
+// Text that is written with drafts, and without.
+#include "base/error.h"
+#include "base/random.h"
+#include "bench/models.h"
+#include "dataset/text_file.h"
+#include "report/statistics.h"
+#include "serve/generate.h"
+
+namespace hone {
+namespace {
+
+class Drafting : public Measurement {
+ public:
+  Drafting(Model& model, const BenchPoint& point, const BenchSettings& settings, const std::string& draft)
+      : model_(*model.transformer), point_(point), s_(settings), tokenizer_(make_tokenizer(model.tokenizer)) {
+    const Config& config = model_.config();
+    if (config.block.positions == PositionKind::learned && point.length + s_.generate - 1 > config.context)
+      throw usage_error("'{}' has {} learned positions: a prompt of {} and {} more tokens do not fit", model.path,
+                        config.context, point.length, s_.generate);
+    tokens_ = tokenizer_->encode(text_of_bytes(read_text_file(s_.data), s_.data));
+    if (static_cast<int64_t>(tokens_.size()) < point.length)
+      throw input_error("'{}' has {} tokens, a prompt {}", s_.data, tokens_.size(), point.length);
+    settings_.tokens = s_.generate;
+    settings_.sampling.temperature = 0;
+    settings_.ignore_end = true;
+    settings_.type = s_.type;
+    settings_.prefill_chunk = s_.prefill_chunk;
+    result_.prompt = point.length;
+    result_.generate = s_.generate;
+    result_.draft = draft;
+    if (draft == "none") return;
+    settings_.draft = {is_draft_kind(draft) ? draft : "model", nullptr, s_.draft_tokens, s_.draft_min_probability};
+    if (settings_.draft.kind == "model") {
+      drafter_ = load_model(draft, {.defer = true});
+      if (drafter_.tokenizer != model.tokenizer)
+        throw input_error("the draft '{}' has another tokenizer than '{}'", draft, model.path);
+      settings_.draft.model = drafter_.transformer.get();
+    }
+    check(settings_.draft, model_);
+  }
+
+  // Every kind of draft gets the prompt of the seed.
+  void repeat(uint64_t seed, bool record) override {
+    const uint64_t places = tokens_.size() - static_cast<size_t>(point_.length) + 1;
+    const auto prompt = std::span(tokens_).subspan(static_cast<size_t>(Random(seed, "prompt").below(places)),
+                                                   static_cast<size_t>(point_.length));
+    const Generated text = generate(model_, *tokenizer_, prompt, settings_, Random(seed, "sampling"));
+    if (!record) return;
+    // The first token belongs to the prompt.
+    result_.decode.push_back(static_cast<double>(text.tokens.size() - 1) / text.decode_seconds);
+    result_.steps += text.steps;
+    result_.drafted += text.drafted;
+    result_.accepted += text.accepted;
+  }
+
+  Measured result(const kernels::Ceilings&) const override { return result_; }
+
+ private:
+  const Transformer& model_;
+  BenchPoint point_;
+  const BenchSettings& s_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::vector<int32_t> tokens_;
+  GenerateSettings settings_;
+  Model drafter_;
+  DraftResult result_;
+};
+
+}  // namespace
+
+std::unique_ptr<Measurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                              const std::string& draft) {
+  return std::make_unique<Drafting>(model, point, settings, draft);
+}
+
+}  // namespace hone

@@ -1,0 +1,32 @@
+// What the inputs of a layer say of the error in its outputs: the matrix behind second-order pruning and rounding.
+#pragma once
+
+#include <string>
+
+#include "compress/statistics.h"
+#include "tensor/bitmask.h"
+
+namespace hone {
+
+// E[x x^T] over the calibration tokens, half the Hessian of the mean squared output error in each row of weights, with
+// a constant added to its diagonal: a hundredth of the diagonal's mean (arXiv 2210.17323, section 3.3), times columns
+// per token where fewer tokens came than there are columns, so that what few tokens cannot tell stays as it was.
+struct Curvature {
+  Tensor matrix;       // f32 [cols, cols], positive definite
+  double damping = 0;  // what was added to the diagonal
+};
+
+// Of null inputs, the identity: all inputs alike. Throws Error(input), naming `where`, for inputs that were not finite.
+Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::string& where);
+
+// The mean squared error of the outputs, sum over rows of (w - v) C (w - v)^T, and of w alone; f32 [rows, cols].
+struct OutputError {
+  double squared_error = 0, squared_norm = 0;
+  double relative() const { return squared_norm > 0 ? squared_error / squared_norm : 0; }
+};
+OutputError output_error(const Tensor& w, const Tensor& v, const Curvature& curvature);
+
+// A copy that is 0 where the mask (may be empty) is.
+Tensor masked(const Tensor& weight, const Bitmask& mask);
+
+}  // namespace hone

@@ -1,0 +1,257 @@
+// Sources of elements of less than 8 bits: the code is the byte, or the place of the byte in a table of up to 16.
+#pragma once
+
+#include "kernels/isa/packed/bitmask.h"
+
+namespace hone::kernels::HONE_ISA {
+
+// The bytes of the codes 0 … 15, for each 16 bytes of the widest register; and that of a pruned element.
+struct CodeBytes {
+  alignas(64) uint8_t of[64];
+};
+template <PackedElement element>
+inline constexpr CodeBytes code_bytes = [] {
+  CodeBytes bytes{};
+  for (int i = 0; i < 64; ++i) {
+    const int code = i % 16 < info_of(element).codes() ? i % 16 : 0;
+    bytes.of[i] = static_cast<uint8_t>(info_of(element).integer_of(code) + info_of(element).offset());
+  }
+  return bytes;
+}();
+template <PackedElement element>
+inline constexpr auto zero_byte = static_cast<uint8_t>(info_of(element).offset());
+template <PackedElement element>
+inline constexpr auto code_mask = static_cast<uint8_t>(info_of(element).codes() - 1);
+
+#if defined(__AVX512VBMI2__)
+
+template <PackedElement element>
+inline __m512i bytes_of_codes(__m512i codes) {
+  if constexpr (!info_of(element).in_table) return codes;  // they are the bytes
+  return _mm512_shuffle_epi8(_mm512_load_si512(code_bytes<element>.of), codes);
+}
+
+// Where the codes of a stream lie: eight of them in as many bytes as one has bits. The bytes go to a lane of 64 bits,
+// in which byte k then is cut out at bit k * bits.
+struct StreamPlaces {
+  alignas(64) uint8_t bytes[64], shifts[64];
+};
+template <int Bits>
+inline constexpr StreamPlaces stream_places = [] {
+  StreamPlaces places{};
+  for (int i = 0; i < 64; ++i) {
+    places.bytes[i] = static_cast<uint8_t>(i / 8 * Bits + i % 8 % Bits);
+    places.shifts[i] = static_cast<uint8_t>(i % 8 * Bits);
+  }
+  return places;
+}();
+
+// 64 codes from a stream that starts at the first byte of v. Masked by ones: GCC 12 warns of its own unmasked forms (its
+// bug 105593).
+template <PackedElement element>
+inline __m512i codes_of_stream(__m512i v) {
+  constexpr int bits = info_of(element).bits;
+  constexpr __mmask64 all = ~uint64_t{0};
+  const __m512i spread = _mm512_maskz_permutexvar_epi8(all, _mm512_load_si512(stream_places<bits>.bytes), v);
+  const __m512i cut = _mm512_maskz_multishift_epi64_epi8(all, _mm512_load_si512(stream_places<bits>.shifts), spread);
+  return _mm512_and_si512(cut, _mm512_set1_epi8(static_cast<char>(code_mask<element>)));
+}
+
+// Tiles whose elements share bytes: 2 of 4 bits, 4 of 2 bits.
+template <PackedElement element>
+struct SharedCodes {
+  static constexpr int bits = info_of(element).bits, shared = 8 / bits;
+  explicit SharedCodes(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  void step(__m512i w[4]) {
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>(code_mask<element>));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512i v = _mm512_loadu_si512(p + i / shared * 64);
+      w[i] = bytes_of_codes<element>(_mm512_and_si512(_mm512_srli_epi16(v, i % shared * bits), mask));
+    }
+    p += step_bytes * bits / 8;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
+    return unpack(*this, count, scratch);
+  }
+  void fetch(int64_t at, int64_t) const {
+    prefetch(p + at * bits / 8);
+  }
+  static constexpr bool in_place = false;
+};
+
+// Tiles one after the other, where a byte does not hold a whole number of codes.
+template <PackedElement element>
+struct StreamCodes {
+  static constexpr int bits = info_of(element).bits;
+  explicit StreamCodes(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  void step(__m512i w[4]) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i, p += 8 * bits)
+      w[i] = bytes_of_codes<element>(codes_of_stream<element>(_mm512_maskz_loadu_epi8((1ull << 8 * bits) - 1, p)));
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
+    return unpack(*this, count, scratch);
+  }
+  void fetch(int64_t at, int64_t) const {
+    prefetch(p + at * bits / 8);
+  }
+  static constexpr bool in_place = false;
+};
+
+// The kept elements of a tile in a stream of their own, from a new byte on.
+template <PackedElement element>
+struct SparseCodes {
+  static constexpr int bits = info_of(element).bits;
+  explicit SparseCodes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  __m512i codes() const {
+    if constexpr (bits != 4) return codes_of_stream<element>(_mm512_loadu_si512(p));
+    const __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi16(v, 4)), _mm512_set1_epi8(15));
+  }
+  void step(__m512i w[4]) {
+    const __m512i zero = _mm512_set1_epi8(static_cast<char>(zero_byte<element>));
+    for (int i = 0; i < 4; ++i) {
+      w[i] = zero;
+      expand_bytes(w[i], load_mask(masks + i), bytes_of_codes<element>(codes()));
+      p += (_mm_popcnt_u64(masks[i]) * bits + 7) >> 3;
+    }
+    masks += 4;
+  }
+  void step(uint8_t* out) {
+    __m512i w[4];
+    step(w);
+    store_step(w, out);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  void fetch(int64_t at, int64_t) const {  // as if half were pruned
+    prefetch(p + at * bits / 16);
+    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
+  }
+  static constexpr bool in_place = false;
+};
+
+#else
+
+// n % 32 == 0.
+template <PackedElement element>
+inline void bytes_of_codes(uint8_t* codes, int64_t n) {
+  if constexpr (!info_of(element).in_table) return;
+#if defined(__AVX2__)
+  const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(code_bytes<element>.of));
+  for (int64_t i = 0; i < n; i += 32) {
+    auto* at = reinterpret_cast<__m256i*>(codes + i);
+    _mm256_storeu_si256(at, _mm256_shuffle_epi8(bytes, _mm256_loadu_si256(at)));
+  }
+#else
+  for (int64_t i = 0; i < n; ++i) codes[i] = code_bytes<element>.of[codes[i]];
+#endif
+}
+
+// 64 codes from a stream.
+template <PackedElement element>
+inline void codes_of_stream(const uint8_t* p, uint8_t* out) {
+  constexpr int bits = info_of(element).bits;
+  for (int i = 0; i < 64; i += 8, p += bits, out += 8) {
+    uint64_t v = 0;
+    __builtin_memcpy(&v, p, bits);
+#if defined(__BMI2__)
+    v = _pdep_u64(v, 0x0101010101010101ull * code_mask<element>);
+    __builtin_memcpy(out, &v, 8);
+#else
+    for (int k = 0; k < 8; ++k) out[k] = static_cast<uint8_t>(v >> k * bits) & code_mask<element>;
+#endif
+  }
+}
+
+template <PackedElement element>
+struct SharedCodes {
+  static constexpr int bits = info_of(element).bits, shared = 8 / bits;
+  explicit SharedCodes(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  void step(uint8_t* out) {
+    const uint8_t* from = p;  // which no byte written may be, as far as the compiler knows
+    p += step_bytes * bits / 8;
+    for (int block = 0; block < 4; block += shared, from += 64)
+      for (int t = 0; t < shared; ++t, out += 64)
+        for (int i = 0; i < 64; ++i) out[i] = static_cast<uint8_t>(from[i] >> t * bits) & code_mask<element>;
+    bytes_of_codes<element>(out - step_bytes, step_bytes);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
+};
+
+template <PackedElement element>
+struct StreamCodes {
+  static constexpr int bits = info_of(element).bits;
+  explicit StreamCodes(const PackedPanel& panel) : p(panel.values) {}
+  const uint8_t* p;
+
+  void step(uint8_t* out) {
+    for (int i = 0; i < 4; ++i, p += 8 * bits) codes_of_stream<element>(p, out + 64 * i);
+    bytes_of_codes<element>(out, step_bytes);
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
+};
+
+template <PackedElement element>
+struct SparseCodes {
+  static constexpr int bits = info_of(element).bits;
+  explicit SparseCodes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  void step(uint8_t* out) {
+    uint8_t codes[72] = {};
+    for (int i = 0; i < 4; ++i, ++masks) {
+      codes_of_stream<element>(p, codes);
+      bytes_of_codes<element>(codes, 64);
+      const uint8_t* next = codes;
+      for (int shift = 0; shift < 64; shift += 8, out += 8) {
+        const unsigned mask = static_cast<unsigned>(*masks >> shift) & 255u;
+        expand_bytes(next, mask, zero_byte<element>, out);
+        next += __builtin_popcount(mask);
+      }
+      p += (__builtin_popcountll(*masks) * bits + 7) >> 3;
+    }
+  }
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
+  static constexpr bool in_place = false;
+};
+
+#endif
+
+// How an element of less than 8 bits lies in either layout.
+template <PackedElement element>
+struct CodeSources;
+template <PackedElement element>
+requires(8 % info_of(element).bits == 0) struct CodeSources<element> {
+  using Panels = SharedCodes<element>;
+  using Bitmask = SparseCodes<element>;
+};
+template <PackedElement element>
+requires(8 % info_of(element).bits != 0) struct CodeSources<element> {
+  using Panels = StreamCodes<element>;
+  using Bitmask = SparseCodes<element>;
+};
+
+}  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,151 @@
+#include "serve/draft.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/error.h"
+#include "serve/drafts/kinds.h"
+
+namespace hone {
+namespace {
+
+struct Row {
+  const char* form;  // the name, and what its numbers are
+  void (*check)(const DraftSettings&, const std::vector<int64_t>& numbers, const Transformer& target);
+  std::unique_ptr<Drafter> (*make)(DraftSource source);
+};
+
+constexpr Row table[] = {
+    {"ngram[:N]", check_ngram_draft, ngram_draft},
+    {"self:LAYERS", check_self_draft, self_draft},
+    {"model", check_model_draft, model_draft},
+};
+
+std::string first_word(const std::string& name) {
+  return name.substr(0, name.find_first_of(":["));
+}
+
+const Row* find_row(const std::string& name) {
+  for (const Row& row : table)
+    if (first_word(row.form) == first_word(name)) return &row;
+  return nullptr;
+}
+
+const Row& row_of(const std::string& name) {
+  if (const Row* row = find_row(name)) return *row;
+  throw usage_error("unknown kind of draft '{}'; known: {}, or a model file", name, fmt::join(draft_kinds(), ", "));
+}
+
+std::vector<int64_t> numbers_of(const std::string& name, const std::string& form) {
+  const size_t colon = name.find(':');
+  std::vector<int64_t> numbers;
+  if (colon != std::string::npos) {
+    int64_t number = 0;
+    const char *begin = name.data() + colon + 1, *end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(begin, end, number);
+    if (error != std::errc() || stop != end || number < 1 || form.find(':') == std::string::npos)
+      throw usage_error("draft '{}': write {} with a whole number", name, form);
+    numbers.push_back(number);
+  } else if (form.find(':') != std::string::npos && form.find('[') == std::string::npos) {
+    throw usage_error("draft '{}': write {}", name, form);
+  }
+  return numbers;
+}
+
+}  // namespace
+
+std::vector<std::string> draft_kinds() {
+  std::vector<std::string> forms;
+  for (const Row& row : table)
+    if (row.make != model_draft) forms.emplace_back(row.form);
+  return forms;
+}
+
+bool is_draft_kind(const std::string& name) {
+  const Row* row = find_row(name);
+  return row && row->make != model_draft;
+}
+
+void check(const DraftSettings& s, const Transformer& target) {
+  if (s.tokens < 1 || s.tokens > most_drafted)
+    throw usage_error("{} tokens cannot be drafted at once; 1 to {} can", s.tokens, most_drafted);
+  if (!(s.min_probability >= 0 && s.min_probability <= 1))
+    throw usage_error("the least probability of a drafted token must be between 0 and 1, not {}", s.min_probability);
+  const Row& row = row_of(s.kind);
+  row.check(s, numbers_of(s.kind, row.form), target);
+}
+
+std::unique_ptr<Drafter> make_drafter(const DraftSettings& settings, const Transformer& target, Session& session,
+                                      const SamplingSettings& sampling, uint64_t seed, int32_t banned) {
+  check(settings, target);
+  const Row& row = row_of(settings.kind);
+  return row.make(
+      {settings, numbers_of(settings.kind, row.form), target, session, sampling, Random(seed, "draft"), banned});
+}
+
+namespace {
+
+// What a further row of a step costs beside one step of a single row: its attention and the arithmetic of its products,
+// where the first row has paid for reading the weights.
+constexpr double row_cost = 0.2;
+
+// Expected tokens of a step that drafts `count`, each accepted with probability `rate` where those before it are.
+double expected_tokens(double rate, int64_t count) {
+  double sum = 0, all = 1;
+  for (int64_t i = 0; i <= count; ++i, all *= rate) sum += all;
+  return sum;
+}
+
+}  // namespace
+
+int64_t DraftLength::best() const {
+  const double rate = accepted_ / (accepted_ + refused_);
+  int64_t best = 0;
+  double most = 1;
+  for (int64_t count = 1; count <= most_; ++count) {
+    const double gain = expected_tokens(rate, count) / (1 + (cost_ + row_cost) * static_cast<double>(count));
+    if (gain > most) most = gain, best = count;
+  }
+  return best;
+}
+
+int64_t DraftLength::next() {
+  if (pause_ > 0) return --pause_, 0;
+  if (const int64_t count = best()) return count;
+  pause_ = pauses_;
+  pauses_ = std::min<int64_t>(2 * pauses_, 128);
+  return std::min<int64_t>(2, most_);  // a try
+}
+
+void DraftLength::took(int64_t drafted, int64_t accepted) {
+  if (drafted == 0) return;
+  constexpr double kept = 0.9;  // of the counts, a step
+  accepted_ = kept * accepted_ + static_cast<double>(accepted);
+  refused_ = kept * refused_ + (accepted < drafted ? 1 : 0);
+  if (best() > 0) {
+    pause_ = 0;
+    pauses_ = 8;
+  }
+}
+
+double stored_bytes(const Transformer& model, int64_t layers) {
+  struct Counter : Reader {
+    int64_t layers = 0;
+    std::string head;
+    double bytes = 0;
+    void weight(const ParameterInfo& info, const Weight& weight) override {
+      if (info.role == Role::embedding && info.name != head) return;  // a row of it is read
+      if (info.layer < layers) bytes += static_cast<double>(weight.stored_bytes());
+    }
+    void parameter(const ParameterInfo&, const Parameter&) override {}
+  } counter;
+  counter.layers = layers;
+  counter.head = model.head_name();
+  model.visit(counter);
+  return counter.bytes;
+}
+
+}  // namespace hone

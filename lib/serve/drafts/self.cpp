@@ -1,0 +1,37 @@
+#include "base/error.h"
+#include "serve/drafts/kinds.h"
+
+namespace hone {
+namespace {
+
+class SelfDraft : public LogitsDraft {
+ public:
+  explicit SelfDraft(const DraftSource& source)
+      : LogitsDraft(source),
+        layers_(source.numbers[0]),
+        cost_(stored_bytes(source.target, layers_) / stored_bytes(source.target)) {}
+
+  double cost() const override { return cost_; }
+
+ private:
+  std::optional<Tensor> logits_after(std::span<const int32_t> text) override {
+    return source().target.logits(source().session.shallow(text.last(1), layers_));
+  }
+
+  int64_t layers_;
+  double cost_;
+};
+
+}  // namespace
+
+void check_self_draft(const DraftSettings& s, const std::vector<int64_t>& numbers, const Transformer& target) {
+  if (numbers[0] >= target.layers())
+    throw usage_error("draft '{}': the model has {} layers, of which at most {} can draft", s.kind, target.layers(),
+                      target.layers() - 1);
+}
+
+std::unique_ptr<Drafter> self_draft(DraftSource source) {
+  return std::make_unique<SelfDraft>(source);
+}
+
+}  // namespace hone

@@ -1,0 +1,46 @@
+// What a step minimizes is a list of objectives: each makes terms of what the model gives for a batch and of what it
+// should give. Terms that modules add by themselves (router balance) come from the model and are none of these.
+//
+// A new objective is a file here, with its settings, and a line in the table of objectives.cpp.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "model/transformer.h"
+
+namespace hone {
+
+struct ObjectiveSettings;
+
+// One batch, after the model's forward pass. A tape records.
+struct ObjectiveInput {
+  const Transformer& model;
+  const Call& call;
+  std::span<const int32_t> inputs, targets;  // [rows]; a target below 0 is not scored
+  const Var& hidden;                         // Transformer::finish(): [rows, dim] of call.type
+  float weight;                              // of the batch in the step: terms are weighted with it beside their own
+};
+
+class Objective {
+ public:
+  virtual ~Objective() = default;
+  // At least one. The gradient of a term may be computed here already, for the weight that it comes back with.
+  virtual std::vector<LossTerm> terms(const ObjectiveInput& input) const = 0;
+};
+
+struct ObjectiveKind {
+  std::string_view name;
+  // Null where the settings do not ask for it.
+  std::shared_ptr<const Objective> (*make)(const ObjectiveSettings& settings);
+};
+
+std::span<const ObjectiveKind> objective_kinds();
+
+// Those that the settings ask for, in the order of the table. The first is next-token prediction, whose first term is
+// the loss that a run reports.
+std::vector<std::shared_ptr<const Objective>> objectives_of(const ObjectiveSettings& settings);
+
+}  // namespace hone

@@ -1,0 +1,25 @@
+#include "train/objectives/next_token.h"
+#include "train/objectives/objective.h"
+#include "train/objectives/settings.h"
+
+namespace hone {
+namespace {
+
+constexpr ObjectiveKind rows[] = {
+    {"next_token", next_token_objective},
+};
+
+}  // namespace
+
+std::span<const ObjectiveKind> objective_kinds() {
+  return rows;
+}
+
+std::vector<std::shared_ptr<const Objective>> objectives_of(const ObjectiveSettings& settings) {
+  std::vector<std::shared_ptr<const Objective>> all;
+  for (const ObjectiveKind& kind : rows)
+    if (auto objective = kind.make(settings)) all.push_back(std::move(objective));
+  return all;
+}
+
+}  // namespace hone

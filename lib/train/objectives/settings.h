@@ -1,0 +1,8 @@
+// What of the objectives is wanted.
+#pragma once
+
+namespace hone {
+
+struct ObjectiveSettings {};
+
+}  // namespace hone

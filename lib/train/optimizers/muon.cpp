@@ -1,0 +1,129 @@
+#include "train/optimizers/muon.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/rows/elementwise.h"
+#include "train/optimizers/adamw.h"
+
+namespace hone {
+namespace {
+
+// p(x) = a x + b x^3 + c x^5 for singular values.
+struct Polynomial {
+  float a, b, c;
+};
+
+// Optimal in turn for singular values from 1e-3 to 1 (Amsel et al.). All but the last are shrunk by 1.01: values that
+// bf16 rounds above 1 still converge.
+constexpr Polynomial polynomials[] = {{8.28721202f, -23.5958865f, 17.3003873f},
+                                      {4.10705911f, -2.94784992f, 0.54484311f},
+                                      {3.94869085f, -2.90890212f, 0.55181914f},
+                                      {3.31841966f, -2.48848802f, 0.51004894f},
+                                      {2.30065202f, -1.66890398f, 0.41880731f}};
+constexpr float shrunk = 1.01f;
+
+Polynomial polynomial(size_t i) {
+  Polynomial p = polynomials[i];
+  if (i + 1 == std::size(polynomials)) return p;
+  return {p.a / shrunk, p.b / std::pow(shrunk, 3.0f), p.c / std::pow(shrunk, 5.0f)};
+}
+
+}  // namespace
+
+void orthogonalize(const Tensor& x, DType type) {
+  const double norm = std::sqrt(kernels::sum_of_squares(x.view()));
+  if (norm == 0) return;
+  kernels::scale(x.view(), static_cast<float>(1 / (norm * 1.01)));
+  const int64_t m = x.dim(0), n = x.dim(1), small = std::min(m, n);
+  const bool wide = m <= n;
+  const Tensor factor = Tensor::empty(x.shape(), type), square = Tensor::empty({small, small}, type);
+  const Tensor sum = Tensor::empty({small, small});
+  for (size_t i = 0; i < std::size(polynomials); ++i) {
+    const Polynomial p = polynomial(i);
+    // A = X X^T on the smaller side, then b A + c A^2 = c ((b/c) A + A A), then
+    // a X + (b A + c A^2) X.
+    kernels::convert(x.view(), factor.view());
+    kernels::gemm(factor.view(), !wide, factor.view(), wide, square.view());
+    kernels::convert(square.view(), sum.view());
+    kernels::scale(sum.view(), p.b / p.c);
+    kernels::gemm(square.view(), false, square.view(), true, sum.view(), true);
+    kernels::scale(sum.view(), p.c);
+    kernels::convert(sum.view(), square.view());
+    kernels::scale(x.view(), p.a);
+    if (wide)
+      kernels::gemm(square.view(), false, factor.view(), false, x.view(), true);
+    else
+      kernels::gemm(factor.view(), false, square.view(), false, x.view(), true);
+  }
+}
+
+std::vector<int64_t> fused_parts(const ParameterInfo& parameter, const Config& config, int64_t rows) {
+  if (parameter.role == Role::qkv) {
+    const LayerBlueprint& layer = config.layers[static_cast<size_t>(parameter.layer)];
+    const int64_t q = layer.heads * config.block.head_dim, kv = layer.kv_heads * config.block.head_dim;
+    if (q + 2 * kv != rows) throw internal_error("'{}' has {} rows, not {}", parameter.name, rows, q + 2 * kv);
+    return {q, kv, kv};
+  }
+  if (parameter.role == Role::up && parameter.gated) return {rows / 2, rows / 2};
+  return {rows};
+}
+
+namespace {
+
+class Muon : public UpdateRule {
+ public:
+  Muon(const ParameterInfo& parameter, const Config& config, const OptimizerSettings& settings)
+      : parameter_(parameter), config_(config), settings_(settings) {}
+
+  std::vector<StateArray> arrays(const Shape& shape) const override { return {{"momentum", shape}}; }
+
+  void apply(const Update& update) const override {
+    Parameter& p = update.parameter;
+    const Tensor& momentum = update.state.at("momentum");
+    const auto beta = static_cast<float>(settings_.muon.momentum);
+    if (update.mask) kernels::apply_mask(p.grad.view(), update.mask.data());
+    kernels::scale(p.grad.view(), static_cast<float>(update.scale));
+    kernels::scale(momentum.view(), beta);
+    kernels::add(momentum.view(), p.grad.view());
+    // Nesterov's: the gradient once more, before the momentum that it will
+    // have.
+    const Tensor step = momentum.clone();
+    kernels::scale(step.view(), beta);
+    kernels::add(step.view(), p.grad.view());
+    int64_t begin = 0;
+    for (const int64_t rows : fused_parts(parameter_, config_, step.dim(0))) {
+      const Tensor part = step.rows(begin, rows);
+      orthogonalize(part, kernels::default_type());
+      const double longer = static_cast<double>(std::max(rows, step.dim(1)));
+      kernels::scale(part.view(), static_cast<float>(-update.learning_rate * rms * std::sqrt(longer)));
+      begin += rows;
+    }
+    if (p.decay) kernels::scale(p.value.view(), static_cast<float>(1 - update.learning_rate * settings_.weight_decay));
+    kernels::add(p.value.view(), step.view());
+    if (update.mask) kernels::apply_mask(p.value.view(), update.mask.data());
+  }
+
+ private:
+  static constexpr double rms = 0.2;  // of AdamW's updates, about
+
+  ParameterInfo parameter_;
+  Config config_;
+  OptimizerSettings settings_;
+};
+
+bool is_matrix_of_block(Role role) {
+  return role == Role::qkv || role == Role::attention_output || role == Role::up || role == Role::down;
+}
+
+}  // namespace
+
+std::shared_ptr<const UpdateRule> muon_rule(const ParameterInfo& parameter, const Config& config,
+                                            const OptimizerSettings& settings) {
+  if (!is_matrix_of_block(parameter.role)) return adamw_rule(parameter, config, settings);
+  return std::make_shared<Muon>(parameter, config, settings);
+}
+
+}  // namespace hone

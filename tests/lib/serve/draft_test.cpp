@@ -1,0 +1,248 @@
+#include "serve/draft.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "nn/mixer.h"
+#include "serve/generate.h"
+
+using namespace hone;
+
+namespace {
+
+Config shape(const std::string& attention = "full", int64_t layers = 3) {
+  Config c;
+  c.context = 200;
+  c.block.dim = 32;
+  c.block.head_dim = 16;
+  c.layers.assign(static_cast<size_t>(layers), {2, 1, 48, "full"});
+  set_attention(c, attention);
+  return c;
+}
+
+// With the head's rows apart, so that tokens differ in probability.
+struct Made {
+  explicit Made(const Config& config, uint64_t seed = 3) : model(config) {
+    initialize(model, seed, 0.05);
+    for (float& w : model.embedding()->parameter()->value.span<float>()) w *= 8;
+    ++model.embedding()->parameter()->version;
+  }
+  Transformer model;
+};
+
+GenerateSettings settings(double temperature, int64_t tokens) {
+  GenerateSettings s;
+  s.tokens = tokens;
+  s.sampling.temperature = temperature;
+  s.ignore_end = true;
+  return s;
+}
+
+const std::vector<int32_t> some_text = byte_tokenizer()->encode("abcabcabc");
+
+Generated write(const Transformer& model, const GenerateSettings& s, uint64_t seed = 1,
+                const std::vector<int32_t>& prompt = some_text) {
+  return generate(model, *byte_tokenizer(), prompt, s, Random(seed, "sampling"));
+}
+
+// All kinds, drafting however unsure.
+std::vector<DraftSettings> all_kinds(const Transformer& other) {
+  return {{.kind = "ngram:2", .min_probability = 0},
+          {.kind = "self:1", .min_probability = 0},
+          {.kind = "self:2", .tokens = 3, .min_probability = 0},
+          {.kind = "model", .model = &other, .min_probability = 0}};
+}
+
+ErrorKind refusal(const DraftSettings& draft, const Transformer& target) {
+  try {
+    check(draft, target);
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  return ErrorKind::internal;
+}
+
+}  // namespace
+
+TEST_CASE("greedy text is the same whoever drafts, for every kind of attention") {
+  for (const std::string& attention : mixer_examples())
+    for (const DType type : {DType::f32, DType::bf16}) {
+      CAPTURE(attention);
+      const Made made(shape(attention + ",full")), other(shape("full", 1), 4);
+      GenerateSettings s = settings(0, 90);
+      s.type = type;
+      const Generated alone = write(made.model, s);
+      CHECK(alone.drafted == 0);
+      CHECK(alone.steps == 89);
+      // A model drafts best for itself.
+      std::vector<DraftSettings> drafts = all_kinds(other.model);
+      drafts.push_back({.kind = "model", .model = &made.model, .min_probability = 0});
+      for (const DraftSettings& draft : drafts) {
+        CAPTURE(draft.kind);
+        s.draft = draft;
+        const Generated drafted = write(made.model, s);
+        CHECK(drafted.tokens == alone.tokens);
+        CHECK(drafted.text == alone.text);
+        CHECK(drafted.drafted > 0);
+        CHECK(drafted.accepted <= drafted.drafted);
+        CHECK(drafted.steps + drafted.accepted >= 89);
+      }
+      CHECK(s.draft.model == &made.model);
+      const Generated own = write(made.model, s);
+      CHECK(own.accepted == own.drafted);  // few: one that costs as much as the model never gains
+    }
+}
+
+TEST_CASE("a stop, the end of positions and the number of tokens end drafted text where they end other text") {
+  Config config = shape();
+  config.block.positions = PositionKind::learned;
+  config.context = 40;
+  const Made made(config);
+  GenerateSettings s = settings(0, 60);
+  GenerateSettings drafting = s;
+  drafting.draft = {.kind = "model", .model = &made.model, .min_probability = 0};
+  const Generated alone = write(made.model, s);
+  CHECK(alone.finish == Finish::context);
+  CHECK(write(made.model, drafting).finish == Finish::context);
+  CHECK(write(made.model, drafting).tokens == alone.tokens);
+  for (int64_t tokens = 1; tokens < 12; ++tokens) {
+    s.tokens = drafting.tokens = tokens;
+    CHECK(write(made.model, drafting).tokens == write(made.model, s).tokens);
+  }
+  s.tokens = drafting.tokens = 30;
+  s.stops = drafting.stops = {alone.text.substr(7, 1)};
+  CHECK(write(made.model, drafting).text == write(made.model, s).text);
+  CHECK(write(made.model, drafting).finish == Finish::stop);
+}
+
+// Chi-square of the three tokens of many texts against their probabilities without drafts, which are known exactly:
+// top-k leaves 64 texts.
+TEST_CASE("sampled text has the distribution of text without drafts") {
+  const Made made(shape("full", 2)), other(shape("full", 1), 9);
+  constexpr int n = 1000;
+  GenerateSettings s = settings(8, 3);
+  s.sampling.top_k = 4;
+  std::vector<int32_t> prompt;  // every token that may follow has been there: the lookup finds it
+  for (int32_t id = 1; id < 256; ++id) prompt.push_back(id);
+  std::map<std::vector<int32_t>, double> expected;
+  {
+    const auto spread = [&](auto&& self, std::vector<int32_t> text, double p) -> void {
+      if (text.size() == prompt.size() + 3) {
+        expected[{text.begin() + static_cast<ptrdiff_t>(prompt.size()), text.end()}] = p;
+        return;
+      }
+      Session session(made.model, {1, 260});
+      Sampler sampler(s.sampling, Random(1, "x"));
+      const Tensor logits = session.feed(std::span<const int32_t>(text));
+      const Distribution d = sampler.distribution(logits.span<float>(), text, document_separator);
+      for (size_t i = 0; i < d.ids.size(); ++i) {
+        std::vector<int32_t> longer = text;
+        longer.push_back(d.ids[i]);
+        self(self, longer, p * d.weights[i] / d.total);
+      }
+    };
+    spread(spread, prompt, 1);
+  }
+  CHECK(expected.size() == 64);
+  for (const DraftSettings& draft : all_kinds(other.model)) {
+    if (draft.kind == "self:2") continue;  // of a model of two layers
+    s.draft = draft;
+    if (draft.kind == "ngram:2") s.draft.kind = "ngram:1";
+    CAPTURE(s.draft.kind);
+    std::map<std::vector<int32_t>, int> found;
+    int64_t drafted = 0;
+    for (int i = 0; i < n; ++i) {
+      s.draft_seed = static_cast<uint64_t>(i) + 1;
+      const Generated result = write(made.model, s, static_cast<uint64_t>(i) + 1, prompt);
+      ++found[result.tokens];
+      drafted += result.drafted;
+    }
+    CHECK(drafted > n / 4);
+    double chi = 0, cells = 0, rest_expected = 0, rest_found = 0;
+    for (const auto& [tokens, p] : expected) {
+      const double want = p * n, got = found.contains(tokens) ? found.at(tokens) : 0;
+      if (want < 5) {
+        rest_expected += want, rest_found += got;
+        continue;
+      }
+      chi += (got - want) * (got - want) / want;
+      ++cells;
+    }
+    if (rest_expected > 0) chi += (rest_found - rest_expected) * (rest_found - rest_expected) / rest_expected, ++cells;
+    CHECK(cells > 10);
+    // 1 in 10^5 by Wilson and Hilferty's approximation.
+    const double k = cells - 1, bound = k * std::pow(1 - 2 / (9 * k) + 4.27 * std::sqrt(2 / (9 * k)), 3);
+    CHECK(chi < bound);
+  }
+}
+
+TEST_CASE("a token that was drafted stands as often as it may") {
+  Sampler sampler({.temperature = 1}, Random(3, "x"));
+  const Distribution wanted{{1, 2, 3}, {0.5, 0.3, 0.2}, 1}, guess{{1, 2}, {2, 6}, 8};  // guess: 0.25, 0.75
+  std::map<int32_t, int> found;
+  int stood = 0;
+  constexpr int n = 40000;
+  for (int i = 0; i < n; ++i) {
+    const int32_t drafted = sampler.draw(guess), token = sampler.verify(wanted, drafted, guess);
+    stood += token == drafted;
+    ++found[token];
+  }
+  for (size_t i = 0; i < 3; ++i)
+    CHECK(found[wanted.ids[i]] / static_cast<double>(n) == doctest::Approx(wanted.weights[i]).epsilon(0.03));
+  CHECK(stood / static_cast<double>(n) == doctest::Approx(0.25 + 0.3).epsilon(0.03));  // the sum of the lesser ones
+}
+
+TEST_CASE("the number of drafted tokens follows what is accepted, and none is drafted for nothing") {
+  DraftLength good(7, 0.05), bad(7, 0.05), dear(7, 2.0);
+  for (int i = 0; i < 40; ++i) {
+    const int64_t count = good.next();
+    good.took(count, count);
+  }
+  CHECK(good.next() == 7);
+  int64_t drafted = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const int64_t count = bad.next();
+    bad.took(count, 0);
+    drafted += count;
+  }
+  CHECK(drafted < 60);
+  for (int i = 0; i < 100; ++i) {  // it learns again
+    const int64_t count = bad.next();
+    bad.took(count, count);
+  }
+  for (int i = 0; i < 300 && bad.next() == 0; ++i) bad.took(0, 0);
+  bad.took(2, 2);
+  CHECK(bad.next() > 0);
+  int64_t tries = 0;
+  for (int i = 0; i < 500; ++i) {
+    const int64_t count = dear.next();
+    tries += count;
+    dear.took(count, count);
+  }
+  CHECK(tries < 40);  // a drafter that costs twice the model never gains
+}
+
+TEST_CASE("drafts that cannot be made are refused") {
+  const Made made(shape()), other([] {
+    Config c = shape();
+    c.vocabulary = c.padded_vocabulary = 300;
+    return c;
+  }());
+  for (const char* kind :
+       {"", "none", "ngram:", "ngram:x", "ngram:0", "ngram:65", "self", "self:0", "self:3", "self:1:2", "model"}) {
+    CAPTURE(kind);
+    CHECK(refusal({.kind = kind}, made.model) == ErrorKind::usage);
+  }
+  CHECK(refusal({.kind = "ngram", .tokens = 8}, made.model) == ErrorKind::usage);
+  CHECK(refusal({.kind = "ngram", .tokens = 0}, made.model) == ErrorKind::usage);
+  CHECK(refusal({.kind = "ngram", .min_probability = 1.5}, made.model) == ErrorKind::usage);
+  CHECK(refusal({.kind = "model", .model = &other.model}, made.model) == ErrorKind::usage);
+  CHECK_NOTHROW(check({.kind = "self:2"}, made.model));
+  CHECK(draft_kinds() == std::vector<std::string>{"ngram[:N]", "self:LAYERS"});
+  CHECK(is_draft_kind("self:4"));
+  CHECK(!is_draft_kind("model"));
+  CHECK(!is_draft_kind("small.h5"));
+}

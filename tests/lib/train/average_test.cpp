@@ -1,0 +1,88 @@
+#include "train/average.h"
+
+#include <doctest/doctest.h>
+
+#include "base/stop.h"
+#include "lib/train/runs.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+RunSettings averaged(int64_t steps) {
+  RunSettings s = settings(steps);
+  s.average = 0.9;
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("an average follows the parameters, the beginning soon forgotten") {
+  Model model = fresh();
+  ParameterAverage average(*model.transformer, 0.5);
+  const std::string name = "embedding.weight";
+  const Tensor values = after(model).at(name);
+  struct Find : Visitor {
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (info.name == "embedding.weight") found = weight->parameter();
+    }
+    void parameter(const ParameterInfo&, Parameter&) override {}
+    Parameter* found = nullptr;
+  } find;
+  model.transformer->visit(find);
+  float expected = values.data<float>()[0];
+  for (int64_t step = 1; step <= 20; ++step) {
+    find.found->value.data<float>()[0] = static_cast<float>(step);
+    average.add(step);
+    const float decay = std::min(0.5f, (1.0f + static_cast<float>(step)) / (10.0f + static_cast<float>(step)));
+    expected = decay * expected + (1 - decay) * static_cast<float>(step);
+    CHECK(average.state().at(name).data<float>()[0] == doctest::Approx(expected));
+  }
+  const uint64_t version = find.found->version;
+  average.exchange();
+  CHECK(find.found->value.data<float>()[0] == doctest::Approx(expected));
+  CHECK(find.found->version > version);
+  average.exchange();
+  CHECK(find.found->value.data<float>()[0] == 20.0f);
+}
+
+TEST_CASE("a run ends with the average, trains as without one, and resumes exactly") {
+  const std::string path = "train_test_average.h5";
+  const Corpus valid = text();
+  Model plain = fresh(), straight = fresh();
+  run_training(plain, text(), &valid, settings(20));
+  const RunResult whole = run_training(straight, text(), &valid, averaged(20));
+  CHECK(!equal(after(plain), after(straight)));
+  Model stopped = fresh();
+  RunSettings s = averaged(20);
+  s.checkpoint = path;
+  s.before_step = [](int64_t step) {
+    if (step == 12) raise_stop(2);
+  };
+  run_training(stopped, text(), &valid, s);
+  raise_stop(0);
+  ModelFile rest;
+  Model resumed = load_model(path, {.run = true}, &rest);
+  const RunResult end = run_training(resumed, text(), &valid, averaged(20), &rest);
+  CHECK(equal(after(straight), after(resumed)));
+  CHECK(end.valid_loss == whole.valid_loss);
+  CHECK(end.loss == whole.loss);
+  std::remove(path.c_str());
+}
+
+TEST_CASE("the better of parameters and average is kept") {
+  const Corpus valid = text();
+  const auto loss_with = [&](double decay, double rate) {
+    Model model = fresh();
+    RunSettings s = settings(30);
+    s.step.schedule = {ScheduleKind::constant, rate, 1, 0, 30, 0};
+    s.average = decay;
+    s.keep_best = true;
+    s.valid_every = 10;
+    return *run_training(model, text(), &valid, s).valid_loss;
+  };
+  // A high constant rate: the average is better. One of the beginning alone: the parameters are.
+  CHECK(loss_with(0.9, 0.01) <= loss_with(0, 0.01));
+  CHECK(loss_with(0.99999, 0.001) <= loss_with(0, 0.001));
+}
