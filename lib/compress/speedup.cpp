@@ -13,7 +13,6 @@
 namespace hone {
 namespace {
 
-constexpr int steps = 39;  // of 2.5%
 constexpr int repeats = 5;
 
 Config narrowed(Config config, const StructureCounts& counts) {
@@ -30,15 +29,24 @@ Config narrowed(Config config, const StructureCounts& counts) {
   return config;
 }
 
-std::optional<SpeedupChoice> choice_at(int step, const Config& config, int64_t multiple) {
-  const std::string part = fmt::format("{}%", 2.5 * step);
-  for (const std::string& structure : {"neurons:" + part + ",heads:" + part, "neurons:" + part}) try {
-      Structure s = parse_structure(structure);
-      s.multiple = multiple;
-      return SpeedupChoice{structure, structure_counts(s, config), {}};
-    } catch (const Error&) {  // this part cannot go
-    }
-  return std::nullopt;
+// Neurons first: of what a layer gives, a model of 4 heads of 64 loses a hundred times as much with a quarter of its
+// heads as with a third of its neurons (docs/results/structured.md).
+std::vector<std::string> structures() {
+  std::vector<std::string> all;
+  for (int step = 1; step <= 30; ++step) all.push_back(fmt::format("neurons:{}%", 2.5 * step));
+  for (int step = 1; step <= 7; ++step)
+    all.push_back(fmt::format("neurons:{}%,heads:{}%", 75 + 2.5 * step, 12.5 * step));
+  return all;
+}
+
+std::optional<SpeedupChoice> choice_of(const std::string& structure, const Config& config, int64_t multiple) {
+  Structure s = parse_structure(structure);
+  s.multiple = multiple;
+  try {
+    return SpeedupChoice{structure, structure_counts(s, config), {}};
+  } catch (const Error&) {  // heads do not come out as whole groups, or a layer has too few units
+    return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -58,8 +66,8 @@ Speedup measure_speedup(const Transformer& before, const Transformer& after, con
 
 SpeedupChoice structure_for_speedup(const Transformer& model, const SpeedupSettings& s, int more) {
   std::vector<SpeedupChoice> choices;
-  for (int step = 1; step <= steps; ++step)
-    if (const auto choice = choice_at(step, model.config(), s.multiple))
+  for (const std::string& structure : structures())
+    if (const auto choice = choice_of(structure, model.config(), s.multiple))
       if (choices.empty() || choice->counts.units != choices.back().counts.units ||
           choice->counts.heads != choices.back().counts.heads)
         choices.push_back(*choice);
