@@ -23,6 +23,7 @@ constexpr Word glossary[] = {
     {"a loss on the router's logits", "--router-z-loss"},
     {"a new run", "--init"},
     {"curriculum", "--curriculum"},
+    {"a smaller multiple of widths", "--width-multiple"},
     {"a baseline model", "--baseline"},
     {"a shorter prompt", "--prompt"},
     {"fewer tokens after it", "--generate"},

@@ -101,7 +101,7 @@ int64_t units_to_remove(const Amount& amount, const LayerBlueprint& layer, int64
   const int64_t width = std::max<int64_t>(steps, 1) * multiple;
   const int64_t widest = (layer.ffn - 1) / multiple * multiple;  // the widest that is smaller
   if (widest < multiple)
-    throw usage_error("structure '{}': {} are {}, no more than one multiple of {}; a smaller --width-multiple helps",
+    throw usage_error("structure '{}': {} are {}, no more than one multiple of {}; a smaller multiple of widths helps",
                       amount.text, of, layer.ffn, multiple);
   if (width >= layer.ffn)
     throw usage_error("structure '{}' removes none of the {} of {} where widths are multiples of {}; the least is {}",

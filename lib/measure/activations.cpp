@@ -92,8 +92,9 @@ double activation_bytes(const Config& config, const TrainingShape& shape) {
   const double head = row.stream() + 2 * row.branch();
   const double padded = number(config.padded_vocabulary);
   const double logits =
-      std::min(rows, number(ops::head_chunk_rows(shape.batch * shape.context, config.padded_vocabulary))) * padded *
-      number(static_cast<int64_t>(size_of(shape.type)));
+      std::min(rows,
+               number(ops::head_chunk_rows(static_cast<int64_t>(std::min(rows, 1e15)), config.padded_vocabulary))) *
+      padded * number(static_cast<int64_t>(size_of(shape.type)));
   double most = rows * (before.back() + head) + logits;
   // Backward, from the last stretch to the first: a stretch that runs again has all its halves once more.
   for (size_t i = stretches.size(); i-- > 0;) {

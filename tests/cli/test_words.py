@@ -116,7 +116,7 @@ class Errors(CliTest):
         self.assert_error(run("quantize", model, *out, "--type", "bf16", "--calibration", model), 2, "--calibration", "no effect")
         self.assert_error(run("quantize", model, *out, "--calibration-windows", 3), 2, "--calibration-windows", "no effect")
         self.assert_error(run("prune", model, *out, "--sparsity", 0.5, "--calibration-context", 8), 2, "--calibration-context")
-        self.assert_error(run("prune", model, *out, "--sparsity", 0.5, "--method", "magnitude", "--calibration", model), 2, "--calibration")
+        self.assert_error(run("prune", model, *out, "--method", "magnitude", "--sparsity", 0.5, "--calibration", model), 2, "--calibration")
 
     def test_what_calibrates_nothing_is_refused_at_its_default_too(self):
         model = tiny_model(self.directory)

@@ -1,6 +1,8 @@
 // What makes the drafters of the table in serve/draft.cpp: a kind, a file, a line there.
 #pragma once
 
+#include <optional>
+
 #include "serve/draft.h"
 
 namespace hone {
@@ -19,7 +21,22 @@ std::unique_ptr<Drafter> self_draft(DraftSource source);
 void check_model_draft(const DraftSettings& settings, const std::vector<int64_t>& numbers, const Transformer& target);
 std::unique_ptr<Drafter> model_draft(DraftSource source);
 
-// The probability of the likeliest token of these logits.
-double highest_probability(std::span<const float> logits);
+// Drafts from logits, whoever gives them: until it is unsure.
+class LogitsDraft : public Drafter {
+ public:
+  explicit LogitsDraft(const DraftSource& source) : source_(source), sampler_(source.sampling, source.random) {}
+  std::vector<Drafted> propose(std::span<const int32_t> sequence, int64_t most) override;
+
+ protected:
+  // Before a draft: what is left of an earlier one may go.
+  virtual void begin(std::span<const int32_t> /*sequence*/) {}
+  // After `text`, f32 [1, vocabulary]; null where it can read no more.
+  virtual std::optional<Tensor> logits_after(std::span<const int32_t> text) = 0;
+  const DraftSource& source() const { return source_; }
+
+ private:
+  DraftSource source_;
+  Sampler sampler_;
+};
 
 }  // namespace hone

@@ -6,33 +6,13 @@
 namespace hone {
 namespace {
 
-class ModelDraft : public Drafter {
+class ModelDraft : public LogitsDraft {
  public:
-  explicit ModelDraft(DraftSource source)
-      : source_(source),
-        sampler_(source.sampling, source.random),
+  explicit ModelDraft(const DraftSource& source)
+      : LogitsDraft(source),
         session_(*source.settings.model,
                  {1, capacity(source), source.session.state().shape().type, source.session.state().shape().take_back}),
         cost_(stored_bytes(*source.settings.model) / stored_bytes(source.target)) {}
-
-  std::vector<Drafted> propose(std::span<const int32_t> sequence, int64_t most) override {
-    std::vector<int32_t> text(sequence.begin(), sequence.end());
-    std::vector<Drafted> drafted;
-    // It has read what it drafted itself: of that only what was accepted stays.
-    size_t shared = 0;
-    while (shared < read_.size() && shared + 1 < text.size() && read_[shared] == text[shared]) ++shared;
-    session_.truncate(0, static_cast<int64_t>(shared));
-    read_.resize(shared);
-    while (static_cast<int64_t>(drafted.size()) < most && static_cast<int64_t>(text.size()) <= session_.capacity()) {
-      const Tensor logits = session_.feed(std::span<const int32_t>(text).subspan(read_.size()));
-      read_ = text;
-      if (highest_probability(logits.span<float>()) < source_.settings.min_probability) break;
-      const Distribution from = sampler_.distribution(logits.span<float>(), text, source_.banned);
-      drafted.push_back({sampler_.draw(from), from});
-      text.push_back(drafted.back().token);
-    }
-    return drafted;
-  }
 
   double cost() const override { return cost_; }
 
@@ -44,8 +24,21 @@ class ModelDraft : public Drafter {
     return config.block.positions == PositionKind::learned ? std::min(wanted, config.context) : wanted;
   }
 
-  DraftSource source_;
-  Sampler sampler_;
+  // It has read what it drafted itself: of that only what was accepted stays.
+  void begin(std::span<const int32_t> sequence) override {
+    size_t shared = 0;
+    while (shared < read_.size() && shared + 1 < sequence.size() && read_[shared] == sequence[shared]) ++shared;
+    session_.truncate(0, static_cast<int64_t>(shared));
+    read_.resize(shared);
+  }
+
+  std::optional<Tensor> logits_after(std::span<const int32_t> text) override {
+    if (static_cast<int64_t>(text.size()) > session_.capacity()) return {};
+    const Tensor logits = session_.feed(text.subspan(read_.size()));
+    read_.assign(text.begin(), text.end());
+    return logits;
+  }
+
   Session session_;
   std::vector<int32_t> read_;
   double cost_;
@@ -61,7 +54,7 @@ void check_model_draft(const DraftSettings& s, const std::vector<int64_t>&, cons
 }
 
 std::unique_ptr<Drafter> model_draft(DraftSource source) {
-  return std::make_unique<ModelDraft>(std::move(source));
+  return std::make_unique<ModelDraft>(source);
 }
 
 }  // namespace hone
