@@ -107,7 +107,10 @@ class BudgetRun {
     };
     const Reference reference(*model_.transformer, *settings.text, DType::f32);
     before_ = reference.distance(*model_.transformer);
-    layers_ = measure_types(*model_.transformer, settings);
+    // Scales by search for what is only compared: a better method takes as long for each type as for the one chosen.
+    BudgetSettings compared = settings;
+    compared.quantize.method = &round_method("search");
+    layers_ = measure_types(*model_.transformer, compared);
     search(settings.quantize, elements);
     after_ = reference.distance(*model_.transformer);
     return end(settings, reference, elements);
@@ -308,6 +311,10 @@ int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool g
   if (calibration.files.empty()) calibration.files = o.data;
   if (calibration.files.empty())
     throw usage_error("a budget needs --data FILE or --calibration FILE: text that the loss is measured on");
+  if (given(*o.app, "--method") && settings.method->needs.empty())
+    throw usage_error("a budget measures its types by calibration, which --method {} does not use",
+                      settings.method->name);
+  if (!given(*o.app, "--method")) settings.method = &round_method("gptq");
   calibration.check();
   files.check(calibration.files, common);
   if (!o.plot.empty()) require_text_writable(o.plot, files.force);

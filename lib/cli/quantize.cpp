@@ -30,9 +30,12 @@ std::vector<std::string> or_same(std::vector<std::string> names) {
   return names;
 }
 
+// What --method auto is.
+constexpr const char *best_method = "gptq", *data_free_method = "search";
+
 struct QuantizeTool {
   ModelFiles files;
-  std::string type = "int8", embedding_type = "same";
+  std::string type = "int8", embedding_type = "same", method = "auto";
   int64_t group = 0;
   std::vector<std::string> overrides;
   bool allow_requantize = false;
@@ -47,6 +50,13 @@ struct QuantizeTool {
         ->add_option("--embedding-type", embedding_type,
                      "Of embedding and head: the same names, or same: what --type says")
         ->check(one_of(or_same(packed_type_names())));
+    std::string methods = fmt::format("auto: {} with --calibration, else {}", best_method, data_free_method);
+    std::vector<std::string> names = {"auto"};
+    for (const RoundMethod& m : round_methods()) {
+      names.emplace_back(m.name);
+      methods += fmt::format("; {}: {}", m.name, m.summary);
+    }
+    options->add_option("--method", method, methods)->check(one_of(names));
     options->add_option("--group", group, "Columns that share a scale: 32, 64 or 128; 0: one scale for each output row")
         ->check(one_of({"0", "32", "64", "128"}));
     options
@@ -64,6 +74,7 @@ struct QuantizeTool {
     s.type = packed_type_named(type);
     s.embedding = embedding_type == "same" ? s.type : packed_type_named(embedding_type);
     s.group = group;
+    s.method = &round_method(method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method);
     s.allow_requantize = allow_requantize;
     s.activations = calibration.type();
     for (const std::string& text : overrides) {
@@ -93,7 +104,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     row.set("relative_error", l.relative_error);
     row.set("bytes_before", l.bytes_before);
     row.set("bytes", l.bytes);
-    set_coverage(row, l.calibration_tokens, l.data_free);
+    set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
     report.add(row);
   }
   report.fix_csv(columns());
@@ -119,13 +130,25 @@ bool makes_scales(const QuantizeSettings& settings) {
                      [](const auto& entry) { return has_scales(entry.second); });
 }
 
+void check_method(const QuantizeTool& o, const QuantizeSettings& settings) {
+  const RoundMethod& method = *settings.method;
+  const bool calibrated = !o.calibration.files.empty();
+  if (method.dampens && !calibrated)
+    throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
+  if (method.needs.empty() && calibrated)
+    throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
+}
+
 void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings) {
-  if (makes_scales(settings) || (o.group == 0 && o.calibration.files.empty())) return;
+  if (makes_scales(settings) || (o.group == 0 && o.method == "auto" && o.calibration.files.empty())) return;
   std::vector<std::string> scaled;
   for (const std::string& name : packed_type_names())
     if (has_scales(packed_type_named(name))) scaled.push_back(name);
   throw usage_error("{} has no effect: no weight becomes {}, and other types have no scales",
-                    o.group > 0 ? fmt::format("--group {}", o.group) : "--calibration", fmt::join(scaled, " or "));
+                    o.group > 0          ? fmt::format("--group {}", o.group)
+                    : o.method != "auto" ? fmt::format("--method {}", o.method)
+                                         : "--calibration",
+                    fmt::join(scaled, " or "));
 }
 
 std::vector<std::string> choose(Transformer& model, const QuantizeSettings& settings) {
@@ -136,6 +159,23 @@ std::vector<std::string> choose(Transformer& model, const QuantizeSettings& sett
   }
 }
 
+double mean_error(const std::vector<QuantizedLayer>& layers) {
+  double sum = 0;
+  for (const QuantizedLayer& layer : layers) sum += layer.relative_error;
+  return sum / static_cast<double>(layers.size());
+}
+
+// Of the weights that were quantized: bits of masks, codes and scales for each of their elements.
+double bits_per_weight(Transformer& model, const std::vector<QuantizedLayer>& layers) {
+  double bits = 0;
+  std::vector<std::string> names;
+  for (const QuantizedLayer& layer : layers) {
+    bits += 8 * static_cast<double>(layer.bytes);
+    names.push_back(layer.name);
+  }
+  return bits / bytes_of_weights(model, names, 1);
+}
+
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   if (o.budget.given()) {
@@ -143,6 +183,7 @@ int run(const QuantizeTool& o, const Common& common) {
     return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
   }
   refuse_idle_scales(o, settings);
+  check_method(o, settings);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
   Model model = load_model(o.files.model);
@@ -169,7 +210,11 @@ int run(const QuantizeTool& o, const Common& common) {
   const Stage stage = {"quantize",
                        sha256_of_file(o.files.model),
                        {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}},
-                       {{"type", o.type}, {"weight_bytes", size.weight_bytes}}};
+                       {{"type", o.type},
+                        {"method", settings.method->name},
+                        {"weight_bytes", size.weight_bytes},
+                        {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
+                        {"layer_error", mean_error(layers)}}};
   return finish(model, stage, report, size, o.files, common);
 }
 
@@ -190,6 +235,7 @@ bool makes_no_scales(const ValuesOf& values) {
 std::vector<std::string> scale_options() {
   std::vector<std::string> names = calibration_options();
   names.emplace_back("--group");
+  names.emplace_back("--method");
   return names;
 }
 

@@ -13,8 +13,8 @@ namespace {
 
 constexpr double damping_part = 0.01;
 
-// Sum of all a * b, in order, at any number of threads.
-double dot(const Tensor& a, const Tensor& b) {
+// Sums of a * b over each row.
+std::vector<double> dots(const Tensor& a, const Tensor& b) {
   const int64_t rows = a.dim(0), cols = a.dim(1);
   std::vector<double> sums(static_cast<size_t>(rows));
   kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
@@ -23,8 +23,12 @@ double dot(const Tensor& a, const Tensor& b) {
         sums[static_cast<size_t>(r)] +=
             static_cast<double>(a.data<float>()[i]) * static_cast<double>(b.data<float>()[i]);
   });
+  return sums;
+}
+
+double sum_of(const std::vector<double>& numbers) {
   double sum = 0;
-  for (const double s : sums) sum += s;
+  for (const double x : numbers) sum += x;
   return sum;
 }
 
@@ -53,15 +57,17 @@ Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::s
   return curvature;
 }
 
-OutputError output_error(const Tensor& w, const Tensor& v, const Curvature& curvature) {
+std::vector<double> row_errors(const Tensor& w, const Tensor& v, const Curvature& curvature) {
   Tensor difference = Tensor::empty(w.shape()), product = Tensor::empty(w.shape());
   for (int64_t i = 0; i < w.size(); ++i) difference.data<float>()[i] = w.data<float>()[i] - v.data<float>()[i];
-  OutputError error;
   kernels::gemm(difference.view(), false, curvature.matrix.view(), false, product.view());
-  error.squared_error = dot(difference, product);
+  return dots(difference, product);
+}
+
+OutputError output_error(const Tensor& w, const Tensor& v, const Curvature& curvature) {
+  Tensor product = Tensor::empty(w.shape());
   kernels::gemm(w.view(), false, curvature.matrix.view(), false, product.view());
-  error.squared_norm = dot(w, product);
-  return error;
+  return {sum_of(row_errors(w, v, curvature)), sum_of(dots(w, product))};
 }
 
 Tensor masked(const Tensor& weight, const Bitmask& mask) {

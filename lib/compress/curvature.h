@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "compress/statistics.h"
 #include "tensor/bitmask.h"
@@ -24,6 +25,7 @@ struct OutputError {
   double squared_error = 0, squared_norm = 0;
   double relative() const { return squared_norm > 0 ? squared_error / squared_norm : 0; }
 };
+std::vector<double> row_errors(const Tensor& w, const Tensor& v, const Curvature& curvature);  // squared, of each row
 OutputError output_error(const Tensor& w, const Tensor& v, const Curvature& curvature);
 
 // A copy that is 0 where the mask (may be empty) is.

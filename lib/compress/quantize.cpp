@@ -71,6 +71,7 @@ QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, 
   layer.bytes_before = quantized(*slot) ? slot->stored_bytes() : dense.size() * 4;
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
+  layer.dampened = measured.dampened;
   const RoundedWeight rounded =
       method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, *choice.type, layer.group});
   layer.relative_error = rounded.relative_error;
@@ -115,7 +116,10 @@ std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeS
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& s) {
   const std::vector<Choice> choices = choices_for(model, s);
   std::vector<CalibrationTarget> targets;
-  for (const Choice& choice : choices) targets.push_back({choice.slot.name, method_for(choice.type, s).needs});
+  for (const Choice& choice : choices) {
+    const RoundMethod& method = method_for(choice.type, s);
+    targets.push_back({choice.slot.name, method.needs, method.dampens});
+  }
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
       model, targets, s.method->behind, s.calibration, s.activations,

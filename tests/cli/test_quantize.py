@@ -159,6 +159,31 @@ class Types(QuantizeTest):
         self.assertTrue(any(not np.array_equal(a.arrays["scales"], b.arrays["scales"])
                             for a, b in zip(self.linear(plain), self.linear(weighted))))
 
+    def test_gptq_is_nearer_than_the_search_and_what_auto_is(self):
+        text = ["--type", "int2", "--group", 32, "--calibration", self.corpus, "--calibration-windows", 16]
+
+        def divergence(path):
+            return run_json("eval", path, "--baseline", self.model, "--data", self.corpus, "--limit", "4k", "--no-speed")["rows"][1]["kl"]
+
+        for model in (self.model, self.sparse):
+            found = {}
+            for method in ("search", "gptq"):
+                self.quantize(*text, "--method", method, model=model, name=method + ".h5")
+                found[method] = divergence(self.path(method + ".h5"))
+            self.quantize(*text, model=model, name="auto.h5")
+            self.assertEqual(self.result["method"], "gptq")
+            self.assertAlmostEqual(divergence(self.path("auto.h5")), found["gptq"])
+            if model == self.model:
+                self.assertLess(found["gptq"], 0.7 * found["search"])
+
+    def test_result_says_bits_and_error(self):
+        self.quantize("--type", "int4", "--group", 32, "--embedding-type", "keep", "--calibration", self.corpus,
+                      "--calibration-windows", 8)
+        done = self.result
+        self.assertEqual(done["method"], "gptq")
+        self.assertAlmostEqual(done["bits_per_weight"], 4.5)
+        self.assertTrue(0 < done["layer_error"] < 0.02)
+
     def test_same_bytes_again_on_any_number_of_threads(self):
         calibrated = ["--type", "int4", "--calibration", self.corpus, "--calibration-windows", 4]
         self.quantize(*calibrated)
@@ -213,6 +238,12 @@ class Refusals(QuantizeTest):
         self.refused("--override", "down=int5", parts=["int5", "int8"])
         self.refused("--override", "no_such_layer=int8", parts=["no_such_layer"])
         self.refused("--colour", "red", parts=["--colour"])
+
+    def test_methods(self):
+        self.refused("--method", "up", parts=["nearest", "gptq"])
+        self.refused("--method", "gptq", parts=["--method gptq", "--calibration"])
+        self.refused("--method", "nearest", "--calibration", self.corpus, parts=["--method nearest", "--calibration"])
+        self.refused("--type", "bf16", "--method", "search", parts=["--method search", "no effect"])
 
     def test_calibration(self):
         self.refused("--calibration", self.path("none.txt"), status=3, parts=["none.txt"])

@@ -8,9 +8,10 @@ namespace hone {
 // Each in a file of its own.
 RoundMethod nearest_method();
 RoundMethod search_method();
+RoundMethod gptq_method();
 
 std::span<const RoundMethod> round_methods() {
-  static const RoundMethod methods[] = {nearest_method(), search_method()};
+  static const RoundMethod methods[] = {nearest_method(), search_method(), gptq_method()};
   return methods;
 }
 

@@ -39,6 +39,8 @@ struct RoundMethod {
   // Throws Error(usage) for a group that cannot be, Error(input), naming the weight, for weights or statistics that are
   // not finite numbers.
   RoundedWeight (*run)(const WeightToRound& what);
+  // Whether it makes something of fewer tokens than a layer has inputs; others then go on as without data.
+  bool dampens = false;
 };
 
 std::span<const RoundMethod> round_methods();

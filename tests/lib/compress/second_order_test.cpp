@@ -10,6 +10,7 @@
 #include "compress/prune.h"
 #include "kernels/rows/elementwise.h"
 #include "lib/compress/models.h"
+#include "lib/compress/related_inputs.h"
 #include "support/check.h"
 
 using namespace hone;
@@ -18,19 +19,6 @@ using namespace hone::test;
 namespace {
 
 constexpr int64_t rows = 24, cols = 96;
-
-// Tokens whose columns tell of each other: a few factors, and noise.
-InputStatistics related_inputs(int64_t tokens = 400, std::vector<StatisticKind> kinds = {StatisticKind::gram}) {
-  const Tensor factors = random_tensor({tokens, 12}, 1), mix = random_tensor({12, cols}, 2);
-  Tensor x = random_tensor({tokens, cols}, 3, 0.5f);
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t c = 0; c < cols; ++c)
-      for (int64_t f = 0; f < 12; ++f)
-        x.data<float>()[t * cols + c] += factors.data<float>()[t * 12 + f] * mix.data<float>()[f * cols + c];
-  InputStatistics inputs(kinds, cols, false);
-  inputs.add(x.view());
-  return inputs;
-}
 
 // The row's best values on its mask, by elimination.
 std::vector<double> solved_row(const Tensor& w, const Bitmask& mask, const Tensor& c, int64_t r) {
@@ -77,7 +65,7 @@ PrunedWeight prune(const char* method, const Tensor& w, const InputStatistics* i
 }  // namespace
 
 TEST_CASE("least squares on a mask are those of the normal equations, and never worse than what they began with") {
-  const InputStatistics inputs = related_inputs();
+  const InputStatistics inputs = related_inputs(cols);
   const Curvature curvature = curvature_of(&inputs, cols, "layer");
   const Tensor w = random_tensor({rows, cols}, 4);
   for (const double sparsity : {0.3, 0.8}) {
@@ -100,7 +88,7 @@ TEST_CASE("least squares on a mask are those of the normal equations, and never 
 }
 
 TEST_CASE("columns make up for what one of them loses, as the least squares without it would") {
-  const InputStatistics inputs = related_inputs();
+  const InputStatistics inputs = related_inputs(cols);
   const Curvature curvature = curvature_of(&inputs, cols, "layer");
   const Tensor w = random_tensor({rows, cols}, 5);
   CompensatedColumns columns(w, curvature, "layer");
@@ -118,7 +106,7 @@ TEST_CASE("columns make up for what one of them loses, as the least squares with
 }
 
 TEST_CASE("each step leaves less error: the mask alone, SparseGPT, its mask solved, ALPS") {
-  const InputStatistics inputs = related_inputs(), squares = related_inputs(400, {StatisticKind::squares});
+  const InputStatistics inputs = related_inputs(cols), squares = related_inputs(cols, 400, {StatisticKind::squares});
   const Curvature curvature = curvature_of(&inputs, cols, "layer");
   const Tensor w = random_tensor({rows, cols}, 6);
   const auto error = [&](const Tensor& v) { return output_error(w, v, curvature).relative(); };
@@ -154,7 +142,7 @@ TEST_CASE("without data second-order methods prune by magnitude and leave weight
 }
 
 TEST_CASE("fewer tokens than inputs are dampened, the more the fewer, and counted") {
-  const InputStatistics few = related_inputs(12), many = related_inputs();
+  const InputStatistics few = related_inputs(cols, 12), many = related_inputs(cols);
   CHECK(curvature_of(&few, cols, "w").damping > 4 * curvature_of(&many, cols, "w").damping);
   const Tensor w = random_tensor({rows, cols}, 8);
   const PrunedWeight pruned = prune("alps", w, &few, 0.5);
