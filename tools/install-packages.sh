@@ -11,6 +11,8 @@ packages=(
   libtomlplusplus-dev
   # compressed texts
   zlib1g-dev libzstd-dev
+  # images and sounds
+  libpng-dev libturbojpeg0-dev libsndfile1-dev libsamplerate0-dev
   # tests
   doctest-dev python3 python3-h5py
   # the default corpus

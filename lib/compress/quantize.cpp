@@ -15,6 +15,7 @@ namespace {
 PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
   for (const auto& [pattern, type] : s.overrides)
     if (std::regex_search(slot.name, pattern)) return type;
+  if (slot.role == Role::encoder) return {};  // small, and what follows depends on it: stays as it is
   return is_linear(slot.role) && slot.role != Role::head ? s.type : s.embedding;
 }
 

@@ -28,6 +28,7 @@ struct ProductCounter : Reader {
   double batch = 1;  // tokens of a step
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
+    if (info.role == Role::encoder) return;  // no token of text goes through it
     const double size = static_cast<double>(weight.rows() * weight.cols());
     const double stored = static_cast<double>(weight.stored_bytes());
     const bool looked_up_in = info.role == Role::embedding && !tied;
@@ -36,6 +37,7 @@ struct ProductCounter : Reader {
     bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_;
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    if (info.role == Role::encoder_row) return;
     const double size = static_cast<double>(parameter.value.bytes());
     const bool looked_up_in = info.role == Role::position;
     bytes += (looked_up_in ? size / static_cast<double>(parameter.value.dim(0)) : size) * read_;

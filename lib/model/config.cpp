@@ -2,11 +2,13 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 
 namespace hone {
@@ -18,6 +20,7 @@ constexpr std::array norm_names = {"rms_norm", "layer_norm"};
 constexpr std::array activation_names = {"swiglu", "gelu"};
 constexpr std::array position_names = {"rotary", "learned"};
 constexpr std::array router_names = {"softmax", "sigmoid"};
+constexpr std::array media_attention_names = {"causal", "both"};
 
 // Reads members of an object and says what is wrong with them in the terms of the file.
 class Members {
@@ -74,6 +77,8 @@ class Members {
   std::string where_;
 };
 
+enum class MediaAttention { causal, both };
+
 constexpr int64_t most = int64_t{1} << 31;
 
 Config nano() {
@@ -111,20 +116,25 @@ json to_json(const Config& c) {
     layers.push_back(std::move(layer));
   }
   const BlockBlueprint& b = c.block;
-  return {{"vocabulary", c.vocabulary},
-          {"padded_vocabulary", c.padded_vocabulary},
-          {"context", c.context},
-          {"tied", c.tied},
-          {"dim", b.dim},
-          {"head_dim", b.head_dim},
-          {"norm", norm_names[static_cast<size_t>(b.norm)]},
-          // Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
-          {"norm_epsilon", std::stod(fmt::format("{}", b.norm_epsilon))},
-          {"activation", activation_names[static_cast<size_t>(b.activation)]},
-          {"positions", position_names[static_cast<size_t>(b.positions)]},
-          {"rope_theta", b.rope_theta},
-          {"biases", b.biases},
-          {"layers", layers}};
+  json all = {{"vocabulary", c.vocabulary},
+              {"padded_vocabulary", c.padded_vocabulary},
+              {"context", c.context},
+              {"tied", c.tied},
+              {"dim", b.dim},
+              {"head_dim", b.head_dim},
+              {"norm", norm_names[static_cast<size_t>(b.norm)]},
+              // Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
+              {"norm_epsilon", std::stod(fmt::format("{}", b.norm_epsilon))},
+              {"activation", activation_names[static_cast<size_t>(b.activation)]},
+              {"positions", position_names[static_cast<size_t>(b.positions)]},
+              {"rope_theta", b.rope_theta},
+              {"biases", b.biases},
+              {"layers", layers}};
+  if (!c.encoders.empty()) {
+    all["encoders"] = c.encoders;
+    all["media_attention"] = media_attention_names[c.media_both_ways];
+  }
+  return all;
 }
 
 Config config_from_json(const json& object, const std::string& where) {
@@ -156,6 +166,14 @@ Config config_from_json(const json& object, const std::string& where) {
     mixture.shared_experts = l.integer("shared_experts", 0, 1 << 16);
     mixture.router = l.choice<RouterKind>("router", router_names);
   }
+  if (r.has("encoders")) {
+    const json& encoders = r.member("encoders");
+    for (const json& name : encoders)
+      if (name.is_string() && encoders.is_array()) c.encoders.push_back(name.get<std::string>());
+    if (!encoders.is_array() || encoders.size() != c.encoders.size())
+      throw input_error("{}: 'encoders' in the configuration is not a list of names", where);
+    c.media_both_ways = r.choice<MediaAttention>("media_attention", media_attention_names) == MediaAttention::both;
+  }
   try {
     check(c);
   } catch (const Error& error) {
@@ -163,6 +181,28 @@ Config config_from_json(const json& object, const std::string& where) {
   }
   return c;
 }
+
+namespace {
+
+void check_encoders(const Config& c) {
+  std::vector<Medium> media;
+  for (const std::string& name : c.encoders) {
+    const Medium medium = encoder_kind(name)->medium();
+    if (std::find(media.begin(), media.end(), medium) != media.end())
+      throw usage_error("a model has one encoder for each kind of media, and '{}' is a second for {}", name,
+                        name_of(medium));
+    media.push_back(medium);
+  }
+  if (!c.media_both_ways) return;
+  if (c.encoders.empty()) throw usage_error("attention both ways is for images and sounds, and no encoder takes any");
+  const ShapesOnly shapes;
+  for (const LayerBlueprint& layer : c.layers)
+    if (layer.mixes() && !Mixer::make(c.block, layer)->sees_together())
+      throw usage_error("attention '{}' looks back alone, also within an image or sound: choose causal there",
+                        layer.attention);
+}
+
+}  // namespace
 
 void check(const Config& c) {
   const auto positive = [](const char* name, int64_t value) {
@@ -204,6 +244,7 @@ void check(const Config& c) {
     elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
                                                     feed_forwards * 3.0 * static_cast<double>(l.ffn));
   }
+  check_encoders(c);
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
 }
 

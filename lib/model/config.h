@@ -16,6 +16,9 @@ struct Config {
   bool tied = true;                 // the head is the embedding
   BlockBlueprint block;
   std::vector<LayerBlueprint> layers;
+  // Kinds of nn/encoders/, with all their numbers; at most one for images and one for sounds.
+  std::vector<std::string> encoders = {};
+  bool media_both_ways = false;  // rows of one image or sound see each other whole; otherwise attention is causal there
 
   bool operator==(const Config&) const = default;
 };
@@ -24,8 +27,8 @@ nlohmann::json to_json(const Config& config);
 // Throws Error(input) for a missing or impossible value, naming it; `where` names the file.
 Config config_from_json(const nlohmann::json& json, const std::string& where);
 // Throws Error(usage) for a shape that cannot be: sizes below 1, heads not a multiple of kv_heads, a layer without both
-// halves, an odd head_dim with rotary positions, attention that does not fit the context, more elements than memory
-// could hold.
+// halves, an odd head_dim with rotary positions, attention that does not fit the context, encoders that are none or two
+// of a kind, more elements than memory could hold.
 void check(const Config& config);
 
 // Kinds of attention, "a,b" repeating over the layers: see mixer_by_layer() of nn/mixer.h.

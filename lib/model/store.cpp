@@ -116,7 +116,7 @@ class Counter : public Reader {
     const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
-    add_active(is_linear(info.role) || tied_ ? elements : weight.cols());
+    add_active(info.role != Role::embedding || tied_ ? elements : weight.cols());
     size.weight_bytes += weight.stored_bytes();
     if (!is_linear(info.role)) return;
     size.prunable += elements;

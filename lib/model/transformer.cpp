@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/memory_limit.h"
@@ -9,6 +10,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "kernels/parallel.h"
+#include "nn/encoders/encoder.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -21,6 +23,8 @@ Transformer::Transformer(const Config& config) : config_(config) {
     position_ = std::make_shared<Parameter>();
     position_->value = Tensor::promised({config_.context, b.dim});
   }
+  for (const std::string& name : config_.encoders)
+    encoders_.push_back(std::make_shared<MediaEncoder>(encoder_kind(name), b));
   for (const LayerBlueprint& layer : config_.layers) {
     check_stop();
     blocks_.push_back(Block::make(b, layer));
@@ -50,9 +54,52 @@ Call Transformer::call(Batch batch, DType type) const {
   return call;
 }
 
-Stream Transformer::embed(std::span<const int32_t> ids, const Call& call) const {
-  assert(static_cast<int64_t>(ids.size()) == call.batch.rows());
-  const Var x = ops::embedding(ids, embedding_, call.batch.positions(), position_.get());
+Call Transformer::call(const Input& input, std::vector<Span> spans, DType type) const {
+  if (config_.media_both_ways) {
+    int64_t row = 0;
+    auto part = input.parts.begin();
+    for (Span& span : spans) {
+      for (; part != input.parts.end() && part->row < row + span.count; ++part)
+        span.together.push_back({part->row - row, part->rows()});
+      row += span.count;
+    }
+  }
+  return call(Batch(std::move(spans)), type);
+}
+
+Var Transformer::rows_of(const Input& input, const Call& call) const {
+  const std::span<const int32_t> positions = call.batch.positions();
+  std::vector<int32_t> all(input.ids.size()), ids, at;
+  std::iota(all.begin(), all.end(), 0);
+  std::vector<std::vector<const MediaPart*>> of_encoders(encoders_.size());
+  int64_t row = 0;
+  const auto text_until = [&](int64_t end) {
+    for (; row < end; ++row) {
+      ids.push_back(input.ids[static_cast<size_t>(row)]);
+      at.push_back(static_cast<int32_t>(row));
+    }
+  };
+  for (const MediaPart& part : input.parts) {
+    if (part.row < row || part.row + part.rows() > input.size() || part.encoder >= encoders_.size())
+      throw internal_error("a part of {} rows at {} of {}, for encoder {} of {}", part.rows(), part.row, input.size(),
+                           part.encoder, encoders_.size());
+    text_until(part.row);
+    row = part.row + part.rows();
+    of_encoders[part.encoder].push_back(&part);
+  }
+  text_until(input.size());
+  std::vector<ops::Placed> placed;
+  if (!ids.empty()) placed.push_back({ops::embedding(ids, embedding_), at});
+  for (size_t e = 0; e < encoders_.size(); ++e)
+    if (!of_encoders[e].empty()) encoders_[e]->encode(of_encoders[e], call, placed);
+  if (position_) placed.push_back({Var(), all, {{position_.get(), {positions.begin(), positions.end()}}}});
+  return ops::place(input.size(), config_.block.dim, std::move(placed));
+}
+
+Stream Transformer::embed(const Input& input, const Call& call) const {
+  assert(input.size() == call.batch.rows());
+  const Var x = input.parts.empty() ? ops::embedding(input.ids, embedding_, call.batch.positions(), position_.get())
+                                    : rows_of(input, call);
   return {ops::dropout(x, call.noise.dropout, call.noise.at_embedding()), Var(), {}};
 }
 
@@ -157,8 +204,8 @@ Var Transformer::finish(const Stream& stream, const Call& call) const {
   return norm_.forward(stream.residual, stream.branch, call.type).y;
 }
 
-Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Call& call, State* state) const {
-  const Stream stream = run(embed(ids, call), 0, layers(), call, state);
+Transformer::Output Transformer::forward(const Input& input, const Call& call, State* state) const {
+  const Stream stream = run(embed(input, call), 0, layers(), call, state);
   Output out{finish(stream, call), stream.terms};
   if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
     stream.branch.drop_value();
@@ -226,6 +273,8 @@ std::string Transformer::head_name() const {
 void Transformer::visit(Visitor& visitor) {
   visitor.weight(Place{"embedding"}.info("weight", Role::embedding), embedding_);
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
+  for (const auto& encoder : encoders_)
+    encoder->visit(Place{fmt::format("encoders.{}", name_of(encoder->kind().medium()))}, visitor);
   for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(place_of_block(static_cast<int64_t>(i)), visitor);
   norm_.visit(Place{"norm"}, visitor);
   if (!config_.tied) head_.visit(Place{"head"}, Role::head, visitor);
@@ -256,7 +305,8 @@ class Initializer : public Visitor {
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
     constexpr double small = 0.02;
-    if (info.role == Role::position || info.role == Role::router) add(info, parameter, small);
+    if (info.role == Role::position || info.role == Role::router || info.role == Role::encoder_row)
+      add(info, parameter, small);
   }
 
   double bytes() const {

@@ -7,10 +7,13 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/input.h"
 #include "nn/block.h"
 #include "ops/cross_entropy.h"
 
 namespace hone {
+
+class MediaEncoder;
 
 // Everything that only reads is const, and may run in several threads at once on one model.
 class Transformer {
@@ -27,12 +30,14 @@ class Transformer {
   // A call for these tokens, with what the model adds to it; noise, routers and trace are the caller's to set. Throws
   // Error(usage) when learned positions end before the batch does.
   Call call(Batch batch, DType type) const;
+  // The same for spans of these rows, whose parts see both ways where the model's do (Span::together).
+  Call call(const Input& input, std::vector<Span> spans, DType type) const;
 
-  // The three parts of a forward: ids of the batch's rows, each below the padded vocabulary, into a stream; the stream
+  // The three parts of a forward: the batch's rows, each id below the padded vocabulary, into a stream; the stream
   // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type. With a state, the batch's
   // spans continue the sequences in these blocks (State::require_room() says what it throws), and count as seen by them
   // afterwards.
-  Stream embed(std::span<const int32_t> ids, const Call& call) const;
+  Stream embed(const Input& input, const Call& call) const;
   Stream run(Stream stream, int64_t from, int64_t to, const Call& call, State* state = nullptr) const;
   Var finish(const Stream& stream, const Call& call) const;
 
@@ -41,9 +46,9 @@ class Transformer {
     Var hidden;
     std::vector<LossTerm> terms;  // what modules add to the training loss
   };
-  Output forward(std::span<const int32_t> ids, const Call& call, State* state = nullptr) const;
-  Var hidden(std::span<const int32_t> ids, const Call& call, State* state = nullptr) const {
-    return forward(ids, call, state).hidden;
+  Output forward(const Input& input, const Call& call, State* state = nullptr) const;
+  Var hidden(const Input& input, const Call& call, State* state = nullptr) const {
+    return forward(input, call, state).hidden;
   }
 
   // Logits of rows of hidden(), f32 [rows, vocabulary].
@@ -68,16 +73,19 @@ class Transformer {
   std::vector<Block>& blocks() { return blocks_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   static Place place_of_block(int64_t i);  // as visit() names it
+  const std::vector<std::shared_ptr<MediaEncoder>>& encoders() const { return encoders_; }
   const std::shared_ptr<Weight>& embedding() const { return embedding_; }
   std::string head_name() const;  // of head(), as visit() names it
   std::shared_ptr<Weight> head() const { return config_.tied ? embedding_ : head_.weight; }
 
  private:
   std::shared_ptr<const ops::RopeTable> rope(int64_t positions) const;
+  Var rows_of(const Input& input, const Call& call) const;  // of text and of parts, put together
 
   Config config_;
   std::shared_ptr<Weight> embedding_;
   std::shared_ptr<Parameter> position_;  // null with rotary positions
+  std::vector<std::shared_ptr<MediaEncoder>> encoders_;
   std::vector<Block> blocks_;
   Norm norm_;
   Linear head_;

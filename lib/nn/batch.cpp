@@ -11,6 +11,13 @@ Batch::Batch(std::vector<Span> spans) : spans_(std::move(spans)) {
     if (span.count < 1 || span.first < 0 || span.sequence < 0 || span.first + span.count > INT32_MAX)
       throw internal_error("a batch with {} tokens of sequence {} from position {} on", span.count, span.sequence,
                            span.first);
+    int64_t free = 0;
+    for (const RowRange& range : span.together) {
+      if (range.first < free || range.count < 1 || range.first + range.count > span.count)
+        throw internal_error("rows {} to {} of a span of {} see each other", range.first, range.first + range.count - 1,
+                             span.count);
+      free = range.first + range.count;
+    }
     for (int64_t t = 0; t < span.count; ++t) positions_.push_back(static_cast<int32_t>(span.first + t));
     end_ = std::max(end_, span.first + span.count);
   }
@@ -27,7 +34,9 @@ std::vector<Batch::Group> Batch::groups() const {
   int64_t row = 0;
   for (size_t begin = 0; begin < spans_.size();) {
     size_t end = begin + 1;
-    while (end < spans_.size() && spans_[end].count == spans_[begin].count) ++end;
+    while (end < spans_.size() && spans_[end].count == spans_[begin].count &&
+           spans_[end].together == spans_[begin].together)
+      ++end;
     groups.push_back({std::span(spans_).subspan(begin, end - begin), row, spans_[begin].count});
     row += static_cast<int64_t>(end - begin) * spans_[begin].count;
     begin = end;

@@ -7,11 +7,20 @@
 
 namespace hone {
 
+// Rows of a span, counted from its first.
+struct RowRange {
+  int64_t first = 0, count = 0;
+
+  bool operator==(const RowRange&) const = default;
+};
+
 // Consecutive tokens of one sequence.
 struct Span {
   int64_t sequence = 0;  // its place in the State, where there is one
   int64_t first = 0;     // position of the first of them
   int64_t count = 0;
+  // Rows that see each other whole, whichever comes first: an image. In order, and none in two ranges.
+  std::vector<RowRange> together = {};
 };
 
 // Spans whose rows lie one after another. They may differ in length: the chunk of a prompt stands beside the next
@@ -29,7 +38,7 @@ class Batch {
   std::span<const int32_t> positions() const { return positions_; }  // of each row
   int64_t end() const { return end_; }                               // one more than the largest position
 
-  // Neighbouring spans of one length, which attention computes together.
+  // Neighbouring spans of one length that see alike, which attention computes together.
   struct Group {
     std::span<const Span> spans;
     int64_t first_row = 0;

@@ -45,11 +45,18 @@ struct AttentionMeter {
   }
 };
 
+// What went through one encoder (nn/encoders/).
+struct EncoderLoad {
+  int64_t calls = 0, parts = 0, rows = 0;
+  double seconds = 0;  // forward
+};
+
 // Where a call reports to; each is added to where it is given, and must outlive the tape.
 struct Trace {
   AttentionMeter* attention = nullptr;
   std::vector<LayerRouting>* routing = nullptr;  // by layer; a dense layer has no load
   InputObserver* inputs = nullptr;
+  std::vector<EncoderLoad>* encoders = nullptr;  // an entry each; those that a batch has no part for are left alone
 };
 
 // Made by Transformer::call().

@@ -23,6 +23,9 @@ class Mixer {
   virtual void configure(const LayerBlueprint& layer) = 0;
   virtual void visit(const Place& at, Visitor& visitor) = 0;
 
+  // Whether it can show rows of a span to each other whole, whichever comes first (Span::together).
+  virtual bool sees_together() const { return false; }
+
   // Beside the linear layers, of the token at `position`: multiplications and additions, and bytes of state read.
   virtual double flops(int64_t position) const = 0;
   virtual double state_bytes_read(int64_t position, DType type) const = 0;

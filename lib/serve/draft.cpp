@@ -144,6 +144,7 @@ double stored_bytes(const Transformer& model, int64_t layers) {
     double bytes = 0;
     void weight(const ParameterInfo& info, const Weight& weight) override {
       if (info.role == Role::embedding && info.name != head) return;  // a row of it is read
+      if (info.role == Role::encoder) return;
       if (info.layer < layers) bytes += static_cast<double>(weight.stored_bytes());
     }
     void parameter(const ParameterInfo&, const Parameter&) override {}

@@ -44,6 +44,7 @@ AttentionArgs checked_args(const AttentionDims& dims, const ConstHeadRows& q, co
   args.by_key = {plan.key_starts.data(), plan.by_key.data(), plan.key_blocks};
   args.lists = plan.lists;
   args.key_positions = plan.key_positions.empty() ? nullptr : plan.key_positions.data();
+  args.seen_from = plan.seen_from.empty() ? nullptr : plan.seen_from.data();
   args.window = plan.rule.window;
   args.sinks = plan.rule.sinks;
   args.causal = plan.rule.causal;

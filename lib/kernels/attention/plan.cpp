@@ -28,21 +28,30 @@ void check_shape(const BlockPlan& plan) {
                                  : static_cast<int64_t>(plan.key_positions.size()) != s.keys)
     throw internal_error("attention plan: {} keys for {} queries at {}, {} key positions", s.keys, s.queries,
                          s.query_offset, plan.key_positions.size());
+  if (!plan.seen_from.empty() && (static_cast<int64_t>(plan.seen_from.size()) != s.keys || !plan.rule.causal))
+    throw internal_error("attention plan: {} keys seen from {} places", s.keys, plan.seen_from.size());
 }
 
 // Positions that a key block holds.
 struct KeyRange {
-  int64_t lowest = INT32_MAX, highest = -1;  // of the rows in use
-  bool complete = false;                     // `block` rows, all in use
+  int64_t lowest = INT32_MAX, highest = -1;            // of the rows in use
+  bool complete = false;                               // `block` rows, all in use
+  int64_t seen_lowest = INT32_MAX, seen_highest = -1;  // positions that they are seen from
 };
 
 int64_t position_of(const BlockPlan& plan, int64_t row) {
   return plan.key_positions.empty() ? row : plan.key_positions[static_cast<size_t>(row)];
 }
 
+// The first query that sees a row which stands at `position`.
+int64_t seen_from(const BlockPlan& plan, int64_t row, int64_t position) {
+  return plan.seen_from.empty() ? position : plan.seen_from[static_cast<size_t>(row)];
+}
+
 KeyRange range_of(const BlockPlan& plan, int64_t key_block) {
   const int64_t begin = key_block * block, end = std::min(begin + block, plan.shape.keys);
-  if (plan.key_positions.empty()) return {begin, end - 1, end - begin == block};
+  if (plan.key_positions.empty() && plan.seen_from.empty())
+    return {begin, end - 1, end - begin == block, begin, end - 1};
   KeyRange range;
   range.complete = end - begin == block;
   for (int64_t row = begin; row < end; ++row) {
@@ -53,6 +62,8 @@ KeyRange range_of(const BlockPlan& plan, int64_t key_block) {
     }
     range.lowest = std::min(range.lowest, position);
     range.highest = std::max(range.highest, position);
+    range.seen_lowest = std::min(range.seen_lowest, seen_from(plan, row, position));
+    range.seen_highest = std::max(range.seen_highest, seen_from(plan, row, position));
   }
   return range;
 }
@@ -70,29 +81,32 @@ QueryRange queries_of(const BlockPlan& plan, int64_t query_block) {
 }
 
 bool invisible(const MaskRule& rule, const QueryRange& q, const KeyRange& k, uint64_t selected) {
-  if (k.highest < 0 || (rule.causal && k.lowest > q.last)) return true;
-  const bool far = q.first - k.highest >= rule.window || k.lowest - q.last >= rule.window;
+  if (k.highest < 0 || (rule.causal && k.seen_lowest > q.last)) return true;
+  const bool ahead = k.seen_lowest >= k.lowest && k.lowest - q.last >= rule.window;
+  const bool far = q.first - k.highest >= rule.window || ahead;
   return selected == 0 && far && k.lowest >= rule.sinks;
 }
 
 bool whole(const MaskRule& rule, const QueryRange& q, const KeyRange& k, uint64_t selected) {
-  if (!k.complete || (rule.causal && k.highest > q.first)) return false;
+  if (!k.complete || (rule.causal && k.seen_highest > q.first)) return false;
   const bool near = q.last - k.lowest < rule.window && k.highest - q.first < rule.window;
   return selected == q.bits || near || k.highest < rule.sinks;
 }
 
-// Visible pairs of a partial visit, key by key: a query sees key position p when it stands at p or later (or the rule
-// is not causal) and is selected, or is less than the window away, or p is a sink.
+// Visible pairs of a partial visit, key by key: a query sees key position p when it stands where that is seen from, or
+// later (or the rule is not causal), and is selected, or is less than the window away, or p is a sink.
 int64_t count_visible(const BlockPlan& plan, const QueryRange& q, const BlockVisit& visit) {
   const int64_t begin = visit.block * block, end = std::min(begin + block, plan.shape.keys);
   int64_t count = 0;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t position = position_of(plan, row);
-    if (position < 0 || (plan.rule.causal && position > q.last)) continue;
+    const int64_t seen = seen_from(plan, row, position);
+    if (position < 0 || (plan.rule.causal && seen > q.last)) continue;
     const bool sink = position < plan.rule.sinks;
     // Queries from `from` on stand late enough, those from `near_begin` to `near_end` - 1 close enough.
-    const int64_t from = plan.rule.causal ? std::max(position - q.first, int64_t{0}) : 0;
-    const int64_t near_begin = sink ? 0 : std::clamp(position - plan.rule.window + 1 - q.first, int64_t{0}, block);
+    const int64_t from = plan.rule.causal ? std::max(seen - q.first, int64_t{0}) : 0;
+    const int64_t near_begin =
+        sink || seen < position ? 0 : std::clamp(position - plan.rule.window + 1 - q.first, int64_t{0}, block);
     const int64_t near_end = sink ? block : std::min(block, position + plan.rule.window - q.first);
     const uint64_t past = ~uint64_t{0} << from;
     const uint64_t close =
@@ -229,16 +243,18 @@ void build_plan(BlockPlan& plan, const SelectBlocks& select) {
 }
 
 std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskRule& rule,
-                                             std::vector<int32_t> key_positions) {
+                                             std::vector<int32_t> key_positions, std::vector<int32_t> seen_from) {
   auto plan = std::make_shared<BlockPlan>();
   plan->shape = shape;
   plan->rule = rule;
   plan->key_positions = std::move(key_positions);
+  plan->seen_from = std::move(seen_from);
   build_plan(*plan, [&](int64_t, int64_t query_block, std::vector<SelectedBlock>& selected) {
     int64_t end = blocks_of(shape.keys), from = 0;
     const QueryRange queries = queries_of(*plan, query_block);
     if (plan->key_positions.empty()) {  // rows in order: the sinks' blocks, then those from the window's first key on
-      end = std::min(end, (queries.last + (rule.causal ? 0 : rule.window - 1)) / block + 1);
+      if (plan->seen_from.empty())
+        end = std::min(end, (queries.last + (rule.causal ? 0 : rule.window - 1)) / block + 1);
       from = std::max(int64_t{0}, queries.first - rule.window + 1) / block;
     }
     const int64_t sinks_end = std::min(blocks_of(rule.sinks), from);
@@ -249,18 +265,24 @@ std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskR
 }
 
 std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskRule& rule) {
+  return together_plan(shape, rule, {});
+}
+
+std::shared_ptr<const BlockPlan> together_plan(const PlanShape& shape, const MaskRule& rule,
+                                               std::vector<int32_t> seen_from) {
   constexpr size_t kept = 16;
   static std::mutex mutex;
   static std::deque<std::shared_ptr<const BlockPlan>> plans;  // the latest used first
   const std::lock_guard lock(mutex);
-  const auto found = std::find_if(plans.begin(), plans.end(),
-                                  [&](const auto& plan) { return plan->shape == shape && plan->rule == rule; });
+  const auto found = std::find_if(plans.begin(), plans.end(), [&](const auto& plan) {
+    return plan->shape == shape && plan->rule == rule && plan->seen_from == seen_from;
+  });
   std::shared_ptr<const BlockPlan> plan;
   if (found != plans.end()) {
     plan = *found;
     plans.erase(found);
   } else {
-    plan = causal_plan(shape, rule, {});
+    plan = causal_plan(shape, rule, {}, std::move(seen_from));
     if (plans.size() == kept) plans.pop_back();
   }
   plans.push_front(plan);

@@ -24,6 +24,9 @@ struct BlockPlan {
   MaskRule rule;
   std::vector<int32_t>
       key_positions;  // of each key row, negative: an empty row, seen by no one; no entries: row j is at j
+  // Of each key row, the position of the first query that sees it, at most the row's own: rows of an image may see each
+  // other whichever comes first. No entries: the row's own. Only where the rule is causal.
+  std::vector<int32_t> seen_from;
   int64_t lists = 1, query_blocks = 0, key_blocks = 0;
   std::vector<int64_t> query_starts, key_starts;
   std::vector<BlockVisit> by_query, by_key;
@@ -51,9 +54,13 @@ void build_plan(BlockPlan& plan, const SelectBlocks& select);
 // share one.
 std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskRule& rule = {});
 
+// The same where some keys are seen from earlier on (BlockPlan::seen_from); kept, too.
+std::shared_ptr<const BlockPlan> together_plan(const PlanShape& shape, const MaskRule& rule,
+                                               std::vector<int32_t> seen_from);
+
 // The same for a cache whose rows are not in order (a ring): key_positions[j] is the position of row j, negative if
 // empty. Not kept.
 std::shared_ptr<const BlockPlan> causal_plan(const PlanShape& shape, const MaskRule& rule,
-                                             std::vector<int32_t> key_positions);
+                                             std::vector<int32_t> key_positions, std::vector<int32_t> seen_from = {});
 
 }  // namespace hone::kernels

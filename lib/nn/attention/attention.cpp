@@ -56,7 +56,7 @@ class CachedAttention {
     int64_t latest = 0;
     for (const Span& span : spans_) latest = std::max(latest, span.first);
     const int64_t length = dims_.queries;
-    if (length <= decode_queries && dims_.heads <= 64 * dims_.kv_heads) {
+    if (length <= decode_queries && dims_.heads <= 64 * dims_.kv_heads && spans_.front().together.empty()) {
       // A ring and summaries are as the first query must see them only before the next token is stored.
       const int64_t at_once = cache_.wraps(latest + length) || pattern_.need().summary_block ? 1 : length;
       for (int64_t t = 0; t < length; t += at_once) {
@@ -76,7 +76,8 @@ class CachedAttention {
         store(i, 0, length);
         one.keys = spans_[i].first + length;
         attend(one, i, cache_.keys(spans_[i].sequence), cache_.values(spans_[i].sequence),
-               *pattern_.plan({one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence)}));
+               *pattern_.plan(
+                   {one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence), spans_[i].together}));
       }
     }
   }
@@ -111,12 +112,23 @@ class CachedAttention {
     one.keys = rows;
     const kernels::MaskRule rule = pattern_.rule();
     const bool gap = history.positions.back() - history.positions.front() + 1 != rows;
-    if (gap || rule.sinks > 0) {
-      attend(one, i, k, v, *kernels::causal_plan({one.queries, rows, one.query_offset}, rule, history.positions));
+    if (gap || rule.sinks > 0 || !span.together.empty()) {
+      attend(one, i, k, v,
+             *kernels::causal_plan({one.queries, rows, one.query_offset}, rule, history.positions,
+                                   seen_from(history.positions, span)));
     } else {  // only differences of positions matter: as if the first row's were 0, where plans are shared
       one.query_offset = before;
       attend(one, i, k, v, *kernels::causal_plan({one.queries, rows, before}, rule));
     }
+  }
+
+  // BlockPlan::seen_from of rows at `positions`, the last of which are the span's.
+  static std::vector<int32_t> seen_from(std::vector<int32_t> positions, const Span& span) {
+    if (span.together.empty()) return {};
+    for (const RowRange& range : span.together)
+      std::fill_n(positions.end() - span.count + range.first, range.count,
+                  static_cast<int32_t>(span.first + range.first));
+    return positions;
   }
 
   // Tokens first … first + count - 1 of every span.
@@ -177,7 +189,7 @@ class CachedAttention {
 
 // The plan of a group of whole sequences, whose rows `qkv` is.
 std::shared_ptr<const kernels::BlockPlan> plan_of(const Tensor& qkv, const kernels::AttentionDims& dims,
-                                                  const AttentionPattern& pattern) {
+                                                  const AttentionPattern& pattern, std::span<const RowRange> together) {
   const ops::QkvRows in = ops::QkvRows::of(qkv, dims);
   kernels::KeySummaries summaries;
   Tensor room;
@@ -189,7 +201,7 @@ std::shared_ptr<const kernels::BlockPlan> plan_of(const Tensor& qkv, const kerne
       kernels::summarize_keys(in.k, s, dims.kv_heads, dims.head_dim, 0, dims.keys, block,
                               room.data<float>() + s * summaries.batch_stride, summaries.head_stride);
   }
-  return pattern.plan({dims, in.q, summaries});
+  return pattern.plan({dims, in.q, summaries, together});
 }
 
 }  // namespace
@@ -220,8 +232,9 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
                         parts[g].dims, *pattern_, static_cast<LayerCache&>(*state), meter)
             .run();
     } else {
-      for (ops::AttentionPart& part : parts) {
-        part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_);
+      for (size_t g = 0; g < groups.size(); ++g) {
+        ops::AttentionPart& part = parts[g];
+        part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_, groups[g].spans.front().together);
         count(call.again ? nullptr : meter, part.dims, *part.plan, 0);
       }
       attended = ops::attention(projected, std::move(parts), meter ? &meter->backward_seconds : nullptr);

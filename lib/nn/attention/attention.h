@@ -17,6 +17,7 @@ class Attention : public Mixer {
   const std::shared_ptr<const AttentionPattern>& pattern() const { return pattern_; }
   void set_pattern(std::shared_ptr<const AttentionPattern> pattern) { pattern_ = std::move(pattern); }
   void visit(const Place& at, Visitor& visitor) override;
+  bool sees_together() const override { return pattern_->sees_together(); }
   double flops(int64_t position) const override;
   double state_bytes_read(int64_t position, DType type) const override;
   double state_bytes(const StateShape& shape) const override;

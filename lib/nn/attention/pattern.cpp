@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/kind_name.h"
@@ -31,7 +32,19 @@ int64_t AttentionPattern::visible_keys(int64_t position) const {
 }
 
 std::shared_ptr<const kernels::BlockPlan> AttentionPattern::plan(const AttentionQueries& call) const {
-  return kernels::causal_plan({call.dims.queries, call.dims.keys, call.dims.query_offset}, rule());
+  return kernels::together_plan({call.dims.queries, call.dims.keys, call.dims.query_offset}, rule(),
+                                seen_from(call.dims.keys, call.dims.queries, call.together));
+}
+
+std::vector<int32_t> seen_from(int64_t keys, int64_t queries, std::span<const RowRange> together) {
+  if (together.empty()) return {};
+  std::vector<int32_t> from(static_cast<size_t>(keys));
+  std::iota(from.begin(), from.end(), 0);
+  for (const RowRange& range : together) {
+    const int64_t first = keys - queries + range.first;
+    std::fill_n(from.begin() + first, range.count, static_cast<int32_t>(first));
+  }
+  return from;
 }
 
 std::shared_ptr<const AttentionPattern> attention_pattern(const std::string& name) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "nn/attention/cache.h"
+#include "nn/batch.h"
 
 namespace hone {
 
@@ -13,8 +15,12 @@ namespace hone {
 struct AttentionQueries {
   const kernels::AttentionDims& dims;
   kernels::ConstHeadRows q;
-  kernels::KeySummaries summaries;  // where need().summary_block asks for them
+  kernels::KeySummaries summaries;          // where need().summary_block asks for them
+  std::span<const RowRange> together = {};  // of the queries (Span::together)
 };
+
+// BlockPlan::seen_from of `keys` rows in order, where the queries are the last of them and some see each other whole.
+std::vector<int32_t> seen_from(int64_t keys, int64_t queries, std::span<const RowRange> together);
 
 class AttentionPattern {
  public:
@@ -23,6 +29,8 @@ class AttentionPattern {
   virtual kernels::MaskRule rule() const = 0;
   // What the cache has to hold.
   virtual CacheNeed need() const { return {rule().window, rule().sinks, 0}; }
+  // Whether it can show rows to each other whole, whichever comes first (Span::together).
+  virtual bool sees_together() const { return need().summary_block == 0; }
   // Keys that the query at `position` sees, itself among them.
   virtual int64_t visible_keys(int64_t position) const;
   // The visits of blocks for queries whose keys stand in order from position 0 on; kernels::attention_forward runs any

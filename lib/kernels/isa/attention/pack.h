@@ -225,7 +225,7 @@ inline void see(TileMask& mask, const AttentionArgs& args, int64_t query_block, 
       if (position >= 0) {
         const uint64_t close = position < args.sinks ? ~uint64_t{0} : low_bits(position + args.window - first);
         if (args.causal)
-          bits = ~low_bits(position - first) & (selected | close);
+          bits = ~low_bits((args.seen_from ? args.seen_from[row] : position) - first) & (selected | close);
         else
           bits = selected | (position < args.sinks ? close : close & ~low_bits(position - args.window + 1 - first));
       }

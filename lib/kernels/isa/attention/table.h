@@ -24,6 +24,7 @@ struct AttentionArgs {
   VisitLists by_query, by_key;
   int64_t lists = 1;
   const int32_t* key_positions = nullptr;
+  const int32_t* seen_from = nullptr;  // BlockPlan::seen_from, or null
   int64_t window = 0, sinks = 0;
   bool causal = true;
   bool gathered = false;  // some visit is

@@ -1,0 +1,31 @@
+// Pictures from files.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hone::media {
+
+// [height, width, channels], 8 bits each; one channel is grey, three are red, green and blue.
+struct Image {
+  int64_t height = 0, width = 0, channels = 1;
+  std::vector<uint8_t> pixels;
+};
+
+// What a reader takes at most; beyond it nothing is decoded.
+struct ImageLimit {
+  int64_t height = 1 << 14, width = 1 << 14;
+};
+
+// Throws Error(input), with `where`, for an image of no size and for one beyond the limit, naming both sizes.
+void check_size(int64_t height, int64_t width, const ImageLimit& limit, const std::string& where);
+
+// A PNG or JPEG file of any colours, as `channels` of 8 bits. What is transparent stands on black. Throws Error(input)
+// with the path as check_size() does, for a file that cannot be read, is neither, or is damaged.
+Image read_image(const std::string& path, int64_t channels, const ImageLimit& limit);
+
+// Grey as three equal colours; colours as their luminance (ITU-R BT.601).
+Image with_channels(Image image, int64_t channels);
+
+}  // namespace hone::media

@@ -1,0 +1,74 @@
+#include "media/sound.h"
+
+#include <samplerate.h>
+#include <sndfile.h>
+
+#include <cmath>
+#include <filesystem>
+#include <memory>
+
+#include "base/error.h"
+
+namespace hone::media {
+namespace {
+
+// The mean of the channels of each frame.
+void append_mono(const std::vector<float>& frames, int64_t count, int64_t channels, std::vector<float>& to) {
+  for (int64_t f = 0; f < count; ++f) {
+    float sum = 0;
+    for (int64_t c = 0; c < channels; ++c) sum += frames[static_cast<size_t>(f * channels + c)];
+    to.push_back(sum / static_cast<float>(channels));
+  }
+}
+
+}  // namespace
+
+Sound read_sound(const std::string& path, int64_t rate) {
+  constexpr int64_t most_seconds = 3600, at_once = 1 << 16;
+  std::error_code failed;
+  if (!std::filesystem::exists(path, failed)) throw input_error("'{}' does not exist", path);
+  if (!std::filesystem::is_regular_file(path, failed)) throw input_error("'{}' is not a file", path);
+  SF_INFO info = {};
+  const std::unique_ptr<SNDFILE, int (*)(SNDFILE*)> file(sf_open(path.c_str(), SFM_READ, &info), sf_close);
+  if (!file) throw input_error("'{}' is no sound that can be read: {}", path, sf_strerror(nullptr));
+  if (info.samplerate < 1 || info.channels < 1 || info.channels > 256)
+    throw input_error("'{}' has {} channels of {} samples a second", path, info.channels, info.samplerate);
+  Sound sound{info.samplerate, {}};
+  // Floats, whatever the file has: asked for integers, libsndfile 1.2.0 reads a WAV of floats as silence. By what is
+  // there: the header's number of frames may be anything.
+  std::vector<float> frames(static_cast<size_t>(at_once * info.channels));
+  while (true) {
+    const sf_count_t got = sf_readf_float(file.get(), frames.data(), at_once);
+    if (got <= 0) break;
+    append_mono(frames, got, info.channels, sound.samples);
+    if (sound.seconds() > most_seconds)
+      throw input_error("'{}' lasts longer than {} seconds: cut it into parts", path, most_seconds);
+  }
+  if (sf_error(file.get()) != SF_ERR_NO_ERROR)
+    throw input_error("'{}' is a damaged sound: {}", path, sf_strerror(file.get()));
+  if (sound.samples.empty())
+    throw input_error("'{}' holds no samples: it is empty, or its header was never completed", path);
+  for (const float sample : sound.samples)
+    if (!std::isfinite(sample)) throw input_error("'{}' has samples that are not finite numbers", path);
+  return resampled(std::move(sound), rate);
+}
+
+Sound resampled(Sound sound, int64_t rate) {
+  if (sound.rate == rate || sound.samples.empty()) return {rate, std::move(sound.samples)};
+  const double ratio = static_cast<double>(rate) / static_cast<double>(sound.rate);
+  Sound other{
+      rate, std::vector<float>(static_cast<size_t>(std::ceil(static_cast<double>(sound.samples.size()) * ratio)) + 1)};
+  SRC_DATA data = {};
+  data.data_in = sound.samples.data();
+  data.input_frames = static_cast<long>(sound.samples.size());
+  data.data_out = other.samples.data();
+  data.output_frames = static_cast<long>(other.samples.size());
+  data.src_ratio = ratio;
+  if (const int error = src_simple(&data, SRC_SINC_MEDIUM_QUALITY, 1))
+    throw input_error("a sound of {} samples a second cannot be made one of {}: {}", sound.rate, rate,
+                      src_strerror(error));
+  other.samples.resize(static_cast<size_t>(data.output_frames_gen));
+  return other;
+}
+
+}  // namespace hone::media

@@ -1,0 +1,71 @@
+// What enters a model beside text: an image, a sound. Each kind of encoder turns features of one, rows of numbers on a
+// grid, into rows of the model's width.
+//
+// A new kind is a file here and a line in the table of encoder.cpp. Its configuration is its name with all its numbers.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "media/image.h"
+#include "media/sound.h"
+#include "nn/encoders/part.h"
+#include "nn/linear.h"
+#include "ops/place.h"
+
+namespace hone {
+
+enum class Medium { image, audio };
+const char* name_of(Medium medium);  // also of the member of a JSON line: "image", "audio"
+
+// What a kind of encoder wants of a file, decoded.
+using Decoded = std::variant<media::Image, media::Sound>;
+
+// How a kind of encoder looks at what it is given.
+class EncoderKind {
+ public:
+  virtual ~EncoderKind() = default;
+  virtual std::string name() const = 0;  // with every number: "patches:4x4:GREY:64x64"
+  virtual Medium medium() const = 0;
+  virtual int64_t width() const = 0;  // of a row of features
+  // A file, and an image that is there already, as it wants them: their colours, their rate. Throw Error(input) as
+  // media/image.h and media/sound.h say, and (adopted) for what is no image or beyond the largest, with `where`.
+  virtual Decoded read(const std::string& path) const = 0;
+  virtual Decoded adopted(media::Image image, const std::string& where) const;
+  // Throws Error(input), with `where`, for a sound that is shorter than a frame.
+  virtual Features features(const Decoded& decoded, const std::string& where) const = 0;
+  // Tables of learned positions: the rows of each, and which row of a table stands for a row of features. None: the
+  // model's own positions tell the order.
+  virtual std::vector<int64_t> tables() const { return {}; }
+  virtual int64_t place(size_t /*table*/, int64_t /*row*/, const Features& /*features*/) const { return 0; }
+};
+
+// By a name such as "patches:4x4" or "mel:40:8000:25/10:2"; what it leaves out is the usual. Throws Error(usage) saying
+// what is wrong with it.
+std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name);
+std::vector<std::string> encoder_forms();     // of all kinds, as they are written
+std::vector<std::string> encoder_examples();  // for tests of every row
+
+class MediaEncoder {
+ public:
+  MediaEncoder(std::shared_ptr<const EncoderKind> kind, const BlockBlueprint& blueprint);
+
+  const EncoderKind& kind() const { return *kind_; }
+  // Appends the rows of `parts`, all of them this encoder's: W x + mark + positions between the delimiters. Throws
+  // Error(internal) for features of another width.
+  void encode(std::span<const MediaPart* const> parts, const Call& call, std::vector<ops::Placed>& rows) const;
+  void visit(const Place& at, Visitor& visitor);
+
+ private:
+  std::vector<ops::Lookup> positions(std::span<const MediaPart* const> parts) const;
+
+  std::shared_ptr<const EncoderKind> kind_;
+  Linear projection_;                               // [dim, width]; its bias is the mark of the kind
+  std::shared_ptr<Parameter> delimiters_;           // [2, dim]: before and behind a part
+  std::vector<std::shared_ptr<Parameter>> tables_;  // [n, dim] each
+};
+
+}  // namespace hone

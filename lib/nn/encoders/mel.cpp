@@ -1,0 +1,61 @@
+// A sound as the logarithm of its mel spectrogram, some frames side by side in each row. The model's own positions tell
+// when a row sounds.
+#include <algorithm>
+
+#include "base/error.h"
+#include "media/log_mel.h"
+#include "nn/encoders/kinds.h"
+
+namespace hone {
+namespace {
+
+class Mel : public EncoderKind {
+ public:
+  explicit Mel(const std::string& name) {
+    const std::vector<std::string> words = words_of(name, mel_form);
+    const auto number = [&](size_t i, int64_t least, int64_t most, int64_t otherwise) {
+      return i < words.size() ? numbers_in(words[i], ':', 1, least, most, name, mel_form)[0] : otherwise;
+    };
+    shape_.bands = number(0, 1, 512, 0);
+    shape_.rate = number(1, 1000, 192000, shape_.rate);
+    if (words.size() > 2) {
+      const std::vector<int64_t> frame = numbers_in(words[2], '/', 2, 1, 1000, name, mel_form);
+      shape_.milliseconds = frame[0];
+      shape_.step_milliseconds = frame[1];
+    }
+    stack_ = number(3, 1, 64, stack_);
+  }
+
+  std::string name() const override {
+    return fmt::format("mel:{}:{}:{}/{}:{}", shape_.bands, shape_.rate, shape_.milliseconds, shape_.step_milliseconds,
+                       stack_);
+  }
+  Medium medium() const override { return Medium::audio; }
+  int64_t width() const override { return shape_.bands * stack_; }
+
+  Decoded read(const std::string& path) const override { return media::read_sound(path, shape_.rate); }
+
+  // Frames in order, `stack` to a row; what the last row lacks is as silent as the sound gets.
+  Features features(const Decoded& decoded, const std::string& where) const override {
+    const auto& sound = std::get<media::Sound>(decoded);
+    Features f{media::log_mel(sound.samples, shape_), width()};
+    if (f.values.empty())
+      throw input_error("{} is a sound of {} samples at {} a second, shorter than one frame of {}", where,
+                        sound.samples.size(), shape_.rate, shape_.frame());
+    const auto rows = static_cast<int64_t>((static_cast<int64_t>(f.values.size()) + f.width - 1) / f.width);
+    f.values.resize(static_cast<size_t>(rows * f.width), *std::min_element(f.values.begin(), f.values.end()));
+    return f;
+  }
+
+ private:
+  media::MelShape shape_;
+  int64_t stack_ = 1;
+};
+
+}  // namespace
+
+std::shared_ptr<const EncoderKind> mel_encoder(const std::string& name) {
+  return std::make_shared<Mel>(name);
+}
+
+}  // namespace hone

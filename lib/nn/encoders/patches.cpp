@@ -1,0 +1,84 @@
+// An image in patches that do not overlap, each of which is projected to a row (ViT: Dosovitskiy et al., arXiv
+// 2010.11929), with learned positions in two dimensions: one for its row of patches and one for its column.
+#include "base/error.h"
+#include "nn/encoders/kinds.h"
+
+namespace hone {
+namespace {
+
+class Patches : public EncoderKind {
+ public:
+  explicit Patches(const std::string& name) {
+    std::vector<std::string> words = words_of(name, patches_form);
+    const auto pair = [&](const std::string& word, int64_t most) {
+      return numbers_in(word, 'x', 2, 1, most, name, patches_form);
+    };
+    const std::vector<int64_t> patch = pair(words[0], 256);
+    height_ = patch[0];
+    width_ = patch[1];
+    size_t next = 1;
+    if (next < words.size() && (words[next] == "GREY" || words[next] == "RGB")) colours_ = words[next++] == "RGB";
+    if (next < words.size()) {
+      const std::vector<int64_t> largest = pair(words[next++], 1 << 14);
+      most_height_ = largest[0];
+      most_width_ = largest[1];
+    }
+    if (next < words.size())
+      throw usage_error("encoder '{}': '{}' is neither GREY nor RGB; write {}", name, words[next], patches_form);
+    if (most_height_ < height_ || most_width_ < width_)
+      throw usage_error("encoder '{}': the largest image is smaller than a patch", name);
+  }
+
+  std::string name() const override {
+    return fmt::format("patches:{}x{}:{}:{}x{}", height_, width_, colours_ ? "RGB" : "GREY", most_height_, most_width_);
+  }
+  Medium medium() const override { return Medium::image; }
+  int64_t width() const override { return height_ * width_ * (colours_ ? 3 : 1); }
+
+  Decoded read(const std::string& path) const override {
+    return media::read_image(path, colours_ ? 3 : 1, {most_height_, most_width_});
+  }
+  Decoded adopted(media::Image image, const std::string& where) const override {
+    media::check_size(image.height, image.width, {most_height_, most_width_}, where);
+    return media::with_channels(std::move(image), colours_ ? 3 : 1);
+  }
+
+  // Rows of patches from the top, in each from the left; of a patch its rows of pixels, from -1 (black) to 1. What hangs
+  // over the image's edge is black.
+  Features features(const Decoded& decoded, const std::string&) const override {
+    const auto& image = std::get<media::Image>(decoded);
+    const int64_t rows = (image.height + height_ - 1) / height_, columns = (image.width + width_ - 1) / width_;
+    const int64_t channels = image.channels;
+    Features f{std::vector<float>(static_cast<size_t>(rows * columns * width()), -1.0f), width(), columns};
+    for (int64_t y = 0; y < image.height; ++y)
+      for (int64_t x = 0; x < image.width; ++x) {
+        const int64_t patch = y / height_ * columns + x / width_, inside = y % height_ * width_ + x % width_;
+        for (int64_t c = 0; c < channels; ++c) {
+          const uint8_t pixel = image.pixels[static_cast<size_t>((y * image.width + x) * channels + c)];
+          f.values[static_cast<size_t>(patch * width() + inside * channels + c)] =
+              static_cast<float>(pixel) / 127.5f - 1.0f;
+        }
+      }
+    return f;
+  }
+
+  // Of rows of patches and of columns. What is left of an image at its right and lower edge is a patch, too.
+  std::vector<int64_t> tables() const override {
+    return {(most_height_ + height_ - 1) / height_, (most_width_ + width_ - 1) / width_};
+  }
+  int64_t place(size_t table, int64_t row, const Features& features) const override {
+    return table == 0 ? row / features.columns : row % features.columns;
+  }
+
+ private:
+  int64_t height_ = 0, width_ = 0, most_height_ = 224, most_width_ = 224;
+  bool colours_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<const EncoderKind> patches_encoder(const std::string& name) {
+  return std::make_shared<Patches>(name);
+}
+
+}  // namespace hone
