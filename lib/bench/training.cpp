@@ -62,8 +62,9 @@ class Training : public Measurement {
         context_(point.length),
         settings_(settings),
         steps_(steps),
-        sampler_(random_corpus(2 * settings.batch * context_ + 1, model_.config().vocabulary, settings.seed), context_,
-                 settings.seed),
+        sampler_(
+            BatchSampler(random_corpus(2 * settings.batch * context_ + 1, model_.config().vocabulary, settings.seed),
+                         context_, settings.seed)),
         trainer_(model_, sampler_, with_meter(settings_, &meter_)) {}
 
   void repeat(uint64_t, bool record) override {
@@ -112,7 +113,7 @@ class Training : public Measurement {
   int64_t context_;
   StepSettings settings_;
   int64_t steps_, step_ = 0;
-  BatchSampler sampler_;
+  TextBatches sampler_;
   AttentionMeter meter_;
   Trainer trainer_;
   std::vector<double> rates_, attention_ms_, attention_forward_ms_, attention_backward_ms_;

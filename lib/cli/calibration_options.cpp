@@ -49,6 +49,10 @@ std::optional<CalibrationText> CalibrationOptions::read(const Model& model) cons
   if (config.block.positions == PositionKind::learned && length > config.context)
     throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length,
                       config.context);
+  if (std::ranges::any_of(files, [](const std::string& path) { return path != "-" && holds_parts(path); })) {
+    SequenceReader reader(read_examples(files), make_tokenizer(model.tokenizer), config, length, {});
+    return calibration_examples(reader, windows);
+  }
   const Corpus text = open_corpus(files, make_tokenizer(model.tokenizer));
   if (text.size() < length)
     throw input_error(

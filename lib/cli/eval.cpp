@@ -18,6 +18,7 @@
 #include "cli/precision.h"
 #include "dataset/text_file.h"
 #include "measure/evaluate.h"
+#include "measure/example_scores.h"
 #include "measure/footprint.h"
 #include "measure/kept_baseline.h"
 #include "measure/memory.h"
@@ -43,6 +44,7 @@ class EvalTool {
   int run() {
     o_.check();
     refuse_models_as_text();
+    choose_examples();
     for (const std::string& path : o_.models) subjects_.push_back(subject(path));
     if (!o_.baseline.empty()) baseline_ = subject(o_.baseline);
     if (!o_.plot.empty() &&
@@ -50,10 +52,10 @@ class EvalTool {
       throw usage_error("--plot draws the load of experts, and no model has any");
     choose_windows();
     open_texts_of_all();
-    require_memory();
+    if (!examples_) require_memory();
     if (common_.dry_run) {
       log_info("would score {} model{} on {}, context {}, {}", subjects_.size(), subjects_.size() == 1 ? "" : "s",
-               texts_->name(), settings_.context,
+               data_name(), settings_.context,
                o_.answers ? "answers only" : fmt::format("stride {}", settings_.stride));
       return 0;
     }
@@ -77,6 +79,37 @@ class EvalTool {
       }
       throw usage_error("'{}' is a Hone model; models come before --data: eval MODEL... --data TEXT...", path);
     }
+  }
+
+  // Lines with images and sounds go a way of their own: each is a sequence.
+  void choose_examples() {
+    const auto found = std::ranges::find_if(
+        o_.data, [](const std::string& path) { return path != "-" && !kind_of_file(path) && holds_parts(path); });
+    if (found == o_.data.end()) return;
+    if (!o_.answers) throw usage_error("'{}' has images or sounds: score its answers with --answers", *found);
+    if (!o_.samples.empty() || o_.limit > 0)
+      throw usage_error("{} is for questions of text, and '{}' has images or sounds",
+                        o_.samples.empty() ? "--limit" : "--samples", *found);
+    examples_ = read_examples(o_.data);
+  }
+
+  std::string data_name() const { return examples_ ? examples_->name() : texts_->name(); }
+  bool one_tokenizer() const {
+    if (!examples_) return texts_->one_tokenizer();
+    return std::ranges::all_of(subjects_,
+                               [&](const Subject& s) { return s.tokenizer_json == subjects_.front().tokenizer_json; });
+  }
+
+  // Of all answers, of those with a label among the media that are there, and how often each encoder ran.
+  Scores score_media(Subject& s, const Model& model) {
+    FeedSettings feed;
+    feed.loss = LossRows::answers;
+    SequenceReader reader(*examples_, s.tokenizer, s.config, settings_.context, feed);
+    const ExampleScores scores = score_examples(*model.transformer, reader, settings_.type, 0, settings_.progress);
+    scores.all.add_to(s.values);
+    add_kinds(scores, s.values);
+    s.values["answers"] = static_cast<double>(scores.all.windows().size());
+    return scores.all;
   }
 
   // Configuration and tokenizer alone: what does not fit together is refused before the first long computation.
@@ -141,6 +174,7 @@ class EvalTool {
   }
 
   void open_texts_of_all() {
+    if (examples_) return;
     texts_.emplace(o_, settings_.context);
     for (const Subject* s : all()) texts_->add(s->tokenizer_json, s->tokenizer);
     texts_->warn_of_several_tokenizers();
@@ -158,7 +192,7 @@ class EvalTool {
 
   const Corpus& text_of(const Subject& s) const { return texts_->text(s.tokenizer_json); }
   const Questions& questions_of(const Subject& s) const { return texts_->questions(s.tokenizer_json); }
-  bool choices() const { return texts_->choices(); }
+  bool choices() const { return texts_ && texts_->choices(); }
 
   EvaluateSettings& settings_for(const Subject& s) {
     if (o_.answers) settings_.answers = questions_of(s).windows;
@@ -177,7 +211,7 @@ class EvalTool {
         measure_alone(*baseline_, model);
         return to_json(*baseline_);
       }));
-    if (baseline_ && subjects_.size() > 1) keep_baseline();
+    if (baseline_ && subjects_.size() > 1 && !examples_) keep_baseline();
     for (Subject& s : subjects_) {
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
         score(s);
@@ -232,7 +266,9 @@ class EvalTool {
     Model model = load_model(s.path);
     settings_.routing = &s.routing;
     measure_alone(s, model);
-    if (baseline_) {
+    if (examples_) {
+      score_media_pair(s, model);
+    } else if (baseline_) {
       score_pair(s, model);
     } else {
       show_progress(s.path);
@@ -245,6 +281,17 @@ class EvalTool {
     }
     finish_sizes(s, model);
     progress_.reset();
+  }
+
+  void score_media_pair(Subject& s, Model& model) {
+    show_progress(s.path);
+    const Scores ours = score_media(s, model);
+    if (!o_.speed && !baseline_) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
+    if (!baseline_) return;
+    Model other = load_model(baseline_->path);
+    s.comparison = compare(ours, score_media(*baseline_, other));
+    add_comparison(s.values, *s.comparison);
+    finish_sizes(*baseline_, other);
   }
 
   // What is reported of the scores of all windows, which are kept where samples are wanted.
@@ -297,7 +344,7 @@ class EvalTool {
     add_routing(s.values, s.routing);
     s.values["weight_bytes"] = static_cast<double>(size.weight_bytes);
     s.values["threads"] = common_.threads;
-    if (o_.answers) s.values["answers"] = static_cast<double>(questions_of(s).windows.size());
+    if (o_.answers && !examples_) s.values["answers"] = static_cast<double>(questions_of(s).windows.size());
     if (choices()) s.values["questions"] = static_cast<double>(questions_of(s).questions.size());
     s.values["seed"] = static_cast<double>(common_.seed);
   }
@@ -310,7 +357,7 @@ class EvalTool {
   }
 
   Row row_of(const Subject& s) const {
-    Row row = eval_row(s, s.path, attention_of(s.config), texts_->one_tokenizer() ? "" : s.tokenizer->name());
+    Row row = eval_row(s, s.path, attention_of(s.config), one_tokenizer() ? "" : s.tokenizer->name());
     if (o_.speed) row.set("speed_prompt_tokens", s.speed_prompt).set("speed_generated_tokens", s.speed_generated);
     return row;
   }
@@ -323,13 +370,13 @@ class EvalTool {
     hide_routing_details(report);
     report.fix_csv(eval_columns());
     Row& common = report.common();
-    common.set("data", texts_->name()).set("context", settings_.context);
+    common.set("data", data_name()).set("context", settings_.context);
     if (o_.answers)
       common.set("scored", "answers");
     else
       common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
-    if (texts_->one_tokenizer()) common.set("tokenizer", subjects_.front().tokenizer->name());
+    if (one_tokenizer()) common.set("tokenizer", subjects_.front().tokenizer->name());
     common.set("precision", precision_in_use(settings_.type));
     if (baseline_) common.set("baseline", baseline_->path);
     common.set("threads", common_.threads)
@@ -389,9 +436,10 @@ class EvalTool {
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
-  std::optional<KeptRows> kept_;  // of the baseline of several models,
-  Scores baseline_scores_;        // and its scores
-  std::optional<EvalTexts> texts_;
+  std::optional<KeptRows> kept_;      // of the baseline of several models,
+  Scores baseline_scores_;            // and its scores
+  std::optional<EvalTexts> texts_;    // or
+  std::optional<Examples> examples_;  // lines with images and sounds
   std::unique_ptr<Progress> progress_;
 };
 

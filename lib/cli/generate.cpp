@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "cli/generate_options.h"
 #include "measure/footprint.h"
+#include "nn/encoders/encoder.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -76,7 +77,8 @@ class GenerateTool {
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
     prepare_draft();
     std::vector<std::vector<int32_t>> ids;
-    for (const std::string& prompt : prompts) ids.push_back(tokenizer_->encode(prompt));
+    read_media();
+    for (const std::string& prompt : prompts) ids.push_back(with_media(tokenizer_->encode(prompt)));
     check_lengths(ids);
     if (common_.dry_run && typed) {
       log_info("would continue each line that is typed by {} tokens with '{}'", o_.tokens, o_.model);
@@ -102,7 +104,7 @@ class GenerateTool {
     size_t index = 0;
     for (std::string line; !out_.closed() && next_line(line);) {
       if (line.empty()) continue;
-      const std::vector<int32_t> ids = tokenizer_->encode(line);
+      const std::vector<int32_t> ids = with_media(tokenizer_->encode(line));
       check_lengths({ids});
       one(line, index++, false, ids);
       if (o_.format == "text" && !out_.at_line_start()) out_.write("\n");
@@ -117,6 +119,32 @@ class GenerateTool {
     }
     if (line.ends_with('\r')) line.pop_back();
     return true;
+  }
+
+  // Once, before anything is generated: what a prompt's images and sounds are to the model.
+  void read_media() {
+    const Config& config = model_.transformer->config();
+    for (const auto& [sound, path] : o_.media()) {
+      size_t e = 0;
+      for (; e < config.encoders.size(); ++e)
+        if ((encoder_kind(config.encoders[e])->medium() == Medium::audio) == sound) break;
+      if (e == config.encoders.size())
+        throw usage_error("'{}' has no encoder for --{} '{}': it was trained without", o_.model,
+                          sound ? "audio" : "image", path);
+      const auto kind = encoder_kind(config.encoders[e]);
+      MediaPart part{e, media_rows_, kind->features(*std::make_unique<Decoded>(kind->read(path)), "'" + path + "'")};
+      media_rows_ += part.rows();
+      media_.push_back(std::move(part));
+    }
+    if (!media_.empty() && settings_.draft.model)
+      throw usage_error("--draft '{}': a model that drafts reads text alone, and no images or sounds", o_.draft);
+  }
+
+  // Rows of the media, and the prompt behind them.
+  std::vector<int32_t> with_media(const std::vector<int32_t>& ids) const {
+    std::vector<int32_t> all(static_cast<size_t>(media_rows_), document_separator);
+    all.insert(all.end(), ids.begin(), ids.end());
+    return all;
   }
 
   void prepare_draft() {
@@ -158,7 +186,7 @@ class GenerateTool {
     if (text && o_.echo) out_.write(prompt);
     // A stream for each prompt: the same prompt twice gives two continuations.
     const Random random(common_.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
-    const Generated result = hone::generate(*model_.transformer, *tokenizer_, ids, settings_, random,
+    const Generated result = hone::generate(*model_.transformer, *tokenizer_, Input(ids, media_), settings_, random,
                                             [&](std::string_view piece) { return !text || out_.write(piece); });
     if (result.finish == Finish::context)
       log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model,
@@ -206,6 +234,8 @@ class GenerateTool {
   OpenDraft draft_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   TextStream out_;
+  std::vector<MediaPart> media_;  // before every prompt
+  int64_t media_rows_ = 0;
   bool warned_ = false;  // that the context ends before the text
   Report report_;
 };

@@ -33,6 +33,11 @@ void add_prompts(CLI::App& app, GenerateOptions& o) {
   auto* lines = group->add_flag("--lines", o.lines,
                                 "Each line of the file or of standard input is a prompt; empty lines are skipped");
   prompt->excludes(file)->excludes(lines);
+  for (const auto& [name, paths, what] :
+       {std::tuple("--image", &o.images,
+                   "Picture (PNG, JPEG) before the prompt, of a model that takes images; repeat it"),
+        {"--audio", &o.sounds, "Sound before the prompt, of a model that takes sounds; repeat it"}})
+    group->add_option(name, *paths, what)->allow_extra_args(false)->type_name("FILE");
 }
 
 void add_sampling(CLI::App& app, GenerateOptions& o) {
@@ -136,6 +141,18 @@ void drop_line_end(std::string& text) {
 
 bool GenerateOptions::typed() const {
   return prompts.empty() && (prompt_file.empty() || prompt_file == "-") && isatty(STDIN_FILENO);
+}
+
+std::vector<std::pair<bool, std::string>> GenerateOptions::media() const {
+  std::vector<std::pair<bool, std::string>> all;
+  size_t image = 0, sound = 0;
+  for (const CLI::Option* option : app_->parse_order()) {
+    if (option->check_lname("image") && image < images.size()) all.emplace_back(false, images[image++]);
+    if (option->check_lname("audio") && sound < sounds.size()) all.emplace_back(true, sounds[sound++]);
+  }
+  while (image < images.size()) all.emplace_back(false, images[image++]);  // of a configuration file
+  while (sound < sounds.size()) all.emplace_back(true, sounds[sound++]);
+  return all;
 }
 
 std::vector<std::string> GenerateOptions::read_prompts() const {

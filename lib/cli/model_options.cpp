@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 
 namespace hone::cli {
@@ -45,6 +46,15 @@ void ModelOptions::add(RunOptions& run) {
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                        fmt::join(mixer_kinds(), ", ")))
       .shapes(Shapes::model);
+  shape(run.text(
+      "--image", image,
+      "Take images, cut into patches: patches:HEIGHTxWIDTH[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
+  shape(
+      run.text("--audio", audio,
+               "Take sounds, as log mel spectrograms: mel:BANDS[:RATE][:MILLISECONDS/STEP][:STACK], by default 16000 a "
+               "second, frames of 25 ms every 10, STACK of them a row (1)"));
+  shape(run.text("--media-attention", media_attention, "Within an image or sound: causal (default), or both ways",
+                 {"causal", "both"}));
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
       .shapes(Shapes::run)
       .of_new_model();
@@ -91,6 +101,15 @@ Config ModelOptions::config(int64_t tokens) const {
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);
   if (attention) set_attention(c, *attention);
+  for (const auto& [name, medium] : {std::pair(image, Medium::image), std::pair(audio, Medium::audio)}) {
+    if (!name) continue;
+    const auto kind = encoder_kind(*name);
+    if (kind->medium() != medium)
+      throw usage_error("--{} '{}': that is an encoder for {}", name_of(medium), *name, name_of(kind->medium()));
+    c.encoders.push_back(kind->name());
+  }
+  c.media_both_ways = media_attention == "both";
+  if (media_attention && c.encoders.empty()) throw usage_error("--media-attention needs --image or --audio");
   c.vocabulary = tokens;
   c.padded_vocabulary = tokens;
   if (vocabulary) {

@@ -15,6 +15,7 @@ struct ModelOptions {
   std::optional<std::string> preset, norm, activation, positions, attention;
   std::optional<double> rope_theta, norm_epsilon, init_std;
   std::optional<bool> biases, tied;
+  std::optional<std::string> image, audio, media_attention;
 
   void add(RunOptions& run);
   // The name of the first option given that describes a new model's shape, or "": an existing model has a shape

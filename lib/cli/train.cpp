@@ -10,6 +10,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/model_files.h"
+#include "cli/train_examples.h"
 #include "cli/train_options.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
@@ -36,7 +37,14 @@ class TrainTool {
     o_.check(common_.config);
     load_start();
     std::vector<TextSource> sources;
-    if (!o_.data.empty() && (wants_data() || !model_.transformer)) sources = open_texts(o_.data);
+    if (!o_.data.empty() && (wants_data() || !model_.transformer)) {
+      if (o_.takes_examples())
+        examples_ = std::make_unique<TrainingExamples>(o_);
+      else
+        sources = open_texts(o_.data);
+    }
+    o_.warn_of_idle_media(examples_ != nullptr);
+    if (examples_ && !model_.transformer) sources = examples_->texts();
     if (!model_.transformer) create(sources);
     const Config& config = model_.transformer->config();
     context_ = o_.model.context.value_or(config.context);
@@ -47,7 +55,7 @@ class TrainTool {
     }
     adapt_attention();
     o_.experts.training(config);  // refuses what a dense model has no use for
-    if (wants_data()) return train(std::move(sources));
+    if (wants_data()) return examples_ ? train_examples() : train(std::move(sources));
     if (!common_.dry_run) save(nlohmann::json::object());
     return saved();
   }
@@ -124,11 +132,11 @@ class TrainTool {
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
     const nlohmann::json here = to_json(config);
     for (const auto& [key, value] : here.items())
-      if (there.at(key) != value)
+      if (!there.contains(key) || there.at(key) != value)
         throw usage_error(
             "this run differs from the checkpoint's in the model's '{}' ({} there, {} here); resume with the "
             "same options",
-            key, there.at(key).dump(), value.dump());
+            key, there.contains(key) ? there.at(key).dump() : "none", value.dump());
   }
 
   void create(const std::vector<TextSource>& sources) {
@@ -165,9 +173,7 @@ class TrainTool {
     }
     const Corpus& text = *all;
     RunSettings settings = o_.settings(common_, model_.transformer->config(), context_, text.size());
-    settings.description["parent_sha256"] = parent_;
-    if (!attention_before_.empty()) settings.description["attention_before"] = attention_before_;
-    if (!upcycled_.is_null()) settings.description["upcycled"] = upcycled_;
+    describe_start(settings);
     if (!o_.checkpoint.empty() || !o_.resume.empty()) {
       settings.description["training_text"] = fingerprint(text);
       if (valid && (o_.keep == "best" || o_.patience > 0))
@@ -184,9 +190,56 @@ class TrainTool {
              o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
     const Config& config = model_.transformer->config();
-    const double parameters = size_of_shape(config).parameters;
     const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
+    require_room(config, settings);
+    if (common_.dry_run) return 0;
+    Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
+    settings.journal = &journal;
+    if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
+    return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
+  }
+
+  // Lines as sequences of their own, each as long as it is.
+  int train_examples() {
+    const Config& config = model_.transformer->config();
+    examples_->open(make_tokenizer(model_.tokenizer), config, context_);
+    const int64_t count = examples_->train().size();
+    RunSettings settings = o_.settings(common_, config, context_, count * context_);
+    describe_start(settings);
+    settings.description["train_tokens"] = count;
+    if (!o_.checkpoint.empty() || !o_.resume.empty()) examples_->describe(settings.description);
+    o_.check_description(settings);
+    settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
+    add_pruning(settings);
+    log_info("{} parameters, {} examples to train on{}, {} steps of {}{}, {}",
+             format_count(static_cast<double>(size_of(*model_.transformer).parameters)), count,
+             examples_->valid() ? fmt::format(" and {} to validate on", examples_->valid()->size()) : "",
+             settings.step.schedule.steps, o_.batch, o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
+             settings.step.type == DType::bf16 ? "bf16" : "f32");
+    const ModelFile* resumed = o_.resume.empty() ? nullptr : &checkpoint_;
+    if (resumed) check_same_run(*resumed, settings);
+    require_room(config, settings);
+    if (common_.dry_run) return 0;
+    Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
+    settings.journal = &journal;
+    examples_->name_encoders(config, journal);
+    ExampleBatches batches(examples_->train_reader(), context_, settings.step.seed);
+    const RunData data{batches, examples_->validation(*model_.transformer, settings)};
+    const RunResult result = run_training(model_, data, settings, resumed);
+    examples_->say_broken();
+    return finish(result, journal);
+  }
+
+  void describe_start(RunSettings& settings) const {
+    settings.description["parent_sha256"] = parent_;
+    if (!attention_before_.empty()) settings.description["attention_before"] = attention_before_;
+    if (!upcycled_.is_null()) settings.description["upcycled"] = upcycled_;
+  }
+
+  // Decides what is kept for the backward pass, and whether the run fits this machine.
+  void require_room(const Config& config, RunSettings& settings) {
+    const double parameters = size_of_shape(config).parameters;
     const double process = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
     settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);
     const Footprint need = o_.footprint(config, settings);
@@ -195,11 +248,6 @@ class TrainTool {
           static_cast<size_t>(std::max(static_cast<double>(o_.memory_limit) - process - room_beside_tensors, 0.0)));
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
     log_info("memory: at least {}", describe(need));
-    if (common_.dry_run) return 0;
-    Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
-    settings.journal = &journal;
-    if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
-    return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
   }
 
   std::shared_ptr<const GradualPruning> gradual_pruning(const GradualSettings& gradual) {
@@ -272,6 +320,7 @@ class TrainTool {
 
   const TrainOptions& o_;
   const Common& common_;
+  std::unique_ptr<TrainingExamples> examples_;  // where lines are sequences of their own
   Model model_;
   ModelFile checkpoint_;
   std::string parent_, saved_at_;

@@ -9,6 +9,7 @@
 #include "cli/model_options.h"
 #include "cli/run_options.h"
 #include "cli/tool.h"
+#include "feed/sequence.h"
 #include "measure/footprint.h"
 #include "train/run.h"
 
@@ -19,6 +20,9 @@ struct TrainOptions {
   std::vector<std::string> data, valid;
   double valid_fraction = 0;
   std::optional<std::string> tokenizer;  // none: bytes
+  std::string loss = "all", augment_image, augment_audio;
+  int64_t media_cache = int64_t{1} << 30;
+  bool skip_broken = false;
   // model
   ModelOptions model;
   ExpertOptions experts;
@@ -50,7 +54,10 @@ struct TrainOptions {
 
   void add(CLI::App& app);
   static std::vector<std::string> of_new_model();  // names of options that no existing model can have
-  void resolve_resume();                           // "auto": the checkpoint where there is one, else a new run
+  bool takes_examples() const;  // lines are sequences of their own: they have parts, or some of them alone is scored
+  FeedSettings feed(bool augmented) const;
+  void warn_of_idle_media(bool examples) const;  // options that have no effect on windows of text
+  void resolve_resume();                         // "auto": the checkpoint where there is one, else a new run
   // `config`: the file of --config.
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.

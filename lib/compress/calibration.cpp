@@ -189,6 +189,7 @@ class Walk {
   }
 
   void embed() {
+    if (!text_->examples.empty()) return embed_examples();
     const int64_t most = std::max<int64_t>(1, rows_at_once / text_->length);
     for (int64_t first = 0; first < text_->windows; first += most) {
       const int64_t count = std::min(most, text_->windows - first);
@@ -197,6 +198,22 @@ class Walk {
           std::span(text_->ids)
               .subspan(static_cast<size_t>(first * text_->length), static_cast<size_t>(count * text_->length));
       part.stream = model_.embed(ids, part.call);
+      parts_.push_back(std::move(part));
+    }
+  }
+
+  void embed_examples() {
+    for (size_t next = 0; next < text_->examples.size();) {
+      JoinedInput rows;
+      std::vector<Span> spans;
+      for (int64_t size = 0; next < text_->examples.size() && size < rows_at_once; ++next) {
+        const Sequence& example = text_->examples[next];
+        spans.push_back({static_cast<int64_t>(spans.size()), 0, example.size()});
+        rows.add(example.input());
+        size += example.size();
+      }
+      Part part{model_.call(rows.input(), std::move(spans), type_), {}};
+      part.stream = model_.embed(rows.input(), part.call);
       parts_.push_back(std::move(part));
     }
   }
@@ -270,6 +287,25 @@ class Walk {
 };
 
 }  // namespace
+
+void CalibrationText::require_text(const char* who) const {
+  if (!examples.empty())
+    throw usage_error("{} measures windows of text, and the calibration has images or sounds: give text", who);
+}
+
+CalibrationText calibration_examples(SequenceReader& reader, int64_t count) {
+  CalibrationText result;
+  const int64_t available = reader.size(), wanted = std::min(count, available);
+  for (int64_t i = 0; i < wanted; ++i) {
+    std::optional<Sequence> example = reader.read(i * available / wanted);
+    if (!example) continue;
+    result.length = std::max(result.length, example->size());
+    result.examples.push_back(std::move(*example));
+  }
+  result.windows = static_cast<int64_t>(result.examples.size());
+  if (result.windows == 0) throw input_error("{}: no example can be read", reader.examples().name());
+  return result;
+}
 
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length) {
   const int64_t available = text.size() / length;

@@ -11,6 +11,7 @@
 
 #include "compress/statistics.h"
 #include "dataset/corpus.h"
+#include "feed/sequence.h"
 #include "model/transformer.h"
 
 namespace hone {
@@ -19,7 +20,15 @@ namespace hone {
 struct CalibrationText {
   int64_t windows = 0, length = 0;
   std::vector<int32_t> ids;  // [windows, length]
+  // In the place of those, where not empty: examples of text, images and sounds, each as long as it is. `windows` is
+  // their number and `length` that of the longest. calibrate() takes them; who wants windows of text refuses them.
+  std::vector<Sequence> examples = {};
+
+  void require_text(const char* who) const;  // Error(usage)
 };
+
+// At most `count` examples, spread evenly.
+CalibrationText calibration_examples(SequenceReader& reader, int64_t count);
 
 // At most `windows` windows of `length` tokens that do not overlap. Throws Error(input) when the text is shorter than
 // one.

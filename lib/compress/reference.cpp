@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t rows_at_once = 256;  // of logits
 
 CalibrationText some_windows(const CalibrationText& text, int64_t windows) {
+  text.require_text("this choice");
   if (windows <= 0 || windows >= text.windows) return text;
   CalibrationText some{windows, text.length, {}};
   for (int64_t w = 0; w < windows; ++w) {

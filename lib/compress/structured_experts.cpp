@@ -36,6 +36,7 @@ double squared_difference(const Tensor& a, const Tensor& b) {
 class Chooser {
  public:
   Chooser(Transformer& model, const CalibrationText& text, DType type) : model_(model) {
+    text.require_text("the choice of experts");
     const int64_t windows = std::min(text.windows, windows_at_most);
     for (int64_t w = 0; w < windows; ++w) {
       const auto first = static_cast<size_t>(w * text.windows / windows * text.length);

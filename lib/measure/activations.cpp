@@ -27,7 +27,8 @@ class Rows {
   double stream() const { return 4 * dim(); }      // a row of the residual stream: f32
   double branch() const { return unit_ * dim(); }  // of what is added to it
 
-  // Sum of the stream and normalized row; queries, keys and values, what attention gives and its log sums. Backward: the
+  // Sum of the stream and normalized row; queries, keys and values, what attention gives and its log sums. Backward:
+  // the
   // gradients of the stream, the branch and all of those but the sum.
   HalfRow mixer(const LayerBlueprint& layer) const {
     const double heads = number(layer.heads * config_.block.head_dim),

@@ -7,8 +7,10 @@
 
 namespace hone::media {
 
-// Frames of frame() samples, step() apart; the first begins at the first sample, the last ends within the sound (none is
-// padded). Each is multiplied by a Hann window (periodic) and transformed with fft() points, zeros behind the frame; the
+// Frames of frame() samples, step() apart; the first begins at the first sample, the last ends within the sound (none
+// is
+// padded). Each is multiplied by a Hann window (periodic) and transformed with fft() points, zeros behind the frame;
+// the
 // squares of the magnitudes go through `bands` triangles, evenly spaced on Slaney's mel scale from 0 to half the rate
 // and of area 2 / (width in Hz) each (M. Slaney, "Auditory Toolbox", 1998, as librosa.filters.mel has it by default).
 // Then y = log10(max(x, 1e-10)), y = max(y, largest y of the sound - 8), (y + 4) / 4: as in Radford et al., arXiv

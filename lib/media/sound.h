@@ -16,7 +16,8 @@ struct Sound {
 };
 
 // What libsndfile reads (WAV, FLAC, Ogg, AIFF, …), the mean of its channels, at `rate` samples a second (resampled by
-// libsamplerate's sinc where it has another). Throws Error(input) with the path for a file that cannot be read, holds no
+// libsamplerate's sinc where it has another). Throws Error(input) with the path for a file that cannot be read, holds
+// no
 // samples (as WAV files do whose writer never came to complete their header), lasts longer than an hour, or has samples
 // that are not finite.
 Sound read_sound(const std::string& path, int64_t rate);

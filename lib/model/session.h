@@ -21,8 +21,8 @@ class Session {
     Input input;  // at least one row, each id below the model's vocabulary (Error(input))
   };
   // Adds the pieces, of different sequences and any lengths; at most `chunk` rows of each go through the model at once,
-  // or what is left of an image or sound. Returns the logits after the last token of each, f32 [pieces, vocabulary]. Throws Error(usage) when the
-  // capacity or learned positions are overrun; what went before then stays.
+  // or what is left of an image or sound. Returns the logits after the last token of each, f32 [pieces, vocabulary].
+  // Throws Error(usage) when the capacity or learned positions are overrun; what went before then stays.
   Tensor feed(std::span<const Piece> pieces, int64_t chunk = 512);
   // The same for all sequences at once: `ids` [sequences, length], row after row.
   Tensor feed(std::span<const int32_t> ids, int64_t chunk = 512);

@@ -226,8 +226,9 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
   return cut;
 }
 
-ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets, float weight) const {
-  return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, weight);
+ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets, float weight,
+                                   std::span<const float> of_rows) const {
+  return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, weight, of_rows);
 }
 
 State Transformer::make_state(const StateShape& shape) const {

@@ -34,7 +34,8 @@ class Transformer {
   Call call(const Input& input, std::vector<Span> spans, DType type) const;
 
   // The three parts of a forward: the batch's rows, each id below the padded vocabulary, into a stream; the stream
-  // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type. With a state, the batch's
+  // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type. With a state, the
+  // batch's
   // spans continue the sequences in these blocks (State::require_room() says what it throws), and count as seen by them
   // afterwards.
   Stream embed(const Input& input, const Call& call) const;
@@ -55,7 +56,8 @@ class Transformer {
   Tensor logits(const Tensor& hidden_rows) const;
 
   // Mean next-token loss, see ops/cross_entropy.h.
-  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float weight = 1.0f) const;
+  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float weight = 1.0f,
+                        std::span<const float> of_rows = {}) const;
 
   // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory.
   State make_state(const StateShape& shape) const;

@@ -71,8 +71,9 @@ class Writer {
     length_.emplace(settings.draft.tokens, drafter_->cost());
   }
 
-  int32_t first() {
-    const Tensor logits = session_.feed(std::span<const int32_t>(sequence_), settings_.prefill_chunk);
+  int32_t first(std::span<const MediaPart> parts) {
+    const Session::Piece prompt = {0, Input(sequence_, parts)};
+    const Tensor logits = session_.feed(std::span(&prompt, 1), settings_.prefill_chunk);
     return sampler_.next(logits.span<float>(), sequence_, banned_);
   }
 
@@ -137,13 +138,13 @@ const char* name_of(Finish finish) {
   return names[static_cast<size_t>(finish)];
 }
 
-Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+Generated generate(const Transformer& model, const Tokenizer& tokenizer, const Input& prompt,
                    const GenerateSettings& settings, Random random,
                    const std::function<bool(std::string_view)>& on_text) {
   Generated result;
   check(settings.sampling);
   TextOutput output(tokenizer, settings.stops, on_text, result.text);
-  std::vector<int32_t> sequence(prompt.begin(), prompt.end());
+  std::vector<int32_t> sequence(prompt.ids.begin(), prompt.ids.end());
   if (sequence.empty()) sequence.push_back(document_separator);
   result.prompt_tokens = static_cast<int64_t>(sequence.size());
   if (settings.tokens <= 0) return result;
@@ -168,7 +169,7 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::sp
     else if (left() == 0)
       finish = Finish::length;
   };
-  take(writer.first());
+  take(writer.first(prompt.parts));
   result.prefill_seconds = watch.lap();
   while (!finish) {
     if (writer.full()) {

@@ -46,12 +46,14 @@ struct Generated {
   int64_t steps = 0, drafted = 0, accepted = 0;
 };
 
-// Continues `prompt`; an empty one begins a document (after a separator). `on_text` gets the text as it becomes
-// certain: whole UTF-8 characters only (U+FFFD for bytes that are no part of one), nothing of a stop text; it returns
-// false to end the generation. Rotary positions go on beyond the model's context; with learned ones the text ends there
+// Continues `prompt`, which may hold images and sounds; an empty one begins a document (after a separator). `on_text`
+// gets the text as it becomes certain: whole UTF-8 characters only (U+FFFD for bytes that are no part of one), nothing
+// of
+// a stop text; it returns false to end the generation. Rotary positions go on beyond the model's context; with learned
+// ones the text ends there
 // (Finish::context), and a longer prompt throws Error(input). Throws Error(usage) as Sampler, StopText, Session and
 // make_drafter() do.
-Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+Generated generate(const Transformer& model, const Tokenizer& tokenizer, const Input& prompt,
                    const GenerateSettings& settings, Random random,
                    const std::function<bool(std::string_view text)>& on_text = {});
 

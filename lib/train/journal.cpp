@@ -93,6 +93,10 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   line["rss_bytes"] = rss_bytes();
   if (result.activation_bytes > 0) line["activation_bytes"] = result.activation_bytes;
   if (result.terms.size() > 1) line["terms"] = result.terms;
+  for (size_t e = 0; e < encoders_.size() && e < result.encoders.size(); ++e)
+    line["encoders"][encoders_[e]] = {{"parts", result.encoders[e].parts}, {"rows", result.encoders[e].rows}};
+  if (!encoders_.empty() && result.rows > 0)
+    line["padding_fraction"] = 1 - static_cast<double>(result.data_rows) / static_cast<double>(result.rows);
   if (!result.routing.empty()) {
     line["router_loss"] = result.router_loss;
     line["routing"] = to_json(result.routing);

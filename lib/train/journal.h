@@ -20,13 +20,16 @@ class Journal {
 
   // One line: step, tokens, loss, valid_loss, learning_rate, gradient_norm, tokens_per_second, rss_bytes,
   // activation_bytes; `terms` (name to value) where the loss has several; of mixtures router_loss and a member of
-  // `routing` for each layer that has one. It reaches the file at once: a run that is killed leaves the log of what it
-  // did. A line that cannot be written is warned of, and ends the log.
+  // `routing` for each layer that has one; of models with encoders padding_fraction and `encoders` (image and audio to
+  // the parts and rows that went through them in this step). It reaches the file at once: a run that is killed leaves
+  // the log of what it did. A line that cannot be written is warned of, and ends the log.
   void add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
            double tokens_per_second);
 
   // Windows grow: lines have `context`, the length of theirs, and the plot says when (describe() of the stages).
   void set_windows(const std::string& description) { windows_ = description; }
+
+  void set_encoders(std::vector<std::string> names) { encoders_ = std::move(names); }
 
   void finish();                            // writes the plot; a failure is a warning
   bool complete() const { return whole_; }  // nothing failed
@@ -39,6 +42,7 @@ class Journal {
   TextOutput log_, plot_;
   bool whole_ = true;
   std::optional<std::string> windows_;
+  std::vector<std::string> encoders_;
   Series losses_{.name = "training"}, valid_losses_{.name = "validation"};
 };
 

@@ -17,15 +17,15 @@ namespace {
 
 class Run {
  public:
-  Run(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings, const ModelFile* resume)
+  Run(Model& model, const RunData& data, const RunSettings& settings, const ModelFile* resume)
       : model_(model),
-        valid_(valid),
+        validate_(data.validate),
         settings_(settings),
-        sampler_(train, settings.context, settings.step.seed),
-        trainer_(*model.transformer, sampler_, settings.step) {
+        source_(data.train),
+        trainer_(*model.transformer, source_, settings.step) {
     if (settings_.average > 0) average_.emplace(*model.transformer, settings_.average);
     if (!resume) return;
-    state_ = restore_run(*resume, settings_, sampler_, trainer_.optimizer(), average());
+    state_ = restore_run(*resume, settings_, source_, trainer_.optimizer(), average());
     result_.stopped_early = settings_.patience > 0 && state_.stale >= settings_.patience;
     result_.checkpoint_saved = true;
     if (state_.validated == state_.step) result_.valid_loss = state_.valid_loss;
@@ -56,7 +56,7 @@ class Run {
 
   // None where a signal came in its middle: parameters, optimizer and place in the data are then as before it.
   std::optional<StepResult> take_step() {
-    const nlohmann::json place = sampler_.state();
+    const nlohmann::json place = source_.state();
     try {
       if (settings_.before_step) settings_.before_step(state_.step);
       const double began = seconds_now();
@@ -70,7 +70,7 @@ class Run {
       state_.tokens += step.tokens;
       return step;
     } catch (const Stopped& stopped) {
-      sampler_.restore(place);
+      source_.restore(place);
       result_.signal = stopped.signal();
       save_if_wanted(true);
       return std::nullopt;
@@ -79,7 +79,7 @@ class Run {
 
   bool validation_due() const {
     const bool last = state_.step == settings_.step.schedule.steps;
-    return valid_ && (last || (settings_.valid_every > 0 && state_.step % settings_.valid_every == 0));
+    return validate_ && (last || (settings_.valid_every > 0 && state_.step % settings_.valid_every == 0));
   }
 
   void after(const StepResult& step) {
@@ -128,11 +128,7 @@ class Run {
   }
 
   void validate() {
-    EvaluateSettings s;
-    s.context = s.stride = settings_.context;
-    s.limit = settings_.valid_tokens;
-    s.type = settings_.step.type;
-    const auto score = [&] { return guarded([&] { return evaluate(*model_.transformer, *valid_, s).loss(); }); };
+    const auto score = [&] { return guarded(validate_); };
     double loss = 0;
     bool of_average = false;
     try {
@@ -237,7 +233,7 @@ class Run {
     if (settings_.checkpoint.empty() || !due) return;
     const StopLater save_first;
     try {
-      save_run(settings_.checkpoint, model_, state_, settings_, sampler_, trainer_.optimizer(), average());
+      save_run(settings_.checkpoint, model_, state_, settings_, source_, trainer_.optimizer(), average());
       result_.checkpoint_saved = true;
       log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
     } catch (const Error& error) {
@@ -247,9 +243,9 @@ class Run {
   }
 
   Model& model_;
-  const Corpus* valid_;
+  std::function<double()> validate_;
   RunSettings settings_;
-  BatchSampler sampler_;
+  BatchSource& source_;
   Trainer trainer_;
   std::optional<ParameterAverage> average_;
   RunState state_;
@@ -276,7 +272,23 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                        const ModelFile* resume) {
   check_run(*model.transformer, train, valid, settings, resume);
-  return Run(model, train, valid, settings, resume).go();
+  TextBatches batches(BatchSampler(train, settings.context, settings.step.seed));
+  RunData data{batches, {}};
+  if (valid)
+    data.validate = [&] {
+      EvaluateSettings s;
+      s.context = s.stride = settings.context;
+      s.limit = settings.valid_tokens;
+      s.type = settings.step.type;
+      return evaluate(*model.transformer, *valid, s).loss();
+    };
+  return Run(model, data, settings, resume).go();
+}
+
+RunResult run_training(Model& model, const RunData& data, const RunSettings& settings, const ModelFile* resume) {
+  require_trainable(*model.transformer);
+  if (resume) check_same_run(*resume, settings);
+  return Run(model, data, settings, resume).go();
 }
 
 }  // namespace hone

@@ -50,6 +50,12 @@ struct RunResult {
   bool checkpoint_failed = false;  // some checkpoint could not be written; a warning has said why
 };
 
+// What a run is trained and validated on.
+struct RunData {
+  BatchSource& train;
+  std::function<double()> validate;  // the loss of the model as it is; empty: no validation
+};
+
 // What run_training() would refuse, found without taking memory: Error(usage) for a model that cannot be trained or a
 // description other than the checkpoint's, Error(input) for a text that is too short.
 void check_run(Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
@@ -61,6 +67,9 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
 // checkpoint has everything. A log or checkpoint that cannot be written does not end the run. Throws as check_run(),
 // and Error(diverged) when the loss is no longer finite or explodes: the last checkpoint is left as it was.
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
+                       const ModelFile* resume = nullptr);
+// The same on what need be no text.
+RunResult run_training(Model& model, const RunData& data, const RunSettings& settings,
                        const ModelFile* resume = nullptr);
 
 }  // namespace hone

@@ -78,7 +78,7 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& val
 }
 
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
-              const BatchSampler& sampler, const Optimizer& optimizer, const ParameterAverage* average) {
+              const BatchSource& source, const Optimizer& optimizer, const ParameterAverage* average) {
   ModelFile file = file_of(model);
   json run = {{"description", settings.description},
               {"step", state.step},
@@ -94,7 +94,7 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
               {"last_learning_rate", state.last.learning_rate},
               {"last_router_loss", state.last.router_loss},
               {"optimizer_steps", optimizer.steps()},
-              {"sampler", sampler.state()}};
+              {"sampler", source.state()}};
   // Checkpoints from before there was a choice name none, and AdamW still needs no name.
   if (optimizer.name() != default_optimizer) run["optimizer"] = optimizer.name();
   if (state.valid_loss) run["valid_loss"] = *state.valid_loss;
@@ -140,7 +140,7 @@ void check_same_run(const ModelFile& file, const RunSettings& settings) {
   }
 }
 
-RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer,
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSource& source, Optimizer& optimizer,
                      ParameterAverage* average) {
   check_same_run(file, settings);
   const json& run = *file.run;
@@ -161,7 +161,7 @@ RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSa
     state.last.gradient_norm = last("last_gradient_norm");
     state.last.learning_rate = last("last_learning_rate");
     state.last.router_loss = last("last_router_loss");
-    sampler.restore(member(run, "sampler"));
+    source.restore(member(run, "sampler"));
     check_same_optimizer(run, optimizer);
     optimizer.restore(with_prefix(file.run_arrays, optimizer_prefix), member(run, "optimizer_steps").get<int64_t>());
   } catch (const json::exception&) {

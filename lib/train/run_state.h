@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 
-#include "dataset/batches.h"
 #include "model/store.h"
 #include "train/average.h"
 #include "train/optimizer.h"
@@ -32,7 +31,7 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& par
 // Writes model and run state to `path`, replacing it, with settings.description, which must be the same when the run is
 // resumed, and an entry of the lineage that says how far it has come. `average` may be null.
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
-              const BatchSampler& sampler, const Optimizer& optimizer, const ParameterAverage* average);
+              const BatchSource& source, const Optimizer& optimizer, const ParameterAverage* average);
 
 // A checkpoint's lineage without the entry of its own run.
 nlohmann::json lineage_before_run(nlohmann::json lineage);
@@ -44,7 +43,7 @@ int64_t step_of_run(const ModelFile& file);  // steps that a checkpoint's run ha
 void check_same_run(const ModelFile& file, const RunSettings& settings);
 
 // Throws as check_same_run(); Error(input) when the state is damaged.
-RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSampler& sampler, Optimizer& optimizer,
+RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSource& source, Optimizer& optimizer,
                      ParameterAverage* average);
 
 }  // namespace hone

@@ -12,11 +12,11 @@ double RouterTraining::temperature(int64_t step, int64_t steps) const {
   return temperature_from * std::pow(temperature_to / temperature_from, std::min(part, 1.0));
 }
 
-Trainer::Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings)
+Trainer::Trainer(Transformer& model, BatchSource& source, const StepSettings& settings)
     : model_(model),
-      sampler_(sampler),
+      source_(source),
       settings_(settings),
-      full_context_(settings.curriculum.empty() ? sampler.context() : settings.curriculum.back().context),
+      full_context_(settings.curriculum.empty() ? source.context() : settings.curriculum.back().context),
       optimizer_(model, settings.optimizer),
       objectives_(objectives_of(settings.objectives)) {}
 
@@ -55,22 +55,24 @@ StepResult Trainer::step(int64_t step) {
 }
 
 void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
-  const int64_t context = sampler_.context(), batch = static_cast<int64_t>(inputs_.size()) / context;
   const float weight = 1.0f / static_cast<float>(settings_.accumulate);
-  sampler_.next(inputs_, targets_);
+  source_.next(settings_.batch * full_context_ / source_.context(), batch_);
+  const Input input = batch_.rows.input();
   ModelRouting routing;
-  Call call = model_.call(Batch::whole(batch, context), settings_.type);
+  Call call = model_.call(input, batch_.spans, settings_.type);
   // A function of the step alone: a resumed run draws the same.
   call.noise.seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
   call.noise.dropout = settings_.dropout;
   call.router = router_call(step, result.routing);
   call.trace = {settings_.attention, &routing};
+  if (!result.encoders.empty()) call.trace.encoders = &result.encoders;
   call.recompute = settings_.recompute;
   Tape tape;
-  Transformer::Output out = model_.forward(inputs_, call);
+  Transformer::Output out = model_.forward(input, call);
   std::vector<LossTerm> terms;
   for (const auto& objective : objectives_)
-    for (LossTerm& term : objective->terms({model_, call, inputs_, targets_, out.hidden, weight}))
+    for (LossTerm& term :
+         objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, batch_.weights}))
       terms.push_back(std::move(term));
   const size_t of_modules = terms.size();
   for (LossTerm& term : out.terms) {
@@ -86,7 +88,9 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
     if (i == 0) result.loss += value;
     if (i >= of_modules) result.router_loss += value;
   }
-  result.tokens += batch * context;
+  result.tokens += batch_.data_rows;
+  result.data_rows += batch_.data_rows;
+  result.rows += call.batch.rows();
   tape.backward(terms);
   add(result.routing, routing);
 }
@@ -94,11 +98,10 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
 StepResult Trainer::gradients_and_step(int64_t step) {
   StepResult result;
   result.learning_rate = settings_.schedule.at(step);
-  inputs_.resize(static_cast<size_t>(settings_.batch * full_context_));
-  targets_.resize(inputs_.size());
+  result.encoders.resize(model_.encoders().size());
   if (!settings_.curriculum.empty())
-    sampler_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
-  result.context = sampler_.context();
+    source_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
+  result.context = source_.context();
   for (int64_t micro = 0; micro < settings_.accumulate; ++micro) add_gradients(step, micro, result);
   result.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "dataset/batches.h"
 #include "nn/call.h"
+#include "train/batch_source.h"
 #include "train/curriculum.h"
 #include "train/objectives/objective.h"
 #include "train/objectives/settings.h"
@@ -56,12 +56,14 @@ struct StepResult {
   double router_loss = 0;               // what routers added to it, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
   int64_t activation_bytes = 0;         // the most that tensors took at once beside what stays after the step
+  std::vector<EncoderLoad> encoders;    // what went through each of the model's; none: it has none
+  int64_t rows = 0, data_rows = 0;      // that were computed, and those of them that hold data
   ModelRouting routing;                 // by layer, over the batches; empty for a model without mixtures
 };
 
 class Trainer {
  public:
-  Trainer(Transformer& model, BatchSampler& sampler, const StepSettings& settings);
+  Trainer(Transformer& model, BatchSource& source, const StepSettings& settings);
 
   // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so do a router
   // whose logits are not, which throws RouterError, and a signal, which throws Stopped. The batches are drawn all the
@@ -77,12 +79,12 @@ class Trainer {
   void balance(const ModelRouting& routing);
 
   Transformer& model_;
-  BatchSampler& sampler_;
+  BatchSource& source_;
   StepSettings settings_;
   int64_t full_context_;
   Optimizer optimizer_;
   std::vector<std::shared_ptr<const Objective>> objectives_;
-  std::vector<int32_t> inputs_, targets_;
+  TrainingBatch batch_;
 };
 
 }  // namespace hone

@@ -43,7 +43,8 @@ class Patches : public EncoderKind {
     return media::with_channels(std::move(image), colours_ ? 3 : 1);
   }
 
-  // Rows of patches from the top, in each from the left; of a patch its rows of pixels, from -1 (black) to 1. What hangs
+  // Rows of patches from the top, in each from the left; of a patch its rows of pixels, from -1 (black) to 1. What
+  // hangs
   // over the image's edge is black.
   Features features(const Decoded& decoded, const std::string&) const override {
     const auto& image = std::get<media::Image>(decoded);

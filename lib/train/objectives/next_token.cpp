@@ -6,7 +6,7 @@ namespace {
 class NextToken : public Objective {
  public:
   std::vector<LossTerm> terms(const ObjectiveInput& in) const override {
-    return {in.model.loss(in.hidden, in.targets, in.weight).term};
+    return {in.model.loss(in.hidden, in.targets, in.weight, in.of_rows).term};
   }
 };
 

@@ -28,8 +28,10 @@ TEST_CASE("training: masters, copies for bf16, what the optimizer keeps, and wha
   const Footprint f32 = training_footprint(config(), {8, 32, DType::f32}, 12 * (matrices + others));
   CHECK(f32.parameters == 4 * (matrices + others));
   CHECK(f32.optimizer == 12 * (matrices + others));
-  // Inputs and targets, twice. Two sums of the stream; two norms, q and k and v, attention, gate and up and their product;
-  // log sums of 4 heads. The most while the feed-forward goes back: the gradients of the stream, the branch, its norm and
+  // Inputs and targets, twice. Two sums of the stream; two norms, q and k and v, attention, gate and up and their
+  // product;
+  // log sums of 4 heads. The most while the feed-forward goes back: the gradients of the stream, the branch, its norm
+  // and
   // what is inside.
   const auto row = [](double unit) {
     return 2 * 8 + 4 * 2 * 64 + unit * (2 * 64 + (64 + 32 + 32) + 64 + 3 * 128) + 4 * 4 +

@@ -68,7 +68,7 @@ TEST_CASE("a curriculum that cannot be is refused with the reason") {
 TEST_CASE("windows grow, batches keep their tokens, and rates do not notice") {
   Model model = fresh(), plain = fresh();
   const RunSettings s = growing(20);
-  BatchSampler sampler(text(), 32, 1);
+  TextBatches sampler(BatchSampler(text(), 32, 1));
   Trainer trainer(*model.transformer, sampler, s.step);
   for (int64_t step = 0; step < 20; ++step) {
     const StepResult result = trainer.step(step);

@@ -29,7 +29,7 @@ int64_t measured(const Config& config, const char* plan, DType type) {
   s.batch = 6;  // no array of 2 MiB, to which larger ones are rounded up
   s.type = type;
   s.recompute = recompute_plan(plan);
-  BatchSampler sampler(text(), 96, 1);
+  TextBatches sampler(BatchSampler(text(), 96, 1));
   Trainer trainer(model, sampler, s);
   trainer.step(0);  // makes what stays: gradients, copies of the weights
   const size_t before = pool_used_bytes();

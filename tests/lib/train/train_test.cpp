@@ -24,7 +24,7 @@ TEST_CASE("training lowers the loss, the same way each time") {
 TEST_CASE("no memory is taken from the system in the steady state") {
   Model model = fresh();
   const Corpus corpus = text();
-  BatchSampler sampler(corpus, 32, 1);
+  TextBatches sampler(BatchSampler(corpus, 32, 1));
   StepSettings s = settings(10).step;
   Trainer trainer(*model.transformer, sampler, s);
   trainer.step(0);
@@ -186,7 +186,7 @@ TEST_CASE("a mixture trains; stopped and resumed it equals one that never stoppe
 TEST_CASE("a step of a mixture reports its routing, and takes no memory from the system in the steady state") {
   Model model = fresh_mixture();
   const Corpus corpus = text();
-  BatchSampler sampler(corpus, 32, 1);
+  TextBatches sampler(BatchSampler(corpus, 32, 1));
   StepSettings s = mixture_settings(10).step;
   s.accumulate = 2;
   Trainer trainer(*model.transformer, sampler, s);
@@ -213,7 +213,7 @@ TEST_CASE("selection biases move once a step, by the load of all its batches") {
   const Corpus corpus = text();
   const auto run = [&](int64_t accumulate, StepResult& result) {
     Model model = fresh_mixture();
-    BatchSampler sampler(corpus, 32, 1);
+    TextBatches sampler(BatchSampler(corpus, 32, 1));
     StepSettings s = settings(10).step;
     s.accumulate = accumulate;
     s.batch = 12 / accumulate;
@@ -236,7 +236,7 @@ TEST_CASE("selection biases move once a step, by the load of all its batches") {
 TEST_CASE("a capacity drops tokens and reports how many") {
   Model model = fresh_mixture(1);
   const Corpus corpus = text();
-  BatchSampler sampler(corpus, 32, 1);
+  TextBatches sampler(BatchSampler(corpus, 32, 1));
   StepSettings s = settings(10).step;
   s.router.capacity_factor = 0.5;
   const StepResult result = Trainer(*model.transformer, sampler, s).step(0);
@@ -248,7 +248,7 @@ TEST_CASE("selection biases even out the load that no balancing leaves uneven") 
     Model model = fresh_mixture(1);
     for (Block& block : model.transformer->blocks()) block.feed_forward->balance({0, 9, 9, 9}, 0.12);  // begins uneven
     const Corpus corpus = text();
-    BatchSampler sampler(corpus, 32, 1);
+    TextBatches sampler(BatchSampler(corpus, 32, 1));
     StepSettings s = settings(60).step;
     s.schedule.peak = 0;
     s.router.bias_rate = rate;

@@ -1,0 +1,52 @@
+// Examples of several parts, from JSON lines: text, images and sounds in any order, and an answer.
+//
+//   {"parts": [{"image": "seven.png"}, {"text": "digit: "}], "answer": "7", "loss_weight": 2}
+//
+// Paths are relative to the file that names them. "images.gz#17" is entry 17 of an IDX file. A line with ranges,
+// "images.gz#0..60000", stands for as many examples, from the first entry to the one before the last; its answers may
+// come from an IDX file of labels, {"labels": "labels.gz#0..60000"} in the place of the answer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hone {
+
+// Which of the parts are there beside text.
+enum class PartKind { text, image, audio };
+
+struct ExamplePart {
+  PartKind kind = PartKind::text;
+  std::string value;   // the text, or the path
+  int64_t index = -1;  // of an IDX file; -1: the file is one image or sound
+
+  std::string name() const;  // of a file, for messages: "'a.gz#17'"
+};
+
+struct Example {
+  std::vector<ExamplePart> parts;  // at least one
+  std::string answer;
+  bool has_answer = false;
+  float weight = 1;  // of its loss, above 0
+  size_t file = 0, line = 0;
+};
+
+struct Examples {
+  std::vector<std::string> files;
+  std::vector<Example> all;
+
+  std::string where(const Example& example) const;  // "a.jsonl, line 3"
+  std::string name() const;                         // "a.jsonl and 2 more"
+};
+
+// Lines with "parts"; with "prompt" and "answer"; or with "text". Throws Error(input) with file and line for one that
+// is
+// none of these, a part that is no object of one text, image or audio, ranges of different lengths, a weight that is no
+// number above 0, labels that cannot be read, and for files without lines.
+Examples read_examples(const std::vector<std::string>& paths);
+
+// Whether a file of JSON lines has a first line with "parts".
+bool holds_parts(const std::string& path);
+
+}  // namespace hone

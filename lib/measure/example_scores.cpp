@@ -1,0 +1,89 @@
+#include "measure/example_scores.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/stop.h"
+
+namespace hone {
+namespace {
+
+constexpr int64_t rows_at_once = 4096;
+
+// Of one sequence, whose rows begin at `row`.
+WindowScore score_of(const Sequence& s, const ops::TokenLosses& losses, int64_t row) {
+  WindowScore score;
+  if (s.answer_row < 0) {
+    for (int64_t r = 0; r < s.size(); ++r) {
+      if (s.targets[static_cast<size_t>(r)] < 0) continue;
+      score.loss += static_cast<double>(losses.losses[static_cast<size_t>(row + r)]);
+      score.correct += losses.correct[static_cast<size_t>(row + r)];
+      ++score.tokens;
+    }
+    score.trials = score.tokens;
+    score.bytes = score.tokens;
+    return score;
+  }
+  bool right = true;
+  for (int64_t r = s.answer_row; r < s.answer_row + s.answer_tokens; ++r) {
+    score.loss += static_cast<double>(losses.losses[static_cast<size_t>(row + r)]);
+    right = right && losses.correct[static_cast<size_t>(row + r)];
+  }
+  score.tokens = s.answer_tokens;
+  score.correct = right;
+  score.trials = 1;
+  return score;
+}
+
+}  // namespace
+
+ExampleScores score_examples(const Transformer& model, SequenceReader& reader, DType type, int64_t limit,
+                             const std::function<void(int64_t, int64_t)>& progress) {
+  const NoTape pause;
+  const int64_t count = limit > 0 ? std::min(limit, reader.size()) : reader.size();
+  ExampleScores scores;
+  scores.encoders.resize(model.encoders().size());
+  for (int64_t next = 0; next < count;) {
+    check_stop();
+    JoinedInput rows;
+    std::vector<Sequence> sequences;
+    std::vector<Span> spans;
+    std::vector<int32_t> targets;
+    for (int64_t size = 0; next < count && size < rows_at_once; ++next) {
+      std::optional<Sequence> sequence = reader.read(next);
+      if (!sequence) continue;
+      size += sequence->size();
+      spans.push_back({static_cast<int64_t>(spans.size()), 0, sequence->size()});
+      rows.add(sequence->input());
+      targets.insert(targets.end(), sequence->targets.begin(), sequence->targets.end());
+      sequences.push_back(std::move(*sequence));
+    }
+    if (sequences.empty()) continue;
+    Call call = model.call(rows.input(), std::move(spans), type);
+    call.trace.encoders = &scores.encoders;
+    const ops::TokenLosses losses = model.loss(model.hidden(rows.input(), call), targets);
+    int64_t row = 0;
+    for (const Sequence& s : sequences) {
+      WindowScore score = score_of(s, losses, row);
+      if (s.answer_row >= 0)
+        score.bytes = static_cast<int64_t>(reader.examples().all[static_cast<size_t>(s.example)].answer.size());
+      scores.all.add(score);
+      scores.kinds[reader.kinds(s.example)].add(score);
+      row += s.size();
+    }
+    if (progress) progress(next, count);
+  }
+  if (scores.all.windows().empty())
+    throw input_error("{}: none of {} examples can be read", reader.examples().name(), count);
+  return scores;
+}
+
+void add_kinds(const ExampleScores& scores, MetricValues& values) {
+  for (const auto& [kinds, of] : scores.kinds) {
+    if (kinds == "text") continue;
+    values["accuracy_" + kinds] = of.accuracy();
+    values[fmt::format("accuracy_{}_stderr", kinds)] = of.accuracy_stderr();
+  }
+}
+
+}  // namespace hone

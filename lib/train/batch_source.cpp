@@ -1,0 +1,79 @@
+#include "train/batch_source.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace hone {
+
+void TextBatches::next(int64_t sequences, TrainingBatch& batch) {
+  inputs_.resize(static_cast<size_t>(sequences * context()));
+  batch.targets.resize(inputs_.size());
+  sampler_.next(inputs_, batch.targets);
+  batch.rows.clear();
+  batch.rows.add(inputs_);
+  batch.spans = Batch::whole(sequences, context()).spans();
+  batch.weights.clear();
+  batch.data_rows = static_cast<int64_t>(inputs_.size());
+}
+
+ExampleBatches::ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed)
+    : reader_(std::move(reader)), context_(context), seed_(seed) {
+  begin(0);
+}
+
+void ExampleBatches::set_context(int64_t context) {
+  if (context != context_) throw internal_error("examples are as long as they are, and not {}", context);
+}
+
+void ExampleBatches::begin(int64_t position) {
+  constexpr size_t ahead = 256;
+  const auto size = static_cast<uint64_t>(reader_->size());
+  const auto make = [reader = reader_, size, seed = seed_](int64_t at) {
+    const uint64_t pass = static_cast<uint64_t>(at) / size;
+    Random random(mix64(seed) + pass, "examples");
+    const Permutation order(size, random.next());
+    const uint64_t example = order(static_cast<uint64_t>(at) % size);
+    return reader->read(static_cast<int64_t>(example), mix64(seed ^ mix64(static_cast<uint64_t>(at))) | 1);
+  };
+  ahead_.reset();
+  ahead_ = std::make_unique<SequencesAhead>(make, position, ahead);
+}
+
+void ExampleBatches::next(int64_t sequences, TrainingBatch& batch) {
+  std::vector<Sequence> all;
+  for (int64_t i = 0; i < sequences; ++i) all.push_back(ahead_->next(reader_->size()));
+  // Sequences of one make lie together, which attention then computes together.
+  std::stable_sort(all.begin(), all.end(), [](const Sequence& a, const Sequence& b) { return a.size() < b.size(); });
+  batch = {};
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Sequence& s = all[i];
+    batch.spans.push_back({static_cast<int64_t>(i), 0, s.size()});
+    batch.rows.add(s.input());
+    batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
+    batch.weights.insert(batch.weights.end(), s.ids.size(), s.weight);
+    batch.data_rows += s.size();
+  }
+  if (std::ranges::all_of(batch.weights, [](float w) { return w == 1; })) batch.weights.clear();
+}
+
+nlohmann::json ExampleBatches::state() const {
+  return {{"examples", reader_->size()}, {"seed", seed_}, {"position", ahead_->position()}};
+}
+
+void ExampleBatches::restore(const nlohmann::json& state) {
+  const auto number = [&](const char* key) {
+    if (!state.is_object() || !state.contains(key) || !state[key].is_number_unsigned())
+      throw input_error("the saved position in the data has no number \"{}\": the checkpoint is damaged", key);
+    return state[key].get<uint64_t>();
+  };
+  if (number("examples") != static_cast<uint64_t>(reader_->size()))
+    throw input_error("the checkpoint was made on {} examples, but {} has {}: resume with the same data",
+                      number("examples"), reader_->examples().name(), reader_->size());
+  if (number("position") > INT64_MAX) throw input_error("the saved position in the data is impossible");
+  seed_ = number("seed");
+  begin(static_cast<int64_t>(number("position")));
+}
+
+}  // namespace hone

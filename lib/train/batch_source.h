@@ -1,0 +1,67 @@
+// Where batches of training come from: windows of a text, or examples.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "dataset/batches.h"
+#include "feed/ahead.h"
+
+namespace hone {
+
+// Sequences whose rows lie one after another, each as long as it is.
+struct TrainingBatch {
+  std::vector<Span> spans;
+  JoinedInput rows;
+  std::vector<int32_t> targets;  // [rows]; below 0: not scored
+  std::vector<float> weights;    // [rows] of the loss; none: all 1
+  int64_t data_rows = 0;         // that hold data: all of them, unless something is padded
+};
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  // The next `sequences` of them.
+  virtual void next(int64_t sequences, TrainingBatch& batch) = 0;
+  virtual int64_t context() const = 0;  // rows of a sequence at most
+  virtual void set_context(int64_t context) = 0;
+  // The place in the data, exactly. restore() throws Error(input) if the value is not one of state()'s for this data.
+  virtual nlohmann::json state() const = 0;
+  virtual void restore(const nlohmann::json& state) = 0;
+};
+
+class TextBatches : public BatchSource {
+ public:
+  explicit TextBatches(BatchSampler sampler) : sampler_(std::move(sampler)) {}
+  void next(int64_t sequences, TrainingBatch& batch) override;
+  int64_t context() const override { return sampler_.context(); }
+  void set_context(int64_t context) override { sampler_.set_context(context); }
+  nlohmann::json state() const override { return sampler_.state(); }
+  void restore(const nlohmann::json& state) override { sampler_.restore(state); }
+
+ private:
+  BatchSampler sampler_;
+  std::vector<int32_t> inputs_;
+};
+
+// Every pass visits each example once in a new order, augmented anew; a function of seed and place alone.
+class ExampleBatches : public BatchSource {
+ public:
+  ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed);
+  void next(int64_t sequences, TrainingBatch& batch) override;
+  int64_t context() const override { return context_; }
+  void set_context(int64_t context) override;
+  nlohmann::json state() const override;
+  void restore(const nlohmann::json& state) override;
+
+ private:
+  void begin(int64_t position);
+
+  std::shared_ptr<SequenceReader> reader_;
+  int64_t context_;
+  uint64_t seed_;
+  std::unique_ptr<SequencesAhead> ahead_;
+};
+
+}  // namespace hone

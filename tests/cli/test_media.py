@@ -1,0 +1,228 @@
+"""Images and sounds through the tools: training, scoring, generation, calibration, and what is refused."""
+
+import json
+import math
+import os
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+import unittest
+import wave
+import zlib
+
+from hone_cli import ROOT, CliTest, run, run_json
+
+
+def write_png(path, rows):
+    """Grey, 8 bits."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    body = b"".join(b"\0" + bytes(row) for row in rows)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 0, 0, 0, 0)) +
+                   chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b""))
+
+
+def write_wav(path, tone, seconds=0.1, rate=8000):
+    with wave.open(path, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(b"".join(struct.pack("<h", int(12000 * math.sin(2 * math.pi * tone * t / rate)))
+                                  for t in range(int(seconds * rate))))
+
+
+def image_of(digit, draw):
+    """Six rows of eight: one of four bright columns pairs, with noise."""
+    return [[max(0, min(255, (200 if x // 2 == digit else 30) + draw.randrange(-25, 25))) for x in range(8)] for _ in range(6)]
+
+
+SHAPE = ["--layers", 2, "--dim", 32, "--heads", 2, "--ffn", 64, "--context", 48, "--image", "patches:3x4:GREY:12x12",
+         "--audio", "mel:8:8000:25/10:2"]
+
+
+class Media(CliTest):
+    """Four digits: a column of the picture, or a tone."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="hone-test-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        draw, lines = random.Random(1), []
+        for i in range(48):
+            digit, kind = i % 4, i // 4 % 3
+            image, sound = f"{i}.png", f"{i}.wav"
+            write_png(os.path.join(cls.folder, image), image_of(digit, draw))
+            write_wav(os.path.join(cls.folder, sound), 300 + 700 * digit + draw.randrange(-50, 50))
+            parts = [[{"image": image}], [{"audio": sound}], [{"image": image}, {"audio": sound}]][kind]
+            lines.append(json.dumps({"parts": parts + [{"text": "="}], "answer": str(digit)}))
+        cls.data = os.path.join(cls.folder, "digits.jsonl")
+        with open(cls.data, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        cls.model = os.path.join(cls.folder, "model.h5")
+        cls.log = os.path.join(cls.folder, "log.jsonl")
+        run("train", "--data", cls.data, *SHAPE, "--media-attention", "both", "--loss", "answers", "--steps", 80, "--batch", 16,
+            "--lr", 3e-3, "--precision", "f32", "--augment-image", "shift:0.3", "--augment-audio", "gain:3", "--log", cls.log,
+            "--log-every", 1, "-t", 1, "--output", cls.model, check=True)
+
+    def file(self, name, text=""):
+        path = os.path.join(self.folder, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def refused(self, status, words, *arguments):
+        done = run(*arguments)
+        self.assert_error(done, status)
+        self.assertRegex(done.stderr, words)
+
+    def test_it_learns_each_kind_and_both(self):
+        scores = run_json("eval", self.model, "--data", self.data, "--answers", "--no-speed")
+        row = scores["models"][0] if "models" in scores else scores["rows"][0]
+        for name in ("accuracy", "accuracy_image", "accuracy_audio", "accuracy_image_audio"):
+            self.assertGreaterEqual(row[name], 0.9, name)
+            self.assertIn(name + "_stderr", row)
+        self.assertEqual(row["answers"], 48)
+
+    def test_the_log_counts_what_went_through_each_encoder_and_no_padding(self):
+        with open(self.log, encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        for line in lines:
+            self.assertEqual(line["padding_fraction"], 0)
+            # A picture is 2 x 2 patches between delimiters, a tone of 0.1 s 8 frames in 4 rows.
+            for name in ("image", "audio"):
+                parts = line["encoders"][name]
+                self.assertEqual(parts["rows"], 6 * parts["parts"])
+        self.assertGreater(lines[0]["encoders"]["image"]["parts"], 0)
+
+    def test_encoders_that_are_not_used_never_run_and_are_not_read(self):
+        images = self.file("images.jsonl", "".join(line for line in open(self.data, encoding="utf-8") if "audio" not in line))
+        log, output = os.path.join(self.folder, "images.log"), os.path.join(self.folder, "images.h5")
+        run("train", "--init", self.model, "--data", images, "--loss", "answers", "--steps", 2, "--batch", 4, "--log", log,
+            "--log-every", 1, "--output", output, check=True)
+        for line in open(log, encoding="utf-8"):
+            encoders = json.loads(line)["encoders"]
+            self.assertEqual(encoders["audio"], {"parts": 0, "rows": 0})
+            self.assertGreater(encoders["image"]["parts"], 0)
+        # The projection of images damaged in the file: text and sound do not notice.
+        import h5py
+        broken = os.path.join(self.folder, "broken.h5")
+        with open(self.model, "rb") as file:
+            data = bytearray(file.read())
+        with h5py.File(self.model) as file:
+            found = []
+            file["parameters/encoders.image.projection.weight"].visititems(
+                lambda _, item: found.append(item.id.get_offset()) if isinstance(item, h5py.Dataset) else None)
+        data[found[0] + 40] ^= 0x55
+        with open(broken, "wb") as file:
+            file.write(data)
+        self.assertEqual(run("generate", broken, "--prompt", "=", "--tokens", 1).returncode, 0)
+        self.assertEqual(run("generate", broken, "--audio", os.path.join(self.folder, "0.wav"), "--prompt", "=", "--tokens",
+                             1).returncode, 0)
+        self.refused(3, "checksum", "generate", broken, "--image", os.path.join(self.folder, "0.png"), "--prompt", "=", "--tokens", 1)
+
+    def test_generate_sees_and_hears(self):
+        for digit in range(4):
+            for option, name in (("--image", f"{digit}.png"), ("--audio", f"{16 + digit}.wav")):
+                done = run("generate", self.model, option, os.path.join(self.folder, name), "--prompt", "=", "--tokens", 1,
+                           "--temperature", 0, check=True)
+                self.assertEqual(done.stdout.strip(), str(digit), option)
+
+    def test_prune_and_quantize_calibrate_through_media(self):
+        sparse, small = os.path.join(self.folder, "sparse.h5"), os.path.join(self.folder, "small.h5")
+        run("prune", self.model, "--output", sparse, "--method", "wanda", "--sparsity", 0.3, "--calibration", self.data, check=True)
+        run("quantize", sparse, "--output", small, "--type", "int8", "--calibration", self.data, "--method", "gptq", check=True)
+        scores = run_json("eval", small, "--data", self.data, "--answers", "--no-speed", "--baseline", self.model)
+        row = [r for r in scores.get("models", scores.get("rows", [])) if r["model"] == small][0]
+        self.assertGreaterEqual(row["accuracy"], 0.8)
+        self.assertIn("accuracy_difference", row)
+        shown = run("inspect", small, check=True).stdout
+        self.assertIn("patches:3x4:GREY:12x12", shown)
+        self.assertIn("mel:8:8000:25/10:2", shown)
+
+    def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(self):
+        options = ["--data", self.data, *SHAPE, "--loss", "answers", "--batch", 5, "--augment-image", "rotate:5", "-t", 1,
+                   "--format", "json"]
+        paths = [os.path.join(self.folder, name) for name in ("whole.h5", "half.h5", "resumed.h5", "check.h5")]
+        run("train", *options, "--steps", 6, "--output", paths[0], check=True)
+        run("train", *options, "--steps", 6, "--output", paths[1], "--checkpoint", paths[3], "--save-every", 3,
+            "--log", os.path.join(self.folder, "c.log"), check=True)
+        self.assertEqual(run_json("inspect", paths[0])["parameters"], run_json("inspect", paths[1])["parameters"])
+
+    def test_what_cannot_be_is_refused_before_it_begins(self):
+        def train(line, *more, shape=SHAPE):
+            path = self.file("bad.jsonl", json.dumps(line) + "\n")
+            return ["train", "--data", path, *shape, "--steps", 1, "--batch", 1, "--output", os.path.join(self.folder, "x.h5"),
+                    "--force", *more]
+
+        self.refused(3, "line 1: .*none.png' does not exist", *train({"parts": [{"image": "none.png"}], "answer": "1"}))
+        self.refused(3, "line 1: part 1 is no object", *train({"parts": [1], "answer": "1"}))
+        self.refused(3, "kind, audio, that the model has no encoder for",
+                     *train({"parts": [{"audio": "0.wav"}], "answer": "1"}, shape=SHAPE[:12]))
+        write_png(os.path.join(self.folder, "large.png"), [[0] * 13] * 5)
+        self.refused(3, r"5 x 13 pixels .*beyond the largest of 12 x 12", *train({"parts": [{"image": "large.png"}], "answer": "1"}))
+        write_wav(os.path.join(self.folder, "short.wav"), 300, 0.02)
+        self.refused(3, "160 samples at 8000 a second, shorter than one frame of 200",
+                     *train({"parts": [{"audio": "short.wav"}], "answer": "1"}))
+        self.refused(3, "more than the context of 4", *train({"parts": [{"image": "0.png"}], "answer": "1"}, "--context", 4,
+                                                             shape=SHAPE[:8] + SHAPE[10:]))
+        self.refused(2, "encoder 'patches:0x3'", *train({"parts": [{"text": "a"}]}, shape=["--image", "patches:0x3"]))
+        self.refused(2, "--tokens", *train({"parts": [{"image": "0.png"}], "answer": "1"})[:-5], "--tokens", 100, "--output", "x.h5")
+        self.refused(2, "--answers", "eval", self.model, "--data", self.data, "--no-speed")
+        self.refused(3, "does not exist", "generate", self.model, "--image", os.path.join(self.folder, "none.png"), "--prompt", "=")
+
+    def test_broken_files_are_left_out_where_that_is_asked(self):
+        lines = open(self.data, encoding="utf-8").read() + json.dumps({"parts": [{"image": "none.png"}], "answer": "1"}) + "\n"
+        path, output = self.file("some.jsonl", lines), os.path.join(self.folder, "some.h5")
+        arguments = ["train", "--data", path, *SHAPE, "--steps", 10, "--batch", 8, "--output", output, "--force"]
+        self.refused(3, "line 49", *arguments)
+        done = run(*arguments, "--skip-broken", check=True)
+        self.assertIn("1 examples were left out", done.stderr)
+
+
+class Scripts(CliTest):
+    """data/media.py and data/pairs.py, on a few digits of their own."""
+
+    def script(self, name, *arguments, status=0):
+        done = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "data", name), *map(str, arguments)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done
+
+    def test_lines_are_made_joined_and_degraded(self):
+        recordings = self.path("recordings")
+        os.makedirs(recordings)
+        for digit in range(3):
+            for take in (0, 5, 6, 45):
+                write_wav(os.path.join(recordings, f"{digit}_ann_{take}.wav"), 300 + 100 * digit)
+            with open(self.path(f"{digit}.json"), "w", encoding="utf-8") as file:
+                json.dump({"data": [digit / 10] * 784 * 10}, file)
+        for digit in range(3, 10):
+            with open(self.path(f"{digit}.json"), "w", encoding="utf-8") as file:
+                json.dump({"data": []}, file)
+        self.script("media.py", "fsdd", self.directory, self.directory)
+        self.script("media.py", "digits", self.directory, self.directory)
+        with open(self.path("digits.train.jsonl"), encoding="utf-8") as file:
+            line = json.loads(file.read())
+        self.assertEqual(line["parts"], [{"image": "digits-images-idx3-ubyte.gz#0..27"}])
+        for output, options in (("pairs.jsonl", []), ("again.jsonl", []), ("hard.jsonl", ["--image-noise", 0.3, "--sound-noise", 2])):
+            self.script("pairs.py", self.path("digits.train.jsonl"), self.path("fsdd.train.jsonl"), "--output", self.path(output),
+                        "--count", 9, "--prompt", "=", *options)
+        with open(self.path("pairs.jsonl"), encoding="utf-8") as one, open(self.path("again.jsonl"), encoding="utf-8") as two:
+            text = one.read()
+            self.assertEqual(text, two.read())
+        kinds = [[next(iter(part)) for part in json.loads(line)["parts"]] for line in text.splitlines()]
+        self.assertEqual(kinds, [["image", "text"], ["audio", "text"], ["image", "audio", "text"]] * 3)
+        with open(self.path("hard.jsonl"), encoding="utf-8") as file:
+            hard = [json.loads(line)["parts"] for line in file]
+        self.assertEqual(hard[2][0], {"image": "hard-images-idx3-ubyte.gz#1"})
+        self.assertTrue(os.path.exists(self.path(hard[2][1]["audio"])))
+        self.script("media.py", "mnist", self.directory, self.directory, status=3)
+        self.script("media.py", "fsdd", status=2)
+
+
+if __name__ == "__main__":
+    unittest.main()
