@@ -22,9 +22,9 @@ struct Distilled {
   double before = 0, after = 0;   // mean divergence of the first and the last tenth of the steps, nats a token
 };
 
-// By Adam on KL(parent || model) over the text's windows: the scales of linear layers, and gains and biases of norms and
-// layers. An embedding, and a head that is one, keep theirs. Error(usage) where no weight has scales. A signal leaves
-// the model as it was when it came.
+// By Adam on KL(parent || model) over the text's windows: the scales of linear layers, and gains and biases of norms
+// and layers. An embedding, and a head that is one, keep theirs. Error(usage) where no weight has scales. A signal
+// leaves the model as it was when it came.
 Distilled distill(Transformer& model, const Transformer& parent, const CalibrationText& text,
                   const DistillSettings& settings);
 

@@ -9,9 +9,9 @@
 
 namespace hone {
 
-// From step `from` * steps on, products use weights rounded by the method "search" without calibration, as quantize does,
-// and gradients move the numbers behind them (weights/computed_weight.h). Embedding, head, norms and routers stay as
-// they are.
+// From step `from` * steps on, products use weights rounded by the method "search" without calibration, as quantize
+// does, and gradients move the numbers behind them (weights/computed_weight.h). Embedding, head, norms and routers stay
+// as they are.
 struct QuantizeAwareSettings {
   kernels::PackedElement element{};  // one with scales
   int64_t group = 0;

@@ -38,8 +38,9 @@ class ComputedWeight : public Weight {
   mutable std::unique_ptr<DenseWeight> values_;
 };
 
-// Trained through a rounding as if that were not there (the straight-through estimator, Bengio et al., arXiv 1308.3432):
-// products use round(master), the gradient of the rounded values moves the master. Stored, it is its master.
+// Trained through a rounding as if that were not there (the straight-through estimator, Bengio et al., arXiv
+// 1308.3432): products use round(master), the gradient of the rounded values moves the master. Stored, it is its
+// master.
 class StraightThroughWeight : public ComputedWeight {
  public:
   using Round = std::function<Tensor(const Tensor& values, const Bitmask& mask)>;
