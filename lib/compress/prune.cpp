@@ -8,6 +8,7 @@
 #include "base/stop.h"
 #include "compress/least_squares.h"
 #include "compress/masks.h"
+#include "tensor/pages.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -56,7 +57,9 @@ PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const M
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
   layer.dampened = measured.dampened;
-  *slot.weight = std::make_shared<DenseWeight>(pruned.weight, pruned.mask);
+  *slot.weight = std::make_shared<DenseWeight>(std::move(pruned.weight), pruned.mask);
+  let_go(dense);
+  if (s.keep) *slot.weight = s.keep(*slot.weight);
   return layer;
 }
 
@@ -67,7 +70,7 @@ std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& 
     if (!s.rule.chosen(slot.name)) continue;
     chosen.push_back(slot);
     Weight& weight = **slot.weight;
-    if (!weight.parameter())
+    if (weight.element() != "f32")
       throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
                         weight.element());
     s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity, slot.name);
