@@ -85,11 +85,12 @@ Footprint training_footprint(const Config& config, const TrainingShape& shape, d
   return f;
 }
 
-Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type) {
+Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type,
+                               kernels::CacheCode code) {
   double widest = 0;
   for (const LayerBlueprint& layer : config.layers) widest = std::max(widest, count(layer.ffn));
   Footprint f;
-  f.cache = cache_bytes(config, {batch, capacity, type});
+  f.cache = cache_bytes(config, {.sequences = batch, .capacity = capacity, .type = type, .code = code});
   f.activations =
       count(batch) * count(std::min(rows, capacity)) * (4 + 4 * count(config.block.dim) + bytes_of(type) * widest);
   return f;
