@@ -30,7 +30,8 @@ constexpr double room_beside_tensors = 48e6;
 
 class TrainTool {
  public:
-  TrainTool(const TrainOptions& options, const Common& common) : o_(options), common_(common) {}
+  TrainTool(const TrainOptions& options, const Common& common)
+      : o_(options), common_(common), teacher_(options.teacher) {}
 
   int run() {
     o_.check(common_.config);
@@ -176,6 +177,7 @@ class TrainTool {
     o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
     add_pruning(settings);
+    teacher_.load(model_, text, settings);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
              format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
              format_count(static_cast<double>(text.size())),
@@ -196,6 +198,7 @@ class TrainTool {
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
     log_info("memory: at least {}", describe(need));
     if (common_.dry_run) return 0;
+    teacher_.fill_cache(text, settings);
     Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
     settings.journal = &journal;
     if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
@@ -259,6 +262,7 @@ class TrainTool {
     const StopLater save_first;
     if (!upcycled_.is_null()) results["upcycled"] = upcycled_;
     nlohmann::json recorded = results;
+    if (const nlohmann::json teacher = teacher_.lineage(); !teacher.is_null()) recorded["teacher"] = teacher;
     if (!attention_before_.empty()) {
       recorded["attention"] = attention_of(model_.transformer->config());
       recorded["attention_before"] = attention_before_;
@@ -272,6 +276,7 @@ class TrainTool {
 
   const TrainOptions& o_;
   const Common& common_;
+  TeacherOptions teacher_;
   Model model_;
   ModelFile checkpoint_;
   std::string parent_, saved_at_;

@@ -153,6 +153,7 @@ void TrainOptions::add(CLI::App& app) {
   experts.add(run);
   add_length(run, *this);
   add_steps(run, *this);
+  teacher.add(run);
   add_validation(run, *this);
   add_sparsity(run, *this);
   add_files(run, *this);
@@ -176,6 +177,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--sparsify-every", sparsify_every, 1);
   recompute_plan(recompute);
   experts.check(!init.empty(), !resume.empty());
+  teacher.check(*app_);
   if (!init.empty()) {
     const std::string shape = model.shape_option();
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
@@ -207,11 +209,17 @@ void TrainOptions::check_files(const std::string& config) const {
   std::error_code none;
   const bool continues =
       !resume.empty() && (resume == checkpoint || std::filesystem::equivalent(resume, checkpoint, none));
-  std::vector<NamedPath> inputs = {{"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}};
+  std::vector<NamedPath> inputs = {
+      {"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}, {"--teacher", teacher.path()}};
   for (const std::string& path : data) inputs.emplace_back("--data", path);
   for (const std::string& path : valid) inputs.emplace_back("--valid", path);
   if (tokenizer && tokenizer->ends_with(".h5")) inputs.emplace_back("--tokenizer", *tokenizer);
-  require_distinct({{"--output", output}, {"--checkpoint", checkpoint}, {"--log", log}, {"--plot", plot}}, inputs);
+  require_distinct({{"--output", output},
+                    {"--checkpoint", checkpoint},
+                    {"--log", log},
+                    {"--plot", plot},
+                    {"--teacher-cache", teacher.cache}},
+                   inputs);
   require_writable(output, force);
   if (!checkpoint.empty()) {
     if (!force && !continues && std::filesystem::exists(checkpoint))
@@ -228,7 +236,7 @@ void TrainOptions::check_effects() const {
   // Whoever gives these believes that the model is being pruned.
   for (const char* option : {"--pattern", "--sparsify-from", "--sparsify-until", "--sparsify-every"})
     if (!sparsity && given(*app_, option)) throw usage_error("{} has no effect without --sparsity", option);
-  for (const char* group : {"Steps", "Validation", "Sparsity", "Routing"})
+  for (const char* group : {"Steps", "Teacher", "Validation", "Sparsity", "Routing"})
     warn_of_idle_group(*app_, group, !trains, "without steps");
   // Whoever gives these believes that Muon trains.
   for (const char* option : {"--muon-momentum", "--adamw-rate"})
@@ -297,6 +305,8 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                         {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
                         {"sparsity", sparsity.value_or(0)},
                         {"seed", common.seed}});
+  s.description_defaults.update(TeacherOptions::description_of_none());
+  s.description.update(teacher.description(context));
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
 }
@@ -305,6 +315,7 @@ Footprint TrainOptions::footprint(const Config& config, const RunSettings& setti
   const StepSettings& step = settings.step;
   const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
   Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
+  need.teacher = step.objectives.distillation.bytes;
   if (settings.average > 0) need.copies += 4 * size_of_shape(config).parameters;
   if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
   return need;

@@ -8,6 +8,7 @@
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
 #include "cli/run_options.h"
+#include "cli/teacher_options.h"
 #include "cli/tool.h"
 #include "measure/footprint.h"
 #include "train/run.h"
@@ -34,6 +35,7 @@ struct TrainOptions {
   double muon_momentum = 0.95;
   std::optional<double> adamw_rate;  // of what Muon does not move; none: the learning rate
   int64_t memory_limit = 0;          // bytes; 0: none
+  TeacherOptions teacher;
   // validation
   int64_t valid_every = 250, valid_tokens = 0, patience = 0;
   double ema = 0;  // 0: no average

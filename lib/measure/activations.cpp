@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "nn/mixer.h"
-#include "ops/cross_entropy.h"
+#include "ops/head_loss.h"
 #include "tensor/pool.h"
 
 namespace hone {

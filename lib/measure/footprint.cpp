@@ -26,11 +26,9 @@ double bytes_of(DType type) {
 }
 
 std::vector<std::pair<double, const char*>> parts_of(const Footprint& f) {
-  return {{f.parameters, "parameters"},
-          {f.optimizer, "gradients and optimizer"},
-          {f.activations, "activations"},
-          {f.copies, "copies of the parameters"},
-          {f.cache, "key/value cache"}};
+  return {{f.parameters, "parameters"},   {f.optimizer, "gradients and optimizer"},
+          {f.activations, "activations"}, {f.copies, "copies of the parameters"},
+          {f.teacher, "the teacher"},     {f.cache, "key/value cache"}};
 }
 
 std::string text_of(const std::pair<double, const char*>& part) {

@@ -67,9 +67,12 @@ class Halves {
   Stream run(const Stream& in, int64_t half, const Call& call, State* state) const {
     const int64_t layer = half / 2;
     const Block& block = blocks_[static_cast<size_t>(layer)];
-    if (half % 2 != 0) return block.feed(in, call, layer);
-    check_stop();
-    return block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+    const bool feeds = half % 2 != 0;
+    if (!feeds) check_stop();
+    Stream out =
+        feeds ? block.feed(in, call, layer) : block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+    if (call.trace.streams && (feeds || !block.feed_forward)) call.trace.streams->behind(layer, out);
+    return out;
   }
 
   // Those of a stretch that its layers have.
@@ -112,10 +115,10 @@ class Halves {
     const auto forward = [self = *this, terms, halves, call](const std::vector<Var>& inputs, bool again) {
       Call mine = call;
       mine.again = again;
-      if (again) mine.trace = {call.trace.attention};
+      if (again) mine.trace = {.attention = call.trace.attention, .streams = call.trace.streams};
       Stream stream = {inputs[0], inputs[1], {}};
       for (const int64_t half : halves) {
-        mine.unread = again && half == halves.back();
+        mine.unread = again && half == halves.back() && !mine.trace.streams;
         Stream next = self.run(stream, half, mine, nullptr);
         if (Tape::recording() && half != halves.front()) drop_branch(stream);
         stream = std::move(next);
