@@ -241,14 +241,13 @@ int run(const QuantizeTool& o, const Common& common) {
   check_method(o, settings);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
-  Model model = load_model(o.files.model);
-  require_finite(model);
+  Model model = o.files.load(!o.calibration.files.empty());
+  settings.keep = o.files.spill();
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   refuse_idle_overrides(o, settings, *model.transformer);
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
-  const double weights = bytes_of_weights(*model.transformer, chosen, 0.5);
-  o.calibration.require_memory(*model.transformer, settings.calibration, weights);
+  if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 0.5));
   if (common.dry_run) {
     log_info("would quantize {} weights and write '{}'", chosen.size(), o.files.output);
     return 0;

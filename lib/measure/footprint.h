@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "kernels/attention/cache_code.h"
 #include "measure/activations.h"
 #include "model/config.h"
 #include "tensor/tensor.h"
@@ -25,7 +26,8 @@ Footprint training_footprint(const Config& config, const TrainingShape& shape, d
 
 // `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
 // and do not count.
-Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type);
+Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type,
+                               kernels::CacheCode code = kernels::CacheCode::none);
 
 // `tokens` of text on their way through the blocks, all at once between two of them, and what the weights become.
 Footprint calibration_footprint(const Config& config, int64_t tokens, DType type, double weight_bytes);
