@@ -15,6 +15,7 @@ void TextBatches::next(int64_t sequences, TrainingBatch& batch) {
   batch.rows.add(inputs_);
   batch.spans = Batch::whole(sequences, context()).spans();
   batch.weights.clear();
+  batch.starts.assign(sampler_.starts().begin(), sampler_.starts().end());
   batch.data_rows = static_cast<int64_t>(inputs_.size());
 }
 

@@ -16,6 +16,7 @@ struct TrainingBatch {
   JoinedInput rows;
   std::vector<int32_t> targets;  // [rows]; below 0: not scored
   std::vector<float> weights;    // [rows] of the loss; none: all 1
+  std::vector<int64_t> starts;   // of windows: where each begins in its text; none: they are examples
   int64_t data_rows = 0;         // that hold data: all of them, unless something is padded
 };
 

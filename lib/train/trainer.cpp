@@ -67,6 +67,7 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
   call.trace = {settings_.attention, &routing};
   if (!result.encoders.empty()) call.trace.encoders = &result.encoders;
   call.recompute = settings_.recompute;
+  for (const auto& objective : objectives_) objective->prepare({input.ids, batch_.starts}, call);
   Tape tape;
   Transformer::Output out = model_.forward(input, call);
   std::vector<LossTerm> terms;
@@ -74,7 +75,11 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
     for (LossTerm& term :
          objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, batch_.weights}))
       terms.push_back(std::move(term));
-  const size_t of_modules = terms.size();
+  const size_t of_objectives = terms.size();
+  const auto of_router = [&](size_t i) {
+    return i >= of_objectives &&
+           std::ranges::none_of(objectives_, [&](const auto& objective) { return objective->adds(terms[i].name); });
+  };
   for (LossTerm& term : out.terms) {
     term.weight *= weight;
     terms.push_back(std::move(term));
@@ -86,7 +91,7 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
     result.terms[term.name] += value;
     result.minimized += value;
     if (i == 0) result.loss += value;
-    if (i >= of_modules) result.router_loss += value;
+    if (of_router(i)) result.router_loss += value;
   }
   result.tokens += batch_.data_rows;
   result.data_rows += batch_.data_rows;

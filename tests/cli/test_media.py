@@ -74,6 +74,11 @@ class Media(CliTest):
             file.write(text)
         return path
 
+    @staticmethod
+    def lines(path):
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+
     def refused(self, status, words, *arguments):
         done = run(*arguments)
         self.assert_error(done, status)
@@ -88,8 +93,7 @@ class Media(CliTest):
         self.assertEqual(row["answers"], 48)
 
     def test_the_log_counts_what_went_through_each_encoder_and_no_padding(self):
-        with open(self.log, encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file]
+        lines = [json.loads(line) for line in self.lines(self.log)]
         for line in lines:
             self.assertEqual(line["padding_fraction"], 0)
             # A picture is 2 x 2 patches between delimiters, a tone of 0.1 s 8 frames in 4 rows.
@@ -99,11 +103,11 @@ class Media(CliTest):
         self.assertGreater(lines[0]["encoders"]["image"]["parts"], 0)
 
     def test_encoders_that_are_not_used_never_run_and_are_not_read(self):
-        images = self.file("images.jsonl", "".join(line for line in open(self.data, encoding="utf-8") if "audio" not in line))
+        images = self.file("images.jsonl", "".join(line + "\n" for line in self.lines(self.data) if "audio" not in line))
         log, output = os.path.join(self.folder, "images.log"), os.path.join(self.folder, "images.h5")
         run("train", "--init", self.model, "--data", images, "--loss", "answers", "--steps", 2, "--batch", 4, "--log", log,
             "--log-every", 1, "--output", output, check=True)
-        for line in open(log, encoding="utf-8"):
+        for line in self.lines(log):
             encoders = json.loads(line)["encoders"]
             self.assertEqual(encoders["audio"], {"parts": 0, "rows": 0})
             self.assertGreater(encoders["image"]["parts"], 0)
@@ -114,7 +118,7 @@ class Media(CliTest):
             data = bytearray(file.read())
         with h5py.File(self.model) as file:
             found = []
-            file["parameters/encoders.image.projection.weight"].visititems(
+            file["parameters/encoders/image/projection/weight"].visititems(
                 lambda _, item: found.append(item.id.get_offset()) if isinstance(item, h5py.Dataset) else None)
         data[found[0] + 40] ^= 0x55
         with open(broken, "wb") as file:
@@ -175,8 +179,8 @@ class Media(CliTest):
         self.refused(3, "does not exist", "generate", self.model, "--image", os.path.join(self.folder, "none.png"), "--prompt", "=")
 
     def test_broken_files_are_left_out_where_that_is_asked(self):
-        lines = open(self.data, encoding="utf-8").read() + json.dumps({"parts": [{"image": "none.png"}], "answer": "1"}) + "\n"
-        path, output = self.file("some.jsonl", lines), os.path.join(self.folder, "some.h5")
+        lines = self.lines(self.data) + [json.dumps({"parts": [{"image": "none.png"}], "answer": "1"})]
+        path, output = self.file("some.jsonl", "\n".join(lines) + "\n"), os.path.join(self.folder, "some.h5")
         arguments = ["train", "--data", path, *SHAPE, "--steps", 10, "--batch", 8, "--output", output, "--force"]
         self.refused(3, "line 49", *arguments)
         done = run(*arguments, "--skip-broken", check=True)

@@ -19,7 +19,7 @@ class Attention : public Mixer {
   void visit(const Place& at, Visitor& visitor) override;
   bool sees_together() const override { return pattern_->sees_together(); }
   double flops(int64_t position) const override;
-  double state_bytes_read(int64_t position, DType type) const override;
+  double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const override;
   double state_bytes(const StateShape& shape) const override;
 
  private:
