@@ -28,8 +28,8 @@ struct StateShape {
   DType type = DType::f32;  // of activations
   int64_t take_back = 0;    // tokens that can be taken back whatever the kind of layer; more where a layer keeps all
   kernels::CacheCode code = kernels::CacheCode::none;  // of keys and values; none: they have the type of activations
-  // Room for this many pages in place of room for `sequences * capacity` tokens; 0: no pages. Of page_rows tokens each, a
-  // multiple of kernels::attention_block. The State makes the table of them.
+  // Room for this many pages in place of room for `sequences * capacity` tokens; 0: no pages. Of page_rows tokens each,
+  // a multiple of kernels::attention_block. The State makes the table of them.
   int64_t pages = 0, page_rows = kernels::attention_block;
   std::shared_ptr<PageTable> table = {};
 };

@@ -146,9 +146,10 @@ void BatchOutput::read_part(const json& of) {
   const std::string all = read_text_file(part_);
   size_t begin = std::min(all.find('\n'), all.size());
   if (json::parse(all.substr(0, begin), nullptr, false) != of)
-    throw input_error("'{}' is of another input, model or other options; give what it was begun with, or have it begun "
-                      "anew",
-                      part_);
+    throw input_error(
+        "'{}' is of another input, model or other options; give what it was begun with, or have it begun "
+        "anew",
+        part_);
   for (++begin; begin < all.size();) {
     const size_t end = all.find('\n', begin), tab = all.find('\t', begin);
     if (end == std::string::npos || tab > end) return;  // half a line

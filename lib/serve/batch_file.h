@@ -13,8 +13,8 @@
 namespace hone {
 
 // A line of the input. Members: "prompt" (text) is required; "id" (text or a number; else the line's number), "tokens",
-// "temperature", "top_k", "top_p", "repetition_penalty", "stop" (a text or several), "ignore_end", "seed" and "logprobs"
-// replace what holds for all.
+// "temperature", "top_k", "top_p", "repetition_penalty", "stop" (a text or several), "ignore_end", "seed" and
+// "logprobs" replace what holds for all.
 struct BatchLine {
   int64_t number = 0;  // from 1
   nlohmann::json id;
@@ -27,8 +27,8 @@ struct BatchSettings {
   uint64_t seed = 1;  // of a line without one; its place in the file is then part of it, as in `generate --lines`
 };
 
-// Every line that is not empty, broken ones included. Throws Error(input) for a file that cannot be read, is no UTF-8 or
-// has no such line.
+// Every line that is not empty, broken ones included. Throws Error(input) for a file that cannot be read, is no UTF-8
+// or has no such line.
 std::vector<BatchLine> read_batch(const std::string& path, const Tokenizer& tokenizer, const BatchSettings& settings);
 
 // Texts on their way to their file: each is written, as it is finished, to "OUTPUT.part", under a line that tells what

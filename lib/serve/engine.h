@@ -13,13 +13,13 @@
 namespace hone {
 
 struct EngineSettings {
-  int64_t parallel = 8;                         // texts that are written at once
-  int64_t cache_tokens = 0;                     // of all of them; 0: parallel * capacity
+  int64_t parallel = 8;                          // texts that are written at once
+  int64_t cache_tokens = 0;                      // of all of them; 0: parallel * capacity
   int64_t page_rows = kernels::attention_block;  // tokens of a page
-  int64_t capacity = 0;                         // tokens of one text, its prompt included; 0: the model's context
-  int64_t chunk = 512;                          // tokens of a prompt in a step while nothing else runs
-  int64_t busy_chunk = 64;                      // and beside texts that are being written
-  bool reuse = true;                            // beginnings of prompts that are in the cache
+  int64_t capacity = 0;                          // tokens of one text, its prompt included; 0: the model's context
+  int64_t chunk = 512;                           // tokens of a prompt in a step while nothing else runs
+  int64_t busy_chunk = 64;                       // and beside texts that are being written
+  bool reuse = true;                             // beginnings of prompts that are in the cache
   DType type = DType::f32;
   kernels::CacheCode code = kernels::CacheCode::none;
 };
@@ -30,8 +30,8 @@ struct EngineStats {
   int64_t repeated_tokens = 0, preemptions = 0;
   int64_t requests = 0, finished = 0, cancelled = 0;
   int64_t running = 0, waiting = 0;
-  int64_t pages = 0, pages_in_use = 0;       // by texts that are being written
-  int64_t pages_free = 0;                    // the others hold what may be reused
+  int64_t pages = 0, pages_in_use = 0;        // by texts that are being written
+  int64_t pages_free = 0;                     // the others hold what may be reused
   double model_seconds = 0, own_seconds = 0;  // of steps: in calls of the model, and in all that is around them
 };
 

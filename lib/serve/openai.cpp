@@ -32,7 +32,8 @@ class Parameters {
     const json* given = find(name);
     if (!given) return;
     if (!given->is_number_integer() || *given < least || *given > most)
-      throw refusal(name, fmt::format("'{}' is a whole number from {} to {}, not {}", name, least, most, given->dump()));
+      throw refusal(name,
+                    fmt::format("'{}' is a whole number from {} to {}, not {}", name, least, most, given->dump()));
     value = *given;
   }
   void number(const char* name, double& value) {
@@ -126,7 +127,8 @@ void read_stream(Parameters& p, Completions& to) {
   p.truth("stream", to.stream);
   const json* options = p.find("stream_options");
   if (!options) return;
-  if (!to.stream || !options->is_object()) throw refusal("stream_options", "'stream_options' is an object beside 'stream'");
+  if (!to.stream || !options->is_object())
+    throw refusal("stream_options", "'stream_options' is an object beside 'stream'");
   Parameters inner(*options);
   inner.truth("include_usage", to.usage_in_stream);
   bool unused = false;
@@ -138,10 +140,10 @@ void read_stream(Parameters& p, Completions& to) {
 
 Json json_of(const Refusal& r) {
   const auto text_or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
-  const char* type = r.status >= 500                      ? "server_error"
-                     : r.status == 401                    ? "authentication_error"
-                     : r.status == 429                    ? "rate_limit_error"
-                                                          : "invalid_request_error";
+  const char* type = r.status >= 500   ? "server_error"
+                     : r.status == 401 ? "authentication_error"
+                     : r.status == 429 ? "rate_limit_error"
+                                       : "invalid_request_error";
   return {{"error",
            {{"message", r.message}, {"type", type}, {"param", text_or_null(r.param)}, {"code", text_or_null(r.code)}}}};
 }

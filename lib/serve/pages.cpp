@@ -42,7 +42,8 @@ uint64_t Pages::key(int32_t parent, std::span<const int32_t> ids) {
 int32_t Pages::child(int32_t parent, std::span<const int32_t> ids) {
   const auto [begin, end] = by_key_.equal_range(key(parent, ids));
   for (auto it = begin; it != end; ++it)
-    if (const Node& node = at(it->second); node.parent == parent && std::ranges::equal(node.ids, ids)) return it->second;
+    if (const Node& node = at(it->second); node.parent == parent && std::ranges::equal(node.ids, ids))
+      return it->second;
   return root;
 }
 

@@ -1,5 +1,5 @@
-// Pages of the cache of keys and values: which are free, how many share one, and which hold the beginnings of texts that
-// may come again.
+// Pages of the cache of keys and values: which are free, how many share one, and which hold the beginnings of texts
+// that may come again.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ class Pages {
   int64_t page_rows() const { return page_rows_; }
   int64_t size() const { return static_cast<int64_t>(refs_.size()); }
   int64_t free() const { return static_cast<int64_t>(free_.size()); }
-  int64_t available() const { return free() + idle_; }      // with those that only the tree has
+  int64_t available() const { return free() + idle_; }     // with those that only the tree has
   int64_t in_use() const { return size() - available(); }  // by sequences
 
   // A page for one sequence alone; nothing where none is available.
@@ -33,9 +33,9 @@ class Pages {
 
   static constexpr int32_t root = -1;
   struct Hit {
-    int64_t tokens = 0;          // a multiple of kernels::attention_block
-    int64_t in_tree = 0;         // tokens that whole pages of the tree share, whether or not what is beside them was kept
-    int32_t node = root;         // of the last whole page
+    int64_t tokens = 0;   // a multiple of kernels::attention_block
+    int64_t in_tree = 0;  // tokens that whole pages of the tree share, whether or not what is beside them was kept
+    int32_t node = root;  // of the last whole page
     std::vector<int32_t> pages;  // shared already
     std::shared_ptr<const State::Kept> kept;
     int32_t partial = -1;  // a page whose first `partial_rows` rows follow, to be copied; shared already
@@ -65,9 +65,9 @@ class Pages {
   void remove(int32_t node);
 
   int64_t page_rows_, idle_ = 0;
-  std::vector<int> refs_;       // of each page
-  std::vector<bool> in_tree_;   // of each page
-  std::vector<int32_t> free_;   // pages
+  std::vector<int> refs_;      // of each page
+  std::vector<bool> in_tree_;  // of each page
+  std::vector<int32_t> free_;  // pages
   std::vector<Node> nodes_;
   std::vector<int32_t> spare_;  // places in nodes_
   std::unordered_multimap<uint64_t, int32_t> by_key_;

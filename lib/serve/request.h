@@ -24,9 +24,9 @@ struct Completion {
   std::string text;
   Finish finish = Finish::length;
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;               // of the prompt, found in the cache at first
-  std::vector<ScoredToken> scores;         // of `tokens`, where they are asked for
-  std::vector<ScoredToken> prompt_scores;  // of the prompt's tokens but the first
+  int64_t cached_tokens = 0;                                       // of the prompt, found in the cache at first
+  std::vector<ScoredToken> scores;                                 // of `tokens`, where they are asked for
+  std::vector<ScoredToken> prompt_scores;                          // of the prompt's tokens but the first
   double queue_seconds = 0, first_token_seconds = 0, seconds = 0;  // since the request came
 };
 
@@ -41,7 +41,7 @@ struct Request {
   bool score_prompt = false;  // and of the prompt; such a request finds nothing in the cache
   // As generate()'s; false ends the text. `scores`: those of the tokens since the last call.
   std::function<bool(std::string_view text, const std::vector<ScoredToken>& scores)> on_text;
-  std::function<bool()> wanted;  // asked before every step; false ends it as Engine::cancel() does
+  std::function<bool()> wanted;                    // asked before every step; false ends it as Engine::cancel() does
   std::function<void(const Completion&)> on_done;  // at the end, however it came
 };
 

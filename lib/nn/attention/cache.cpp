@@ -47,8 +47,7 @@ int64_t LayerCache::rows_for(const CacheNeed& need, const StateShape& shape) {
 double LayerCache::bytes_of(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape) {
   const bool coded = shape.code != kernels::CacheCode::none, in_pages = paged(need, shape);
   const int64_t rows = in_pages ? shape.page_rows : rows_for(need, shape);
-  const double heads =
-      static_cast<double>(in_pages ? shape.pages : shape.sequences) * static_cast<double>(kv_heads);
+  const double heads = static_cast<double>(in_pages ? shape.pages : shape.sequences) * static_cast<double>(kv_heads);
   const double row = coded ? static_cast<double>(kernels::code_row_bytes(shape.code, head_dim))
                            : static_cast<double>(head_dim) * static_cast<double>(size_of(shape.type));
   const double scales = coded ? 2.0 * static_cast<double>(rows_of_scales(rows)) : 0;
@@ -168,8 +167,7 @@ std::vector<Tensor> LayerCache::keep(int64_t sequence, int64_t length) const {
       if (*t) kept.push_back(t->rows(sequence, 1).clone());
   if (need_.summary_block == 0) return kept;
   const kernels::KeySummaries from = key_summaries(sequence);
-  kept.push_back(Tensor::empty(
-      {summaries_.dim(1), blocks_for(need_, length), kernels::KeySummaries::rows, head_dim_}));
+  kept.push_back(Tensor::empty({summaries_.dim(1), blocks_for(need_, length), kernels::KeySummaries::rows, head_dim_}));
   const int64_t head = kept.back().size() / summaries_.dim(1);
   for (int64_t h = 0; h < summaries_.dim(1); ++h)
     std::copy_n(from.data + h * from.head_stride, head, kept.back().data<float>() + h * head);

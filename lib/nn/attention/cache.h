@@ -23,8 +23,8 @@ struct CacheNeed {
 // faster than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks. The ring is
 // longer than the window by the tokens that can be taken back: what those replaced is then still there.
 //
-// With pages (StateShape), a layer that keeps every token has [pages, kv_heads, page_rows, head_dim] instead; a ring has
-// an end, and stays a sequence's own, as summaries do.
+// With pages (StateShape), a layer that keeps every token has [pages, kv_heads, page_rows, head_dim] instead; a ring
+// has an end, and stays a sequence's own, as summaries do.
 //
 // Keys and values may be codes (kernels/attention/cache_code.h). What is attended to then is what the codes say, for
 // the tokens of a call as for those before it: results do not depend on how a sequence was cut into calls.
@@ -102,9 +102,9 @@ class LayerCache : public LayerState {
   kernels::CacheCode code_;
   int64_t head_dim_, rows_;
   std::shared_ptr<const PageTable> table_;  // null: no pages
-  Tensor keys_, values_;              // codes: [sequences, kv_heads, rows, bytes of a row]
-  Tensor key_scales_, value_scales_;  // of codes: bf16 [sequences, kv_heads, rows up to a multiple of 64, 1]
-  Tensor summaries_;                  // f32 [batch, kv_heads, blocks, 3, head_dim], or nothing
+  Tensor keys_, values_;                    // codes: [sequences, kv_heads, rows, bytes of a row]
+  Tensor key_scales_, value_scales_;        // of codes: bf16 [sequences, kv_heads, rows up to a multiple of 64, 1]
+  Tensor summaries_;                        // f32 [batch, kv_heads, blocks, 3, head_dim], or nothing
 };
 
 // Copies `count` rows of every head, f32 or bf16 on either side.
