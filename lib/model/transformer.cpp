@@ -201,13 +201,16 @@ State Transformer::make_state(const StateShape& shape) const {
   double bytes = 0;
   for (const Block& block : blocks_)
     if (block.mixer) bytes += block.mixer->state_bytes(shape);
-  require_memory(bytes,
-                 fmt::format("the key/value cache of {} tokens",
-                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
-                 "ask for fewer tokens or sequences");
+  require_memory(
+      bytes,
+      fmt::format(
+          "the key/value cache of {} tokens",
+          format_count(shape.pages ? static_cast<double>(shape.pages) * static_cast<double>(shape.page_rows)
+                                   : static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
+      "ask for fewer tokens or sequences");
   State state(shape);
   for (const Block& block : blocks_)
-    state.add_layer(block.mixer ? block.mixer->make_state(shape) : std::make_unique<NoState>());
+    state.add_layer(block.mixer ? block.mixer->make_state(state.shape()) : std::make_unique<NoState>());
   return state;
 }
 
