@@ -22,16 +22,16 @@ struct InspectOptions {
   bool special = false;
   const CLI::App* app = nullptr;
 
-  void add(CLI::App& app) {
-    this->app = &app;
-    app.add_option("MODEL", model, "Model file, or checkpoint of a run; with --tokenize also a tokenizer.json")
+  void add(CLI::App& options) {
+    app = &options;
+    options.add_option("MODEL", model, "Model file, or checkpoint of a run; with --tokenize also a tokenizer.json")
         ->required();
-    app.add_option("OTHER", other, "Second file: what differs is shown instead");
-    auto* tokens = app.add_option_group("Tokens");
+    options.add_option("OTHER", other, "Second file: what differs is shown instead");
+    auto* tokens = options.add_option_group("Tokens");
     tokens->add_option("--tokenize", tokenize, "Show the tokens of this text instead (-: of standard input)")
         ->type_name("TEXT");
     tokens->add_flag("--special", special, "Special tokens where the text spells them, and around it");
-    auto* report = app.add_option_group("Report");
+    auto* report = options.add_option_group("Report");
     report->add_option("--format", format, "table, json, csv (the parameters or differences alone) or md")
         ->check(one_of({"table", "json", "csv", "md"}));
   }

@@ -18,7 +18,9 @@ class TokenizerPart {
 
   std::string type() const { return text("type"); }
   std::string where() const { return "tokenizer.json: " + name_; }
-  std::string where(const std::string& member) const { return fmt::format("{}.{}", where(), member); }
+  std::string where(const std::string& member) const {
+    return fmt::format("{}{}{}", where(), name_.empty() ? "" : ".", member);
+  }
   const nlohmann::json& json() const { return json_; }
 
   bool has(const char* member) const {
