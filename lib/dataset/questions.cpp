@@ -119,9 +119,10 @@ Questions tokenize_questions(const std::vector<QuestionFile>& files, std::shared
       const Question& question = file.questions[q];
       const size_t before = ids.size(), windows_before = windows.size();
       bool shortened = false;
-      for (const std::string& answer : question.answers) {
+      for (size_t a = 0; a < question.answers.size(); ++a) {
+        const std::string& prompt = question.prompts.empty() ? question.prompt : question.prompts[a];
         windows.push_back(
-            append_answer(*encoder, tokenizer->separator(), question.prompt, answer, context, ids, shortened));
+            append_answer(*encoder, tokenizer->separator(), prompt, question.answers[a], context, ids, shortened));
         if (const EvalWindow& w = windows.back(); w.first_scored < 0)
           throw input_error("{}, line {}: the answer has {} tokens, more than the context of {}", file.name,
                             question.line, w.length - w.first_scored, context);
