@@ -16,13 +16,13 @@ namespace {
 class Writer {
  public:
   Writer(const Transformer& model, const GenerateSettings& settings, std::vector<int32_t>& sequence, Random random,
-         Generated& counts)
+         Generated& counts, int32_t separator)
       : model_(model),
         settings_(settings),
         sequence_(sequence),
         counts_(counts),
         sampler_(settings.sampling, random),
-        banned_(settings.ignore_end ? document_separator : -1),
+        banned_(settings.ignore_end ? separator : -1),
         // The last token is chosen and never fed. Room to take drafts back is there without drafts, too: the order of
         // rows in a ring, and so the last bits of what is read from it, must not depend on them.
         session_(model, {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type,
@@ -106,16 +106,16 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::sp
   check(settings.sampling);
   TextOutput output(tokenizer, settings.stops, on_text, result.text);
   std::vector<int32_t> sequence(prompt.begin(), prompt.end());
-  if (sequence.empty()) sequence.push_back(document_separator);
+  if (sequence.empty()) sequence.push_back(tokenizer.separator());
   result.prompt_tokens = static_cast<int64_t>(sequence.size());
   if (settings.tokens <= 0) return result;
 
-  Writer writer(model, settings, sequence, random, result);
+  Writer writer(model, settings, sequence, random, result, tokenizer.separator());
   Stopwatch watch;
   std::optional<Finish> finish;
   const auto left = [&] { return settings.tokens - static_cast<int64_t>(result.tokens.size()); };
   const auto take = [&](int32_t token) {
-    if (token == document_separator) {
+    if (token == tokenizer.separator()) {
       finish = Finish::end;
       return;
     }
