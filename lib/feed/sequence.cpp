@@ -113,14 +113,14 @@ class SequenceReader::Builder {
     is_text_.insert(is_text_.end(), static_cast<size_t>(part.rows()), false);
     s_.parts.push_back(std::move(part));
   }
-  void finish(LossRows loss) {
+  void finish(LossRows loss, int32_t separator) {
     for (int64_t row = 0; row < s_.size(); ++row) {
       const auto at = static_cast<size_t>(row);
       const bool ends = row + 1 == s_.size();
       const bool token = ends || is_text_[at + 1];
       const bool of_answer = s_.answer_row >= 0 && row >= s_.answer_row;
       const bool scored = token && (loss == LossRows::all || of_answer || (loss == LossRows::text && is_text_[at]));
-      s_.targets.push_back(!scored ? -1 : ends ? document_separator : s_.ids[at + 1]);
+      s_.targets.push_back(!scored ? -1 : ends ? separator : s_.ids[at + 1]);
     }
   }
 
@@ -143,7 +143,7 @@ std::optional<Sequence> SequenceReader::read(int64_t index, uint64_t seed) {
       else
         builder.media(encoder_of(part.kind), features(part, encoder_of(part.kind), seed ? &random : nullptr));
     }
-    if (s.ids.empty()) builder.text({document_separator});
+    if (s.ids.empty()) builder.text({tokenizer_->separator()});
     if (example.has_answer) {
       const std::vector<int32_t> answer = tokenizer_->encode(example.answer);
       s.answer_row = s.size() - 1;
@@ -160,7 +160,7 @@ std::optional<Sequence> SequenceReader::read(int64_t index, uint64_t seed) {
     if (broken_.emplace(index, true).second) log_debug("skipped: {}", what);
     return std::nullopt;
   }
-  builder.finish(settings_.loss);
+  builder.finish(settings_.loss, tokenizer_->separator());
   return s;
 }
 

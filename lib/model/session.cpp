@@ -15,6 +15,7 @@ Session::Session(const Transformer& model, const StateShape& shape) : model_(mod
 template <class F>
 void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
   const NoTape pause;
+  const kernels::RowsScope scope(rows_as(pieces.empty() ? Phase::counted : pieces.front().phase));
   for (const Piece& piece : pieces) {
     for (const int32_t id : piece.input.ids)
       if (id < 0 || id >= model_.config().vocabulary)
@@ -32,7 +33,7 @@ void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
       const Input& all = pieces[i].input;
       const int64_t count = std::min(all.uncut(done[i] + chunk), all.size()) - done[i];
       if (count < 1) continue;
-      spans.push_back({pieces[i].sequence, state_.length(pieces[i].sequence), count});
+      spans.push_back({pieces[i].sequence, state_.length(pieces[i].sequence), count, pieces[i].phase});
       of_spans.push_back(i);
       rows.add(all, done[i], count);
     }

@@ -18,7 +18,8 @@ class Session {
   // The next rows of one sequence.
   struct Piece {
     int64_t sequence = 0;
-    Input input;  // at least one row, each id below the model's vocabulary (Error(input))
+    Input input;                   // at least one row, each id below the model's vocabulary (Error(input))
+    Phase phase = Phase::counted;  // the same of all pieces of a call
   };
   // Adds the pieces, of different sequences and any lengths; at most `chunk` rows of each go through the model at once,
   // or what is left of an image or sound. Returns the logits after the last token of each, f32 [pieces, vocabulary].

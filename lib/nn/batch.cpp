@@ -35,9 +35,9 @@ std::vector<Batch::Group> Batch::groups() const {
   for (size_t begin = 0; begin < spans_.size();) {
     size_t end = begin + 1;
     while (end < spans_.size() && spans_[end].count == spans_[begin].count &&
-           spans_[end].together == spans_[begin].together)
+           spans_[end].phase == spans_[begin].phase && spans_[end].together == spans_[begin].together)
       ++end;
-    groups.push_back({std::span(spans_).subspan(begin, end - begin), row, spans_[begin].count});
+    groups.push_back({std::span(spans_).subspan(begin, end - begin), row, spans_[begin].count, spans_[begin].phase});
     row += static_cast<int64_t>(end - begin) * spans_[begin].count;
     begin = end;
   }
