@@ -41,10 +41,10 @@ StepSettings step_settings(const std::shared_ptr<const Teacher>& teacher, float 
 
 TEST_CASE("a teacher that is the model itself adds nothing; another is learned from") {
   Model model = fresh(), teacher = other(3);
-  BatchSampler sampler(text(), 32, 1);
+  TextBatches sampler(BatchSampler(text(), 32, 1));
   const Corpus corpus = text();
   {
-    BatchSampler own(corpus, 32, 1), none(corpus, 32, 1);
+    TextBatches own(BatchSampler(corpus, 32, 1)), none(BatchSampler(corpus, 32, 1));
     Model same = fresh();
     Trainer with(*same.transformer, own, step_settings(of(same)));
     Model plain = fresh();
@@ -73,7 +73,7 @@ TEST_CASE("with a teacher too, what is computed again changes no bit") {
     CAPTURE(plan);
     for (const DType type : {DType::f32, DType::bf16}) {
       Model model = fresh(), teacher = other(3);
-      BatchSampler sampler(corpus, 32, 1);
+      TextBatches sampler(BatchSampler(corpus, 32, 1));
       StepSettings s = step_settings(of(teacher), 0.5f);
       s.recompute = recompute_plan(plan);
       s.type = type;

@@ -39,7 +39,7 @@ TEST_CASE("accumulated batches are as good as one large batch") {
   const Corpus corpus = text();
   StepSettings s = settings(10).step;
   s.dropout = 0;
-  BatchSampler a(corpus, 32, 1), b(corpus, 32, 1);
+  TextBatches a(BatchSampler(corpus, 32, 1)), b(BatchSampler(corpus, 32, 1));
   Trainer(*large.transformer, a, s).step(0);
   s.batch = 2;
   s.accumulate = 2;
