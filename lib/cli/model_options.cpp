@@ -47,13 +47,11 @@ void ModelOptions::add(RunOptions& run) {
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                        fmt::join(mixer_kinds(), ", ")))
       .shapes(Shapes::model);
-  shape(run.text(
-      "--image", image,
-      "Take images, cut into patches: patches:HEIGHTxWIDTH[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
-  shape(
-      run.text("--audio", audio,
-               "Take sounds, as log mel spectrograms: mel:BANDS[:RATE][:MILLISECONDS/STEP][:STACK], by default 16000 a "
-               "second, frames of 25 ms every 10, STACK of them a row (1)"));
+  shape(run.text("--image", image,
+                 "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
+  shape(run.text("--audio", audio,
+                 "Take sounds, as log mel spectrograms: mel:BANDS[:RATE][:MS/STEP][:STACK], by default 16000 a "
+                 "second, frames of 25 ms every 10, STACK of them a row (1)"));
   shape(run.text("--media-attention", media_attention, "Within an image or sound: causal (default), or both ways",
                  {"causal", "both"}));
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})

@@ -36,10 +36,11 @@ void add_data(RunOptions& run, TrainOptions& o) {
          {"answers", "text", "all"})
       .shapes(Shapes::run);
   run.text("--augment-image", o.augment_image,
-           "Change images a little each time: shift:PIXELS,rotate:DEGREES,scale:PART,shear:PART, the most of each")
+           "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, shear:PART: "
+           "the most")
       .shapes(Shapes::run);
   run.text("--augment-audio", o.augment_audio,
-           "Change sounds: shift:SECONDS,speed:PART,gain:DECIBELS,masks:COUNT, the most of each")
+           "Change sounds, a comma list of shift:SECONDS, speed:PART, gain:DECIBELS, masks:COUNT: the most")
       .shapes(Shapes::run);
   run.bytes("--media-cache", o.media_cache, "Decoded images and sounds that are kept in memory; the rest is read again")
       .shapes(Shapes::nothing);
