@@ -11,6 +11,8 @@ packages=(
   libtomlplusplus-dev
   # compressed texts
   zlib1g-dev libzstd-dev
+  # the server
+  libcpp-httplib-dev
   # tests
   doctest-dev python3 python3-h5py
   # the default corpus

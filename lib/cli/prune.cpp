@@ -181,13 +181,12 @@ int run(const PruneOptions& o, const Common& common) {
   check_allocation(o, *pattern);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
-  Model model = load_model(o.files.model);
-  require_finite(model);
+  Model model = o.files.load(!o.calibration.files.empty());
+  settings.keep = o.files.spill();
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
-  const double weights = bytes_of_weights(*model.transformer, chosen, 4);
-  o.calibration.require_memory(*model.transformer, settings.calibration, weights);
+  if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 4));
   if (common.dry_run) {
     log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
              method.name, pattern->name(), o.files.output);

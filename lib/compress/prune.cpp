@@ -8,6 +8,7 @@
 #include "base/stop.h"
 #include "compress/least_squares.h"
 #include "compress/masks.h"
+#include "tensor/pages.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -65,7 +66,8 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
   layer.dampened = measured.dampened;
-  slot = std::make_shared<DenseWeight>(pruned.weight, pruned.mask);
+  slot = std::make_shared<DenseWeight>(std::move(pruned.weight), pruned.mask);
+  let_go(dense);
   return layer;
 }
 
@@ -78,7 +80,7 @@ std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& 
     if (!s.rule.chosen(slot.name)) continue;
     chosen.push_back(slot);
     Weight& weight = **slot.weight;
-    if (!weight.parameter())
+    if (weight.element() != "f32")
       throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
                         weight.element());
     s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity_of(slot.name), slot.name);
@@ -108,6 +110,7 @@ std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s)
       model, targets, s.update ? MeasuredBehind::layers : s.method->behind, s.calibration, s.type,
       [&](size_t i, const Measurement& measured) {
         layers[i] = prune_weight(chosen[i].name, *chosen[i].weight, s, measured);
+        if (s.keep) *chosen[i].weight = s.keep(*chosen[i].weight);
       },
       s.progress);
   return layers;

@@ -28,6 +28,8 @@ struct PruneSettings {
   bool update = false;  // what stays becomes the least squares of the mask (least_squares.h); needs a calibration text
   const CalibrationText* calibration = nullptr;  // where the method or the update needs it
   DType type = DType::f32;                       // of activations in calibration
+  // Called with each weight that is done; what it returns takes the weight's place. WeightSpill::put(), for one.
+  std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> keep;
   std::function<void(int64_t done, int64_t all)> progress;
 
   double sparsity_of(const std::string& weight) const;
