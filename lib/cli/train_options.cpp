@@ -12,7 +12,9 @@
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
+#include "model/exits.h"
 #include "model/size.h"
+#include "train/objectives/exits.h"
 
 namespace hone::cli {
 namespace {
@@ -151,6 +153,7 @@ void TrainOptions::add(CLI::App& app) {
   add_data(run, *this);
   model.add(run);
   experts.add(run);
+  depth.add(run);
   add_length(run, *this);
   add_steps(run, *this);
   add_validation(run, *this);
@@ -176,6 +179,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--sparsify-every", sparsify_every, 1);
   recompute_plan(recompute);
   experts.check(!init.empty(), !resume.empty());
+  depth.check();
   if (!init.empty()) {
     const std::string shape = model.shape_option();
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
@@ -236,6 +240,8 @@ void TrainOptions::check_effects() const {
       throw usage_error("{} has no effect without --optimizer muon", option);
   warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},
                        {"--log", !trains, "without steps"},
+                       {"--exit-loss", !trains, "without steps"},
+                       {"--layer-dropout", !trains, "without steps"},
                        {"--plot", !trains, "without steps"},
                        {"--valid-every", trains && !validates, "without --valid or --valid-fraction"},
                        {"--valid-tokens", trains && !validates, "without --valid or --valid-fraction"},
@@ -277,6 +283,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
     throw usage_error("--warmup {} leaves none of the {} steps at the learning rate asked for", warmup, count);
   if (!curriculum.empty()) step.curriculum = curriculum_stages(curriculum, batch * context, context, count);
   step.router = experts.training(config);
+  depth.training(config, step);
   s.context = context;
   s.valid_every = valid_every;
   s.valid_tokens = valid_tokens;
@@ -301,9 +308,19 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   return s;
 }
 
+namespace {
+
+int64_t exits_at_once(const ExitLossSettings& settings, const Config& config) {
+  return static_cast<int64_t>(exits_trained(settings, exits_of(config), 0).size());
+}
+
+}  // namespace
+
 Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
   const StepSettings& step = settings.step;
-  const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
+  const TrainingShape shape = {step.batch,     settings.context,
+                               step.type,      step.router.capacity_factor,
+                               step.recompute, exits_at_once(step.objectives.exits, config)};
   Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
   if (settings.average > 0) need.copies += 4 * size_of_shape(config).parameters;
   if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
@@ -320,7 +337,12 @@ RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settin
   RunSettings with = settings;
   for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
     with.step.recompute = plan;
-    const TrainingShape shape = {with.step.batch, with.context, with.step.type, with.step.router.capacity_factor, plan};
+    const TrainingShape shape = {with.step.batch,
+                                 with.context,
+                                 with.step.type,
+                                 with.step.router.capacity_factor,
+                                 plan,
+                                 exits_at_once(settings.step.objectives.exits, config)};
     all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});
   }
   const auto limit = static_cast<double>(memory_limit);

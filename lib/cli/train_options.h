@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/depth_options.h"
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
 #include "cli/run_options.h"
@@ -22,6 +23,7 @@ struct TrainOptions {
   // model
   ModelOptions model;
   ExpertOptions experts;
+  DepthOptions depth;
   std::string init, resume;
   // length of the run: one of the three
   std::optional<int64_t> steps, tokens;

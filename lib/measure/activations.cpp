@@ -88,8 +88,8 @@ double activation_bytes(const Config& config, const TrainingShape& shape) {
     if (before.size() == 1) left -= row.stream();
     before.push_back(before.back() + left);
   }
-  // The last norm, the gradient of what it gives, and the logits of some rows.
-  const double head = row.stream() + 2 * row.branch();
+  // The last norm, the gradient of what it gives and of what exits gave, and the logits of some rows.
+  const double head = row.stream() + (2 + number(shape.exits)) * row.branch();
   const double padded = number(config.padded_vocabulary);
   const double logits =
       std::min(rows,

@@ -4,6 +4,9 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "model/exits.h"
+#include "nn/skip.h"
+#include "train/objectives/exits.h"
 
 namespace hone {
 
@@ -66,11 +69,14 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
   call.router = router_call(step, result.routing);
   call.trace = {settings_.attention, &routing};
   call.recompute = settings_.recompute;
+  call.exits =
+      exits_trained(settings_.objectives.exits, exits_of(model_.config()), step * settings_.accumulate + micro);
+  call.skip = skip_by_depth(settings_.layer_dropout, model_.layers());
   Tape tape;
   Transformer::Output out = model_.forward(inputs_, call);
   std::vector<LossTerm> terms;
   for (const auto& objective : objectives_)
-    for (LossTerm& term : objective->terms({model_, call, inputs_, targets_, out.hidden, weight}))
+    for (LossTerm& term : objective->terms({model_, call, inputs_, targets_, out.hidden, weight, out.exits}))
       terms.push_back(std::move(term));
   const size_t of_modules = terms.size();
   for (LossTerm& term : out.terms) {
@@ -78,11 +84,17 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
     terms.push_back(std::move(term));
   }
   out.hidden = Var();
+  out.exits.clear();
   for (size_t i = 0; i < terms.size(); ++i) {
     const LossTerm& term = terms[i];
     const double value = static_cast<double>(term.value.value().data<float>()[0]) * static_cast<double>(term.weight);
     result.terms[term.name] += value;
     result.minimized += value;
+    if (term.name.starts_with(exit_term)) {
+      auto& [sum, batches] = result.exit_losses[term.name.substr(exit_term.size())];
+      sum += static_cast<double>(term.value.value().data<float>()[0]);
+      ++batches;
+    }
     if (i == 0) result.loss += value;
     if (i >= of_modules) result.router_loss += value;
   }
