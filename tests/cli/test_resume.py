@@ -213,7 +213,7 @@ class Checkpoints(ResumeTest):
         values = {"--steps": 9, "--batch": 5, "--accumulate": 2, "--learning-rate": 0.5, "--schedule": "wsd", "--warmup": 3,
                   "--decay": 0.3, "--final-rate": 0.3, "--clip": 2, "--dropout": 0.2, "--weight-decay": 0, "--beta1": 0.8,
                   "--beta2": 0.8, "--precision": "bf16" if self.precision() == "f32" else "f32", "--valid-fraction": 0.2,
-                  "--curriculum": "8:50%,32", "--optimizer": "muon", "--muon-momentum": 0.5, "--adamw-rate": 0.1, "--ema": 0.9,
+                  "--curriculum": "8:50%,32", "--exits": "1", "--exit-loss": 0.1, "--layer-dropout": 0.1, "--optimizer": "muon", "--muon-momentum": 0.5, "--adamw-rate": 0.1, "--ema": 0.9,
                   "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
                   "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
@@ -239,7 +239,7 @@ class Checkpoints(ResumeTest):
 
     def test_the_description_is_what_it_was(self):
         """Checkpoints of every version are resumed by these names."""
-        names = {"accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout", "ema",
+        names = {"accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout", "ema", "exit_loss", "layer_dropout",
                  "final_rate", "keep", "learning_rate", "muon_momentum", "optimizer", "parent_sha256", "patience", "pattern", "precision", "schedule", "seed", "sparsify_every", "sparsify_from",
                  "sparsify_until", "sparsity", "steps", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",
                  "weight_decay"}
