@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/atomic_file.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -100,8 +101,8 @@ class ExitEval {
     s.type = settings_.type;
     s.exits = exits;
     const Config& config = model_.transformer->config();
-    const int64_t length = std::min({config.context - s.tokens + 1, text_->size(), int64_t{128}});
-    if (length < 1) return 0;
+    const int64_t length =
+        std::min({std::max(config.context - s.tokens + 1, (config.context + 1) / 2), text_->size(), int64_t{128}});
     const auto tokenizer = make_tokenizer(model_.tokenizer);
     double seconds = 0, tokens = 0;
     for (int64_t i = 0; i < prompts; ++i) {

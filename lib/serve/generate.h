@@ -19,8 +19,8 @@ namespace hone {
 
 // How deep tokens go.
 struct ExitSettings {
-  std::optional<ExitRule> rule;  // a token ends at the first exit that is sure; none: no exit is asked
-  int64_t max_depth = 0;         // layers that the prompt and all tokens go through at most; 0: all
+  std::optional<ExitRule> rule = {};  // a token ends at the first exit that is sure; none: no exit is asked
+  int64_t max_depth = 0;              // layers that the prompt and all tokens go through at most; 0: all
   Session::Filling filling = Session::Filling::exact;
   explicit operator bool() const { return rule || max_depth > 0; }
 };
