@@ -118,21 +118,23 @@ ExitScores scores(const ExitScan& scan, F&& end) {
   const size_t depths = scan.depths.size();
   ExitScores s;
   s.shares.assign(depths, 0);
-  const double part = 1 / static_cast<double>(scan.tokens());
   for (size_t w = 0; w + 1 < scan.windows.size(); ++w) {
     const int64_t first = scan.windows[w], last = scan.windows[w + 1];
     int64_t differ = 0;
     for (int64_t t = first; t < last; ++t) {
       const size_t row = static_cast<size_t>(t) * depths, d = end(row);
-      s.loss += part * static_cast<double>(scan.losses[row + d]);
-      s.accuracy += part * scan.correct[row + d];
-      s.agreement += part * scan.agrees[row + d];
-      s.mean_depth += part * static_cast<double>(scan.depths[d]);
-      s.shares[d] += part;
+      s.loss += static_cast<double>(scan.losses[row + d]);
+      s.accuracy += scan.correct[row + d];
+      s.agreement += scan.agrees[row + d];
+      s.mean_depth += static_cast<double>(scan.depths[d]);
+      ++s.shares[d];
       differ += !scan.agrees[row + d];
     }
     s.disagreements.push_back(static_cast<double>(differ) / static_cast<double>(std::max<int64_t>(last - first, 1)));
   }
+  const auto tokens = static_cast<double>(scan.tokens());
+  for (double* sum : {&s.loss, &s.accuracy, &s.agreement, &s.mean_depth}) *sum /= tokens;
+  for (double& share : s.shares) share /= tokens;
   return s;
 }
 
