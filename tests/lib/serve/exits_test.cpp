@@ -62,7 +62,7 @@ TEST_CASE("with exact filling, each token is what its exit reads of the text bef
   const Made made;
   const NoTape pause;
   std::vector<int64_t> seen(5, 0);
-  for (const char* rule : {"gap:0.02", "gap:0.1", "entropy:3"}) {
+  for (const char* rule : {"gap:0.5", "gap:0.9", "gap:0.99", "gap:0.999", "entropy:0.01"}) {
     const Generated text = write(made.model, {parse_exit_rule(rule), 0});
     std::vector<int32_t> ids = byte_tokenizer()->encode("abcabcabc");
     for (size_t i = 0; i < text.tokens.size(); ++i) {
