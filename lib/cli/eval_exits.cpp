@@ -209,7 +209,7 @@ class ExitEval {
     Row& common = report_.common();
     common.set("data", text_->name()).set("context", settings_.context).set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
-    common.set("precision", precision_in_use(settings_.type))
+    common.set("precision", precision_in_use(settings_.type) + o_.low_bit.described())
         .set("threads", common_.threads)
         .set("isa", std::string(name_of(isa())))
         .set("seed", static_cast<int64_t>(common_.seed));

@@ -65,6 +65,7 @@ void EvalOptions::add(CLI::App& app) {
 
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);
+  low_bit.add(execution);
   add_count(execution, "--prefill-chunk", prefill_chunk,
             "Tokens of a window or prompt that go through the model at once; bounds the memory of long ones",
             size_range);
@@ -102,6 +103,7 @@ void EvalOptions::check() const {
   if (!samples.empty() && samples == output)
     throw usage_error("--samples and the report would both go to '{}'; give --output, or --samples another file",
                       samples);
+  low_bit.check(precision);
   requirements(answers);
   check_exits();
   if (calibrate_exits) return;
@@ -119,7 +121,7 @@ void EvalOptions::check_exits() const {
   warn_of_idle(*app_, {{"--exit-criterion", !exits && !calibrate_exits, "without --exits or --calibrate-exits"}});
   if (!about_exits()) return;
   const char* what = exits ? "--exits" : calibrate_exits ? "--calibrate-exits" : "--exit";
-  for (const char* option : {"--baseline", "--answers", "--samples"})
+  for (const char* option : {"--baseline", "--answers", "--samples", "--cache-type"})
     if (given(*app_, option)) throw usage_error("{} does not go with {}", option, what);
   if (!plot.empty() && !exits) throw usage_error("--plot draws what --exits gives; {} gives one number", what);
   if (!exit.empty() && exit != "calibrated") parse_exit_rule(exit);
@@ -143,6 +145,7 @@ void EvalOptions::warn_of_idle_chunk(int64_t longest) const {
 }
 
 DType EvalOptions::type() const {
+  low_bit.use_activations();
   return use_precision(precision);
 }
 

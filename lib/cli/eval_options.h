@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 #include "report/report.h"
 #include "report/requirement.h"
@@ -23,6 +24,7 @@ struct EvalOptions {
   bool exits = false;  // all of them, and what thresholds give
   std::string exit, exit_criterion = "gap";
   std::optional<double> calibrate_exits;  // the agreement to promise
+  LowBitOptions low_bit;
 
   bool about_exits() const { return exits || !exit.empty() || calibrate_exits; }
   void add(CLI::App& app);

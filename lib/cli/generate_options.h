@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 #include "model/store.h"
 #include "serve/generate.h"
@@ -26,6 +27,7 @@ struct GenerateOptions {
   int64_t max_depth = 0;
   bool force = false;
   std::string precision = "auto", format = "text";
+  LowBitOptions low_bit;
 
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage). The draft is not opened.

@@ -13,7 +13,7 @@ class Exits : public Objective {
  public:
   explicit Exits(float weight) : weight_(weight) {}
 
-  std::vector<LossTerm> terms(const ObjectiveInput& in) const override {
+  std::vector<LossTerm> terms(const ObjectiveInput& in) override {
     float shares = 0;
     for (const ExitOutput& exit : in.exits) shares += share(exit.depth);
     std::vector<LossTerm> terms;
@@ -32,9 +32,9 @@ class Exits : public Objective {
 
 }  // namespace
 
-std::shared_ptr<const Objective> exits_objective(const ObjectiveSettings& settings) {
+std::unique_ptr<Objective> exits_objective(const ObjectiveSettings& settings) {
   if (settings.exits.weight <= 0) return nullptr;
-  return std::make_shared<Exits>(settings.exits.weight);
+  return std::make_unique<Exits>(settings.exits.weight);
 }
 
 std::vector<int64_t> exits_trained(const ExitLossSettings& settings, const std::vector<int64_t>& exits, int64_t batch) {

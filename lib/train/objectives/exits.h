@@ -14,7 +14,7 @@ inline constexpr std::string_view exit_term = "exit_";
 
 // For each exit of the call the term "exit_DEPTH": mean cross-entropy over the scored tokens, nats. Weights grow with
 // depth as 1 + 2 + … + depth (equation 4 there, counted from 1), and are those of the settings together.
-std::shared_ptr<const Objective> exits_objective(const ObjectiveSettings& settings);
+std::unique_ptr<Objective> exits_objective(const ObjectiveSettings& settings);
 
 // Those of a model's exits that batch number `batch` of a run trains: all, one in turn, or none.
 std::vector<int64_t> exits_trained(const ExitLossSettings& settings, const std::vector<int64_t>& exits, int64_t batch);
