@@ -15,6 +15,7 @@
 #include "cli/train_options.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
+#include "dataset/tokenizer_json.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
 #include "model/exits.h"
@@ -156,6 +157,8 @@ class TrainTool {
       ReadOptions read;
       read.parameters = false;
       tokenizer = make_tokenizer(read_model_file(name, read).tokenizer);
+    } else if (name.ends_with(".json")) {
+      tokenizer = make_tokenizer(read_tokenizer_json(name));
     } else {
       const TokenizerSpec spec = parse_tokenizer_spec(name);
       // Not on what is held out.

@@ -26,7 +26,7 @@ void add_data(RunOptions& run, TrainOptions& o) {
            "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin")
       .shapes(Shapes::texts);
   run.text("--tokenizer", o.tokenizer,
-           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
+           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file or tokenizer.json to take it from")
       .shown_default("bytes")
       .shapes(Shapes::run)
       .of_new_model();
@@ -241,7 +241,8 @@ void TrainOptions::check_files(const std::string& config) const {
       {"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}, {"--teacher", teacher.path()}};
   for (const std::string& path : data) inputs.emplace_back("--data", path);
   for (const std::string& path : valid) inputs.emplace_back("--valid", path);
-  if (tokenizer && tokenizer->ends_with(".h5")) inputs.emplace_back("--tokenizer", *tokenizer);
+  if (tokenizer && (tokenizer->ends_with(".h5") || tokenizer->ends_with(".json")))
+    inputs.emplace_back("--tokenizer", *tokenizer);
   require_distinct({{"--output", output},
                     {"--checkpoint", checkpoint},
                     {"--log", log},
@@ -375,6 +376,7 @@ RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settin
   std::vector<Choice> all;
   RunSettings with = settings;
   for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
+    if (config.block.parallel && !keeps_blocks_whole(plan)) continue;
     with.step.recompute = plan;
     const TrainingShape shape = {with.step.batch,
                                  with.context,

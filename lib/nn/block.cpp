@@ -15,6 +15,7 @@ Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) 
     block.feed_forward = FeedForward::make(blueprint, layer);
   }
   if (layer.exit) block.exit_norm = Norm::make(blueprint);
+  block.parallel = blueprint.parallel && block.mixer && block.feed_forward;
   return block;
 }
 
@@ -32,14 +33,15 @@ void Block::remember(const Stream& in, const Call& call, int64_t layer, LayerSta
 
 Stream Block::feed(const Stream& in, const Call& call, int64_t layer) const {
   if (!feed_forward) return in;
-  const ops::Normed normed = feed_forward_norm.forward(in.residual, in.branch, call.type);
+  const ops::Normed normed = feed_forward_norm.forward(in.residual, parallel ? Var() : in.branch, call.type);
   std::vector<LossTerm> terms = in.terms;
-  const Var fed = for_some(normed.y, call, layer, [&](const Var& x, const Call& some) {
-    const FeedForwardOutput out = feed_forward->forward(x, some, layer);
-    terms.insert(terms.end(), out.terms.begin(), out.terms.end());
-    return out.y;
+  const Var out = for_some(normed.y, call, layer, [&](const Var& x, const Call& some) {
+    const FeedForwardOutput made = feed_forward->forward(x, some, layer);
+    terms.insert(terms.end(), made.terms.begin(), made.terms.end());
+    return made.y;
   });
-  return {normed.residual, ops::dropout(fed, call.noise.dropout, call.noise.at(layer, Site::feed_forward)), terms};
+  const Var fed = ops::dropout(out, call.noise.dropout, call.noise.at(layer, Site::feed_forward));
+  return {normed.residual, parallel ? ops::sum(in.branch, fed) : fed, std::move(terms)};
 }
 
 Stream Block::forward(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {

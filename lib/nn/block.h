@@ -19,6 +19,8 @@ struct Block {
   Norm feed_forward_norm;
   std::unique_ptr<FeedForward> feed_forward;  // null: none
   Norm exit_norm;                             // of an exit behind the block; without a gain: none
+  // Both read the residual as it enters the block: the stream that mix() gives is then feed()'s of this block alone.
+  bool parallel = false;
 
   static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
   // `layer`: which block of the model this is; `state`: this layer's, or null (nn/mixer.h).
