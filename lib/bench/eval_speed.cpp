@@ -13,9 +13,10 @@ constexpr int64_t longest_prompt = 512, most_tokens = 64, warm_tokens = 4;
 constexpr size_t most_repetitions = 3;
 constexpr double enough_seconds = 3;
 
-GenerationShape shape_for(const Config& config, DType type, int64_t chunk) {
+GenerationShape shape_for(const Config& config, DType type, kernels::CacheCode code, int64_t chunk) {
   GenerationShape shape;
   shape.type = type;
+  shape.code = code;
   shape.chunk = chunk;
   shape.prompt = std::min(longest_prompt, config.context);
   shape.generate = most_tokens;
@@ -28,8 +29,8 @@ GenerationShape shape_for(const Config& config, DType type, int64_t chunk) {
 
 }  // namespace
 
-EvalSpeed measure_speed(Transformer& model, DType type, int64_t chunk, uint64_t seed) {
-  const GenerationShape shape = shape_for(model.config(), type, chunk);
+EvalSpeed measure_speed(Transformer& model, DType type, kernels::CacheCode code, int64_t chunk, uint64_t seed) {
+  const GenerationShape shape = shape_for(model.config(), type, code, chunk);
   GenerationShape warm = shape;
   warm.generate = std::min(warm_tokens, shape.generate);
   time_generation(model, warm, seed);

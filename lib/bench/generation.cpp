@@ -75,8 +75,8 @@ class Generation : public Measurement {
 }  // namespace
 
 std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings) {
-  return std::make_unique<Generation>(
-      model, GenerationShape{point.batch, point.length, settings.generate, settings.type, settings.prefill_chunk});
+  return std::make_unique<Generation>(model, GenerationShape{point.batch, point.length, settings.generate,
+                                                             settings.type, settings.prefill_chunk, settings.code});
 }
 
 }  // namespace hone

@@ -90,7 +90,7 @@ class ModelsBench {
             s_.train
                 ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
                                      optimizer_bytes(config, {}))
-                : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type);
+                : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type, s_.code);
         require_memory_for(
             need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
             s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");

@@ -27,6 +27,11 @@ int run(const BenchOptions& o, const Common& common) {
   const std::vector<BenchResult> results = bench_models(settings);
   if (settings.drafts.empty())
     for (const std::string& line : crossovers(results)) log_info("{}", line);
+  if (!o.train) {
+    std::string forms;
+    for (const BenchResult& result : results) forms += result.form + " ";
+    o.low_bit.warn_of_idle_activations(forms);
+  }
   LateTexts late(o.force);
   late.write("--plot", o.plot, o.plot.empty() ? "" : bench_plot(results));
   print_result(render(bench_report(results), format_named(o.format)));

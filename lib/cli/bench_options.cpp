@@ -55,6 +55,7 @@ void BenchOptions::add(CLI::App& app) {
   add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread", size_range);
   add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
   add_precision(how, precision);
+  low_bit.add(how);
   how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");
   auto* output = app.add_option_group("Output");
   output->add_option("--format", format, "Of the report on stdout")
@@ -68,6 +69,7 @@ void BenchOptions::check() const {
     if (value < least) throw usage_error("{} must be at least {}, not {}", name, least, value);
   };
   format_named(format);
+  low_bit.check(precision);
   at_least("--repeat", repeat, 1);
   at_least("--steps", steps, 1);
   at_least("--prefill-chunk", prefill_chunk, 1);
@@ -101,9 +103,10 @@ void BenchOptions::check() const {
 void BenchOptions::check_effects() const {
   std::vector<Idle> idle;
   for (const char* option :
-       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute", "--warmup", "--precision"})
+       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute", "--warmup", "--precision",
+        "--activations", "--cache-type"})
     idle.push_back({option, kernels, "with --kernels"});
-  for (const char* option : {"--prefill-chunk", "--generate"}) idle.push_back({option, train, "with --train"});
+  for (const char* option : {"--prefill-chunk", "--generate", "--activations", "--cache-type"}) idle.push_back({option, train, "with --train"});
   for (const char* option : {"--data", "--draft-tokens", "--draft-min-probability"})
     idle.push_back({option, drafts.empty(), "without --draft"});
   for (const char* option : {"--steps", "--recompute"}) idle.push_back({option, !kernels && !train, "without --train"});
@@ -131,7 +134,9 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.repeat = repeat;
   s.warmup = warmup;
   s.type = use_precision(precision);
-  s.precision = precision_in_use(s.type);
+  low_bit.use_activations();
+  s.code = low_bit.code();
+  s.precision = precision_in_use(s.type) + (train ? "" : low_bit.described());
   s.refresh_ceilings = refresh_ceilings;
   s.seed = common.seed;
   return s;

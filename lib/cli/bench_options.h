@@ -7,6 +7,7 @@
 
 #include "bench/kernels.h"
 #include "bench/models.h"
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 
 namespace hone::cli {
@@ -26,6 +27,7 @@ struct BenchOptions {
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
   bool kernels = false;
+  LowBitOptions low_bit;
   std::string only;
   int64_t repeat = 5;
   int64_t warmup = 1;

@@ -21,6 +21,7 @@
 #include "measure/footprint.h"
 #include "measure/kept_baseline.h"
 #include "measure/memory.h"
+#include "measure/speed.h"
 #include "model/store.h"
 #include "report/choices.h"
 #include "report/late_texts.h"
@@ -58,6 +59,7 @@ class EvalTool {
       return 0;
     }
     measure();
+    o_.low_bit.warn_of_idle_activations(forms_);
     write_report();
     if (!o_.plot.empty()) write_plot();
     if (!o_.samples.empty()) write_samples();
@@ -123,6 +125,7 @@ class EvalTool {
                         settings_.stride, settings_.context);
     settings_.limit = o_.limit;
     settings_.type = o_.type();
+    settings_.code = o_.low_bit.code();
     settings_.chunk = o_.prefill_chunk;
     o_.warn_of_idle_chunk(settings_.context);
   }
@@ -151,7 +154,7 @@ class EvalTool {
     for (const Subject* s : all()) {
       const int64_t length = std::min(settings_.context, text_of(*s).size());
       if (length > settings_.chunk)
-        require_memory_for(generation_footprint(s->config, 1, length, settings_.chunk, settings_.type),
+        require_memory_for(generation_footprint(s->config, 1, length, settings_.chunk, settings_.type, settings_.code),
                            fmt::format("scoring '{}'", s->path), "choose a smaller --context");
     }
   }
@@ -230,6 +233,7 @@ class EvalTool {
 
   void score(Subject& s) {
     Model model = load_model(s.path);
+    forms_ += weight_forms(*model.transformer) + " ";
     settings_.routing = &s.routing;
     measure_alone(s, model);
     if (baseline_) {
@@ -257,7 +261,7 @@ class EvalTool {
   void measure_alone(Subject& s, Model& model) {
     if (!o_.speed) return;
     log_info("measuring the speed of {}", s.path);
-    EvalSpeed speed = measure_speed(*model.transformer, settings_.type, settings_.chunk, common_.seed);
+    EvalSpeed speed = measure_speed(*model.transformer, settings_.type, settings_.code, settings_.chunk, common_.seed);
     s.values.merge(speed.values);
     s.speed_prompt = speed.prompt;
     s.speed_generated = speed.generated;
@@ -356,7 +360,7 @@ class EvalTool {
       common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
     if (texts_->one_tokenizer()) common.set("tokenizer", subjects_.front().tokenizer->name());
-    common.set("precision", precision_in_use(settings_.type));
+    common.set("precision", precision_in_use(settings_.type) + o_.low_bit.described());
     if (baseline_) common.set("baseline", baseline_->path);
     common.set("threads", common_.threads)
         .set("isa", std::string(name_of(isa())))
@@ -415,6 +419,7 @@ class EvalTool {
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
   EvaluateSettings settings_;
+  std::string forms_;             // of the weights of all models
   std::optional<KeptRows> kept_;  // of the baseline of several models,
   Scores baseline_scores_;        // and its scores
   std::optional<EvalTexts> texts_;

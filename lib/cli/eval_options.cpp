@@ -58,6 +58,7 @@ void EvalOptions::add(CLI::App& app) {
 
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);
+  low_bit.add(execution);
   add_count(execution, "--prefill-chunk", prefill_chunk,
             "Tokens of a window or prompt that go through the model at once; bounds the memory of long ones",
             size_range);
@@ -97,6 +98,7 @@ void EvalOptions::check() const {
   if (!samples.empty() && samples == output)
     throw usage_error("--samples and the report would both go to '{}'; give --output, or --samples another file",
                       samples);
+  low_bit.check(precision);
   requirements(answers);
   warn_of_idle(*app_, {{"--force", output == "-" && samples.empty() && plot.empty(), "without a file to write"}});
   require_text_writable(output, force);
@@ -125,6 +127,7 @@ void EvalOptions::warn_of_idle_chunk(int64_t longest) const {
 }
 
 DType EvalOptions::type() const {
+  low_bit.use_activations();
   return use_precision(precision);
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 #include "report/report.h"
 #include "report/requirement.h"
@@ -21,6 +22,7 @@ struct EvalOptions {
   bool speed = true;
   std::string precision = "auto", format = "table", output = "-", plot, samples;
   bool force = false;
+  LowBitOptions low_bit;
 
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).

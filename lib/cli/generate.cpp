@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "cli/generate_options.h"
 #include "measure/footprint.h"
+#include "measure/speed.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -73,6 +74,7 @@ class GenerateTool {
     const Stopwatch watch;
     model_ = load_model(o_.model, {.defer = true});
     tokenizer_ = make_tokenizer(model_.tokenizer);
+    o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
     prepare_draft();
     std::vector<std::vector<int32_t>> ids;
@@ -141,9 +143,9 @@ class GenerateTool {
       throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest,
                         o_.model, config.context);
     if (o_.tokens > 0 && !learned)
-      require_memory_for(
-          generation_footprint(config, 1, sum_of(longest, o_.tokens) - 1, o_.prefill_chunk, settings_.type),
-          "the continuation", "ask for fewer --tokens");
+      require_memory_for(generation_footprint(config, 1, sum_of(longest, o_.tokens) - 1, o_.prefill_chunk,
+                                              settings_.type, settings_.code),
+                         "the continuation", "ask for fewer --tokens");
     if (longest + o_.tokens > config.context && !learned && !std::exchange(warned_, true))
       log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
                   o_.model, config.context, longest + o_.tokens);

@@ -81,6 +81,7 @@ void GenerateOptions::add(CLI::App& app) {
   output->add_flag("--stats", stats, "Print the speed of each continuation to standard error");
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);
+  low_bit.add(execution);
   add_count(execution, "--prefill-chunk", prefill_chunk, "Tokens of the prompt that go through the model at once",
             size_range);
 }
@@ -104,7 +105,10 @@ GenerateSettings GenerateOptions::settings() const {
   s.stops = stops;
   s.ignore_end = ignore_end;
   s.prefill_chunk = prefill_chunk;
+  low_bit.check(precision);
   s.type = use_precision(precision);
+  low_bit.use_activations();
+  s.code = low_bit.code();
   warn_of_idle(*app_, {{"--draft-tokens", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.starts_with("ngram"), "with --draft ngram"}});

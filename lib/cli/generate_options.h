@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/low_bit.h"
 #include "cli/tool.h"
 #include "serve/generate.h"
 
@@ -22,6 +23,7 @@ struct GenerateOptions {
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
   std::string precision = "auto", format = "text";
+  LowBitOptions low_bit;
 
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage). The draft is not opened.

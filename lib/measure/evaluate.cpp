@@ -72,14 +72,15 @@ Group read(const Corpus& text, const std::vector<EvalWindow>& windows, std::span
 // Hidden states of a group's rows, chunk by chunk through a state where the windows are longer than one.
 Var hidden_of(const Transformer& model, const Group& group, const EvaluateSettings& settings, const Trace& trace) {
   const int64_t sequences = static_cast<int64_t>(group.windows.size()), length = group.windows.front().length;
-  if (settings.chunk == 0 || length <= settings.chunk) {
+  const int64_t chunk = settings.chunk ? settings.chunk : length;
+  if (length <= chunk && settings.code == kernels::CacheCode::none) {
     Call call = model.call(Batch::whole(sequences, length), settings.type);
     call.trace = trace;
     return model.hidden(group.inputs, call);
   }
-  Session session(model, {sequences, length, settings.type});
+  Session session(model, {.sequences = sequences, .capacity = length, .type = settings.type, .code = settings.code});
   session.trace = trace;
-  return Var(session.hidden(group.inputs, settings.chunk));
+  return Var(session.hidden(group.inputs, chunk));
 }
 
 void add_scores(const Transformer& model, const Var& hidden, const Group& group, const Corpus& text, bool whole,

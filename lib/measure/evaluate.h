@@ -20,6 +20,7 @@ struct EvaluateSettings {
   std::vector<EvalWindow> answers = {};
   int64_t chunk = 0;  // longer windows go through the model in chunks of this many tokens, with a cache; 0: all at once
   DType type = DType::f32;
+  kernels::CacheCode code = kernels::CacheCode::none;                  // else all windows go through a cache of codes
   AttentionMeter *attention = nullptr, *baseline_attention = nullptr;  // of the models; may be null
   std::function<void(int64_t done, int64_t all)> progress;             // windows; may be empty
   // += where the model's tokens went, and the baseline's, by layer; null: not wanted. Every token that goes through the

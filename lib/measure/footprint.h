@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "kernels/attention/cache_code.h"
 #include "measure/activations.h"
 #include "model/config.h"
 #include "tensor/tensor.h"
@@ -12,8 +13,9 @@ namespace hone {
 // In bytes. What is left out is smaller, or may be shared or freed in time.
 struct Footprint {
   double parameters = 0, optimizer = 0, activations = 0, cache = 0;
-  double copies = 0;  // of parameters: the best so far, averages
-  double total() const { return parameters + optimizer + activations + copies + cache; }
+  double copies = 0;   // of parameters: the best so far, averages
+  double teacher = 0;  // its weights and what it computes
+  double total() const { return parameters + optimizer + activations + copies + teacher + cache; }
 };
 
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"
@@ -24,7 +26,8 @@ Footprint training_footprint(const Config& config, const TrainingShape& shape, d
 
 // `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
 // and do not count.
-Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type);
+Footprint generation_footprint(const Config& config, int64_t batch, int64_t capacity, int64_t rows, DType type,
+                               kernels::CacheCode code = kernels::CacheCode::none);
 
 // `tokens` of text on their way through the blocks, all at once between two of them, and what the weights become.
 Footprint calibration_footprint(const Config& config, int64_t tokens, DType type, double weight_bytes);

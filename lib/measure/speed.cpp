@@ -86,7 +86,9 @@ GenerationTimes time_generation(const Transformer& model, const GenerationShape&
   const std::vector<int32_t> prompt = random_ids(random, shape.batch * shape.prompt, vocabulary);
   GenerationTimes times;
   Stopwatch watch;
-  Session session(model, {shape.batch, shape.prompt + shape.generate, shape.type});
+  Session session(
+      model,
+      {.sequences = shape.batch, .capacity = shape.prompt + shape.generate, .type = shape.type, .code = shape.code});
   session.trace.attention = &times.attention;
   session.feed(std::span<const int32_t>(prompt), shape.chunk);
   times.prefill_seconds = watch.seconds();
@@ -119,7 +121,7 @@ double decode_step_bytes(const Transformer& model, const GenerationShape& shape)
   double state = 0;
   for (const Block& block : model.blocks())
     for (int64_t step = 0; step < shape.generate; ++step)
-      if (block.mixer) state += block.mixer->state_bytes_read(shape.prompt + step, shape.type);
+      if (block.mixer) state += block.mixer->state_bytes_read(shape.prompt + step, shape.type, shape.code);
   if (shape.generate > 0) state /= static_cast<double>(shape.generate);
   return count_products(model, shape.batch).bytes + state * static_cast<double>(shape.batch);
 }

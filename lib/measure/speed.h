@@ -14,7 +14,8 @@ struct GenerationShape {
   int64_t prompt = 512;   // tokens of each sequence, at least 1
   int64_t generate = 64;  // steps of one token for each sequence, after the prompt
   DType type = DType::f32;
-  int64_t chunk = 2048;  // tokens of each prompt that go through the model at once
+  int64_t chunk = 2048;                                // tokens of each prompt that go through the model at once
+  kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
 };
 
 struct GenerationTimes {

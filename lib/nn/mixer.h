@@ -25,7 +25,7 @@ class Mixer {
 
   // Beside the linear layers, of the token at `position`: multiplications and additions, and bytes of state read.
   virtual double flops(int64_t position) const = 0;
-  virtual double state_bytes_read(int64_t position, DType type) const = 0;
+  virtual double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const = 0;
   virtual double state_bytes(const StateShape& shape) const = 0;  // that make_state() would take
 
   // The kind that the layer's blueprint asks for.

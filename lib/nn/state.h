@@ -6,15 +6,17 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "kernels/attention/cache_code.h"
 #include "nn/batch.h"
 
 namespace hone {
 
 struct StateShape {
   int64_t sequences = 1;
-  int64_t capacity = 0;  // tokens of each
-  DType type = DType::f32;
-  int64_t take_back = 0;  // tokens that can be taken back whatever the kind of layer; more where a layer keeps all
+  int64_t capacity = 0;     // tokens of each
+  DType type = DType::f32;  // of activations
+  int64_t take_back = 0;    // tokens that can be taken back whatever the kind of layer; more where a layer keeps all
+  kernels::CacheCode code = kernels::CacheCode::none;  // of keys and values; none: they have the type of activations
 };
 
 // One layer's part: keys and values, summaries, recurrent states. It does not know how many tokens it holds; callers

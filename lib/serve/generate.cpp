@@ -65,7 +65,8 @@ class Writer {
         // The last token is chosen and never fed. Room to take drafts back is there without drafts, too: the order of
         // rows in a ring, and so the last bits of what is read from it, must not depend on them.
         session_(model,
-                 {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type, most_drafted}) {
+                 {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type, most_drafted,
+                  settings.code}) {
     if (settings.draft.kind.empty()) return;
     drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);
     length_.emplace(settings.draft.tokens, drafter_->cost());

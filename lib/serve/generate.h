@@ -22,6 +22,7 @@ struct GenerateSettings {
   bool ignore_end = false;         // never choose the document separator, which otherwise ends the text
   int64_t prefill_chunk = 512;     // tokens of the prompt that go through the model at once
   DType type = DType::f32;
+  kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
   DraftSettings draft;
   uint64_t draft_seed = 1;  // of what drafters draw; the text's own tokens come from the caller's stream
 };

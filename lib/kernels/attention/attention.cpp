@@ -175,7 +175,8 @@ struct DecodePart {
 };
 
 template <class T>
-void combine(const DecodeDims& dims, HeadRows out, int64_t sequence, int64_t kv_head, int64_t parts, auto&& part_at) {
+void combine(const DecodeDims& dims, HeadRows out, int64_t sequence, int64_t kv_head, int64_t parts, bool rotated,
+             auto&& part_at) {
   const int64_t in_group = dims.heads / dims.kv_heads, padded = padded_head_dim(dims.head_dim);
   for (int64_t r = 0; r < in_group * dims.queries; ++r) {
     float top = -1e30f, total = 0;
@@ -189,6 +190,7 @@ void combine(const DecodeDims& dims, HeadRows out, int64_t sequence, int64_t kv_
       const float* from = part_at(p).sums + r * padded;
       for (int64_t d = 0; d < dims.head_dim; ++d) sum[d] = (p == 0 ? 0 : sum[d]) + from[d] * factor;
     }
+    if (rotated) kernel_set().attention.rotate(sum, dims.head_dim);
     for (int64_t d = 0; d < dims.head_dim; ++d) {
       if constexpr (std::is_same_v<T, float>)
         row[d] = sum[d];
@@ -198,12 +200,17 @@ void combine(const DecodeDims& dims, HeadRows out, int64_t sequence, int64_t kv_
   }
 }
 
+bool is_coded(DType type) {
+  return type == DType::i8 || type == DType::u8;
+}
+
 void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRows& k, const ConstHeadRows& v,
                   const HeadRows& out) {
   const auto is_float = [](DType type) { return type == DType::f32 || type == DType::bf16; };
   if (d.queries < 1 || d.kv_heads < 1 || d.heads % d.kv_heads != 0 || d.head_dim < 1 || !(d.scale > 0) ||
       !d.key_lengths || !d.rule.causal || (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) ||
-      !is_float(q.dtype) || !is_float(k.dtype) || out.dtype != q.dtype || v.dtype != k.dtype)
+      !is_float(q.dtype) || !(is_float(k.dtype) || (is_coded(k.dtype) && d.k_scales.data && d.v_scales.data)) ||
+      out.dtype != q.dtype || v.dtype != k.dtype)
     throw internal_error("attention decode: queries {}, heads {} of {}, head_dim {}, scale {}, types {} {} {} {}",
                          d.queries, d.heads, d.kv_heads, d.head_dim, d.scale, name_of(q.dtype), name_of(k.dtype),
                          name_of(v.dtype), name_of(out.dtype));
@@ -229,7 +236,8 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
     return DecodePart{base, base + rows * padded, base + rows * (padded + 1)};
   };
   const DecodeArgs args{
-      dims.queries, dims.heads, dims.kv_heads, dims.head_dim, dims.scale, dims.rule.window, dims.rule.sinks, q, k, v};
+      dims.queries,  dims.heads,   dims.kv_heads, dims.head_dim, dims.scale, dims.rule.window, dims.rule.sinks, q, k, v,
+      dims.k_scales, dims.v_scales};
   const AttentionKernels& kernels = kernel_set().attention;
   const size_t scratch_bytes = kernels.decode_scratch(args);
   const auto item_of = [&](int64_t index) {
@@ -271,9 +279,46 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   parallel_for(pairs, 8, [&](int64_t first, int64_t last) {
     for (int64_t pair = first; pair < last; ++pair)
       with_float_type(out.dtype, [&]<class T>(T*) {
-        combine<T>(dims, out, pair / dims.kv_heads, pair % dims.kv_heads, parts,
+        combine<T>(dims, out, pair / dims.kv_heads, pair % dims.kv_heads, parts, is_coded(k.dtype),
                    [&](int64_t part) { return part_at(pair, part); });
       });
+  });
+}
+
+namespace {
+
+// Calls f(head, first row, rows) for all rows of all heads, in pieces.
+template <class F>
+void for_pieces(int64_t heads, int64_t count, F&& f) {
+  constexpr int64_t piece = 64;
+  const int64_t pieces = (count + piece - 1) / piece;
+  parallel_for(heads * pieces, std::max<int64_t>(1, 256 / std::min(count, piece)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      f(i / pieces, i % pieces * piece, std::min(piece, count - i % pieces * piece));
+  });
+}
+
+CodeRows rows_at(const CodedRows& coded, int64_t head_dim, int64_t row, int64_t head) {
+  return {coded.code, head_dim, static_cast<uint8_t*>(starting_at(coded.codes, 0, row, head).data),
+          static_cast<bf16*>(starting_at(coded.scales, 0, row, head).data)};
+}
+
+}  // namespace
+
+void encode_cache(ConstHeadRows from, const CodedRows& to, int64_t first, int64_t count, int64_t heads,
+                  int64_t head_dim) {
+  const AttentionKernels& kernels = kernel_set().attention;
+  for_pieces(heads, count, [&](int64_t head, int64_t row, int64_t rows) {
+    kernels.encode_rows(rows_at(to, head_dim, first + row, head), starting_at(from, 0, row, head), rows,
+                        item_scratch.array<float>(padded_head_dim(head_dim)));
+  });
+}
+
+void decode_cache(const CodedRows& from, int64_t first, HeadRows to, int64_t count, int64_t heads, int64_t head_dim) {
+  const AttentionKernels& kernels = kernel_set().attention;
+  for_pieces(heads, count, [&](int64_t head, int64_t row, int64_t rows) {
+    kernels.decode_rows(rows_at(from, head_dim, first + row, head), starting_at(to, 0, row, head), rows,
+                        item_scratch.array<float>(padded_head_dim(head_dim)));
   });
 }
 

@@ -2,6 +2,7 @@
 // 2205.14135): forward, backward and decode of any block plan, without a queries x keys matrix.
 #pragma once
 
+#include "kernels/attention/cache_code.h"
 #include "kernels/attention/plan.h"
 #include "kernels/attention/types.h"
 
@@ -45,13 +46,28 @@ struct DecodeDims {
   // At most 64 query rows (queries * heads / kv_heads); not together with key_positions.
   const DecodeVisit* visits = nullptr;
   const int64_t* visit_starts = nullptr;
+  // Where k and v are codes (cache_code.h; their strides count bytes): bf16, a number a row, rows of a head one after
+  // the other and readable up to a multiple of 64.
+  ConstHeadRows k_scales, v_scales;
 };
 
 // out = softmax(scale * q k^T) v as above. q and out: [batch, queries, heads, head_dim]; k and v: caches of at least
-// key_lengths[b] rows. Types: q and out alike, k and v alike, each f32 or bf16. All arithmetic is f32.
+// key_lengths[b] rows. Types: q and out alike, k and v alike, each f32 or bf16, k and v also codes: i8 those of int8, u8
+// those of int4. All arithmetic is f32.
 // A long cache is read several times faster when the rows of one head lie together (row_stride = head_dim) than when
 // the heads of one token do. Long caches are cut into parts of fixed length and combined, so that results do not depend
 // on batch or threads.
 void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, ConstHeadRows v, HeadRows out);
+
+// Codes of a cache, rows of a head one after the other: [sequences, heads, rows] of code_row_bytes() and of scales.
+struct CodedRows {
+  CacheCode code = CacheCode::none;
+  HeadRows codes, scales;
+};
+
+// `count` rows of every head of the first sequence to codes, and back: rows from `first` on of the codes.
+void encode_cache(ConstHeadRows from, const CodedRows& to, int64_t first, int64_t count, int64_t heads,
+                  int64_t head_dim);
+void decode_cache(const CodedRows& from, int64_t first, HeadRows to, int64_t count, int64_t heads, int64_t head_dim);
 
 }  // namespace hone::kernels

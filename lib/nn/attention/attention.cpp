@@ -75,7 +75,8 @@ class CachedAttention {
       } else {
         store(i, 0, length);
         one.keys = spans_[i].first + length;
-        attend(one, i, cache_.keys(spans_[i].sequence), cache_.values(spans_[i].sequence),
+        const LayerCache::Plain past = cache_.plain(spans_[i].sequence, one.keys);
+        attend(one, i, past.keys, past.values,
                *pattern_.plan({one, of_sequence(in_.q, at(i)), cache_.key_summaries(spans_[i].sequence)}));
       }
     }
@@ -105,8 +106,8 @@ class CachedAttention {
       return kernels::HeadRows{t.raw(), t.dtype(), 0, dims_.head_dim, rows * dims_.head_dim};
     };
     const kernels::HeadRows k = view(history.keys), v = view(history.values);
-    copy_heads(of_sequence(in_.k, at(i)), 0, k, before, span.count, dims_.kv_heads, dims_.head_dim);
-    copy_heads(of_sequence(in_.v, at(i)), 0, v, before, span.count, dims_.kv_heads, dims_.head_dim);
+    cache_.copy_as_stored(of_sequence(in_.k, at(i)), k, before, span.count);
+    cache_.copy_as_stored(of_sequence(in_.v, at(i)), v, before, span.count);
     for (int64_t p = 0; p < span.count; ++p) history.positions.push_back(static_cast<int32_t>(span.first + p));
     one.keys = rows;
     const kernels::MaskRule rule = pattern_.rule();
@@ -161,6 +162,10 @@ class CachedAttention {
     if (chosen) {
       d.visits = visits.data();
       d.visit_starts = visit_starts.data();
+    }
+    if (cache_.coded()) {
+      d.k_scales = cache_.key_scales();
+      d.v_scales = cache_.value_scales();
     }
     kernels::attention_decode(d, kernels::starting_at(in_.q, 0, first), cache_.keys(), cache_.values(),
                               kernels::starting_at(out_rows_, 0, first));
@@ -251,9 +256,11 @@ double Attention::flops(int64_t position) const {
   return 4 * static_cast<double>(pattern_->visible_keys(position)) * static_cast<double>(heads_ * head_dim_);
 }
 
-double Attention::state_bytes_read(int64_t position, DType type) const {
-  return static_cast<double>(2 * kv_heads_ * head_dim_) * static_cast<double>(size_of(type)) *
-         static_cast<double>(pattern_->visible_keys(position));
+double Attention::state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const {
+  const auto row = code == kernels::CacheCode::none
+                       ? static_cast<double>(head_dim_) * static_cast<double>(size_of(type))
+                       : static_cast<double>(kernels::code_row_bytes(code, head_dim_) + 2);  // and a scale
+  return 2.0 * static_cast<double>(kv_heads_) * row * static_cast<double>(pattern_->visible_keys(position));
 }
 
 double Attention::state_bytes(const StateShape& shape) const {

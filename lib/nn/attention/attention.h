@@ -18,7 +18,7 @@ class Attention : public Mixer {
   void set_pattern(std::shared_ptr<const AttentionPattern> pattern) { pattern_ = std::move(pattern); }
   void visit(const Place& at, Visitor& visitor) override;
   double flops(int64_t position) const override;
-  double state_bytes_read(int64_t position, DType type) const override;
+  double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const override;
   double state_bytes(const StateShape& shape) const override;
 
  private:

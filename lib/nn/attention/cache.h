@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/attention/attention.h"
 #include "kernels/attention/route.h"
 #include "nn/state.h"
 #include "tensor/tensor.h"
@@ -20,6 +21,9 @@ struct CacheNeed {
 // [sequences, kv_heads, rows, head_dim] each: the rows of one head lie together, which decode reads several times
 // faster than rows of one token. Position p stands in row p; a ring that is full goes on behind the sinks. The ring is
 // longer than the window by the tokens that can be taken back: what those replaced is then still there.
+//
+// Keys and values may be codes (kernels/attention/cache_code.h). What is attended to then is what the codes say, for
+// the tokens of a call as for those before it: results do not depend on how a sequence was cut into calls.
 class LayerCache : public LayerState {
  public:
   LayerCache(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape);
@@ -37,8 +41,19 @@ class LayerCache : public LayerState {
   int64_t rows() const { return keys_.dim(2); }
   // True where `tokens` do not all have a row of their own.
   bool wraps(int64_t tokens) const { return tokens > rows(); }
+  // As they are stored.
   kernels::HeadRows keys(int64_t sequence = 0) const { return view(keys_, sequence); }
   kernels::HeadRows values(int64_t sequence = 0) const { return view(values_, sequence); }
+  bool coded() const { return code_ != kernels::CacheCode::none; }
+  kernels::HeadRows key_scales(int64_t sequence = 0) const { return view(key_scales_, sequence); }
+  kernels::HeadRows value_scales(int64_t sequence = 0) const { return view(value_scales_, sequence); }
+  // The first `tokens` rows of a sequence, in the type of activations: what is stored where it is no codes, else copies
+  // that live as long as this.
+  struct Plain {
+    Tensor key_room, value_room;
+    kernels::HeadRows keys, values;
+  };
+  Plain plain(int64_t sequence, int64_t tokens) const;
   kernels::KeySummaries key_summaries(int64_t sequence = 0) const;
 
   // The position in each row after `tokens` tokens, -1 where there is none.
@@ -52,15 +67,30 @@ class LayerCache : public LayerState {
   };
   History history(int64_t sequence, int64_t position, int64_t more) const;
 
+  // Copies rows as they would come back from the cache.
+  void copy_as_stored(kernels::ConstHeadRows from, kernels::HeadRows to, int64_t to_row, int64_t count) const;
+
  private:
   static int64_t rows_for(const CacheNeed& need, const StateShape& shape);
-  kernels::HeadRows view(const Tensor& t, int64_t sequence) const;
+  static kernels::HeadRows view(const Tensor& t, int64_t sequence);
+  static Tensor scales_for(int64_t sequences, int64_t heads, int64_t rows);
+  kernels::CodedRows coded_keys(int64_t sequence) const { return {code_, keys(sequence), key_scales(sequence)}; }
+  kernels::CodedRows coded_values(int64_t sequence) const { return {code_, values(sequence), value_scales(sequence)}; }
+  // Rows of all heads into the cache, and out of it.
+  void put(kernels::ConstHeadRows from, int64_t from_row, const kernels::CodedRows& to, int64_t to_row,
+           int64_t count) const;
+  void take(const kernels::CodedRows& from, int64_t from_row, kernels::HeadRows to, int64_t to_row,
+            int64_t count) const;
   void summarize(int64_t sequence, kernels::ConstHeadRows k, int64_t position, int64_t count);
   int64_t ring() const { return rows() - std::min(need_.sinks, rows()); }
 
   CacheNeed need_;
-  Tensor keys_, values_;
-  Tensor summaries_;  // f32 [batch, kv_heads, blocks, 3, head_dim], or nothing
+  DType type_;
+  kernels::CacheCode code_;
+  int64_t head_dim_;
+  Tensor keys_, values_;              // codes: [sequences, kv_heads, rows, bytes of a row]
+  Tensor key_scales_, value_scales_;  // of codes: bf16 [sequences, kv_heads, rows up to a multiple of 64, 1]
+  Tensor summaries_;                  // f32 [batch, kv_heads, blocks, 3, head_dim], or nothing
 };
 
 // Copies `count` rows of every head, f32 or bf16 on either side.

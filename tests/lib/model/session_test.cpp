@@ -65,6 +65,28 @@ TEST_CASE("feeding in chunks, token by token and at once gives the logits of a r
   }
 }
 
+TEST_CASE("a cache of codes changes logits a little, and alike however a sequence is cut") {
+  for (const char* kinds : {"full", "window:8:2", "routed:64:2"}) {
+    Transformer model(attending(kinds));
+    initialized(model);
+    const std::vector<int32_t> ids = some_ids(200);
+    const Tensor expected = whole(model, ids);
+    for (const kernels::CacheCode code : {kernels::CacheCode::int8, kernels::CacheCode::int4}) {
+      CAPTURE(std::string(info_of(code).name));
+      const bool eight = code == kernels::CacheCode::int8;
+      Tensor first;
+      for (const int64_t chunk : {512, 1, 33}) {
+        Session session(model, {.sequences = 1, .capacity = 200, .code = code});
+        const Tensor logits = session.feed(std::span<const int32_t>(ids), chunk);
+        CHECK(relative_error(logits, expected) < (eight ? 0.05 : 0.5));
+        CHECK(relative_error(logits, expected) > 1e-4);
+        if (first) CHECK(relative_error(logits, first) < (eight ? 0.01 : 0.1));
+        first = logits;
+      }
+    }
+  }
+}
+
 TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
   Transformer model(small_config());
   initialized(model);

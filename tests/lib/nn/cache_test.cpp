@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "support/check.h"
 
@@ -189,9 +190,51 @@ TEST_CASE("summaries after taking tokens back are those of the tokens that stay"
   }
 }
 
+TEST_CASE("a cache of codes gives back what they say of each token, from a ring too, however many come at once") {
+  for (const kernels::CacheCode code : {kernels::CacheCode::int8, kernels::CacheCode::int4})
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const auto& [window, sinks] :
+           std::vector<std::array<int64_t, 2>>{{kernels::MaskRule::unlimited, 0}, {8, 0}, {8, 3}})
+        for (const int64_t chunk : {1, 4, 20}) {
+          CAPTURE(window);
+          CAPTURE(chunk);
+          StateShape shape{1, 60, type};
+          shape.code = code;
+          LayerCache cache({window, sinks, 0}, heads, head_dim, shape);
+          REQUIRE(cache.coded());
+          for (int64_t position = 0; position < 40; position += chunk) store(cache, 0, position, chunk, type);
+          const LayerCache::History history = cache.history(0, 40, 0);
+          const auto count = static_cast<int64_t>(history.positions.size());
+          CHECK(history.positions == kept(40, sinks, std::min<int64_t>(40, window - 1)));
+          CHECK(history.keys.dtype() == type);
+          const Tensor alone = Tensor::empty({heads, 1, head_dim}, type);
+          for (int64_t i = 0; i < count; ++i)
+            for (const bool values : {false, true}) {
+              const Tensor one = marked(0, history.positions[static_cast<size_t>(i)], 1, values, type);
+              cache.copy_as_stored(rows_of(one), {alone.raw(), type, 0, head_dim, head_dim}, 0, 1);
+              const Tensor& from = values ? history.values : history.keys;
+              bool same = true;
+              for (int64_t h = 0; h < heads; ++h) {
+                const auto bytes = static_cast<size_t>(head_dim) * size_of(type);
+                same &= std::memcmp(
+                            reinterpret_cast<const char*>(from.raw()) + static_cast<size_t>(h * count + i) * bytes,
+                            reinterpret_cast<const char*>(alone.raw()) + static_cast<size_t>(h) * bytes, bytes) == 0;
+              }
+              CHECK(same);
+            }
+          if (window < 40) continue;
+          const LayerCache::Plain plain = cache.plain(0, 40);
+          CHECK(plain.keys.dtype == type);
+          CHECK(std::memcmp(plain.keys.data, history.keys.raw(), history.keys.bytes()) == 0);
+          CHECK(std::memcmp(plain.values.data, history.values.raw(), history.values.bytes()) == 0);
+        }
+}
+
 TEST_CASE("a cache takes the memory that is said before it is made") {
   for (const CacheNeed& need : {CacheNeed{}, CacheNeed{8, 2, 0}, CacheNeed{kernels::MaskRule::unlimited, 0, 64}})
-    for (const StateShape& shape : {StateShape{1, 100}, StateShape{3, 130, DType::bf16, 7}}) {
+    for (const StateShape& shape : {StateShape{1, 100}, StateShape{3, 130, DType::bf16, 7},
+                                    StateShape{3, 130, DType::bf16, 7, kernels::CacheCode::int8},
+                                    StateShape{2, 70, DType::f32, 0, kernels::CacheCode::int4}}) {
       const LayerCache cache(need, heads, head_dim, shape);
       CHECK(static_cast<double>(cache.bytes()) == LayerCache::bytes_of(need, heads, head_dim, shape));
     }

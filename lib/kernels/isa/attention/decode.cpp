@@ -1,5 +1,6 @@
 // Decode: each row of the cache is read once and serves all query rows of its head, four at a time. The work is bounded
 // by memory, so that everything is f32 and nothing is packed.
+#include "kernels/isa/attention/codes.h"
 #include "kernels/isa/attention/functions.h"
 #include "kernels/isa/attention/pack.h"
 
@@ -39,6 +40,15 @@ inline Vec load_row(const bf16* from) {
 #endif
 }
 
+// Numbers d … d + lanes - 1 of a row; of codes without the scale.
+template <class T>
+inline Vec load_at(const T* row, int64_t d) {
+  if constexpr (is_code<T>)
+    return load_code(row, d);
+  else
+    return load_row(row + d);
+}
+
 // The sums over the lanes of 16 vectors.
 Vec sum_each(const float* vectors) {
   static_assert(group == 16);
@@ -70,7 +80,7 @@ class Decode {
         in_group_(args.heads / args.kv_heads),
         rows_(args.queries * in_group_),
         padded_((args.head_dim + 15) / 16 * 16),
-        whole_(args.head_dim / lanes * lanes) {
+        whole_(is_code<T> ? padded_ : args.head_dim / lanes * lanes) {
     Carver carver(item.scratch);
     carve(carver);
   }
@@ -124,7 +134,7 @@ class Decode {
   Soon rows_soon(const ConstHeadRows& rows, const DecodeItem& item, const Block& block) const {
     constexpr int64_t size = sizeof(T);
     return {reinterpret_cast<const char*>(rows_of<T>(rows, item.key_sequence, block.first, item.kv_head)),
-            rows.row_stride * size, args_.head_dim * size, block.count};
+            rows.row_stride * size, (is_code<T> ? rows.row_stride : args_.head_dim) * size, block.count};
   }
 
   Soon keys_of_next() const {
@@ -147,6 +157,7 @@ class Decode {
           rows_of<Q>(args_.q, item_.sequence, r % args_.queries, item_.kv_head * in_group_ + r / args_.queries);
       for (int64_t d = 0; d < padded_; ++d)
         queries_[r * padded_ + d] = d < args_.head_dim ? widen(from[d]) * args_.scale * log2_e : 0;
+      if constexpr (is_code<T>) rotate_row(queries_ + r * padded_, args_.head_dim);
     }
   }
 
@@ -160,13 +171,26 @@ class Decode {
     copy_tails(keys, args_.k.row_stride, count);
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { score<R>(keys, count, r); });
     for (int64_t r = 0; r < rows_; ++r) {
+      apply_scales(args_.k_scales, r, block);
       hide_keys(r, block);
       exponentiate(r);
+      apply_scales(args_.v_scales, r, block);
     }
     soon_ = later;
     asked_a_row_ = (later.count + count - 1) / count;
     copy_tails(values, args_.v.row_stride, count);
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { weigh<R>(values, count, r); });
+  }
+
+  // Scores, or weights, times the scales of the block's rows; past its last row they stand for nothing.
+  void apply_scales(const ConstHeadRows& scales, int64_t r, const Block& block) {
+    if constexpr (is_code<T>) {
+      const bf16* of_rows = rows_of<bf16>(scales, item_.key_sequence, block.first, item_.kv_head);
+      for (int64_t k = 0; k < block.count; k += lanes) {
+        float* at = scores_ + r * tile + k;
+        store(at, load(at) * load_wide(of_rows + k));
+      }
+    }
   }
 
   // Calls f for as many of the rows from r on as are done at once; returns their number.
@@ -179,10 +203,11 @@ class Decode {
 
   // The elements of each row that do not fill a vector, with zeros after them: nothing past a row is read.
   void copy_tails(const T* from, int64_t stride, int64_t count) {
-    if (whole_ == args_.head_dim) return;
-    for (int64_t k = 0; k < count; ++k)
-      for (int64_t d = 0; d < lanes; ++d)
-        tails_[k * lanes + d] = whole_ + d < args_.head_dim ? widen(from[k * stride + whole_ + d]) : 0;
+    if (whole_ >= args_.head_dim) return;
+    if constexpr (!is_code<T>)  // whose rows are padded
+      for (int64_t k = 0; k < count; ++k)
+        for (int64_t d = 0; d < lanes; ++d)
+          tails_[k * lanes + d] = whole_ + d < args_.head_dim ? widen(from[k * stride + whole_ + d]) : 0;
   }
 
   template <int R>
@@ -195,7 +220,7 @@ class Decode {
         if (r == 0) soon_.ask(1);
         Vec sums[R] = {};
         for (int64_t d = 0; d < whole_; d += lanes) {
-          const Vec x = load_row(key + d);
+          const Vec x = load_at(key, d);
           for (int i = 0; i < R; ++i) sums[i] += x * load(queries + i * padded_ + d);
         }
         if (whole_ < args_.head_dim)
@@ -250,13 +275,14 @@ class Decode {
   template <int R>
   void weigh(const T* values, int64_t count, int64_t r) {
     int64_t d = 0;
-    for (; d + 4 * lanes <= whole_; d += 4 * lanes) weigh_columns<R, 4>(values + d, args_.v.row_stride, count, r, d);
-    for (; d + lanes <= whole_; d += lanes) weigh_columns<R, 1>(values + d, args_.v.row_stride, count, r, d);
-    if (d < args_.head_dim) weigh_columns<R, 1>(tails_, lanes, count, r, d);
+    for (; d + 4 * lanes <= whole_; d += 4 * lanes) weigh_columns<R, 4>(values, d, args_.v.row_stride, count, r, d);
+    for (; d + lanes <= whole_; d += lanes) weigh_columns<R, 1>(values, d, args_.v.row_stride, count, r, d);
+    if (d < args_.head_dim) weigh_columns<R, 1>(tails_, 0, lanes, count, r, d);
   }
 
+  // Columns from `first` of the rows on, to columns from d on of the sums.
   template <int R, int Vecs, class V>
-  void weigh_columns(const V* values, int64_t stride, int64_t count, int64_t r, int64_t d) {
+  void weigh_columns(const V* values, int64_t first, int64_t stride, int64_t count, int64_t r, int64_t d) {
     Vec sums[R][Vecs];
     for (int i = 0; i < R; ++i)
       for (int v = 0; v < Vecs; ++v) sums[i][v] = load(item_.sums + (r + i) * padded_ + d + v * lanes);
@@ -264,7 +290,7 @@ class Decode {
     for (int64_t k = 0; k < count; ++k, values += stride) {
       if (r == 0 && d == 0) soon_.ask(asked_a_row_);
       Vec x[Vecs];
-      for (int v = 0; v < Vecs; ++v) x[v] = load_row(values + v * lanes);
+      for (int v = 0; v < Vecs; ++v) x[v] = load_at(values, first + v * lanes);
       for (int i = 0; i < R; ++i)
         for (int v = 0; v < Vecs; ++v) sums[i][v] += x[v] * weights[i * tile + k];
     }
@@ -286,11 +312,26 @@ size_t decode_scratch(const DecodeArgs& args) {
   return Decode<float, float>::scratch(args);
 }
 
+namespace {
+
+template <class Q>
+void decode_from(const DecodeArgs& args, const DecodeItem& item) {
+  switch (args.k.dtype) {
+    case DType::bf16:
+      return Decode<Q, bf16>(args, item).run();
+    case DType::i8:
+      return Decode<Q, Code8>(args, item).run();
+    case DType::u8:
+      return Decode<Q, Code4>(args, item).run();
+    default:
+      return Decode<Q, float>(args, item).run();
+  }
+}
+
+}  // namespace
+
 void decode(const DecodeArgs& args, const DecodeItem& item) {
-  if (args.q.dtype == DType::bf16)
-    args.k.dtype == DType::bf16 ? Decode<bf16, bf16>(args, item).run() : Decode<bf16, float>(args, item).run();
-  else
-    args.k.dtype == DType::bf16 ? Decode<float, bf16>(args, item).run() : Decode<float, float>(args, item).run();
+  args.q.dtype == DType::bf16 ? decode_from<bf16>(args, item) : decode_from<float>(args, item);
 }
 
 }  // namespace hone::kernels::HONE_ISA

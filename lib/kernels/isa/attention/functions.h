@@ -17,5 +17,8 @@ size_t route_scratch(const RouteArgs& args);
 void route(const RouteArgs& args, const RouteItem& item);
 void summarize_head(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
                     int64_t head_dim, int64_t block, float* summaries);
+void encode_rows(const CodeRows& to, const ConstHeadRows& from, int64_t count, float* room);
+void decode_rows(const CodeRows& from, const HeadRows& to, int64_t count, float* room);
+void rotate(float* row, int64_t n);
 
 }  // namespace hone::kernels::HONE_ISA

@@ -5,8 +5,8 @@
 namespace hone::kernels::HONE_ISA {
 
 void set_functions(AttentionKernels& table) {
-  table = {forward_scratch, forward, backward_scratch, backward, backward_finish,
-           decode_scratch,  decode,  route_scratch,    route,    summarize_head};
+  table = {forward_scratch, forward, backward_scratch, backward,    backward_finish, decode_scratch, decode,
+           route_scratch,   route,   summarize_head,   encode_rows, decode_rows,     rotate};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "kernels/attention/cache_code.h"
 #include "kernels/attention/types.h"
 
 namespace hone::kernels {
@@ -55,6 +56,15 @@ struct DecodeArgs {
   float scale;
   int64_t window, sinks;
   ConstHeadRows q, k, v;
+  ConstHeadRows k_scales, v_scales;  // of codes
+};
+
+// Rows of codes of one head, one after the other, with their scales.
+struct CodeRows {
+  CacheCode code;
+  int64_t head_dim;
+  uint8_t* codes;
+  bf16* scales;
 };
 
 // The queries of one sequence for one key/value head against rows begin … end - 1 of the cache.
@@ -103,6 +113,10 @@ struct AttentionKernels {
   // Adds `rows` keys of one head, of positions from `first` on, to the summaries of their blocks [blocks][3][head_dim].
   void (*summarize_head)(const ConstHeadRows& k, int64_t sequence, int64_t head, int64_t first, int64_t rows,
                          int64_t head_dim, int64_t block, float* summaries);
+  // `count` rows of one head to codes and back. room: padded_head_dim() floats.
+  void (*encode_rows)(const CodeRows& to, const ConstHeadRows& from, int64_t count, float* room);
+  void (*decode_rows)(const CodeRows& from, const HeadRows& to, int64_t count, float* room);
+  void (*rotate)(float* row, int64_t n);  // as rows of codes are
 };
 
 // head_dim as the tiles pad it.

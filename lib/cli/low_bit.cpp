@@ -1,0 +1,57 @@
+#include "cli/low_bit.h"
+
+#include <sstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/option_values.h"
+#include "kernels/packed/packed.h"
+
+namespace hone::cli {
+
+void LowBitOptions::add(CLI::Option_group* group) {
+  group
+      ->add_option("--activations", activations,
+                   "Of products with weights that are integers. same: as --precision says, then integers of 16 bits. "
+                   "int8: integers of 8 bits, with a scale for each row and 32 to 128 columns: faster where many rows "
+                   "are multiplied at once, less exact")
+      ->check(one_of({"same", "int8"}));
+  std::vector<std::string> names;
+  for (const kernels::CacheCodeInfo& info : kernels::cache_codes) names.emplace_back(info.name);
+  group
+      ->add_option("--cache-type", cache_type,
+                   "Of the keys and values of earlier tokens. same: as --precision says; int8 and int4: integers of 8 "
+                   "or 4 bits with a scale for each row of a head, in a half or a quarter of the memory")
+      ->check(one_of(names));
+}
+
+void LowBitOptions::check(const std::string& precision) const {
+  if (activations != "same" && precision == "f32")
+    throw usage_error("--activations {} does not go with --precision f32, which leaves activations as they are",
+                      activations);
+}
+
+void LowBitOptions::use_activations() const {
+  kernels::set_packed_activation_bits(activations == "int8" ? 8 : 16);
+}
+
+kernels::CacheCode LowBitOptions::code() const {
+  return kernels::find_cache_code(cache_type).value_or(kernels::CacheCode::none);
+}
+
+std::string LowBitOptions::described() const {
+  std::string text;
+  if (activations != "same") text += ", " + activations + " activations";
+  if (code() != kernels::CacheCode::none) text += ", " + cache_type + " cache";
+  return text;
+}
+
+void LowBitOptions::warn_of_idle_activations(const std::string& forms) const {
+  if (activations == "same") return;
+  std::istringstream words(forms);
+  for (std::string word; words >> word;)
+    if (const auto element = kernels::find_element(word); element && kernels::info_of(*element).scaled()) return;
+  log_warning("--activations has no effect without weights that are integers");
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,62 @@
+"""Fewer bits while a model runs: eval, generate and bench with --activations int8 and --cache-type int8 and int4."""
+
+import unittest
+
+from hone_cli import run, run_json
+from model_files import ModelTest
+
+
+class LowBit(ModelTest):
+    train = dict(steps=0, dim=64, context=128)
+
+    def setUp(self):
+        super().setUp()
+        self.small = self.path("small.h5")
+        run("quantize", self.model, "--type", "int4", "--group", 32, "--output", self.small, check=True)
+
+    def loss(self, model, *options):
+        report = run_json("eval", model, "--data", self.corpus, "--limit", 1500, "--no-speed", *options)
+        return report["rows"][0]["loss"], report["rows"][0]["precision"]
+
+    def test_a_cache_of_fewer_bits_costs_little_and_chunks_change_nothing(self):
+        plain, _ = self.loss(self.model)
+        eight, said = self.loss(self.model, "--cache-type", "int8")
+        four, _ = self.loss(self.model, "--cache-type", "int4")
+        self.assertIn("int8 cache", said)
+        self.assertNotEqual(eight, plain)
+        self.assertLess(abs(eight - plain), 0.01)
+        self.assertNotEqual(four, eight)
+        self.assertLess(abs(four - plain), 0.1)
+        for cache, loss in (("int8", eight), ("int4", four)):
+            chunked, _ = self.loss(self.model, "--cache-type", cache, "--prefill-chunk", 7)
+            self.assertAlmostEqual(chunked, loss, delta=2e-3)
+
+    def test_activations_of_eight_bits_cost_little(self):
+        plain, _ = self.loss(self.small)
+        eight, said = self.loss(self.small, "--activations", "int8")
+        self.assertIn("int8 activations", said)
+        self.assertNotEqual(eight, plain)
+        self.assertLess(abs(eight - plain), 0.01)
+        self.assertEqual(eight, self.loss(self.small, "--activations", "int8")[0])
+
+    def test_both_generate_and_are_measured(self):
+        options = ("--activations", "int8", "--cache-type", "int4")
+        texts = [run("generate", self.small, "--prompt", "the ", "--tokens", 30, "--temperature", 0, *options,
+                     check=True).stdout for _ in range(2)]
+        self.assertEqual(texts[0], texts[1])
+        report = run("bench", self.small, "--prompt", 8, "--generate", 4, "--repeat", 1, "--warmup", 0, "--format", "jsonl",
+                     *options, env={"HONE_CACHE_DIR": self.shared}, check=True)
+        self.assertIn("int8 activations, int4 cache", report.stdout)
+
+    def test_what_has_no_effect_is_said_and_what_contradicts_is_refused(self):
+        done = run("eval", self.model, "--data", self.corpus, "--limit", 50, "--no-speed", "--activations", "int8")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("--activations has no effect", done.stderr)
+        for tool, rest in (("eval", ("--data", self.corpus)), ("generate", ("--prompt", "a")), ("bench", ())):
+            with self.subTest(tool=tool):
+                self.assert_refused(run(tool, self.small, *rest, "--activations", "int8", "--precision", "f32"), 2, "--precision f32")
+                self.assert_refused(run(tool, self.small, *rest, "--cache-type", "int3"), 2, "--cache-type")
+
+
+if __name__ == "__main__":
+    unittest.main()
