@@ -89,8 +89,8 @@ std::string capitalized(std::string text) {
 
 Question hellaswag(const Line& line) {
   Question q;
-  q.prompt = without_marks(
-      fmt::format("{}: {} {}", line.text("activity_label"), line.text("ctx_a"), capitalized(line.text("ctx_b"))));
+  const std::string label = line.text("activity_label"), a = line.text("ctx_a"), b = line.text("ctx_b");
+  q.prompt = without_marks(fmt::format("{}: {} {}", label, a, capitalized(b)));
   for (const std::string& ending : line.texts("endings"))
     q.answers.push_back(fmt::format(" {}", without_marks(ending)));
   q.label = static_cast<size_t>(line.number("label"));

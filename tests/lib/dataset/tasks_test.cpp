@@ -53,7 +53,7 @@ std::string failure(const std::string& task, const std::string& line) {
 
 TEST_CASE("hellaswag: cleaned, the second half capitalized") {
   const Question q =
-      one("hellaswag", R"({"ind": 24, "activity_label": "Roof shingle removal", "ctx_a": "A man [substeps]  sits.",
+      one("hellaswag", R"({"ind": 24, "activity_label": "Roof shingle removal", "ctx_a": "A man [substeps] sits.",
       "ctx_b": "he Starts", "endings": ["is [title] Up", "b", "c", "d"], "label": 3})");
   CHECK(q.prompt == "Roof shingle removal: A man sits. He starts");
   CHECK(q.answers == Texts{" is. Up", " b", " c", " d"});
