@@ -15,9 +15,9 @@ bash tools/install-packages.sh
 jobs=$(nproc)
 if [ "${1:-}" != --without-sanitizers ]; then
   # The sanitized builds first: the last one, which runs all tests, looks for them when it is configured.
-  cmake -G Ninja -B build/sanitized -DCMAKE_BUILD_TYPE=Sanitized -DHONE_SANITIZE=ON -DHONE_TOOLS=OFF -DHONE_WERROR=ON >/dev/null
+  cmake -G Ninja -B build/sanitized -DCMAKE_BUILD_TYPE=Sanitized -DHONE_SANITIZE=ON -DHONE_TOOLS=OFF -DHONE_UNITY=ON -DHONE_WERROR=ON >/dev/null
   cmake --build build/sanitized -j "$jobs"
-  cmake -G Ninja -B build/threads -DCMAKE_BUILD_TYPE=Threads -DHONE_SANITIZE_THREADS=ON -DHONE_TOOLS=OFF -DHONE_WERROR=ON >/dev/null
+  cmake -G Ninja -B build/threads -DCMAKE_BUILD_TYPE=Threads -DHONE_SANITIZE_THREADS=ON -DHONE_TOOLS=OFF -DHONE_UNITY=ON -DHONE_WERROR=ON >/dev/null
   cmake --build build/threads -j "$jobs" --target test_threads
 fi
 cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DHONE_TESTS=ON -DHONE_WERROR=ON >/dev/null

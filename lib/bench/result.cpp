@@ -51,7 +51,7 @@ void set_measured(Row& row, const DraftResult& r) {
 }
 
 // Of CSV, in order: the same whatever models, options and texts a run has.
-std::vector<std::string> columns() {
+std::vector<std::string> result_columns() {
   std::vector<std::string> names = {"model",  "form",     "attention", "batch", "threads",
                                     "prompt", "generate", "context",   "steps", "draft"};
   for (const char* rate : {"prefill", "decode", "train"}) {
@@ -153,7 +153,7 @@ Report bench_report(const std::vector<BenchResult>& results) {
   for (const BenchResult& result : results) rows.push_back(row_of(result));
   Report report = report_of(rows, {"attention", "batch", "threads", "prompt", "context", "generate", "steps",
                                    "precision", "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"});
-  report.fix_csv(columns());
+  report.fix_csv(result_columns());
   return report;
 }
 

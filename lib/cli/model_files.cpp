@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text_output.h"
 #include "io/lineage.h"
+#include "io/weight_spill.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -32,6 +33,18 @@ void ModelFiles::check(const std::vector<std::string>& calibration, const Common
 
 void ModelFiles::show(const Report& layers) const {
   if (report.empty()) log_line(LogLevel::info, render(layers, Format::table));
+}
+
+Model ModelFiles::load(bool text_runs_through) const {
+  Model loaded = load_model(model, {.defer = !text_runs_through});
+  if (text_runs_through) require_finite(loaded);
+  return loaded;
+}
+
+std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> ModelFiles::spill() const {
+  return [spill = std::make_shared<WeightSpill>(output)](std::shared_ptr<Weight> weight) {
+    return spill->put(std::move(weight));
+  };
 }
 
 WrittenFile save_stage(Model& model, const Stage& stage, const std::string& output, bool force, const Common& common) {

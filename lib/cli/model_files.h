@@ -1,6 +1,8 @@
 // What the tools that write a model share: the files they are given, and how they end.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,12 @@ struct ModelFiles {
   // of the call that are one. `calibration`: the texts of that option.
   void check(const std::vector<std::string>& calibration, const Common& common) const;
   void show(const Report& layers) const;  // on stderr, where no file is to have it
+
+  // The model, all of whose numbers are finite. One that no text runs through is read weight by weight, when each is
+  // changed: only then is it known to be sound.
+  Model load(bool text_runs_through) const;
+  // Puts weights that are done into a file beside the output, so that memory holds one at a time.
+  std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> spill() const;
 };
 
 // A stage that is done.

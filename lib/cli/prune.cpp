@@ -13,6 +13,7 @@
 #include "cli/calibration_options.h"
 #include "cli/model_files.h"
 #include "cli/structure_options.h"
+#include "compress/allocation.h"
 #include "compress/prune.h"
 #include "report/report.h"
 
@@ -24,7 +25,8 @@ constexpr const char *best_method = "alps", *data_free_method = "magnitude";
 
 struct PruneOptions {
   ModelFiles files;
-  std::string method = "auto", update = "none", pattern = "unstructured", targets = "^blocks\\.", keep;
+  std::string method = "auto", update = "none", allocation = "uniform", pattern = "unstructured",
+              targets = "^blocks\\.", keep;
   std::optional<double> sparsity;
   StructureOptions structure;
   CalibrationOptions calibration;
@@ -48,6 +50,13 @@ struct PruneOptions {
                      "Of the weights that stay: none, or least-squares: the values with the least error in the "
                      "outputs of their layer, by --calibration")
         ->check(one_of({"none", "least-squares"}));
+    std::string kinds;
+    std::vector<std::string> kind_names;
+    for (const Allocation& kind : allocations()) {
+      kind_names.emplace_back(kind.name);
+      kinds += fmt::format("{}{}: {}", kinds.empty() ? "" : "; ", kind.name, kind.summary);
+    }
+    group->add_option("--allocation", allocation, "Of --sparsity over weights. " + kinds)->check(one_of(kind_names));
     group->add_option("--pattern", pattern, pattern_syntax());
     add_fraction(group, "--sparsity", sparsity,
                  "Fraction of each chosen weight that is pruned, in [0, 1); N:M patterns have their own");
@@ -108,20 +117,41 @@ std::vector<std::string> choose(Transformer& model, const PruneSettings& setting
   }
 }
 
+// A sparsity of each weight, where it is not the same for all.
+void check_allocation(const PruneOptions& o, const Pattern& pattern) {
+  if (o.allocation == "uniform") return;
+  if (pattern.fixed_sparsity())
+    throw usage_error("--allocation {} has no effect: pattern {} has a sparsity of its own", o.allocation,
+                      pattern.name());
+  if (allocation_named(o.allocation).needs_calibration && o.calibration.files.empty())
+    throw usage_error("--allocation {} needs --calibration FILE: text like the model's training text", o.allocation);
+}
+
 void check_calibration(const PruneOptions& o, const PruneMethod& method, bool update) {
   const bool given = !o.calibration.files.empty();
   if (method.needs_calibration() && !given)
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
   if (update && !given)
     throw usage_error("--update {} needs --calibration FILE: text like the model's training text", o.update);
-  if (!method.needs_calibration() && !update && given)
+  if (!method.needs_calibration() && !update && o.allocation == "uniform" && given)
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
   if (update && method.solves)
     log_warning("--update {} has no effect: --method {} ends with it", o.update, method.name);
 }
 
-// The means over layers of the errors in their outputs.
-nlohmann::json errors_of(const std::vector<PrunedLayer>& layers, nlohmann::json printed) {
+nlohmann::json sparsities_of(const std::vector<PrunedLayer>& layers) {
+  nlohmann::json sparsities = nlohmann::json::object();
+  for (const PrunedLayer& layer : layers) sparsities[layer.name] = layer.sparsity;
+  return sparsities;
+}
+
+// With the means over layers of the errors in their outputs, and what allocation has to tell.
+nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted& allotted, nlohmann::json printed) {
+  printed["layer_sparsity"] = sparsities_of(layers);
+  if (allotted.kl) {
+    printed["kl"] = *allotted.kl;
+    printed["kl_uniform"] = *allotted.kl_uniform;
+  }
   double masked = 0, after = 0, measured = 0;
   for (const PrunedLayer& layer : layers) {
     if (!layer.measured()) continue;
@@ -148,15 +178,15 @@ int run(const PruneOptions& o, const Common& common) {
   settings.rule = {name_pattern(o.targets, "--targets"), name_pattern(o.keep.empty() ? "^$" : o.keep, "--keep")};
   settings.type = o.calibration.type();
   check_calibration(o, method, settings.update);
+  check_allocation(o, *pattern);
   o.calibration.check();
   o.files.check(o.calibration.files, common);
-  Model model = load_model(o.files.model);
-  require_finite(model);
+  Model model = o.files.load(!o.calibration.files.empty());
+  settings.keep = o.files.spill();
   const std::optional<CalibrationText> text = o.calibration.read(model);
   settings.calibration = text ? &*text : nullptr;
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
-  const double weights = bytes_of_weights(*model.transformer, chosen, 4);
-  o.calibration.require_memory(*model.transformer, settings.calibration, weights);
+  if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 4));
   if (common.dry_run) {
     log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
              method.name, pattern->name(), o.files.output);
@@ -164,24 +194,36 @@ int run(const PruneOptions& o, const Common& common) {
   }
   Progress progress;
   settings.progress = [&](int64_t done, int64_t all) {
+    progress.show(fmt::format("measured {} of {} parts", done, all));
+  };
+  const Allotted allotted = allocation_named(o.allocation).run(*model.transformer, settings);
+  settings.own = allotted.sparsities;
+  settings.progress = [&](int64_t done, int64_t all) {
     progress.show(fmt::format("pruned {} of {} parts", done, all));
   };
   const std::vector<PrunedLayer> layers = prune_model(*model.transformer, settings);
   const Report report = layer_report(layers);
   o.files.show(report);
   warn_of_coverage(layers);
-  const auto beyond = std::count_if(layers.begin(), layers.end(),
-                                    [&](const PrunedLayer& l) { return l.sparsity_before > settings.sparsity; });
+  const auto beyond = std::count_if(layers.begin(), layers.end(), [&](const PrunedLayer& l) {
+    return l.sparsity_before > settings.sparsity_of(l.name);
+  });
   if (beyond > 0)
-    log_warning("{} of {} weights were pruned by more than --sparsity {} before, and stay so", beyond, layers.size(),
-                settings.sparsity);
+    log_warning(
+        "{} of {} weights were pruned by more than {} before, and stay so", beyond, layers.size(),
+        o.allocation == "uniform" ? fmt::format("--sparsity {}", settings.sparsity) : "--allocation gives them");
   const ModelSize size = size_of(*model.transformer);
   const Stage stage = {"prune",
                        sha256_of_file(o.files.model),
-                       {{"sparsity", size.sparsity()}, {"pruned_weights", layers.size()}},
-                       errors_of(layers, {{"method", method.name},
-                                          {"update", method.solves ? "least-squares" : o.update},
-                                          {"pattern", pattern->name()}})};
+                       {{"sparsity", size.sparsity()},
+                        {"pruned_weights", layers.size()},
+                        {"allocation", o.allocation},
+                        {"layer_sparsity", sparsities_of(layers)}},
+                       results_of(layers, allotted,
+                                  {{"method", method.name},
+                                   {"allocation", o.allocation},
+                                   {"update", method.solves ? "least-squares" : o.update},
+                                   {"pattern", pattern->name()}})};
   return finish(model, stage, report, size, o.files, common);
 }
 
@@ -205,7 +247,8 @@ bool contradict(const ValuesOf& values) {
 }
 
 bool needs_no_calibration(const ValuesOf& values) {
-  if (const auto update = values("--update"); !update.empty() && update.front() != "none") return false;
+  for (const auto& [option, idle] : {std::pair("--update", "none"), std::pair("--allocation", "uniform")})
+    if (const auto given = values(option); !given.empty() && given.front() != idle) return false;
   for (const PruneMethod& method : prune_methods())
     if (values("--method").front() == method.name) return !method.needs_calibration();
   return false;

@@ -32,7 +32,7 @@ bool StructureOptions::given() const {
 }
 
 std::vector<std::string> mask_options() {
-  return {"--method", "--pattern", "--sparsity", "--targets", "--keep"};
+  return {"--method", "--update", "--allocation", "--pattern", "--sparsity", "--targets", "--keep"};
 }
 
 namespace {

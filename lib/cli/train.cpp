@@ -30,7 +30,8 @@ constexpr double room_beside_tensors = 48e6;
 
 class TrainTool {
  public:
-  TrainTool(const TrainOptions& options, const Common& common) : o_(options), common_(common) {}
+  TrainTool(const TrainOptions& options, const Common& common)
+      : o_(options), common_(common), teacher_(options.teacher) {}
 
   int run() {
     o_.check(common_.config);
@@ -176,6 +177,8 @@ class TrainTool {
     o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
     add_pruning(settings);
+    add_rounding(settings);
+    teacher_.load(model_, text, settings);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
              format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
              format_count(static_cast<double>(text.size())),
@@ -196,6 +199,7 @@ class TrainTool {
     require_memory_for(need, "this run", "use a smaller --batch, --context or model");
     log_info("memory: at least {}", describe(need));
     if (common_.dry_run) return 0;
+    teacher_.fill_cache(text, settings);
     Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
     settings.journal = &journal;
     if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
@@ -221,6 +225,19 @@ class TrainTool {
                   before.weights, *o_.sparsity);
     settings.before_step = [pruning](int64_t step) { pruning->before_step(step); };
     settings.competes_after = pruning->last_pruning();
+  }
+
+  // Behind add_pruning(): the same steps.
+  void add_rounding(RunSettings& settings) {
+    const auto rounding = o_.rounding(settings.step.schedule.steps);
+    if (!rounding) return;
+    rounding_ = std::make_unique<QuantizeAware>(*model_.transformer, *rounding);
+    if (!o_.resume.empty()) rounding_->before_step(step_of_run(checkpoint_) - 1);  // a validation may come first
+    settings.before_step = [aware = rounding_.get(), before = settings.before_step](int64_t step) {
+      if (before) before(step);
+      aware->before_step(step);
+    };
+    settings.competes_after = std::max(settings.competes_after, rounding_->begins());
   }
 
   // The model first, then what is secondary to it: a status says what of that is missing.
@@ -257,8 +274,11 @@ class TrainTool {
 
   void save(nlohmann::json results) {
     const StopLater save_first;
+    if (rounding_) rounding_->finish();
     if (!upcycled_.is_null()) results["upcycled"] = upcycled_;
     nlohmann::json recorded = results;
+    if (rounding_) recorded["quantize_aware"] = o_.quantize_aware;
+    if (const nlohmann::json teacher = teacher_.lineage(); !teacher.is_null()) recorded["teacher"] = teacher;
     if (!attention_before_.empty()) {
       recorded["attention"] = attention_of(model_.transformer->config());
       recorded["attention_before"] = attention_before_;
@@ -272,6 +292,8 @@ class TrainTool {
 
   const TrainOptions& o_;
   const Common& common_;
+  TeacherOptions teacher_;
+  std::unique_ptr<QuantizeAware> rounding_;
   Model model_;
   ModelFile checkpoint_;
   std::string parent_, saved_at_;

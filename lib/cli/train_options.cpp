@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
+#include "compress/quantize.h"
 #include "model/size.h"
 
 namespace hone::cli {
@@ -128,6 +129,14 @@ void add_sparsity(RunOptions& run, TrainOptions& o) {
   run.text("--pattern", o.pattern, "unstructured or block:RxC").shapes(Shapes::run);
 }
 
+void add_rounding(RunOptions& run, TrainOptions& o) {
+  run.group("Rounding", "Round the blocks' weights while training, as quantize will");
+  run.text("--quantize-aware", o.quantize_aware,
+           "TYPE[:GROUP], as quantize's --type and --group: int4:32. The model that is written has the rounded values")
+      .shapes(Shapes::run);
+  run.fraction("--quantize-from", o.quantize_from, "Part of the steps after which it begins").shapes(Shapes::run);
+}
+
 void add_files(RunOptions& run, TrainOptions& o) {
   run.group("Files");
   run.text("-o,--output", o.output, "Model file to write").type_name("FILE").required().shapes(Shapes::nothing);
@@ -153,8 +162,10 @@ void TrainOptions::add(CLI::App& app) {
   experts.add(run);
   add_length(run, *this);
   add_steps(run, *this);
+  teacher.add(run);
   add_validation(run, *this);
   add_sparsity(run, *this);
+  add_rounding(run, *this);
   add_files(run, *this);
   run.require_all_stated();
 }
@@ -176,6 +187,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--sparsify-every", sparsify_every, 1);
   recompute_plan(recompute);
   experts.check(!init.empty(), !resume.empty());
+  teacher.check(*app_);
   if (!init.empty()) {
     const std::string shape = model.shape_option();
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
@@ -192,9 +204,23 @@ void TrainOptions::check(const std::string& config) const {
   if (patience > 0 && valid_every == 0) throw usage_error("--patience needs --valid-every");
   if (sparsity && *sparsity >= 1) throw usage_error("--sparsity must be in [0, 1), not {}", *sparsity);
   if (sparsify_from > sparsify_until) throw usage_error("--sparsify-from lies after --sparsify-until");
+  if (quantize_from >= 1) throw usage_error("--quantize-from must be below 1: some steps must be left for it");
+  rounding(1);
   if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
   check_effects();
   check_files(config);
+}
+
+std::optional<QuantizeAwareSettings> TrainOptions::rounding(int64_t count) const {
+  if (quantize_aware.empty()) return std::nullopt;
+  const size_t colon = quantize_aware.find(':');
+  const PackedType type = packed_type_named(quantize_aware.substr(0, colon));
+  if (!has_scales(type)) throw usage_error("--quantize-aware {}: give a type that has scales", quantize_aware);
+  const int64_t group = colon == std::string::npos ? 0 : parse_count(quantize_aware.substr(colon + 1));
+  if (group != 0 && group != 32 && group != 64 && group != 128)
+    throw usage_error("--quantize-aware {}: a group has 32, 64 or 128 columns; without one a scale serves a row",
+                      quantize_aware);
+  return QuantizeAwareSettings{*type, group, quantize_from, count};
 }
 
 void TrainOptions::resolve_resume() {
@@ -207,11 +233,17 @@ void TrainOptions::check_files(const std::string& config) const {
   std::error_code none;
   const bool continues =
       !resume.empty() && (resume == checkpoint || std::filesystem::equivalent(resume, checkpoint, none));
-  std::vector<NamedPath> inputs = {{"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}};
+  std::vector<NamedPath> inputs = {
+      {"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}, {"--teacher", teacher.path()}};
   for (const std::string& path : data) inputs.emplace_back("--data", path);
   for (const std::string& path : valid) inputs.emplace_back("--valid", path);
   if (tokenizer && tokenizer->ends_with(".h5")) inputs.emplace_back("--tokenizer", *tokenizer);
-  require_distinct({{"--output", output}, {"--checkpoint", checkpoint}, {"--log", log}, {"--plot", plot}}, inputs);
+  require_distinct({{"--output", output},
+                    {"--checkpoint", checkpoint},
+                    {"--log", log},
+                    {"--plot", plot},
+                    {"--teacher-cache", teacher.cache}},
+                   inputs);
   require_writable(output, force);
   if (!checkpoint.empty()) {
     if (!force && !continues && std::filesystem::exists(checkpoint))
@@ -228,7 +260,9 @@ void TrainOptions::check_effects() const {
   // Whoever gives these believes that the model is being pruned.
   for (const char* option : {"--pattern", "--sparsify-from", "--sparsify-until", "--sparsify-every"})
     if (!sparsity && given(*app_, option)) throw usage_error("{} has no effect without --sparsity", option);
-  for (const char* group : {"Steps", "Validation", "Sparsity", "Routing"})
+  if (quantize_aware.empty() && given(*app_, "--quantize-from"))
+    throw usage_error("--quantize-from has no effect without --quantize-aware");
+  for (const char* group : {"Steps", "Teacher", "Validation", "Sparsity", "Rounding", "Routing"})
     warn_of_idle_group(*app_, group, !trains, "without steps");
   // Whoever gives these believes that Muon trains.
   for (const char* option : {"--muon-momentum", "--adamw-rate"})
@@ -297,6 +331,8 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                         {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
                         {"sparsity", sparsity.value_or(0)},
                         {"seed", common.seed}});
+  s.description_defaults.update(TeacherOptions::description_of_none());
+  s.description.update(teacher.description(context));
   if (has_mixtures(config)) s.description["routing"] = describe(step.router);
   return s;
 }
@@ -305,6 +341,9 @@ Footprint TrainOptions::footprint(const Config& config, const RunSettings& setti
   const StepSettings& step = settings.step;
   const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
   Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
+  need.teacher = step.objectives.distillation.bytes;
+  if (!quantize_aware.empty())
+    need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);
   if (settings.average > 0) need.copies += 4 * size_of_shape(config).parameters;
   if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
   return need;

@@ -8,7 +8,9 @@
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
 #include "cli/run_options.h"
+#include "cli/teacher_options.h"
 #include "cli/tool.h"
+#include "compress/quantize_aware.h"
 #include "measure/footprint.h"
 #include "train/run.h"
 
@@ -34,6 +36,7 @@ struct TrainOptions {
   double muon_momentum = 0.95;
   std::optional<double> adamw_rate;  // of what Muon does not move; none: the learning rate
   int64_t memory_limit = 0;          // bytes; 0: none
+  TeacherOptions teacher;
   // validation
   int64_t valid_every = 250, valid_tokens = 0, patience = 0;
   double ema = 0;  // 0: no average
@@ -47,6 +50,9 @@ struct TrainOptions {
   double sparsify_from = 0.2, sparsify_until = 0.7;
   int64_t sparsify_every = 10;
   std::string pattern = "unstructured";
+  // rounding during training
+  std::string quantize_aware;  // TYPE[:GROUP]; empty: none
+  double quantize_from = 0.5;
 
   void add(CLI::App& app);
   static std::vector<std::string> of_new_model();  // names of options that no existing model can have
@@ -54,6 +60,7 @@ struct TrainOptions {
   // `config`: the file of --config.
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
+  std::optional<QuantizeAwareSettings> rounding(int64_t count) const;  // of a run of so many steps
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
   // What such a run takes beside the process itself.
   Footprint footprint(const Config& config, const RunSettings& settings) const;

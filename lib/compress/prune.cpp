@@ -8,6 +8,7 @@
 #include "base/stop.h"
 #include "compress/least_squares.h"
 #include "compress/masks.h"
+#include "tensor/pages.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -31,22 +32,31 @@ std::vector<StatisticKind> needs_of(const PruneSettings& s) {
   return needs;
 }
 
-PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const Measurement& measured) {
+}  // namespace
+
+double PruneSettings::sparsity_of(const std::string& weight) const {
+  for (const LayerSparsity& layer : own)
+    if (layer.name == weight) return layer.sparsity;
+  return sparsity;
+}
+
+PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s,
+                         const Measurement& measured) {
   check_stop();
-  const Tensor dense = (*slot.weight)->to_dense();
-  const Bitmask before = (*slot.weight)->mask();
-  PrunedWeight pruned = s.method->run({slot.name, dense, before, measured.inputs, *s.pattern, s.sparsity});
+  const Tensor dense = slot->to_dense();
+  const Bitmask before = slot->mask();
+  PrunedWeight pruned = s.method->run({name, dense, before, measured.inputs, *s.pattern, s.sparsity_of(name)});
   check_stop();
+  pruned.weight = masked(pruned.weight, pruned.mask);  // a copy: who has the weight before keeps it as it was
   PrunedLayer layer;
   if (const auto needs = needs_of(s); measured.inputs && !needs.empty() && needs.back() == StatisticKind::gram) {
-    const Curvature curvature = curvature_of(measured.inputs, dense.dim(1), slot.name);
+    const Curvature curvature = curvature_of(measured.inputs, dense.dim(1), name);
     const Tensor cut = masked(dense, pruned.mask);
-    pruned.weight = masked(pruned.weight, pruned.mask);
     if (s.update && !s.method->solves) pruned.weight = least_squares(dense, pruned.weight, pruned.mask, curvature);
     layer.error_masked = output_error(dense, cut, curvature).relative();
     layer.error = output_error(dense, pruned.weight, curvature).relative();
   }
-  layer.name = slot.name;
+  layer.name = name;
   layer.rows = dense.dim(0);
   layer.cols = dense.dim(1);
   if (before) layer.sparsity_before = before.sparsity();
@@ -56,9 +66,12 @@ PrunedLayer prune_weight(const WeightSlot& slot, const PruneSettings& s, const M
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
   layer.dampened = measured.dampened;
-  *slot.weight = std::make_shared<DenseWeight>(pruned.weight, pruned.mask);
+  slot = std::make_shared<DenseWeight>(std::move(pruned.weight), pruned.mask);
+  let_go(dense);
   return layer;
 }
+
+namespace {
 
 std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& s) {
   const std::vector<WeightSlot> all = weight_slots(model);
@@ -67,10 +80,10 @@ std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& 
     if (!s.rule.chosen(slot.name)) continue;
     chosen.push_back(slot);
     Weight& weight = **slot.weight;
-    if (!weight.parameter())
+    if (weight.element() != "f32")
       throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
                         weight.element());
-    s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity, slot.name);
+    s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity_of(slot.name), slot.name);
   }
   if (chosen.empty())
     throw usage_error("no weight is chosen to be pruned; the model has {}", fmt::join(names_of(all), ", "));
@@ -95,7 +108,11 @@ std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s)
   std::vector<PrunedLayer> layers(chosen.size());
   calibrate(
       model, targets, s.update ? MeasuredBehind::layers : s.method->behind, s.calibration, s.type,
-      [&](size_t i, const Measurement& measured) { layers[i] = prune_weight(chosen[i], s, measured); }, s.progress);
+      [&](size_t i, const Measurement& measured) {
+        layers[i] = prune_weight(chosen[i].name, *chosen[i].weight, s, measured);
+        if (s.keep) *chosen[i].weight = s.keep(*chosen[i].weight);
+      },
+      s.progress);
   return layers;
 }
 

@@ -13,15 +13,26 @@
 
 namespace hone {
 
+// A weight by its name.
+struct LayerSparsity {
+  std::string name;
+  double sparsity = 0;
+};
+
 struct PruneSettings {
   const PruneMethod* method = nullptr;
   const Pattern* pattern = nullptr;
-  double sparsity = 0.5;  // resolve_sparsity() of patterns.h
+  double sparsity = 0.5;           // resolve_sparsity() of patterns.h
+  std::vector<LayerSparsity> own;  // of weights that have another (allocation.h)
   TargetRule rule;
   bool update = false;  // what stays becomes the least squares of the mask (least_squares.h); needs a calibration text
   const CalibrationText* calibration = nullptr;  // where the method or the update needs it
   DType type = DType::f32;                       // of activations in calibration
+  // Called with each weight that is done; what it returns takes the weight's place. WeightSpill::put(), for one.
+  std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> keep;
   std::function<void(int64_t done, int64_t all)> progress;
+
+  double sparsity_of(const std::string& weight) const;
 };
 
 // One pruned weight.
@@ -45,6 +56,10 @@ struct PrunedLayer {
 // not divide it, or the method needs a calibration text and has none; nothing is changed then. Throws as calibrate()
 // does.
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& settings);
+
+// One weight of prune_model(), with what was measured of it; `slot` becomes the pruned one.
+PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& settings,
+                         const Measurement& measured);
 
 // The names of the weights that prune_model() would prune; throws as it does.
 std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& settings);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "tensor/pages.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
 
@@ -78,6 +79,8 @@ QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, 
   slot = pack(rounded, choice.type, mask);
   layer.form = slot->form();
   layer.bytes = slot->stored_bytes();
+  let_go(dense);
+  if (s.keep) slot = s.keep(slot);
   return layer;
 }
 

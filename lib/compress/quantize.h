@@ -44,6 +44,8 @@ struct QuantizeSettings {
   const RoundMethod* method = &round_method("search");  // to types with scales; to others the nearest number is taken
   const CalibrationText* calibration = nullptr;         // null: every method goes on as if all inputs were alike
   DType activations = DType::f32;
+  // Called with each weight that is done; what it returns takes the weight's place. WeightSpill::put(), for one.
+  std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> keep;
   std::function<void(int64_t done, int64_t all)> progress;
 };
 

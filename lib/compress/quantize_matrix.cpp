@@ -1,6 +1,7 @@
 #include "compress/quantize_matrix.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -15,10 +16,27 @@
 namespace hone {
 namespace {
 
-constexpr int block_scales =
-    kernels::kScaleCandidates;   // half of the 128 numbers that bf16 has from a power of two to the next
-constexpr int most_blocks = 40;  // downwards: a millionth of the scale that reaches the largest weight
+constexpr int batch = kernels::scale_batch;
+constexpr int spacing = 8;                // of samples, in bf16 numbers: it has 128 from a power of two to the next
+constexpr int stretch = batch * spacing;  // numbers that are decided about at once
+constexpr int half_stretch = stretch / 2;
+constexpr int most_stretches = 20;  // downwards: a millionth of the scale that reaches the largest weight
 constexpr float smallest_scale = std::numeric_limits<float>::min();  // a normal number, so that its inverse is finite
+
+// Of a bf16 number by its mantissa: how far those between two samples may be from it, over the smaller of the two.
+constexpr std::array<float, 128> distances = [] {
+  const auto number = [](int mantissa) {  // beyond a power of two the steps are others
+    const auto m = static_cast<float>(mantissa);
+    return m < 0 ? 128 + m / 2 : m < 128 ? 128 + m : 2 * m;
+  };
+  std::array<float, 128> d{};
+  for (int mantissa = 0; mantissa < 128; ++mantissa) {
+    const float here = number(mantissa), above = number(mantissa + spacing / 2),
+                below = number(mantissa - spacing / 2 + 1);
+    d[static_cast<size_t>(mantissa)] = std::max((above - here) / here, (here - below) / below);
+  }
+  return d;
+}();
 
 // The integers that a weight over its scale may become, from 0 to either side; side 0 is that of the scale's sign.
 struct Grid {
@@ -58,8 +76,9 @@ class Group {
   Group(int64_t capacity, const Grid& grid, const kernels::ScaleSearch& loops)
       : grid_(grid),
         loops_(loops),
-        magnitudes_(static_cast<size_t>(capacity)),
+        magnitudes_(static_cast<size_t>(capacity) + 1),
         limits_(magnitudes_),
+        firsts_(magnitudes_),
         moments_(magnitudes_),
         negative_(magnitudes_.size()),
         sides_(magnitudes_.size()) {}
@@ -71,20 +90,25 @@ class Group {
     largest_ = 0;
     float total = 0;
     for (int64_t c = 0; c < n; ++c) {
-      if (w[c] == 0.0f || !kept(c)) continue;
+      const bool counts = w[c] != 0.0f && kept(c);
       const float moment = moments ? moments[c] : 1.0f;
-      magnitudes_[size_] = std::fabs(w[c]);
+      magnitudes_[size_] = std::fabs(w[c]);  // and is overwritten by the next where it does not count
       moments_[size_] = moment;
       negative_[size_] = w[c] < 0;
-      largest_ = std::max(largest_, magnitudes_[size_]);
-      total += moment;
-      ++size_;
+      largest_ = counts ? std::max(largest_, magnitudes_[size_]) : largest_;
+      total += counts ? moment : 0.0f;
+      size_ += counts;
     }
     if (size_ == 0) return false;
     if (!(total > 0)) std::fill_n(moments_.begin(), size_, 1.0f);
     exponent_ = std::ilogb(largest_);
-    for (size_t i = 0; i < size_; ++i) magnitudes_[i] = std::ldexp(magnitudes_[i], -exponent_);
+    const double factor = std::ldexp(1.0, -exponent_);  // exact, also for what becomes too small for a normal number
+    for (size_t i = 0; i < size_; ++i)
+      magnitudes_[i] = static_cast<float>(static_cast<double>(magnitudes_[i]) * factor);
     largest_ = std::ldexp(largest_, -exponent_);
+    float squares = 0;
+    for (size_t i = 0; i < size_; ++i) squares += moments_[i] * (magnitudes_[i] * magnitudes_[i]);
+    norm_ = std::sqrt(squares);
     return true;
   }
 
@@ -109,36 +133,120 @@ class Group {
     return std::max(smallest_scale, to_float(to_bf16(std::ldexp(to_float(scale), exponent_))));
   }
 
-  // Branch and bound over blocks of neighbouring bf16 numbers, from the scale that reaches the largest weight
+  // Branch and bound over stretches of neighbouring bf16 numbers, from the scale that reaches the largest weight
   // downwards, then upwards from it.
   void search(bool negative_scale, Choice& best) {
     for (size_t i = 0; i < size_; ++i) {
       sides_[i] = static_cast<bool>(negative_[i]) != negative_scale;
       limits_[i] = grid_.last[sides_[i]];
+      firsts_[i] = grid_.first[sides_[i]];
     }
     const int start = to_bf16(largest_ / grid_.last[0]).bits;
-    for (int block = 0, top = start; block < most_blocks; ++block, top -= block_scales) {
-      if (block > 0 && clipping_error(scale_of(top)) >= best.error) break;
-      try_block(top, negative_scale, best);
+    // Of the first half stretches downwards and upwards, at their far ends.
+    float scales[batch], beyond[batch], below[batch];
+    for (int i = 0; i < batch / 2; ++i) {
+      scales[i] = scale_of(start - (i + 1) * half_stretch);
+      scales[batch / 2 + i] = scale_of(start + i * half_stretch + 1);
     }
-    for (int top = start + block_scales; small_weights_error(scale_of(top - block_scales + 1)) < best.error;
-         top += block_scales)
-      if (try_block(top, negative_scale, best) > 2 * best.error) break;
+    loops_.bounds(magnitudes_.data(), limits_.data(), firsts_.data(), moments_.data(), static_cast<int64_t>(size_),
+                  scales, beyond, below);
+    for (int top = start, i = 0; i < most_stretches; ++i, top -= stretch) {
+      const bool known = 2 * i + 1 < batch / 2;
+      if (i > 0 && (known ? beyond[2 * i - 1] : clipping_error(scale_of(top))) >= best.error) break;
+      try_stretch(top, known ? beyond[2 * i] : 0, negative_scale, best);
+    }
+    for (int top = start + stretch, i = 0;; top += stretch, ++i) {
+      const bool known = 2 * i + 1 < batch / 2;
+      if ((known ? below[batch / 2 + 2 * i] : small_weights_error(scale_of(top - stretch + 1))) >= best.error) break;
+      if (try_stretch(top, 0, negative_scale, best) > 2 * best.error) break;
+    }
   }
 
-  // Tries the scales with the bits top, top - 1, …; returns the least error among them.
-  float try_block(int top, bool negative_scale, Choice& best) {
-    float scales[block_scales], errors[block_scales];
-    for (int i = 0; i < block_scales; ++i) scales[i] = scale_of(top - i);
+  // Looks for better scales among the bits top, top - 1, …, of a stretch; returns the least error of its samples. Of
+  // every `spacing` of them one is tried first, and the others only where they may be better than the best so far. The
+  // lower half of the stretch leaves at least `lower_half`.
+  float try_stretch(int top, float lower_half, bool negative_scale, Choice& best) {
+    int samples[batch];
+    float found[batch], least_near[batch];
+    for (int i = 0; i < batch; ++i) samples[i] = top - spacing / 2 - i * spacing;
+    try_batch(samples, found, negative_scale, best);
+    const int first = static_cast<int>(std::min_element(found, found + batch) - found);
+    bounds_near(samples, found, least_near);
+    int worth = 0;
+    for (int i = 0; i < batch; ++i) worth += least_near[i] < best.error;
+    if (worth > batch / 2) {  // fine steps: what one scale leaves says little of the next
+      try_all(top, negative_scale, best);
+      if (lower_half < best.error) try_all(top - half_stretch, negative_scale, best);
+      return found[first];
+    }
+    int bits[batch], filled = 0;
+    const auto try_filled = [&] {
+      float errors[batch];
+      if (filled == 0) return;
+      std::fill(bits + filled, bits + batch, bits[0]);
+      try_batch(bits, errors, negative_scale, best);
+      filled = 0;
+    };
+    const auto add = [&](int i) {
+      for (int number = samples[i] + spacing / 2; number > samples[i] - spacing / 2; --number)
+        if (number != samples[i]) bits[filled++] = number;
+    };
+    if (worth > 0) add(first);  // whose neighbours are likely to exclude others
+    for (int i = 0; i < batch; ++i) {
+      if (i == first || !(least_near[i] < best.error)) continue;
+      add(i);
+      if (filled + spacing > batch + 1) try_filled();
+    }
+    try_filled();
+    return found[first];
+  }
+
+  // The least error that any number near each sample may leave. Where values at scale s are no farther than e from the
+  // weights (as lengths of vectors), those at a scale t are no nearer than (e - d |w|) / (1 + d) with d = |s - t| / t:
+  // the same multiples of t are d times their length, at most |w| and their own distance, away from those of s.
+  void bounds_near(const int (&samples)[batch], const float (&found)[batch], float (&least)[batch]) const {
+    for (int i = 0; i < batch; ++i) {
+      const float d = distances[static_cast<size_t>(samples[i] & 127)];
+      const float near = std::max(0.0f, (std::sqrt(found[i]) - d * norm_) / (1 + d));
+      least[i] = near * near * 0.9999f;  // sums are rounded
+    }
+  }
+
+  void try_batch(const int (&bits)[batch], float (&found)[batch], bool negative_scale, Choice& best) {
+    float scales[batch];
+    for (int i = 0; i < batch; ++i) scales[i] = scale_of(bits[i]);
+    errors_of(scales, batch, found);
+    offer(
+        found, batch, [&](int i) { return bits[i]; }, negative_scale, best);
+  }
+
+  // The scales with the bits top, top - 1, …, of half a stretch.
+  void try_all(int top, bool negative_scale, Choice& best) {
+    float scales[half_stretch], found[half_stretch];
+    for (int i = 0; i < half_stretch; ++i) scales[i] = scale_of(top - i);
+    errors_of(scales, half_stretch, found);
+    offer(
+        found, half_stretch, [&](int i) { return top - i; }, negative_scale, best);
+  }
+
+  // Of equal errors the larger scale is taken, so that the order of tries makes no difference.
+  template <class Bits>
+  static void offer(const float* errors, int count, Bits&& bits, bool negative, Choice& best) {
+    int better = 0;  // counted first, without a branch: mostly there is none
+    for (int i = 0; i < count; ++i) better += errors[i] <= best.error;
+    if (better == 0) return;
+    for (int i = 0; i < count; ++i)
+      if (errors[i] < best.error || (errors[i] == best.error && negative == best.negative && bits(i) > best.scale.bits))
+        best = {errors[i], bf16{static_cast<uint16_t>(bits(i))}, negative};
+  }
+
+  void errors_of(const float* scales, int64_t count, float* found) const {
     const auto n = static_cast<int64_t>(size_);
     if (grid_.in_steps) {
-      loops_.step_errors(magnitudes_.data(), sides_.data(), grid_.steps, moments_.data(), n, scales, errors);
+      loops_.step_errors(magnitudes_.data(), sides_.data(), grid_.steps, moments_.data(), n, scales, count, found);
     } else {
-      loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), n, scales, errors);
+      loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), n, scales, count, found);
     }
-    const int i = static_cast<int>(std::min_element(errors, errors + block_scales) - errors);
-    if (errors[i] < best.error) best = {errors[i], bf16{static_cast<uint16_t>(top - i)}, negative_scale};
-    return errors[i];
   }
 
   static float scale_of(int bits) { return to_float(bf16{static_cast<uint16_t>(bits)}); }
@@ -168,8 +276,8 @@ class Group {
   kernels::ScaleSearch loops_;
   size_t size_ = 0;
   int exponent_ = 0;
-  float largest_ = 0;
-  std::vector<float> magnitudes_, limits_, moments_;
+  float largest_ = 0, norm_ = 0;
+  std::vector<float> magnitudes_, limits_, firsts_, moments_;
   std::vector<uint8_t> negative_, sides_;
 };
 

@@ -50,6 +50,7 @@ void BatchSampler::next(std::span<int32_t> inputs, std::span<int32_t> targets) {
   if (inputs.size() != targets.size() || inputs.size() % width != 0)
     throw internal_error("batches of {} inputs and {} targets are not rows of {}", inputs.size(), targets.size(),
                          context_);
+  starts_.clear();
   for (size_t row = 0; row < inputs.size(); row += width) {
     if (position_ == windows()) {
       ++pass_;
@@ -57,6 +58,7 @@ void BatchSampler::next(std::span<int32_t> inputs, std::span<int32_t> targets) {
     }
     const auto window = static_cast<int64_t>(order_(static_cast<uint64_t>(position_++)));
     const int64_t begin = phase_ + window * context_;
+    starts_.push_back(begin);
     corpus_.copy(begin, context_, inputs.data() + row);
     corpus_.copy(begin + 1, context_, targets.data() + row);
     drawn_ += context_;

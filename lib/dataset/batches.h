@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <vector>
 
 #include "dataset/corpus.h"
 
@@ -32,6 +33,9 @@ class BatchSampler {
   // token later. Both spans have the same size, a multiple of context().
   void next(std::span<int32_t> inputs, std::span<int32_t> targets);
 
+  // Where in the corpus the windows that next() gave last begin.
+  std::span<const int64_t> starts() const { return starts_; }
+
   // Windows are of this length from now on (a length curriculum). A change begins a new pass. Error(input) if no window
   // fits.
   void set_context(int64_t context);
@@ -53,6 +57,7 @@ class BatchSampler {
   int64_t drawn_ = 0;     // tokens
   int64_t phase_ = 0;     // where the first window of this pass begins; follows from seed, pass and context
   Permutation order_;
+  std::vector<int64_t> starts_;
 };
 
 }  // namespace hone

@@ -1,4 +1,4 @@
-// File descriptors, and moving many bytes at once. Private to this room.
+// File descriptors, and moving many bytes at once.
 #pragma once
 
 #include <cstdint>

@@ -15,6 +15,8 @@
 #include "io/index.h"
 #include "io/isolate.h"
 #include "io/model_file.h"
+#include "io/read_back.h"
+#include "tensor/pages.h"
 
 namespace hone {
 namespace {
@@ -57,7 +59,8 @@ bool too_deep(const std::string& text) {
 
 class Loader {
  public:
-  Loader(const std::string& path, ReadOptions options) : path_(path), options_(options) {
+  Loader(const std::string& path, ReadOptions options, bool let_go_of_all)
+      : path_(path), options_(options), let_go_of_all_(let_go_of_all) {
     file_ = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status;
     if (!file_ || fstat(file_.fd(), &status) != 0)
@@ -158,6 +161,7 @@ class Loader {
     for_each_of(static_cast<int64_t>(order.size()), bytes, [&](int64_t i) {
       const size_t item = order[static_cast<size_t>(i)];
       good[item] = matches(item);
+      if (let_go_of_all_) let_go(arrays_[item]);
     });
     check_stop();
     for (size_t i = 0; i < n; ++i)
@@ -232,6 +236,7 @@ class Loader {
 
   const std::string& path_;
   ReadOptions options_;
+  bool let_go_of_all_;
   Descriptor file_, spill_;
   uint64_t file_bytes_ = 0, spill_bytes_ = 0;
   Index index_;
@@ -241,7 +246,11 @@ class Loader {
 }  // namespace
 
 ModelFile read_model_file(const std::string& path, ReadOptions options) {
-  return Loader(path, options).load();
+  return Loader(path, options, false).load();
+}
+
+ModelFile read_back(const std::string& path) {
+  return Loader(path, {.run = true}, true).load();
 }
 
 }  // namespace hone

@@ -20,6 +20,8 @@
 #include "io/isolate.h"
 #include "io/model_file.h"
 #include "io/notes.h"
+#include "io/read_back.h"
+#include "tensor/pages.h"
 
 namespace hone {
 namespace {
@@ -29,6 +31,7 @@ using hdf5::Handle;
 struct Source {
   Entry entry;
   const std::byte* data;
+  Tensor tensor = {};  // which has it, if it is no text
 };
 
 std::string text_of(const nlohmann::json& value, const char* what) {
@@ -48,6 +51,7 @@ Source source_of(Section section, const std::string& owner, const std::string& n
   entry.shape = tensor.shape();
   entry.bytes = tensor.bytes();
   source.data = tensor.raw();
+  source.tensor = tensor;
   return source;
 }
 
@@ -163,6 +167,7 @@ class Writer {
     for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
       Source& source = sources_[static_cast<size_t>(i)];
       source.entry.checksum = checksum_of(source.data, source.entry.bytes);
+      let_go(source.tensor);
     });
     check_stop();
   }
@@ -170,16 +175,30 @@ class Writer {
   void write(const std::string& path) {
     hdf5::quiet();  // prepares the library once, not in every child
     place(isolated([&] { return lay_out(path); }, fmt::format("cannot write '{}': HDF5 fails to lay it out", target_)));
-    std::vector<Transfer> transfers;
-    for (const Source& source : sources_)
-      transfers.push_back({const_cast<std::byte*>(source.data), source.entry.bytes, source.entry.offset});
     const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    int error = file ? write_all(file.fd(), transfers) : errno;
+    int error = file ? 0 : errno;
+    for (size_t i = 0; i < sources_.size() && error == 0;) error = write_some(file.fd(), i);
     if (error == 0) error = flush_to_device(file.fd());
     if (error != 0) throw input_error("cannot write '{}': {}", target_, std::strerror(error));
   }
 
  private:
+  // Of the sources from `next` on so many that all threads have work; those of mapped files then leave memory. Returns
+  // an errno.
+  int write_some(int fd, size_t& next) {
+    constexpr uint64_t enough = uint64_t{16} << 20;
+    std::vector<Transfer> transfers;
+    const size_t first = next;
+    for (uint64_t bytes = 0; next < sources_.size() && bytes < enough; ++next) {
+      const Source& source = sources_[next];
+      transfers.push_back({const_cast<std::byte*>(source.data), source.entry.bytes, source.entry.offset});
+      bytes += source.entry.bytes;
+    }
+    const int error = write_all(fd, transfers);
+    for (size_t i = first; i < next; ++i) let_go(sources_[i].tensor);
+    return error;
+  }
+
   static void check(const std::string& name, const Encoded& encoded) {
     bool good = !encoded.form.empty() && !encoded.element.empty() && !encoded.shape.empty() && !name.empty();
     for (size_t begin = 0; good && begin <= name.size();) {
@@ -280,7 +299,7 @@ WrittenFile write_model_file(const std::string& path, const ModelFile& model, bo
   Writer(model, path).write(file.temporary());
   ModelFile again;
   try {
-    again = read_model_file(file.temporary(), {.run = true});
+    again = read_back(file.temporary());
   } catch (const Error& error) {
     throw input_error("cannot write '{}': what was written does not read back ({}); check the disk", path,
                       error.what());

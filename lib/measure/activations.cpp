@@ -4,109 +4,165 @@
 #include <vector>
 
 #include "nn/mixer.h"
-#include "ops/cross_entropy.h"
+#include "ops/head_loss.h"
+#include "tensor/pool.h"
 
 namespace hone {
 namespace {
-
-// Of one half block, bytes a row: what its backward pass reads, and what that takes beside it while it runs.
-struct HalfRow {
-  double kept = 0, backward = 0;
-};
 
 double number(int64_t n) {
   return static_cast<double>(n);
 }
 
-class Rows {
+// Of one half block, in blocks of the pool: what it adds to what is kept for its backward pass, beside the sum of the
+// stream, and the most that the backward pass takes beside all that while it runs.
+struct HalfBytes {
+  double kept = 0, backward = 0;
+};
+
+// Arrays of one batch, in blocks of the pool.
+class Arrays {
  public:
-  Rows(const Config& config, const TrainingShape& shape)
-      : config_(config), unit_(number(static_cast<int64_t>(size_of(shape.type)))), capacity_(shape.capacity) {}
+  Arrays(const Config& config, const TrainingShape& shape)
+      : config_(config),
+        rows_(number(shape.batch) * number(shape.context)),
+        unit_(number(static_cast<int64_t>(size_of(shape.type)))),
+        capacity_(shape.capacity) {}
 
-  double dim() const { return number(config_.block.dim); }
-  double stream() const { return 4 * dim(); }      // a row of the residual stream: f32
-  double branch() const { return unit_ * dim(); }  // of what is added to it
+  double rows() const { return rows_; }
+  double stream() const { return floats(config_.block.dim); }  // of the residual stream: f32
+  double branch() const { return values(config_.block.dim); }  // what is added to it, or its norm
+  double norm() const { return branch() + 2 * floats(1); }     // with what its backward pass divides by
+  double values(int64_t width) const { return block(rows_ * unit_ * number(width)); }
+  double floats(int64_t width) const { return block(4 * rows_ * number(width)); }
+  double block(double bytes) const { return pool_block_bytes(bytes); }
 
-  // Sum of the stream and normalized row; queries, keys and values, what attention gives and its log sums. Backward: the
-  // gradients of the stream, the branch and all of those but the sum.
-  HalfRow mixer(const LayerBlueprint& layer) const {
-    const double heads = number(layer.heads * config_.block.head_dim),
-                 kv = number(2 * layer.kv_heads * config_.block.head_dim);
-    const double inner = unit_ * (2 * heads + kv);
-    return {stream() + branch() + inner + 4 * number(layer.heads), stream() + 2 * branch() + inner};
+  // Normalized row; queries, keys and values, what attention gives and its log sums. Backward: the gradients of the
+  // stream, of what attention gives, and of what goes into it or of the branch.
+  HalfBytes mixer(const LayerBlueprint& layer) const {
+    const double out = values(layer.heads * config_.block.head_dim),
+                 qkv = values((layer.heads + 2 * layer.kv_heads) * config_.block.head_dim);
+    return {norm() + qkv + out + floats(layer.heads), stream() + out + std::max(qkv, branch())};
   }
 
-  // Sum and normalized row; what `up` gives, and the activation of it.
-  HalfRow feed_forward(const LayerBlueprint& layer) const {
-    const double wide = config_.block.activation == ActivationKind::swiglu ? 3 : 2;
-    const double hidden = unit_ * wide * number(layer.ffn);
-    HalfRow half = {stream() + branch(), stream() + 2 * branch()};
-    const double always = number(layer.experts > 0 ? layer.shared_experts : 1);
-    half.kept += always * hidden;
-    half.backward += always * hidden;
-    if (layer.experts == 0) return half;
-    // The rows of each expert go in and come out, and each has its own row inside.
-    const double slots = number(layer.top_k) * std::min(capacity_ > 0 ? capacity_ : 1, 1.0);
-    const double scores = 4 * number(layer.experts);
-    half.kept += slots * (hidden + 2 * branch()) + scores;
-    half.backward += slots * (hidden + 2 * branch()) + scores;
-    return half;
+  // Normalized row; what `up` gives, and the activation of it.
+  HalfBytes feed_forward(const LayerBlueprint& layer) const {
+    if (layer.experts > 0) return mixture(layer);
+    const double up = values(gates() * layer.ffn), active = values(layer.ffn);
+    return {norm() + up + active, stream() + active + std::max(up, branch())};
   }
 
-  std::vector<HalfRow> halves() const {
-    std::vector<HalfRow> all;
-    for (const LayerBlueprint& layer : config_.layers) {
-      all.push_back(layer.mixes() ? mixer(layer) : HalfRow{});
-      all.push_back(layer.feeds() ? feed_forward(layer) : HalfRow{});
-    }
-    return all;
+  HalfBytes half(int64_t i) const {
+    const LayerBlueprint& layer = config_.layers[static_cast<size_t>(i / 2)];
+    if (i % 2 == 0) return layer.mixes() ? mixer(layer) : HalfBytes{};
+    return layer.feeds() ? feed_forward(layer) : HalfBytes{};
+  }
+  bool has(int64_t i) const {
+    const LayerBlueprint& layer = config_.layers[static_cast<size_t>(i / 2)];
+    return i % 2 == 0 ? layer.mixes() : layer.feeds();
+  }
+
+  // Logits of some rows, which exist in the forward pass alone.
+  double logits() const {
+    const auto most = static_cast<int64_t>(std::min(rows_, 1e15));
+    const double at_once = std::min(rows_, number(ops::head_chunk_rows(most, config_.padded_vocabulary)));
+    return block(at_once * unit_ * number(config_.padded_vocabulary));
   }
 
  private:
+  int64_t gates() const { return config_.block.activation == ActivationKind::swiglu ? 2 : 1; }
+
+  // Beside the norm: scores, choices and weights of the router; the rows of each expert go in and come out, and each has
+  // its own row inside. The gradients of neighbouring steps exist together, and that of the sum for shared experts.
+  HalfBytes mixture(const LayerBlueprint& layer) const {
+    const double slots = rows_ * number(layer.top_k) * std::min(capacity_ > 0 ? capacity_ : 1, 1.0);
+    const auto of_slots = [&](int64_t width) { return block(slots * unit_ * number(width)); };
+    const double row = of_slots(config_.block.dim), up = of_slots(gates() * layer.ffn), active = of_slots(layer.ffn);
+    HalfBytes half = {norm() + floats(layer.experts) + 4 * floats(layer.top_k) + 2 * row + up + active, stream()};
+    half.backward += std::max(branch() + row, active + std::max(row, up - row));
+    if (layer.shared_experts == 0) return half;
+    half.kept += values(gates() * layer.shared_experts * layer.ffn) + values(layer.shared_experts * layer.ffn);
+    half.backward += branch();
+    return half;
+  }
+
   const Config& config_;
-  double unit_, capacity_;
+  double rows_, unit_, capacity_;
 };
 
 int64_t layers_of(const Config& config) {
   return static_cast<int64_t>(config.layers.size());
 }
 
+// The steps of Transformer::run and of the tape, as far as they take and give back memory.
+class Step {
+ public:
+  Step(const Config& config, const TrainingShape& shape) : arrays_(config, shape) {
+    for (const Stretch& stretch : shape.recompute.stretches(0, layers_of(config))) {
+      std::vector<int64_t> halves;
+      for (int64_t half = stretch.from; half < stretch.to; ++half)
+        if (arrays_.has(half)) halves.push_back(half);
+      if (!halves.empty()) stretches_.push_back({std::move(halves), stretch.again});
+    }
+  }
+
+  double most() {
+    forward();
+    backward();
+    return most_;
+  }
+
+ private:
+  struct Halves {
+    std::vector<int64_t> halves;
+    bool again;
+  };
+
+  bool kept_before(size_t i) const { return i > 0 && !stretches_[i - 1].again; }
+  // The first half adds no branch to the embedding, nor the first of a stretch to a sum that was kept for it.
+  bool adds(size_t i, size_t half) const { return half > 0 || (stretches_[i].again ? kept_before(i) : i > 0); }
+  double of_half(size_t i, size_t half) const {
+    return arrays_.half(stretches_[i].halves[half]).kept + (adds(i, half) ? arrays_.stream() : 0);
+  }
+
+  // What each stretch leaves behind, then the last norm and the head.
+  void forward() {
+    before_ = {arrays_.stream()};
+    for (size_t i = 0; i < stretches_.size(); ++i) {
+      double left = 0;
+      if (!stretches_[i].again)
+        for (size_t half = 0; half < stretches_[i].halves.size(); ++half) left += of_half(i, half);
+      else if (i > 0)
+        left = kept_before(i) ? arrays_.branch() : arrays_.stream();
+      before_.push_back(before_.back() + left);
+    }
+    const double branch = arrays_.branch(), last = before_.back() + arrays_.stream() + arrays_.norm();
+    const bool ended_again = !stretches_.empty() && stretches_.back().again;
+    most_ = std::max({last + branch + (ended_again ? arrays_.stream() : 0), last + branch + arrays_.logits(),
+                      last + arrays_.stream() + 2 * branch});
+  }
+
+  // From the last stretch to the first: one that runs again has all its halves once more.
+  void backward() {
+    for (size_t i = stretches_.size(); i-- > 0;) {
+      double held = stretches_[i].again ? before_[i + 1] : before_[i];
+      for (size_t half = 0; half < stretches_[i].halves.size(); ++half) {
+        held += of_half(i, half);
+        most_ = std::max(most_, held + arrays_.half(stretches_[i].halves[half]).backward);
+      }
+    }
+  }
+
+  Arrays arrays_;
+  std::vector<Halves> stretches_;
+  std::vector<double> before_;
+  double most_ = 0;
+};
+
 }  // namespace
 
 double activation_bytes(const Config& config, const TrainingShape& shape) {
-  const Rows row(config, shape);
-  const std::vector<HalfRow> halves = row.halves();
-  const std::vector<Stretch> stretches = shape.recompute.stretches(0, layers_of(config));
-  const double rows = number(shape.batch) * number(shape.context);
-  const double ids = 8;  // inputs and targets, and a copy for the embedding's gradient
-  // Forward: what each stretch leaves behind. The first sum of the stream is the embedding itself.
-  std::vector<double> before = {2 * ids + row.stream()};
-  for (const Stretch& stretch : stretches) {
-    double left = 0;
-    for (int64_t half = stretch.from; half < stretch.to; ++half) left += halves[static_cast<size_t>(half)].kept;
-    if (stretch.again) left = row.stream();
-    if (before.size() == 1) left -= row.stream();
-    before.push_back(before.back() + left);
-  }
-  // The last norm, the gradient of what it gives, and the logits of some rows.
-  const double head = row.stream() + 2 * row.branch();
-  const double padded = number(config.padded_vocabulary);
-  const double logits =
-      std::min(rows,
-               number(ops::head_chunk_rows(static_cast<int64_t>(std::min(rows, 1e15)), config.padded_vocabulary))) *
-      padded * number(static_cast<int64_t>(size_of(shape.type)));
-  double most = rows * (before.back() + head) + logits;
-  // Backward, from the last stretch to the first: a stretch that runs again has all its halves once more.
-  for (size_t i = stretches.size(); i-- > 0;) {
-    double held = stretches[i].again ? before[i + 1] - (i == 0 ? 0 : row.stream()) : before[i];
-    if (i == 0 && !stretches[i].again) held -= row.stream();
-    for (int64_t half = stretches[i].from; half < stretches[i].to; ++half) {
-      const HalfRow& h = halves[static_cast<size_t>(half)];
-      held += h.kept;
-      most = std::max(most, rows * (held + h.backward));
-    }
-  }
-  return most;
+  return Step(config, shape).most();
 }
 
 double recomputed_flops(const Config& config, const TrainingShape& shape) {

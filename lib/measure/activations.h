@@ -15,8 +15,8 @@ struct TrainingShape {
   RecomputePlan recompute = {};
 };
 
-// The most bytes that tensors of a step take at once beside parameters, gradients and what the optimizer keeps. Counted
-// array by array as the modules make them; small arrays (a number a row, masks, plans of attention) are left out.
+// The most bytes that tensors of a step take at once beside parameters, gradients and what the optimizer keeps, in the
+// blocks that the pool takes for them. Counted array by array as the modules make and drop them.
 double activation_bytes(const Config& config, const TrainingShape& shape);
 
 // Multiplications and additions that the plan adds to a step, by products and attention.

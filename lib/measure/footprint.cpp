@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "base/memory_limit.h"
 #include "base/units.h"
 #include "model/size.h"
+#include "model/transformer.h"
+#include "tensor/pool.h"
 
 namespace hone {
 namespace {
@@ -23,11 +26,9 @@ double bytes_of(DType type) {
 }
 
 std::vector<std::pair<double, const char*>> parts_of(const Footprint& f) {
-  return {{f.parameters, "parameters"},
-          {f.optimizer, "gradients and optimizer"},
-          {f.activations, "activations"},
-          {f.copies, "copies of the parameters"},
-          {f.cache, "key/value cache"}};
+  return {{f.parameters, "parameters"},   {f.optimizer, "gradients and optimizer"},
+          {f.activations, "activations"}, {f.copies, "copies of the parameters"},
+          {f.teacher, "the teacher"},     {f.cache, "key/value cache"}};
 }
 
 std::string text_of(const std::pair<double, const char*>& part) {
@@ -43,10 +44,40 @@ std::string describe(const Footprint& f) {
   return fmt::format("{}: {}", format_bytes(f.total()), text);
 }
 
+namespace {
+
+// Parameters, and what products in bf16 run on: panels of 64 rows, and the same of the transpose.
+struct Masters : Reader {
+  bool tied = false, bf16 = false;
+  double bytes = 0;
+  void weight(const ParameterInfo& info, const Weight& weight) override {
+    const auto panels = [](int64_t rows, int64_t cols) {
+      return pool_block_bytes(2 * std::ceil(count(rows) / 64) * 64 * count(cols));
+    };
+    bytes += pool_block_bytes(4 * count(weight.rows()) * count(weight.cols()));
+    if (bf16 && (is_linear(info.role) || tied))
+      bytes += panels(weight.rows(), weight.cols()) + panels(weight.cols(), weight.rows());
+  }
+  void parameter(const ParameterInfo&, const Parameter& parameter) override {
+    bytes += pool_block_bytes(4 * count(parameter.value.size()));
+  }
+};
+
+double master_bytes(const Config& config, DType type) {
+  const ShapesOnly shapes;
+  const Transformer model(config);
+  Masters masters;
+  masters.tied = config.tied;
+  masters.bf16 = type == DType::bf16;
+  model.visit(masters);
+  return masters.bytes;
+}
+
+}  // namespace
+
 Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes) {
-  const ShapeSize size = size_of_shape(config);
   Footprint f;
-  f.parameters = 4 * size.parameters + (shape.type == DType::bf16 ? 4 * size.linear : 0);
+  f.parameters = master_bytes(config, shape.type);
   f.optimizer = optimizer_bytes;
   f.activations = activation_bytes(config, shape);
   return f;

@@ -13,8 +13,9 @@ namespace hone {
 // In bytes. What is left out is smaller, or may be shared or freed in time.
 struct Footprint {
   double parameters = 0, optimizer = 0, activations = 0, cache = 0;
-  double copies = 0;  // of parameters: the best so far, averages
-  double total() const { return parameters + optimizer + activations + copies + cache; }
+  double copies = 0;   // of parameters: the best so far, averages
+  double teacher = 0;  // its weights and what it computes
+  double total() const { return parameters + optimizer + activations + copies + teacher + cache; }
 };
 
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"

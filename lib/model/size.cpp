@@ -5,7 +5,7 @@
 namespace hone {
 namespace {
 
-struct Counter : Reader {
+struct ShapeCounter : Reader {
   ShapeSize size;
   void weight(const ParameterInfo& info, const Weight& weight) override {
     const double elements = static_cast<double>(weight.rows()) * static_cast<double>(weight.cols());
@@ -22,7 +22,7 @@ struct Counter : Reader {
 ShapeSize size_of_shape(const Config& config) {
   const ShapesOnly shapes;
   const Transformer model(config);
-  Counter counter;
+  ShapeCounter counter;
   model.visit(counter);
   return counter.size;
 }

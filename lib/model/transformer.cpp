@@ -67,9 +67,12 @@ class Halves {
   Stream run(const Stream& in, int64_t half, const Call& call, State* state) const {
     const int64_t layer = half / 2;
     const Block& block = blocks_[static_cast<size_t>(layer)];
-    if (half % 2 != 0) return block.feed(in, call, layer);
-    check_stop();
-    return block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+    const bool feeds = half % 2 != 0;
+    if (!feeds) check_stop();
+    Stream out =
+        feeds ? block.feed(in, call, layer) : block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+    if (call.trace.streams && (feeds || !block.feed_forward)) call.trace.streams->behind(layer, out);
+    return out;
   }
 
   // Those of a stretch that its layers have.
@@ -80,6 +83,13 @@ class Halves {
       if (half % 2 != 0 ? block.feed_forward != nullptr : block.mixer != nullptr) halves.push_back(half);
     }
     return halves;
+  }
+
+  // The last that has any half runs again.
+  bool ends_again(const std::vector<Stretch>& stretches) const {
+    for (size_t i = stretches.size(); i-- > 0;)
+      if (!of(stretches[i]).empty()) return stretches[i].again;
+    return false;
   }
 
   // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
@@ -93,21 +103,24 @@ class Halves {
     return stream;
   }
 
-  // A stretch that keeps only its beginning, one array in f32. Terms from before pass it by.
-  Stream again(const Stream& in, const std::vector<int64_t>& halves, bool own, const Call& call) const {
-    const Var begin = in.branch ? ops::sum(in.residual, in.branch) : in.residual;
-    if (own) drop_branch(in);
+  // A stretch that keeps only its beginning: one array in f32, or, where the sum so far is kept for the norm before it
+  // anyway (`kept_before`), the branch beside that. Terms from before pass it by.
+  Stream again(const Stream& in, const std::vector<int64_t>& halves, bool own, bool kept_before,
+               const Call& call) const {
+    const bool apart = kept_before && in.branch;
+    const Var begin = !apart && in.branch ? ops::sum(in.residual, in.branch) : in.residual;
+    if (own && !apart) drop_branch(in);
     auto terms = std::make_shared<std::vector<LossTerm>>();
     // The call is copied: it must live until the backward pass.
     const auto forward = [self = *this, terms, halves, call](const std::vector<Var>& inputs, bool again) {
       Call mine = call;
       mine.again = again;
-      if (again) mine.trace = {call.trace.attention};
-      Stream stream = {inputs[0], Var(), {}};
+      if (again) mine.trace = {.attention = call.trace.attention, .streams = call.trace.streams};
+      Stream stream = {inputs[0], inputs[1], {}};
       for (const int64_t half : halves) {
-        mine.unread = again && half == halves.back();
+        mine.unread = again && half == halves.back() && !mine.trace.streams;
         Stream next = self.run(stream, half, mine, nullptr);
-        if (Tape::recording() && stream.branch) drop_branch(stream);
+        if (Tape::recording() && half != halves.front()) drop_branch(stream);
         stream = std::move(next);
       }
       if (!again) *terms = stream.terms;
@@ -115,7 +128,7 @@ class Halves {
       for (const LossTerm& term : stream.terms) all.push_back(term.value);
       return all;
     };
-    const std::vector<Var> outputs = recompute(forward, {begin});
+    const std::vector<Var> outputs = recompute(forward, {begin, apart ? in.branch : Var()});
     Stream out{outputs[0], outputs[1], in.terms};
     for (size_t i = 0; i < terms->size(); ++i)
       out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
@@ -142,7 +155,8 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
     const std::vector<int64_t> there = halves.of(stretch);
     if (there.empty()) continue;
-    Stream next = stretch.again ? halves.again(stream, there, own, call) : halves.kept(stream, there, own, call, state);
+    Stream next = stretch.again ? halves.again(stream, there, own, own && !ended_again, call)
+                                : halves.kept(stream, there, own, call, state);
     // No step looks at what a stretch that runs again ended with: that was for the stretch after it.
     if (ended_again) stream.residual.drop_value();
     own = true;
@@ -162,7 +176,7 @@ Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Cal
   Output out{finish(stream, call), stream.terms};
   if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
     stream.branch.drop_value();
-    if (!state && call.recompute.halves == RecomputePlan::Halves::blocks) stream.residual.drop_value();
+    if (!state && Halves(blocks_).ends_again(call.recompute.stretches(0, layers()))) stream.residual.drop_value();
   }
   return out;
 }

@@ -36,7 +36,7 @@ Origin origin_of(const ParameterInfo& info) {
   return {info.of, info.layer, feed_forward ? (info.role == Role::bias ? "bias" : "weight") : info.name};
 }
 
-struct Source : Reader {
+struct OldModel : Reader {
   std::map<Origin, Tensor> weights, parameters;
   std::map<Origin, Bitmask> masks;
   void weight(const ParameterInfo& info, const Weight& weight) override {
@@ -54,7 +54,7 @@ struct Source : Reader {
 // Fills a mixture that initialize() has filled.
 class Filler : public Visitor {
  public:
-  Filler(const Source& source, const MixtureShape& shape, double noise, uint64_t seed)
+  Filler(const OldModel& source, const MixtureShape& shape, double noise, uint64_t seed)
       : source_(source), noise_(noise), seed_(seed), shared_(shape.shared_experts) {
     if (shared_ > 0)
       expert_scale_ = 0;
@@ -142,7 +142,7 @@ class Filler : public Visitor {
     return result;
   }
 
-  const Source& source_;
+  const OldModel& source_;
   double noise_;
   uint64_t seed_;
   int64_t shared_;
@@ -152,7 +152,7 @@ class Filler : public Visitor {
 }  // namespace
 
 std::unique_ptr<Transformer> upcycle(const Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed) {
-  Source source;
+  OldModel source;
   dense.visit(source);
   auto model = std::make_unique<Transformer>(with_mixtures(dense.config(), shape));
   if (ShapesOnly::active()) return model;

@@ -34,6 +34,16 @@ class InputObserver {
   virtual void observe(const Weight& weight, kernels::ConstView x) = 0;
 };
 
+struct Stream;
+
+// Sees the stream behind each layer, and may add terms to it. Where a stretch runs again for the backward pass it is
+// shown once more, and must add as many.
+class StreamObserver {
+ public:
+  virtual ~StreamObserver() = default;
+  virtual void behind(int64_t layer, Stream& stream) = 0;
+};
+
 // What attention did in the calls that were given this.
 struct AttentionMeter {
   double seconds = 0;           // forward: choosing blocks, caches and rotary positions included, projections not
@@ -50,6 +60,7 @@ struct Trace {
   AttentionMeter* attention = nullptr;
   std::vector<LayerRouting>* routing = nullptr;  // by layer; a dense layer has no load
   InputObserver* inputs = nullptr;
+  StreamObserver* streams = nullptr;
 };
 
 // Made by Transformer::call().

@@ -1,11 +1,10 @@
-// The head and the loss in one: logits exist only for some rows at a time, in the compute type.
+// Next-token loss of the head.
 #pragma once
 
 #include <span>
 #include <vector>
 
-#include "autograd/autograd.h"
-#include "weights/weight.h"
+#include "ops/head_loss.h"
 
 namespace hone::ops {
 
@@ -15,15 +14,9 @@ struct TokenLosses {
   std::vector<uint8_t> correct;  // 1 where the largest logit is the target's
 };
 
-// x [rows, dim]; targets[i] below 0 is not scored; logits beyond `vocabulary` (padding) are ignored.
-//
-// While a tape records, the gradients of x and of the head are computed here, chunk by chunk, so that logits need not
-// be kept or computed again. That takes the weight that the term has in what is minimized: it comes back in the term,
-// which is handed to Tape::backward() as it is.
+// x [rows, dim]; targets[i] below 0 is not scored; logits beyond `vocabulary` (padding) are ignored. The term as
+// head_loss() makes it.
 TokenLosses cross_entropy_head(const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
                                std::span<const int32_t> targets, float weight = 1.0f);
-
-// Rows whose logits exist at once; `vocabulary`: rows of the head, padding included.
-int64_t head_chunk_rows(int64_t rows, int64_t vocabulary);
 
 }  // namespace hone::ops

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <new>
 
+#include "tensor/pool.h"
 #include "tensor/tensor.h"
 
 namespace hone {
@@ -126,14 +128,22 @@ size_t round_up(size_t bytes, size_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
+size_t block_bytes(size_t bytes) {
+  return round_up(bytes ? bytes : 1, bytes >= huge_page ? huge_page : 64);
+}
+
 }  // namespace
+
+double pool_block_bytes(double bytes) {
+  constexpr double exact = 1e15;  // beyond, rounding is nothing
+  return bytes < exact ? static_cast<double>(block_bytes(static_cast<size_t>(std::ceil(bytes)))) : bytes;
+}
 
 Storage::Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner)
     : data_(data), bytes_(bytes), capacity_(capacity), owner_(std::move(owner)) {}
 
 std::shared_ptr<Storage> Storage::allocate(size_t bytes) {
-  const size_t capacity = round_up(bytes ? bytes : 1, bytes >= huge_page ? huge_page : 64);
-  const Pool::Block block = pool().take(capacity);
+  const Pool::Block block = pool().take(block_bytes(bytes));
   return std::shared_ptr<Storage>(new Storage(block.data, bytes, block.capacity, nullptr));
 }
 

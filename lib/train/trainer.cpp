@@ -66,13 +66,18 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
   call.router = router_call(step, result.routing);
   call.trace = {settings_.attention, &routing};
   call.recompute = settings_.recompute;
+  for (const auto& objective : objectives_) objective->prepare({inputs_, sampler_.starts()}, call);
   Tape tape;
   Transformer::Output out = model_.forward(inputs_, call);
   std::vector<LossTerm> terms;
   for (const auto& objective : objectives_)
     for (LossTerm& term : objective->terms({model_, call, inputs_, targets_, out.hidden, weight}))
       terms.push_back(std::move(term));
-  const size_t of_modules = terms.size();
+  const size_t of_objectives = terms.size();
+  const auto of_router = [&](size_t i) {
+    return i >= of_objectives &&
+           std::ranges::none_of(objectives_, [&](const auto& objective) { return objective->adds(terms[i].name); });
+  };
   for (LossTerm& term : out.terms) {
     term.weight *= weight;
     terms.push_back(std::move(term));
@@ -84,7 +89,7 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
     result.terms[term.name] += value;
     result.minimized += value;
     if (i == 0) result.loss += value;
-    if (i >= of_modules) result.router_loss += value;
+    if (of_router(i)) result.router_loss += value;
   }
   result.tokens += batch * context;
   tape.backward(terms);

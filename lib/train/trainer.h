@@ -81,7 +81,7 @@ class Trainer {
   StepSettings settings_;
   int64_t full_context_;
   Optimizer optimizer_;
-  std::vector<std::shared_ptr<const Objective>> objectives_;
+  std::vector<std::unique_ptr<Objective>> objectives_;
   std::vector<int32_t> inputs_, targets_;
 };
 

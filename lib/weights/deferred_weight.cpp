@@ -1,21 +1,37 @@
 #include "weights/deferred_weight.h"
 
+#include "tensor/pages.h"
+
 namespace hone {
 
-DeferredWeight::DeferredWeight(Encoded encoded, std::string where)
-    : encoded_(std::move(encoded)), where_(std::move(where)) {}
+DeferredWeight::DeferredWeight(Encoded encoded, std::string where, Arrays arrays)
+    : encoded_(std::move(encoded)), where_(std::move(where)), arrays_(arrays) {}
 
 Weight& DeferredWeight::get() const {
   if (Weight* ready = ready_.load(std::memory_order_acquire)) return *ready;
   const std::lock_guard lock(mutex_);
   if (!weight_) {
     Encoded verified = encoded_;
-    verified.verify();
+    if (arrays_ == Arrays::unknown) verified.verify();
     verified.verify = nullptr;
     weight_ = decode_weight(verified, where_);
+    let_go_of_copied(weight_->encode());
     ready_.store(weight_.get(), std::memory_order_release);
   }
   return *weight_;
+}
+
+// What the decoded weight has a copy of is not read again.
+void DeferredWeight::let_go_of_copied(const Encoded& used) const {
+  for (const auto& [name, array] : encoded_.arrays) {
+    const auto found = used.arrays.find(name);
+    if (found == used.arrays.end() || found->second.raw() != array.raw()) let_go(array);
+  }
+}
+
+Encoded DeferredWeight::encode() const {
+  if (arrays_ == Arrays::sound && !ready_.load(std::memory_order_acquire)) return encoded_;
+  return get().encode();
 }
 
 std::string DeferredWeight::form() const {

@@ -15,8 +15,14 @@ namespace hone {
 // decode_weight() do, so it must not be made from within a parallel loop.
 class DeferredWeight : public Weight {
  public:
-  // `encoded` has verify() and a shape of two dimensions; `where` names the weight in messages.
-  DeferredWeight(Encoded encoded, std::string where);
+  enum class Arrays {
+    unknown,  // they have to be verified and decoded before anything is made of them
+    sound     // a Weight of this process gave them
+  };
+
+  // `encoded` has a shape of two dimensions and, where its arrays are unknown, verify(); `where` names the weight in
+  // messages.
+  DeferredWeight(Encoded encoded, std::string where, Arrays arrays = Arrays::unknown);
 
   int64_t rows() const override { return encoded_.shape[0]; }
   int64_t cols() const override { return encoded_.shape[1]; }
@@ -30,7 +36,7 @@ class DeferredWeight : public Weight {
   Tensor to_dense() const override { return get().to_dense(); }
   Bitmask mask() const override { return get().mask(); }
   void set_mask(Bitmask mask) override { get().set_mask(std::move(mask)); }
-  Encoded encode() const override { return get().encode(); }
+  Encoded encode() const override;  // of sound arrays, as long as nobody needed an element: themselves
   std::string form() const override;
   std::string element() const override { return encoded_.element; }
   int64_t stored_bytes() const override;
@@ -39,11 +45,13 @@ class DeferredWeight : public Weight {
 
  private:
   Weight& get() const;
+  void let_go_of_copied(const Encoded& used) const;
   // What the file says in an attribute.
   std::optional<int64_t> told(const char* attribute) const;
 
   Encoded encoded_;
   std::string where_;
+  Arrays arrays_;
   mutable std::mutex mutex_;
   mutable std::shared_ptr<Weight> weight_;       // guarded by the mutex
   mutable std::atomic<Weight*> ready_{nullptr};  // the same, once it is there

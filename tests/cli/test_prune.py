@@ -135,6 +135,38 @@ class Patterns(PruneTest):
             self.assertTrue(np.array_equal(weight.kept(), first[name].kept()), name)
 
 
+class Allocation(PruneTest):
+    def test_same_total_and_what_is_said(self):
+        report = self.path("r.csv")
+        given = ("--method", "wanda", "--sparsity", 0.7, "--calibration", self.corpus, "--calibration-windows", 8)
+        kept = {}
+        for name in ("uniform", "owl", "search"):
+            stored = self.prune(*given, "--allocation", name, "--report", report, "--force")
+            self.assertEqual(self.result["allocation"], name)
+            weights = self.weights(stored)
+            told = self.result["layer_sparsity"]
+            self.assertEqual(set(told), {n for n, _ in weights})
+            self.assertEqual(lineage(self.path("out.h5"))[-1]["results"]["layer_sparsity"], told)
+            rows = {row["parameter"]: float(row["sparsity"]) for row in csv.DictReader(read_text(report).splitlines())}
+            for n, weight in weights:
+                self.assertAlmostEqual(told[n], 1 - weight.kept().mean())
+                self.assertAlmostEqual(told[n], rows[n])
+            kept[name] = sum(int(w.kept().sum()) for _, w in weights)
+            different = len({round(told[n], 3) for n, _ in weights})
+            self.assertEqual(different > 1, name != "uniform", name)
+            if name == "search":
+                self.assertLessEqual(self.result["kl"], self.result["kl_uniform"])
+                again = sha256(self.path("out.h5"))
+                self.prune(*given, "--allocation", name, "--report", report, "--force")
+                self.assertEqual(sha256(self.path("out.h5")), again)
+            else:
+                self.assertNotIn("kl", self.result)
+        everything = sum(w.values.size for _, w in self.weights(self.dense))
+        for name, count in kept.items():
+            self.assertLessEqual(count, 0.3 * everything, name)
+            self.assertGreaterEqual(count, 0.3 * everything - len(self.weights(self.dense)), name)
+
+
 class Selection(PruneTest):
     def test_embeddings_norms_and_head_are_kept(self):
         stored = self.prune("--sparsity", 0.5)
@@ -234,6 +266,15 @@ class Refusals(PruneTest):
         self.refused(*wanda, "--calibration", write(self.path("empty.txt"), ""), status=3, parts=["empty.txt"])
         self.refused(*wanda, "--calibration", self.corpus, "--calibration-windows", 0, parts=["--calibration-windows"])
         self.refused(*wanda, "--calibration", self.corpus, "--calibration-context", 0, parts=["--calibration-context"])
+
+    def test_allocation(self):
+        self.refused("--allocation", "even", "--sparsity", 0.5, parts=["uniform", "owl", "search"])
+        for name in ("owl", "search"):
+            self.refused("--allocation", name, "--sparsity", 0.5, parts=[f"--allocation {name}", "--calibration"])
+            self.refused("--allocation", name, "--pattern", "2:4", "--calibration", self.corpus,
+                         parts=[f"--allocation {name}", "2:4"])
+            self.refused("--allocation", name, "--structure", "neurons:25%", "--calibration", self.corpus,
+                         parts=["--allocation"])
 
     def test_output_that_exists(self):
         write(self.path("out.h5"), "old")

@@ -246,15 +246,46 @@ int64_t packed_kept(const PackedMatrix& w) {
   return total;
 }
 
+namespace {
+
+// Codes other than that of 0 among `bytes` bytes full of codes.
+int64_t count_nonzeros(const ElementInfo& info, const uint8_t* from, int64_t bytes) {
+  const auto zero = static_cast<unsigned>(info.zero);
+  int64_t n = 0;
+  if (!info.scaled()) {  // bf16, where -0 is zero
+    for (int64_t i = 0; i < bytes; i += 2) n += ((from[i] | from[i + 1] << 8) & 0x7fff) != 0;
+  } else if (info.bits == 8) {
+    for (int64_t i = 0; i < bytes; ++i) n += from[i] != zero;
+  } else if (8 % info.bits == 0) {
+    uint8_t of_byte[256];
+    for (int b = 0; b < 256; ++b) {
+      const auto byte = static_cast<uint8_t>(b);
+      of_byte[b] = 0;
+      for (int i = 0; i < 8 / info.bits; ++i) of_byte[b] += read_code(info.bits, &byte, i) != zero;
+    }
+    for (int64_t i = 0; i < bytes; ++i) n += of_byte[from[i]];
+  } else {
+    for (int64_t i = 0; i < bytes * 8 / info.bits; ++i) n += read_code(info.bits, from, i) != zero;
+  }
+  return n;
+}
+
+}  // namespace
+
 int64_t packed_nonzeros(const PackedMatrix& w) {
   const ElementInfo& info = info_of(w.element);
-  const auto zero = static_cast<unsigned>(info.zero);
-  const unsigned sign = info.scaled() ? 0u : 0x8000u;  // -0 is zero
   std::atomic<int64_t> total{0};
   parallel_each(w.shape.panels, [&](int64_t p) {
     int64_t n = 0;
-    for (int64_t r = p * panel_rows; r < std::min((p + 1) * panel_rows, w.shape.rows); ++r)
-      for_row(w, r, [&](int64_t, unsigned code) { n += (code & ~sign) != zero; });
+    const auto* values = static_cast<const uint8_t*>(w.values);
+    const bool padded = (p + 1) * panel_rows > w.shape.rows || w.shape.steps * w.shape.lane != w.shape.cols;
+    if (w.layout == PackedLayout::panels && !padded) {
+      n = count_nonzeros(info, values + p * w.shape.panel_bytes, w.shape.panel_bytes);
+    } else {
+      const auto zero = static_cast<unsigned>(info.zero), sign = info.scaled() ? 0u : 0x8000u;
+      for (int64_t r = p * panel_rows; r < std::min((p + 1) * panel_rows, w.shape.rows); ++r)
+        for_row(w, r, [&](int64_t, unsigned code) { n += (code & ~sign) != zero; });
+    }
     total += n;
   });
   return total;

@@ -1,16 +1,13 @@
 #include "kernels/packed/packed.h"
 
 #include <algorithm>
-#include <atomic>
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "base/cpu.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa/kernel_set.h"
+#include "kernels/packed/activations.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/scratch.h"
@@ -26,35 +23,8 @@ const FormFunctions& functions_of(const PackedTable& t, const PackedMatrix& w) {
   return t.forms[static_cast<size_t>(w.layout)][static_cast<size_t>(w.element)];
 }
 
-bool is_bf16(const PackedMatrix& w) {
-  return info_of(w.element).arithmetic == Arithmetic::bf16;
-}
-
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch, rounded_scratch, shared_scratch;
-
-std::atomic<F32Activations> f32_rows{F32Activations::exact};
-std::atomic<int> activation_bits{16};
-
-// How rows of x meet a matrix.
-enum class Rows : uint8_t {
-  exact,    // in f32
-  halves,   // as the bf16 products take them
-  integers  // of activation_bits
-};
-
-Rows kind_of(const PackedMatrix& w, DType x) {
-  if (is_bf16(w)) return x == DType::f32 ? Rows::exact : Rows::halves;
-  return x == DType::f32 && f32_activations() == F32Activations::exact ? Rows::exact : Rows::integers;
-}
-
-int64_t round_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
-
-int64_t segment_of(const PackedShape& s) {
-  return s.group ? s.group : segment_columns;
-}
+thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch, shared_scratch;
 
 PackedPanel panel_of(const PackedMatrix& w, int64_t p) {
   const PackedShape& s = w.shape;
@@ -68,102 +38,6 @@ PackedPanel panel_of(const PackedMatrix& w, int64_t p) {
   panel.steps = s.steps;
   panel.segment_steps = segment_of(s) / s.lane;
   return panel;
-}
-
-// All that a product reads of a row of x, padding included.
-int64_t padded_columns(const PackedShape& s) {
-  return round_up(s.steps * s.lane, 16);
-}
-
-int64_t segments_of(const PackedShape& s) {
-  return (padded_columns(s) + segment_of(s) - 1) / segment_of(s);
-}
-
-// What a kind of rows has in memory. Integers: [segments][rows][bytes], exact ones and bf16 [rows][bytes].
-struct Format {
-  Rows kind;
-  int64_t columns, segment, segments;  // padded; of a segment; of a row
-  int64_t row_bytes;                   // of a row of a segment, or of a whole one
-};
-
-Format format_of(const PackedTable& t, const PackedMatrix& w, DType x) {
-  const Rows kind = kind_of(w, x);
-  const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
-  if (kind != Rows::integers) return {kind, columns, columns, 1, columns * 4};
-  const int64_t step = packed_activation_bits() == 8 ? t.step_8 : t.step_16;
-  return {kind, columns, segment, segments_of(w.shape), std::min(segment, columns) / 4 * step};
-}
-
-int64_t prepared_bytes(const Format& f, int64_t rows) {
-  return rows * f.segments * (f.row_bytes + 8) + 64;
-}
-
-// A row of x as f32, padded with zeros.
-const float* load_row(const PackedTable& t, ConstView x, int64_t i, int64_t padded, float* buffer) {
-  if (x.dtype == DType::f32 && x.cols == padded) return x.row<float>(i);
-  if (x.dtype == DType::f32) {
-    std::copy_n(x.row<float>(i), x.cols, buffer);
-  } else {
-    t.widen(x.row<bf16>(i), x.cols, buffer);
-  }
-  std::fill(buffer + x.cols, buffer + padded, 0.0f);
-  return buffer;
-}
-
-// A segment with a NaN or an infinity gets the scale NaN and so a result of NaNs; one of zeros (or next to nothing) the
-// scale 0.
-struct IntegerScale {
-  float inverse;  // integers a unit; 0: all are 0
-  float worth;    // of an integer
-};
-
-IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
-  const float largest = std::bit_cast<float>(t.largest(x, n)), most = packed_activation_bits() == 8 ? 127.0f : 32512.0f;
-  if (!(largest <= std::numeric_limits<float>::max())) return {0, std::numeric_limits<float>::quiet_NaN()};
-  if (!(largest > 1e-30f)) return {0, 0};
-  return {most / largest, largest / most};
-}
-
-// Where `rows` rows lie in a block of memory of prepared_bytes().
-PackedInput input_at(const Format& f, int64_t rows, uint8_t* memory) {
-  auto* starts = reinterpret_cast<int32_t*>(memory + rows * f.segments * f.row_bytes);
-  auto* scales = reinterpret_cast<float*>(starts + rows * f.segments);
-  return {rows, memory, f.row_bytes, rows * f.row_bytes, starts, scales};
-}
-
-void quantize_row(const PackedTable& t, const PackedMatrix& w, const Format& f, const float* row, const PackedInput& in,
-                  int64_t i) {
-  const int32_t offset = info_of(w.element).offset();
-  const auto quantize = packed_activation_bits() == 8 ? t.quantize_8 : t.quantize;
-  auto* data = const_cast<uint8_t*>(in.data) + i * f.row_bytes;
-  auto* starts = const_cast<int32_t*>(in.starts) + i;
-  auto* scales = const_cast<float*>(in.scales) + i;
-  for (int64_t c = 0; c < f.columns; c += f.segment, data += in.segment_bytes, starts += in.rows, scales += in.rows) {
-    const int64_t n = std::min(f.segment, f.columns - c);
-    const IntegerScale scale = integer_scale(t, row + c, n);
-    *scales = scale.worth;
-    if (scale.inverse > 0) {
-      *starts = -offset * quantize(row + c, n, scale.inverse, data);
-    } else {
-      std::memset(data, 0, static_cast<size_t>(f.row_bytes));
-      *starts = 0;
-    }
-  }
-}
-
-// Row `from` of x as row i of `in`. `buffer` holds a row in f32.
-void prepare_row(const PackedTable& t, const PackedMatrix& w, const Format& f, ConstView x, int64_t from,
-                 const PackedInput& in, int64_t i, float* buffer) {
-  auto* data = const_cast<uint8_t*>(in.data) + i * f.row_bytes;
-  const bool exact = f.kind == Rows::exact;
-  const float* row = load_row(t, x, from, f.columns, exact ? reinterpret_cast<float*>(data) : buffer);
-  if (exact) {
-    if (row != reinterpret_cast<float*>(data)) std::memcpy(data, row, static_cast<size_t>(f.row_bytes));
-  } else if (f.kind == Rows::halves) {
-    t.round(row, f.columns, data);
-  } else {
-    quantize_row(t, w, f, row, in, i);
-  }
 }
 
 // sums [rows of y][64] to columns [first, …) of y.
@@ -193,7 +67,7 @@ void fetch_start(const PackedPanel& panel) {
 // A product and the passes that its rows are cut into, all of the same form for its kernel.
 struct Direct {
   const PackedProduct* product;
-  Format format;
+  RowFormat format;
   int64_t passes, pass_rows;  // the last may have fewer
   uint8_t* prepared;          // rows of all passes, in blocks of prepared_bytes(pass_rows); null: not prepared yet
 
@@ -211,8 +85,8 @@ struct Direct {
   }
   FormFunctions::Product kernel(const PackedTable& t) const {
     const FormFunctions& f = functions_of(t, product->w);
-    if (format.kind == Rows::exact) return f.product_f32;
-    return format.kind == Rows::integers && packed_activation_bits() == 8 ? f.product_8 : f.product;
+    if (format.kind == PackedRows::exact) return f.product_f32;
+    return format.kind == PackedRows::integers && packed_activation_bits() == 8 ? f.product_8 : f.product;
   }
 };
 
@@ -296,25 +170,6 @@ void gemm_columns(ConstView x, ConstView w, View y) {
   gemm(x, false, w, false, y);
 }
 
-// f32 rows as few rows with 16-bit activations would see them.
-ConstView rounded_to_integers(const PackedMatrix& w, ConstView x) {
-  const PackedTable& t = table();
-  const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape), segments = segments_of(w.shape);
-  float* out = rounded_scratch.array<float>(x.rows * columns);
-  parallel_for(x.rows, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      float* to = out + i * columns;
-      const float* row = load_row(t, x, i, columns, to);
-      for (int64_t s = 0; s < segments; ++s) {
-        const int64_t first = s * segment, n = std::min(segment, columns - first);
-        const IntegerScale scale = integer_scale(t, row + first, n);
-        for (int64_t c = first; c < first + n; ++c) to[c] = std::nearbyint(row[c] * scale.inverse) * scale.worth;
-      }
-    }
-  });
-  return {out, DType::f32, x.rows, x.cols, columns};
-}
-
 ConstView as_type(ConstView x, DType type) {
   if (x.dtype == type) return x;
   const auto bytes = x.rows * x.cols * static_cast<int64_t>(size_of(type));
@@ -375,23 +230,6 @@ DenseProduct default_dense_product(DType x) {
   return {nullptr, gemm_columns};
 }
 
-void set_f32_activations(F32Activations how) {
-  f32_rows = how;
-}
-
-F32Activations f32_activations() {
-  return f32_rows.load(std::memory_order_relaxed);
-}
-
-void set_packed_activation_bits(int bits) {
-  assert(bits == 8 || bits == 16);
-  activation_bits = bits;
-}
-
-int packed_activation_bits() {
-  return activation_bits.load(std::memory_order_relaxed);
-}
-
 namespace {
 
 thread_local RowsAs rows_as = RowsAs::counted;
@@ -411,7 +249,7 @@ RowsScope::~RowsScope() {
 
 bool packed_sides_agree(const PackedMatrix& w, DType x) {
   if (counted_direct_rows(w, x) == any_rows) return true;
-  return kind_of(w, x) == Rows::halves && fast_bf16() && isa() != Isa::amx;
+  return kind_of(w, x) == PackedRows::halves && fast_bf16() && isa() != Isa::amx;
 }
 
 int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
@@ -425,7 +263,7 @@ namespace {
 // unpacking: up to some 64 rows that is worth more than what the sums of each segment cost.
 int64_t counted_direct_rows(const PackedMatrix& w, DType x) {
   constexpr int64_t beside_bf16 = 64, beside_tiles = 32;
-  if (kind_of(w, x) != Rows::integers) return packed_few_rows;
+  if (kind_of(w, x) != PackedRows::integers) return packed_few_rows;
   if (packed_activation_bits() == 8) return any_rows;
   if (!table().fast_integers) return packed_few_rows;
   if (x == DType::f32) return any_rows;
@@ -446,7 +284,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
     const PackedProduct one{w, x, y};
     return multiply_direct({&one, 1});
   }
-  if (kind_of(w, x.dtype) == Rows::integers && x.dtype == DType::f32) x = rounded_to_integers(w, x);
+  if (kind_of(w, x.dtype) == PackedRows::integers && x.dtype == DType::f32) x = rounded_to_integers(table(), w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (w.layout == PackedLayout::panels && is_bf16(w) && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);

@@ -5,7 +5,7 @@
 
 namespace hone::kernels {
 
-inline constexpr int kScaleCandidates = 64;
+inline constexpr int scale_batch = 16;  // candidates are tried by multiples of so many
 
 // What a quotient from 0 up is rounded to where values are not neighbouring integers: it starts at 0 and rises by
 // rises[k] where the quotient is above middles[k].
@@ -19,13 +19,19 @@ struct ValueSteps {
 // inside.
 struct ScaleSearch {
   // errors[i] = sum_j moments[j] (magnitudes[j] - scales[i] q)^2 with q = min(round(magnitudes[j] / scales[i]),
-  // limits[j]), for kScaleCandidates scales. The scales are normal numbers above 0 and each magnitude is from 0 to 2^30
-  // times each of them.
+  // limits[j]), for `count` scales, a multiple of scale_batch. The scales are normal numbers above 0, magnitudes are
+  // not below 0 and limits at most 2^21.
   void (*errors)(const float* magnitudes, const float* limits, const float* moments, int64_t n, const float* scales,
-                 float* errors);
+                 int64_t count, float* errors);
   // The same with q of steps[sides[j]], sides 0 or 1.
   void (*step_errors)(const float* magnitudes, const uint8_t* sides, const ValueSteps* steps, const float* moments,
-                      int64_t n, const float* scales, float* errors);
+                      int64_t n, const float* scales, int64_t count, float* errors);
+  // What no scale up to scales[i] leaves less than, because it lies beyond the largest value: beyond[i] = sum_j
+  // moments[j] max(magnitudes[j] - scales[i] limits[j], 0)^2. And none from scales[i] up, because it lies below the
+  // first value: below[i] = sum_j moments[j] min(magnitudes[j], max(scales[i] firsts[j] - magnitudes[j], 0))^2. Of
+  // scale_batch scales.
+  void (*bounds)(const float* magnitudes, const float* limits, const float* firsts, const float* moments, int64_t n,
+                 const float* scales, float* beyond, float* below);
   // integers[j] = w[j] / scale rounded to nearest (ties to even) and clamped to [lowest, highest]; all 0 for a scale of
   // 0.
   void (*round)(const float* w, int64_t n, float scale, float lowest, float highest, int8_t* integers);

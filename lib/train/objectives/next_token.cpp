@@ -5,15 +5,15 @@ namespace {
 
 class NextToken : public Objective {
  public:
-  std::vector<LossTerm> terms(const ObjectiveInput& in) const override {
+  std::vector<LossTerm> terms(const ObjectiveInput& in) override {
     return {in.model.loss(in.hidden, in.targets, in.weight).term};
   }
 };
 
 }  // namespace
 
-std::shared_ptr<const Objective> next_token_objective(const ObjectiveSettings&) {
-  return std::make_shared<NextToken>();
+std::unique_ptr<Objective> next_token_objective(const ObjectiveSettings&) {
+  return std::make_unique<NextToken>();
 }
 
 }  // namespace hone

@@ -6,6 +6,6 @@
 namespace hone {
 
 // The term "next_token": mean cross-entropy over the scored tokens, nats.
-std::shared_ptr<const Objective> next_token_objective(const ObjectiveSettings& settings);
+std::unique_ptr<Objective> next_token_objective(const ObjectiveSettings& settings);
 
 }  // namespace hone

@@ -15,7 +15,13 @@ namespace hone {
 
 struct ObjectiveSettings;
 
-// One batch, after the model's forward pass. A tape records.
+// One batch, before the model's forward pass.
+struct ObjectiveBatch {
+  std::span<const int32_t> inputs;  // [rows]: windows of equal length
+  std::span<const int64_t> starts;  // where in the training text each of them begins
+};
+
+// The same after it. A tape records.
 struct ObjectiveInput {
   const Transformer& model;
   const Call& call;
@@ -27,20 +33,24 @@ struct ObjectiveInput {
 class Objective {
  public:
   virtual ~Objective() = default;
-  // At least one. The gradient of a term may be computed here already, for the weight that it comes back with.
-  virtual std::vector<LossTerm> terms(const ObjectiveInput& input) const = 0;
+  // What it must have or see of the forward pass: it may give the call an observer. No tape records.
+  virtual void prepare(const ObjectiveBatch& /*batch*/, Call& /*call*/) {}
+  // The gradient of a term may be computed here already, for the weight that it comes back with.
+  virtual std::vector<LossTerm> terms(const ObjectiveInput& input) = 0;
+  // Whether it is the one that adds terms of this name while the model runs, through an observer.
+  virtual bool adds(std::string_view /*term*/) const { return false; }
 };
 
 struct ObjectiveKind {
   std::string_view name;
   // Null where the settings do not ask for it.
-  std::shared_ptr<const Objective> (*make)(const ObjectiveSettings& settings);
+  std::unique_ptr<Objective> (*make)(const ObjectiveSettings& settings);
 };
 
 std::span<const ObjectiveKind> objective_kinds();
 
 // Those that the settings ask for, in the order of the table. The first is next-token prediction, whose first term is
 // the loss that a run reports.
-std::vector<std::shared_ptr<const Objective>> objectives_of(const ObjectiveSettings& settings);
+std::vector<std::unique_ptr<Objective>> objectives_of(const ObjectiveSettings& settings);
 
 }  // namespace hone

@@ -1,12 +1,14 @@
 #include "train/objectives/next_token.h"
 #include "train/objectives/objective.h"
 #include "train/objectives/settings.h"
+#include "train/objectives/teacher.h"
 
 namespace hone {
 namespace {
 
 constexpr ObjectiveKind rows[] = {
     {"next_token", next_token_objective},
+    {"teacher", teacher_objective},
 };
 
 }  // namespace
@@ -15,8 +17,8 @@ std::span<const ObjectiveKind> objective_kinds() {
   return rows;
 }
 
-std::vector<std::shared_ptr<const Objective>> objectives_of(const ObjectiveSettings& settings) {
-  std::vector<std::shared_ptr<const Objective>> all;
+std::vector<std::unique_ptr<Objective>> objectives_of(const ObjectiveSettings& settings) {
+  std::vector<std::unique_ptr<Objective>> all;
   for (const ObjectiveKind& kind : rows)
     if (auto objective = kind.make(settings)) all.push_back(std::move(objective));
   return all;

@@ -14,6 +14,7 @@
 
 #include "model/config.h"
 #include "nn/parameters.h"
+#include "tensor/pool.h"
 #include "train/optimizers/settings.h"
 
 namespace hone {
@@ -34,7 +35,9 @@ struct StateArray {
   Shape shape;
   DType type = DType::f32;
 
-  double bytes() const { return static_cast<double>(elements(shape)) * static_cast<double>(size_of(type)); }
+  double bytes() const {  // as the pool takes them
+    return pool_block_bytes(static_cast<double>(elements(shape)) * static_cast<double>(size_of(type)));
+  }
 };
 
 class UpdateRule {

@@ -31,6 +31,22 @@ TEST_CASE("applying a mask writes plain zeros over the pruned weights alone") {
   }
 }
 
+TEST_CASE("a mask takes out what is not a number too, in whole bytes of bits and behind them") {
+  const int64_t cols = 21;
+  Tensor weight = Tensor::empty({3, cols}), kept = Tensor::zeros({3, cols}, DType::u8);
+  for (int64_t i = 0; i < weight.size(); ++i) {
+    const bool stays = i * 7 % 5 < 2;
+    weight.data<float>()[i] = stays ? -1.5f - static_cast<float>(i) : i % 2 ? NAN : -INFINITY;
+    kept.data<uint8_t>()[i] = stays;
+  }
+  kernels::apply_mask(weight.view(), pack_mask(kept).data());
+  for (int64_t i = 0; i < weight.size(); ++i) {
+    const float x = weight.data<float>()[i];
+    CHECK(x == (kept.data<uint8_t>()[i] ? -1.5f - static_cast<float>(i) : 0));
+    CHECK(std::signbit(x) == (kept.data<uint8_t>()[i] != 0));
+  }
+}
+
 TEST_CASE("combined masks keep what both keep") {
   const Bitmask a = mask_of_nonzeros(Tensor::of({1, 4}, {1, 1, 0, 0}));
   const Bitmask b = mask_of_nonzeros(Tensor::of({1, 4}, {1, 0, 1, 0}));

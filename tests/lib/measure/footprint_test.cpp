@@ -28,16 +28,15 @@ TEST_CASE("training: masters, copies for bf16, what the optimizer keeps, and wha
   const Footprint f32 = training_footprint(config(), {8, 32, DType::f32}, 12 * (matrices + others));
   CHECK(f32.parameters == 4 * (matrices + others));
   CHECK(f32.optimizer == 12 * (matrices + others));
-  // Inputs and targets, twice. Two sums of the stream; two norms, q and k and v, attention, gate and up and their product;
-  // log sums of 4 heads. The most while the feed-forward goes back: the gradients of the stream, the branch, its norm and
-  // what is inside.
+  // Two sums of the stream; two norms with what they divided by; q and k and v, attention, gate and up and their
+  // product; log sums of 4 heads. The most at the head: the last norm, its gradient and 256 logits a row.
   const auto row = [](double unit) {
-    return 2 * 8 + 4 * 2 * 64 + unit * (2 * 64 + (64 + 32 + 32) + 64 + 3 * 128) + 4 * 4 +
-           (4 * 64 + unit * (2 * 64 + 3 * 128));
+    return 4 * 2 * 64 + 2 * (unit * 64 + 2 * 4) + unit * ((64 + 32 + 32) + 64 + 3 * 128) + 4 * 4 +
+           (4 * 64 + unit * 64 + 2 * 4 + unit * (64 + 256));
   };
   CHECK(f32.activations == 8 * 32 * row(4));
   const Footprint bf16 = training_footprint(config(), {8, 32, DType::bf16}, 0);
-  CHECK(bf16.parameters == 4 * (matrices + others) + 4 * matrices);
+  CHECK(bf16.parameters == 4 * (matrices + others) + 4 * (matrices + 256 * 64));  // the head is the embedding
   CHECK(bf16.activations == 8 * 32 * row(2));
 }
 

@@ -8,15 +8,26 @@ namespace hone::kernels::HONE_ISA {
 namespace {
 
 // Of candidates: four registers where there are enough of them.
-constexpr int kLanes = lanes > 4 ? 4 * lanes : 2 * lanes;
+constexpr int most_lanes = lanes > 4 ? 4 * lanes : scale_batch;
+
+// Adding and subtracting it leaves no bits for a fraction: rounds to nearest what is below 2^22.
+constexpr float rounds = 12582912.0f;  // 1.5 * 2^23
+
+// Calls try_some<N>(first) for all candidates, N at once.
+template <class F>
+inline __attribute__((always_inline)) void for_candidates(int64_t count, F try_some) {
+  int64_t first = 0;
+  for (; first + most_lanes <= count; first += most_lanes) try_some.template operator()<most_lanes>(first);
+  for (; first < count; first += scale_batch) try_some.template operator()<scale_batch>(first);
+}
 
 // The lanes are candidates, not weights: no sum crosses lanes, and a group of any length fills the vectors. Several
 // vectors of candidates at a time hide the latency of their sums' additions.
 void errors(const float* magnitudes, const float* limits, const float* moments, int64_t n, const float* scales,
-            float* out) {
-  for (int first = 0; first < kScaleCandidates; first += kLanes) {
-    float inverse[kLanes], scale[kLanes], sum[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
+            int64_t count, float* out) {
+  for_candidates(count, [&]<int N>(int64_t first) {
+    float inverse[N], scale[N], sum[N];
+    for (int i = 0; i < N; ++i) {
       scale[i] = scales[first + i];
       inverse[i] = 1.0f / scale[i];
       sum[i] = 0;
@@ -24,24 +35,22 @@ void errors(const float* magnitudes, const float* limits, const float* moments, 
     for (int64_t j = 0; j < n; ++j) {
       const float a = magnitudes[j], limit = limits[j], moment = moments[j];
 #pragma omp simd
-      for (int i = 0; i < kLanes; ++i) {
-        // Truncation of x + 1/2 rounds what is not negative, and every instruction set has it for vectors.
-        const float rounded = static_cast<float>(static_cast<int32_t>(a * inverse[i] + 0.5f));
-        const float q = rounded < limit ? rounded : limit;
-        const float difference = a - scale[i] * q;
+      for (int i = 0; i < N; ++i) {
+        const float quotient = a * inverse[i], bounded = quotient < limit ? quotient : limit;
+        const float difference = a - scale[i] * ((bounded + rounds) - rounds);
         sum[i] += moment * (difference * difference);
       }
     }
-    for (int i = 0; i < kLanes; ++i) out[first + i] = sum[i];
-  }
+    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
+  });
 }
 
 // As errors(), the lanes being candidates.
 void step_errors(const float* magnitudes, const uint8_t* sides, const ValueSteps* steps, const float* moments,
-                 int64_t n, const float* scales, float* out) {
-  for (int first = 0; first < kScaleCandidates; first += kLanes) {
-    float inverse[kLanes], scale[kLanes], sum[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
+                 int64_t n, const float* scales, int64_t count, float* out) {
+  for_candidates(count, [&]<int N>(int64_t first) {
+    float inverse[N], scale[N], sum[N];
+    for (int i = 0; i < N; ++i) {
       scale[i] = scales[first + i];
       inverse[i] = 1.0f / scale[i];
       sum[i] = 0;
@@ -49,24 +58,47 @@ void step_errors(const float* magnitudes, const uint8_t* sides, const ValueSteps
     for (int64_t j = 0; j < n; ++j) {
       const float a = magnitudes[j], moment = moments[j];
       const ValueSteps& side = steps[sides[j]];
-      float quotient[kLanes], q[kLanes];
+      float quotient[N], q[N];
 #pragma omp simd
-      for (int i = 0; i < kLanes; ++i) {
+      for (int i = 0; i < N; ++i) {
         quotient[i] = a * inverse[i];
         q[i] = 0;
       }
       for (int k = 0; k < side.count; ++k) {
         const float middle = side.middles[k], rise = side.rises[k];
 #pragma omp simd
-        for (int i = 0; i < kLanes; ++i) q[i] += quotient[i] > middle ? rise : 0.0f;
+        for (int i = 0; i < N; ++i) q[i] += quotient[i] > middle ? rise : 0.0f;
       }
 #pragma omp simd
-      for (int i = 0; i < kLanes; ++i) {
+      for (int i = 0; i < N; ++i) {
         const float difference = a - scale[i] * q[i];
         sum[i] += moment * (difference * difference);
       }
     }
-    for (int i = 0; i < kLanes; ++i) out[first + i] = sum[i];
+    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
+  });
+}
+
+void bounds(const float* magnitudes, const float* limits, const float* firsts, const float* moments, int64_t n,
+            const float* scales, float* beyond, float* below) {
+  float scale[scale_batch], high[scale_batch], low[scale_batch];
+  for (int i = 0; i < scale_batch; ++i) {
+    scale[i] = scales[i];
+    high[i] = low[i] = 0;
+  }
+  for (int64_t j = 0; j < n; ++j) {
+    const float a = magnitudes[j], limit = limits[j], first = firsts[j], moment = moments[j];
+#pragma omp simd
+    for (int i = 0; i < scale_batch; ++i) {
+      const float over = a - scale[i] * limit, lack = scale[i] * first - a;
+      const float beyond_it = over > 0 ? over : 0.0f, some = lack > 0 ? lack : 0.0f, below_it = some < a ? some : a;
+      high[i] += moment * (beyond_it * beyond_it);
+      low[i] += moment * (below_it * below_it);
+    }
+  }
+  for (int i = 0; i < scale_batch; ++i) {
+    beyond[i] = high[i];
+    below[i] = low[i];
   }
 }
 
@@ -91,15 +123,14 @@ void round(const float* w, int64_t n, float scale, float lowest, float highest, 
     const float x = w[j] / scale;
     const float low = x < lowest ? lowest : x;
     const float clamped = low > highest ? highest : low;
-    // Adding and subtracting 1.5 * 2^23 leaves no bits for a fraction: rounds to nearest, ties to even.
-    integers[j] = static_cast<int8_t>((clamped + 12582912.0f) - 12582912.0f);
+    integers[j] = static_cast<int8_t>((clamped + rounds) - rounds);  // ties to even
   }
 }
 
 }  // namespace
 
 void set_functions(ScaleSearch& table) {
-  table = {errors, step_errors, round, round_to_steps};
+  table = {errors, step_errors, bounds, round, round_to_steps};
 }
 
 }  // namespace hone::kernels::HONE_ISA

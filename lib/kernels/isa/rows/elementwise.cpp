@@ -1,5 +1,5 @@
 // Conversions, sums, activations, rotary positions, dropout, embedding, optimizer. Plain loops: the compiler vectorizes
-// them for the set that this file is compiled for. Norms and cross-entropy are in files of their own.
+// them for the set that this file is compiled for. Norms, cross-entropy and divergence are in files of their own.
 #include "kernels/bits.h"
 #include "kernels/isa/gemm/panels.h"
 #include "kernels/isa/rows/elementwise_table.h"
@@ -249,9 +249,10 @@ void adamw(const AdamW& a, int64_t begin, int64_t end) {
 }  // namespace
 
 void set_functions(ElementwiseTable& table) {
-  table = {convert,      add,           add_bias,       column_sums,     column_squares, sum_of_squares, all_finite,
-           norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,   gelu_backward,  dropout,
-           rope,         cross_entropy, scatter_add,    adamw,           pack_panels};
+  table = {convert,       add,          add_bias,      column_sums,    column_squares,  sum_of_squares,
+           all_finite,    norm_forward, norm_backward, swiglu_forward, swiglu_backward, gelu_forward,
+           gelu_backward, dropout,      rope,          cross_entropy,  divergence,      divergence_from_top,
+           scatter_add,   adamw,        pack_panels};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -1,7 +1,8 @@
-// The functions of kernels/rows/elementwise.h for one instruction set: each does rows (or elements) [begin, end) on one
+// The functions of kernels/rows/elementwise.h and divergence.h for one instruction set: each does rows (or elements) [begin, end) on one
 // thread.
 #pragma once
 
+#include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone::kernels {
@@ -26,6 +27,8 @@ struct ElementwiseTable {
                const float* sines, float direction, int64_t begin, int64_t end);
   void (*cross_entropy)(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct,
                         float gradient_scale, int64_t begin, int64_t end);
+  void (*divergence)(const DivergenceRows& a, int64_t begin, int64_t end);
+  void (*divergence_from_top)(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
   void (*scatter_add)(ConstView rows, const int32_t* ids, float* table, int64_t dim, int64_t begin_col,
                       int64_t end_col);
   void (*adamw)(const AdamW& a, int64_t begin, int64_t end);

@@ -1,6 +1,7 @@
-// Loops of elementwise_table.h that reduce over a row: norms and cross-entropy.
+// Loops of elementwise_table.h that reduce over a row: norms, cross-entropy, divergence.
 #pragma once
 
+#include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone::kernels::HONE_ISA {
@@ -9,5 +10,7 @@ void norm_forward(const NormForward& a, int64_t begin, int64_t end);
 void norm_backward(const NormBackward& a, int64_t begin, int64_t end);
 void cross_entropy(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct,
                    float gradient_scale, int64_t begin, int64_t end);
+void divergence(const DivergenceRows& a, int64_t begin, int64_t end);
+void divergence_from_top(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
 
 }  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,47 @@
+#include "ops/head_loss.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hone::ops {
+
+// Each chunk adds one pass over the head's gradient, so chunks are large, but their logits stay within 128 MB in bf16.
+int64_t head_chunk_rows(int64_t rows, int64_t vocabulary) {
+  return std::clamp<int64_t>((int64_t{64} << 20) / vocabulary, 16, std::max<int64_t>(rows, 16));
+}
+
+LossTerm head_loss(const std::string& name, const Var& x, const std::shared_ptr<Weight>& head,
+                   std::span<const int32_t> targets, float weight, std::span<float> losses, const RowLosses& of_rows) {
+  const kernels::View in = x.value().view();
+  const int64_t rows = in.rows;
+  const int64_t scored = std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t >= 0; });
+  const bool recording = Tape::recording();
+  const float scale = recording && scored ? weight / static_cast<float>(scored) : 0.0f;
+  const Tensor dx = recording ? Tensor::empty(x.shape(), x.value().dtype()) : Tensor();
+  const int64_t chunk = head_chunk_rows(rows, head->rows());
+  const Tensor buffer = Tensor::empty({std::min(chunk, rows), head->rows()}, x.value().dtype());
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    const int64_t count = std::min(chunk, rows - begin);
+    const kernels::View part = x.value().reshape({rows, in.cols}).rows(begin, count).view();
+    const kernels::View logits = buffer.rows(0, count).view();
+    head->matmul(part, logits);
+    of_rows(logits, begin, losses.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), scale);
+    if (!recording) continue;
+    head->add_dw(logits, part);
+    head->matmul_dx(logits, dx.reshape({rows, in.cols}).rows(begin, count).view());
+  }
+  double sum = 0;
+  for (float loss : losses) sum += static_cast<double>(loss);
+  const double mean = sum / std::max<double>(1, static_cast<double>(scored));
+  LossTerm term = {name, Var(Tensor::of({1}, {static_cast<float>(mean)}), recording), weight};
+  if (recording)
+    Tape::record([x, dx, loss = term.value, weight] {
+      if (loss.take_grad().data<float>()[0] != weight)
+        throw internal_error("the loss of the head does not have the weight that its gradient was computed for");
+      x.add_grad(dx);
+    });
+  return term;
+}
+
+}  // namespace hone::ops
