@@ -36,6 +36,7 @@ struct StepSettings {
   DType type = DType::f32;  // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
+  DecaySchedule decay = DecaySchedule::constant;  // of the optimizer's weight decay
   OptimizerSettings optimizer;
   ObjectiveSettings objectives;
   // Lengths of windows by step; none: the sampler's all along. Batches keep their tokens: the last stage has `batch`
@@ -55,6 +56,7 @@ struct StepResult {
   double minimized = 0;                 // the sum of all terms
   double router_loss = 0;               // what routers added to it, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
+  int64_t optimizer_bytes = 0;          // what the optimizer keeps
   int64_t activation_bytes = 0;         // the most that tensors took at once beside what stays after the step
   ModelRouting routing;                 // by layer, over the batches; empty for a model without mixtures
 };
