@@ -53,6 +53,10 @@ void add_steps(RunOptions& run, TrainOptions& o) {
            "Short windows first, in batches of as many tokens: LENGTH:PART,…,CONTEXT, as in 64:20%,128:30%,256; or "
            "linear:FROM:CONTEXT")
       .shapes(Shapes::run);
+  run.text("--shuffle", o.shuffle,
+           "What changes its order each pass over the text: windows cut from it, or its documents and then windows",
+           {"windows", "documents"})
+      .shapes(Shapes::run);
   run.count("--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range)
       .shapes(Shapes::run);
   run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
@@ -190,6 +194,8 @@ void TrainOptions::check(const std::string& config) const {
   recompute_plan(recompute);
   experts.check(!init.empty(), !resume.empty());
   teacher.check(*app_);
+  if (shuffle == "documents" && !teacher.cache.empty())
+    throw usage_error("--teacher-cache goes by places in the text, which --shuffle documents changes; leave one out");
   if (!init.empty()) {
     const std::string shape = model.shape_option();
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
@@ -285,6 +291,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.seed = common.seed;
   step.optimizer.adamw.beta1 = beta1;
   step.optimizer.adamw.beta2 = beta2;
+  s.shuffle = shuffle == "documents" ? Shuffle::documents : Shuffle::windows;
   step.optimizer.weight_decay = weight_decay;
   step.optimizer.cautious_decay = cautious_decay;
   step.optimizer.moments = moment_form(moments);
