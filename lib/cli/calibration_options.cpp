@@ -40,21 +40,26 @@ DType CalibrationOptions::type() const {
   return type_of(precision);
 }
 
-std::optional<CalibrationText> CalibrationOptions::read(const Model& model) const {
+int64_t CalibrationOptions::length(const Model& model) const {
+  const Config& config = model.transformer->config();
+  const int64_t tokens = context.value_or(std::min<int64_t>(config.context, 2048));
+  if (tokens < 1) throw usage_error("--calibration-context must be at least 1, not {}", tokens);
+  if (config.block.positions == PositionKind::learned && tokens > config.context)
+    throw usage_error("--calibration-context {} is longer than the model's {} learned positions", tokens,
+                      config.context);
+  return tokens;
+}
+
+std::optional<CalibrationText> CalibrationOptions::read(const Model& model, int64_t most) const {
   if (files.empty()) return std::nullopt;
   if (windows < 1) throw usage_error("--calibration-windows must be at least 1, not {}", windows);
-  const Config& config = model.transformer->config();
-  const int64_t length = context.value_or(std::min<int64_t>(config.context, 2048));
-  if (length < 1) throw usage_error("--calibration-context must be at least 1, not {}", length);
-  if (config.block.positions == PositionKind::learned && length > config.context)
-    throw usage_error("--calibration-context {} is longer than the model's {} learned positions", length,
-                      config.context);
+  const int64_t tokens = length(model);
   const Corpus text = open_corpus(files, make_tokenizer(model.tokenizer));
-  if (text.size() < length)
+  if (text.size() < tokens)
     throw input_error(
         "'{}' has {} tokens, less than one calibration window of {}; give more text or a smaller --calibration-context",
-        text.name(), text.size(), length);
-  return calibration_text(text, windows, length);
+        text.name(), text.size(), tokens);
+  return calibration_text(text, most, tokens);
 }
 
 void CalibrationOptions::require_memory(const Transformer& model, const CalibrationText* text,

@@ -21,8 +21,11 @@ struct CalibrationOptions {
   void add(CLI::App& to);
   void check() const;  // options without effect: Error(usage), or a warning
   DType type() const;
+  int64_t length(const Model& model) const;  // of a window
   // The windows, tokenized as the model wants; none where no file was given.
-  std::optional<CalibrationText> read(const Model& model) const;
+  std::optional<CalibrationText> read(const Model& model) const { return read(model, windows); }
+  // The same in so many windows, spread evenly, or as many as there are.
+  std::optional<CalibrationText> read(const Model& model, int64_t most) const;
   // Throws Error(usage) where the text (or null) and weights of `weight_bytes` do not fit the memory there is.
   void require_memory(const Transformer& model, const CalibrationText* text, double weight_bytes) const;
 };

@@ -14,6 +14,7 @@ namespace hone::cli {
 
 struct EvalOptions {
   std::vector<std::string> models, data, require;
+  std::vector<std::string> tasks;  // "hellaswag=FILE"; sets `answers`
   std::string baseline;
   std::optional<int64_t> context, stride;
   bool answers = false;  // score the answers of questions, not text
@@ -26,7 +27,8 @@ struct EvalOptions {
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   void check() const;
-  void warn_of_idle_chunk(int64_t longest) const;  // window, in tokens
+  static std::pair<std::string, std::string> task_of(const std::string& text);  // name and path; Error(usage)
+  void warn_of_idle_chunk(int64_t longest) const;                               // window, in tokens
   DType type() const;
   // Parsed, over the metrics that this call will measure; `choices`: of questions with several answers, too. Throws
   // Error(usage).

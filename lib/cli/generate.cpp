@@ -14,6 +14,7 @@
 #include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/units.h"
+#include "cli/batch_options.h"
 #include "cli/generate_options.h"
 #include "measure/footprint.h"
 #include "measure/speed.h"
@@ -222,8 +223,15 @@ int generate(int argc, char** argv) {
                          "  generate small.h5 --lines --format jsonl < prompts.txt\n",
                      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<GenerateOptions>();
+                       auto batch = std::make_shared<BatchOptions>();
                        options->add(app);
-                       return [options, &common] { return GenerateTool(*options, common).run(); };
+                       batch->add(app);
+                       return [options, batch, &app, &common] {
+                         batch->check();
+                         warn_of_idle(app, batch->idle());
+                         if (!batch->given()) return GenerateTool(*options, common).run();
+                         return generate_batch(*options, *batch, options->settings(), common);
+                       };
                      },
                      .exclusions = {{"--format", {"--echo"}, [](const ValuesOf& values) {
                                        return values("--format").front() != "text";

@@ -12,7 +12,9 @@
 #include "cli/calibration_options.h"
 #include "cli/effects.h"
 #include "cli/model_files.h"
+#include "compress/distill.h"
 #include "compress/quantize.h"
+#include "measure/footprint.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -39,12 +41,16 @@ struct QuantizeTool {
   int64_t group = 0;
   std::vector<std::string> overrides;
   bool allow_requantize = false;
+  int64_t distill_steps = 0;
+  double distill_rate = 1e-3;
+  const CLI::App* app = nullptr;  // that they were added to
   BudgetOptions budget;
   CalibrationOptions calibration;
 
-  void add(CLI::App& app) {
-    files.add_model(app, "Model file to quantize");
-    auto* options = app.add_option_group("Quantization");
+  void add(CLI::App& to) {
+    app = &to;
+    files.add_model(to, "Model file to quantize");
+    auto* options = to.add_option_group("Quantization");
     options->add_option("--type", type, "Of linear layers: " + described_types())->check(one_of(packed_type_names()));
     options
         ->add_option("--embedding-type", embedding_type,
@@ -64,9 +70,12 @@ struct QuantizeTool {
                      "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
-    budget.add(app);
-    calibration.add(app);
-    files.add(app, "CSV file with a row for each quantized weight (of a budget: each type considered)");
+    add_count(options, "--distill", distill_steps,
+              "Then train the scales, and norms, for so many steps on the divergence from the model before; 0: none");
+    add_number(options, "--distill-rate", distill_rate, "Learning rate of that", {.above = 0, .most = 1});
+    budget.add(to);
+    calibration.add(to);
+    files.add(to, "CSV file with a row for each quantized weight (of a budget: each type considered)");
   }
 
   QuantizeSettings settings() const {
@@ -151,6 +160,51 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
                     fmt::join(scaled, " or "));
 }
 
+// Before anything is read.
+void check_distill(const QuantizeTool& o, const QuantizeSettings& settings) {
+  if (o.distill_steps == 0) {
+    if (given(*o.app, "--distill-rate")) throw usage_error("--distill-rate has no effect without --distill");
+    return;
+  }
+  if (o.budget.given())
+    throw usage_error("--distill trains the scales of types that are given; quantize to those that a budget chose");
+  if (o.calibration.files.empty())
+    throw usage_error("--distill needs --calibration FILE: text like the model's training text");
+  if (!makes_scales(settings)) throw usage_error("--distill has no effect: no weight becomes a type with scales");
+}
+
+constexpr int64_t distilled_tokens = 4096;        // a step
+constexpr int64_t most_steps = int64_t{1} << 40;  // whose windows are counted
+
+// What goes to the lineage and the result; null where nothing is asked for.
+nlohmann::json train_scales(const QuantizeTool& o, Model& model, const Common& common) {
+  if (o.distill_steps == 0) return nullptr;
+  const Model parent = load_model(o.files.model);
+  DistillSettings s;
+  s.steps = o.distill_steps;
+  s.learning_rate = o.distill_rate;
+  s.type = o.calibration.type();
+  s.seed = common.seed;
+  const int64_t length = o.calibration.length(model);
+  s.batch = std::max<int64_t>(1, distilled_tokens / length);
+  const CalibrationText text = *o.calibration.read(model, std::min(s.steps, most_steps) * s.batch);
+  Footprint need;
+  need.activations = distill_bytes(*model.transformer, text, s);
+  require_memory_for(need, "--distill", "use a shorter --calibration-context, or a smaller model");
+  Progress progress;
+  s.progress = [&](int64_t done, int64_t all, double divergence) {
+    progress.show(fmt::format("distilled {} of {} steps, divergence {:.5f}", done, all, divergence));
+  };
+  const Distilled result = distill(*model.transformer, *parent.transformer, text, s);
+  return {{"steps", s.steps},
+          {"learning_rate", s.learning_rate},
+          {"tokens", s.steps * std::min(s.batch, text.windows) * length},
+          {"scales", result.scales},
+          {"norms", result.norms},
+          {"divergence_before", result.before},
+          {"divergence", result.after}};
+}
+
 std::vector<std::string> choose(Transformer& model, const QuantizeSettings& settings) {
   try {
     return weights_to_quantize(model, settings);
@@ -178,6 +232,7 @@ double bits_per_weight(Transformer& model, const std::vector<QuantizedLayer>& la
 
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
+  check_distill(o, settings);
   if (o.budget.given()) {
     const bool group = given(*o.budget.app, "--group");
     return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
@@ -205,15 +260,17 @@ int run(const QuantizeTool& o, const Common& common) {
   const Report report = layer_report(layers);
   o.files.show(report);
   warn_of_coverage(layers);
+  const nlohmann::json distilled = train_scales(o, model, common);
   const ModelSize size = size_of(*model.transformer);
-  const Stage stage = {"quantize",
-                       sha256_of_file(o.files.model),
-                       {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}},
-                       {{"type", o.type},
-                        {"method", settings.method->name},
-                        {"weight_bytes", size.weight_bytes},
-                        {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
-                        {"layer_error", mean_error(layers)}}};
+  Stage stage = {"quantize",
+                 sha256_of_file(o.files.model),
+                 {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}},
+                 {{"type", o.type},
+                  {"method", settings.method->name},
+                  {"weight_bytes", size.weight_bytes},
+                  {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
+                  {"layer_error", mean_error(layers)}}};
+  if (!distilled.is_null()) stage.results["distilled"] = stage.printed["distilled"] = distilled;
   return finish(model, stage, report, size, o.files, common);
 }
 

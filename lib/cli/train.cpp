@@ -13,6 +13,7 @@
 #include "cli/train_options.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
+#include "dataset/tokenizer_json.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
 #include "model/size.h"
@@ -139,6 +140,8 @@ class TrainTool {
       ReadOptions read;
       read.parameters = false;
       tokenizer = make_tokenizer(read_model_file(name, read).tokenizer);
+    } else if (name.ends_with(".json")) {
+      tokenizer = make_tokenizer(read_tokenizer_json(name));
     } else {
       const TokenizerSpec spec = parse_tokenizer_spec(name);
       // Not on what is held out.
@@ -177,6 +180,7 @@ class TrainTool {
     o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
     add_pruning(settings);
+    add_rounding(settings);
     teacher_.load(model_, text, settings);
     log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
              format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
@@ -226,6 +230,19 @@ class TrainTool {
     settings.competes_after = pruning->last_pruning();
   }
 
+  // Behind add_pruning(): the same steps.
+  void add_rounding(RunSettings& settings) {
+    const auto rounding = o_.rounding(settings.step.schedule.steps);
+    if (!rounding) return;
+    rounding_ = std::make_unique<QuantizeAware>(*model_.transformer, *rounding);
+    if (!o_.resume.empty()) rounding_->before_step(step_of_run(checkpoint_) - 1);  // a validation may come first
+    settings.before_step = [aware = rounding_.get(), before = settings.before_step](int64_t step) {
+      if (before) before(step);
+      aware->before_step(step);
+    };
+    settings.competes_after = std::max(settings.competes_after, rounding_->begins());
+  }
+
   // The model first, then what is secondary to it: a status says what of that is missing.
   int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
@@ -261,8 +278,10 @@ class TrainTool {
 
   void save(nlohmann::json results) {
     const StopLater save_first;
+    if (rounding_) rounding_->finish();
     if (!upcycled_.is_null()) results["upcycled"] = upcycled_;
     nlohmann::json recorded = results;
+    if (rounding_) recorded["quantize_aware"] = o_.quantize_aware;
     if (const nlohmann::json teacher = teacher_.lineage(); !teacher.is_null()) recorded["teacher"] = teacher;
     if (!attention_before_.empty()) {
       recorded["attention"] = attention_of(model_.transformer->config());
@@ -278,6 +297,7 @@ class TrainTool {
   const TrainOptions& o_;
   const Common& common_;
   TeacherOptions teacher_;
+  std::unique_ptr<QuantizeAware> rounding_;
   Model model_;
   ModelFile checkpoint_;
   std::string parent_, saved_at_;

@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
+#include "compress/quantize.h"
 #include "model/size.h"
 
 namespace hone::cli {
@@ -23,7 +24,7 @@ void add_data(RunOptions& run, TrainOptions& o) {
            "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin")
       .shapes(Shapes::texts);
   run.text("--tokenizer", o.tokenizer,
-           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file to take it from")
+           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file or tokenizer.json to take it from")
       .shown_default("bytes")
       .shapes(Shapes::run)
       .of_new_model();
@@ -144,6 +145,14 @@ void add_sparsity(RunOptions& run, TrainOptions& o) {
   run.text("--pattern", o.pattern, "unstructured or block:RxC").shapes(Shapes::run);
 }
 
+void add_rounding(RunOptions& run, TrainOptions& o) {
+  run.group("Rounding", "Round the blocks' weights while training, as quantize will");
+  run.text("--quantize-aware", o.quantize_aware,
+           "TYPE[:GROUP], as quantize's --type and --group: int4:32. The model that is written has the rounded values")
+      .shapes(Shapes::run);
+  run.fraction("--quantize-from", o.quantize_from, "Part of the steps after which it begins").shapes(Shapes::run);
+}
+
 void add_files(RunOptions& run, TrainOptions& o) {
   run.group("Files");
   run.text("-o,--output", o.output, "Model file to write").type_name("FILE").required().shapes(Shapes::nothing);
@@ -172,6 +181,7 @@ void TrainOptions::add(CLI::App& app) {
   teacher.add(run);
   add_validation(run, *this);
   add_sparsity(run, *this);
+  add_rounding(run, *this);
   add_files(run, *this);
   run.require_all_stated();
 }
@@ -212,9 +222,23 @@ void TrainOptions::check(const std::string& config) const {
   if (patience > 0 && valid_every == 0) throw usage_error("--patience needs --valid-every");
   if (sparsity && *sparsity >= 1) throw usage_error("--sparsity must be in [0, 1), not {}", *sparsity);
   if (sparsify_from > sparsify_until) throw usage_error("--sparsify-from lies after --sparsify-until");
+  if (quantize_from >= 1) throw usage_error("--quantize-from must be below 1: some steps must be left for it");
+  rounding(1);
   if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
   check_effects();
   check_files(config);
+}
+
+std::optional<QuantizeAwareSettings> TrainOptions::rounding(int64_t count) const {
+  if (quantize_aware.empty()) return std::nullopt;
+  const size_t colon = quantize_aware.find(':');
+  const PackedType type = packed_type_named(quantize_aware.substr(0, colon));
+  if (!has_scales(type)) throw usage_error("--quantize-aware {}: give a type that has scales", quantize_aware);
+  const int64_t group = colon == std::string::npos ? 0 : parse_count(quantize_aware.substr(colon + 1));
+  if (group != 0 && group != 32 && group != 64 && group != 128)
+    throw usage_error("--quantize-aware {}: a group has 32, 64 or 128 columns; without one a scale serves a row",
+                      quantize_aware);
+  return QuantizeAwareSettings{*type, group, quantize_from, count};
 }
 
 void TrainOptions::resolve_resume() {
@@ -231,7 +255,8 @@ void TrainOptions::check_files(const std::string& config) const {
       {"--init", init}, {"--resume", continues ? "" : resume}, {"--config", config}, {"--teacher", teacher.path()}};
   for (const std::string& path : data) inputs.emplace_back("--data", path);
   for (const std::string& path : valid) inputs.emplace_back("--valid", path);
-  if (tokenizer && tokenizer->ends_with(".h5")) inputs.emplace_back("--tokenizer", *tokenizer);
+  if (tokenizer && (tokenizer->ends_with(".h5") || tokenizer->ends_with(".json")))
+    inputs.emplace_back("--tokenizer", *tokenizer);
   require_distinct({{"--output", output},
                     {"--checkpoint", checkpoint},
                     {"--log", log},
@@ -254,7 +279,9 @@ void TrainOptions::check_effects() const {
   // Whoever gives these believes that the model is being pruned.
   for (const char* option : {"--pattern", "--sparsify-from", "--sparsify-until", "--sparsify-every"})
     if (!sparsity && given(*app_, option)) throw usage_error("{} has no effect without --sparsity", option);
-  for (const char* group : {"Steps", "Teacher", "Validation", "Sparsity", "Routing"})
+  if (quantize_aware.empty() && given(*app_, "--quantize-from"))
+    throw usage_error("--quantize-from has no effect without --quantize-aware");
+  for (const char* group : {"Steps", "Teacher", "Validation", "Sparsity", "Rounding", "Routing"})
     warn_of_idle_group(*app_, group, !trains, "without steps");
   // Whoever gives these believes that Muon trains.
   for (const char* option : {"--muon-momentum", "--adamw-rate"})
@@ -345,6 +372,8 @@ Footprint TrainOptions::footprint(const Config& config, const RunSettings& setti
   const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
   Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
   need.teacher = step.objectives.distillation.bytes;
+  if (!quantize_aware.empty())
+    need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);
   if (settings.average > 0) need.copies += 4 * size_of_shape(config).parameters;
   if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
   return need;
@@ -359,6 +388,7 @@ RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settin
   std::vector<Choice> all;
   RunSettings with = settings;
   for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
+    if (config.block.parallel && !keeps_blocks_whole(plan)) continue;
     with.step.recompute = plan;
     const TrainingShape shape = {with.step.batch, with.context, with.step.type, with.step.router.capacity_factor, plan};
     all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});

@@ -10,6 +10,7 @@
 #include "cli/run_options.h"
 #include "cli/teacher_options.h"
 #include "cli/tool.h"
+#include "compress/quantize_aware.h"
 #include "measure/footprint.h"
 #include "train/run.h"
 
@@ -52,6 +53,9 @@ struct TrainOptions {
   double sparsify_from = 0.2, sparsify_until = 0.7;
   int64_t sparsify_every = 10;
   std::string pattern = "unstructured";
+  // rounding during training
+  std::string quantize_aware;  // TYPE[:GROUP]; empty: none
+  double quantize_from = 0.5;
 
   void add(CLI::App& app);
   static std::vector<std::string> of_new_model();  // names of options that no existing model can have
@@ -59,6 +63,7 @@ struct TrainOptions {
   // `config`: the file of --config.
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
+  std::optional<QuantizeAwareSettings> rounding(int64_t count) const;  // of a run of so many steps
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
   // What such a run takes beside the process itself.
   Footprint footprint(const Config& config, const RunSettings& settings) const;

@@ -161,7 +161,8 @@ std::vector<Id> tokenize(const std::vector<TextSource>& sources, const Tokenizer
       const auto encoder = tokenizer.encoder();
       std::vector<int32_t> ids;
       for (const auto& piece : tasks[i].pieces) {
-        if (piece.starts_document && (i > 0 || &piece != &tasks[i].pieces.front())) ids.push_back(document_separator);
+        if (piece.starts_document && (i > 0 || &piece != &tasks[i].pieces.front()))
+          ids.push_back(tokenizer.separator());
         encoder->append(piece.text, ids);
       }
       parts[i].assign(ids.begin(), ids.end());

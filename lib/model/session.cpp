@@ -15,6 +15,7 @@ Session::Session(const Transformer& model, const StateShape& shape) : model_(mod
 template <class F>
 void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
   const NoTape pause;
+  const kernels::RowsScope rows(rows_as(pieces.empty() ? Phase::counted : pieces.front().phase));
   int64_t longest = 0;
   for (const Piece& piece : pieces) {
     for (const int32_t id : piece.ids)
@@ -32,7 +33,7 @@ void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
       const auto& all = pieces[i].ids;
       const int64_t count = std::min(chunk, static_cast<int64_t>(all.size()) - begin);
       if (count < 1) continue;
-      spans.push_back({pieces[i].sequence, state_.length(pieces[i].sequence), count});
+      spans.push_back({pieces[i].sequence, state_.length(pieces[i].sequence), count, pieces[i].phase});
       of_spans.push_back(i);
       ids.insert(ids.end(), all.begin() + begin, all.begin() + begin + count);
     }

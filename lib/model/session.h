@@ -19,6 +19,7 @@ class Session {
   struct Piece {
     int64_t sequence = 0;
     std::span<const int32_t> ids;  // at least one, each below the model's vocabulary (Error(input))
+    Phase phase = Phase::counted;  // the same of all pieces of a call
   };
   // Adds the pieces, of different sequences and any lengths; at most `chunk` tokens of each go through the model at
   // once. Returns the logits after the last token of each, f32 [pieces, vocabulary]. Throws Error(usage) when the

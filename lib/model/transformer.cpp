@@ -9,6 +9,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "kernels/parallel.h"
+#include "nn/rope.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -33,8 +34,8 @@ std::shared_ptr<const ops::RopeTable> Transformer::rope(int64_t positions) const
   const std::lock_guard lock(rope_mutex_);
   if (!rope_ || rope_->positions < positions) {
     const int64_t before = rope_ ? rope_->positions : 0;
-    rope_ = std::make_shared<const ops::RopeTable>(ops::RopeTable::make(
-        std::max({positions, config_.context, 2 * before}), config_.block.head_dim, config_.block.rope_theta));
+    rope_ = std::make_shared<const ops::RopeTable>(
+        ops::RopeTable::make(std::max({positions, config_.context, 2 * before}), rope_frequencies(config_.block)));
   }
   return rope_;
 }
@@ -150,6 +151,8 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   if (state) state->require_room(call.batch, from, to);
   const Halves halves(blocks_);
   const bool records = Tape::recording() && !state;
+  if (records && config_.block.parallel && !keeps_blocks_whole(call.recompute))
+    throw usage_error("layers with parallel halves run again as whole blocks; recompute blocks, or nothing");
   bool own = false,
        ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
   for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
@@ -201,13 +204,16 @@ State Transformer::make_state(const StateShape& shape) const {
   double bytes = 0;
   for (const Block& block : blocks_)
     if (block.mixer) bytes += block.mixer->state_bytes(shape);
-  require_memory(bytes,
-                 fmt::format("the key/value cache of {} tokens",
-                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
-                 "ask for fewer tokens or sequences");
+  require_memory(
+      bytes,
+      fmt::format(
+          "the key/value cache of {} tokens",
+          format_count(shape.pages ? static_cast<double>(shape.pages) * static_cast<double>(shape.page_rows)
+                                   : static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
+      "ask for fewer tokens or sequences");
   State state(shape);
   for (const Block& block : blocks_)
-    state.add_layer(block.mixer ? block.mixer->make_state(shape) : std::make_unique<NoState>());
+    state.add_layer(block.mixer ? block.mixer->make_state(state.shape()) : std::make_unique<NoState>());
   return state;
 }
 

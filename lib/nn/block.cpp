@@ -12,6 +12,7 @@ Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) 
     block.feed_forward_norm = Norm::make(blueprint);
     block.feed_forward = FeedForward::make(blueprint, layer);
   }
+  block.parallel = blueprint.parallel && block.mixer && block.feed_forward;
   return block;
 }
 
@@ -24,10 +25,10 @@ Stream Block::mix(const Stream& in, const Call& call, int64_t layer, LayerState*
 
 Stream Block::feed(const Stream& in, const Call& call, int64_t layer) const {
   if (!feed_forward) return in;
-  const ops::Normed normed = feed_forward_norm.forward(in.residual, in.branch, call.type);
+  const ops::Normed normed = feed_forward_norm.forward(in.residual, parallel ? Var() : in.branch, call.type);
   const FeedForwardOutput out = feed_forward->forward(normed.y, call, layer);
-  Stream result{normed.residual, ops::dropout(out.y, call.noise.dropout, call.noise.at(layer, Site::feed_forward)),
-                in.terms};
+  const Var fed = ops::dropout(out.y, call.noise.dropout, call.noise.at(layer, Site::feed_forward));
+  Stream result{normed.residual, parallel ? ops::sum(in.branch, fed) : fed, in.terms};
   result.terms.insert(result.terms.end(), out.terms.begin(), out.terms.end());
   return result;
 }

@@ -18,6 +18,8 @@ struct Block {
   std::unique_ptr<Mixer> mixer;  // null: none
   Norm feed_forward_norm;
   std::unique_ptr<FeedForward> feed_forward;  // null: none
+  // Both read the residual as it enters the block: the stream that mix() gives is then feed()'s of this block alone.
+  bool parallel = false;
 
   static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
   // `layer`: which block of the model this is; `state`: this layer's, or null (nn/mixer.h).

@@ -33,6 +33,7 @@ enum class Finish {
   end,          // the model ended the document
   context,      // the learned positions are used up
   interrupted,  // the caller wanted no more
+  failed,       // the model gave logits that are not numbers: of an Engine, where the others go on
 };
 const char* name_of(Finish finish);
 

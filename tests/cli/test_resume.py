@@ -100,6 +100,9 @@ class Signals(ResumeTest):
     def test_two_threads(self):
         self.check(signal.SIGINT, "--threads", 2)
 
+    def test_rounded_while_it_is_pruned(self):
+        self.check(signal.SIGTERM, "--quantize-aware", "int4:32", "--quantize-from", 0.1, "--sparsity", 0.5)
+
     def test_with_a_teacher(self):
         teacher = tiny_model(self.directory, "teacher.h5", dim=64, init_std=0.2)
         for options in (["--teacher", teacher + ":2:1.5", "--teacher-hidden", 0.5],
@@ -244,15 +247,16 @@ class Checkpoints(ResumeTest):
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
                   "--norm-epsilon": 0.1, "--activation": "gelu", "--positions": "learned", "--rope-theta": 5,
                   "--attention": "window:8", "--biases": None, "--untied": None, "--experts": 4,
-                  "--router-noise": "gumbel", "--balance": "none", "--router-z-loss": 1, "--capacity-factor": 2}
+                  "--router-noise": "gumbel", "--balance": "none", "--router-z-loss": 1, "--capacity-factor": 2, "--quantize-aware": "int4:32"}
         # Only beside another one:
         teaching = {"--teacher-hidden": 1, "--teacher-cache": self.path("kept"), "--teacher-top": 3}
+        rounding = {"--quantize-from": 0.3}
         also = {"--sparsify-from": 0.1, "--sparsify-until": 0.9, "--sparsify-every": 3, "--pattern": "block:2x2"}
         experts = {"--top-k": 1, "--shared-experts": 1, "--expert-ffn": 32, "--moe-layers": "0", "--router": "sigmoid",
                    "--router-temperature": 2}
         help_text = run("train", "--help", env={"COLUMNS": 200}, check=True).stdout
         options = {first for first in re.findall(r"^  (?:-\w,\s*)?(--[\w-]+)", help_text, re.M)}
-        known = may_change | elsewhere | set(values) | set(also) | set(experts) | set(teaching) | {"--tied", "--teacher"}
+        known = may_change | elsewhere | set(values) | set(also) | set(experts) | set(teaching) | set(rounding) | {"--tied", "--teacher"}
         self.assertEqual(options - known, set(), "say what resuming with another value of it does")
         for option, value in {**values, **experts}.items():
             with self.subTest(option=option):
@@ -265,6 +269,8 @@ class Checkpoints(ResumeTest):
             with self.subTest(option=option):
                 more = ["--teacher-cache", self.path("kept")] if option == "--teacher-top" else []
                 self.assert_refused(self.resume(*teacher, *more, option, value), 2, "'teacher")
+        for option, value in rounding.items():
+            self.assert_refused(self.resume("--quantize-aware", "int4", option, value), 2, "'quantize_")
         for option, value in also.items():
             with self.subTest(option=option):
                 self.assert_refused(self.resume("--sparsity", 0.3, option, value), 2, f"'{option[2:].replace('-', '_')}'")
@@ -272,7 +278,7 @@ class Checkpoints(ResumeTest):
     def test_the_description_is_what_it_was(self):
         """Checkpoints of every version are resumed by these names."""
         names = {"accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout", "ema",
-                 "final_rate", "keep", "learning_rate", "moments", "muon_momentum", "optimizer", "parent_sha256", "patience", "pattern", "precision", "schedule", "seed", "shuffle", "sparsify_every", "sparsify_from",
+                 "final_rate", "keep", "learning_rate", "moments", "muon_momentum", "optimizer", "parent_sha256", "patience", "pattern", "precision", "quantize_aware", "quantize_from", "schedule", "seed", "shuffle", "sparsify_every", "sparsify_from",
                  "sparsify_until", "sparsity", "steps", "teacher", "teacher_cache", "teacher_hidden", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",
                  "weight_decay", "weight_decay_cautious", "weight_decay_schedule"}
         description = self.state(self.checkpoint)["description"]
