@@ -6,11 +6,14 @@ packages=(
   # build
   g++ cmake ninja-build pkg-config
   # libraries
-  libcli11-dev libeigen3-dev libhdf5-dev libfmt-dev libdnnl-dev nlohmann-json3-dev libxxhash-dev libpcre2-dev libssl-dev
+  libcli11-dev libeigen3-dev libhdf5-dev libfmt-dev libdnnl-dev nlohmann-json3-dev libxxhash-dev libpcre2-dev libutf8proc-dev
+  libssl-dev
   # configuration files
   libtomlplusplus-dev
   # compressed texts
   zlib1g-dev libzstd-dev
+  # the server
+  libcpp-httplib-dev
   # tests
   doctest-dev python3 python3-h5py
   # the default corpus

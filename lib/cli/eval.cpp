@@ -12,6 +12,7 @@
 #include "bench/eval_samples.h"
 #include "bench/eval_speed.h"
 #include "bench/routing_report.h"
+#include "cli/eval_exits.h"
 #include "cli/eval_options.h"
 #include "cli/eval_texts.h"
 #include "cli/expert_options.h"
@@ -253,7 +254,8 @@ class EvalTool {
 
   // What is reported of the scores of all windows, which are kept where samples are wanted.
   Scores scores_of(Subject& s, const Scores& windows) const {
-    if (!o_.samples.empty()) s.answers.assign(windows.windows().begin(), windows.windows().end());
+    if (!o_.samples.empty() || o_.tasks.size() > 1)
+      s.answers.assign(windows.windows().begin(), windows.windows().end());
     return choices() ? scores_of_choices(windows, choices_of(questions_of(s))) : windows;
   }
 
@@ -316,7 +318,32 @@ class EvalTool {
   Row row_of(const Subject& s) const {
     Row row = eval_row(s, s.path, attention_of(s.config), texts_->one_tokenizer() ? "" : s.tokenizer->name());
     if (o_.speed) row.set("speed_prompt_tokens", s.speed_prompt).set("speed_generated_tokens", s.speed_generated);
+    if (o_.tasks.size() > 1) add_tasks(s, row);
     return row;
+  }
+
+  // The accuracy of each of several tasks, and their mean.
+  void add_tasks(const Subject& s, Row& row) const {
+    double sum = 0;
+    size_t window = 0, question = 0;
+    const Questions& all = questions_of(s);
+    for (const QuestionFile& task : texts_->files()) {
+      Scores answers;
+      std::vector<Choice> choices;
+      for (; question < all.questions.size() && is_of(task, all.questions[question]); ++question) {
+        const Question& q = *all.questions[question];
+        for (size_t a = 0; a < q.answers.size(); ++a) answers.add(s.answers.at(window++));
+        if (q.label) choices.push_back({q.answers.size(), *q.label});
+      }
+      const double accuracy = (this->choices() ? scores_of_choices(answers, choices) : answers).accuracy();
+      row.set("accuracy_" + task.name, accuracy);
+      sum += accuracy;
+    }
+    row.set("accuracy_mean", sum / static_cast<double>(texts_->files().size()));
+  }
+
+  static bool is_of(const QuestionFile& file, const Question* question) {
+    return question >= file.questions.data() && question < file.questions.data() + file.questions.size();
   }
 
   void write_report() {
@@ -408,11 +435,14 @@ int eval(int argc, char** argv) {
       .summary = "Scores models on text: quality, speed and size, side by side or against a baseline.",
       .example =
           "  eval dense.h5 small.h5 --data test.txt\n"
-          "  eval small.h5 --data test.txt --baseline dense.h5 --require 'bits_per_byte <= 1.02*baseline'\n",
+          "  eval small.h5 --data test.txt --baseline dense.h5 --require 'bits_per_byte <= 1.02*baseline'\n"
+          "  eval small.h5 --task hellaswag=hellaswag_val.jsonl --task piqa=valid.jsonl\n",
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<EvalOptions>();
         options->add(app);
-        return [options, &common] { return EvalTool(*options, common).run(); };
+        return [options, &common] {
+          return options->about_exits() ? eval_exits(*options, common) : EvalTool(*options, common).run();
+        };
       },
       .required = {"MODEL", "--data"},
       .exclusions = {{"--answers", {"--stride"}}, {"--context", {"--stride"}, stride_exceeds_context}}};

@@ -14,6 +14,7 @@ namespace hone::cli {
 
 struct EvalOptions {
   std::vector<std::string> models, data, require;
+  std::vector<std::string> tasks;  // "hellaswag=FILE"; sets `answers`
   std::string baseline;
   std::optional<int64_t> context, stride;
   bool answers = false;  // score the answers of questions, not text
@@ -21,18 +22,25 @@ struct EvalOptions {
   bool speed = true;
   std::string precision = "auto", format = "table", output = "-", plot, samples;
   bool force = false;
+  bool exits = false;  // all of them, and what thresholds give
+  std::string exit, exit_criterion = "gap";
+  std::optional<double> calibrate_exits;  // the agreement to promise
   LowBitOptions low_bit;
 
+  bool about_exits() const { return exits || !exit.empty() || calibrate_exits; }
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   void check() const;
-  void warn_of_idle_chunk(int64_t longest) const;  // window, in tokens
+  static std::pair<std::string, std::string> task_of(const std::string& text);  // name and path; Error(usage)
+  void warn_of_idle_chunk(int64_t longest) const;                               // window, in tokens
   DType type() const;
   // Parsed, over the metrics that this call will measure; `choices`: of questions with several answers, too. Throws
   // Error(usage).
   std::vector<Requirement> requirements(bool choices) const;
 
  private:
+  void check_exits() const;
+
   const CLI::App* app_ = nullptr;
 };
 

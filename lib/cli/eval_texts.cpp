@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dataset/tasks.h"
 
 namespace hone::cli {
 
@@ -11,7 +12,18 @@ EvalTexts::EvalTexts(const EvalOptions& options, int64_t context) : o_(options),
     name_ = name_of(sources_);
     return;
   }
-  files_ = read_questions(o_.data);
+  if (o_.tasks.empty()) {
+    files_ = read_questions(o_.data);
+  } else {
+    for (const std::string& task : o_.tasks) {
+      const auto [name, path] = EvalOptions::task_of(task);
+      files_.push_back(read_task(name, path));
+      if (files_.back().questions.front().label.has_value() != are_choices(files_))
+        throw usage_error("--task {} has {} and the first task {}: score these one after the other", name,
+                          are_choices(files_) ? "one answer" : "several answers",
+                          are_choices(files_) ? "several" : "one");
+    }
+  }
   choices_ = are_choices(files_);
   std::vector<std::string> names;
   for (const QuestionFile& file : files_) names.push_back(file.name);

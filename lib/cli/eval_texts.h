@@ -26,6 +26,7 @@ class EvalTexts {
   void warn_of_several_tokenizers() const;  // says so, where there are
 
   const std::string& name() const { return name_; }
+  const std::vector<QuestionFile>& files() const { return files_; }  // of questions: a task each, where there are tasks
   bool one_tokenizer() const { return texts_.size() == 1; }
   bool choices() const { return choices_; }  // questions have several answers
   const Corpus& text(const nlohmann::json& tokenizer) const { return texts_.at(tokenizer.dump()); }

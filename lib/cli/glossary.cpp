@@ -24,6 +24,7 @@ constexpr Word glossary[] = {
     {"a new run", "--init"},
     {"curriculum", "--curriculum"},
     {"a smaller multiple of widths", "--width-multiple"},
+    {"have it begun anew", "--force"},
     {"a baseline model", "--baseline"},
     {"a shorter prompt", "--prompt"},
     {"fewer tokens after it", "--generate"},

@@ -38,7 +38,8 @@ void ModelOptions::add(RunOptions& run) {
                   "Rows of embedding and head; at least the tokenizer's ids, the rest is padding", size_range));
   shape(run.text("--norm", norm, "rms_norm or layer_norm", {"rms_norm", "layer_norm"}));
   shape(run.number("--norm-epsilon", norm_epsilon, "Added to the variance in norms", {.least = 0, .most = 1}));
-  shape(run.text("--activation", activation, "swiglu or gelu", {"swiglu", "gelu"}));
+  shape(run.text("--activation", activation, "swiglu, gelu (its tanh form) or gelu_erf (itself)",
+                 {"swiglu", "gelu", "gelu_erf"}));
   shape(run.text("--positions", positions, "rotary or learned", {"rotary", "learned"}));
   shape(run.number("--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30}));
   run.text("--attention", attention,
@@ -64,7 +65,10 @@ Config ModelOptions::config(int64_t tokens) const {
   LayerBlueprint layer = c.layers.front();
   if (norm) b.norm = *norm == "layer_norm" ? NormKind::layer_norm : NormKind::rms_norm;
   if (norm_epsilon) b.norm_epsilon = static_cast<float>(*norm_epsilon);
-  if (activation) b.activation = *activation == "gelu" ? ActivationKind::gelu : ActivationKind::swiglu;
+  if (activation)
+    b.activation = *activation == "swiglu" ? ActivationKind::swiglu
+                   : *activation == "gelu" ? ActivationKind::gelu
+                                           : ActivationKind::gelu_erf;
   if (positions) b.positions = *positions == "learned" ? PositionKind::learned : PositionKind::rotary;
   if (rope_theta) b.rope_theta = *rope_theta;
   if (biases) b.biases = *biases;

@@ -26,11 +26,11 @@ std::vector<std::string> strings_of(const nlohmann::json& list) {
 }
 
 // What is appended to `ids` for one answer, as a window.
-EvalWindow append_answer(Encoder& encoder, const std::string& prompt, const std::string& answer, int64_t context,
-                         std::vector<int32_t>& ids, bool& shortened) {
+EvalWindow append_answer(Encoder& encoder, int32_t separator, const std::string& prompt, const std::string& answer,
+                         int64_t context, std::vector<int32_t>& ids, bool& shortened) {
   const auto begin = static_cast<int64_t>(ids.size());
   if (prompt.empty())
-    ids.push_back(document_separator);
+    ids.push_back(separator);
   else
     encoder.append(prompt, ids);
   const auto first = static_cast<int64_t>(ids.size());
@@ -119,8 +119,10 @@ Questions tokenize_questions(const std::vector<QuestionFile>& files, std::shared
       const Question& question = file.questions[q];
       const size_t before = ids.size(), windows_before = windows.size();
       bool shortened = false;
-      for (const std::string& answer : question.answers) {
-        windows.push_back(append_answer(*encoder, question.prompt, answer, context, ids, shortened));
+      for (size_t a = 0; a < question.answers.size(); ++a) {
+        const std::string& prompt = question.prompts.empty() ? question.prompt : question.prompts[a];
+        windows.push_back(
+            append_answer(*encoder, tokenizer->separator(), prompt, question.answers[a], context, ids, shortened));
         if (const EvalWindow& w = windows.back(); w.first_scored < 0)
           throw input_error("{}, line {}: the answer has {} tokens, more than the context of {}", file.name,
                             question.line, w.length - w.first_scored, context);

@@ -17,6 +17,7 @@ struct Question {
   std::optional<size_t> label;
   nlohmann::json id;  // the line's "id" if it is a string or a whole number, else null
   size_t line = 0;    // in its file
+  std::vector<std::string> prompts = {};  // of each answer, where they are not all `prompt`
 };
 
 // None where the line has neither form. Throws Error(input) with its place for a label that names no answer and for a

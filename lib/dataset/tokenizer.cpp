@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "dataset/bpe.h"
+#include "dataset/tokenizer_json.h"
 
 namespace hone {
 namespace {
@@ -40,6 +41,7 @@ struct Kind {
   std::string_view name;
   bool sized;  // written with a vocabulary: "name:N"
   std::shared_ptr<const Tokenizer> (*from_json)(const nlohmann::json&);
+  // Null: it is not made of texts, but comes from a file.
   std::shared_ptr<const Tokenizer> (*train)(int32_t vocabulary, std::span<const std::string_view> texts);
 };
 
@@ -51,6 +53,7 @@ constexpr Kind kinds[] = {
      [](int32_t vocabulary, std::span<const std::string_view> texts) {
        return train_bpe(texts, {.vocabulary = vocabulary});
      }},
+    {"tokenizer.json", false, tokenizer_from_json, nullptr},
 };
 
 const Kind* find_kind(std::string_view name) {
@@ -62,6 +65,7 @@ const Kind* find_kind(std::string_view name) {
 std::string known_kinds() {
   std::string all;
   for (const Kind& kind : kinds) {
+    if (!kind.train) continue;
     if (!all.empty()) all += ", ";
     all += kind.name;
     if (kind.sized) all += ":N";
@@ -107,7 +111,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const nlohmann::json& json) {
 TokenizerSpec parse_tokenizer_spec(std::string_view text) {
   const size_t colon = text.find(':');
   const Kind* kind = find_kind(text.substr(0, colon));
-  if (!kind) throw usage_error("unknown tokenizer '{}': use one of {}", text, known_kinds());
+  if (!kind || !kind->train) throw usage_error("unknown tokenizer '{}': use one of {}, or a file", text, known_kinds());
   if (!kind->sized) {
     if (colon != text.npos) throw usage_error("tokenizer '{}' takes no vocabulary size: write '{}'", text, kind->name);
     return {std::string(kind->name), 256};
@@ -124,7 +128,7 @@ TokenizerSpec parse_tokenizer_spec(std::string_view text) {
 
 std::shared_ptr<const Tokenizer> train_tokenizer(const TokenizerSpec& spec, std::span<const std::string_view> texts) {
   const Kind* kind = find_kind(spec.kind);
-  if (!kind) throw usage_error("unknown tokenizer '{}': use one of {}", spec.kind, known_kinds());
+  if (!kind || !kind->train) throw usage_error("unknown tokenizer '{}': use one of {}", spec.kind, known_kinds());
   return kind->train(spec.vocabulary, texts);
 }
 

@@ -11,8 +11,8 @@
 
 namespace hone {
 
-// The token that stands between two documents of a corpus. In every tokenizer ids 0 to 255 are the single bytes, so
-// this is the byte NUL, which text does not contain.
+// The token that stands between two documents of a corpus where a tokenizer's ids 0 to 255 are the single bytes: the
+// byte NUL, which text does not contain.
 constexpr int32_t document_separator = 0;
 
 // Encodes text after text and remembers words it has met. For one thread; must not outlive its tokenizer.
@@ -31,8 +31,11 @@ class Tokenizer {
   virtual int32_t vocabulary() const = 0;
   virtual std::string_view text_of(int32_t id) const = 0;  // the bytes of one token, maybe a part of a character
   virtual std::unique_ptr<Encoder> encoder() const = 0;
-  virtual std::string name() const = 0;                 // "bytes", "bpe:4096": what parse_tokenizer_spec takes
-  virtual nlohmann::json to_json() const = 0;           // make_tokenizer's argument
+  // The same, but what is spelled like a special token becomes it; elsewhere that is text like any other.
+  virtual std::unique_ptr<Encoder> special_encoder() const { return encoder(); }
+  virtual std::string name() const = 0;        // "bytes", "bpe:4096": what parse_tokenizer_spec takes
+  virtual nlohmann::json to_json() const = 0;  // make_tokenizer's argument
+  virtual int32_t separator() const { return document_separator; }  // stands between documents, and ends a text
   virtual bool ids_are_bytes() const { return false; }  // then a corpus reads its tokens straight from the text
 
   // A position at or after `from` where `text` can be cut so that its two parts have the tokens of the whole;

@@ -29,6 +29,31 @@ Utf8Front utf8_front(std::string_view text) {
   return {Utf8Front::valid, length};
 }
 
+uint32_t code_point(std::string_view character) {
+  const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(character[i])); };
+  if (character.size() == 1) return byte(0);
+  uint32_t value = byte(0) & (0x7fu >> character.size());
+  for (size_t i = 1; i < character.size(); ++i) value = value << 6 | (byte(i) & 0x3fu);
+  return value;
+}
+
+void append_utf8(uint32_t c, std::string& to) {
+  const auto put = [&](uint32_t byte) { to += static_cast<char>(byte); };
+  if (c < 0x80) return put(c);
+  if (c < 0x800) {
+    put(0xc0 | c >> 6);
+  } else {
+    if (c < 0x10000) {
+      put(0xe0 | c >> 12);
+    } else {
+      put(0xf0 | c >> 18);
+      put(0x80 | (c >> 12 & 0x3f));
+    }
+    put(0x80 | (c >> 6 & 0x3f));
+  }
+  put(0x80 | (c & 0x3f));
+}
+
 size_t valid_utf8_prefix(std::string_view text) {
   size_t at = 0;
   while (at < text.size()) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,10 @@ struct Utf8Front {
   size_t length;
 };
 Utf8Front utf8_front(std::string_view text);
+
+// Of one valid character: its number, and its bytes added to a text.
+uint32_t code_point(std::string_view character);
+void append_utf8(uint32_t code_point, std::string& to);
 
 // Bytes of the longest prefix that is valid UTF-8: text.size() when all of it is.
 size_t valid_utf8_prefix(std::string_view text);

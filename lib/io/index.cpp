@@ -43,6 +43,7 @@ class Indexer {
     const auto ours = [](const std::string& name) { return name == "format" || name == "format_version"; };
     index_.notes[""] = read_notes(root_, ours, at("the root group"));
     for (const char* name : {"config", "tokenizer", "lineage"}) text(root_, name, name);
+    if (has(root_, "origin")) text(root_, "origin", "origin");
     if (options_.parameters) {
       const Object parameters = open(root_, "parameters", "group '/parameters'");
       require(parameters, H5I_GROUP, "group '/parameters'");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -31,6 +32,7 @@ using Notes = std::map<std::string, Note>;  // by name
 struct ModelFile {
   nlohmann::json config = nlohmann::json::object();  // the blueprint; an object
   nlohmann::json tokenizer;                          // vocabulary and merges, or null for bytes
+  nlohmann::json origin;  // of a converted model: what its first files said beside the numbers; null: none
   nlohmann::json lineage = nlohmann::json::array();  // entries of lineage_entry(), oldest first; a list
   std::map<std::string, Encoded> parameters;         // by module path: "blocks.0.attention.qkv.weight"
   std::optional<nlohmann::json> run;                 // checkpoints only
@@ -44,12 +46,16 @@ struct WrittenFile {
   std::string sha256;  // lower-case hex
 };
 
+// Makes the numbers of an array that a ModelFile only promises (Tensor::promised): by the parameter's name and the
+// array's. Called twice for each, one after the other, so that only one such array is in memory at a time.
+using ArrayMaker = std::function<Tensor(const std::string& parameter, const std::string& array)>;
+
 // Writes a temporary beside `path`, flushes it, reads it back, compares checksums and renames it. Equal content gives
 // equal bytes. Throws Error(usage) if `path` exists and `force` is false; Error(input) where the device is full, fails
 // or returns other bytes, after which nothing is left behind. With IfTaken::beside the file is saved under another name
 // where `path` cannot be had (AtomicFile::commit). Names are made of letters, digits, '_', '-' and '.'.
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force,
-                             IfTaken taken = IfTaken::refuse);
+                             IfTaken taken = IfTaken::refuse, const ArrayMaker& make = {});
 
 struct ReadOptions {
   bool verify = true;      // compare every array that is read with its checksum; texts always are

@@ -226,6 +226,8 @@ class Loader {
       model.tokenizer = std::move(value);
     else if (e.name == "lineage")
       model.lineage = std::move(value);
+    else if (e.name == "origin")
+      model.origin = std::move(value);
     else
       model.run = std::move(value);
   }

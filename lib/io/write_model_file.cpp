@@ -50,7 +50,7 @@ Source source_of(Section section, const std::string& owner, const std::string& n
   entry.dtype = tensor.dtype();
   entry.shape = tensor.shape();
   entry.bytes = tensor.bytes();
-  source.data = tensor.raw();
+  source.data = tensor.promised() ? nullptr : tensor.raw();
   source.tensor = tensor;
   return source;
 }
@@ -144,13 +144,15 @@ Handle create_file(const std::string& path, const std::string& target) {
 
 class Writer {
  public:
-  Writer(const ModelFile& model, const std::string& target) : model_(model), target_(target) {
+  Writer(const ModelFile& model, const std::string& target, const ArrayMaker& make)
+      : model_(model), target_(target), make_(make) {
     if (!model.config.is_object() || !model.lineage.is_array())
       throw internal_error("'{}': the configuration must be a JSON object and the lineage a list", target);
     if (!model.run && !model.run_arrays.empty()) throw internal_error("'{}': run arrays without run state", target);
     texts_ = {{"config", text_of(model.config, "configuration")},
               {"tokenizer", text_of(model.tokenizer, "tokenizer")},
               {"lineage", text_of(model.lineage, "lineage")}};
+    if (!model.origin.is_null()) texts_.emplace_back("origin", text_of(model.origin, "origin"));
     if (model.run) texts_.emplace_back("run/state", text_of(*model.run, "run state"));
     for (const auto& [name, text] : texts_) sources_.push_back(source_of(name, text));
     for (const auto& [name, encoded] : model.parameters) {
@@ -166,9 +168,11 @@ class Writer {
     for (const Source& source : sources_) bytes += source.entry.bytes;
     for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
       Source& source = sources_[static_cast<size_t>(i)];
-      source.entry.checksum = checksum_of(source.data, source.entry.bytes);
+      if (source.data) source.entry.checksum = checksum_of(source.data, source.entry.bytes);
       let_go(source.tensor);
     });
+    for (Source& source : sources_)
+      if (!source.data) source.entry.checksum = checksum_of(made(source.entry).raw(), source.entry.bytes);
     check_stop();
   }
 
@@ -188,15 +192,26 @@ class Writer {
   int write_some(int fd, size_t& next) {
     constexpr uint64_t enough = uint64_t{16} << 20;
     std::vector<Transfer> transfers;
+    std::vector<Tensor> promised;
     const size_t first = next;
     for (uint64_t bytes = 0; next < sources_.size() && bytes < enough; ++next) {
       const Source& source = sources_[next];
-      transfers.push_back({const_cast<std::byte*>(source.data), source.entry.bytes, source.entry.offset});
+      const std::byte* data = source.data ? source.data : promised.emplace_back(made(source.entry)).raw();
+      transfers.push_back({const_cast<std::byte*>(data), source.entry.bytes, source.entry.offset});
       bytes += source.entry.bytes;
     }
     const int error = write_all(fd, transfers);
     for (size_t i = first; i < next; ++i) let_go(sources_[i].tensor);
     return error;
+  }
+
+  // The numbers of an array that was promised.
+  Tensor made(const Entry& entry) const {
+    check_stop();
+    const Tensor array = make_ ? make_(entry.owner, entry.name) : Tensor();
+    if (!array || array.promised() || array.shape() != entry.shape || array.dtype() != entry.dtype)
+      throw internal_error("{} is promised and not made", entry.where());
+    return array;
   }
 
   static void check(const std::string& name, const Encoded& encoded) {
@@ -263,6 +278,7 @@ class Writer {
 
   const ModelFile& model_;
   const std::string& target_;
+  const ArrayMaker& make_;
   std::vector<std::pair<const char*, std::string>> texts_;
   std::vector<Source> sources_;
 };
@@ -285,18 +301,20 @@ bool same(const ModelFile& a, const ModelFile& b) {
            x.attributes == y.attributes && same_arrays(x.arrays, y.arrays);
   };
   return a.config.dump() == b.config.dump() && a.tokenizer.dump() == b.tokenizer.dump() &&
-         a.lineage.dump() == b.lineage.dump() && a.run.has_value() == b.run.has_value() &&
-         (!a.run || a.run->dump() == b.run->dump()) && same_arrays(a.run_arrays, b.run_arrays) &&
+         a.lineage.dump() == b.lineage.dump() && a.origin.dump() == b.origin.dump() &&
+         a.run.has_value() == b.run.has_value() && (!a.run || a.run->dump() == b.run->dump()) &&
+         same_arrays(a.run_arrays, b.run_arrays) &&
          std::equal(a.parameters.begin(), a.parameters.end(), b.parameters.begin(), b.parameters.end(), same_parameter);
 }
 
 }  // namespace
 
-WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force, IfTaken taken) {
+WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force, IfTaken taken,
+                             const ArrayMaker& make) {
   for (const auto& [name, encoded] : model.parameters)
     if (encoded.verify) encoded.verify();  // damage must not get a checksum that fits it
   AtomicFile file(path, force, taken);
-  Writer(model, path).write(file.temporary());
+  Writer(model, path, make).write(file.temporary());
   ModelFile again;
   try {
     again = read_back(file.temporary());

@@ -15,8 +15,9 @@ namespace {
 using nlohmann::json;
 
 constexpr std::array norm_names = {"rms_norm", "layer_norm"};
-constexpr std::array activation_names = {"swiglu", "gelu"};
+constexpr std::array activation_names = {"swiglu", "gelu", "gelu_erf"};
 constexpr std::array position_names = {"rotary", "learned"};
+constexpr std::array scaling_names = {"none", "linear", "llama3"};
 constexpr std::array router_names = {"softmax", "sigmoid"};
 
 // Reads members of an object and says what is wrong with them in the terms of the file.
@@ -108,24 +109,55 @@ json to_json(const Config& c) {
       layer["shared_experts"] = l.shared_experts;
       layer["router"] = router_names[static_cast<size_t>(l.router)];
     }
+    if (l.exit) layer["exit"] = true;
     layers.push_back(std::move(layer));
   }
   const BlockBlueprint& b = c.block;
-  return {{"vocabulary", c.vocabulary},
-          {"padded_vocabulary", c.padded_vocabulary},
-          {"context", c.context},
-          {"tied", c.tied},
-          {"dim", b.dim},
-          {"head_dim", b.head_dim},
-          {"norm", norm_names[static_cast<size_t>(b.norm)]},
-          // Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
-          {"norm_epsilon", std::stod(fmt::format("{}", b.norm_epsilon))},
-          {"activation", activation_names[static_cast<size_t>(b.activation)]},
-          {"positions", position_names[static_cast<size_t>(b.positions)]},
-          {"rope_theta", b.rope_theta},
-          {"biases", b.biases},
-          {"layers", layers}};
+  json object = {{"vocabulary", c.vocabulary},
+                 {"padded_vocabulary", c.padded_vocabulary},
+                 {"context", c.context},
+                 {"tied", c.tied},
+                 {"dim", b.dim},
+                 {"head_dim", b.head_dim},
+                 {"norm", norm_names[static_cast<size_t>(b.norm)]},
+                 // Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
+                 {"norm_epsilon", std::stod(fmt::format("{}", b.norm_epsilon))},
+                 {"activation", activation_names[static_cast<size_t>(b.activation)]},
+                 {"positions", position_names[static_cast<size_t>(b.positions)]},
+                 {"rope_theta", b.rope_theta},
+                 {"biases", b.biases},
+                 {"layers", layers}};
+  // What only few models have is only in their files.
+  if (b.qkv_biases) object["qkv_biases"] = true;
+  if (b.rotary_dim > 0) object["rotary_dim"] = b.rotary_dim;
+  if (b.parallel) object["parallel"] = true;
+  if (const RopeScaling& s = b.rope_scaling; s.kind != RopeScaling::Kind::none) {
+    json scaling = {{"kind", scaling_names[static_cast<size_t>(s.kind)]}, {"factor", s.factor}};
+    if (s.kind == RopeScaling::Kind::llama3) scaling.update({{"low", s.low}, {"high", s.high}, {"context", s.context}});
+    object["rope_scaling"] = scaling;
+  }
+  return object;
 }
+
+namespace {
+
+// Members that files of models without them leave out.
+void read_rare(const Members& r, const std::string& where, BlockBlueprint& b) {
+  if (r.has("qkv_biases")) b.qkv_biases = r.boolean("qkv_biases");
+  if (r.has("rotary_dim")) b.rotary_dim = r.integer("rotary_dim", 2, b.head_dim);
+  if (r.has("parallel")) b.parallel = r.boolean("parallel");
+  if (!r.has("rope_scaling")) return;
+  const Members scaling(r.member("rope_scaling"), where);
+  RopeScaling& s = b.rope_scaling;
+  s.kind = scaling.choice<RopeScaling::Kind>("kind", scaling_names);
+  s.factor = scaling.number("factor");
+  if (s.kind != RopeScaling::Kind::llama3) return;
+  s.low = scaling.number("low");
+  s.high = scaling.number("high");
+  s.context = scaling.integer("context", 1, most);
+}
+
+}  // namespace
 
 Config config_from_json(const json& object, const std::string& where) {
   const Members r(object, where);
@@ -142,6 +174,7 @@ Config config_from_json(const json& object, const std::string& where) {
   c.block.positions = r.choice<PositionKind>("positions", position_names);
   c.block.rope_theta = r.number("rope_theta");
   c.block.biases = r.boolean("biases");
+  read_rare(r, where, c.block);
   const json& layers = r.member("layers");
   if (!layers.is_array() || layers.empty() || layers.size() > 4096)
     throw input_error("{}: 'layers' in the configuration is not a list of 1 to 4096 layers", where);
@@ -149,6 +182,7 @@ Config config_from_json(const json& object, const std::string& where) {
     const Members l(layer, where);
     c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
+    if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
     if (!l.has("experts")) continue;  // dense
     LayerBlueprint& mixture = c.layers.back();
     mixture.experts = l.integer("experts", 1, 1 << 16);
@@ -178,6 +212,11 @@ void check(const Config& c) {
                       c.vocabulary);
   if (c.block.positions == PositionKind::rotary && c.block.head_dim % 2)
     throw usage_error("rotary positions need an even head_dim, not {}", c.block.head_dim);
+  if (c.block.rotary_dim % 2 || c.block.rotary_dim < 0 || c.block.rotary_dim > c.block.head_dim)
+    throw usage_error("rotary_dim must be even and at most head_dim, not {}", c.block.rotary_dim);
+  if (const RopeScaling& s = c.block.rope_scaling; !(s.factor >= 1) || !(s.low > 0) || !(s.high > s.low))
+    throw usage_error("rope_scaling needs a factor of at least 1 and 0 < low < high, not {}, {} and {}", s.factor,
+                      s.low, s.high);
   if (!(c.block.norm_epsilon > 0)) throw usage_error("norm_epsilon must be above 0, not {}", c.block.norm_epsilon);
   if (!(c.block.rope_theta > 1)) throw usage_error("rope_theta must be above 1, not {}", c.block.rope_theta);
   double elements = static_cast<double>(c.padded_vocabulary) * static_cast<double>(c.block.dim) * (c.tied ? 1 : 2);
@@ -204,6 +243,8 @@ void check(const Config& c) {
     elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
                                                     feed_forwards * 3.0 * static_cast<double>(l.ffn));
   }
+  if (c.layers.back().exit)
+    throw usage_error("an exit behind all {} layers: what is read there is what the model gives", c.layers.size());
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
 }
 

@@ -167,6 +167,7 @@ Model assemble(ModelFile file, const std::string& path, bool finite) {
   model.transformer = std::make_unique<Transformer>(config_from_json(file.config, fmt::format("'{}'", path)));
   model.tokenizer = std::move(file.tokenizer);
   model.lineage = std::move(file.lineage);
+  model.origin = std::move(file.origin);
   model.notes = std::move(file.notes);
   Loader loader(file.parameters, path, finite);
   model.transformer->visit(loader);
@@ -199,6 +200,7 @@ ModelFile file_of(const Model& model) {
   file.config = to_json(model.transformer->config());
   file.tokenizer = model.tokenizer;
   file.lineage = model.lineage;
+  file.origin = model.origin;
   file.notes = model.notes;
   Saver saver(file.parameters);
   std::as_const(*model.transformer).visit(saver);

@@ -14,6 +14,7 @@ struct Model {
   std::unique_ptr<Transformer> transformer;
   nlohmann::json tokenizer;                          // dataset/tokenizer.h reads it
   nlohmann::json lineage = nlohmann::json::array();  // io/lineage.h
+  nlohmann::json origin;                             // ModelFile::origin
   std::string path;                                  // where it was read from, for messages
   std::map<std::string, Notes> notes;                // what others wrote beside the root and the parameters
 };

@@ -9,6 +9,8 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "kernels/parallel.h"
+#include "model/exits.h"
+#include "nn/rope.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -33,8 +35,8 @@ std::shared_ptr<const ops::RopeTable> Transformer::rope(int64_t positions) const
   const std::lock_guard lock(rope_mutex_);
   if (!rope_ || rope_->positions < positions) {
     const int64_t before = rope_ ? rope_->positions : 0;
-    rope_ = std::make_shared<const ops::RopeTable>(ops::RopeTable::make(
-        std::max({positions, config_.context, 2 * before}), config_.block.head_dim, config_.block.rope_theta));
+    rope_ = std::make_shared<const ops::RopeTable>(
+        ops::RopeTable::make(std::max({positions, config_.context, 2 * before}), rope_frequencies(config_.block)));
   }
   return rope_;
 }
@@ -150,6 +152,8 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   if (state) state->require_room(call.batch, from, to);
   const Halves halves(blocks_);
   const bool records = Tape::recording() && !state;
+  if (records && config_.block.parallel && !keeps_blocks_whole(call.recompute))
+    throw usage_error("layers with parallel halves run again as whole blocks; recompute blocks, or nothing");
   bool own = false,
        ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
   for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
@@ -167,13 +171,46 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   return stream;
 }
 
+void Transformer::remember(const Stream& stream, int64_t from, int64_t to, const Call& call, State& state) const {
+  state.require_room(call.batch, from, to);
+  for (int64_t layer = from; layer < to; ++layer)
+    blocks_[static_cast<size_t>(layer)].remember(stream, call, layer, state.layer(layer));
+  state.advance(call.batch, from, to);
+}
+
 Var Transformer::finish(const Stream& stream, const Call& call) const {
   return norm_.forward(stream.residual, stream.branch, call.type).y;
 }
 
+Var Transformer::read(const Stream& stream, int64_t depth, const Call& call) const {
+  const Block* block = depth < layers() ? &blocks_[static_cast<size_t>(depth) - 1] : nullptr;
+  if (!block || !block->exits()) return finish(stream, call);
+  return block->exit_norm.forward(stream.residual, stream.branch, call.type).y;
+}
+
+// The norm of an exit makes the sum that the next layer begins with, so that nothing is added twice.
+Stream Transformer::read_exit(const Stream& in, int64_t depth, const Call& call, std::vector<ExitOutput>& exits) const {
+  const Block& block = blocks_[static_cast<size_t>(depth) - 1];
+  if (!block.exits()) throw internal_error("there is no exit behind {} layers", depth);
+  const ops::Normed normed = block.exit_norm.forward(in.residual, in.branch, call.type);
+  exits.push_back({depth, normed.y});
+  if (Tape::recording() && in.branch) {
+    in.branch.drop_value();
+    if (Halves(blocks_).ends_again(call.recompute.stretches(0, depth))) in.residual.drop_value();
+  }
+  return {normed.residual, Var(), in.terms};
+}
+
 Transformer::Output Transformer::forward(std::span<const int32_t> ids, const Call& call, State* state) const {
-  const Stream stream = run(embed(ids, call), 0, layers(), call, state);
-  Output out{finish(stream, call), stream.terms};
+  Stream stream = embed(ids, call);
+  std::vector<ExitOutput> exits;
+  int64_t from = 0;
+  for (const int64_t depth : call.exits) {
+    stream = read_exit(run(std::move(stream), from, depth, call, state), depth, call, exits);
+    from = depth;
+  }
+  stream = run(std::move(stream), from, layers(), call, state);
+  Output out{finish(stream, call), stream.terms, std::move(exits)};
   if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
     stream.branch.drop_value();
     if (!state && Halves(blocks_).ends_again(call.recompute.stretches(0, layers()))) stream.residual.drop_value();
@@ -201,13 +238,16 @@ State Transformer::make_state(const StateShape& shape) const {
   double bytes = 0;
   for (const Block& block : blocks_)
     if (block.mixer) bytes += block.mixer->state_bytes(shape);
-  require_memory(bytes,
-                 fmt::format("the key/value cache of {} tokens",
-                             format_count(static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
-                 "ask for fewer tokens or sequences");
+  require_memory(
+      bytes,
+      fmt::format(
+          "the key/value cache of {} tokens",
+          format_count(shape.pages ? static_cast<double>(shape.pages) * static_cast<double>(shape.page_rows)
+                                   : static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
+      "ask for fewer tokens or sequences");
   State state(shape);
   for (const Block& block : blocks_)
-    state.add_layer(block.mixer ? block.mixer->make_state(shape) : std::make_unique<NoState>());
+    state.add_layer(block.mixer ? block.mixer->make_state(state.shape()) : std::make_unique<NoState>());
   return state;
 }
 
@@ -218,6 +258,22 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   check(changed);
   for (size_t i = 0; i < blocks_.size(); ++i)
     if (blocks_[i].mixer) blocks_[i].mixer->configure(changed.layers[i]);
+  config_.layers = changed.layers;
+}
+
+void Transformer::set_exits(std::span<const int64_t> depths) {
+  Config changed = config_;
+  hone::set_exits(changed, depths);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    Norm& norm = blocks_[i].exit_norm;
+    if (!changed.layers[i].exit) {
+      norm = Norm();
+    } else if (!norm.gain) {
+      norm = Norm::make(config_.block);
+      norm.gain->value = norm_.gain->value.clone();
+      if (norm.bias) norm.bias->value = norm_.bias->value.clone();
+    }
+  }
   config_.layers = changed.layers;
 }
 

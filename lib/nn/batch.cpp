@@ -27,8 +27,9 @@ std::vector<Batch::Group> Batch::groups() const {
   int64_t row = 0;
   for (size_t begin = 0; begin < spans_.size();) {
     size_t end = begin + 1;
-    while (end < spans_.size() && spans_[end].count == spans_[begin].count) ++end;
-    groups.push_back({std::span(spans_).subspan(begin, end - begin), row, spans_[begin].count});
+    while (end < spans_.size() && spans_[end].count == spans_[begin].count && spans_[end].phase == spans_[begin].phase)
+      ++end;
+    groups.push_back({std::span(spans_).subspan(begin, end - begin), row, spans_[begin].count, spans_[begin].phase});
     row += static_cast<int64_t>(end - begin) * spans_[begin].count;
     begin = end;
   }

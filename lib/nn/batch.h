@@ -5,13 +5,30 @@
 #include <span>
 #include <vector>
 
+#include "kernels/packed/packed.h"
+
 namespace hone {
+
+// With whose bits the tokens of a span are read where there is a State.
+enum class Phase : uint8_t {
+  counted,  // a few tokens as steps, more as a prompt's
+  step,     // each as alone in a call of its own
+  prompt    // as in one call with the tokens before them, if `first` is a multiple of kernels::attention_block
+};
+
+// What products take the rows of such spans as.
+constexpr kernels::RowsAs rows_as(Phase phase) {
+  return phase == Phase::step     ? kernels::RowsAs::few
+         : phase == Phase::prompt ? kernels::RowsAs::many
+                                  : kernels::RowsAs::counted;
+}
 
 // Consecutive tokens of one sequence.
 struct Span {
   int64_t sequence = 0;  // its place in the State, where there is one
   int64_t first = 0;     // position of the first of them
   int64_t count = 0;
+  Phase phase = Phase::counted;
 };
 
 // Spans whose rows lie one after another. They may differ in length: the chunk of a prompt stands beside the next
@@ -29,11 +46,12 @@ class Batch {
   std::span<const int32_t> positions() const { return positions_; }  // of each row
   int64_t end() const { return end_; }                               // one more than the largest position
 
-  // Neighbouring spans of one length, which attention computes together.
+  // Neighbouring spans of one length and phase, which attention computes together.
   struct Group {
     std::span<const Span> spans;
     int64_t first_row = 0;
     int64_t count = 0;  // tokens of each
+    Phase phase = Phase::counted;
   };
   std::vector<Group> groups() const;
 

@@ -12,8 +12,20 @@ using kernels::RouterKind;
 using kernels::RouterNoise;
 
 enum class NormKind { rms_norm, layer_norm };
-enum class ActivationKind { swiglu, gelu };
+enum class ActivationKind { swiglu, gelu, gelu_erf };
 enum class PositionKind { rotary, learned };
+
+// What becomes of the rotary frequencies where a model reads on beyond what it was first trained with.
+struct RopeScaling {
+  enum class Kind { none, linear, llama3 };
+  Kind kind = Kind::none;
+  double factor = 1;  // linear: every frequency is divided by it (Chen et al., arXiv 2306.15595)
+  // llama3: those whose wave is longer than context / low are divided, those shorter than context / high stay, and
+  // between the two it goes over evenly (Dubey et al., arXiv 2407.21783; its published code).
+  double low = 1, high = 4;
+  int64_t context = 8192;  // tokens that it was first trained with
+  bool operator==(const RopeScaling&) const = default;
+};
 
 // One layer. Widths may differ from layer to layer, and one of the two halves may be missing.
 struct LayerBlueprint {
@@ -26,6 +38,7 @@ struct LayerBlueprint {
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
+  bool exit = false;  // the stream behind it may be read by the head, through a norm of its own
   bool mixes() const { return heads > 0; }
   bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;
@@ -40,7 +53,11 @@ struct BlockBlueprint {
   ActivationKind activation = ActivationKind::swiglu;
   PositionKind positions = PositionKind::rotary;
   double rope_theta = 10000;
-  bool biases = false;
+  int64_t rotary_dim = 0;  // numbers of a head that turn: pairs (c, c + head_dim / 2) for c below its half; 0: all
+  RopeScaling rope_scaling = {};
+  bool biases = false;      // of linear layers and norms
+  bool qkv_biases = false;  // of queries, keys and values, also where the others have none
+  bool parallel = false;    // both halves of a layer read the stream that enters it (GPT-J, GPT-NeoX)
   bool operator==(const BlockBlueprint&) const = default;
 };
 

@@ -11,7 +11,14 @@ std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, 
 }
 
 Var activate(ActivationKind kind, const Var& x) {
-  return kind == ActivationKind::swiglu ? ops::swiglu(x) : ops::gelu(x);
+  switch (kind) {
+    case ActivationKind::swiglu:
+      return ops::swiglu(x);
+    case ActivationKind::gelu:
+      return ops::gelu(x);
+    default:
+      return ops::gelu_erf(x);
+  }
 }
 
 DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width)

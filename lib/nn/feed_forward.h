@@ -25,7 +25,7 @@ class FeedForward {
   static std::unique_ptr<FeedForward> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
 };
 
-// SwiGLU, or GELU between two linear layers.
+// SwiGLU, or GELU (in its tanh form, or itself) between two linear layers.
 class DenseFeedForward : public FeedForward {
  public:
   DenseFeedForward(const BlockBlueprint& blueprint, int64_t width);

@@ -38,6 +38,11 @@ RecomputePlan recompute_plan(const std::string& text);
 std::string to_string(const RecomputePlan& plan);
 inline constexpr std::string_view recompute_names = "none, attention, feed_forward, blocks or every:K";
 
+// No stretch begins between the halves of a block.
+inline bool keeps_blocks_whole(const RecomputePlan& plan) {
+  return plan.halves == RecomputePlan::Halves::none || plan.halves == RecomputePlan::Halves::blocks;
+}
+
 // All there are for so many layers.
 std::vector<RecomputePlan> recompute_plans(int64_t layers);
 

@@ -6,7 +6,41 @@
 
 namespace hone {
 
-State::State(const StateShape& shape) : shape_(shape), lengths_(static_cast<size_t>(shape.sequences), 0) {}
+State::State(const StateShape& shape) : shape_(shape), lengths_(static_cast<size_t>(shape.sequences), 0) {
+  if (shape.pages == 0) return;
+  if (shape.page_rows < 1 || shape.page_rows % kernels::attention_block)
+    throw usage_error("pages of {} tokens; the kernels' tiles need a multiple of {}", shape.page_rows,
+                      kernels::attention_block);
+  auto table = std::make_shared<PageTable>();
+  table->pages = shape.pages;
+  table->page_rows = shape.page_rows;
+  table->per_sequence = (shape.capacity + shape.page_rows - 1) / shape.page_rows;
+  table->of.assign(static_cast<size_t>(shape.sequences * table->per_sequence), 0);
+  shape_.table = std::move(table);
+}
+
+void State::copy_page(int32_t from, int32_t to, int64_t rows) {
+  for (const auto& layer : layers_) layer->copy_page(from, to, rows);
+}
+
+bool State::keeps() const {
+  return std::any_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->keeps(); });
+}
+
+State::Kept State::keep(int64_t sequence) const {
+  Kept kept;
+  for (const auto& layer : layers_) kept.push_back(layer->keep(sequence, length(sequence)));
+  return kept;
+}
+
+void State::begin(int64_t sequence, int64_t length, const Kept* kept) {
+  const auto s = static_cast<size_t>(sequence);
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    if (kept) layers_[layer]->restore(sequence, length, (*kept)[layer]);
+    by_layer_[layer][s] = length;
+  }
+  lengths_[s] = length;
+}
 
 int64_t State::bytes() const {
   int64_t total = 0;

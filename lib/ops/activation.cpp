@@ -20,17 +20,31 @@ Var swiglu(const Var& gate_up) {
   return output;
 }
 
-Var gelu(const Var& x) {
+namespace {
+
+// A function of each number, by its kernels.
+Var elementwise(const Var& x, void (*forward)(kernels::ConstView, kernels::View),
+                void (*backward)(kernels::ConstView, kernels::ConstView, kernels::View)) {
   const Tensor y = Tensor::empty(x.shape(), x.value().dtype());
-  kernels::gelu_forward(x.value().view(), y.view());
+  forward(x.value().view(), y.view());
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
-  Tape::record([x, output] {
+  Tape::record([x, output, backward] {
     const Tensor d = Tensor::empty(x.shape(), x.value().dtype());
-    kernels::gelu_backward(x.value().view(), output.take_grad().view(), d.view());
+    backward(x.value().view(), output.take_grad().view(), d.view());
     x.add_grad(d);
   });
   return output;
+}
+
+}  // namespace
+
+Var gelu(const Var& x) {
+  return elementwise(x, kernels::gelu_forward, kernels::gelu_backward);
+}
+
+Var gelu_erf(const Var& x) {
+  return elementwise(x, kernels::gelu_erf_forward, kernels::gelu_erf_backward);
 }
 
 Var dropout(const Var& x, float rate, uint64_t seed) {
@@ -47,18 +61,24 @@ Var dropout(const Var& x, float rate, uint64_t seed) {
   return output;
 }
 
-RopeTable RopeTable::make(int64_t positions, int64_t head_dim, double theta) {
-  const int64_t half = head_dim / 2;
+RopeTable RopeTable::make(int64_t positions, std::span<const double> frequencies) {
+  const auto half = static_cast<int64_t>(frequencies.size());
   RopeTable table{Tensor::empty({positions, half}), Tensor::empty({positions, half}), positions};
   for (int64_t i = 0; i < half; ++i) {
-    const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     for (int64_t p = 0; p < positions; ++p) {
-      const double angle = static_cast<double>(p) * frequency;
+      const double angle = static_cast<double>(p) * frequencies[static_cast<size_t>(i)];
       table.cosines.data<float>()[p * half + i] = static_cast<float>(std::cos(angle));
       table.sines.data<float>()[p * half + i] = static_cast<float>(std::sin(angle));
     }
   }
   return table;
+}
+
+RopeTable RopeTable::make(int64_t positions, int64_t head_dim, double theta) {
+  std::vector<double> frequencies;
+  for (int64_t i = 0; i < head_dim / 2; ++i)
+    frequencies.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
+  return make(positions, frequencies);
 }
 
 Var rope(const Var& x, int64_t heads, int64_t head_dim, std::span<const int32_t> positions, const RopeTable& table) {

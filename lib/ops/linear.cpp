@@ -28,8 +28,9 @@ Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias,
 }
 
 Var sum(const Var& residual, const Var& branch) {
-  const Tensor y = residual.value().clone();
-  kernels::add(y.view(), branch.value().view());
+  const bool unread = branch.value().promised();
+  const Tensor y = unread ? Tensor::promised(residual.shape(), residual.value().dtype()) : residual.value().clone();
+  if (!unread) kernels::add(y.view(), branch.value().view());
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
   Tape::record([residual, branch, output] {

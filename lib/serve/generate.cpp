@@ -1,87 +1,54 @@
 #include "serve/generate.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <optional>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "dataset/utf8.h"
-#include "model/session.h"
-#include "serve/stop_text.h"
+#include "model/exits.h"
+#include "serve/text_output.h"
 
 namespace hone {
 namespace {
-
-// Tokens on their way to the reader.
-class TextOutput {
- public:
-  TextOutput(const Tokenizer& tokenizer, const std::vector<std::string>& stops,
-             const std::function<bool(std::string_view)>& on_text, std::string& text)
-      : tokenizer_(tokenizer), on_text_(on_text), text_(text), stop_(stops) {}
-
-  void add(int32_t token) { give(stop_.push(characters_.push(tokenizer_.text_of(token)))); }
-  void finish() {
-    give(stop_.push(characters_.finish()));
-    give(stop_.finish());
-  }
-  bool stopped() const { return stop_.found(); }
-  bool wanted() const { return wanted_; }
-
- private:
-  void give(const std::string& text) {
-    if (text.empty() || !wanted_) return;
-    text_ += text;
-    if (on_text_) wanted_ = on_text_(text);
-  }
-
-  const Tokenizer& tokenizer_;
-  const std::function<bool(std::string_view)>& on_text_;
-  std::string& text_;
-  Utf8Stream characters_;
-  StopText stop_;
-  bool wanted_ = true;
-};
-
-int64_t positions_of(const Config& config, int64_t wanted, int64_t prompt) {
-  if (config.block.positions != PositionKind::learned) return wanted;
-  if (prompt > config.context)
-    throw input_error("the prompt has {} tokens, the model's learned positions end at {}; shorten the prompt", prompt,
-                      config.context);
-  return std::min(wanted, config.context);
-}
 
 // The tokens of a text, one step of the model after another. A step gives one token, or with drafts several.
 class Writer {
  public:
   Writer(const Transformer& model, const GenerateSettings& settings, std::vector<int32_t>& sequence, Random random,
-         Generated& counts)
+         Generated& counts, int32_t separator)
       : model_(model),
         settings_(settings),
         sequence_(sequence),
         counts_(counts),
         sampler_(settings.sampling, random),
-        banned_(settings.ignore_end ? document_separator : -1),
+        banned_(settings.ignore_end ? separator : -1),
         // The last token is chosen and never fed. Room to take drafts back is there without drafts, too: the order of
         // rows in a ring, and so the last bits of what is read from it, must not depend on them.
-        session_(model,
-                 {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type, most_drafted,
-                  settings.code}) {
+        session_(model, {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type,
+                         most_drafted, settings.code}) {
+    if (settings.exits) begin_exits();
     if (settings.draft.kind.empty()) return;
     drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);
     length_.emplace(settings.draft.tokens, drafter_->cost());
   }
 
   int32_t first() {
-    const Tensor logits = session_.feed(std::span<const int32_t>(sequence_), settings_.prefill_chunk);
+    const Session::Piece prompt{0, sequence_, Phase::prompt};
+    const Tensor logits = session_.feed({&prompt, 1}, whole_blocks(settings_.prefill_chunk));
+    if (settings_.exits) counts_.depths.push_back(depths_.back());
     return sampler_.next(logits.span<float>(), sequence_, banned_);
   }
 
-  bool full() const { return session_.length() == session_.capacity(); }
+  bool full() const { return session_.begun() == session_.capacity(); }
 
   // The tokens after the sequence, at most `most`.
   std::vector<int32_t> step(int64_t most) {
     ++counts_.steps;
+    if (settings_.exits) return {shallow_step()};
     const int64_t room = std::min(most, session_.capacity() - session_.length()) - 1;
     std::vector<Drafted> drafted;
     if (drafter_)
@@ -99,6 +66,30 @@ class Writer {
 
  private:
   int64_t size() const { return static_cast<int64_t>(sequence_.size()); }
+
+  void begin_exits() {
+    const int64_t end = settings_.exits.max_depth > 0 ? settings_.exits.max_depth : model_.layers();
+    if (settings_.exits.rule)
+      for (const int64_t depth : exits_of(model_.config()))
+        if (depth < end) depths_.push_back(depth);
+    depths_.push_back(end);
+    session_.end_behind(end);
+    session_.set_filling(settings_.exits.filling);
+  }
+
+  // The token after the sequence, from the first exit that is sure.
+  int32_t shallow_step() {
+    const NoTape pause;
+    for (const int64_t depth : depths_) {
+      const bool begins = depth == depths_.front();
+      const Tensor logits =
+          model_.logits(begins ? session_.shallow(std::span(sequence_).last(1), depth) : session_.deeper(depth));
+      if (depth < depths_.back() && !settings_.exits.rule->sure(logits.span<float>())) continue;
+      counts_.depths.push_back(depth);
+      return sampler_.next(logits.span<float>(), sequence_, banned_);
+    }
+    throw internal_error("a token passed the end of the model");
+  }
 
   // The drafted tokens that stand, and the model's own one behind them.
   std::vector<int32_t> verified(const Tensor& logits, const std::vector<Drafted>& drafted) {
@@ -129,13 +120,30 @@ class Writer {
   Session session_;
   std::unique_ptr<Drafter> drafter_;
   std::optional<DraftLength> length_;
+  std::vector<int64_t> depths_;  // with exits: where a token may end
 };
 
 }  // namespace
 
 const char* name_of(Finish finish) {
-  constexpr std::array names = {"length", "stop", "end", "context", "interrupted"};
+  constexpr std::array names = {"length", "stop", "end", "context", "interrupted", "failed"};
   return names[static_cast<size_t>(finish)];
+}
+
+void check(const ExitSettings& settings, const Config& config) {
+  const auto layers = static_cast<int64_t>(config.layers.size());
+  const std::vector<int64_t> exits = exits_of(config);
+  if (settings.rule) require_exits(config, "leaving early");
+  const int64_t depth = settings.max_depth;
+  if (depth == 0 || depth == layers || std::ranges::find(exits, depth) != exits.end()) return;
+  require_exits(config, fmt::format("a depth of {}", depth));
+  throw usage_error("nothing can be read behind {} layers; the model has exits behind {}, and {} layers", depth,
+                    fmt::join(exits, ", "), layers);
+}
+
+double Generated::mean_depth() const {
+  return static_cast<double>(std::accumulate(depths.begin(), depths.end(), int64_t{0})) /
+         static_cast<double>(std::max<size_t>(depths.size(), 1));
 }
 
 Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
@@ -143,18 +151,19 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, std::sp
                    const std::function<bool(std::string_view)>& on_text) {
   Generated result;
   check(settings.sampling);
+  check(settings.exits, model.config());
   TextOutput output(tokenizer, settings.stops, on_text, result.text);
   std::vector<int32_t> sequence(prompt.begin(), prompt.end());
-  if (sequence.empty()) sequence.push_back(document_separator);
+  if (sequence.empty()) sequence.push_back(tokenizer.separator());
   result.prompt_tokens = static_cast<int64_t>(sequence.size());
   if (settings.tokens <= 0) return result;
 
-  Writer writer(model, settings, sequence, random, result);
+  Writer writer(model, settings, sequence, random, result, tokenizer.separator());
   Stopwatch watch;
   std::optional<Finish> finish;
   const auto left = [&] { return settings.tokens - static_cast<int64_t>(result.tokens.size()); };
   const auto take = [&](int32_t token) {
-    if (token == document_separator) {
+    if (token == tokenizer.separator()) {
       finish = Finish::end;
       return;
     }

@@ -16,31 +16,57 @@ struct AttentionDims {
   int64_t query_offset = 0;
 };
 
+// Where the rows of sequences lie that are not in one piece: row t of sequence b is row t % rows of page
+// of[b * sequence_stride + t / rows].
+struct PagesOfRows {
+  const int32_t* of = nullptr;  // null: there are no pages
+  int64_t rows = 0;             // of a page: a multiple of attention_block, so that no block of keys is cut
+  int64_t sequence_stride = 0;
+};
+
 // Rows of heads inside any buffer: element d of head h of row t of sequence b is data[b*batch_stride + t*row_stride +
 // h*head_stride
 // + d]. Strides count elements, so that q, k and v can lie in one projected row, and k and v in a cache. f32 or bf16.
+// With pages, b and t are a page and a row of it.
 struct ConstHeadRows {
   const void* data = nullptr;
   DType dtype = DType::f32;
   int64_t batch_stride = 0, row_stride = 0, head_stride = 0;
+  PagesOfRows pages = {};
 };
 
 struct HeadRows {
   void* data = nullptr;
   DType dtype = DType::f32;
   int64_t batch_stride = 0, row_stride = 0, head_stride = 0;
+  PagesOfRows pages = {};
 
-  operator ConstHeadRows() const { return {data, dtype, batch_stride, row_stride, head_stride}; }
+  operator ConstHeadRows() const { return {data, dtype, batch_stride, row_stride, head_stride, pages}; }
 };
 
-// The same rows seen from a sequence, row and head on: that one is then the first.
+// The same rows seen from a sequence, row and head on: that one is then the first. With pages the row is the first of
+// one.
 template <class Rows>
 [[gnu::always_inline]] inline Rows starting_at(Rows rows, int64_t sequence, int64_t row, int64_t head = 0) {
   constexpr bool is_const = std::is_same_v<Rows, ConstHeadRows>;
+  if (rows.pages.of) {
+    rows.pages.of += sequence * rows.pages.sequence_stride + row / rows.pages.rows;
+    sequence = row = 0;
+  }
   const int64_t elements = sequence * rows.batch_stride + row * rows.row_stride + head * rows.head_stride;
   rows.data = static_cast<std::conditional_t<is_const, const char, char>*>(rows.data) +
               elements * static_cast<int64_t>(size_of(rows.dtype));
   return rows;
+}
+
+// Rows from `row` of a sequence on, up to the end of its page, as if there were no pages.
+template <class Rows>
+inline Rows in_page(Rows rows, int64_t sequence, int64_t row) {
+  if (!rows.pages.of) return starting_at(rows, sequence, row);
+  const int32_t page = rows.pages.of[sequence * rows.pages.sequence_stride + row / rows.pages.rows];
+  row %= rows.pages.rows;
+  rows.pages = {};
+  return starting_at(rows, page, row);
 }
 
 // Which keys a query sees besides blocks that a plan selects for it: those less than `window` positions away, itself

@@ -230,17 +230,48 @@ DenseProduct default_dense_product(DType x) {
   return {nullptr, gemm_columns};
 }
 
+namespace {
+
+thread_local RowsAs rows_as = RowsAs::counted;
+constexpr int64_t any_rows = std::numeric_limits<int64_t>::max();
+
+int64_t counted_direct_rows(const PackedMatrix& w, DType x);
+
+}  // namespace
+
+RowsScope::RowsScope(RowsAs rows) : before_(rows_as) {
+  rows_as = rows;
+}
+
+RowsScope::~RowsScope() {
+  rows_as = before_;
+}
+
+bool packed_sides_agree(const PackedMatrix& w, DType x) {
+  if (counted_direct_rows(w, x) == any_rows) return true;
+  return kind_of(w, x) == PackedRows::halves && fast_bf16() && isa() != Isa::amx;
+}
+
+int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
+  if (rows_as == RowsAs::counted || packed_sides_agree(w, x)) return counted_direct_rows(w, x);
+  return rows_as == RowsAs::few ? any_rows : 0;
+}
+
+namespace {
+
 // 8-bit dot products of two planes cost what bf16 ones of the same columns do where both are as fast, and spare the
 // unpacking: up to some 64 rows that is worth more than what the sums of each segment cost.
-int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
-  constexpr int64_t any = std::numeric_limits<int64_t>::max(), beside_bf16 = 64, beside_tiles = 32;
+int64_t counted_direct_rows(const PackedMatrix& w, DType x) {
+  constexpr int64_t beside_bf16 = 64, beside_tiles = 32;
   if (kind_of(w, x) != PackedRows::integers) return packed_few_rows;
-  if (packed_activation_bits() == 8) return any;
+  if (packed_activation_bits() == 8) return any_rows;
   if (!table().fast_integers) return packed_few_rows;
-  if (x == DType::f32) return any;
+  if (x == DType::f32) return any_rows;
   if (isa() == Isa::amx) return beside_tiles;
-  return slow_bf16_dots() ? any : beside_bf16;
+  return slow_bf16_dots() ? any_rows : beside_bf16;
 }
+
+}  // namespace
 
 void packed_matmul(const PackedMatrix& w, ConstView x, View y) {
   packed_matmul(w, x, y, default_dense_product(x.dtype));

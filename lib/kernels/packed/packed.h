@@ -117,6 +117,24 @@ int packed_activation_bits();
 inline constexpr int64_t packed_few_rows = 16;  // everywhere at least
 int64_t packed_direct_rows(const PackedMatrix& w, DType x);
 
+// Which side of packed_direct_rows() the products of this thread take while one lives, whatever their number of rows:
+// with it, what comes out for a row depends on that row alone.
+enum class RowsAs : uint8_t { counted, few, many };
+class RowsScope {
+ public:
+  explicit RowsScope(RowsAs rows);
+  ~RowsScope();
+  RowsScope(const RowsScope&) = delete;
+  RowsScope& operator=(const RowsScope&) = delete;
+
+ private:
+  RowsAs before_;
+};
+// Whether both sides give the same bits for rows of x here, so that nothing has to be taken as few or many: where rows
+// become integers for any number of rows, and where bf16 weights meet bf16 rows in products of our own, which add in
+// one order.
+bool packed_sides_agree(const PackedMatrix& w, DType x);
+
 // y[m, rows] = x[m, cols] W^T; x and y are f32 or bf16. The result for a row of x does not depend on the other rows, as
 // long as m stays on one side of packed_direct_rows(); across it, results of f32 rows differ by the rounding of f32
 // sums.

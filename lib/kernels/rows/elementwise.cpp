@@ -149,6 +149,16 @@ void gelu_backward(ConstView x, ConstView dy, View dx) {
   parallel_for(dy.rows, row_grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.gelu_backward(x, dy, dx, b, e); });
 }
 
+void gelu_erf_forward(ConstView x, View y) {
+  const ElementwiseTable& t = table();
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.gelu_erf_forward(x, y, b, e); });
+}
+
+void gelu_erf_backward(ConstView x, ConstView dy, View dx) {
+  const ElementwiseTable& t = table();
+  parallel_for(dy.rows, row_grain(4 * dy.cols), [&](int64_t b, int64_t e) { t.gelu_erf_backward(x, dy, dx, b, e); });
+}
+
 void dropout(View x, float rate, uint64_t seed) {
   const ElementwiseTable& t = table();
   parallel_for(x.rows, row_grain(x.cols), [&](int64_t b, int64_t e) { t.dropout(x, rate, seed, b, e); });

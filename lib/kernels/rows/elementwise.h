@@ -62,6 +62,9 @@ void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up);
 // GELU in its tanh form (Hendrycks & Gimpel, arXiv 1606.08415); T.
 void gelu_forward(ConstView x, View y);
 void gelu_backward(ConstView x, ConstView dy, View dx);
+// GELU itself, x times the normal distribution's integral up to x; its error function within 2e-7; T.
+void gelu_erf_forward(ConstView x, View y);
+void gelu_erf_backward(ConstView x, ConstView dy, View dx);
 
 // x[r, c] *= keep ? 1 / (1 - rate) : 0, where keep is drawn from (seed, r * cols + c): the backward pass repeats it. T.
 void dropout(View x, float rate, uint64_t seed);

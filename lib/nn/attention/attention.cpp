@@ -14,7 +14,7 @@ Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& laye
       kv_heads_(layer.kv_heads),
       head_dim_(blueprint.head_dim),
       pattern_(attention_pattern(layer.attention)),
-      qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases)),
+      qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases || blueprint.qkv_biases)),
       output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases)) {}
 
 namespace {
@@ -42,9 +42,10 @@ void count(AttentionMeter* meter, const kernels::AttentionDims& dims, const kern
 class CachedAttention {
  public:
   // `qkv` and `out`: the rows of the group. dims.batch spans of dims.queries tokens.
-  CachedAttention(const Tensor& qkv, const Tensor& out, std::span<const Span> spans, const kernels::AttentionDims& dims,
+  CachedAttention(const Tensor& qkv, const Tensor& out, const Batch::Group& group, const kernels::AttentionDims& dims,
                   const AttentionPattern& pattern, LayerCache& cache, AttentionMeter* meter)
-      : spans_(spans),
+      : spans_(group.spans),
+        phase_(group.phase),
         dims_(dims),
         pattern_(pattern),
         cache_(cache),
@@ -56,7 +57,8 @@ class CachedAttention {
     int64_t latest = 0;
     for (const Span& span : spans_) latest = std::max(latest, span.first);
     const int64_t length = dims_.queries;
-    if (length <= decode_queries && dims_.heads <= 64 * dims_.kv_heads) {
+    const bool steps = phase_ == Phase::step || (phase_ == Phase::counted && length <= decode_queries);
+    if (steps && dims_.heads <= 64 * dims_.kv_heads) {
       // A ring and summaries are as the first query must see them only before the next token is stored.
       const int64_t at_once = cache_.wraps(latest + length) || pattern_.need().summary_block ? 1 : length;
       for (int64_t t = 0; t < length; t += at_once) {
@@ -172,6 +174,7 @@ class CachedAttention {
   }
 
   std::span<const Span> spans_;
+  Phase phase_;
   const kernels::AttentionDims& dims_;
   const AttentionPattern& pattern_;
   LayerCache& cache_;
@@ -221,7 +224,7 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     if (state) {
       attended = Var(Tensor::empty({call.batch.rows(), heads_ * head_dim_}, projected.value().dtype()));
       for (size_t g = 0; g < groups.size(); ++g)
-        CachedAttention(parts[g].rows_of(projected.value()), parts[g].rows_of(attended.value()), groups[g].spans,
+        CachedAttention(parts[g].rows_of(projected.value()), parts[g].rows_of(attended.value()), groups[g],
                         parts[g].dims, *pattern_, static_cast<LayerCache&>(*state), meter)
             .run();
     } else {
@@ -233,6 +236,26 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     }
   }
   return output_.forward(attended, call, call.unread);
+}
+
+void Attention::remember(const Var& x, const Call& call, int64_t, LayerState* state) const {
+  Var projected = qkv_.forward(x, call);
+  if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+  for (const Batch::Group& group : call.batch.groups()) {
+    kernels::AttentionDims dims;
+    dims.batch = static_cast<int64_t>(group.spans.size());
+    dims.queries = dims.keys = group.count;
+    dims.heads = heads_;
+    dims.kv_heads = kv_heads_;
+    dims.head_dim = head_dim_;
+    const ops::AttentionPart part = {dims, group.first_row, nullptr};
+    const ops::QkvRows in = ops::QkvRows::of(part.rows_of(projected.value()), dims);
+    for (size_t i = 0; i < group.spans.size(); ++i) {
+      const auto at = static_cast<int64_t>(i);
+      static_cast<LayerCache&>(*state).store(group.spans[i].sequence, group.spans[i].first, group.count,
+                                             of_sequence(in.k, at), of_sequence(in.v, at));
+    }
+  }
 }
 
 std::unique_ptr<LayerState> Attention::make_state(const StateShape& shape) const {

@@ -1,6 +1,7 @@
 #include "nn/attention/cache.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/rows/elementwise.h"
 
@@ -44,15 +45,16 @@ int64_t LayerCache::rows_for(const CacheNeed& need, const StateShape& shape) {
 }
 
 double LayerCache::bytes_of(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape) {
-  const double heads = static_cast<double>(shape.sequences) * static_cast<double>(kv_heads);
-  const bool coded = shape.code != kernels::CacheCode::none;
-  const int64_t rows = rows_for(need, shape);
+  const bool coded = shape.code != kernels::CacheCode::none, in_pages = paged(need, shape);
+  const int64_t rows = in_pages ? shape.page_rows : rows_for(need, shape);
+  const double heads = static_cast<double>(in_pages ? shape.pages : shape.sequences) * static_cast<double>(kv_heads);
   const double row = coded ? static_cast<double>(kernels::code_row_bytes(shape.code, head_dim))
                            : static_cast<double>(head_dim) * static_cast<double>(size_of(shape.type));
   const double scales = coded ? 2.0 * static_cast<double>(rows_of_scales(rows)) : 0;
-  return heads * (2.0 * (static_cast<double>(rows) * row + scales) +
-                  static_cast<double>(head_dim) * static_cast<double>(kernels::KeySummaries::rows * sizeof(float)) *
-                      static_cast<double>(blocks_for(need, shape.capacity)));
+  const double summaries = static_cast<double>(shape.sequences) * static_cast<double>(kv_heads * head_dim) *
+                           static_cast<double>(kernels::KeySummaries::rows * sizeof(float)) *
+                           static_cast<double>(blocks_for(need, shape.capacity));
+  return heads * 2.0 * (static_cast<double>(rows) * row + scales) + summaries;
 }
 
 Tensor LayerCache::scales_for(int64_t sequences, int64_t heads, int64_t rows) {
@@ -60,13 +62,14 @@ Tensor LayerCache::scales_for(int64_t sequences, int64_t heads, int64_t rows) {
 }
 
 LayerCache::LayerCache(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape)
-    : need_(need), type_(shape.type), code_(shape.code), head_dim_(head_dim) {
-  const int64_t rows = rows_for(need, shape);
+    : need_(need), type_(shape.type), code_(shape.code), head_dim_(head_dim), rows_(rows_for(need, shape)) {
+  if (paged(need, shape)) table_ = shape.table;
+  const int64_t rows = table_ ? table_->page_rows : rows_, pieces = table_ ? table_->pages : shape.sequences;
   const int64_t width = coded() ? kernels::code_row_bytes(code_, head_dim) : head_dim;
   for (Tensor* t : {&keys_, &values_})
-    *t = Tensor::empty({shape.sequences, kv_heads, rows, width}, coded() ? info_of(code_).type : type_);
+    *t = Tensor::empty({pieces, kv_heads, rows, width}, coded() ? info_of(code_).type : type_);
   if (coded())
-    for (Tensor* t : {&key_scales_, &value_scales_}) *t = scales_for(shape.sequences, kv_heads, rows);
+    for (Tensor* t : {&key_scales_, &value_scales_}) *t = scales_for(pieces, kv_heads, rows);
   if (need.summary_block)
     summaries_ = Tensor::empty(
         {shape.sequences, kv_heads, blocks_for(need, shape.capacity), kernels::KeySummaries::rows, head_dim});
@@ -89,7 +92,7 @@ void LayerCache::truncate(int64_t sequence, int64_t, int64_t tokens) {
   const int64_t first = tokens / need_.summary_block * need_.summary_block;
   if (tokens == first) return;
   const int64_t count = tokens - first;
-  if (!coded()) return summarize(sequence, kernels::starting_at(keys(sequence), 0, first), first, count);
+  if (!coded() && !table_) return summarize(sequence, kernels::starting_at(keys(sequence), 0, first), first, count);
   const Tensor room = Tensor::empty({keys_.dim(1), count, head_dim_}, type_);
   const kernels::HeadRows again = {room.raw(), type_, 0, head_dim_, count * head_dim_};
   take(coded_keys(sequence), first, again, 0, count);
@@ -102,22 +105,85 @@ void LayerCache::summarize(int64_t sequence, kernels::ConstHeadRows k, int64_t p
                           const_cast<float*>(of.data), of.head_stride);
 }
 
-kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) {
+kernels::HeadRows LayerCache::view(const Tensor& t, int64_t sequence) const {
   if (!t) return {};  // scales of a cache that is no codes
   const int64_t head = t.dim(2) * t.dim(3), batch = t.dim(1) * head;
-  return kernels::starting_at(kernels::HeadRows{t.raw(), t.dtype(), batch, t.dim(3), head}, sequence, 0);
+  kernels::HeadRows rows = {t.raw(), t.dtype(), batch, t.dim(3), head};
+  if (table_) rows.pages = {table_->of.data(), table_->page_rows, table_->per_sequence};
+  return kernels::starting_at(rows, sequence, 0);
 }
+
+namespace {
+
+// Calls f(rows without pages, first of `count` rows in them, how many rows went before, rows) page by page.
+template <class F>
+void by_page(const kernels::CodedRows& rows, int64_t row, int64_t count, F&& f) {
+  const int64_t size = rows.codes.pages.of ? rows.codes.pages.rows : 0;
+  if (size == 0) return f(rows, row, 0, count);
+  for (int64_t done = 0, here; done < count; done += here) {
+    here = std::min(count - done, size - (row + done) % size);
+    const kernels::HeadRows scales = rows.scales.data ? kernels::in_page(rows.scales, 0, row + done) : rows.scales;
+    f(kernels::CodedRows{rows.code, kernels::in_page(rows.codes, 0, row + done), scales}, 0, done, here);
+  }
+}
+
+}  // namespace
 
 void LayerCache::put(kernels::ConstHeadRows from, int64_t from_row, const kernels::CodedRows& to, int64_t to_row,
                      int64_t count) const {
-  if (!coded()) return copy_heads(from, from_row, to.codes, to_row, count, keys_.dim(1), head_dim_);
-  kernels::encode_cache(kernels::starting_at(from, 0, from_row), to, to_row, count, keys_.dim(1), head_dim_);
+  const int64_t heads = keys_.dim(1);
+  by_page(to, to_row, count, [&](const kernels::CodedRows& page, int64_t row, int64_t done, int64_t here) {
+    if (!coded()) return copy_heads(from, from_row + done, page.codes, row, here, heads, head_dim_);
+    kernels::encode_cache(kernels::starting_at(from, 0, from_row + done), page, row, here, heads, head_dim_);
+  });
 }
 
 void LayerCache::take(const kernels::CodedRows& from, int64_t from_row, kernels::HeadRows to, int64_t to_row,
                       int64_t count) const {
-  if (!coded()) return copy_heads(from.codes, from_row, to, to_row, count, keys_.dim(1), head_dim_);
-  kernels::decode_cache(from, from_row, kernels::starting_at(to, 0, to_row), count, keys_.dim(1), head_dim_);
+  const int64_t heads = keys_.dim(1);
+  by_page(from, from_row, count, [&](const kernels::CodedRows& page, int64_t row, int64_t done, int64_t here) {
+    if (!coded()) return copy_heads(page.codes, row, to, to_row + done, here, heads, head_dim_);
+    kernels::decode_cache(page, row, kernels::starting_at(to, 0, to_row + done), here, heads, head_dim_);
+  });
+}
+
+void LayerCache::copy_page(int32_t from, int32_t to, int64_t rows) {
+  if (!table_) return;
+  for (const Tensor* t : {&keys_, &values_, &key_scales_, &value_scales_}) {
+    if (!*t) continue;
+    const auto row = static_cast<size_t>(t->dim(3)) * size_of(t->dtype()), head = row * static_cast<size_t>(t->dim(2));
+    auto* const data = t->raw();
+    for (int64_t h = 0; h < t->dim(1); ++h)
+      std::memcpy(data + static_cast<size_t>(to * t->dim(1) + h) * head,
+                  data + static_cast<size_t>(from * t->dim(1) + h) * head, row * static_cast<size_t>(rows));
+  }
+}
+
+// A sequence's ring, or the summaries of its tokens [kv_heads, blocks, 3, head_dim].
+std::vector<Tensor> LayerCache::keep(int64_t sequence, int64_t length) const {
+  std::vector<Tensor> kept;
+  if (!table_)
+    for (const Tensor* t : {&keys_, &values_, &key_scales_, &value_scales_})
+      if (*t) kept.push_back(t->rows(sequence, 1).clone());
+  if (need_.summary_block == 0) return kept;
+  const kernels::KeySummaries from = key_summaries(sequence);
+  kept.push_back(Tensor::empty({summaries_.dim(1), blocks_for(need_, length), kernels::KeySummaries::rows, head_dim_}));
+  const int64_t head = kept.back().size() / summaries_.dim(1);
+  for (int64_t h = 0; h < summaries_.dim(1); ++h)
+    std::copy_n(from.data + h * from.head_stride, head, kept.back().data<float>() + h * head);
+  return kept;
+}
+
+void LayerCache::restore(int64_t sequence, int64_t, const std::vector<Tensor>& kept) {
+  auto next = kept.begin();
+  if (!table_)
+    for (const Tensor* t : {&keys_, &values_, &key_scales_, &value_scales_})
+      if (*t) std::memcpy(t->rows(sequence, 1).raw(), (next++)->raw(), t->rows(sequence, 1).bytes());
+  if (need_.summary_block == 0) return;
+  const kernels::KeySummaries to = key_summaries(sequence);
+  const int64_t head = next->size() / summaries_.dim(1);
+  for (int64_t h = 0; h < summaries_.dim(1); ++h)
+    std::copy_n(next->data<float>() + h * head, head, const_cast<float*>(to.data) + h * to.head_stride);
 }
 
 LayerCache::Plain LayerCache::plain(int64_t sequence, int64_t tokens) const {
@@ -142,7 +208,10 @@ void LayerCache::copy_as_stored(kernels::ConstHeadRows from, kernels::HeadRows t
   if (!coded()) return copy_heads(from, 0, to, to_row, count, heads, head_dim_);
   const Tensor codes = Tensor::empty({1, heads, count, keys_.dim(3)}, keys_.dtype()),
                scales = scales_for(1, heads, count);
-  const kernels::CodedRows stored = {code_, view(codes, 0), view(scales, 0)};
+  const auto flat = [](const Tensor& t) {
+    return kernels::HeadRows{t.raw(), t.dtype(), 0, t.dim(3), t.dim(2) * t.dim(3)};
+  };
+  const kernels::CodedRows stored = {code_, flat(codes), flat(scales)};
   put(from, 0, stored, 0, count);
   take(stored, 0, to, to_row, count);
 }
@@ -181,20 +250,27 @@ void LayerCache::positions(int64_t tokens, int32_t* of_rows) const {
 }
 
 LayerCache::History LayerCache::history(int64_t sequence, int64_t position, int64_t more) const {
+  constexpr int64_t block = kernels::attention_block;
   const int64_t heads = keys_.dim(1);
   const int64_t sinks = std::min({need_.sinks, rows(), position});
   const int64_t first = std::max(sinks, position - std::min(need_.window - 1, ring()));
+  // Whole blocks: those of the sinks, and from the first visible token's on.
+  const int64_t of_sinks = (sinks + block - 1) / block * block, begin = std::max(first / block * block, of_sinks);
   History result;
-  for (int64_t p = 0; p < sinks; ++p) result.positions.push_back(static_cast<int32_t>(p));
-  for (int64_t p = first; p < position; ++p) result.positions.push_back(static_cast<int32_t>(p));
+  for (int64_t p = 0; p < std::min(of_sinks, position); ++p) result.positions.push_back(static_cast<int32_t>(p));
+  const int64_t before = static_cast<int64_t>(result.positions.size());
+  for (int64_t p = begin; p < position; ++p) result.positions.push_back(static_cast<int32_t>(p));
   const int64_t size = static_cast<int64_t>(result.positions.size()) + more;
+  const auto row_of = [&](int64_t p) { return p < of_sinks ? p : before + p - begin; };
   const auto copy = [&](const kernels::CodedRows& from) {
-    const Tensor to = Tensor::empty({heads, size, head_dim_}, type_);
+    const Tensor to = Tensor::zeros({heads, size, head_dim_}, type_);
     const kernels::HeadRows rows_to = {to.raw(), type_, 0, head_dim_, size * head_dim_};
     if (sinks > 0) take(from, 0, rows_to, 0, sinks);
     for (int64_t p = first; p < position;) {
-      const int64_t row = sinks + (p - sinks) % ring(), together = std::min(position - p, rows() - row);
-      take(from, row, rows_to, sinks + p - first, together);
+      const int64_t row = sinks + (p - sinks) % ring();
+      int64_t together = std::min(position - p, rows() - row);
+      if (p < of_sinks) together = std::min(together, of_sinks - p);
+      take(from, row, rows_to, row_of(p), together);
       p += together;
     }
     return to;

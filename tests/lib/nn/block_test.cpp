@@ -87,6 +87,25 @@ TEST_CASE("a block equals a plain one: either style, grouped heads, f32 and bf16
     }
 }
 
+TEST_CASE("parallel halves both read the stream that enters the block") {
+  BlockBlueprint b = blueprint(true);
+  b.activation = ActivationKind::gelu_erf;
+  b.parallel = true;
+  Block block = Block::make(b, layer(4, 4));
+  const Named p = Parameters::randomize(block, "b", 1);
+  const int64_t length = 9;
+  const Tensor residual = random_tensor({length, dim}, 77), branch = random_tensor({length, dim}, 78);
+  const Plain in = plain_add(Plain(residual), Plain(branch));
+  const auto normed = [&](const char* name) {
+    return plain_norm(p, name, in, b.norm, static_cast<double>(b.norm_epsilon));
+  };
+  const Plain mixed = plain_attention(p, "b.attention", normed("b.attention_norm"), length, 4, 4, head_dim);
+  const Plain fed = plain_feed_forward(p, "b.feed_forward", normed("b.feed_forward_norm"), b.activation);
+  const Stream out = block.forward(stream_of(residual, branch), call_of(Batch::whole(1, length)), 0, nullptr);
+  CHECK(plain_error(out.residual.value(), in) < 1e-5);
+  CHECK(plain_error(out.branch.value(), plain_add(mixed, fed)) < 1e-5);
+}
+
 TEST_CASE(
     "a state lets tokens come in any spans, and sequences of other "
     "lengths beside them") {

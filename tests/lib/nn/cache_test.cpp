@@ -74,10 +74,28 @@ void check_rows(const LayerCache& cache, int64_t sequence, int64_t tokens, const
   CHECK(found == expected);
 }
 
+// The positions of a history: whole blocks of what is seen and of what follows, as far as there are positions.
+std::vector<int32_t> in_blocks(int64_t position, const std::vector<int32_t>& seen) {
+  std::vector<int32_t> positions;
+  for (int64_t p = 0; p < position; ++p) {
+    const auto beside = [&](int64_t other) { return p / kernels::attention_block == other / kernels::attention_block; };
+    if (beside(position) || std::ranges::any_of(seen, beside)) positions.push_back(static_cast<int32_t>(p));
+  }
+  return positions;
+}
+
+bool zeros(kernels::ConstHeadRows rows, int64_t row) {
+  for (int64_t h = 0; h < heads; ++h)
+    for (int64_t d = 0; d < head_dim; ++d)
+      if (static_cast<const float*>(kernels::starting_at(rows, 0, row, h).data)[d] != 0) return false;
+  return true;
+}
+
 // What a query at `position` may see of the positions before it.
 void check_history(const LayerCache& cache, int64_t sequence, int64_t position, int64_t window, int64_t sinks) {
   const LayerCache::History history = cache.history(sequence, position, 3);
-  CHECK(history.positions == kept(position, sinks, window - 1));
+  const std::vector<int32_t> seen = kept(position, sinks, window - 1);
+  CHECK(history.positions == in_blocks(position, seen));
   const int64_t rows = history.keys.dim(1);
   REQUIRE(rows == static_cast<int64_t>(history.positions.size()) + 3);
   CHECK(history.values.shape() == history.keys.shape());
@@ -85,6 +103,11 @@ void check_history(const LayerCache& cache, int64_t sequence, int64_t position, 
     return kernels::HeadRows{t.raw(), t.dtype(), 0, head_dim, rows * head_dim};
   };
   for (size_t i = 0; i < history.positions.size(); ++i) {
+    if (std::ranges::find(seen, history.positions[i]) == seen.end()) {
+      CHECK(zeros(view(history.keys), static_cast<int64_t>(i)));
+      CHECK(zeros(view(history.values), static_cast<int64_t>(i)));
+      continue;
+    }
     CHECK(holds(view(history.keys), static_cast<int64_t>(i), sequence, history.positions[i], false));
     CHECK(holds(view(history.values), static_cast<int64_t>(i), sequence, history.positions[i], true));
   }
@@ -205,11 +228,13 @@ TEST_CASE("a cache of codes gives back what they say of each token, from a ring 
           for (int64_t position = 0; position < 40; position += chunk) store(cache, 0, position, chunk, type);
           const LayerCache::History history = cache.history(0, 40, 0);
           const auto count = static_cast<int64_t>(history.positions.size());
-          CHECK(history.positions == kept(40, sinks, std::min<int64_t>(40, window - 1)));
+          const std::vector<int32_t> seen = kept(40, sinks, std::min<int64_t>(40, window - 1));
+          CHECK(history.positions == in_blocks(40, seen));
           CHECK(history.keys.dtype() == type);
           const Tensor alone = Tensor::empty({heads, 1, head_dim}, type);
           for (int64_t i = 0; i < count; ++i)
             for (const bool values : {false, true}) {
+              if (std::ranges::find(seen, history.positions[static_cast<size_t>(i)]) == seen.end()) continue;
               const Tensor one = marked(0, history.positions[static_cast<size_t>(i)], 1, values, type);
               cache.copy_as_stored(rows_of(one), {alone.raw(), type, 0, head_dim, head_dim}, 0, 1);
               const Tensor& from = values ? history.values : history.keys;

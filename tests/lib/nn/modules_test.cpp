@@ -4,6 +4,7 @@
 
 #include "lib/nn/plain.h"
 #include "nn/feed_forward.h"
+#include "nn/rope.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -96,7 +97,7 @@ TEST_CASE(
 }
 
 TEST_CASE("dense feed-forwards equal plain ones, with and without gates and biases") {
-  for (const ActivationKind kind : {ActivationKind::swiglu, ActivationKind::gelu})
+  for (const ActivationKind kind : {ActivationKind::swiglu, ActivationKind::gelu, ActivationKind::gelu_erf})
     for (const bool biases : {false, true}) {
       DenseFeedForward layer(blueprint(NormKind::rms_norm, kind, biases), 40);
       const Named p = Parameters::randomize(layer, "f", 1);
@@ -105,6 +106,25 @@ TEST_CASE("dense feed-forwards equal plain ones, with and without gates and bias
       CHECK(out.terms.empty());
       CHECK(plain_error(out.y.value(), plain_feed_forward(p, "f", Plain(x), kind)) < 1e-5);
     }
+}
+
+TEST_CASE("rotary frequencies: part of a head, and scaled") {
+  BlockBlueprint b;
+  b.head_dim = 8;
+  b.rotary_dim = 4;
+  const std::vector<double> part = rope_frequencies(b);
+  CHECK(part == std::vector<double>{1, 0.01, 0, 0});
+  b.rotary_dim = 0;
+  b.rope_scaling = {RopeScaling::Kind::linear, 4};
+  CHECK(rope_frequencies(b)[1] == doctest::Approx(0.1 / 4));
+  // Waves of 2 pi, 63, 628 and 6283 tokens: 1304, 130, 13.0 and 1.30 of them in 8192. Between 1 and 4 it goes over.
+  b.rope_scaling = {RopeScaling::Kind::llama3, 8, 1, 4, 8192};
+  const std::vector<double> f = rope_frequencies(b);
+  CHECK(f[2] == 0.01);
+  const double smooth = (8192 * 0.001 / 6.283185307179586 - 1) / 3;
+  CHECK(f[3] == doctest::Approx((1 - smooth) * 0.001 / 8 + smooth * 0.001));
+  b.rope_scaling.context = 512;  // 0.08 waves
+  CHECK(rope_frequencies(b)[3] == doctest::Approx(0.001 / 8));
 }
 
 TEST_CASE("modules show each parameter with its path, shape and role") {

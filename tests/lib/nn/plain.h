@@ -92,11 +92,13 @@ inline Plain plain_norm(const Named& p, const std::string& name, const Plain& x,
   return y;
 }
 
-// SwiGLU (gates first), or GELU in its tanh form.
+// SwiGLU (gates first), or GELU in its tanh form or itself.
 inline Plain plain_activation(ActivationKind kind, const Plain& x) {
-  if (kind == ActivationKind::gelu) {
+  if (kind != ActivationKind::swiglu) {
     Plain y = x;
-    for (double& v : y.x) v *= 0.5 * (1 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+    for (double& v : y.x)
+      v *= 0.5 * (1 + (kind == ActivationKind::gelu ? std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))
+                                                    : std::erf(v / std::sqrt(2.0))));
     return y;
   }
   Plain y(x.rows, x.cols / 2);

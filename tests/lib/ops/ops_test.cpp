@@ -88,6 +88,7 @@ TEST_CASE("activations: gradients") {
     Var input(x, true);
     check_gradients([&] { return ops::swiglu(input); }, {x}, [&](size_t) { return input.take_grad(); }, 2e-3);
     check_gradients([&] { return ops::gelu(input); }, {x}, [&](size_t) { return input.take_grad(); }, 2e-3);
+    check_gradients([&] { return ops::gelu_erf(input); }, {x}, [&](size_t) { return input.take_grad(); }, 2e-3);
   });
 }
 

@@ -229,7 +229,9 @@ class Forward {
   // The softmax over what this block saw and what the gathered tiles saw for `lanes` of its queries.
   void merge(int64_t c, const GatheredSums<Op>& gathered, int64_t at) {
     const Vec top = load(s_.tops + c), other = load(gathered.tops + at), both = max(top, other);
-    const Vec own_factor = exp2<5>(top - both), other_factor = exp2<5>(other - both);
+    // 1 to the bit for a query of which the gathered tiles saw nothing: it is as in a call without such tiles.
+    const Vec own_factor = select(other > top, exp2<5>(top - both), broadcast(1.0f));
+    const Vec other_factor = exp2<5>(other - both);
     const Vec total = load(s_.totals + c) * own_factor + load(gathered.totals + at) * other_factor;
     const Vec inverse = select(total > Vec{}, 1.f / total, Vec{});
     store(s_.factors + c, own_factor * inverse);

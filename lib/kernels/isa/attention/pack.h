@@ -15,6 +15,10 @@ constexpr float lowest_top = -1e30f;  // a running maximum before anything was s
 
 template <class T>
 inline const T* rows_of(const ConstHeadRows& x, int64_t sequence, int64_t row, int64_t head) {
+  if (x.pages.of) {
+    sequence = x.pages.of[sequence * x.pages.sequence_stride + row / x.pages.rows];
+    row %= x.pages.rows;
+  }
   return static_cast<const T*>(x.data) + sequence * x.batch_stride + row * x.row_stride + head * x.head_stride;
 }
 template <class T>

@@ -22,6 +22,8 @@ struct ElementwiseTable {
   void (*swiglu_backward)(ConstView gate_up, ConstView dy, View d_gate_up, int64_t begin, int64_t end);
   void (*gelu_forward)(ConstView x, View y, int64_t begin, int64_t end);
   void (*gelu_backward)(ConstView x, ConstView dy, View dx, int64_t begin, int64_t end);
+  void (*gelu_erf_forward)(ConstView x, View y, int64_t begin, int64_t end);
+  void (*gelu_erf_backward)(ConstView x, ConstView dy, View dx, int64_t begin, int64_t end);
   void (*dropout)(View x, float rate, uint64_t seed, int64_t begin, int64_t end);
   void (*rope)(View x, int64_t heads, int64_t head_dim, const int32_t* positions, const float* cosines,
                const float* sines, float direction, int64_t begin, int64_t end);

@@ -1,0 +1,167 @@
+// generate --input: a file of requests through an engine.
+#include <algorithm>
+
+#include "base/atomic_file.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/stop.h"
+#include "base/units.h"
+#include "cli/batch_options.h"
+#include "serve/batch_file.h"
+
+namespace hone::cli {
+namespace {
+
+class Batch {
+ public:
+  Batch(const GenerateOptions& options, const BatchOptions& batch, const GenerateSettings& settings,
+        const Common& common)
+      : o_(options), b_(batch), settings_(settings), common_(common) {}
+
+  int run() {
+    require_writable(b_.output, b_.force);
+    model_ = load_model(o_.model, {.defer = true});
+    tokenizer_ = make_tokenizer(model_.tokenizer);
+    BatchSettings all;
+    all.seed = common_.seed;
+    all.all.tokens = settings_.tokens;
+    all.all.sampling = settings_.sampling;
+    all.all.stops = settings_.stops;
+    all.all.ignore_end = settings_.ignore_end;
+    all.all.logprobs = b_.logprobs.value_or(-1);
+    std::vector<BatchLine> lines = read_batch(b_.input, *tokenizer_, all);
+    Engine engine(*model_.transformer, *tokenizer_, engine_settings(lines));
+    size_t broken = 0;
+    for (BatchLine& line : lines) {
+      if (line.error.empty()) try {
+          engine.check(line.request);
+        } catch (const Error& error) {
+          line.error = error.what();
+        }
+      if (!line.error.empty() && ++broken) log_warning("'{}' line {}: {}", b_.input, line.number, line.error);
+    }
+    if (common_.dry_run) {
+      log_info("would continue {} prompts of '{}' with '{}', {} at once", lines.size() - broken, b_.input, o_.model,
+               b_.engine.parallel);
+      return broken ? static_cast<int>(ErrorKind::input) : 0;
+    }
+    BatchOutput output(b_.output, described(all), b_.force);
+    if (output.found() > 0) log_info("{} of {} texts are there already", output.found(), lines.size());
+    write(engine, lines, output);
+    broken =
+        static_cast<size_t>(std::ranges::count_if(lines, [](const BatchLine& line) { return !line.error.empty(); }));
+    output.finish(b_.ordered, b_.force);
+    tell(engine, lines.size() - broken);
+    if (broken)
+      throw input_error("{} of {} lines of '{}' could not be run; all others are in '{}'", broken, lines.size(),
+                        b_.input, b_.output);
+    return 0;
+  }
+
+ private:
+  // What the texts depend on.
+  nlohmann::json described(const BatchSettings& all) const {
+    const Request& r = all.all;
+    return {{"input", sha256_of_file(b_.input)},
+            {"model", sha256_of_file(o_.model)},
+            {"seed", all.seed},
+            {"tokens", r.tokens},
+            {"sampling", {r.sampling.temperature, r.sampling.top_k, r.sampling.top_p, r.sampling.repetition_penalty}},
+            {"stops", r.stops},
+            {"ignore_end", r.ignore_end},
+            {"logprobs", r.logprobs},
+            {"precision", name_of(settings_.type)},
+            {"activations", o_.low_bit.activations},
+            {"cache", o_.low_bit.cache_type}};
+  }
+
+  EngineSettings engine_settings(const std::vector<BatchLine>& lines) {
+    const Config& config = model_.transformer->config();
+    int64_t longest = 1, beyond = 0;
+    for (const BatchLine& line : lines) {
+      const int64_t size = std::max<int64_t>(1, static_cast<int64_t>(line.request.prompt.size())) + line.request.tokens;
+      if (line.error.empty()) longest = std::max(longest, size);
+      beyond += line.error.empty() && size > config.context;
+    }
+    if (beyond > 0 && config.block.positions != PositionKind::learned)
+      log_warning(
+          "'{}' was made for {} tokens; prompt and continuation of {} lines may reach up to {}, where it can "
+          "lose the thread",
+          o_.model, config.context, beyond, longest);
+    EngineSettings s = b_.engine.settings();
+    s.parallel = std::min(s.parallel, static_cast<int64_t>(lines.size()));
+    s.capacity = longest;
+    s.chunk = settings_.prefill_chunk;
+    s.type = settings_.type;
+    s.code = settings_.code;
+    return s;
+  }
+
+  void write(Engine& engine, std::vector<BatchLine>& lines, BatchOutput& output) {
+    size_t done = output.found(), next = 0;
+    const size_t begun_with = done;
+    Progress progress;
+    // Not all at once: what waits in the engine is in memory.
+    const auto fill = [&] {
+      for (; next < lines.size() && engine.stats().waiting < b_.engine.parallel; ++next) {
+        BatchLine& line = lines[next];
+        if (output.has(line.number)) continue;
+        if (!line.error.empty()) {
+          output.write(line.number, json_of_error(line));
+          ++done;
+          continue;
+        }
+        Request request = line.request;
+        request.on_done = [&](const Completion& text) {
+          if (text.finish == Finish::failed) {
+            line.error = "the model gives logits that are not finite";
+            log_warning("'{}' line {}: {}", b_.input, line.number, line.error);
+            output.write(line.number, json_of_error(line));
+          } else {
+            output.write(line.number, json_of(line, text, *tokenizer_));
+          }
+          ++done;
+        };
+        engine.submit(std::move(request));
+      }
+    };
+    for (fill(); engine.step() || next < lines.size(); fill()) {
+      const double seconds = watch_.seconds();
+      const size_t mine = done - begun_with;
+      const double left = mine ? seconds / static_cast<double>(mine) * static_cast<double>(lines.size() - done) : 0;
+      const EngineStats s = engine.stats();
+      progress.show(fmt::format("{}/{} texts, {} at once, {}{}", done, lines.size(), s.running,
+                                format_rate(static_cast<double>(s.decoded_tokens) / seconds, "tokens"),
+                                mine ? ", " + format_duration(left) + " left" : ""));
+    }
+  }
+
+  void tell(const Engine& engine, size_t texts) const {
+    const EngineStats s = engine.stats();
+    const double seconds = watch_.seconds();
+    log_info("{} texts in {}: {} tokens written ({}), {} of prompts read, {} found in the cache, {} steps", texts,
+             format_duration(seconds), s.decoded_tokens,
+             format_rate(static_cast<double>(s.decoded_tokens) / seconds, "tokens"), s.prompt_tokens, s.cached_tokens,
+             s.steps);
+    log_debug("{} preemptions, {} of {} in the model, {} around it", s.preemptions, format_duration(s.model_seconds),
+              format_duration(seconds), format_duration(s.own_seconds));
+  }
+
+  const GenerateOptions& o_;
+  const BatchOptions& b_;
+  const GenerateSettings& settings_;
+  const Common& common_;
+  Model model_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  Stopwatch watch_;
+};
+
+}  // namespace
+
+int generate_batch(const GenerateOptions& options, const BatchOptions& batch, const GenerateSettings& settings,
+                   const Common& common) {
+  return Batch(options, batch, settings, common).run();
+}
+
+}  // namespace hone::cli

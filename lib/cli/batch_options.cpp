@@ -1,0 +1,61 @@
+#include "cli/batch_options.h"
+
+#include "base/error.h"
+
+namespace hone::cli {
+
+void EngineOptions::add(CLI::Option_group* group) {
+  add_count(group, "--parallel", parallel, "Texts that are written at once", {.least = 1, .most = 4096});
+  add_count(
+      group, "--cache-tokens", cache_tokens,
+      "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need");
+  add_count(group, "--page", page, "Tokens of a page of it: a multiple of 64", {.least = 64, .most = 1 << 20});
+  group->add_flag("--no-reuse", no_reuse, "Read every prompt whole, whatever of it is in the cache");
+}
+
+void EngineOptions::check() const {
+  if (page % kernels::attention_block)
+    throw usage_error("--page {} is no multiple of {}, which the kernels' tiles need", page, kernels::attention_block);
+}
+
+EngineSettings EngineOptions::settings() const {
+  EngineSettings s;
+  s.parallel = parallel;
+  s.cache_tokens = cache_tokens;
+  s.page_rows = page;
+  s.reuse = !no_reuse;
+  return s;
+}
+
+void BatchOptions::add(CLI::App& app) {
+  auto* group = app.add_option_group("Batch", "Many prompts from a file, many at once");
+  auto* from = group->add_option("--input", input,
+                                 "Read requests from a file, a JSON object a line: prompt, and what replaces options");
+  from->type_name("FILE");
+  group->add_option("--output", output, "Write the texts there, an object a line; an interrupted run goes on")
+      ->type_name("FILE");
+  group->add_flag("--ordered", ordered, "Write the texts in the order of the requests, not as they are finished");
+  add_count(group, "--logprobs", logprobs,
+            "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
+  group->add_flag("--force", force, "Replace an output that exists, and begin an interrupted one anew");
+  engine.add(group);
+  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats"})
+    from->excludes(app.get_option(other));
+}
+
+void BatchOptions::check() const {
+  if (input.empty() != output.empty())
+    throw usage_error("{} needs {}: requests come from the one file, texts go to the other",
+                      input.empty() ? "--output" : "--input", input.empty() ? "--input" : "--output");
+  engine.check();
+}
+
+std::vector<Idle> BatchOptions::idle() const {
+  std::vector<Idle> all;
+  for (const char* option :
+       {"--ordered", "--logprobs", "--force", "--parallel", "--cache-tokens", "--page", "--no-reuse"})
+    all.push_back({option, !given(), "without --input"});
+  return all;
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,40 @@
+// Options of many texts at once, and `generate --input`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/effects.h"
+#include "cli/generate_options.h"
+#include "serve/engine.h"
+
+namespace hone::cli {
+
+// Of an engine; `serve` has them, too.
+struct EngineOptions {
+  int64_t parallel = 16, cache_tokens = 0, page = kernels::attention_block;
+  bool no_reuse = false;
+
+  void add(CLI::Option_group* group);
+  void check() const;  // Error(usage)
+  EngineSettings settings() const;
+};
+
+struct BatchOptions {
+  std::string input, output;
+  bool ordered = false, force = false;
+  std::optional<int64_t> logprobs;
+  EngineOptions engine;
+
+  void add(CLI::App& app);
+  bool given() const { return !input.empty(); }
+  // Throws Error(usage) for one file without the other.
+  void check() const;
+  std::vector<Idle> idle() const;
+};
+
+// The exit status: 3 where a line was broken, after all others are written.
+int generate_batch(const GenerateOptions& options, const BatchOptions& batch, const GenerateSettings& settings,
+                   const Common& common);
+
+}  // namespace hone::cli

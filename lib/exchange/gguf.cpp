@@ -1,0 +1,158 @@
+#include "exchange/gguf.h"
+
+#include <set>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "exchange/assemble.h"
+#include "exchange/gguf_architecture.h"
+#include "exchange/gguf_tokenizer.h"
+#include "exchange/model_numbers.h"
+
+namespace hone {
+namespace {
+
+const GgufArchitecture& architecture_of(const GgufFile& file) {
+  const std::string name = file.text("general.architecture");
+  std::string known;
+  for (const GgufArchitecture& a : gguf_architectures()) {
+    if (name == a.name) return a;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", a.name);
+  }
+  throw input_error("{}: the architecture '{}' is not read; of GGUF read are {}", file.where(), name, known);
+}
+
+// What is shared by all that make tensors of one model.
+struct Source {
+  GgufFile file;
+  std::map<std::string, Parts> parts;  // by parameter
+  std::map<std::string, Shape> shapes;
+
+  const GgufTensor& tensor(const Part& part) const {
+    const auto found = file.tensors().find(part.tensor);
+    if (found == file.tensors().end()) throw input_error("{}: tensor '{}' is missing", file.where(), part.tensor);
+    if (found->second.shape != part.shape)
+      throw input_error("{}: tensor '{}' has shape {} where the keys need {}", file.where(), part.tensor,
+                        to_string(found->second.shape), to_string(part.shape));
+    return found->second;
+  }
+
+  Tensor make(const std::string& parameter) const {
+    const Tensor made = assemble(parts.at(parameter), shapes.at(parameter),
+                                 [this](const Part& part) { return file.numbers(tensor(part)); });
+    file.forget();
+    return made;
+  }
+};
+
+// Sizes that keys cannot mean, before they cost memory: every layer has tensors in the file.
+void check_sizes(const Config& config, const GgufFile& file) {
+  double numbers = 0;
+  for (const auto& [name, tensor] : file.tensors()) numbers += static_cast<double>(elements(tensor.shape));
+  for (const LayerBlueprint& l : config.layers) {
+    const double widest =
+        std::max({static_cast<double>(config.block.dim), static_cast<double>(l.ffn),
+                  static_cast<double>(l.heads + 2 * l.kv_heads) * static_cast<double>(config.block.head_dim)});
+    if (widest * static_cast<double>(config.layers.size()) > numbers)
+      throw input_error("{}: the sizes are larger than what the file holds", file.where());
+  }
+}
+
+}  // namespace
+
+Imported import_gguf(const std::string& path) {
+  auto source = std::make_shared<Source>(Source{GgufFile(path), {}, {}});
+  const GgufFile& file = source->file;
+  const GgufArchitecture& architecture = architecture_of(file);
+  Config config = architecture.read(file);
+  try {
+    check(config);
+  } catch (const Error& error) {
+    throw input_error("{}: {}", file.where(), error.what());
+  }
+  check_sizes(config, file);
+  Imported imported;
+  std::set<std::string> used = {factors_name};
+  for (const ParameterShape& p : parameter_shapes(config)) {
+    const Parts parts = architecture.parts(config, p.info);
+    for (const Part& part : parts.parts) {
+      used.insert(source->tensor(part).name);
+      imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
+    }
+    source->parts[p.info.name] = parts;
+    source->shapes[p.info.name] = p.shape;
+    imported.file.parameters[p.info.name] = {"dense", "f32", p.shape, {}, {{"values", Tensor::promised(p.shape)}}};
+    imported.parameters += elements(p.shape);
+  }
+  for (const auto& [name, tensor] : file.tensors())
+    if (!used.contains(name))
+      throw input_error("{}: tensor '{}' belongs to nothing in a model of {}", file.where(), name, architecture.name);
+  imported.file.config = to_json(config);
+  imported.file.tokenizer = tokenizer_from_gguf(file);
+  imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
+  imported.what = fmt::format("{}, {} layers", architecture.name, config.layers.size());
+  return imported;
+}
+
+namespace {
+
+// The first architecture that can express it; its keys are in the content then.
+const GgufArchitecture& choose(const Config& config, GgufContent& content) {
+  std::string reasons;
+  for (const GgufArchitecture& a : gguf_architectures()) {
+    GgufContent tried = content;
+    tried.values.front().second = std::string(a.name);
+    try {
+      a.write(config, tried);
+      content = std::move(tried);
+      return a;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::usage) throw;
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", a.name, error.what());
+    }
+  }
+  throw usage_error("no architecture of llama.cpp has all that this model has ({})", reasons);
+}
+
+const BlockType& type_for(const Part& part, const BlockType& wanted) {
+  if (part.shape.size() < 2) return block_type_named("f32");
+  if (part.shape.back() % wanted.block)
+    throw usage_error("'{}' has rows of {} numbers, which are no whole blocks of {} ({}); choose another type",
+                      part.tensor, part.shape.back(), wanted.name, wanted.block);
+  return wanted;
+}
+
+}  // namespace
+
+GgufWritten export_gguf(const Model& model, const std::string& path, const GgufSettings& settings) {
+  if (!settings.densify) require_plain(model, "GGUF");
+  const Config& config = model.transformer->config();
+  const BlockType& wanted = block_type_named(settings.type);
+  GgufContent content;
+  content.values = {{"general.architecture", std::string()},
+                    {"general.name", std::string("hone")},
+                    {"general.file_type", static_cast<int64_t>(wanted.file_type)},
+                    {"general.quantization_version", int64_t{2}}};
+  const GgufArchitecture& architecture = choose(config, content);
+  add_gguf_tokenizer(model.tokenizer, config.padded_vocabulary, content);
+  const ModelNumbers numbers(*model.transformer);
+  const TensorOrigins origins = origins_of(config, architecture.parts, numbers);
+  for (const auto& [name, from] : origins)
+    content.tensors.push_back({name, from.part.shape, &type_for(from.part, wanted)});
+  const std::vector<float> factors = frequency_factors(config.block);
+  if (!factors.empty())
+    content.tensors.push_back({factors_name, {static_cast<int64_t>(factors.size())}, &block_type_named("f32")});
+  const int64_t bytes = write_gguf(path, settings.force, std::move(content), [&](const GgufTensor& tensor) {
+    check_stop();
+    if (tensor.name == factors_name) {
+      const Tensor values = Tensor::empty(tensor.shape);
+      std::copy(factors.begin(), factors.end(), values.data<float>());
+      return values;
+    }
+    const TensorOrigin& from = origins.at(tensor.name);
+    return take_apart(from.part, numbers.of(from.parameter), from.first);
+  });
+  return {architecture.name, bytes};
+}
+
+}  // namespace hone

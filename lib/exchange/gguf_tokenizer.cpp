@@ -1,0 +1,169 @@
+#include "exchange/gguf_tokenizer.h"
+
+#include "base/error.h"
+#include "dataset/tokenizer.h"
+#include "exchange/architecture.h"
+#include "exchange/settings.h"
+#include "exchange/tokenizer_files.h"
+
+namespace hone {
+namespace {
+
+using Json = nlohmann::json;
+
+// Kinds of tokens in a file.
+enum TokenKind : int64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+// A pre-tokenizer by llama.cpp's name. It takes a word that is a token as it is, before all merges, where `whole_first`.
+struct Pre {
+  const char* name;
+  const char* expression;  // of a Split before the bytes; null: the one of ByteLevel
+  bool whole_first;
+};
+constexpr Pre pres[] = {
+    {"gpt-2", nullptr, false},
+    {"llama-bpe",
+     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     true},
+    {"qwen2",
+     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     false}};
+
+Json pre_tokenizer_of(const Pre& pre) {
+  const Json level = {{"type", "ByteLevel"},
+                      {"add_prefix_space", false},
+                      {"trim_offsets", false},
+                      {"use_regex", pre.expression == nullptr}};
+  if (!pre.expression) return level;
+  const Json split = {
+      {"type", "Split"}, {"pattern", {{"Regex", pre.expression}}}, {"behavior", "Isolated"}, {"invert", false}};
+  return {{"type", "Sequence"}, {"pretokenizers", {split, level}}};
+}
+
+const Pre* find_pre(const Json& part) {
+  if (!part.is_object()) return nullptr;
+  const Json* split = nullptr;
+  const Json* level = &part;
+  if (part.value("type", "") == "Sequence") {
+    const Json& list = part.at("pretokenizers");
+    if (!list.is_array() || list.size() != 2) return nullptr;
+    split = &list[0];
+    level = &list[1];
+  }
+  if (level->value("type", "") != "ByteLevel" || level->value("add_prefix_space", true)) return nullptr;
+  if (!split) return level->value("use_regex", true) ? &pres[0] : nullptr;
+  if (level->value("use_regex", true) || split->value("type", "") != "Split" || split->value("invert", false) ||
+      split->value("behavior", "") != "Isolated")
+    return nullptr;
+  for (const Pre& pre : pres)
+    if (pre.expression && split->at("pattern").value("Regex", "") == pre.expression) return &pre;
+  return nullptr;
+}
+
+std::string merge_text(const Json& merge) {
+  return merge.is_string() ? merge.get<std::string>()
+                           : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>();
+}
+
+void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
+  const Json& model = whole.at("model");
+  const Pre* pre = find_pre(whole.value("pre_tokenizer", Json()));
+  express(model.value("type", "BPE") == "BPE" && pre,
+          "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3 and Qwen 2 have them)");
+  express(model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
+  const Json normalizer = whole.value("normalizer", Json());
+  express(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");
+  std::vector<std::string> tokens;
+  std::vector<int64_t> kinds(static_cast<size_t>(rows), unused);
+  for (int64_t id = 0; id < rows; ++id) tokens.push_back(fmt::format("[PAD{}]", id));
+  const auto put = [&](size_t id, const std::string& text, TokenKind kind) {
+    tokens.at(id) = text;
+    kinds.at(id) = kind;
+  };
+  for (const auto& [text, id] : model.at("vocab").items()) put(id.get<size_t>(), text, normal);
+  for (const Json& token : whole.value("added_tokens", Json::array()))
+    put(token.at("id").get<size_t>(), token.at("content").get<std::string>(),
+        token.value("special", false) ? control : user_defined);
+  std::vector<std::string> merges;
+  for (const Json& merge : model.at("merges")) merges.push_back(merge_text(merge));
+  const auto key = [&](const char* name, GgufValue value) {
+    to.values.emplace_back(fmt::format("tokenizer.ggml.{}", name), std::move(value));
+  };
+  key("model", std::string("gpt2"));
+  key("pre", std::string(pre->name));
+  key("tokens", std::move(tokens));
+  key("token_type", std::move(kinds));
+  key("merges", std::move(merges));
+  // Without an end llama.cpp takes token 11 for it.
+  key("eos_token_id", int64_t{separator});
+  key("bos_token_id", int64_t{separator});
+  key("add_bos_token", false);
+}
+
+}  // namespace
+
+void add_gguf_tokenizer(const Json& tokenizer, int64_t rows, GgufContent& to) {
+  const auto made = make_tokenizer(tokenizer);
+  const std::string text = tokenizer_files(tokenizer).front().second;
+  try {
+    add(parse_foreign_json(text, "the tokenizer"), made->separator(), rows, to);
+  } catch (const Json::exception&) {
+    throw input_error("the tokenizer's tokenizer.json is damaged");
+  } catch (const std::out_of_range&) {
+    throw input_error("the tokenizer has more tokens than the model has rows");
+  }
+}
+
+Json tokenizer_from_gguf(const GgufFile& file) {
+  if (!file.has("tokenizer.ggml.model")) return nullptr;
+  const std::string model = file.text("tokenizer.ggml.model");
+  if (model != "gpt2")
+    throw input_error("{}: a tokenizer of the kind '{}' is not read (only gpt2)", file.where(), model);
+  const std::string name = file.has("tokenizer.ggml.pre") ? file.text("tokenizer.ggml.pre") : "gpt-2";
+  const Pre* pre = nullptr;
+  std::string known;
+  for (const Pre& p : pres) {
+    if (name == p.name) pre = &p;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", p.name);
+  }
+  if (!pre) throw input_error("{}: the pre-tokenizer '{}' is not read; read are {}", file.where(), name, known);
+  const std::vector<std::string>& tokens = file.texts("tokenizer.ggml.tokens");
+  std::vector<int64_t> kinds(tokens.size(), normal);
+  if (file.has("tokenizer.ggml.token_type")) kinds = file.integers("tokenizer.ggml.token_type");
+  if (kinds.size() != tokens.size())
+    throw input_error("{}: there are {} tokens and {} types of them", file.where(), tokens.size(), kinds.size());
+  Json vocabulary = Json::object(), added = Json::array(), merges = Json::array();
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    if (kinds[id] == unused) continue;
+    if (kinds[id] == control || kinds[id] == user_defined)
+      added.push_back({{"id", id},
+                       {"content", tokens[id]},
+                       {"special", kinds[id] == control},
+                       {"normalized", false},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false}});
+    else
+      vocabulary[tokens[id]] = id;
+  }
+  for (const std::string& merge : file.texts("tokenizer.ggml.merges")) merges.push_back(merge);
+  const Json level = pre_tokenizer_of(pres[0]);
+  const Json whole = {
+      {"version", "1.0"},
+      {"added_tokens", added},
+      {"pre_tokenizer", pre_tokenizer_of(*pre)},
+      {"decoder", level},
+      {"model", {{"type", "BPE"}, {"ignore_merges", pre->whole_first}, {"vocab", vocabulary}, {"merges", merges}}}};
+  const int64_t end = file.integer("tokenizer.ggml.eos_token_id", 0);
+  std::string text;
+  try {
+    text = whole.dump();
+  } catch (const Json::exception&) {
+    throw input_error("{}: tokens are not UTF-8", file.where());
+  }
+  Json object = {{"kind", "tokenizer.json"}, {"text", text}, {"separator", end}};
+  make_tokenizer(object);  // refuses what is not whole
+  return object;
+}
+
+}  // namespace hone

@@ -1,0 +1,38 @@
+#include "exchange/model_numbers.h"
+
+namespace hone {
+
+ModelNumbers::ModelNumbers(const Transformer& model) {
+  struct Collector : Reader {
+    explicit Collector(ModelNumbers& to) : to_(to) {}
+    void weight(const ParameterInfo& info, const Weight& weight) override { to_.weights_[info.name] = &weight; }
+    void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+      to_.values_[info.name] = parameter.value;
+    }
+    ModelNumbers& to_;
+  } collector(*this);
+  model.visit(collector);
+}
+
+Tensor ModelNumbers::of(const std::string& parameter) const {
+  const auto found = weights_.find(parameter);
+  return found != weights_.end() ? found->second->to_dense() : values_.at(parameter);
+}
+
+TensorOrigins origins_of(const Config& config, Parts (*parts)(const Config&, const ParameterInfo&),
+                         const ModelNumbers& numbers) {
+  TensorOrigins origins;
+  for (const ParameterShape& p : parameter_shapes(config)) {
+    const Parts made_of = parts(config, p.info);
+    if (made_of.zero)
+      for (const float x : numbers.of(p.info.name).span<float>()) express(x == 0, "a router's bias that is not 0");
+    int64_t first = 0;
+    for (const Part& part : made_of.parts) {
+      origins[part.tensor] = {p.info.name, part, first};
+      first += rows_of(part);
+    }
+  }
+  return origins;
+}
+
+}  // namespace hone

@@ -1,0 +1,35 @@
+// The numbers of a model by the tensors of a file: what exports share.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "exchange/assemble.h"
+#include "model/store.h"
+
+namespace hone {
+
+// By parameter; those of a matrix are made when they are asked for. The model must outlive it.
+class ModelNumbers {
+ public:
+  explicit ModelNumbers(const Transformer& model);
+  Tensor of(const std::string& parameter) const;  // f32
+
+ private:
+  std::map<std::string, const Weight*> weights_;
+  std::map<std::string, Tensor> values_;
+};
+
+// Where a tensor comes from: the rows of a parameter from `first` on.
+struct TensorOrigin {
+  std::string parameter;
+  Part part;
+  int64_t first = 0;
+};
+using TensorOrigins = std::map<std::string, TensorOrigin>;  // by tensor
+
+// Throws Error(usage) where a parameter that the files have nothing of is not 0.
+TensorOrigins origins_of(const Config& config, Parts (*parts)(const Config&, const ParameterInfo&),
+                         const ModelNumbers& numbers);
+
+}  // namespace hone

@@ -1,0 +1,36 @@
+// Numbers as other formats store them: F32, F16, BF16 to f32 and back.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "tensor/tensor.h"
+
+namespace hone {
+
+enum class NumberType { f32, f16, bf16 };
+
+std::string_view name_of(NumberType type);  // "F32", "F16", "BF16"
+constexpr size_t size_of(NumberType type) {
+  return type == NumberType::f32 ? 4 : 2;
+}
+
+// IEEE 754 binary16. Rounds to nearest, ties to even; what is beyond 65504 becomes infinite; a NaN stays one.
+inline float from_half(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16, rest = half & 0x7fffu;
+  // No f32 on the way is subnormal: processors may be told to take those for 0.
+  const uint32_t small = std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(rest)) * 0x1p-24f);
+  const uint32_t bits = rest < 0x400u ? small : (rest << 13) + (rest >= 0x7c00u ? 224u << 23 : 112u << 23);
+  return std::bit_cast<float>(sign | bits);
+}
+uint16_t to_half(float value);
+
+// `count` numbers of `from`, little-endian at any alignment, as f32; on all threads where they are many.
+void decode_numbers(const std::byte* from, NumberType type, std::span<float> to);
+// The same back: exact where the numbers came from that type.
+void encode_numbers(std::span<const float> from, NumberType type, std::byte* to);
+
+}  // namespace hone

@@ -1,0 +1,65 @@
+// Files of requests, an object a line, and of the texts that they become.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "serve/engine.h"
+
+namespace hone {
+
+// A line of the input. Members: "prompt" (text) is required; "id" (text or a number; else the line's number), "tokens",
+// "temperature", "top_k", "top_p", "repetition_penalty", "stop" (a text or several), "ignore_end", "seed" and
+// "logprobs" replace what holds for all.
+struct BatchLine {
+  int64_t number = 0;  // from 1
+  nlohmann::json id;
+  Request request;
+  std::string error;  // why it cannot be run; empty: it can
+};
+
+struct BatchSettings {
+  Request all;        // what a line does not say itself
+  uint64_t seed = 1;  // of a line without one; its place in the file is then part of it, as in `generate --lines`
+};
+
+// Every line that is not empty, broken ones included. Throws Error(input) for a file that cannot be read, is no UTF-8
+// or has no such line.
+std::vector<BatchLine> read_batch(const std::string& path, const Tokenizer& tokenizer, const BatchSettings& settings);
+
+// Texts on their way to their file: each is written, as it is finished, to "OUTPUT.part", under a line that tells what
+// it is of. An interrupted run goes on there; when all are there, the file takes its name.
+class BatchOutput {
+ public:
+  // `of`: the input, the model and what holds for all lines. Throws Error(usage) where the output exists (without
+  // `force`), Error(input) where the part is of something else or cannot be written; with `force` it begins anew.
+  BatchOutput(const std::string& path, const nlohmann::json& of, bool force);
+  ~BatchOutput();
+  BatchOutput(const BatchOutput&) = delete;
+  BatchOutput& operator=(const BatchOutput&) = delete;
+
+  bool has(int64_t line) const { return lines_.contains(line); }  // from an earlier run, or written
+  size_t found() const { return found_; }
+  void write(int64_t line, const nlohmann::ordered_json& text);
+  // In the order of the input, or as they were finished.
+  void finish(bool ordered, bool force);
+
+ private:
+  void read_part(const nlohmann::json& of);
+  void add(int64_t line, std::string object);
+
+  std::string path_, part_;
+  std::FILE* file_ = nullptr;
+  size_t found_ = 0;
+  std::vector<std::pair<int64_t, std::string>> texts_;  // line, object
+  std::unordered_set<int64_t> lines_;
+};
+
+nlohmann::ordered_json json_of(const BatchLine& line, const Completion& text, const Tokenizer& tokenizer);
+nlohmann::ordered_json json_of_error(const BatchLine& line);
+
+}  // namespace hone

@@ -1,0 +1,280 @@
+#include "serve/engine.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "serve/engine_text.h"
+
+namespace hone {
+namespace {
+
+// Tokens of a text that are read again in a step, too.
+constexpr int64_t block = kernels::attention_block;
+
+// Whether no product asks how many rows there are (kernels::packed_sides_agree).
+bool products_alike(const Transformer& model, DType type) {
+  struct Alike : Reader {
+    explicit Alike(DType of) : type(of) {}
+    void weight(const ParameterInfo&, const Weight& weight) override {
+      const auto packed = weight.packed(type);
+      alike = alike && (!packed || kernels::packed_sides_agree(*packed, type));
+    }
+    void parameter(const ParameterInfo&, const Parameter&) override {}
+    DType type;
+    bool alike = true;
+  } reader(type);
+  model.visit(reader);
+  return reader.alike;
+}
+
+EngineSettings checked(const Transformer& model, EngineSettings s) {
+  if (s.parallel < 1 || s.page_rows < 1 || s.page_rows % block || s.cache_tokens < 0 || s.capacity < 0)
+    throw usage_error("an engine for {} texts at once, pages of {} tokens (a multiple of {}) and a cache of {}",
+                      s.parallel, s.page_rows, block, s.cache_tokens);
+  const Config& config = model.config();
+  if (s.capacity == 0) s.capacity = config.context;
+  if (config.block.positions == PositionKind::learned) s.capacity = std::min(s.capacity, config.context);
+  const int64_t pages = (s.capacity + s.page_rows - 1) / s.page_rows;
+  if (s.cache_tokens == 0) s.cache_tokens = s.parallel * pages * s.page_rows;
+  if (s.cache_tokens < s.page_rows) s.cache_tokens = s.page_rows;
+  s.chunk = whole_blocks(s.chunk);
+  s.busy_chunk = std::min(whole_blocks(s.busy_chunk), s.chunk);
+  return s;
+}
+
+StateShape shape_of(const EngineSettings& s) {
+  StateShape shape;
+  shape.sequences = s.parallel;
+  shape.capacity = s.capacity;
+  shape.type = s.type;
+  shape.take_back = most_drafted;  // as generate(): the order of rows in a ring must be the same
+  shape.code = s.code;
+  shape.pages = s.cache_tokens / s.page_rows;
+  shape.page_rows = s.page_rows;
+  return shape;
+}
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace
+
+Engine::Engine(const Transformer& model, const Tokenizer& tokenizer, const EngineSettings& settings)
+    : model_(model),
+      tokenizer_(tokenizer),
+      settings_(checked(model, settings)),
+      state_(model.make_state(shape_of(settings_))),
+      pages_(settings_.cache_tokens / settings_.page_rows, settings_.page_rows),
+      needs_kept_(state_.keeps()),
+      alike_(products_alike(model, settings_.type)) {
+  for (int64_t slot = settings_.parallel; slot-- > 0;) slots_.push_back(slot);
+}
+
+Engine::~Engine() = default;
+
+void Engine::check(const Request& r) const {
+  hone::check(r.sampling);
+  StopText(r.stops);
+  if (r.tokens < 0) throw usage_error("{} tokens cannot be generated", r.tokens);
+  const Config& config = model_.config();
+  for (const int32_t id : r.prompt)
+    if (id < 0 || id >= config.vocabulary)
+      throw input_error("token {} is outside the model's vocabulary of {}", id, config.vocabulary);
+  const int64_t prompt = std::max<int64_t>(1, static_cast<int64_t>(r.prompt.size()));
+  const int64_t positions = positions_of(config, prompt + std::max<int64_t>(r.tokens, 1) - 1, prompt);
+  if (positions > settings_.capacity)
+    throw input_error("a prompt of {} tokens and {} more are longer than the {} that a text may have", prompt, r.tokens,
+                      settings_.capacity);
+  if (ceil_div(positions, settings_.page_rows) > pages_.size())
+    throw input_error("a prompt of {} tokens and {} more do not fit a cache of {}", prompt, r.tokens,
+                      pages_.size() * settings_.page_rows);
+}
+
+int64_t Engine::submit(Request request) {
+  check(request);
+  const int64_t prompt = std::max<int64_t>(1, static_cast<int64_t>(request.prompt.size())), tokens = request.tokens;
+  auto text = std::make_unique<Text>(next_id_++, std::move(request), tokenizer_,
+                                     positions_of(model_.config(), prompt + std::max<int64_t>(tokens, 1) - 1, prompt));
+  ++stats_.requests;
+  const int64_t id = text->id;
+  by_id_[id] = text.get();
+  if (tokens == 0 && !text->request.score_prompt) {  // nothing to compute
+    end(*text, Finish::length);
+    by_id_.erase(id);
+    return id;
+  }
+  waiting_.push_back(std::move(text));
+  return id;
+}
+
+void Engine::cancel(int64_t id) {
+  if (const auto found = by_id_.find(id); found != by_id_.end()) found->second->cancelled = true;
+}
+
+bool Engine::step() {
+  const Stopwatch watch;
+  const double before = stats_.model_seconds;
+  for (const auto& [id, text] : std::map(by_id_.begin(), by_id_.end()))  // in the order in which they came
+    if (text->cancelled || (text->request.wanted && !text->request.wanted())) end(*text, Finish::interrupted);
+  sweep();
+  admit();
+  std::vector<Part> parts = plan();
+  if (!parts.empty()) {
+    run(parts);
+    sweep();
+    ++stats_.steps;
+  }
+  stats_.own_seconds += watch.seconds() - (stats_.model_seconds - before);
+  return !idle();
+}
+
+// Who waits longest begins as soon as there is a place and there are pages for all that it has so far. One prompt at a
+// time: two that are read in turn would both end when the second one does.
+void Engine::admit() {
+  while (!waiting_.empty() && !slots_.empty()) {
+    if (std::ranges::any_of(running_, [](const auto& text) { return text->in_prompt(); })) return;
+    Text& text = *waiting_.front();
+    // Besides its own, a page for each of the others, who would else take them back at once.
+    const int64_t need = ceil_div(text.size(), settings_.page_rows);
+    if (!running_.empty() && need + static_cast<int64_t>(running_.size()) > pages_.available()) return;
+    start(text);
+    // In the order in which they came, whoever had to begin again.
+    const auto place = std::ranges::upper_bound(running_, text.id, {}, [](const auto& other) { return other->id; });
+    running_.insert(place, std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+void Engine::start(Text& text) {
+  text.slot = slots_.back();
+  slots_.pop_back();
+  if (text.result.queue_seconds == 0) text.result.queue_seconds = text.watch.seconds();
+  text.seen = text.in_tree = 0;
+  text.node = Pages::root;
+  text.stops.clear();
+  state_.begin(text.slot, 0, nullptr);
+  // The last token is always read: something has to come out. And whole blocks are.
+  const int64_t most = (text.prompt - 1) / block * block;
+  Pages::Hit hit;
+  if (settings_.reuse && !text.request.score_prompt)
+    hit = pages_.find({text.ids.data(), static_cast<size_t>(text.prompt)}, most, needs_kept_);
+  text.pages = hit.pages;
+  for (size_t i = 0; i < text.pages.size(); ++i) state_.table().at(text.slot, static_cast<int64_t>(i)) = text.pages[i];
+  text.node = hit.node;
+  text.in_tree = static_cast<int64_t>(text.pages.size());
+  if (hit.partial >= 0) {
+    if (const auto page = pages_.take()) {
+      state_.copy_page(hit.partial, *page, hit.partial_rows);
+      state_.table().at(text.slot, static_cast<int64_t>(text.pages.size())) = *page;
+      text.pages.push_back(*page);
+    } else {
+      hit.tokens -= hit.partial_rows;
+    }
+    pages_.release(hit.partial);
+  }
+  if (hit.tokens > 0) state_.begin(text.slot, hit.tokens, needs_kept_ ? hit.kept.get() : nullptr);
+  text.seen = hit.tokens;
+  if (text.request.tokens > 0 && text.size() == text.prompt) text.result.cached_tokens = hit.tokens;
+  stats_.cached_tokens += hit.tokens;
+  if (!needs_kept_ || !settings_.reuse) return;
+  // What rings and summaries hold is kept where other prompts left this one, and at the prompt's end.
+  for (const int64_t tokens : {hit.in_tree, most / settings_.page_rows * settings_.page_rows})
+    if (tokens > hit.tokens && (text.stops.empty() || text.stops.back() < tokens)) text.stops.push_back(tokens);
+}
+
+// Pages for the text's first `tokens` tokens; false where they could only be had from texts that came before it.
+bool Engine::make_room(Text& text, int64_t tokens) {
+  while (static_cast<int64_t>(text.pages.size()) * settings_.page_rows < tokens) {
+    if (const auto page = pages_.take()) {
+      state_.table().at(text.slot, static_cast<int64_t>(text.pages.size())) = *page;
+      text.pages.push_back(*page);
+      continue;
+    }
+    Text& last = *running_.back();
+    if (&last == &text) return false;
+    preempt(last);
+  }
+  return true;
+}
+
+void Engine::preempt(Text& text) {
+  ++stats_.preemptions;
+  give_back(text);
+  const auto found = std::ranges::find_if(running_, [&](const auto& other) { return other.get() == &text; });
+  const auto place = std::ranges::upper_bound(waiting_, text.id, {}, [](const auto& other) { return other->id; });
+  waiting_.insert(place, std::move(*found));
+  running_.erase(found);
+}
+
+void Engine::give_back(Text& text) {
+  for (const int32_t page : text.pages) pages_.release(page);
+  text.pages.clear();
+  if (text.slot >= 0) slots_.push_back(text.slot);
+  text.slot = -1;
+  text.seen = 0;
+}
+
+int64_t Engine::next_stop(const Text& text) const {
+  for (const int64_t stop : text.stops)
+    if (stop > text.seen) return stop;
+  return text.prompt;
+}
+
+// Steps first, then what is read: a piece of a prompt, or of what had been written before it was preempted.
+std::vector<Engine::Part> Engine::plan() {
+  std::vector<Part> steps;
+  Text* reading = nullptr;
+  bool writing = false;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Text& text = *running_[i];
+    if (text.size() - text.seen > 1 || text.in_prompt()) {
+      if (!reading) reading = &text;
+      continue;
+    }
+    if (!make_room(text, text.seen + 1)) {
+      preempt(text);  // it is the last
+      break;
+    }
+    steps.push_back({&text, 1, Phase::step});
+    writing = true;
+  }
+  // make_room() preempts from the end: who was planned stays, but for one that reads.
+  if (reading && std::ranges::none_of(running_, [&](const auto& text) { return text.get() == reading; }))
+    reading = nullptr;
+  if (!reading) return steps;
+  Part part{reading, 0, reading->in_prompt() ? Phase::prompt : Phase::step};
+  const int64_t chunk = writing ? settings_.busy_chunk : settings_.chunk;
+  const int64_t end = reading->in_prompt() ? std::min(next_stop(*reading), reading->seen + chunk)
+                                           : std::min(reading->size(), reading->seen + block);
+  part.count = end - reading->seen;
+  if (!make_room(*reading, end)) {
+    preempt(*reading);
+    return steps;
+  }
+  // Who came after it may have been preempted for it.
+  std::erase_if(steps, [](const Part& step) { return step.text->slot < 0; });
+  steps.push_back(part);
+  return steps;
+}
+
+void Engine::sweep() {
+  const auto drop = [&](auto& list) {
+    std::erase_if(list, [&](const auto& text) { return text->ended && (by_id_.erase(text->id), true); });
+  };
+  drop(waiting_);
+  drop(running_);
+}
+
+EngineStats Engine::stats() const {
+  EngineStats s = stats_;
+  s.running = static_cast<int64_t>(running_.size());
+  s.waiting = static_cast<int64_t>(waiting_.size());
+  s.pages = pages_.size();
+  s.pages_in_use = pages_.in_use();
+  s.pages_free = pages_.free();
+  return s;
+}
+
+}  // namespace hone

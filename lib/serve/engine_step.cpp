@@ -1,0 +1,148 @@
+// The part of a step that is the model's: reading, choosing tokens, and what follows from them.
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "serve/engine_text.h"
+
+namespace hone {
+
+void Engine::run(std::vector<Part>& parts) {
+  const bool mixed = parts.size() > 1 && parts.back().phase == Phase::prompt;
+  const size_t steps = parts.size() - (parts.back().phase == Phase::prompt);
+  if (mixed && !alike_) {
+    read(std::span(parts).first(steps), Phase::step);
+    read(std::span(parts).subspan(steps), Phase::prompt);
+  } else {
+    read(parts, parts.back().phase);
+  }
+  choose(parts);
+}
+
+// One call of the model.
+void Engine::read(std::span<Part> parts, Phase phase) {
+  std::vector<Span> spans;
+  std::vector<int32_t> ids;
+  for (const Part& part : parts) {
+    const Text& text = *part.text;
+    spans.push_back({text.slot, text.seen, part.count, part.phase});
+    ids.insert(ids.end(), text.ids.begin() + text.seen, text.ids.begin() + text.seen + part.count);
+  }
+  Tensor hidden;
+  {
+    const Stopwatch watch;
+    const NoTape pause;
+    const kernels::RowsScope rows(rows_as(phase));
+    const Call call = model_.call(Batch(std::move(spans)), settings_.type);
+    hidden = model_.hidden(ids, call, &state_).value();
+    stats_.model_seconds += watch.seconds();
+  }
+  int64_t row = 0;
+  for (Part& part : parts) {
+    Text& text = *part.text;
+    const int64_t first = text.seen;
+    text.seen += part.count;
+    const bool prompt = part.phase == Phase::prompt;
+    if (prompt) {
+      stats_.prompt_tokens += part.count;
+      score_prompt(text, first, hidden.rows(row, part.count));
+      remember(text);
+    } else {
+      (text.seen == text.size() ? stats_.decoded_tokens : stats_.repeated_tokens) += part.count;
+    }
+    if (text.seen == text.size()) part.last = hidden.rows(row + part.count - 1, 1);
+    row += part.count;
+  }
+}
+
+// Full pages of a prompt become the tree's. Those of what was written do not: its keys and values have the bits of
+// steps, and who asks for them would read them as a prompt.
+void Engine::remember(Text& text) {
+  if (!settings_.reuse) return;
+  const int64_t rows = settings_.page_rows;
+  for (; (text.in_tree + 1) * rows <= std::min(text.seen, text.prompt); ++text.in_tree) {
+    const auto i = static_cast<size_t>(text.in_tree);
+    const std::span ids(text.ids.data() + text.in_tree * rows, static_cast<size_t>(rows));
+    text.node = pages_.insert(text.node, ids, text.pages[i]);
+    state_.table().at(text.slot, text.in_tree) = text.pages[i];
+  }
+  if (needs_kept_ && std::ranges::find(text.stops, text.seen) != text.stops.end() && !pages_.kept(text.node))
+    pages_.keep(text.node, state_.keep(text.slot));
+}
+
+void Engine::score_prompt(Text& text, int64_t first, const Tensor& hidden) {
+  const int64_t count = std::min(hidden.dim(0), text.prompt - 1 - first);
+  if (!text.request.score_prompt || count < 1 || text.size() > text.prompt) return;
+  const Stopwatch watch;
+  const NoTape pause;
+  const kernels::RowsScope rows(kernels::RowsAs::many);
+  const Tensor logits = model_.logits(hidden.rows(0, count));
+  stats_.model_seconds += watch.seconds();
+  // A prompt that begins again after it was preempted has some of them.
+  for (int64_t t = static_cast<int64_t>(text.result.prompt_scores.size()) - first; t < count; ++t)
+    text.result.prompt_scores.push_back(score(logits.rows(t, 1).span<float>(),
+                                              text.ids[static_cast<size_t>(first + t + 1)],
+                                              std::max<int64_t>(text.request.logprobs, 0)));
+}
+
+// The next token of each text of which all tokens were seen.
+void Engine::choose(std::span<Part> parts) {
+  std::vector<Part*> ready;
+  for (Part& part : parts)
+    if (part.last) ready.push_back(&part);
+  if (ready.empty()) return;
+  const Tensor rows = Tensor::empty({static_cast<int64_t>(ready.size()), model_.config().block.dim}, settings_.type);
+  for (size_t i = 0; i < ready.size(); ++i)
+    std::memcpy(rows.rows(static_cast<int64_t>(i), 1).raw(), ready[i]->last.raw(), ready[i]->last.bytes());
+  Tensor logits;
+  {
+    const Stopwatch watch;
+    const NoTape pause;
+    const kernels::RowsScope few(kernels::RowsAs::few);
+    logits = model_.logits(rows);
+    stats_.model_seconds += watch.seconds();
+  }
+  for (size_t i = 0; i < ready.size(); ++i) {
+    Text& text = *ready[i]->text;
+    const auto row = logits.rows(static_cast<int64_t>(i), 1).span<float>();
+    if (text.request.tokens == 0) {
+      end(text, Finish::length);
+      continue;
+    }
+    try {
+      const int32_t token = text.sampler.next(row, text.ids, text.banned());
+      Completion& result = text.result;
+      if (result.first_token_seconds == 0) result.first_token_seconds = text.watch.seconds();
+      if (token == document_separator) {
+        end(text, Finish::end);
+        continue;
+      }
+      result.tokens.push_back(token);
+      text.ids.push_back(token);
+      if (text.request.logprobs >= 0) result.scores.push_back(score(row, token, text.request.logprobs));
+      if (token < tokenizer_.vocabulary()) text.output.add(token);
+      if (text.output.stopped())
+        end(text, Finish::stop);
+      else if (!text.output.wanted())
+        end(text, Finish::interrupted);
+      else if (static_cast<int64_t>(result.tokens.size()) == text.request.tokens)
+        end(text, Finish::length);
+      else if (text.seen == text.positions)
+        end(text, Finish::context);
+    } catch (const Error&) {  // logits that are not finite: this text's trouble alone
+      end(text, Finish::failed);
+    }
+  }
+}
+
+void Engine::end(Text& text, Finish finish) {
+  text.ended = true;
+  if (finish != Finish::interrupted && finish != Finish::failed) text.output.finish();
+  text.result.finish = text.output.wanted() || finish == Finish::failed ? finish : Finish::interrupted;
+  text.result.seconds = text.watch.seconds();
+  give_back(text);
+  ++(text.result.finish == Finish::interrupted ? stats_.cancelled : stats_.finished);
+  if (text.request.on_done) text.request.on_done(text.result);
+}
+
+}  // namespace hone

@@ -1,0 +1,61 @@
+// What an engine knows of a text. Included only by serve/engine*.cpp.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "serve/engine.h"
+#include "serve/text_output.h"
+
+namespace hone {
+
+// A request and how far it is. Of `ids`, the state has seen the first `seen`; those after the prompt were chosen.
+struct Engine::Text {
+  Text(int64_t number, Request asked, const Tokenizer& tokenizer, int64_t most_positions)
+      : id(number),
+        request(std::move(asked)),
+        ids(request.prompt),
+        sampler(request.sampling, request.random),
+        output(
+            tokenizer, request.stops,
+            [this](std::string_view text) {
+              if (!request.on_text) return true;
+              const std::vector<ScoredToken> scores(result.scores.begin() + told, result.scores.end());
+              told = static_cast<int64_t>(result.scores.size());
+              return request.on_text(text, scores);
+            },
+            result.text) {
+    if (ids.empty()) ids.push_back(document_separator);
+    prompt = result.prompt_tokens = static_cast<int64_t>(ids.size());
+    positions = most_positions;
+  }
+
+  int64_t size() const { return static_cast<int64_t>(ids.size()); }
+  bool in_prompt() const { return seen < prompt; }
+  int32_t banned() const { return request.ignore_end ? document_separator : -1; }
+
+  int64_t id;
+  Request request;
+  Completion result;
+  std::vector<int32_t> ids;
+  int64_t prompt = 0, positions = 0;  // of the prompt, and that it may fill
+  int64_t seen = 0, told = 0;
+  int64_t slot = -1;
+  std::vector<int32_t> pages;
+  int32_t node = Pages::root;  // of the last page that is in the tree
+  int64_t in_tree = 0;         // pages
+  std::vector<int64_t> stops;  // tokens of the prompt after which is kept what stands beside pages
+  Sampler sampler;
+  TextOutput output;
+  Stopwatch watch;
+  bool cancelled = false, ended = false;
+};
+
+struct Engine::Part {
+  Text* text;
+  int64_t count;
+  Phase phase;
+  Tensor last = {};  // hidden state after its last token, where one is to be chosen
+};
+
+}  // namespace hone

@@ -1,0 +1,128 @@
+"""generate --input: files of requests, and texts that are those of generate alone."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from hone_cli import corpus, run, run_json, tiny_model, tool, write
+
+PROMPTS = ["the river follows", "", "a small bird carries the evening light. the old king", "our neighbour leaves"]
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+class BatchTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.dir = cls.temporary.name
+        text = corpus(cls.dir)
+        cls.model = tiny_model(cls.dir, data=text, steps=40, context=128, batch=4)
+        requests = [{"prompt": p} for p in PROMPTS]
+        requests.append({"id": "mine", "prompt": PROMPTS[0], "tokens": 5, "temperature": 0, "logprobs": 2})
+        requests.append({"prompt": PROMPTS[3], "seed": 7, "stop": [".", "!"], "top_k": 20, "repetition_penalty": 1.1})
+        cls.input = write(os.path.join(cls.dir, "in.jsonl"), "".join(json.dumps(r) + "\n" for r in requests))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def test_texts_are_those_of_generate_alone(self):
+        run("generate", self.model, "--input", self.input, "--output", self.path("a.jsonl"), "--ordered", "--tokens", 30,
+            "--parallel", 3, "--quiet", check=True)
+        texts = lines_of(self.path("a.jsonl"))
+        self.assertEqual([t["id"] for t in texts], [1, 2, 3, 4, "mine", 6])
+        prompts = [a for p in PROMPTS for a in ("--prompt", p)]
+        alone = run_json("generate", self.model, *prompts, "--tokens", 30)["rows"]
+        for mine, row in zip(texts, alone):
+            for name in ("text", "tokens", "finish_reason", "prompt_tokens"):
+                self.assertEqual(mine[name], row[name])
+        greedy = run_json("generate", self.model, "--prompt", PROMPTS[0], "--tokens", 5, "--temperature", 0)["rows"][0]
+        self.assertEqual(texts[4]["text"], greedy["text"])
+        self.assertEqual(len(texts[4]["logprobs"]), texts[4]["tokens"])
+        for token in texts[4]["logprobs"]:
+            self.assertLess(token["logprob"], 0)
+            self.assertEqual(token["id"], token["top"][0]["id"])  # greedy
+            self.assertEqual(len(token["top"]), 2)
+        own = run_json("generate", self.model, "--prompt", PROMPTS[3], "--tokens", 30, "--seed", 7, "--stop", ".", "--stop", "!",
+                       "--top-k", 20, "--repetition-penalty", 1.1)["rows"][0]
+        self.assertEqual(texts[5]["text"], own["text"])
+        # As they are finished, whatever the pages and the number at once: the same texts.
+        run("generate", self.model, "--input", self.input, "--output", self.path("b.jsonl"), "--tokens", 30, "--parallel", 6,
+            "--page", 128, "--cache-tokens", 256, "--no-reuse", "--quiet", check=True)
+        self.assertEqual(sorted(map(str, lines_of(self.path("b.jsonl")))), sorted(map(str, texts)))
+        self.assertFalse(os.path.exists(self.path("b.jsonl.part")))
+
+    def test_broken_lines_are_told_and_the_others_go_on(self):
+        broken = ['{"prompt": "the river"}', "{nonsense", '{"tokens": 3}', "", '{"prompt": "a child", "tokens": -3}',
+                  '{"prompt": "a child", "colour": 1}', '[1]', '{"prompt": "a", "temperature": "hot"}', '{"prompt": "the end"}']
+        source = write(self.path("broken.jsonl"), "\n".join(broken))
+        done = run("generate", self.model, "--input", source, "--output", self.path("c.jsonl"), "--tokens", 4, "--ordered")
+        self.assertEqual(done.returncode, 3)
+        for number, word in ((2, "no JSON"), (3, "prompt"), (5, "tokens"), (6, "colour"), (7, "object"), (8, "temperature")):
+            self.assertRegex(done.stderr, f"line {number}: .*{word}")
+        texts = lines_of(self.path("c.jsonl"))
+        self.assertEqual([t["id"] for t in texts], [1, 2, 3, 5, 6, 7, 8, 9])
+        self.assertEqual([t.get("line") for t in texts], [None, 2, 3, 5, 6, 7, 8, None])
+        self.assertEqual([t["tokens"] for t in texts if "tokens" in t], [4, 4])
+
+    def test_an_interrupted_run_goes_on(self):
+        source = write(self.path("many.jsonl"), "".join(json.dumps({"prompt": f"the {i}th", "ignore_end": True}) + "\n"
+                                                        for i in range(60)))
+        whole, parts = self.path("whole.jsonl"), self.path("parts.jsonl")
+        options = ["--tokens", "100", "--parallel", "4", "--ordered", "--quiet"]
+        run("generate", self.model, "--input", source, "--output", whole, *options, check=True)
+        process = subprocess.Popen([tool("generate"), self.model, "--input", source, "--output", parts, *options])
+        part = parts + ".part"
+        for _ in range(2000):
+            if os.path.exists(part) and os.path.getsize(part) > 4000:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        if process.returncode == 0:
+            self.skipTest("it was done before the signal came")
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+        self.assertFalse(os.path.exists(parts))
+        with open(part, "a", encoding="utf-8") as file:
+            file.write("3\t{\"id\"")  # half a line
+        other = run("generate", self.model, "--input", self.input, "--output", parts, *options)
+        self.assertEqual(other.returncode, 3)
+        self.assertIn("another input", other.stderr)
+        done = run("generate", self.model, "--input", source, "--output", parts, *options[:-1], check=True)
+        self.assertRegex(done.stderr, r"\d+ of 60 texts are there already")
+        with open(parts, "rb") as a, open(whole, "rb") as b:
+            self.assertEqual(a.read(), b.read())
+
+    def test_bad_usage(self):
+        out = self.path("d.jsonl")
+        for arguments, word, status in (
+            (["--input", self.input], "--output", 2), (["--output", out], "--input", 2),
+            (["--input", self.input, "--output", out, "--prompt", "x"], "--prompt", 2),
+            (["--input", self.input, "--output", out, "--page", "100"], "64", 2),
+            (["--input", self.path("none.jsonl"), "--output", out], "none.jsonl", 3),
+            (["--input", write(self.path("empty.jsonl"), "\n\n"), "--output", out], "empty.jsonl", 3),
+        ):
+            done = run("generate", self.model, *arguments)
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertIn(word, done.stderr)
+            self.assertEqual(done.stderr.count("error:"), 1)
+        write(out, "here\n")
+        done = run("generate", self.model, "--input", self.input, "--output", out)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--force", done.stderr)
+        self.assertIn("--parallel", run("generate", self.model, "--prompt", "x", "--tokens", 1, "--parallel", 3, check=True).stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

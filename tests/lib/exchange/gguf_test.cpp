@@ -1,0 +1,186 @@
+#include "exchange/gguf.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "base/error.h"
+#include "exchange/gguf_file.h"
+#include "lib/exchange/folders.h"
+#include "support/check.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+Model model_of_gguf(const std::string& path) {
+  Imported imported = import_gguf(path);
+  for (auto& [name, encoded] : imported.file.parameters) encoded.arrays["values"] = imported.make(name, "values");
+  return model_of(std::move(imported.file), path);
+}
+
+Tensor logits_of(const Transformer& model) {
+  const std::vector<int32_t> tokens = {1, 7, 3, 39, 22, 0, 5, 5, 11};
+  const Call call = model.call(Batch::whole(1, static_cast<int64_t>(tokens.size())), DType::f32);
+  return model.logits(model.hidden(tokens, call).value());
+}
+
+// The fixture with a table of 256 rows and more, so that it has room for bytes.
+Model with_bytes(const std::string& name) {
+  Model small = model_from(fixture_folder(name));
+  Config config = small.transformer->config();
+  config.vocabulary = config.padded_vocabulary = 260;
+  Model model;
+  model.transformer = std::make_unique<Transformer>(config);
+  initialize(*model.transformer, 3, 0.3);
+  return model;
+}
+
+}  // namespace
+
+TEST_CASE("blocks: codes and scales by hand") {
+  std::vector<float> values(32), back(32);
+  for (int i = 0; i < 32; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i - 16);
+  const BlockType &q8 = block_type_named("q8_0"), &q4 = block_type_named("q4_0");
+  std::vector<std::byte> bytes(34);
+  encode_blocks(q8, values, bytes.data());
+  CHECK(static_cast<int>(static_cast<int8_t>(bytes[2])) == -127);    // -16 is the largest: 127 steps
+  CHECK(static_cast<int>(static_cast<int8_t>(bytes[2 + 17])) == 8);  // 1 / (16 / 127) = 7.94
+  decode_blocks(q8, bytes.data(), back);
+  for (size_t i = 0; i < 32; ++i) CHECK(std::abs(back[i] - values[i]) < 16.0f / 127 / 2 + 0.01f);
+  encode_blocks(q4, values, bytes.data());                  // d = 2; the code of x is x / 2 + 8.5, cut
+  CHECK(static_cast<int>(bytes[2]) == (0 | 8 << 4));        // -16 and 0
+  CHECK(static_cast<int>(bytes[2 + 15]) == (8 | 15 << 4));  // -1 and 15, which is cut to 15
+  decode_blocks(q4, bytes.data(), back);
+  CHECK(back[0] == -16.0f);
+  CHECK(back[31] == 14.0f);
+  std::fill(values.begin(), values.end(), 0.0f);
+  for (const BlockType* type : {&q8, &q4}) {
+    encode_blocks(*type, values, bytes.data());
+    decode_blocks(*type, bytes.data(), back);
+    CHECK(back == values);
+  }
+}
+
+// Each against a straightforward reading of ggml's description of the blocks.
+TEST_CASE("K-quants: codes, scales and smallest values by hand") {
+  std::vector<float> out(256);
+  std::vector<std::byte> b(210, std::byte{0});
+  const uint16_t one = to_half(1.0f), half = to_half(0.5f);
+  std::memcpy(b.data(), &one, 2);
+  std::memcpy(b.data() + 2, &half, 2);
+  b[4] = std::byte{0b01'000011};  // group 0: scale 3; the upper bits of group 4's scale: 1
+  b[8] = std::byte{0b10'000101};  // group 0: least 5; the upper bits of group 4's least: 2
+  b[12] = std::byte{0x24};        // group 4: scale 1 << 4 | 4 = 20, least 2 << 4 | 2 = 34
+  b[16] = std::byte{0xa7};        // the first codes of groups 0 and 1: 7 and 10
+  b[16 + 64] = std::byte{0x0f};   // of groups 4 and 5: 15 and 0
+  decode_blocks(block_type_named("q4_k"), b.data(), out);
+  CHECK(out[0] == 3 * 7 - 0.5f * 5);
+  CHECK(out[1] == -0.5f * 5);
+  CHECK(out[32] == 0);  // group 1 has scale 0 and least 0
+  CHECK(out[128] == 20 * 15 - 0.5f * 34);
+  std::fill(b.begin(), b.end(), std::byte{0});
+  std::memcpy(b.data() + 208, &half, 2);
+  b[0] = std::byte{0x5c};                                        // first low codes of quarters 0 and 2: 12 and 5
+  b[128] = std::byte{0b00'11'00'01};                             // high bits of quarters 0, 1, 2, 3: 1, 0, 3, 0
+  b[192] = std::byte{2};                                         // scale of the first 16 numbers
+  b[192 + 4] = static_cast<std::byte>(static_cast<int8_t>(-3));  // of quarter 2
+  decode_blocks(block_type_named("q6_k"), b.data(), out);
+  CHECK(out[0] == 0.5f * 2 * (16 + 12 - 32));
+  CHECK(out[64] == 0.5f * -3 * (48 + 5 - 32));
+  CHECK(out[1] == 0.5f * 2 * -32);
+}
+
+TEST_CASE("models there and back, in each type") {
+  const Folder folder("gguf");
+  for (const std::string name : {"llama", "qwen2", "gpt2"})
+    for (const std::string type : {"f32", "f16", "bf16"}) {
+      CAPTURE(name);
+      CAPTURE(type);
+      const Model model = with_bytes(name);
+      const GgufWritten written = export_gguf(model, folder / "m.gguf", {true, false, type});
+      CHECK(written.architecture == name);
+      CHECK(written.bytes == static_cast<int64_t>(std::filesystem::file_size(folder / "m.gguf")));
+      const Model back = model_of_gguf(folder / "m.gguf");
+      CHECK(back.transformer->config() == model.transformer->config());
+      CHECK(relative_error(logits_of(*back.transformer), logits_of(*model.transformer)) < (type == "f32"   ? 1e-6
+                                                                                           : type == "f16" ? 2e-3
+                                                                                                           : 3e-2));
+    }
+}
+
+TEST_CASE("tokenizers and keys of a file") {
+  const Folder folder("gguf-keys");
+  export_gguf(with_bytes("llama"), folder / "m.gguf", {});
+  const GgufFile file(folder / "m.gguf");
+  CHECK(file.text("tokenizer.ggml.model") == "gpt2");
+  CHECK(file.texts("tokenizer.ggml.tokens").size() == 260);
+  CHECK(file.texts("tokenizer.ggml.tokens")[259] == "[PAD259]");
+  CHECK(file.integers("tokenizer.ggml.token_type")[259] == 5);
+  CHECK(file.texts("tokenizer.ggml.merges").empty());
+  CHECK(file.integer("tokenizer.ggml.eos_token_id") == 0);
+  CHECK(file.tensors().at("rope_freqs.weight").shape == Shape{4});
+  CHECK(file.tensors().at("blk.1.attn_k.weight").shape == Shape{8, 16});
+}
+
+TEST_CASE("what llama.cpp would run as another model is refused") {
+  const Folder folder("gguf-refused");
+  const auto said = [&](const Model& model, GgufSettings settings = {}) -> std::string {
+    try {
+      export_gguf(model, folder / "m.gguf", settings);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::usage);
+      CHECK(!std::filesystem::exists(folder / "m.gguf"));
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(said(with_bytes("mistral")).find("attention that is not full") != std::string::npos);
+  CHECK(said(with_bytes("mixtral")).find("mixtures of experts") != std::string::npos);
+  CHECK(said(with_bytes("neox")).find("gpt2: an activation other") != std::string::npos);
+  CHECK(said(with_bytes("llama"), {true, false, "q8_0"}).find("rows of 16 numbers") != std::string::npos);
+}
+
+TEST_CASE("thousands of mutations of a GGUF file crash nothing") {
+  const Folder folder("gguf-mutations");
+  export_gguf(with_bytes("gpt2"), folder / "good.gguf", {});
+  const std::string good = bytes_of_file(folder / "good.gguf");
+  const size_t data = good.size() - 4 * 9000;
+  std::mt19937 random(20261128);
+  const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
+  int refused = 0, read = 0;
+  for (int i = 0; i < 2500; ++i) {
+    std::string bytes = good;
+    for (size_t edits = 1 + below(3); edits > 0; --edits) {
+      // Most of a file is its vocabulary: half of the edits go to the keys before it.
+      const size_t at = below(std::min(bytes.size(), i % 2 ? size_t{700} : data));
+      switch (below(4)) {
+        case 0:
+          bytes[at] = static_cast<char>(below(256));
+          break;
+        case 1:
+          bytes[at] = static_cast<char>(0xff);
+          break;
+        case 2:
+          bytes.erase(at, 1 + below(8));
+          break;
+        default:
+          bytes.resize(at + 1);
+      }
+    }
+    put_file(folder / "m.gguf", bytes);
+    try {
+      model_of_gguf(folder / "m.gguf");
+      ++read;
+    } catch (const Error& error) {
+      CHECK(error.kind() != ErrorKind::internal);
+      ++refused;
+    }
+  }
+  CHECK(refused > 1000);
+  CHECK(read > 10);
+}

@@ -1,0 +1,154 @@
+// Whole models against PyTorch's logits (tests/fixtures/make_exchange_fixtures.py), and back into the same bytes.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "exchange/architecture.h"
+#include "lib/exchange/folders.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+const std::vector<std::string> names = {"llama", "mistral", "qwen2", "mixtral", "gpt2", "neox"};
+
+// The largest difference between the model's logits and those of the fixture.
+double difference(const Transformer& model, const std::string& name) {
+  const nlohmann::json expected = nlohmann::json::parse(bytes_of_file(fixture_folder(name) + "/expected.json"));
+  const std::vector<int32_t> tokens = expected.at("tokens").get<std::vector<int32_t>>();
+  const Call call = model.call(Batch::whole(1, static_cast<int64_t>(tokens.size())), DType::f32);
+  const Tensor logits = model.logits(model.hidden(tokens, call).value());
+  double largest = 0;
+  for (size_t t = 0; t < tokens.size(); ++t)
+    for (size_t v = 0; v < static_cast<size_t>(logits.dim(1)); ++v)
+      largest = std::max(largest, std::abs(static_cast<double>(logits.data<float>()[t * 40 + v]) -
+                                           expected.at("logits").at(t).at(v).get<double>()));
+  return largest;
+}
+
+std::string complaint(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    CHECK(error.kind() != ErrorKind::internal);
+    return error.what();
+  }
+  return "";
+}
+
+// The fixture in a folder of its own, its config.json changed.
+void copy_with(const Folder& to, const std::string& name, const nlohmann::json& changes) {
+  for (const auto& [file, bytes] : files_of(fixture_folder(name))) put_file(to / file, bytes);
+  nlohmann::json config = nlohmann::json::parse(bytes_of_file(to / "config.json"));
+  config.update(changes);
+  put_file(to / "config.json", config.dump());
+}
+
+}  // namespace
+
+TEST_CASE("logits of each architecture are PyTorch's") {
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    CHECK(difference(*model_from(fixture_folder(name)).transformer, name) < 1e-4);
+  }
+}
+
+TEST_CASE("what was read comes back byte for byte") {
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const Folder back("back-" + name);
+    Model model = model_from(fixture_folder(name));
+    const Exported exported = export_hugging_face(model, back.path.string(), {});
+    CHECK(exported.as_it_came);
+    CHECK(exported.architecture == (name == "neox" ? "gpt_neox" : name));
+    auto expected = files_of(fixture_folder(name)), found = files_of(back.path);
+    expected.erase("expected.json");
+    CHECK(found == expected);
+  }
+}
+
+TEST_CASE("arrays that are made one after the other become the same file") {
+  const Folder folder("streamed");
+  Imported imported = import_hugging_face(fixture_folder("llama"));
+  CHECK(imported.largest_tensor == 4 * 40 * 16);
+  int made = 0;
+  const ArrayMaker make = [&](const std::string& parameter, const std::string& array) {
+    ++made;
+    return imported.make(parameter, array);
+  };
+  write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, make);
+  CHECK(made == 2 * static_cast<int>(imported.file.parameters.size()));
+  const Model model = load_model(folder / "m.h5");
+  CHECK(difference(*model.transformer, "llama") < 1e-4);
+  CHECK(model.origin == imported.file.origin);
+  save_model(folder / "again.h5", model, false);
+  CHECK(load_model(folder / "again.h5").origin == imported.file.origin);
+  CHECK(complaint([&] { save_model(folder / "x.h5", model_from(fixture_folder("gpt2")), false); }) == "");
+}
+
+TEST_CASE("what has another shape is written afresh, and reads back as the same model") {
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const Folder back("fresh-" + name);
+    Model model = model_from(fixture_folder(name));
+    model.origin = nullptr;
+    const Exported exported = export_hugging_face(model, back.path.string(), {});
+    CHECK(!exported.as_it_came);
+    const Model again = model_from(back.path.string());
+    CHECK(again.transformer->config() == model.transformer->config());
+    CHECK(difference(*again.transformer, name) < 1e-4);
+  }
+}
+
+TEST_CASE("a whole file beside its configuration is a model, too") {
+  CHECK(difference(*model_from(fixture_folder("gpt2") + "/model.safetensors").transformer, "gpt2") < 1e-4);
+}
+
+TEST_CASE("what Hone lacks is named") {
+  const Folder folder("lacks");
+  const auto said = [&](const std::string& name, const nlohmann::json& changes) {
+    copy_with(folder, name, changes);
+    return complaint([&] { model_from(folder.path.string()); });
+  };
+  CHECK(said("llama", {{"model_type", "mamba"}}).find("llama, mistral, qwen2") != std::string::npos);
+  CHECK(said("llama", {{"attention_bias", true}}).find("attention_bias") != std::string::npos);
+  CHECK(said("llama", {{"hidden_act", "relu"}}).find("hidden_act") != std::string::npos);
+  CHECK(said("llama", {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}}}).find("yarn") != std::string::npos);
+  CHECK(said("llama", {{"hidden_size", 32}}).find("has shape [40, 16] where") != std::string::npos);
+  CHECK(said("llama", {{"num_hidden_layers", 3}}).find("'model.layers.2.") != std::string::npos);
+  CHECK(said("llama", {{"num_hidden_layers", 1}}).find("belongs to nothing") != std::string::npos);
+  CHECK(said("llama", {{"hidden_size", "many"}}).find("'hidden_size' is not an integer") != std::string::npos);
+  CHECK(said("qwen2", {{"use_sliding_window", true}}).find("use_sliding_window") != std::string::npos);
+  std::filesystem::remove_all(folder.path);
+  std::filesystem::create_directories(folder.path);
+  CHECK(complaint([&] { model_from(folder.path.string()); }).find("config.json") != std::string::npos);
+}
+
+TEST_CASE("what a format lacks is refused, or written plainly where that is asked for") {
+  const Folder back("plain");
+  Model model = model_from(fixture_folder("llama"));
+  struct Masker : Visitor {
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (info.role != Role::down) return;
+      const Bitmask mask = Bitmask::ones(weight->rows(), weight->cols());
+      mask.bits().data<uint8_t>()[0] = 0xfe;
+      weight->set_mask(mask);
+    }
+    void parameter(const ParameterInfo&, Parameter&) override {}
+  } masker;
+  model.transformer->visit(masker);
+  CHECK(complaint([&] { export_hugging_face(model, back / "no", {}); }).find("masked") != std::string::npos);
+  CHECK(!std::filesystem::exists(back / "no"));
+  ExportSettings settings;
+  settings.densify = true;
+  CHECK(export_hugging_face(model, back / "yes", settings).as_it_came);
+  CHECK(model_from(back / "yes").transformer->blocks().size() == 2);
+  CHECK(files_of(back / "yes").at("config.json") == files_of(fixture_folder("llama")).at("config.json"));
+  model.transformer->set_attention("window:8:2");
+  const std::string said = complaint([&] { export_hugging_face(model, back / "other", settings); });
+  CHECK(said.find("gpt2: rms_norm") != std::string::npos);
+  CHECK(said.find("mistral: attention of the kind 'window:8:2'") != std::string::npos);
+}
