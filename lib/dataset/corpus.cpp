@@ -229,7 +229,7 @@ std::vector<int64_t> Corpus::document_starts() const {
     for (int64_t i = 0; i < count; ++i) {
       const int32_t id = ids[static_cast<size_t>(i)];
       int64_t start = -1;
-      if (id == document_separator) {
+      if (id == tokens_->tokenizer->separator()) {
         ++document;
         blank.forget();
         start = first + i + 1;
