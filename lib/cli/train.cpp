@@ -264,6 +264,7 @@ class TrainTool {
   int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
     if (!o_.curriculum.empty()) results["curriculum"] = o_.curriculum;
+    if (o_.shuffle != "windows") results["shuffle"] = o_.shuffle;
     if (result.valid_loss) results["valid_loss"] = *result.valid_loss;
     if (o_.keep == "best") results["kept_step"] = result.kept_step;
     rate_ = result.tokens_per_second;

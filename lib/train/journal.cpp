@@ -91,6 +91,7 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   line["gradient_norm"] = result.gradient_norm;
   line["tokens_per_second"] = tokens_per_second;
   line["rss_bytes"] = rss_bytes();
+  if (result.optimizer_bytes > 0) line["optimizer_bytes"] = result.optimizer_bytes;
   if (result.activation_bytes > 0) line["activation_bytes"] = result.activation_bytes;
   if (result.terms.size() > 1) line["terms"] = result.terms;
   for (const auto& [depth, losses] : result.exit_losses)

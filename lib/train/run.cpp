@@ -21,7 +21,7 @@ class Run {
       : model_(model),
         valid_(valid),
         settings_(settings),
-        sampler_(train, settings.context, settings.step.seed),
+        sampler_(train, settings.context, settings.step.seed, settings.shuffle),
         trainer_(*model.transformer, sampler_, settings.step) {
     if (settings_.average > 0) average_.emplace(*model.transformer, settings_.average);
     if (!resume) return;
@@ -271,6 +271,7 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
   if (valid && valid->size() < 2)
     throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
   if (resume) check_same_run(*resume, settings);
+  if (settings.shuffle == Shuffle::documents) DocumentOrder{train};  // throws where there is nothing to shuffle
 }
 
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,

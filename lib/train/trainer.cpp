@@ -48,6 +48,7 @@ StepResult Trainer::step(int64_t step) {
   const size_t before = pool_used_bytes();
   try {
     StepResult result = gradients_and_step(step);
+    result.optimizer_bytes = optimizer_.state_bytes();
     // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
     if (pool_used_bytes() == before) result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before);
     return result;
@@ -123,7 +124,8 @@ StepResult Trainer::gradients_and_step(int64_t step) {
     return result;
   }
   const bool clipped = settings_.clip > 0 && result.gradient_norm > settings_.clip;
-  optimizer_.step(result.learning_rate, clipped ? settings_.clip / result.gradient_norm : 1.0);
+  optimizer_.step(result.learning_rate, clipped ? settings_.clip / result.gradient_norm : 1.0,
+                  decay_part(settings_.decay, step, settings_.schedule.steps));
   balance(result.routing);
   return result;
 }

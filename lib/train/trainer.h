@@ -37,6 +37,7 @@ struct StepSettings {
   DType type = DType::f32;   // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
+  DecaySchedule decay = DecaySchedule::constant;  // of the optimizer's weight decay
   OptimizerSettings optimizer;
   ObjectiveSettings objectives;
   // Lengths of windows by step; none: the sampler's all along. Batches keep their tokens: the last stage has `batch`
@@ -58,6 +59,7 @@ struct StepResult {
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
   // Of exits, by their depth: the sum of the losses (nats a token) of the batches that trained it, and how many did.
   std::map<std::string, std::pair<double, int64_t>> exit_losses;
+  int64_t optimizer_bytes = 0;   // what the optimizer keeps
   int64_t activation_bytes = 0;  // the most that tensors took at once beside what stays after the step
   ModelRouting routing;          // by layer, over the batches; empty for a model without mixtures
 };
