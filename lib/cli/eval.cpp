@@ -12,6 +12,7 @@
 #include "bench/eval_samples.h"
 #include "bench/eval_speed.h"
 #include "bench/routing_report.h"
+#include "cli/eval_exits.h"
 #include "cli/eval_options.h"
 #include "cli/eval_texts.h"
 #include "cli/expert_options.h"
@@ -487,7 +488,9 @@ int eval(int argc, char** argv) {
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<EvalOptions>();
         options->add(app);
-        return [options, &common] { return EvalTool(*options, common).run(); };
+        return [options, &common] {
+          return options->about_exits() ? eval_exits(*options, common) : EvalTool(*options, common).run();
+        };
       },
       .required = {"MODEL", "--data"},
       .exclusions = {{"--answers", {"--stride"}}, {"--context", {"--stride"}, stride_exceeds_context}}};

@@ -4,13 +4,16 @@
 
 #include <algorithm>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/spelling.h"
+#include "base/target.h"
 #include "base/text_output.h"
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
 #include "dataset/tasks.h"
+#include "model/exit_rule.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -56,6 +59,21 @@ void EvalOptions::add(CLI::App& app) {
       ->allow_extra_args(false)
       ->type_name("EXPR");
 
+  auto* early = app.add_option_group("Exits", "Of models that were trained with --exits, in place of the scores above");
+  auto* all = early->add_flag("--exits", exits,
+                              "A row for each exit, and for thresholds of leaving early: depth, loss, accuracy, "
+                              "agreement with all layers, speed");
+  auto* rule = early->add_option("--exit", exit, fmt::format("Score leaving early: {}, or calibrated", exit_forms()))
+                   ->type_name("RULE");
+  auto* promise = add_number(early, "--calibrate-exits", calibrate_exits,
+                             "Find the threshold with which tokens are predicted as by all layers at least this often, "
+                             "with 95% confidence; --output is the model with it",
+                             {.above = 0, .below = 1});
+  all->excludes(rule)->excludes(promise);
+  rule->excludes(promise);
+  early->add_option("--exit-criterion", exit_criterion, "What --exits and --calibrate-exits compare: gap or entropy")
+      ->check(one_of({"gap", "entropy"}));
+
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);
   low_bit.add(execution);
@@ -69,7 +87,11 @@ void EvalOptions::add(CLI::App& app) {
   report->add_option("-o,--output", output, "File for the report; - is stdout")->type_name("FILE");
   report->add_option("--samples", samples, "File for a JSON line for each question of --answers or --task; - is stdout")
       ->type_name("FILE");
-  report->add_option("--plot", plot, "SVG file with the load of each expert, of models with mixtures of experts")
+  report
+      ->add_option(
+          "--plot", plot,
+          "SVG file with the load of each expert, of models with mixtures of experts; with --exits accuracy by "
+          "depth and time")
       ->type_name("FILE");
   report->add_flag("--force", force, "Replace existing output");
 }
@@ -100,6 +122,8 @@ void EvalOptions::check() const {
                       samples);
   low_bit.check(precision);
   requirements(answers);
+  check_exits();
+  if (calibrate_exits) return;
   warn_of_idle(*app_, {{"--force", output == "-" && samples.empty() && plot.empty(), "without a file to write"}});
   require_text_writable(output, force);
   if (!samples.empty()) require_text_writable(samples, force);
@@ -109,6 +133,28 @@ void EvalOptions::check() const {
   inputs.insert(inputs.end(), texts.begin(), texts.end());
   inputs.emplace_back("--baseline", baseline);
   require_distinct({{"--output", output}, {"--samples", samples}, {"--plot", plot}}, inputs);
+}
+
+void EvalOptions::check_exits() const {
+  warn_of_idle(*app_, {{"--exit-criterion", !exits && !calibrate_exits, "without --exits or --calibrate-exits"}});
+  if (!about_exits()) return;
+  const char* what = exits ? "--exits" : calibrate_exits ? "--calibrate-exits" : "--exit";
+  for (const char* option : {"--baseline", "--answers", "--task", "--samples", "--cache-type"})
+    if (given(*app_, option)) throw usage_error("{} does not go with {}", option, what);
+  if (!plot.empty() && !exits) throw usage_error("--plot draws what --exits gives; {} gives one number", what);
+  if (!exit.empty() && exit != "calibrated") parse_exit_rule(exit);
+  warn_of_idle(*app_, {{"--prefill-chunk", true, "on exits"},
+                       {"--require", calibrate_exits.has_value(), "with --calibrate-exits"},
+                       {"--speed", calibrate_exits.has_value(), "with --calibrate-exits"}});
+  if (!calibrate_exits) return;
+  if (models.size() > 1) throw usage_error("--calibrate-exits takes one model, not {}", models.size());
+  if (output == "-") throw usage_error("--calibrate-exits writes a model: give --output");
+  if (format != "table" && format != "json")
+    throw usage_error("--calibrate-exits prints what it wrote as table or json, not {}", format);
+  require_writable(output, force);
+  std::vector<NamedPath> inputs = named("MODEL", models), texts = named("--data", data);
+  inputs.insert(inputs.end(), texts.begin(), texts.end());
+  require_distinct({{"--output", output}}, inputs);
 }
 
 std::pair<std::string, std::string> EvalOptions::task_of(const std::string& text) {
@@ -132,6 +178,13 @@ DType EvalOptions::type() const {
 }
 
 std::vector<Requirement> EvalOptions::requirements(bool choices) const {
+  if (about_exits()) {
+    std::vector<std::string_view> of_exits = {"mean_depth", "loss", "accuracy", "exit_agreement"};
+    if (speed) of_exits.emplace_back("decode_tokens_per_second");
+    std::vector<Requirement> result;
+    for (const std::string& text : require) result.emplace_back(text, of_exits, false);
+    return result;
+  }
   const auto measured = [&](Origin origin) {
     switch (origin) {
       case Origin::none:

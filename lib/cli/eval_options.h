@@ -22,8 +22,12 @@ struct EvalOptions {
   bool speed = true;
   std::string precision = "auto", format = "table", output = "-", plot, samples;
   bool force = false;
+  bool exits = false;  // all of them, and what thresholds give
+  std::string exit, exit_criterion = "gap";
+  std::optional<double> calibrate_exits;  // the agreement to promise
   LowBitOptions low_bit;
 
+  bool about_exits() const { return exits || !exit.empty() || calibrate_exits; }
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   void check() const;
@@ -35,6 +39,8 @@ struct EvalOptions {
   std::vector<Requirement> requirements(bool choices) const;
 
  private:
+  void check_exits() const;
+
   const CLI::App* app_ = nullptr;
 };
 

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -18,7 +19,9 @@
 #include "cli/generate_options.h"
 #include "measure/footprint.h"
 #include "measure/speed.h"
+#include "model/exits.h"
 #include "nn/encoders/encoder.h"
+#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -78,6 +81,7 @@ class GenerateTool {
     tokenizer_ = make_tokenizer(model_.tokenizer);
     o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
+    settings_.exits = o_.exits(model_);
     prepare_draft();
     std::vector<std::vector<int32_t>> ids;
     read_media();
@@ -97,7 +101,8 @@ class GenerateTool {
     if (o_.format == "json") print(Format::json);
     if (o_.format == "csv") print(Format::csv);
     if (o_.format == "text" && !out_.at_line_start() && at_terminal()) out_.write("\n");
-    return out_.closed() ? 128 + SIGPIPE : 0;
+    const int status = write_depths();
+    return out_.closed() ? 128 + SIGPIPE : status;
   }
 
  private:
@@ -194,6 +199,7 @@ class GenerateTool {
     if (result.finish == Finish::context)
       log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model,
                   model_.transformer->config().context, result.tokens.size());
+    if (settings_.exits) count_depths(prompt, result);
     if (!text) add_row(prompt, result);
     if (o_.stats) print_stats(result);
   }
@@ -207,10 +213,65 @@ class GenerateTool {
         .set("prompt_tokens", result.prompt_tokens);
     if (!o_.draft.empty())
       row.set("steps", result.steps).set("drafted_tokens", result.drafted).set("accepted_tokens", result.accepted);
+    if (settings_.exits) row.set("mean_depth", result.mean_depth()).set("depths", depths_cell(result.depths));
     Report& report = o_.format == "jsonl" ? (report_ = Report()) : report_;
     report.add(row);
     report.common().set("model", o_.model).set("temperature", o_.temperature).set("seed", common_.seed);
     if (o_.format == "jsonl") print(Format::jsonl);
+  }
+
+  static Cell depths_cell(const std::vector<int64_t>& depths) {
+    return std::vector<double>(depths.begin(), depths.end());
+  }
+
+  // Of all tokens, those that ended behind so many layers.
+  static Row depth_row(const std::string& prompt, const std::vector<int64_t>& depths,
+                       const std::vector<int64_t>& places) {
+    Row row;
+    row.set("prompt", prompt).set("tokens", depths.size());
+    double sum = 0;
+    for (const int64_t depth : depths) sum += static_cast<double>(depth);
+    const auto count = static_cast<double>(std::max<size_t>(depths.size(), 1));
+    row.set("mean_depth", sum / count);
+    for (const int64_t place : places)
+      row.set(fmt::format("share_{}", place), static_cast<double>(std::ranges::count(depths, place)) / count);
+    for (const int64_t place : places) row.set(fmt::format("tokens_{}", place), std::ranges::count(depths, place));
+    return row;
+  }
+
+  // Where tokens can end: exits before the last layer that is used, and that.
+  std::vector<int64_t> places() const {
+    const Config& config = model_.transformer->config();
+    const int64_t end = o_.max_depth > 0 ? o_.max_depth : static_cast<int64_t>(config.layers.size());
+    std::vector<int64_t> all;
+    if (settings_.exits.rule)
+      for (const int64_t depth : exits_of(config))
+        if (depth < end) all.push_back(depth);
+    all.push_back(end);
+    return all;
+  }
+
+  void count_depths(const std::string& prompt, const Generated& result) {
+    if (o_.report.empty()) return;
+    all_depths_.insert(all_depths_.end(), result.depths.begin(), result.depths.end());
+    Row row = depth_row(prompt, result.depths, places());
+    row.set("depths", depths_cell(result.depths));
+    depth_report_.add(row);
+  }
+
+  // Each prompt, then all together.
+  int write_depths() {
+    LateTexts late(o_.force);
+    if (o_.report.empty()) return late.status();
+    depth_report_.add(depth_row("", all_depths_, places()));
+    depth_report_.common()
+        .set("model", o_.model)
+        .set("exit", settings_.exits.rule ? to_string(*settings_.exits.rule) : std::string("none"))
+        .set("exit_fill", o_.exit_fill)
+        .set("layers", model_.transformer->layers())
+        .set("max_depth", places().back());
+    late.write("--report", o_.report, render(depth_report_, Format::json));
+    return late.status();
   }
 
   void print(Format format) { out_.write(render(report_, format)); }
@@ -227,6 +288,8 @@ class GenerateTool {
     if (!o_.draft.empty() && r.steps > 0)
       line += fmt::format("; {} of {} drafted tokens accepted, {:.2f} tokens a step", r.accepted, r.drafted,
                           static_cast<double>(r.steps + r.accepted) / static_cast<double>(r.steps));
+    if (settings_.exits)
+      line += fmt::format("; mean depth {:.2f} of {} layers", r.mean_depth(), model_.transformer->layers());
     log_line(LogLevel::error, line);  // asked for, so --quiet does not silence it
   }
 
@@ -240,7 +303,8 @@ class GenerateTool {
   std::vector<MediaPart> media_;  // before every prompt
   int64_t media_rows_ = 0;
   bool warned_ = false;  // that the context ends before the text
-  Report report_;
+  Report report_, depth_report_;
+  std::vector<int64_t> all_depths_;  // of all prompts
 };
 
 }  // namespace

@@ -10,12 +10,17 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/stop.h"
+#include "base/target.h"
+#include "base/text_output.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
 #include "dataset/text_file.h"
+#include "model/exit_calibration.h"
 
 namespace hone::cli {
 namespace {
+
+constexpr const char* calibrated = "calibrated";  // in place of a rule: the model's own
 
 void add_prompts(CLI::App& app, GenerateOptions& o) {
   auto* group = app.add_option_group(
@@ -69,6 +74,23 @@ void add_draft(CLI::App& app, GenerateOptions& o) {
              "Stop guessing before a token that the guessing model gives less", {.least = 0, .most = 1});
 }
 
+void add_exits(CLI::App& app, GenerateOptions& o) {
+  auto* group = app.add_option_group("Exits", "Of models that were trained with --exits: how deep tokens go");
+  group
+      ->add_option(
+          "--exit", o.exit,
+          fmt::format("A token ends at the first exit that is sure: {}, or calibrated (by eval)", exit_forms()))
+      ->type_name("RULE");
+  add_count(group, "--max-depth", o.max_depth, "Use the first layers alone, up to an exit; 0: all");
+  group
+      ->add_option("--exit-fill", o.exit_fill,
+                   "Keys and values of layers that a token left out, once a later one needs them: exact (computed for "
+                   "all such tokens at once) or propagated (from what the token left with)")
+      ->check(one_of({"exact", "propagated"}));
+  group->add_option("--report", o.report, "JSON file with how deep each token went, by prompt")->type_name("FILE");
+  group->add_flag("--force", o.force, "Replace an existing report");
+}
+
 }  // namespace
 
 void GenerateOptions::add(CLI::App& app) {
@@ -77,6 +99,7 @@ void GenerateOptions::add(CLI::App& app) {
   add_prompts(app, *this);
   add_sampling(app, *this);
   add_draft(app, *this);
+  add_exits(app, *this);
   auto* output = app.add_option_group("Output");
   output
       ->add_option("--format", format,
@@ -118,6 +141,32 @@ GenerateSettings GenerateOptions::settings() const {
                        {"--draft-min-probability", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.starts_with("ngram"), "with --draft ngram"}});
   if (!draft.empty()) check_draft_name(draft);
+  check_exits();
+  return s;
+}
+
+void GenerateOptions::check_exits() const {
+  if (!draft.empty() && leaves_early())
+    throw usage_error("--draft keeps the text of all layers, {} does not; give one of them",
+                      exit.empty() ? "--max-depth" : "--exit");
+  if (!exit.empty() && exit != calibrated) parse_exit_rule(exit);
+  warn_of_idle(*app_,
+               {{"--exit-fill", exit.empty(), "without --exit"}, {"--force", report.empty(), "without --report"}});
+  if (report.empty()) return;
+  if (!leaves_early()) throw usage_error("--report says how deep tokens went; give --exit or --max-depth");
+  require_text_writable(report, force);
+  require_distinct({{"--report", report}}, {{"MODEL", model}, {"--prompt-file", prompt_file}});
+}
+
+ExitSettings GenerateOptions::exits(const Model& file) const {
+  ExitSettings s;
+  if (exit == calibrated)
+    s.rule = calibration_of(file.lineage, model).rule;
+  else if (!exit.empty())
+    s.rule = parse_exit_rule(exit);
+  s.max_depth = max_depth;
+  s.filling = exit_fill == "exact" ? Session::Filling::exact : Session::Filling::propagated;
+  check(s, file.transformer->config());
   return s;
 }
 

@@ -6,6 +6,7 @@
 
 #include "cli/low_bit.h"
 #include "cli/tool.h"
+#include "model/store.h"
 #include "serve/generate.h"
 
 namespace hone::cli {
@@ -23,12 +24,18 @@ struct GenerateOptions {
   std::string draft;
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
+  std::string exit, exit_fill = "exact", report;
+  int64_t max_depth = 0;
+  bool force = false;
   std::string precision = "auto", format = "text";
   LowBitOptions low_bit;
 
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage). The draft is not opened.
   GenerateSettings settings() const;
+  // How deep tokens go: Error(usage) as check() of serve/generate.h, and for exits that are not calibrated.
+  ExitSettings exits(const Model& model) const;
+  bool leaves_early() const { return !exit.empty() || max_depth > 0; }
   // Whether prompts are typed: none is named, and standard input is a terminal.
   bool typed() const;
   // Images and sounds before each prompt, in the order of the command line: {is a sound, path}.
@@ -37,6 +44,8 @@ struct GenerateOptions {
   std::vector<std::string> read_prompts() const;
 
  private:
+  void check_exits() const;
+
   const CLI::App* app_ = nullptr;
 };
 

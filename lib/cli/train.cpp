@@ -1,5 +1,7 @@
 #include "cli/train.h"
 
+#include <fmt/ranges.h>
+
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +19,7 @@
 #include "dataset/tokenizer_json.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
+#include "model/exits.h"
 #include "model/size.h"
 #include "nn/mixer.h"
 #include "report/late_texts.h"
@@ -56,6 +59,7 @@ class TrainTool {
       model_.transformer->set_context(context_);
     }
     adapt_attention();
+    adapt_exits();
     o_.experts.training(config);  // refuses what a dense model has no use for
     if (wants_data()) return examples_ ? train_examples() : train(std::move(sources));
     if (!common_.dry_run) save(nlohmann::json::object());
@@ -127,11 +131,24 @@ class TrainTool {
     if (attention_of(model.config()) != before) attention_before_ = before;
   }
 
+  // Gives a model that exists the exits that are asked for.
+  void adapt_exits() {
+    Transformer& model = *model_.transformer;
+    const std::vector<int64_t> before = exits_of(model.config()), wanted = o_.depth.depths(model.config());
+    if (wanted == before) return;
+    if (!o_.resume.empty())
+      throw usage_error("--exits {} differs from the checkpoint's exits ({}); resume with the same options",
+                        *o_.depth.exits, before.empty() ? "none" : fmt::format("{}", fmt::join(before, ",")));
+    model.set_exits(wanted);
+  }
+
   // Options of the shape may be repeated to resume, but not changed.
   void check_shape() const {
     const nlohmann::json there = to_json(model_.transformer->config());
     Config config = o_.model.config(make_tokenizer(model_.tokenizer)->vocabulary());
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
+    if (config.layers.size() == model_.transformer->config().layers.size())
+      set_exits(config, exits_of(model_.transformer->config()));  // adapt_exits() compares them
     const nlohmann::json here = to_json(config);
     for (const auto& [key, value] : here.items())
       if (!there.contains(key) || there.at(key) != value)
@@ -298,6 +315,7 @@ class TrainTool {
   int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
     if (!o_.curriculum.empty()) results["curriculum"] = o_.curriculum;
+    if (o_.shuffle != "windows") results["shuffle"] = o_.shuffle;
     if (result.valid_loss) results["valid_loss"] = *result.valid_loss;
     if (o_.keep == "best") results["kept_step"] = result.kept_step;
     rate_ = result.tokens_per_second;

@@ -14,7 +14,9 @@
 #include "cli/effects.h"
 #include "cli/precision.h"
 #include "compress/quantize.h"
+#include "model/exits.h"
 #include "model/size.h"
+#include "train/objectives/exits.h"
 
 namespace hone::cli {
 namespace {
@@ -72,14 +74,20 @@ void add_steps(RunOptions& run, TrainOptions& o) {
            "Short windows first, in batches of as many tokens: LENGTH:PART,…,CONTEXT, as in 64:20%,128:30%,256; or "
            "linear:FROM:CONTEXT")
       .shapes(Shapes::run);
+  run.text("--shuffle", o.shuffle,
+           "What changes its order each pass over the text: windows cut from it, or its documents and then windows",
+           {"windows", "documents"})
+      .shapes(Shapes::run);
   run.count("--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range)
       .shapes(Shapes::run);
   run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
       .shapes(Shapes::run);
   run.text("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant", {"cosine", "wsd", "constant"})
       .shapes(Shapes::run);
-  run.count("--warmup", o.warmup, "Steps of linear rise to the learning rate")
-      .shown_default("5% of the steps, at most 100")
+  Declared warmup = run.count("--warmup", o.warmup, "Steps of linear rise to the learning rate");
+  warmup.shown_default("5% of the steps, at most 100").shapes(Shapes::derived, "warmup");
+  run.count("--warmup-tokens", o.warmup_tokens, "The same in tokens, e.g. 500k, in whole steps")
+      .excludes(warmup)
       .shapes(Shapes::derived, "warmup");
   run.fraction("--decay", o.decay, "Last part of the steps that wsd decays over").shapes(Shapes::run);
   run.fraction("--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest")
@@ -99,6 +107,16 @@ void add_steps(RunOptions& run, TrainOptions& o) {
              {.least = 0, .most = 1e6})
       .shapes(Shapes::derived, "adamw_rate");
   run.number("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6})
+      .shapes(Shapes::run);
+  run.flag("--weight-decay-cautious", o.cautious_decay,
+           "Decay an element only in steps whose update moves it towards 0, too")
+      .shapes(Shapes::run);
+  run.text("--weight-decay-schedule", o.decay_schedule, "The decay stays, or falls to 0 over the steps",
+           {"constant", "linear", "cosine"})
+      .shapes(Shapes::run);
+  run.text("--moments", o.moments,
+           "What the optimizer keeps its moving means in: f32, bf16 rounded by chance, or int8 by blocks of 256",
+           {moment_forms.begin(), moment_forms.end()})
       .shapes(Shapes::run);
   run.number("--beta1", o.beta1, "AdamW: memory of the gradient", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
   run.number("--beta2", o.beta2, "AdamW: memory of its square", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
@@ -178,6 +196,7 @@ void TrainOptions::add(CLI::App& app) {
   add_data(run, *this);
   model.add(run);
   experts.add(run);
+  depth.add(run);
   add_length(run, *this);
   add_steps(run, *this);
   teacher.add(run);
@@ -206,7 +225,10 @@ void TrainOptions::check(const std::string& config) const {
   recompute_plan(recompute);
   feed(true);
   experts.check(!init.empty(), !resume.empty());
+  depth.check();
   teacher.check(*app_);
+  if (shuffle == "documents" && !teacher.cache.empty())
+    throw usage_error("--teacher-cache goes by places in the text, which --shuffle documents changes; leave one out");
   if (!init.empty()) {
     const std::string shape = model.shape_option();
     if (!shape.empty()) throw usage_error("{} describes a new model; '{}' has a shape already", shape, init);
@@ -312,8 +334,12 @@ void TrainOptions::check_effects() const {
   for (const char* option : {"--muon-momentum", "--adamw-rate"})
     if (optimizer != "muon" && given(*app_, option))
       throw usage_error("{} has no effect without --optimizer muon", option);
+  for (const char* option : {"--weight-decay-cautious", "--weight-decay-schedule"})
+    if (weight_decay == 0 && given(*app_, option)) throw usage_error("{} has no effect with --weight-decay 0", option);
   warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},
                        {"--log", !trains, "without steps"},
+                       {"--exit-loss", !trains, "without steps"},
+                       {"--layer-dropout", !trains, "without steps"},
                        {"--plot", !trains, "without steps"},
                        {"--valid-every", trains && !validates, "without --valid or --valid-fraction"},
                        {"--valid-tokens", trains && !validates, "without --valid or --valid-fraction"},
@@ -341,7 +367,12 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.seed = common.seed;
   step.optimizer.adamw.beta1 = beta1;
   step.optimizer.adamw.beta2 = beta2;
+  s.shuffle = shuffle == "documents" ? Shuffle::documents : Shuffle::windows;
   step.optimizer.weight_decay = weight_decay;
+  step.optimizer.cautious_decay = cautious_decay;
+  step.optimizer.moments = moment_form(moments);
+  step.optimizer.seed = common.seed;
+  step.decay = decay_schedule_named(decay_schedule);
   step.optimizer.kind = &optimizer_named(optimizer);
   step.optimizer.muon.momentum = muon_momentum;
   if (adamw_rate) step.optimizer.adamw.rate = learning_rate > 0 ? *adamw_rate / learning_rate : 1;
@@ -351,10 +382,15 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
                    warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20),
                    count,
                    decay};
-  if (step.schedule.warmup >= count && warmup > 0 && count > 0)
-    throw usage_error("--warmup {} leaves none of the {} steps at the learning rate asked for", warmup, count);
+  if (warmup_tokens)
+    step.schedule.warmup = static_cast<int64_t>(std::ceil(static_cast<double>(*warmup_tokens) / per_step));
+  if (step.schedule.warmup >= count && (warmup > 0 || warmup_tokens) && count > 0)
+    throw usage_error(
+        "{} leaves none of the {} steps at the learning rate asked for",
+        warmup_tokens ? fmt::format("--warmup-tokens {}", *warmup_tokens) : fmt::format("--warmup {}", warmup), count);
   if (!curriculum.empty()) step.curriculum = curriculum_stages(curriculum, batch * context, context, count);
   step.router = experts.training(config);
+  depth.training(config, step);
   s.context = context;
   s.valid_every = valid_every;
   s.valid_tokens = valid_tokens;
@@ -381,9 +417,19 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   return s;
 }
 
+namespace {
+
+int64_t exits_at_once(const ExitLossSettings& settings, const Config& config) {
+  return static_cast<int64_t>(exits_trained(settings, exits_of(config), 0).size());
+}
+
+}  // namespace
+
 Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
   const StepSettings& step = settings.step;
-  const TrainingShape shape = {step.batch, settings.context, step.type, step.router.capacity_factor, step.recompute};
+  const TrainingShape shape = {step.batch,     settings.context,
+                               step.type,      step.router.capacity_factor,
+                               step.recompute, exits_at_once(step.objectives.exits, config)};
   Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
   need.teacher = step.objectives.distillation.bytes;
   if (!quantize_aware.empty())
@@ -404,7 +450,12 @@ RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settin
   for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
     if (config.block.parallel && !keeps_blocks_whole(plan)) continue;
     with.step.recompute = plan;
-    const TrainingShape shape = {with.step.batch, with.context, with.step.type, with.step.router.capacity_factor, plan};
+    const TrainingShape shape = {with.step.batch,
+                                 with.context,
+                                 with.step.type,
+                                 with.step.router.capacity_factor,
+                                 plan,
+                                 exits_at_once(settings.step.objectives.exits, config)};
     all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});
   }
   const auto limit = static_cast<double>(memory_limit);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/depth_options.h"
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
 #include "cli/run_options.h"
@@ -28,6 +29,7 @@ struct TrainOptions {
   // model
   ModelOptions model;
   ExpertOptions experts;
+  DepthOptions depth;
   std::string init, resume;
   // length of the run: one of the three
   std::optional<int64_t> steps, tokens;
@@ -38,6 +40,9 @@ struct TrainOptions {
          beta1 = 0.9, beta2 = 0.95;
   std::string schedule = "cosine", precision = "auto", recompute = "none", curriculum, optimizer = "adamw";
   double muon_momentum = 0.95;
+  bool cautious_decay = false;
+  std::string shuffle = "windows", decay_schedule = "constant", moments = "f32";
+  std::optional<int64_t> warmup_tokens;
   std::optional<double> adamw_rate;  // of what Muon does not move; none: the learning rate
   int64_t memory_limit = 0;          // bytes; 0: none
   TeacherOptions teacher;

@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/memory_limit.h"
 #include "base/stop.h"
+#include "kernels/rows/elementwise.h"
+#include "ops/linear.h"
 
 namespace hone {
 namespace {
@@ -16,9 +18,14 @@ constexpr int64_t rows_at_once = 2048;
 
 constexpr size_t none = ~size_t{0};
 
+// Of what enters the last layer of half a block: as much is kept from measuring to changing, so that what comes before
+// it (two thirds of the half) need not run again. Longer texts run twice.
+constexpr double most_kept = 1024.0 * 1024 * 1024;
+
 // A linear layer on the way.
 struct Member {
   std::shared_ptr<Weight>* weight = nullptr;
+  Parameter* bias = nullptr;
   int64_t cols = 0;
   bool expert = false;   // of a mixture: sees only the tokens that are routed to it
   size_t target = none;  // which target its weight is, if any
@@ -36,10 +43,14 @@ class GroupCollector : public Visitor {
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     if (!is_linear(info.role)) return;
     const auto found = targets_.find(info.name);
-    shown_.push_back({&weight, weight->cols(), info.expert >= 0, found == targets_.end() ? none : found->second});
+    shown_.push_back(
+        {&weight, nullptr, weight->cols(), info.expert >= 0, found == targets_.end() ? none : found->second});
     if (experts_ == 0) close(1);
   }
-  void parameter(const ParameterInfo&, Parameter&) override {}
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {  // a bias comes behind its weight
+    if (info.role == Role::bias && is_linear(info.of) && experts_ == 0 && !groups.empty())
+      groups.back().back().bias = &parameter;
+  }
   void begin_experts(int64_t experts, int64_t) override { experts_ = experts; }
   void end_experts() override {
     close(shown_.size() / static_cast<size_t>(experts_));
@@ -69,7 +80,11 @@ struct Passed {};
 // last layer, unless that is an expert's, which may be left out.
 class Observer : public InputObserver {
  public:
-  Observer(const std::vector<Group>& groups, size_t measured, std::vector<std::unique_ptr<InputStatistics>>& into) {
+  // `kept`: where it is not null, rows that enter the group's last layer are copied there. `to_the_end`: what runs
+  // behind the group runs too.
+  Observer(const std::vector<Group>& groups, size_t measured, std::vector<std::unique_ptr<InputStatistics>>& into,
+           Tensor* kept, bool to_the_end)
+      : kept_(kept), to_the_end_(to_the_end) {
     const Group& group = groups[measured];
     for (size_t i = 0; i < group.size(); ++i)
       layers_[group[i].weight->get()] = {into[i].get(), i + 1 == group.size() && !group[i].expert};
@@ -80,7 +95,13 @@ class Observer : public InputObserver {
     const auto found = layers_.find(&weight);
     if (found == layers_.end()) return;
     if (found->second.into) found->second.into->add(x);
-    if (found->second.last) throw Passed();
+    if (!found->second.last) return;
+    if (kept_) {
+      *kept_ = Tensor::empty({x.rows, x.cols}, x.dtype);
+      kernels::convert(x, kept_->view());
+    }
+    if (to_the_end_) return;
+    throw Passed();
   }
 
  private:
@@ -89,6 +110,8 @@ class Observer : public InputObserver {
     bool last;
   };
   std::map<const Weight*, Layer> layers_;
+  Tensor* kept_;
+  bool to_the_end_;
 };
 
 Measurement measurement_of(const InputStatistics& inputs, bool dampens) {
@@ -97,6 +120,15 @@ Measurement measurement_of(const InputStatistics& inputs, bool dampens) {
   measured.data_free = !inputs.sufficient() && !measured.dampened;
   if (measured.data_free) measured.inputs = nullptr;
   return measured;
+}
+
+bool same(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
+}
+
+bool same(const Stream& a, const Stream& b) {
+  return a.branch && b.branch && same(a.residual.value(), b.residual.value()) &&
+         same(a.branch.value(), b.branch.value()) && a.terms.size() == b.terms.size();
 }
 
 // What the text passes in one run: a block or one of its halves.
@@ -143,11 +175,12 @@ class Walk {
       if (id < 0 || id >= model_.config().vocabulary)
         throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
                           model_.config().vocabulary);
-    double most = measures(head_) ? bytes({nullptr, model_.config().block.dim, false, head_}) : 0;
+    double most = measures(head_) ? bytes({nullptr, nullptr, model_.config().block.dim, false, head_}) : 0;
     for (const Stage& stage : stages_)
       for (const Group& group : stage.groups) {
         double sum = 0;
         for (const Member& member : group) sum += bytes(member);
+        if (may_keep(stage, group)) sum += bytes_entering(group);
         most = std::max(most, sum);
       }
     require_memory(most, "what is measured of the inputs of layers", "use another method or a smaller model");
@@ -174,6 +207,7 @@ class Walk {
   struct Part {
     Call call;
     Stream stream;
+    Tensor kept;  // what enters the last layer of the stage that is being changed; none: it has to run again
   };
 
   bool measures(size_t target) const { return text_ && target != none && !targets_[target].needs.empty(); }
@@ -193,7 +227,7 @@ class Walk {
     const int64_t most = std::max<int64_t>(1, rows_at_once / text_->length);
     for (int64_t first = 0; first < text_->windows; first += most) {
       const int64_t count = std::min(most, text_->windows - first);
-      Part part{model_.call(Batch::whole(count, text_->length), type_), {}};
+      Part part{model_.call(Batch::whole(count, text_->length), type_), {}, {}};
       const auto ids =
           std::span(text_->ids)
               .subspan(static_cast<size_t>(first * text_->length), static_cast<size_t>(count * text_->length));
@@ -227,7 +261,31 @@ class Walk {
   }
 
   void advance(const Stage& stage) {
-    for (Part& part : parts_) part.stream = pass(stage, part);
+    for (Part& part : parts_) {
+      part.stream = part.kept ? end_of(stage, part) : pass(stage, part);
+      part.kept = {};
+    }
+  }
+
+  // What pass() would give, of what was kept, if all that the half of the block does behind its last layer is nothing.
+  Stream end_of(const Stage& stage, const Part& part) const {
+    const Block& block = model_.blocks()[stage.block];
+    const Norm& norm = stage.mixes ? block.mixer_norm : block.feed_forward_norm;
+    const Member& last = stage.groups.back().front();
+    return {norm.forward(part.stream.residual, part.stream.branch, type_).residual,
+            ops::linear(Var(part.kept), *last.weight, last.bias), part.stream.terms};
+  }
+
+  // Whether it may be kept what enters the group: one layer, the last of half a block, and the text goes on behind it.
+  bool may_keep(const Stage& stage, const Group& group) const {
+    const bool goes_on = static_cast<size_t>(&stage - stages_.data()) + 1 < measured_until_;
+    return goes_on && &group == &stage.groups.back() && group.size() == 1 && !group.front().expert && measures(group) &&
+           stage.mixes != stage.feeds && bytes_entering(group) <= most_kept;
+  }
+
+  double bytes_entering(const Group& group) const {
+    return static_cast<double>(text_->windows * text_->length) * static_cast<double>(group.front().cols) *
+           static_cast<double>(size_of(type_));
   }
 
   std::vector<std::unique_ptr<InputStatistics>> measure(const Stage& stage, size_t group) {
@@ -236,11 +294,19 @@ class Walk {
       measured.push_back(measures(member.target) ? std::make_unique<InputStatistics>(targets_[member.target].needs,
                                                                                      member.cols, member.expert)
                                                  : nullptr);
-    Observer observer(stage.groups, group, measured);
+    // What half a block does is not known here. So the first part runs to its end, and others are kept if what was kept
+    // of the first gives that end, bit for bit.
+    bool keep = may_keep(stage, stage.groups[group]);
     for (Part& part : parts_) {
+      const bool first = keep && &part == &parts_.front();
+      Observer observer(stage.groups, group, measured, keep ? &part.kept : nullptr, first);
       part.call.trace.inputs = &observer;
       try {
-        pass(stage, part);
+        const Stream end = pass(stage, part);
+        if (first && !same(end, end_of(stage, part))) {
+          keep = false;
+          part.kept = {};
+        }
       } catch (const Passed&) {
       }
       part.call.trace.inputs = nullptr;

@@ -58,8 +58,9 @@ struct Measurement {
 // then their down, after the shared expert's.
 //
 // Either way that takes at most two forward passes of the text (a run that measures ends where nothing more is to be
-// seen), and none behind the last target that needs anything. Memory: the stream of all windows between two halves of a
-// block, and the statistics of what is measured together.
+// seen), and none behind the last target that needs anything. Behind layers it is little more than one: what enters the
+// output and down projections is kept where all of it is no more than 1 GiB. Memory: that, the stream of all windows
+// between two halves of a block, and the statistics of what is measured together.
 //
 // Throws, before any change: Error(input) for a token outside the vocabulary, Error(usage) where statistics exceed this
 // machine's memory. When `change` throws, or a signal comes, what it has changed before stays so.

@@ -1,7 +1,6 @@
 #include "dataset/batches.h"
 
 #include <algorithm>
-#include <bit>
 #include <string>
 
 #include "base/error.h"
@@ -9,27 +8,10 @@
 
 namespace hone {
 
-Permutation::Permutation(uint64_t size, uint64_t key)
-    : size_(size), key_(key), half_bits_(std::max(1, (static_cast<int>(std::bit_width(size - 1)) + 1) / 2)) {}
-
-uint64_t Permutation::operator()(uint64_t i) const {
-  const uint64_t mask = (uint64_t{1} << half_bits_) - 1;
-  do {
-    uint64_t left = i >> half_bits_, right = i & mask;
-    for (uint64_t round = 0; round < 6; ++round) {
-      const uint64_t mixed = mix64(key_ ^ mix64(round << 40 ^ right));
-      const uint64_t new_right = left ^ (mixed & mask);
-      left = right;
-      right = new_right;
-    }
-    i = left << half_bits_ | right;
-  } while (i >= size_);
-  return i;
-}
-
-BatchSampler::BatchSampler(Corpus corpus, int64_t context, uint64_t seed)
+BatchSampler::BatchSampler(Corpus corpus, int64_t context, uint64_t seed, Shuffle shuffle)
     : corpus_(std::move(corpus)), context_(context), seed_(seed), order_(1, 0) {
   require_window(corpus_, context_);
+  if (shuffle == Shuffle::documents) documents_.emplace(corpus_);
   begin_pass();
 }
 
@@ -43,6 +25,14 @@ void BatchSampler::begin_pass() {
   // The last place where a window still fits bounds the phase in a corpus of less than two windows.
   phase_ = static_cast<int64_t>(random.below(static_cast<uint64_t>(std::min(context_, corpus_.size() - context_))));
   order_ = Permutation(static_cast<uint64_t>(windows()), random.next());
+  if (documents_) documents_->shuffle(random.next());
+}
+
+void BatchSampler::copy(int64_t begin, int32_t* out) const {
+  if (documents_)
+    documents_->copy(corpus_, begin, context_, out);
+  else
+    corpus_.copy(begin, context_, out);
 }
 
 void BatchSampler::next(std::span<int32_t> inputs, std::span<int32_t> targets) {
@@ -59,8 +49,8 @@ void BatchSampler::next(std::span<int32_t> inputs, std::span<int32_t> targets) {
     const auto window = static_cast<int64_t>(order_(static_cast<uint64_t>(position_++)));
     const int64_t begin = phase_ + window * context_;
     starts_.push_back(begin);
-    corpus_.copy(begin, context_, inputs.data() + row);
-    corpus_.copy(begin + 1, context_, targets.data() + row);
+    copy(begin, inputs.data() + row);
+    copy(begin + 1, targets.data() + row);
     drawn_ += context_;
   }
 }
@@ -94,7 +84,9 @@ void BatchSampler::restore(const nlohmann::json& state) {
   if (context == 0 || context >= size || drawn > INT64_MAX)
     throw input_error("the saved position in the data (context {}, {} tokens) is impossible: the checkpoint is damaged",
                       context, drawn);
-  BatchSampler restored(corpus_, static_cast<int64_t>(context), number("seed"));
+  BatchSampler restored = *this;
+  restored.context_ = static_cast<int64_t>(context);
+  restored.seed_ = number("seed");
   restored.pass_ = number("pass");
   restored.begin_pass();
   if (position > static_cast<uint64_t>(restored.windows()))

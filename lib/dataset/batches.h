@@ -4,30 +4,27 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "dataset/corpus.h"
+#include "dataset/document_order.h"
+#include "dataset/permutation.h"
 
 namespace hone {
 
-// A pseudo-random permutation of [0, size): a Feistel network over the next power of four, repeated until the value
-// falls inside (cycle walking: Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains").
-class Permutation {
- public:
-  Permutation(uint64_t size, uint64_t key);  // size > 0
-  uint64_t operator()(uint64_t i) const;     // i < size
-
- private:
-  uint64_t size_, key_;
-  int half_bits_;
+// What changes its order at each pass over a text.
+enum class Shuffle {
+  windows,    // cut from the text as it stands
+  documents,  // the documents of the text first, and then the windows cut from that (dataset/document_order.h)
 };
 
 // Each pass over the corpus visits every one of its non-overlapping windows once, in a new order; the first window of a
 // pass begins at a random place in [0, context), so that the cuts fall elsewhere each time.
 class BatchSampler {
  public:
-  BatchSampler(Corpus corpus, int64_t context, uint64_t seed);  // Error(input) if no window fits
+  // Error(input) if no window fits, or as DocumentOrder.
+  BatchSampler(Corpus corpus, int64_t context, uint64_t seed, Shuffle shuffle = Shuffle::windows);
 
   // Fills rows [batch, context] with the batch = inputs.size() / context() next windows; targets are the inputs one
   // token later. Both spans have the same size, a multiple of context().
@@ -48,6 +45,7 @@ class BatchSampler {
  private:
   void begin_pass();
   int64_t windows() const;
+  void copy(int64_t begin, int32_t* out) const;  // context() tokens
 
   Corpus corpus_;
   int64_t context_;
@@ -57,6 +55,7 @@ class BatchSampler {
   int64_t drawn_ = 0;     // tokens
   int64_t phase_ = 0;     // where the first window of this pass begins; follows from seed, pass and context
   Permutation order_;
+  std::optional<DocumentOrder> documents_;  // of this pass; none: as they stand
   std::vector<int64_t> starts_;
 };
 

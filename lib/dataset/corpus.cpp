@@ -13,22 +13,45 @@ namespace hone {
 
 class Corpus::Tokens {
  public:
-  explicit Tokens(std::shared_ptr<const Tokenizer> the_tokenizer) : tokenizer(std::move(the_tokenizer)) {}
+  Tokens(std::shared_ptr<const Tokenizer> the_tokenizer, std::vector<bool> the_records)
+      : tokenizer(std::move(the_tokenizer)), records(std::move(the_records)) {}
   virtual ~Tokens() = default;
   virtual int64_t size() const = 0;
   virtual void copy(int64_t begin, int64_t count, int32_t* out) const = 0;
   virtual int64_t bytes(int64_t begin, int64_t count) const = 0;
 
   const std::shared_ptr<const Tokenizer> tokenizer;
+  const std::vector<bool> records;  // by document of the readers; none: plain
 };
 
 namespace {
+
+std::vector<bool> records_of(const std::vector<TextSource>& sources) {
+  std::vector<bool> records;
+  for (const TextSource& source : sources) records.insert(records.end(), source.documents.size(), source.records);
+  return records;
+}
+
+// Where a text is cut: behind blank lines.
+class BlankLines {
+ public:
+  // Whether a document begins with this token.
+  bool ended_before(std::string_view token) {
+    const bool blank = lines_ >= 2 && !token.empty() && token.front() != '\n' && token.front() != '\r';
+    for (const char c : token) lines_ = c == '\n' ? lines_ + 1 : c == '\r' ? lines_ : 0;
+    return blank;
+  }
+  void forget() { lines_ = 0; }
+
+ private:
+  int lines_ = 0;  // ends of lines behind one another
+};
 
 // Tokens that are the bytes of the text, where they lie.
 class ByteTokens final : public Corpus::Tokens {
  public:
   ByteTokens(std::vector<TextSource> sources, std::shared_ptr<const Tokenizer> the_tokenizer)
-      : Tokens(std::move(the_tokenizer)), sources_(std::move(sources)) {
+      : Tokens(std::move(the_tokenizer), records_of(sources)), sources_(std::move(sources)) {
     for (const auto& source : sources_) {
       for (const auto& document : source.documents) {
         if (!documents_.empty()) ++size_;  // the separator before it
@@ -74,8 +97,8 @@ class ByteTokens final : public Corpus::Tokens {
 template <class Id>
 class StoredTokens final : public Corpus::Tokens {
  public:
-  StoredTokens(std::vector<Id> ids, std::shared_ptr<const Tokenizer> the_tokenizer)
-      : Tokens(std::move(the_tokenizer)), ids_(std::move(ids)) {
+  StoredTokens(std::vector<Id> ids, std::shared_ptr<const Tokenizer> the_tokenizer, std::vector<bool> the_records)
+      : Tokens(std::move(the_tokenizer), std::move(the_records)), ids_(std::move(ids)) {
     for (int32_t id = 0; id < tokenizer->vocabulary(); ++id)
       lengths_.push_back(static_cast<int32_t>(tokenizer->bytes_of(id)));
   }
@@ -192,6 +215,34 @@ Corpus Corpus::slice(int64_t begin, int64_t count) const {
   return part;
 }
 
+std::vector<int64_t> Corpus::document_starts() const {
+  constexpr int64_t part = 1 << 16;
+  const int64_t end = begin_ + count_;
+  std::vector<int64_t> starts = {0};
+  std::vector<int32_t> ids(static_cast<size_t>(std::min(part, end)));
+  BlankLines blank;
+  size_t document = 0;  // of the readers
+  for (int64_t first = 0; first < end; first += part) {
+    check_stop();
+    const int64_t count = std::min(part, end - first);
+    tokens_->copy(first, count, ids.data());
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t id = ids[static_cast<size_t>(i)];
+      int64_t start = -1;
+      if (id == tokens_->tokenizer->separator()) {
+        ++document;
+        blank.forget();
+        start = first + i + 1;
+      } else if ((document >= tokens_->records.size() || !tokens_->records[document]) &&
+                 blank.ended_before(tokens_->tokenizer->text_of(id))) {
+        start = first + i;
+      }
+      if (start > begin_ && start < end) starts.push_back(start - begin_);
+    }
+  }
+  return starts;
+}
+
 void Corpus::name_parts(std::pair<Corpus, Corpus>& parts, double valid_fraction) {
   parts.first.name_ += fmt::format(" (the first {:.4g}%)", 100 * (1 - valid_fraction));
   parts.second.name_ += fmt::format(" (the last {:.4g}%)", 100 * valid_fraction);
@@ -205,10 +256,10 @@ Corpus open_corpus(std::vector<TextSource> sources, std::shared_ptr<const Tokeni
     tokens = std::make_shared<const ByteTokens>(std::move(sources), std::move(tokenizer));
   } else if (tokenizer->vocabulary() <= 65536) {
     auto ids = tokenize<uint16_t>(sources, *tokenizer);
-    tokens = std::make_shared<const StoredTokens<uint16_t>>(std::move(ids), std::move(tokenizer));
+    tokens = std::make_shared<const StoredTokens<uint16_t>>(std::move(ids), std::move(tokenizer), records_of(sources));
   } else {
     auto ids = tokenize<int32_t>(sources, *tokenizer);
-    tokens = std::make_shared<const StoredTokens<int32_t>>(std::move(ids), std::move(tokenizer));
+    tokens = std::make_shared<const StoredTokens<int32_t>>(std::move(ids), std::move(tokenizer), records_of(sources));
   }
   return Corpus(std::move(tokens), std::move(name));
 }
@@ -218,7 +269,9 @@ Corpus open_corpus(const std::vector<std::string>& paths, std::shared_ptr<const 
 }
 
 Corpus corpus_of(std::vector<int32_t> ids, std::shared_ptr<const Tokenizer> tokenizer, std::string name) {
-  return Corpus(std::make_shared<const StoredTokens<int32_t>>(std::move(ids), std::move(tokenizer)), std::move(name));
+  return Corpus(
+      std::make_shared<const StoredTokens<int32_t>>(std::move(ids), std::move(tokenizer), std::vector<bool>()),
+      std::move(name));
 }
 
 std::pair<Corpus, Corpus> split_corpus(const Corpus& corpus, double valid_fraction) {

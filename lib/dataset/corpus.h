@@ -29,6 +29,11 @@ class Corpus {
 
   Corpus slice(int64_t begin, int64_t count) const;
 
+  // Where its documents begin, from 0 on: records of JSON lines, files, and in plain files what blank lines separate.
+  // Each has the blank lines or the separator behind it, so that documents may change places. Boundaries lie between
+  // tokens.
+  std::vector<int64_t> document_starts() const;
+
   class Tokens;  // where they are
 
  private:

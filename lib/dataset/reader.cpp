@@ -39,7 +39,7 @@ TextSource read_json_lines(const OwnedText& bytes, std::string name) {
     *buffer += document;
     ends.push_back(buffer->size());
   });
-  TextSource source{std::move(name), {}, buffer};
+  TextSource source{std::move(name), {}, buffer, true};
   source.documents.reserve(ends.size());
   size_t begin = 0;
   for (const size_t end : ends) {
@@ -100,7 +100,7 @@ std::pair<std::vector<TextSource>, std::vector<TextSource>> split_texts(const st
   int64_t left = training_part(std::max<int64_t>(all, 0), valid_fraction);
   std::pair<std::vector<TextSource>, std::vector<TextSource>> parts;
   for (const TextSource& source : sources) {
-    TextSource before{source.name, {}, source.owner}, behind = before;
+    TextSource before{source.name, {}, source.owner, source.records}, behind = before;
     for (const std::string_view document : source.documents) {
       const auto cut = static_cast<size_t>(std::clamp<int64_t>(left, 0, static_cast<int64_t>(document.size())));
       if (cut > 0) before.documents.push_back(document.substr(0, cut));

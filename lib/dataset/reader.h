@@ -15,6 +15,7 @@ struct TextSource {
   std::string name;  // for messages: the path, or "standard input"
   std::vector<std::string_view> documents;
   std::shared_ptr<const void> owner;  // of the text: a mapping or a buffer
+  bool records = false;               // of JSON lines: a document is whole, whatever lines it has
 
   int64_t bytes() const;
 };

@@ -9,6 +9,7 @@
 #include "base/version.h"
 #include "base/wrap.h"
 #include "inspect/model.h"
+#include "model/exits.h"
 #include "report/report.h"
 
 namespace hone {
@@ -67,8 +68,9 @@ Report parameters_of(const std::vector<InspectedParameter>& parameters) {
   return report;
 }
 
-// "layers 0-5" with what they have in common.
-std::vector<std::pair<std::string, std::string>> layer_lines(const nlohmann::json& layers) {
+// "layers 0-5" with what they have in common. Exits, which stand behind single layers, have a line of their own.
+std::vector<std::pair<std::string, std::string>> layer_lines(nlohmann::json layers) {
+  for (nlohmann::json& layer : layers) layer.erase("exit");
   std::vector<std::pair<std::string, std::string>> lines;
   for (size_t begin = 0, end; begin < layers.size(); begin = end) {
     for (end = begin + 1; end < layers.size() && layers[end] == layers[begin];) ++end;
@@ -88,6 +90,8 @@ std::vector<std::pair<std::string, std::string>> config_lines(const InspectedMod
     if (key != "layers") lines.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   if (const auto layers = m.config.find("layers"); layers != m.config.end())
     for (auto& line : layer_lines(*layers)) lines.push_back(std::move(line));
+  if (const auto exits = exits_of(config_from_json(m.config, m.path)); !exits.empty())
+    lines.emplace_back("exits", fmt::format("behind {} layers", fmt::join(exits, ", ")));
   lines.emplace_back("tokenizer", fmt::format("{}, {} tokens", m.tokenizer->name(), m.tokenizer->vocabulary()));
   return lines;
 }

@@ -97,7 +97,7 @@ int64_t layers_of(const Config& config) {
 // The steps of Transformer::run and of the tape, as far as they take and give back memory.
 class Step {
  public:
-  Step(const Config& config, const TrainingShape& shape) : arrays_(config, shape) {
+  Step(const Config& config, const TrainingShape& shape) : arrays_(config, shape), exits_(shape.exits) {
     for (const Stretch& stretch : shape.recompute.stretches(0, layers_of(config))) {
       std::vector<int64_t> halves;
       for (int64_t half = stretch.from; half < stretch.to; ++half)
@@ -125,7 +125,7 @@ class Step {
     return arrays_.half(stretches_[i].halves[half]).kept + (adds(i, half) ? arrays_.stream() : 0);
   }
 
-  // What each stretch leaves behind, then the last norm and the head.
+  // What each stretch leaves behind, then the last norm and the head, with what exits gave or its gradient.
   void forward() {
     before_ = {arrays_.stream()};
     for (size_t i = 0; i < stretches_.size(); ++i) {
@@ -139,7 +139,8 @@ class Step {
     const double branch = arrays_.branch(), last = before_.back() + arrays_.stream() + arrays_.norm();
     const bool ended_again = !stretches_.empty() && stretches_.back().again;
     most_ = std::max({last + branch + (ended_again ? arrays_.stream() : 0), last + branch + arrays_.logits(),
-                      last + arrays_.stream() + 2 * branch});
+                      last + arrays_.stream() + 2 * branch}) +
+            number(exits_) * branch;
   }
 
   // From the last stretch to the first: one that runs again has all its halves once more.
@@ -154,6 +155,7 @@ class Step {
   }
 
   Arrays arrays_;
+  int64_t exits_;
   std::vector<Halves> stretches_;
   std::vector<double> before_;
   double most_ = 0;

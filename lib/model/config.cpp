@@ -114,6 +114,7 @@ json to_json(const Config& c) {
       layer["shared_experts"] = l.shared_experts;
       layer["router"] = router_names[static_cast<size_t>(l.router)];
     }
+    if (l.exit) layer["exit"] = true;
     layers.push_back(std::move(layer));
   }
   const BlockBlueprint& b = c.block;
@@ -190,6 +191,7 @@ Config config_from_json(const json& object, const std::string& where) {
     const Members l(layer, where);
     c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
+    if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
     if (!l.has("experts")) continue;  // dense
     LayerBlueprint& mixture = c.layers.back();
     mixture.experts = l.integer("experts", 1, 1 << 16);
@@ -280,6 +282,8 @@ void check(const Config& c) {
     elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
                                                     feed_forwards * 3.0 * static_cast<double>(l.ffn));
   }
+  if (c.layers.back().exit)
+    throw usage_error("an exit behind all {} layers: what is read there is what the model gives", c.layers.size());
   check_encoders(c);
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
 }

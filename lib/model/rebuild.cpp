@@ -199,6 +199,7 @@ Config kept_config(const Config& config, const std::vector<KeptLayer>& layers) {
     if (layer.experts == 0) layer.top_k = layer.shared_experts = 0;
     result.layers.push_back(layer);
   }
+  result.layers.back().exit = false;  // what is the last now is read through the last norm
   check(result);
   return result;
 }

@@ -7,7 +7,8 @@
 
 namespace hone {
 
-Session::Session(const Transformer& model, const StateShape& shape) : model_(model), state_(model.make_state(shape)) {
+Session::Session(const Transformer& model, const StateShape& shape)
+    : model_(model), state_(model.make_state(shape)), end_(model.layers()) {
   if (shape.sequences < 1 || shape.capacity < 1)
     throw internal_error("a session of {} sequences of {} tokens", shape.sequences, shape.capacity);
 }
@@ -33,14 +34,15 @@ void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
       const Input& all = pieces[i].input;
       const int64_t count = std::min(all.uncut(done[i] + chunk), all.size()) - done[i];
       if (count < 1) continue;
-      spans.push_back({pieces[i].sequence, state_.length(pieces[i].sequence), count, pieces[i].phase});
+      spans.push_back({pieces[i].sequence, length(pieces[i].sequence), count, pieces[i].phase});
       of_spans.push_back(i);
       rows.add(all, done[i], count);
     }
     if (spans.empty()) return;
     Call call = model_.call(rows.input(), std::move(spans), state_.shape().type);
     call.trace = trace;
-    const Tensor hidden = model_.hidden(rows.input(), call, &state_).value();
+    const Stream stream = model_.run(model_.embed(rows.input(), call), 0, end_, call, &state_);
+    const Tensor hidden = model_.read(stream, end_, call).value();
     int64_t row = 0;
     for (size_t i = 0; i < of_spans.size(); ++i) {
       const int64_t count = call.batch.spans()[i].count;
@@ -86,7 +88,7 @@ Tensor Session::feed(std::span<const int32_t> ids, int64_t chunk) {
 }
 
 Tensor Session::hidden(std::span<const int32_t> ids, int64_t chunk) {
-  if (waiting_rows_ > 0) return deepen(ids);
+  if (!waiting_.empty()) return deepen(ids);
   const std::vector<Piece> pieces = whole(ids);
   const int64_t length = pieces.front().input.size();
   const Tensor all = Tensor::empty({static_cast<int64_t>(ids.size()), model_.config().block.dim}, state_.shape().type);
@@ -96,22 +98,16 @@ Tensor Session::hidden(std::span<const int32_t> ids, int64_t chunk) {
   return all;
 }
 
-Tensor Session::shallow(std::span<const int32_t> ids, int64_t layers) {
-  const int64_t count = static_cast<int64_t>(ids.size());
-  if (sequences() != 1 || count < 1 || (waiting_rows_ > 0 && layers != depth_))
-    throw internal_error("{} tokens of {} sequences cannot wait behind {} layers", count, sequences(), layers);
-  const NoTape pause;
-  depth_ = layers;
-  Call call = model_.call(Batch({{0, state_.length(0) + waiting_rows_, count}}), state_.shape().type);
-  call.trace = trace;
-  waiting_.push_back(model_.run(model_.embed(ids, call), 0, layers, call, &state_));
-  waiting_rows_ += count;
-  return model_.finish(waiting_.back(), call).value();
+void Session::end_behind(int64_t layers) {
+  if (layers < 1 || layers > model_.layers() || begun() > 0)
+    throw internal_error("a session cannot end behind {} of {} layers", layers, model_.layers());
+  end_ = layers;
 }
 
 namespace {
 
 Var joined(const std::vector<Stream>& streams, Var Stream::*part, int64_t rows) {
+  if (!(streams.front().*part)) return Var();
   const Tensor& first = (streams.front().*part).value();
   const Tensor all = Tensor::empty({rows, first.dim(1)}, first.dtype());
   int64_t row = 0;
@@ -122,27 +118,91 @@ Var joined(const std::vector<Stream>& streams, Var Stream::*part, int64_t rows) 
   return Var(all);
 }
 
+Stream rows_of(const Stream& stream, int64_t first, int64_t count) {
+  return {Var(stream.residual.value().rows(first, count)),
+          stream.branch ? Var(stream.branch.value().rows(first, count)) : Var(),
+          {}};
+}
+
 }  // namespace
 
-Tensor Session::deepen(std::span<const int32_t> ids) {
-  const int64_t count = static_cast<int64_t>(ids.size());
-  if (count < waiting_rows_) throw internal_error("{} tokens wait, {} are named", waiting_rows_, count);
-  if (count > waiting_rows_) shallow(ids.subspan(static_cast<size_t>(waiting_rows_)), depth_);
-  const NoTape pause;
-  const Stream stream =
-      waiting_.size() == 1
-          ? waiting_.front()
-          : Stream{joined(waiting_, &Stream::residual, count), joined(waiting_, &Stream::branch, count), {}};
-  waiting_.clear();
-  waiting_rows_ = 0;
-  Call call = model_.call(Batch({{0, state_.length(0), count}}), state_.shape().type);
+void Session::Waiting::add(Stream stream) {
+  rows += stream.residual.shape()[0];
+  streams.push_back(std::move(stream));
+}
+
+Stream Session::Waiting::take() {
+  Stream all = streams.size() == 1
+                   ? streams.front()
+                   : Stream{joined(streams, &Stream::residual, rows), joined(streams, &Stream::branch, rows), {}};
+  *this = {};
+  return all;
+}
+
+Call Session::call_for(int64_t layer, int64_t rows) const {
+  Call call = model_.call(Batch({{0, state_.length(0, layer), rows}}), state_.shape().type);
   call.trace = trace;
-  return model_.finish(model_.run(stream, depth_, model_.layers(), call, &state_), call).value();
+  return call;
+}
+
+void Session::step(Stream stream, int64_t rows, int64_t from, int64_t to) {
+  const int64_t waiting = filling_ == Filling::propagated ? rows - 1 : 0;
+  if (waiting > 0) {
+    Stream before = rows_of(stream, 0, waiting);
+    model_.remember(before, from, to, call_for(from, waiting), state_);
+    waiting_[to].add(std::move(before));
+    stream = rows_of(stream, waiting, rows - waiting);
+  }
+  waiting_[to].add(model_.run(std::move(stream), from, to, call_for(from, rows - waiting), &state_));
+}
+
+void Session::bring(int64_t layers) {
+  while (!waiting_.empty() && waiting_.begin()->first < layers) {
+    auto node = waiting_.extract(waiting_.begin());
+    const int64_t to = waiting_.empty() ? layers : std::min(layers, waiting_.begin()->first), rows = node.mapped().rows;
+    step(node.mapped().take(), rows, node.key(), to);
+  }
+}
+
+Tensor Session::shallow(std::span<const int32_t> ids, int64_t layers) {
+  const int64_t count = static_cast<int64_t>(ids.size());
+  if (sequences() != 1 || count < 1 || layers < 1 || layers > end_ ||
+      (!waiting_.empty() && waiting_.begin()->first < layers))
+    throw internal_error("{} tokens of {} sequences cannot wait behind {} layers", count, sequences(), layers);
+  const NoTape pause;
+  const Call call = call_for(0, count);
+  const Stream stream = model_.run(model_.embed(ids, call), 0, layers, call, &state_);
+  if (layers < end_) waiting_[layers].add(stream);
+  return model_.read(stream, layers, call).value();
+}
+
+Tensor Session::deeper(int64_t layers) {
+  if (waiting_.empty() || layers > end_ || waiting_.begin()->first >= layers)
+    throw internal_error("no token waits behind fewer than {} of {} layers", layers, end_);
+  const NoTape pause;
+  bring(layers);
+  const Stream& last = waiting_.begin()->second.streams.back();
+  const int64_t rows = last.residual.shape()[0];
+  Call call = model_.call(Batch({{0, state_.length(0, layers - 1) - 1, 1}}), state_.shape().type);
+  const Tensor hidden = model_.read(rows_of(last, rows - 1, 1), layers, call).value();
+  if (layers == end_) waiting_.clear();
+  return hidden;
+}
+
+Tensor Session::deepen(std::span<const int32_t> ids) {
+  const int64_t count = static_cast<int64_t>(ids.size()), depth = waiting_.begin()->first,
+                rows = waiting_.begin()->second.rows;
+  if (waiting_.size() > 1 || count < rows) throw internal_error("{} tokens wait, {} are named", rows, count);
+  if (count > rows) shallow(ids.subspan(static_cast<size_t>(rows)), depth);
+  const NoTape pause;
+  const Stream stream = waiting_.begin()->second.take();
+  waiting_.clear();
+  const Call call = call_for(depth, count);
+  return model_.read(model_.run(stream, depth, end_, call, &state_), end_, call).value();
 }
 
 void Session::truncate(int64_t sequence, int64_t tokens) {
   waiting_.clear();
-  waiting_rows_ = 0;
   state_.truncate(sequence, tokens);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -31,15 +32,29 @@ class Session {
   Tensor hidden(std::span<const int32_t> ids, int64_t chunk = 512);
 
   // The first `layers` blocks alone, for the next tokens of a session's only sequence: hidden states as if the model
-  // ended there (after its last norm), [tokens, dim]. These tokens wait for the other blocks: the next call of hidden()
-  // names them again, with any that follow, and runs for them only what is left. Always the same `layers` while any
-  // wait.
+  // ended there (Transformer::read()), [tokens, dim]. These tokens wait for the other blocks: the next call of hidden()
+  // names them again, with any that follow, and runs for them only what is left. None may wait behind fewer layers.
   Tensor shallow(std::span<const int32_t> ids, int64_t layers);
+  // The latest token on, from where it waits to behind the first `layers` blocks, where it waits again unless those
+  // are all: its hidden state there, [1, dim]. Before it those go on that wait behind fewer, so that it sees of them
+  // what it would see had nobody waited; how is Filling.
+  Tensor deeper(int64_t layers);
+
+  // Of tokens that wait while a later one goes on.
+  enum class Filling {
+    exact,      // they go through the blocks with it, all rows at once: nothing differs from tokens that never waited
+    propagated  // blocks remember them as if their streams had passed by unchanged (Transformer::remember())
+  };
+  void set_filling(Filling filling) { filling_ = filling; }
+  // As if the model had the first `layers` blocks alone, read there. Only before the first token.
+  void end_behind(int64_t layers);
 
   // State::truncate(); what waits is forgotten.
   void truncate(int64_t sequence, int64_t tokens);
   void clear();  // forgets all tokens
-  int64_t length(int64_t sequence = 0) const { return state_.length(sequence); }
+  // Tokens that are through all layers; and those that have begun.
+  int64_t length(int64_t sequence = 0) const { return state_.length(sequence, end_ - 1); }
+  int64_t begun(int64_t sequence = 0) const { return state_.length(sequence, 0); }
   int64_t sequences() const { return state_.sequences(); }
   int64_t capacity() const { return state_.capacity(); }
   const State& state() const { return state_; }
@@ -52,12 +67,25 @@ class Session {
   template <class F>
   void run(std::span<const Piece> pieces, int64_t chunk, F&& take);
 
+  // Tokens that have gone through the same number of blocks: streams of some rows each.
+  struct Waiting {
+    std::vector<Stream> streams;
+    int64_t rows = 0;
+    void add(Stream stream);
+    Stream take();  // all rows as one stream
+  };
+
   Tensor deepen(std::span<const int32_t> ids);
+  Call call_for(int64_t layer, int64_t rows) const;  // the next rows of that layer
+  // All that wait behind fewer than `layers` blocks on to there.
+  void bring(int64_t layers);
+  void step(Stream stream, int64_t rows, int64_t from, int64_t to);  // which end waiting
 
   const Transformer& model_;
   State state_;
-  std::vector<Stream> waiting_;  // of tokens that have gone through the first `depth_` blocks
-  int64_t waiting_rows_ = 0, depth_ = 0;
+  int64_t end_;                         // blocks of the model that are run
+  std::map<int64_t, Waiting> waiting_;  // by the number of blocks behind them; earlier tokens are deeper
+  Filling filling_ = Filling::exact;
 };
 
 }  // namespace hone

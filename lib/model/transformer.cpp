@@ -10,6 +10,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "kernels/parallel.h"
+#include "model/exits.h"
 #include "nn/encoders/encoder.h"
 #include "nn/rope.h"
 #include "weights/dense_weight.h"
@@ -217,13 +218,46 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   return stream;
 }
 
+void Transformer::remember(const Stream& stream, int64_t from, int64_t to, const Call& call, State& state) const {
+  state.require_room(call.batch, from, to);
+  for (int64_t layer = from; layer < to; ++layer)
+    blocks_[static_cast<size_t>(layer)].remember(stream, call, layer, state.layer(layer));
+  state.advance(call.batch, from, to);
+}
+
 Var Transformer::finish(const Stream& stream, const Call& call) const {
   return norm_.forward(stream.residual, stream.branch, call.type).y;
 }
 
+Var Transformer::read(const Stream& stream, int64_t depth, const Call& call) const {
+  const Block* block = depth < layers() ? &blocks_[static_cast<size_t>(depth) - 1] : nullptr;
+  if (!block || !block->exits()) return finish(stream, call);
+  return block->exit_norm.forward(stream.residual, stream.branch, call.type).y;
+}
+
+// The norm of an exit makes the sum that the next layer begins with, so that nothing is added twice.
+Stream Transformer::read_exit(const Stream& in, int64_t depth, const Call& call, std::vector<ExitOutput>& exits) const {
+  const Block& block = blocks_[static_cast<size_t>(depth) - 1];
+  if (!block.exits()) throw internal_error("there is no exit behind {} layers", depth);
+  const ops::Normed normed = block.exit_norm.forward(in.residual, in.branch, call.type);
+  exits.push_back({depth, normed.y});
+  if (Tape::recording() && in.branch) {
+    in.branch.drop_value();
+    if (Halves(blocks_).ends_again(call.recompute.stretches(0, depth))) in.residual.drop_value();
+  }
+  return {normed.residual, Var(), in.terms};
+}
+
 Transformer::Output Transformer::forward(const Input& input, const Call& call, State* state) const {
-  const Stream stream = run(embed(input, call), 0, layers(), call, state);
-  Output out{finish(stream, call), stream.terms};
+  Stream stream = embed(input, call);
+  std::vector<ExitOutput> exits;
+  int64_t from = 0;
+  for (const int64_t depth : call.exits) {
+    stream = read_exit(run(std::move(stream), from, depth, call, state), depth, call, exits);
+    from = depth;
+  }
+  stream = run(std::move(stream), from, layers(), call, state);
+  Output out{finish(stream, call), stream.terms, std::move(exits)};
   if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
     stream.branch.drop_value();
     if (!state && Halves(blocks_).ends_again(call.recompute.stretches(0, layers()))) stream.residual.drop_value();
@@ -272,6 +306,22 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   check(changed);
   for (size_t i = 0; i < blocks_.size(); ++i)
     if (blocks_[i].mixer) blocks_[i].mixer->configure(changed.layers[i]);
+  config_.layers = changed.layers;
+}
+
+void Transformer::set_exits(std::span<const int64_t> depths) {
+  Config changed = config_;
+  hone::set_exits(changed, depths);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    Norm& norm = blocks_[i].exit_norm;
+    if (!changed.layers[i].exit) {
+      norm = Norm();
+    } else if (!norm.gain) {
+      norm = Norm::make(config_.block);
+      norm.gain->value = norm_.gain->value.clone();
+      if (norm.bias) norm.bias->value = norm_.bias->value.clone();
+    }
+  }
   config_.layers = changed.layers;
 }
 

@@ -15,6 +15,12 @@ namespace hone {
 
 class MediaEncoder;
 
+// What is read behind the first `depth` layers.
+struct ExitOutput {
+  int64_t depth;
+  Var hidden;  // [rows, dim] of call.type, for the head
+};
+
 // Everything that only reads is const, and may run in several threads at once on one model.
 class Transformer {
  public:
@@ -41,11 +47,17 @@ class Transformer {
   Stream embed(const Input& input, const Call& call) const;
   Stream run(Stream stream, int64_t from, int64_t to, const Call& call, State* state = nullptr) const;
   Var finish(const Stream& stream, const Call& call) const;
+  // The same behind the first `depth` layers: through the norm of the exit there, or else through the last.
+  Var read(const Stream& stream, int64_t depth, const Call& call) const;
+  // In place of run(): what the layers would remember of a stream that goes on as it is, so that keys and values are
+  // those of a hidden state that is propagated (CALM, Schuster et al., arXiv 2207.07061, section 3.2).
+  void remember(const Stream& stream, int64_t from, int64_t to, const Call& call, State& state) const;
 
   // All three.
   struct Output {
     Var hidden;
-    std::vector<LossTerm> terms;  // what modules add to the training loss
+    std::vector<LossTerm> terms;    // what modules add to the training loss
+    std::vector<ExitOutput> exits;  // of Call::exits
   };
   Output forward(const Input& input, const Call& call, State* state = nullptr) const;
   Var hidden(const Input& input, const Call& call, State* state = nullptr) const {
@@ -65,6 +77,9 @@ class Transformer {
   // Gives the layers other kinds of attention, see mixer_by_layer(); the parameters stay. Throws Error(usage) for
   // kinds that do not fit the model's context, or `context` if that is longer.
   void set_attention(const std::string& kinds, int64_t context = 0);
+  // Exits behind so many layers (model/exits.h), and no others: those that are there stay, a new one's norm begins as
+  // the last norm is. Throws Error(usage) where there is no such layer.
+  void set_exits(std::span<const int64_t> depths);
   // With rotary positions, the longest sequence it is made for.
   void set_context(int64_t context);
 
@@ -81,6 +96,7 @@ class Transformer {
   std::shared_ptr<Weight> head() const { return config_.tied ? embedding_ : head_.weight; }
 
  private:
+  Stream read_exit(const Stream& in, int64_t depth, const Call& call, std::vector<ExitOutput>& exits) const;
   std::shared_ptr<const ops::RopeTable> rope(int64_t positions) const;
   Var rows_of(const Input& input, const Call& call) const;  // of text and of parts, put together
 

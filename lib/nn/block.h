@@ -18,6 +18,7 @@ struct Block {
   std::unique_ptr<Mixer> mixer;  // null: none
   Norm feed_forward_norm;
   std::unique_ptr<FeedForward> feed_forward;  // null: none
+  Norm exit_norm;                             // of an exit behind the block; without a gain: none
   // Both read the residual as it enters the block: the stream that mix() gives is then feed()'s of this block alone.
   bool parallel = false;
 
@@ -27,6 +28,9 @@ struct Block {
   // Its two halves, one after the other.
   Stream mix(const Stream& in, const Call& call, int64_t layer, LayerState* state) const;
   Stream feed(const Stream& in, const Call& call, int64_t layer) const;
+  // Of mix(), what later tokens will read (Mixer::remember()): the stream passes the block by.
+  void remember(const Stream& in, const Call& call, int64_t layer, LayerState* state) const;
+  bool exits() const { return exit_norm.gain != nullptr; }
   void visit(const Place& at, Visitor& visitor);
 };
 

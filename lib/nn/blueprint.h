@@ -38,6 +38,7 @@ struct LayerBlueprint {
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
+  bool exit = false;  // the stream behind it may be read by the head, through a norm of its own
   bool mixes() const { return heads > 0; }
   bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;

@@ -21,10 +21,12 @@ uint64_t Noise::at(int64_t layer, Site site) const {
       return seed + step * (2 + 2 * l);
     case Site::feed_forward:
       return seed + step * (3 + 2 * l);
-    case Site::router:
+    case Site::router:  // streams beside dropout's
+      return mix64(seed ^ 0x726f75746572u) + step * (1 + l);
+    case Site::skip:
       break;
   }
-  return mix64(seed ^ 0x726f75746572u) + step * (1 + l);  // a stream beside dropout's
+  return mix64(seed ^ 0x736b6970u) + step * (1 + l);
 }
 
 }  // namespace hone

@@ -16,7 +16,7 @@
 namespace hone {
 
 // Where in a layer noise is drawn.
-enum class Site { mixer, feed_forward, router };
+enum class Site { mixer, feed_forward, router, skip };
 
 // Random numbers as a function of where they are used: a block that runs again draws what it drew before.
 struct Noise {
@@ -80,7 +80,10 @@ struct Call {
   Trace trace;
   RecomputePlan recompute;  // what a tape keeps of the blocks
   bool again = false;       // runs for the backward pass, after a first run that has reported what there was
-  bool unread = false;      // nobody reads the values of the branch that comes out: its product may be left out
+  // Of training (nn/skip.h): the probability that a sequence passes a layer by, by layer; none: no layer is passed by.
+  std::vector<float> skip;
+  std::vector<int64_t> exits;  // behind how many layers the stream is read, ascending: Transformer::Output::exits
+  bool unread = false;         // nobody reads the values of the branch that comes out: its product may be left out
 };
 
 }  // namespace hone

@@ -18,6 +18,10 @@ class Mixer {
   // x [rows, dim] -> [rows, dim]. `state` is what its make_state() made, or null: every span then stands for itself and
   // begins at position 0. With one, the batch's tokens follow what it holds, and it holds them afterwards.
   virtual Var forward(const Var& x, const Call& call, int64_t layer, LayerState* state) const = 0;
+  // What later tokens will read of these, without what comes out: the layer is passed by. In place of forward().
+  virtual void remember(const Var& x, const Call& call, int64_t layer, LayerState* state) const {
+    forward(x, call, layer, state);
+  }
   virtual std::unique_ptr<LayerState> make_state(const StateShape& shape) const = 0;
   // Takes over what may change in a model that exists: the kind of attention.
   virtual void configure(const LayerBlueprint& layer) = 0;

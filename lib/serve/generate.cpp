@@ -1,12 +1,15 @@
 #include "serve/generate.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <optional>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "model/session.h"
+#include "model/exits.h"
 #include "serve/text_output.h"
 
 namespace hone {
@@ -27,6 +30,7 @@ class Writer {
         // rows in a ring, and so the last bits of what is read from it, must not depend on them.
         session_(model, {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type,
                          most_drafted, settings.code}) {
+    if (settings.exits) begin_exits();
     if (settings.draft.kind.empty()) return;
     drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);
     length_.emplace(settings.draft.tokens, drafter_->cost());
@@ -35,14 +39,16 @@ class Writer {
   int32_t first(std::span<const MediaPart> parts) {
     const Session::Piece prompt{0, Input(sequence_, parts), Phase::prompt};
     const Tensor logits = session_.feed({&prompt, 1}, whole_blocks(settings_.prefill_chunk));
+    if (settings_.exits) counts_.depths.push_back(depths_.back());
     return sampler_.next(logits.span<float>(), sequence_, banned_);
   }
 
-  bool full() const { return session_.length() == session_.capacity(); }
+  bool full() const { return session_.begun() == session_.capacity(); }
 
   // The tokens after the sequence, at most `most`.
   std::vector<int32_t> step(int64_t most) {
     ++counts_.steps;
+    if (settings_.exits) return {shallow_step()};
     const int64_t room = std::min(most, session_.capacity() - session_.length()) - 1;
     std::vector<Drafted> drafted;
     if (drafter_)
@@ -60,6 +66,30 @@ class Writer {
 
  private:
   int64_t size() const { return static_cast<int64_t>(sequence_.size()); }
+
+  void begin_exits() {
+    const int64_t end = settings_.exits.max_depth > 0 ? settings_.exits.max_depth : model_.layers();
+    if (settings_.exits.rule)
+      for (const int64_t depth : exits_of(model_.config()))
+        if (depth < end) depths_.push_back(depth);
+    depths_.push_back(end);
+    session_.end_behind(end);
+    session_.set_filling(settings_.exits.filling);
+  }
+
+  // The token after the sequence, from the first exit that is sure.
+  int32_t shallow_step() {
+    const NoTape pause;
+    for (const int64_t depth : depths_) {
+      const bool begins = depth == depths_.front();
+      const Tensor logits =
+          model_.logits(begins ? session_.shallow(std::span(sequence_).last(1), depth) : session_.deeper(depth));
+      if (depth < depths_.back() && !settings_.exits.rule->sure(logits.span<float>())) continue;
+      counts_.depths.push_back(depth);
+      return sampler_.next(logits.span<float>(), sequence_, banned_);
+    }
+    throw internal_error("a token passed the end of the model");
+  }
 
   // The drafted tokens that stand, and the model's own one behind them.
   std::vector<int32_t> verified(const Tensor& logits, const std::vector<Drafted>& drafted) {
@@ -90,6 +120,7 @@ class Writer {
   Session session_;
   std::unique_ptr<Drafter> drafter_;
   std::optional<DraftLength> length_;
+  std::vector<int64_t> depths_;  // with exits: where a token may end
 };
 
 }  // namespace
@@ -99,11 +130,28 @@ const char* name_of(Finish finish) {
   return names[static_cast<size_t>(finish)];
 }
 
+void check(const ExitSettings& settings, const Config& config) {
+  const auto layers = static_cast<int64_t>(config.layers.size());
+  const std::vector<int64_t> exits = exits_of(config);
+  if (settings.rule) require_exits(config, "leaving early");
+  const int64_t depth = settings.max_depth;
+  if (depth == 0 || depth == layers || std::ranges::find(exits, depth) != exits.end()) return;
+  require_exits(config, fmt::format("a depth of {}", depth));
+  throw usage_error("nothing can be read behind {} layers; the model has exits behind {}, and {} layers", depth,
+                    fmt::join(exits, ", "), layers);
+}
+
+double Generated::mean_depth() const {
+  return static_cast<double>(std::accumulate(depths.begin(), depths.end(), int64_t{0})) /
+         static_cast<double>(std::max<size_t>(depths.size(), 1));
+}
+
 Generated generate(const Transformer& model, const Tokenizer& tokenizer, const Input& prompt,
                    const GenerateSettings& settings, Random random,
                    const std::function<bool(std::string_view)>& on_text) {
   Generated result;
   check(settings.sampling);
+  check(settings.exits, model.config());
   TextOutput output(tokenizer, settings.stops, on_text, result.text);
   std::vector<int32_t> sequence(prompt.ids.begin(), prompt.ids.end());
   if (sequence.empty()) sequence.push_back(tokenizer.separator());

@@ -3,17 +3,30 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "dataset/tokenizer.h"
-#include "model/transformer.h"
+#include "model/exit_rule.h"
+#include "model/session.h"
 #include "serve/draft.h"
 #include "serve/sampling.h"
 
 namespace hone {
+
+// How deep tokens go.
+struct ExitSettings {
+  std::optional<ExitRule> rule = {};  // a token ends at the first exit that is sure; none: no exit is asked
+  int64_t max_depth = 0;              // layers that the prompt and all tokens go through at most; 0: all
+  Session::Filling filling = Session::Filling::exact;
+  explicit operator bool() const { return rule || max_depth > 0; }
+};
+
+// Throws Error(usage) for a model without exits where a rule asks for them, and for a depth without layer or exit.
+void check(const ExitSettings& settings, const Config& config);
 
 struct GenerateSettings {
   int64_t tokens = 200;  // at most
@@ -24,6 +37,7 @@ struct GenerateSettings {
   DType type = DType::f32;
   kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
   DraftSettings draft;
+  ExitSettings exits;       // not together with drafts
   uint64_t draft_seed = 1;  // of what drafters draw; the text's own tokens come from the caller's stream
 };
 
@@ -46,6 +60,9 @@ struct Generated {
   double decode_seconds = 0;   // for the tokens after it
   // With drafts: calls of the model after the prompt's, tokens guessed before them, and how many of those stand.
   int64_t steps = 0, drafted = 0, accepted = 0;
+  // With exits: how many layers the call went through that each token was chosen by; the first one's was the prompt's.
+  std::vector<int64_t> depths;
+  double mean_depth() const;
 };
 
 // Continues `prompt`, which may hold images and sounds; an empty one begins a document (after a separator). `on_text`

@@ -91,8 +91,11 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   line["gradient_norm"] = result.gradient_norm;
   line["tokens_per_second"] = tokens_per_second;
   line["rss_bytes"] = rss_bytes();
+  if (result.optimizer_bytes > 0) line["optimizer_bytes"] = result.optimizer_bytes;
   if (result.activation_bytes > 0) line["activation_bytes"] = result.activation_bytes;
   if (result.terms.size() > 1) line["terms"] = result.terms;
+  for (const auto& [depth, losses] : result.exit_losses)
+    line["exit_losses"][depth] = losses.first / static_cast<double>(losses.second);
   for (size_t e = 0; e < encoders_.size() && e < result.encoders.size(); ++e)
     line["encoders"][encoders_[e]] = {{"parts", result.encoders[e].parts}, {"rows", result.encoders[e].rows}};
   if (!encoders_.empty() && result.rows > 0)

@@ -81,13 +81,13 @@ double Optimizer::gradient_norm() {
   return std::sqrt(total);
 }
 
-void Optimizer::step(double learning_rate, double scale) {
+void Optimizer::step(double learning_rate, double scale, double decay) {
   ++steps_;
   for (Slot& slot : slots_) {
     Parameter& p = *slot.parameter;
     if (!p.has_grad || !p.trainable) continue;
     const Bitmask mask = slot.weight ? slot.weight->mask() : Bitmask();
-    slot.rule->apply({p, mask, slot.state, learning_rate, scale, steps_});
+    slot.rule->apply({p, mask, slot.state, learning_rate, scale, steps_, decay});
     p.has_grad = false;
     ++p.version;
   }
@@ -95,6 +95,12 @@ void Optimizer::step(double learning_rate, double scale) {
 
 void Optimizer::discard_gradients() {
   for (Slot& slot : slots_) slot.parameter->has_grad = false;
+}
+
+int64_t Optimizer::state_bytes() const {
+  size_t bytes = 0;
+  for (const auto& [name, tensor] : state()) bytes += tensor.bytes();
+  return static_cast<int64_t>(bytes);
 }
 
 std::map<std::string, Tensor> Optimizer::state() const {

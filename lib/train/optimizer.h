@@ -25,12 +25,14 @@ class Optimizer {
 
   // Euclidean norm of all gradients; masked elements do not count (and are cleared).
   double gradient_norm();
-  // One step with the gradients scaled by `scale`; gradients are used up. Masked elements stay 0.
-  void step(double learning_rate, double scale);
+  // One step with the gradients scaled by `scale`, and of the weight decay the part `decay`; gradients are used up.
+  // Masked elements stay 0.
+  void step(double learning_rate, double scale, double decay = 1);
   void discard_gradients();
 
   std::string_view name() const { return name_; }  // of the row
   int64_t steps() const { return steps_; }
+  int64_t state_bytes() const;                  // of what the rules keep
   std::map<std::string, Tensor> state() const;  // "<parameter>.<array of its rule>": shared, not copied
   void restore(const std::map<std::string, Tensor>& state, int64_t steps);  // Error(input) when arrays do not fit
 

@@ -267,12 +267,13 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
   if (valid && valid->size() < 2)
     throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
   if (resume) check_same_run(*resume, settings);
+  if (settings.shuffle == Shuffle::documents) DocumentOrder{train};  // throws where there is nothing to shuffle
 }
 
 RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                        const ModelFile* resume) {
   check_run(*model.transformer, train, valid, settings, resume);
-  TextBatches batches(BatchSampler(train, settings.context, settings.step.seed));
+  TextBatches batches(BatchSampler(train, settings.context, settings.step.seed, settings.shuffle));
   RunData data{batches, {}};
   if (valid)
     data.validate = [&] {

@@ -15,6 +15,7 @@ namespace hone {
 
 struct RunSettings {
   StepSettings step;
+  Shuffle shuffle = Shuffle::windows;
   int64_t context = 256;     // of validations, and of training where step.curriculum is empty
   int64_t valid_every = 0;   // steps between validations; 0: only at the end
   int64_t valid_tokens = 0;  // of the validation text that are scored; 0: all
@@ -57,7 +58,7 @@ struct RunData {
 };
 
 // What run_training() would refuse, found without taking memory: Error(usage) for a model that cannot be trained or a
-// description other than the checkpoint's, Error(input) for a text that is too short.
+// description other than the checkpoint's, Error(input) for a text that is too short or has no documents to shuffle.
 void check_run(Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                const ModelFile* resume = nullptr);
 

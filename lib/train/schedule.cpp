@@ -15,6 +15,20 @@ ScheduleKind schedule_named(const std::string& name) {
   throw usage_error("unknown schedule '{}'; known: cosine, wsd, constant", name);
 }
 
+DecaySchedule decay_schedule_named(const std::string& name) {
+  if (name == "constant") return DecaySchedule::constant;
+  if (name == "linear") return DecaySchedule::linear;
+  if (name == "cosine") return DecaySchedule::cosine;
+  throw usage_error("unknown schedule of weight decay '{}'; known: constant, linear, cosine", name);
+}
+
+double decay_part(DecaySchedule schedule, int64_t step, int64_t steps) {
+  const double t = static_cast<double>(step) / static_cast<double>(std::max<int64_t>(steps - 1, 1));
+  if (schedule == DecaySchedule::linear) return 1 - std::min(t, 1.0);
+  if (schedule == DecaySchedule::cosine) return 0.5 * (1 + std::cos(std::numbers::pi * std::min(t, 1.0)));
+  return 1;
+}
+
 double Schedule::at(int64_t step) const {
   // The first step already learns, and the last of the warm-up reaches the peak.
   if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);

@@ -4,6 +4,9 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "model/exits.h"
+#include "nn/skip.h"
+#include "train/objectives/exits.h"
 
 namespace hone {
 
@@ -45,6 +48,7 @@ StepResult Trainer::step(int64_t step) {
   const size_t before = pool_used_bytes();
   try {
     StepResult result = gradients_and_step(step);
+    result.optimizer_bytes = optimizer_.state_bytes();
     // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
     if (pool_used_bytes() == before) result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before);
     return result;
@@ -67,13 +71,16 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
   call.trace = {settings_.attention, &routing};
   if (!result.encoders.empty()) call.trace.encoders = &result.encoders;
   call.recompute = settings_.recompute;
+  call.exits =
+      exits_trained(settings_.objectives.exits, exits_of(model_.config()), step * settings_.accumulate + micro);
+  call.skip = skip_by_depth(settings_.layer_dropout, model_.layers());
   for (const auto& objective : objectives_) objective->prepare({input.ids, batch_.starts}, call);
   Tape tape;
   Transformer::Output out = model_.forward(input, call);
   std::vector<LossTerm> terms;
   for (const auto& objective : objectives_)
     for (LossTerm& term :
-         objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, batch_.weights}))
+         objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, out.exits, batch_.weights}))
       terms.push_back(std::move(term));
   const size_t of_objectives = terms.size();
   const auto of_router = [&](size_t i) {
@@ -85,11 +92,17 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
     terms.push_back(std::move(term));
   }
   out.hidden = Var();
+  out.exits.clear();
   for (size_t i = 0; i < terms.size(); ++i) {
     const LossTerm& term = terms[i];
     const double value = static_cast<double>(term.value.value().data<float>()[0]) * static_cast<double>(term.weight);
     result.terms[term.name] += value;
     result.minimized += value;
+    if (term.name.starts_with(exit_term)) {
+      auto& [sum, batches] = result.exit_losses[term.name.substr(exit_term.size())];
+      sum += static_cast<double>(term.value.value().data<float>()[0]);
+      ++batches;
+    }
     if (i == 0) result.loss += value;
     if (of_router(i)) result.router_loss += value;
   }
@@ -114,7 +127,8 @@ StepResult Trainer::gradients_and_step(int64_t step) {
     return result;
   }
   const bool clipped = settings_.clip > 0 && result.gradient_norm > settings_.clip;
-  optimizer_.step(result.learning_rate, clipped ? settings_.clip / result.gradient_norm : 1.0);
+  optimizer_.step(result.learning_rate, clipped ? settings_.clip / result.gradient_norm : 1.0,
+                  decay_part(settings_.decay, step, settings_.schedule.steps));
   balance(result.routing);
   return result;
 }

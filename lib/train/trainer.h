@@ -33,9 +33,11 @@ struct StepSettings {
   int64_t accumulate = 1;  // batches whose gradients are averaged before a step
   double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
-  DType type = DType::f32;  // of activations and products; masters and optimizer stay f32
+  double layer_dropout = 0;  // probability that a sequence passes the last layer by; see skip_by_depth()
+  DType type = DType::f32;   // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
+  DecaySchedule decay = DecaySchedule::constant;  // of the optimizer's weight decay
   OptimizerSettings optimizer;
   ObjectiveSettings objectives;
   // Lengths of windows by step; none: the sampler's all along. Batches keep their tokens: the last stage has `batch`
@@ -55,10 +57,13 @@ struct StepResult {
   double minimized = 0;                 // the sum of all terms
   double router_loss = 0;               // what routers added to it, mean over the batches
   std::map<std::string, double> terms;  // of what was minimized, by name and weighted
-  int64_t activation_bytes = 0;         // the most that tensors took at once beside what stays after the step
-  std::vector<EncoderLoad> encoders;    // what went through each of the model's; none: it has none
-  int64_t rows = 0, data_rows = 0;      // that were computed, and those of them that hold data
-  ModelRouting routing;                 // by layer, over the batches; empty for a model without mixtures
+  // Of exits, by their depth: the sum of the losses (nats a token) of the batches that trained it, and how many did.
+  std::map<std::string, std::pair<double, int64_t>> exit_losses;
+  int64_t optimizer_bytes = 0;        // what the optimizer keeps
+  int64_t activation_bytes = 0;       // the most that tensors took at once beside what stays after the step
+  std::vector<EncoderLoad> encoders;  // what went through each of the model's; none: it has none
+  int64_t rows = 0, data_rows = 0;    // that were computed, and those of them that hold data
+  ModelRouting routing;               // by layer, over the batches; empty for a model without mixtures
 };
 
 class Trainer {

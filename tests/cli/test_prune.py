@@ -2,12 +2,14 @@
 
 import csv
 import os
+import shutil
 import unittest
 
+import h5py
 import numpy as np
 
 from hone_cli import run, run_json, tiny_model, write
-from model_files import LINEAR, ModelTest, fewest, lineage, parameters, read_text, sha256, zeros
+from model_files import LINEAR, ModelTest, fewest, lineage, parameters, read_text, sha256, xxh3, zeros
 
 
 class PruneTest(ModelTest):
@@ -197,6 +199,17 @@ class Selection(PruneTest):
             self.assertAlmostEqual(float(row["sparsity"]), 0.5)
             self.assertTrue(0.5 < float(row["score_kept"]) < 1)
 
+    def test_fewer_tokens_than_inputs_are_dampened_counted_and_said(self):
+        report = self.path("r.csv")
+        done = run("prune", self.model, "--sparsity", 0.5, "--calibration", self.corpus, "--calibration-windows", 3,
+                   "--output", self.path("out.h5"), "--report", report, check=True)
+        self.assertIn("2 of 8 weights saw fewer calibration tokens", done.stderr)  # the two of 128 inputs
+        self.assertIn("dampened", done.stderr)
+        rows = {row["parameter"]: row for row in csv.DictReader(read_text(report).splitlines())}
+        for name, row in rows.items():
+            self.assertEqual(row["calibration_tokens"], "96")
+            self.assertEqual(row["calibration"], "dampened" if "down" in name else "used", name)
+
     def test_result_and_lineage(self):
         self.prune("--sparsity", 0.5)
         path = self.path("out.h5")
@@ -275,6 +288,20 @@ class Refusals(PruneTest):
                          parts=[f"--allocation {name}", "2:4"])
             self.refused("--allocation", name, "--structure", "neurons:25%", "--calibration", self.corpus,
                          parts=["--allocation"])
+
+    def test_calibration_that_overflows_names_the_layer(self):
+        bad = self.path("bad.h5")
+        shutil.copyfile(self.model, bad)
+        with h5py.File(bad, "r+") as file:  # finite weights, infinite products
+            group = file["parameters/blocks/1/feed_forward/gate_up/weight"]
+            values = np.copysign(np.float32(3e38), group["values"][()])
+            group["values"][...] = values
+            group["values"].attrs.modify("checksum", np.bytes_(xxh3(values.tobytes())))
+        for options in (("--method", "alps"), ("--method", "magnitude", "--update", "least-squares"),
+                        ("--method", "wanda", "--allocation", "owl")):
+            done = run("prune", bad, "--sparsity", 0.5, *options, "--calibration", self.corpus, "--calibration-windows", 4,
+                       "--output", self.path("out.h5"))
+            self.assert_refused(done, 3, "blocks.1", "not finite numbers")
 
     def test_output_that_exists(self):
         write(self.path("out.h5"), "old")

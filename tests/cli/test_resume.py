@@ -75,6 +75,21 @@ class Signals(ResumeTest):
         self.check(signal.SIGTERM, "--dropout", 0.1, "--accumulate", 2, "--valid-fraction", 0.1, "--valid-every", 7, "--keep",
                    "best", "--schedule", "wsd")
 
+    def test_documents_with_small_moments_and_cautious_decay(self):
+        write(self.corpus, "\n\n".join(sentences(3, 3 * i) for i in range(80)))
+        self.check(signal.SIGTERM, "--moments", "int8", "--weight-decay-cautious", "--weight-decay-schedule", "cosine",
+                   "--warmup-tokens", 700, "--shuffle", "documents")
+        self.assertEqual(lineage(self.path("out.h5"))[-1]["results"]["shuffle"], "documents")
+
+    def test_one_document_is_nothing_to_shuffle(self):
+        text = write(self.path("one.txt"), sentences(300))
+        done = run("train", "--data", text, *QUICK, "--steps", 2, "--shuffle", "documents", "--output", self.path("x.h5"))
+        self.assert_error(done, 3, "one.txt has 1 document", "shuffle windows")
+        run("train", "--data", text, *QUICK, "--steps", 0, "--output", self.path("t.h5"), check=True)
+        done = run("train", "--data", text, *QUICK, "--steps", 2, "--shuffle", "documents", "--teacher", self.path("t.h5"),
+                   "--teacher-cache", self.path("t.cache"), "--output", self.path("x.h5"))
+        self.assert_error(done, 2, "--teacher-cache", "--shuffle documents")
+
     def test_short_windows_first_with_muon_and_an_average(self):
         self.check(signal.SIGTERM, "--curriculum", "8:20%,16:30%,32", "--optimizer", "muon", "--adamw-rate", 0.002, "--ema", 0.9,
                    "--valid-fraction", 0.1, "--valid-every", 7, "--keep", "best", "--recompute", "feed_forward")
@@ -225,7 +240,10 @@ class Checkpoints(ResumeTest):
         values = {"--steps": 9, "--batch": 5, "--accumulate": 2, "--learning-rate": 0.5, "--schedule": "wsd", "--warmup": 3,
                   "--decay": 0.3, "--final-rate": 0.3, "--clip": 2, "--dropout": 0.2, "--weight-decay": 0, "--beta1": 0.8,
                   "--beta2": 0.8, "--precision": "bf16" if self.precision() == "f32" else "f32", "--valid-fraction": 0.2,
-                  "--curriculum": "8:50%,32", "--optimizer": "muon", "--muon-momentum": 0.5, "--adamw-rate": 0.1, "--ema": 0.9,
+                  "--warmup-tokens": 600, "--shuffle": "documents", "--weight-decay-cautious": None,
+                  "--weight-decay-schedule": "linear", "--moments": "bf16", "--curriculum": "8:50%,32", "--exits": "1",
+                  "--exit-loss": 0.1, "--layer-dropout": 0.1, "--optimizer": "muon", "--muon-momentum": 0.5,
+                  "--adamw-rate": 0.1, "--ema": 0.9,
                   "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
                   "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
@@ -261,10 +279,12 @@ class Checkpoints(ResumeTest):
 
     def test_the_description_is_what_it_was(self):
         """Checkpoints of every version are resumed by these names."""
-        names = {"accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout", "ema",
-                 "final_rate", "keep", "learning_rate", "muon_momentum", "optimizer", "parent_sha256", "patience", "pattern", "precision", "quantize_aware", "quantize_from", "schedule", "seed", "sparsify_every", "sparsify_from",
+        names = {"accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout",
+                 "ema", "exit_loss", "layer_dropout", "final_rate", "keep", "learning_rate", "moments", "muon_momentum",
+                 "optimizer", "parent_sha256", "patience", "pattern", "precision", "quantize_aware", "quantize_from",
+                 "schedule", "seed", "shuffle", "sparsify_every", "sparsify_from",
                  "sparsify_until", "sparsity", "steps", "teacher", "teacher_cache", "teacher_hidden", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",
-                 "weight_decay"}
+                 "weight_decay", "weight_decay_cautious", "weight_decay_schedule"}
         description = self.state(self.checkpoint)["description"]
         self.assertEqual(set(description), names)
         for name, value in {"accumulate": 1, "beta1": 0.9, "clip": 1, "keep": "last", "sparsity": 0, "pattern": "unstructured",

@@ -16,10 +16,10 @@ namespace {
 // paper's M and lambda; section 4.1 there).
 constexpr double outlier = 5, most_apart = 0.08;
 
-// "blocks.3." of "blocks.3.attention.qkv.weight"; of what is in no block, its name.
+// "blocks.3" of "blocks.3.attention.qkv.weight"; of what is in no block, its name.
 std::string block_of(const std::string& name) {
   const size_t first = name.find('.'), second = first == std::string::npos ? first : name.find('.', first + 1);
-  return name.starts_with("blocks.") && second != std::string::npos ? name.substr(0, second + 1) : name;
+  return name.starts_with("blocks.") && second != std::string::npos ? name.substr(0, second) : name;
 }
 
 struct BlockOfWeights {

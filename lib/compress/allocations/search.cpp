@@ -116,6 +116,7 @@ class Search {
     const Restore restore(slots_);
     PruneSettings settings = s_;
     settings.own = sparsities;
+    settings.keep = {};  // nothing of it is kept
     prune_model(model_, settings);
     return reference_.distance(model_).kl;
   }

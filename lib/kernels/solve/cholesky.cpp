@@ -14,6 +14,9 @@ namespace {
 // on one thread (n * panel^2 operations) is a small part.
 constexpr int64_t panel = 64;
 
+// Columns that a product has at once, where what lies above the diagonal is left out of it.
+constexpr int64_t strip = 128;
+
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Map = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
 
@@ -62,9 +65,9 @@ bool cholesky(View a) {
     gemm(below, false, view(inverse.data(), width, width), true, solved);
     map(below) = map(solved);
     const View minus = negative(solved, memory);
-    constexpr int64_t strip = 512;
-    for (int64_t c = 0; c < rest; c += strip) {
-      const int64_t cols = std::min(strip, rest - c);
+    constexpr int64_t wide = 512;
+    for (int64_t c = 0; c < rest; c += wide) {
+      const int64_t cols = std::min(wide, rest - c);
       gemm(rows_of(minus, c, rest - c), false, rows_of(solved, c, cols), true,
            block(a, after + c, rest - c, after + c, cols), true);
     }
@@ -85,19 +88,33 @@ void invert_lower(View l) {
     const View before = block(l, first, width, 0, first);
     product_memory.resize(static_cast<size_t>(width * first));
     const View product = view(product_memory.data(), width, first);
-    gemm(before, false, block(l, 0, first, 0, first), false, product);
+    for (int64_t c = 0; c < first; c += strip) {  // of a lower triangle: nothing above row c
+      const int64_t cols = std::min(strip, first - c);
+      gemm(columns_of(before, c, first - c), false, block(l, c, first - c, c, cols), false,
+           columns_of(product, c, cols));
+    }
     const View minus = negative(view(inverse.data(), width, width), memory);
     gemm(minus, false, product, false, before);
   }
 }
 
+// A^-1 = X^T X with X = L^-1, whose row k reaches from column 0 to k: of a strip that begins at column c, rows from c on.
+// What lies above the diagonal is what lies below it.
 bool invert_positive(View a) {
   if (!cholesky(a)) return false;
   invert_lower(a);
-  std::vector<float> inverse(static_cast<size_t>(a.rows * a.rows));
-  for (int64_t r = 0; r < a.rows; ++r) std::copy_n(a.row<float>(r), a.rows, inverse.data() + r * a.rows);
-  const View l = view(inverse.data(), a.rows, a.rows);
-  gemm(l, true, l, false, a);
+  const int64_t n = a.rows;
+  std::vector<float> inverse(static_cast<size_t>(n * n));
+  for (int64_t r = 0; r < n; ++r) std::copy_n(a.row<float>(r), n, inverse.data() + r * n);
+  const View x = view(inverse.data(), n, n);
+  for (int64_t c = 0; c < n; c += strip) {
+    const int64_t cols = std::min(strip, n - c), rest = n - c;
+    gemm(block(x, c, rest, c, rest), true, block(x, c, rest, c, cols), false, block(a, c, rest, c, cols));
+  }
+  parallel_for(n, row_grain(n), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t c = r + 1; c < n; ++c) a.row<float>(r)[c] = a.row<float>(c)[r];
+  });
   return true;
 }
 

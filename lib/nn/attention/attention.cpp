@@ -251,6 +251,26 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
   return output_.forward(attended, call, call.unread);
 }
 
+void Attention::remember(const Var& x, const Call& call, int64_t, LayerState* state) const {
+  Var projected = qkv_.forward(x, call);
+  if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+  for (const Batch::Group& group : call.batch.groups()) {
+    kernels::AttentionDims dims;
+    dims.batch = static_cast<int64_t>(group.spans.size());
+    dims.queries = dims.keys = group.count;
+    dims.heads = heads_;
+    dims.kv_heads = kv_heads_;
+    dims.head_dim = head_dim_;
+    const ops::AttentionPart part = {dims, group.first_row, nullptr};
+    const ops::QkvRows in = ops::QkvRows::of(part.rows_of(projected.value()), dims);
+    for (size_t i = 0; i < group.spans.size(); ++i) {
+      const auto at = static_cast<int64_t>(i);
+      static_cast<LayerCache&>(*state).store(group.spans[i].sequence, group.spans[i].first, group.count,
+                                             of_sequence(in.k, at), of_sequence(in.v, at));
+    }
+  }
+}
+
 std::unique_ptr<LayerState> Attention::make_state(const StateShape& shape) const {
   // What comes later would change what earlier tokens have seen.
   if (!pattern_->rule().causal)

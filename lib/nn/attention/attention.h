@@ -12,6 +12,7 @@ class Attention : public Mixer {
   Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
 
   Var forward(const Var& x, const Call& call, int64_t layer, LayerState* state) const override;
+  void remember(const Var& x, const Call& call, int64_t layer, LayerState* state) const override;
   std::unique_ptr<LayerState> make_state(const StateShape& shape) const override;
   void configure(const LayerBlueprint& layer) override;
   const std::shared_ptr<const AttentionPattern>& pattern() const { return pattern_; }

@@ -12,8 +12,9 @@ namespace hone {
 void check_ngram_draft(const DraftSettings& settings, const std::vector<int64_t>& numbers, const Transformer& target);
 std::unique_ptr<Drafter> ngram_draft(DraftSource source);
 
-// The first blocks of the model itself, through its own norm and head: their keys and values, and what comes out of
-// them, are what the model goes on with (LayerSkip, Elhoushi et al. 2024, arXiv 2404.16710, section 4.3).
+// The first blocks of the model itself, through the norm of an exit there, or else its last one, and its head: their
+// keys and values, and what comes out of them, are what the model goes on with (LayerSkip, Elhoushi et al. 2024, arXiv
+// 2404.16710, section 4.3).
 void check_self_draft(const DraftSettings& settings, const std::vector<int64_t>& numbers, const Transformer& target);
 std::unique_ptr<Drafter> self_draft(DraftSource source);
 

@@ -28,6 +28,7 @@ struct ObjectiveInput {
   std::span<const int32_t> inputs, targets;  // [rows]; a target below 0 is not scored
   const Var& hidden;                         // Transformer::finish(): [rows, dim] of call.type
   float weight;                              // of the batch in the step: terms are weighted with it beside their own
+  std::span<const ExitOutput> exits = {};    // of call.exits
   std::span<const float> of_rows = {};       // weights of rows in the loss; none: all 1
 };
 

@@ -1,3 +1,4 @@
+#include "train/objectives/exits.h"
 #include "train/objectives/next_token.h"
 #include "train/objectives/objective.h"
 #include "train/objectives/settings.h"
@@ -8,6 +9,7 @@ namespace {
 
 constexpr ObjectiveKind rows[] = {
     {"next_token", next_token_objective},
+    {"exits", exits_objective},
     {"teacher", teacher_objective},
 };
 

@@ -16,7 +16,14 @@ struct DistillationSettings {
   double bytes = 0;         // that the teacher takes beside the model's training
 };
 
+// Of the exits of a model (model/exits.h).
+struct ExitLossSettings {
+  float weight = 0;     // of all their losses together, beside 1 of the last layer's; 0: none is computed
+  bool rotate = false;  // a batch trains one of them after the other, with all the weight, instead of all
+};
+
 struct ObjectiveSettings {
+  ExitLossSettings exits;
   DistillationSettings distillation;
 };
 

@@ -5,7 +5,7 @@
 
 namespace hone {
 
-// State "m" and "v": the moving means of the gradient and of its square.
+// State "m" and "v": the moving means of the gradient and of its square, in the form of settings.moments.
 std::shared_ptr<const UpdateRule> adamw_rule(const ParameterInfo& parameter, const Config& config,
                                              const OptimizerSettings& settings);
 

@@ -4,9 +4,12 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "train/optimizers/adamw.h"
+#include "train/optimizers/moments.h"
 
 namespace hone {
 namespace {
@@ -76,18 +79,22 @@ namespace {
 class Muon : public UpdateRule {
  public:
   Muon(const ParameterInfo& parameter, const Config& config, const OptimizerSettings& settings)
-      : parameter_(parameter), config_(config), settings_(settings) {}
+      : parameter_(parameter),
+        config_(config),
+        settings_(settings),
+        momentum_(settings.moments, "momentum", false, Random(settings.seed, "moments:" + parameter.name).next()) {}
 
-  std::vector<StateArray> arrays(const Shape& shape) const override { return {{"momentum", shape}}; }
+  std::vector<StateArray> arrays(const Shape& shape) const override { return momentum_.arrays(shape); }
 
   void apply(const Update& update) const override {
     Parameter& p = update.parameter;
-    const Tensor& momentum = update.state.at("momentum");
+    const Tensor momentum = taken(update, p.value.shape());
     const auto beta = static_cast<float>(settings_.muon.momentum);
     if (update.mask) kernels::apply_mask(p.grad.view(), update.mask.data());
     kernels::scale(p.grad.view(), static_cast<float>(update.scale));
     kernels::scale(momentum.view(), beta);
     kernels::add(momentum.view(), p.grad.view());
+    put_back(update, momentum);
     // Nesterov's: the gradient once more, before the momentum that it will
     // have.
     const Tensor step = momentum.clone();
@@ -101,17 +108,51 @@ class Muon : public UpdateRule {
       kernels::scale(part.view(), static_cast<float>(-update.learning_rate * rms * std::sqrt(longer)));
       begin += rows;
     }
-    if (p.decay) kernels::scale(p.value.view(), static_cast<float>(1 - update.learning_rate * settings_.weight_decay));
+    if (p.decay) decay(p.value, step, update.learning_rate * settings_.weight_decay * update.decay);
     kernels::add(p.value.view(), step.view());
     if (update.mask) kernels::apply_mask(p.value.view(), update.mask.data());
   }
 
  private:
   static constexpr double rms = 0.2;  // of AdamW's updates, about
+  static constexpr int64_t at_once = 64 * Moments::block;
+
+  template <class F>
+  static void in_parts(int64_t count, F&& f) {
+    kernels::parallel_for((count + at_once - 1) / at_once, 1,
+                          [&](int64_t begin, int64_t end) { f(begin * at_once, std::min(end * at_once, count)); });
+  }
+
+  Tensor taken(const Update& update, const Shape& shape) const {
+    if (settings_.moments == MomentForm::f32) return update.state.at("momentum");
+    const Tensor all = Tensor::empty(shape);
+    in_parts(all.size(),
+             [&](int64_t begin, int64_t end) { momentum_.load(update.state, begin, end, all.data<float>() + begin); });
+    return all;
+  }
+
+  void put_back(const Update& update, const Tensor& momentum) const {
+    if (settings_.moments == MomentForm::f32) return;
+    in_parts(momentum.size(), [&](int64_t begin, int64_t end) {
+      momentum_.store(update.state, begin, end, momentum.data<float>() + begin, update.step);
+    });
+  }
+
+  // `step`: what is added to the value.
+  void decay(const Tensor& value, const Tensor& step, double part) const {
+    const auto kept = static_cast<float>(1 - part);
+    if (!settings_.cautious_decay) return kernels::scale(value.view(), kept);
+    float* const x = value.data<float>();
+    const float* const by = step.data<float>();
+    in_parts(value.size(), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) x[i] = x[i] * by[i] > 0 ? x[i] : x[i] * kept;
+    });
+  }
 
   ParameterInfo parameter_;
   Config config_;
   OptimizerSettings settings_;
+  Moments momentum_;
 };
 
 bool is_matrix_of_block(Role role) {

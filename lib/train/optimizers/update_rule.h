@@ -27,6 +27,7 @@ struct Update {
   double learning_rate = 0;
   double scale = 1;  // of the gradient: clipping
   int64_t step = 1;  // of the run, from 1
+  double decay = 1;  // what the schedule leaves of the weight decay
 };
 
 // An array that a rule keeps: zeros before the first step.

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "lib/train/runs.h"
 #include "measure/footprint.h"
+#include "model/exits.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -36,6 +37,7 @@ Measured measured(const Config& config, const TrainingShape& shape) {
   s.type = shape.type;
   s.recompute = shape.recompute;
   s.router.capacity_factor = shape.capacity;
+  if (shape.exits > 0) s.objectives.exits.weight = 0.5f;
   TextBatches sampler(BatchSampler(text(), shape.context, 1));
   Trainer trainer(model, sampler, s);
   trainer.step(0);  // makes what stays: gradients, copies of the weights
@@ -80,6 +82,18 @@ TEST_CASE("and where arrays are large, so that the pool rounds them up to 2 MiB"
   config.layers.resize(2);
   config.layers[1].ffn = 0;
   check_foretold(config, {3, 96, DType::bf16});
+}
+
+TEST_CASE("and with exits, about") {
+  Config config = deep_config(ActivationKind::swiglu);
+  set_exits(config, std::vector<int64_t>{2, 5});
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const char* plan : {"none", "blocks", "feed_forward"}) {
+      CAPTURE(plan);
+      const TrainingShape shape = {6, 96, type, 0, recompute_plan(plan), 2};
+      const auto took = static_cast<double>(measured(config, shape).activations);
+      CHECK(took / activation_bytes(config, shape) == doctest::Approx(1).epsilon(0.1));
+    }
 }
 
 TEST_CASE("and of mixtures of experts") {

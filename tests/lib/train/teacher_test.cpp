@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "lib/train/runs.h"
+#include "measure/activations.h"
 #include "nn/block.h"
 #include "support/scratch.h"
 #include "train/fingerprint.h"
@@ -64,6 +65,22 @@ TEST_CASE("a teacher that is the model itself adds nothing; another is learned f
   CHECK(last.terms.at("teacher_hidden") < first.terms.at("teacher_hidden"));
   CHECK(last.minimized == doctest::Approx(last.loss + last.terms.at("teacher") + last.terms.at("teacher_hidden")));
   CHECK(last.router_loss == 0);
+}
+
+TEST_CASE("what a teacher takes is counted before it runs") {
+  Model teacher = other(3);
+  std::vector<int32_t> ids(16 * 64, 7);
+  const std::vector<int64_t> starts(16);
+  const TrainingShape shape = {.batch = 16, .context = 64};
+  double weights = 0;
+  for (const auto& [name, values] : after(teacher)) weights += static_cast<double>(values.bytes());
+  reset_pool_peak();
+  const size_t before = pool_used_bytes();
+  const auto answer = of(teacher)->answer({ids, starts, DType::f32}, true);
+  const double logits = 1024 * 256 * 4, taken = static_cast<double>(pool_peak_bytes() - before) + logits;
+  const double counted = teacher_bytes(*teacher.transformer, shape, true) - weights;
+  CHECK(taken < 1.15 * counted);
+  CHECK(taken > 0.6 * counted);
 }
 
 TEST_CASE("with a teacher too, what is computed again changes no bit") {

@@ -25,9 +25,10 @@ QuantizedMatrix some_integers(const char* element) {
                     {}};
   Random random(4, "integers");
   const auto& info = kernels::info_of(m.element);
-  for (int8_t& q : m.integers.span<int8_t>())
-    q = static_cast<int8_t>(std::max(
-        info.lowest, info.integer_of(static_cast<int>(random.below(static_cast<uint64_t>(info.codes() - 1))))));
+  for (int8_t& q : m.integers.span<int8_t>()) {
+    const int code = static_cast<int>(random.below(static_cast<uint64_t>(info.codes())));
+    q = static_cast<int8_t>(std::clamp(info.integer_of(code), info.lowest, info.highest));
+  }
   for (float& s : m.scales.span<float>()) s = to_float(to_bf16(static_cast<float>(random.normal()) * 0.1f));
   m.scales.data<float>()[5] = 0;
   for (int64_t c = 64; c < cols; ++c) m.integers.data<int8_t>()[cols + c] = 0;  // of the group whose scale is 0

@@ -1,0 +1,71 @@
+#include "cli/depth_options.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "model/exits.h"
+
+namespace hone::cli {
+namespace {
+
+// "0.5" or "0.5:rotate".
+ExitLossSettings parse_exit_loss(const std::string& text) {
+  const auto wrong = [&] {
+    return usage_error("--exit-loss '{}': write a weight of at least 0, and :rotate behind it for one exit a batch",
+                       text);
+  };
+  const size_t colon = text.find(':');
+  const bool rotate = colon != std::string::npos;
+  if (rotate && text.substr(colon) != ":rotate") throw wrong();
+  double weight = 0;
+  try {
+    size_t end = 0;
+    weight = std::stod(text.substr(0, colon), &end);
+    if (end != std::min(colon, text.size())) throw wrong();
+  } catch (const std::logic_error&) {  // of stod
+    throw wrong();
+  }
+  if (!(weight >= 0 && weight <= 1e6)) throw wrong();
+  return {static_cast<float>(weight), rotate};
+}
+
+}  // namespace
+
+void DepthOptions::add(RunOptions& run) {
+  options_ = &run;
+  run.group("Depth", "Exits behind some layers, and layers that are passed by while the model trains");
+  run.text("--exits", exits,
+           "Places where the model may be read early: every:K, or a list such as 2,4,6 (behind so many layers). An "
+           "existing model gets these and no others")
+      .shapes(Shapes::model);
+  run.text("--exit-loss", exit_loss,
+           "Weight of the losses of all exits together, beside 1 of the last layer; W:rotate trains one exit a batch, "
+           "in turn")
+      .type_name("W[:rotate]")
+      .shapes(Shapes::run);
+  run.number("--layer-dropout", layer_dropout,
+             "Probability that a sequence passes the last layer by; less for earlier ones, none for the first",
+             {.least = 0, .below = 1})
+      .shapes(Shapes::run);
+}
+
+void DepthOptions::check() const {
+  parse_exit_loss(exit_loss);
+}
+
+std::vector<int64_t> DepthOptions::depths(const Config& there) const {
+  if (!exits) return exits_of(there);
+  try {
+    return parse_exits(*exits, static_cast<int64_t>(there.layers.size()));
+  } catch (const Error& error) {
+    throw usage_error("--exits {}: {}", *exits, error.what());
+  }
+}
+
+void DepthOptions::training(const Config& config, StepSettings& step) const {
+  if (options_->given("--exit-loss")) require_exits(config, "--exit-loss");
+  if (!exits_of(config).empty()) step.objectives.exits = parse_exit_loss(exit_loss);
+  step.layer_dropout = layer_dropout;
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,31 @@
+// Options of `train` about depth: exits of a model, and layers that sequences pass by.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/run_options.h"
+#include "model/config.h"
+#include "train/trainer.h"
+
+namespace hone::cli {
+
+struct DepthOptions {
+  std::optional<std::string> exits;
+  std::string exit_loss = "0.5";
+  double layer_dropout = 0;
+
+  void add(RunOptions& run);
+  void check() const;  // what can be refused before reading anything: Error(usage)
+
+  // The exits that --exits names, for a model of so many layers; without it those of `there`.
+  std::vector<int64_t> depths(const Config& there) const;
+  // Of a run of a model with this configuration: Error(usage) for an option that it has no use for.
+  void training(const Config& config, StepSettings& step) const;
+
+ private:
+  const RunOptions* options_ = nullptr;
+};
+
+}  // namespace hone::cli

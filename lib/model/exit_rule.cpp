@@ -1,0 +1,87 @@
+#include "model/exit_rule.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace hone {
+namespace {
+
+// Of the most probable token over the one behind it ("softmax response", Schuster et al., arXiv 2207.07061, section
+// 3.5).
+double gap(std::span<const float> logits) {
+  float first = -INFINITY, second = -INFINITY;
+  for (const float logit : logits) {
+    if (logit > first) {
+      second = first;
+      first = logit;
+    } else {
+      second = std::max(second, logit);
+    }
+  }
+  double sum = 0;
+  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - first));
+  return (1 - std::exp(static_cast<double>(second - first))) / sum;
+}
+
+// In nats.
+double entropy(std::span<const float> logits) {
+  const float highest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0, weighted = 0;
+  for (const float logit : logits) {
+    const auto x = static_cast<double>(logit - highest), weight = std::exp(x);
+    sum += weight;
+    if (weight > 0) weighted += weight * x;
+  }
+  return std::log(sum) - weighted / sum;
+}
+
+constexpr ExitCriterion table[] = {
+    {"gap", "gap:PROBABILITY", 0, 1, false, gap},
+    {"entropy", "entropy:NATS", 0, 20, true, entropy},
+};
+
+}  // namespace
+
+std::span<const ExitCriterion> exit_criteria() {
+  return table;
+}
+
+const ExitCriterion& exit_criterion(const std::string& name) {
+  std::vector<std::string> names;
+  for (const ExitCriterion& row : table) {
+    if (row.name == name) return row;
+    names.emplace_back(row.name);
+  }
+  throw usage_error("unknown criterion of exits '{}'; known: {}", name, fmt::join(names, ", "));
+}
+
+std::string exit_forms() {
+  std::vector<std::string> forms;
+  for (const ExitCriterion& row : table) forms.emplace_back(row.form);
+  return fmt::format("{}", fmt::join(forms, ", "));
+}
+
+ExitRule parse_exit_rule(const std::string& text) {
+  const size_t colon = text.find(':');
+  const ExitCriterion& criterion = exit_criterion(text.substr(0, colon));
+  double number = 0;
+  const char* const begin = colon == std::string::npos ? text.data() + text.size() : text.data() + colon + 1;
+  const auto [stop, failure] = std::from_chars(begin, text.data() + text.size(), number);
+  if (failure != std::errc() || stop != text.data() + text.size())
+    throw usage_error("exit '{}': write {}", text, criterion.form);
+  if (!(number >= criterion.least && number <= criterion.most))
+    throw usage_error("exit '{}': the number of {} must be between {} and {}", text, criterion.name, criterion.least,
+                      criterion.most);
+  return {&criterion, number};
+}
+
+std::string to_string(const ExitRule& rule) {
+  return fmt::format("{}:{:.6g}", rule.criterion->name, rule.threshold);
+}
+
+}  // namespace hone

@@ -1,0 +1,152 @@
+"""Exits: trained, kept by every tool, used in generation, calibrated."""
+
+import json
+import os
+import unittest
+
+import numpy as np
+
+from hone_cli import run, run_json, sentences, write
+from model_files import ModelTest, lineage, log_lines, parameters
+
+SHAPE = ["--layers", 4, "--dim", 32, "--heads", 2, "--ffn", 48, "--context", 32]
+QUICK = ["--batch", 4, "--learning-rate", 5e-3, "--warmup", 2, "--threads", 1]
+
+
+class Depth(ModelTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = os.path.join(cls.shared, "exits.h5")
+        cls.log = os.path.join(cls.shared, "exits.jsonl")
+        run("train", "--data", cls.corpus, *SHAPE, *QUICK, "--steps", 60, "--exits", "every:1", "--layer-dropout", 0.2,
+            "--log", cls.log, "--output", cls.model, "-q", check=True)
+
+    def trained(self, *more):
+        return run("train", "--data", self.corpus, *QUICK, "--output", self.path("out.h5"), "--force", *more)
+
+    def exits(self, path):
+        return sorted(int(name.split(".")[1]) + 1 for name in parameters(path) if name.endswith("exit_norm.gain"))
+
+    def test_the_log_has_losses_of_exits_and_the_model_their_norms(self):
+        first, last = log_lines(self.log)[0], log_lines(self.log)[-1]
+        self.assertEqual(set(last["exit_losses"]), {"1", "2", "3"})
+        self.assertLess(last["exit_losses"]["3"], first["exit_losses"]["3"])
+        self.assertEqual({"next_token", "exit_1", "exit_2", "exit_3"}, set(last["terms"]))
+        self.assertEqual(self.exits(self.model), [1, 2, 3])
+        self.assertIn("exits", run("inspect", self.model, check=True).stdout)
+
+    def test_every_tool_keeps_exits(self):
+        pruned, small, again = self.path("p.h5"), self.path("q.h5"), self.path("r.h5")
+        run("prune", self.model, "--method", "wanda", "--sparsity", 0.5, "--calibration", self.corpus, "--output", pruned, check=True)
+        run("train", "--init", pruned, "--data", self.corpus, *QUICK, "--steps", 3, "--exit-loss", "1:rotate", "--output", again,
+            check=True)
+        run("quantize", again, "--type", "int8", "--output", small, check=True)
+        for path in (pruned, again, small):
+            self.assertEqual(self.exits(path), [1, 2, 3])
+        generated = run("generate", small, "--prompt", "The", "--tokens", 20, "--exit", "gap:0.2", "-q", check=True)
+        self.assertTrue(generated.stdout)
+
+    def test_a_model_without_exits_gets_some(self):
+        plain = self.path("plain.h5")
+        run("train", *SHAPE, "--steps", 0, "--output", plain, check=True)
+        before = parameters(plain)
+        self.assertEqual(self.exits(plain), [])
+        run("train", "--init", plain, "--steps", 0, "--exits", "2", "--output", self.path("two.h5"), check=True)
+        after = parameters(self.path("two.h5"))
+        self.assertEqual(self.exits(self.path("two.h5")), [2])
+        for name, value in before.items():
+            np.testing.assert_array_equal(value.values, after[name].values)
+        np.testing.assert_array_equal(after["blocks.1.exit_norm.gain"].values, before["norm.gain"].values)
+
+    def test_a_resumed_run_ends_with_the_same_bits(self):
+        options = [*SHAPE, "--exits", "every:2", "--layer-dropout", 0.4, "--exit-loss", "0.5:rotate", "--dropout", 0.1]
+        self.assertEqual(self.trained(*options, "--steps", 8).returncode, 0)
+        checkpoint = self.path("c.h5")
+        half = ["--checkpoint", checkpoint, "--save-every", 4]
+        run("train", "--data", self.corpus, *QUICK, *options, "--steps", 8, *half, "--output", self.path("a.h5"), check=True)
+        run("train", "--data", self.corpus, *QUICK, *options, "--steps", 8, "--recompute", "blocks", "--output", self.path("b.h5"),
+            check=True)
+        for path in ("a.h5", "b.h5"):
+            self.assert_same_parameters(self.path(path), self.path("out.h5"))
+        for other in (["--exits", "1"], ["--exit-loss", "0.4"], ["--layer-dropout", 0.1]):
+            self.assert_refused(run("train", "--data", self.corpus, *QUICK, "--steps", 8, "--layer-dropout", 0.4, "--exit-loss",
+                                    "0.5:rotate", "--dropout", 0.1, "--resume", checkpoint, "--output", self.path("d.h5"), *other), 2)
+
+    def test_text_of_tokens_that_leave_early(self):
+        common = ["--prompt", "The river", "--prompt", "A", "--tokens", 12, "--temperature", 0, "--ignore-end", "-q"]
+        plain = run("generate", self.model, *common, "--format", "jsonl", check=True).stdout
+        never = run("generate", self.model, *common, "--format", "jsonl", "--exit", "gap:1", check=True).stdout
+        texts = lambda out: [json.loads(line)["text"] for line in out.splitlines()]
+        self.assertEqual(texts(plain), texts(never))
+        report = self.path("depths.json")
+        for fill in ("exact", "propagated"):
+            run("generate", self.model, *common, "--exit", "entropy:20", "--exit-fill", fill, "--report", report, "--force", check=True)
+            with open(report, encoding="utf-8") as file:
+                rows = json.load(file)["rows"]
+            self.assertEqual(len(rows), 3)
+            self.assertEqual(rows[0]["depths"], [4] + [1] * 11)
+            self.assertEqual((rows[2]["tokens"], rows[2]["tokens_1"], rows[2]["tokens_4"]), (24, 22, 2))
+            self.assertAlmostEqual(rows[2]["mean_depth"], (8 + 22) / 24)
+        rows = run("generate", self.model, *common, "--max-depth", 2, "--format", "jsonl", check=True).stdout
+        self.assertEqual(json.loads(rows.splitlines()[0])["depths"], [2] * 12)
+
+    def test_scores_thresholds_and_a_promise(self):
+        text = write(self.path("text.txt"), sentences(700, 5))
+        rows = run_json("eval", self.model, "--data", text, "--exits", "--no-speed", "--limit", "2k", "--plot", self.path("p.svg"))["rows"]
+        self.assertEqual([row["mean_depth"] for row in rows[:4]], [1, 2, 3, 4])
+        self.assertEqual(rows[3]["exit_agreement"], 1)
+        depths = [row["mean_depth"] for row in rows[4:]]
+        self.assertEqual(depths, sorted(depths, reverse=True))
+        with open(self.path("p.svg"), encoding="utf-8") as file:
+            self.assertIn("Accuracy by depth", file.read())
+        plain = run_json("eval", self.model, "--data", text, "--no-speed", "--limit", "2k")["rows"][0]
+        self.assertAlmostEqual(rows[3]["loss"], plain["loss"], places=2)
+        calibrated = self.path("calibrated.h5")
+        run("eval", self.model, "--data", text, "--calibrate-exits", 0.9, "--output", calibrated, "--format", "json", check=True)
+        found = lineage(calibrated)[-1]["results"]["exit_calibration"]
+        self.assertLessEqual(found["p_value"], 0.05)
+        self.assertGreaterEqual(found["measured_agreement"], 0.9)
+        self.assertEqual(found["agreement"], 0.9)
+        other = write(self.path("other.txt"), sentences(200, 900))
+        row = run_json("eval", calibrated, "--data", other, "--exit", "calibrated", "--no-speed")["rows"][0]
+        self.assertGreater(row["exit_agreement"], 0.85)
+        run("generate", calibrated, "--prompt", "The", "--tokens", 5, "--exit", "calibrated", "-q", check=True)
+        refused = run("eval", calibrated, "--data", other, "--exit", "calibrated", "--no-speed", "--require", "exit_agreement > 1")
+        self.assertEqual(refused.returncode, 4)
+        changed = self.path("changed.h5")
+        run("quantize", calibrated, "--type", "int8", "--output", changed, check=True)
+        self.assert_refused(run("generate", changed, "--prompt", "The", "--exit", "calibrated"), 2, "changed since")
+
+    def test_what_cannot_be_is_refused(self):
+        plain = self.path("plain.h5")
+        run("train", *SHAPE, "--steps", 0, "--output", plain, check=True)
+        for value in ("0", "4", "9", "2,2", "every:0", "every:4", "two", ""):
+            self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exits", value), 2)
+        for value in ("-1", "x", "0.5:turns", "0.5:", "nan"):
+            self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exits", "2", f"--exit-loss={value}"), 2, "--exit-loss")
+        self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exit-loss", 0.5), 2, "exits")
+        for value in (1, -0.1, 2):
+            self.assert_refused(self.trained(*SHAPE, "--steps", 3, f"--layer-dropout={value}"), 2)
+        generate = lambda model, *more: run("generate", model, "--prompt", "a", "--tokens", 2, *more)
+        self.assert_refused(generate(plain, "--exit", "gap:0.5"), 2, "trained with exits")
+        self.assert_refused(generate(plain, "--max-depth", 2), 2, "trained with exits")
+        self.assert_refused(generate(self.model, "--max-depth", 5), 2, "exits behind 1, 2, 3")
+        self.assert_refused(generate(self.model, "--exit", "calibrated"), 2, "calibrate")
+        self.assert_refused(generate(self.model, "--exit", "gap:0.5", "--draft", "ngram"), 2, "--draft")
+        self.assert_refused(generate(self.model, "--report", self.path("r.json")), 2, "--report")
+        for rule in ("gap:2", "gap", "entropy:-1", "sure:1"):
+            self.assert_refused(generate(self.model, f"--exit={rule}"), 2)
+        short = write(self.path("short.txt"), sentences(40, 3))
+        evaluate = lambda model, *more: run("eval", model, "--data", short, *more)
+        self.assert_refused(evaluate(self.model, "--calibrate-exits", 0.98, "--output", self.path("x.h5")), 3, "149: 4769 tokens")
+        self.assertFalse(os.path.exists(self.path("x.h5")))
+        self.assert_refused(evaluate(self.model, "--calibrate-exits", 0.98), 2, "--output")
+        self.assert_refused(evaluate(self.model, "--calibrate-exits", 1, "--output", self.path("x.h5")), 2)
+        self.assert_refused(evaluate(plain, "--exits"), 2, "trained with exits")
+        self.assert_refused(evaluate(self.model, "--exits", "--baseline", self.model), 2, "--baseline")
+        self.assert_refused(evaluate(self.model, "--exits", "--exit", "gap:0.5"), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()

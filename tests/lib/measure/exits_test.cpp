@@ -1,0 +1,110 @@
+#include "measure/exits.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "measure/evaluate.h"
+#include "model/exits.h"
+#include "support/models.h"
+
+using namespace hone;
+using namespace hone::test;
+using doctest::Approx;
+
+namespace {
+
+// Windows of 10 tokens with two depths; the first exit is sure of `sure` and wrong with probability 1 - u, where u is
+// what it measures.
+ExitScan scan_of(int64_t windows, uint64_t seed) {
+  ExitScan scan;
+  scan.depths = {2, 4};
+  Random random(seed, "exits");
+  for (int64_t w = 0; w < windows; ++w) {
+    scan.windows.push_back(scan.tokens());
+    for (int t = 0; t < 10; ++t) {
+      const double u = random.uniform();
+      const bool agrees = random.uniform() < std::sqrt(u);
+      scan.losses.insert(scan.losses.end(), {1.0f, 0.5f});
+      scan.measured.insert(scan.measured.end(), {static_cast<float>(u), 1.0f});
+      scan.correct.insert(scan.correct.end(), {static_cast<uint8_t>(agrees), 1});
+      scan.agrees.insert(scan.agrees.end(), {static_cast<uint8_t>(agrees), 1});
+    }
+  }
+  scan.windows.push_back(scan.tokens());
+  return scan;
+}
+
+}  // namespace
+
+TEST_CASE("scores of exits are means over the tokens that end there") {
+  const ExitScan scan = scan_of(50, 1);
+  const ExitScores all = scores_at(scan, 1), first = scores_at(scan, 0);
+  CHECK(all.agreement == Approx(1));
+  CHECK(all.mean_depth == Approx(4));
+  CHECK(first.mean_depth == Approx(2));
+  const ExitScores some = scores_of(scan, parse_exit_rule("gap:0.6"));
+  CHECK(some.shares[0] + some.shares[1] == Approx(1));
+  CHECK(some.mean_depth == Approx(2 * some.shares[0] + 4 * some.shares[1]));
+  CHECK(some.loss == Approx(some.shares[0] + 0.5 * some.shares[1]));
+  CHECK(some.agreement > first.agreement);
+  CHECK(some.disagreements.size() == 50);
+}
+
+TEST_CASE("a scan of a model agrees with its scores, window by window") {
+  Config config = small_config();
+  config.layers.push_back(config.layers.back());
+  set_exits(config, std::vector<int64_t>{1, 2});
+  Transformer model(config);
+  initialize(model, 2, 0.1);
+  std::vector<int32_t> ids = some_ids(300);
+  const Corpus corpus = corpus_of(ids, byte_tokenizer(), "test");
+  ExitScanSettings s;
+  s.context = 32, s.stride = 16, s.criterion = &exit_criterion("gap");
+  const ExitScan scan = scan_exits(model, corpus, s);
+  CHECK(scan.tokens() == 299);
+  CHECK(scan.depths == std::vector<int64_t>{1, 2, 3});
+  EvaluateSettings e;
+  e.context = 32, e.stride = 16;
+  const Scores whole = evaluate(model, corpus, e);
+  CHECK(scores_at(scan, 2).loss == Approx(whole.loss()).epsilon(1e-5));
+  CHECK(scores_at(scan, 2).accuracy == Approx(whole.accuracy()).epsilon(1e-9));
+  CHECK(scores_at(scan, 0).loss != Approx(whole.loss()));
+  Transformer plain(small_config());
+  CHECK_THROWS_AS(scan_exits(plain, corpus, s), Error);
+}
+
+TEST_CASE("p-values are those of the two bounds") {
+  // (1 - 0.02)^150, and e times the probability of no hit among 400.
+  CHECK(hoeffding_bentkus(0, 150, 0.02) == Approx(std::pow(0.98, 150)));
+  CHECK(hoeffding_bentkus(0.01, 1000, 0.02) == Approx(std::exp(1) * 0.0102).epsilon(0.03));
+  CHECK(hoeffding_bentkus(0.03, 1000, 0.02) == Approx(1));
+  CHECK(windows_needed(0.98, 0.95) == 149);
+  CHECK(windows_needed(0.9, 0.95) == 29);
+}
+
+TEST_CASE("calibration keeps its promise as often as it says, and asks for enough text") {
+  const ExitCriterion& gap = exit_criterion("gap");
+  constexpr int64_t trials = 100;
+  int64_t broken = 0;
+  double leaving = 0;
+  const ExitScan truth = scan_of(20000, 999);
+  for (int64_t i = 0; i < trials; ++i) {
+    const CalibratedExits found = calibrate_exits(scan_of(600, static_cast<uint64_t>(i)), gap, 0.9, 10);
+    broken += scores_of(truth, found.calibration.rule).agreement < 0.9;
+    leaving += found.scores.shares[0] / trials;
+    CHECK(found.p_value <= 0.05);
+  }
+  CHECK(broken <= 5);
+  CHECK(leaving > 0.3);  // it is worth something
+  try {
+    calibrate_exits(scan_of(100, 1), gap, 0.98, 10);
+    FAIL("too little text");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::input);
+    CHECK(std::string(error.what()).find("1491 tokens") != std::string::npos);
+  }
+  CHECK_THROWS_AS(calibrate_exits(scan_of(100, 1), gap, 1.0, 10), Error);
+}
