@@ -273,6 +273,7 @@ void TrainOptions::warn_of_idle_media(bool examples) const {
                        {"--augment-audio", !examples, windows},
                        {"--media-cache", !examples, windows},
                        {"--skip-broken", !examples, windows},
+                       {"--shuffle", examples, "on lines of their own"},
                        {"--valid-tokens", examples, "on lines of their own"}});
 }
 
