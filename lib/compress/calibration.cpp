@@ -246,7 +246,7 @@ class Walk {
         rows.add(example.input());
         size += example.size();
       }
-      Part part{model_.call(rows.input(), std::move(spans), type_), {}};
+      Part part{model_.call(rows.input(), std::move(spans), type_), {}, {}};
       part.stream = model_.embed(rows.input(), part.call);
       parts_.push_back(std::move(part));
     }

@@ -17,6 +17,7 @@ struct Input {
 
   Input() = default;
   Input(std::span<const int32_t> all) : ids(all) {}     // NOLINT: ids are an input
+  Input(std::span<int32_t> all) : ids(all) {}           // NOLINT
   Input(const std::vector<int32_t>& all) : ids(all) {}  // NOLINT
   Input(std::span<const int32_t> all, std::span<const MediaPart> with) : ids(all), parts(with) {}
 
