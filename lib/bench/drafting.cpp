@@ -9,7 +9,7 @@
 namespace hone {
 namespace {
 
-class Drafting : public Measurement {
+class Drafting : public PointMeasurement {
  public:
   Drafting(Model& model, const BenchPoint& point, const BenchSettings& settings, const std::string& draft)
       : model_(*model.transformer), point_(point), s_(settings), tokenizer_(make_tokenizer(model.tokenizer)) {
@@ -62,7 +62,7 @@ class Drafting : public Measurement {
 
 }  // namespace
 
-std::unique_ptr<Measurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
+std::unique_ptr<PointMeasurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                               const std::string& draft) {
   return std::make_unique<Drafting>(model, point, settings, draft);
 }

@@ -8,7 +8,7 @@
 namespace hone {
 namespace {
 
-class Generation : public Measurement {
+class Generation : public PointMeasurement {
  public:
   Generation(Model& model, const GenerationShape& shape) : model_(*model.transformer), shape_(shape) {
     require_positions(model_.config(), shape.prompt + shape.generate, model.path);
@@ -74,7 +74,7 @@ class Generation : public Measurement {
 
 }  // namespace
 
-std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings) {
+std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings) {
   return std::make_unique<Generation>(model, GenerationShape{point.batch, point.length, settings.generate,
                                                              settings.type, settings.prefill_chunk, settings.code});
 }

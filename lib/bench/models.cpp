@@ -98,7 +98,7 @@ class ModelsBench {
     }
   }
 
-  std::unique_ptr<Measurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
+  std::unique_ptr<PointMeasurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
     if (!variant.draft.empty()) return measure_drafting(model, point, s_, variant.draft);
     return s_.train ? measure_training(model, point, s_, variant.recompute) : measure_generation(model, point, s_);
   }
@@ -129,7 +129,7 @@ class ModelsBench {
   void measure_point(size_t index) {
     const BenchPoint& point = s_.points[index];
     kernels::set_threads(point.threads);
-    std::vector<std::unique_ptr<Measurement>> measurements;
+    std::vector<std::unique_ptr<PointMeasurement>> measurements;
     for (size_t m = 0; m < models_.size(); ++m) measurements.push_back(begin(models_[m], variants_[m], point));
     for (int64_t repetition = -s_.warmup; repetition < s_.repeat; ++repetition)
       for (size_t m = 0; m < models_.size(); ++m) {
@@ -154,7 +154,7 @@ class ModelsBench {
     return result;
   }
 
-  BenchResult result_of(size_t index, size_t m, const Measurement& measurement) {
+  BenchResult result_of(size_t index, size_t m, const PointMeasurement& measurement) {
     const BenchPoint& point = s_.points[index];
     const kernels::Ceilings& ceilings = ceilings_.at(point.threads);
     Transformer& model = *models_[m].transformer;

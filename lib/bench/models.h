@@ -50,18 +50,18 @@ std::vector<BenchResult> bench_models(const BenchSettings& settings);
 void check_bench(const BenchSettings& settings);
 
 // One model at one setting: repetitions are run, then described.
-class Measurement {
+class PointMeasurement {
  public:
-  virtual ~Measurement() = default;
+  virtual ~PointMeasurement() = default;
   virtual void repeat(uint64_t seed, bool record) = 0;
   virtual Measured result(const kernels::Ceilings& ceilings) const = 0;
 };
 
 // `model` must outlive the result. Throws Error(usage) where the model cannot do what is asked.
-std::unique_ptr<Measurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings);
-std::unique_ptr<Measurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
+std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings);
+std::unique_ptr<PointMeasurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                               const std::string& draft);
-std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
+std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                               const std::string& recompute);
 
 }  // namespace hone

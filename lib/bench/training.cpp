@@ -54,7 +54,7 @@ Corpus random_corpus(int64_t tokens, int64_t vocabulary, uint64_t seed) {
   return open_corpus({text_in_memory(std::move(text), "random tokens")}, std::make_shared<AnyTokens>(vocabulary));
 }
 
-class Training : public Measurement {
+class Training : public PointMeasurement {
  public:
   Training(Model& model, const BenchPoint& point, const StepSettings& settings, int64_t steps)
       : model_(*model.transformer),
@@ -123,7 +123,7 @@ class Training : public Measurement {
 
 }  // namespace
 
-std::unique_ptr<Measurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
+std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                               const std::string& recompute) {
   BenchPoint own = point;
   if (own.length == 0) own.length = model.transformer->config().context;

@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t most_bytes = 1 << 20;
 
-const std::vector<std::string> tables = {"train", "prune", "quantize", "eval", "bench", "generate", "inspect"};
+const std::vector<std::string> tables = {"train", "prune", "quantize", "eval", "bench", "generate", "serve", "inspect", "convert"};
 
 // One key of the file that this tool reads.
 struct Setting {

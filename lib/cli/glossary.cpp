@@ -26,6 +26,7 @@ constexpr Word glossary[] = {
     {"a smaller multiple of widths", "--width-multiple"},
     {"have it begun anew", "--force"},
     {"a baseline model", "--baseline"},
+    {"densify", "--densify"},
     {"a shorter prompt", "--prompt"},
     {"fewer tokens after it", "--generate"},
 };

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "serve/engine.h"
-#include "serve/text_output.h"
+#include "serve/written_text.h"
 
 namespace hone {
 
@@ -46,7 +46,7 @@ struct Engine::Text {
   int64_t in_tree = 0;         // pages
   std::vector<int64_t> stops;  // tokens of the prompt after which is kept what stands beside pages
   Sampler sampler;
-  TextOutput output;
+  WrittenText output;
   Stopwatch watch;
   bool cancelled = false, ended = false;
 };

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "model/exits.h"
-#include "serve/text_output.h"
+#include "serve/written_text.h"
 
 namespace hone {
 namespace {
@@ -152,7 +152,7 @@ Generated generate(const Transformer& model, const Tokenizer& tokenizer, const I
   Generated result;
   check(settings.sampling);
   check(settings.exits, model.config());
-  TextOutput output(tokenizer, settings.stops, on_text, result.text);
+  WrittenText output(tokenizer, settings.stops, on_text, result.text);
   std::vector<int32_t> sequence(prompt.ids.begin(), prompt.ids.end());
   if (sequence.empty()) sequence.push_back(tokenizer.separator());
   result.prompt_tokens = static_cast<int64_t>(sequence.size());

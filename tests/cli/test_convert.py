@@ -100,7 +100,7 @@ class Convert(CliTest):
         self.assertFalse(os.path.exists(out))
         routed = tiny_model(self.directory, "routed.h5", attention="window:16:4")
         self.assert_error(run("convert", routed, "--to", "safetensors", "--output", self.path("r")), 2,
-                          "mistral: attention of the kind 'window:16:4'")
+                          "llama: attention of the kind 'window:16:4'")
         done = run("convert", os.path.join(FIXTURES, "llama"), "--output", self.path("l.h5"), "--type", "bf16", check=True)
         self.assertIn("warning: --type has no effect", done.stderr)
 

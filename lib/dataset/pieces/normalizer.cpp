@@ -129,7 +129,7 @@ class Replace final : public Normalizer {
 
  private:
   std::string literal_, content_;
-  std::optional<Pattern> pattern_;
+  std::optional<TextPattern> pattern_;
 };
 
 struct Row {

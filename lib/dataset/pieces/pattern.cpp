@@ -8,7 +8,7 @@
 
 namespace hone {
 
-struct Pattern::Code {
+struct TextPattern::Code {
   pcre2_code* code = nullptr;
   ~Code() { pcre2_code_free(code); }
 };
@@ -43,7 +43,7 @@ std::string spell_white_space(const std::string& expression, const std::string& 
   return out;
 }
 
-Pattern::Pattern(const std::string& expression, const std::string& part) {
+TextPattern::TextPattern(const std::string& expression, const std::string& part) {
   const std::string text = spell_white_space(expression, part);
   int error = 0;
   PCRE2_SIZE offset = 0;
@@ -55,7 +55,7 @@ Pattern::Pattern(const std::string& expression, const std::string& part) {
   code_ = std::move(code);
 }
 
-void Pattern::each(std::string_view text, const std::function<void(size_t begin, size_t end)>& f) const {
+void TextPattern::each(std::string_view text, const std::function<void(size_t begin, size_t end)>& f) const {
   const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> match(pcre2_match_data_create(1, nullptr),
                                                                              pcre2_match_data_free);
   if (!match) throw std::bad_alloc();

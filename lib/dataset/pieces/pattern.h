@@ -9,10 +9,10 @@
 namespace hone {
 
 // \s and \S are Unicode's White_Space, as everywhere but in PCRE2. Immutable; matching may run in several threads.
-class Pattern {
+class TextPattern {
  public:
   // Throws Error(input) where it does not compile; `part` says what it belongs to.
-  Pattern(const std::string& expression, const std::string& part);
+  TextPattern(const std::string& expression, const std::string& part);
   // Matches of a text that is valid UTF-8, from its start to its end; f(begin, end) in bytes, never of nothing.
   void each(std::string_view text, const std::function<void(size_t begin, size_t end)>& f) const;
 

@@ -137,7 +137,7 @@ class Split final : public PreTokenizer {
 
   Behavior behavior_;
   bool invert_, known_ = false;
-  Pattern pattern_;
+  TextPattern pattern_;
 };
 
 class ByteLevel final : public PreTokenizer {
@@ -161,7 +161,7 @@ class ByteLevel final : public PreTokenizer {
 
  private:
   bool prefix_;
-  std::optional<Pattern> pattern_;
+  std::optional<TextPattern> pattern_;
 };
 
 class Digits final : public PreTokenizer {

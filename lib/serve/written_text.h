@@ -17,9 +17,9 @@
 namespace hone {
 
 // Tokens on their way to the reader.
-class TextOutput {
+class WrittenText {
  public:
-  TextOutput(const Tokenizer& tokenizer, const std::vector<std::string>& stops,
+  WrittenText(const Tokenizer& tokenizer, const std::vector<std::string>& stops,
              std::function<bool(std::string_view)> on_text, std::string& text)
       : tokenizer_(tokenizer), on_text_(std::move(on_text)), text_(text), stop_(stops) {}
 
