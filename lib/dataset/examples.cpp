@@ -183,6 +183,8 @@ Examples read_examples(const std::vector<std::string>& paths) {
 }
 
 bool holds_parts(const std::string& path) {
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(path, none)) return false;  // a pipe can be read only once
   const FileText file = read_file_text(path);
   if (!file.json_lines) return false;
   const std::string_view text = file.bytes.text;

@@ -46,7 +46,7 @@ struct Examples {
 // number above 0, labels that cannot be read, and for files without lines.
 Examples read_examples(const std::vector<std::string>& paths);
 
-// Whether a file of JSON lines has a first line with "parts".
+// Whether a file of JSON lines has a first line with "parts"; what is no regular file is taken to have none.
 bool holds_parts(const std::string& path);
 
 }  // namespace hone
