@@ -86,7 +86,8 @@ TEST_CASE("exits are named by the layers before them") {
   c.layers.back().exit = true;
   CHECK_THROWS_AS(check(c), Error);
   CHECK_THROWS_AS(require_exits(small_config(), "this"), Error);
-  for (const auto& layer : to_json(small_config())["layers"]) CHECK_FALSE(layer.contains("exit"));
+  const nlohmann::json plain = to_json(small_config());
+  for (const auto& layer : plain["layers"]) CHECK_FALSE(layer.contains("exit"));
 }
 
 TEST_CASE("reading exits changes nothing of the last layer, and gives what a shorter model gives") {
