@@ -37,7 +37,6 @@ void BatchOptions::add(CLI::App& app) {
   group->add_flag("--ordered", ordered, "Write the texts in the order of the requests, not as they are finished");
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
-  group->add_flag("--force", force, "Replace an output that exists, and begin an interrupted one anew");
   engine.add(group);
   for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats"})
     from->excludes(app.get_option(other));
@@ -52,8 +51,7 @@ void BatchOptions::check() const {
 
 std::vector<Idle> BatchOptions::idle() const {
   std::vector<Idle> all;
-  for (const char* option :
-       {"--ordered", "--logprobs", "--force", "--parallel", "--cache-tokens", "--page", "--no-reuse"})
+  for (const char* option : {"--ordered", "--logprobs", "--parallel", "--cache-tokens", "--page", "--no-reuse"})
     all.push_back({option, !given(), "without --input"});
   return all;
 }

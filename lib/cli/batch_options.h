@@ -22,7 +22,8 @@ struct EngineOptions {
 
 struct BatchOptions {
   std::string input, output;
-  bool ordered = false, force = false;
+  bool ordered = false;
+  bool force = false;  // as generate has it
   std::optional<int64_t> logprobs;
   EngineOptions engine;
 

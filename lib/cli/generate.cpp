@@ -310,26 +310,29 @@ class GenerateTool {
 }  // namespace
 
 int generate(int argc, char** argv) {
-  const Tool tool = {.name = "generate",
-                     .summary = "Continues text with a model, token by token.",
-                     .example =
-                         "  generate small.h5 --prompt \"In the beginning\" --tokens 200 --temperature 0.8 --seed 7\n"
-                         "  generate small.h5 --lines --format jsonl < prompts.txt\n",
-                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<GenerateOptions>();
-                       auto batch = std::make_shared<BatchOptions>();
-                       options->add(app);
-                       batch->add(app);
-                       return [options, batch, &app, &common] {
-                         batch->check();
-                         warn_of_idle(app, batch->idle());
-                         if (!batch->given()) return GenerateTool(*options, common).run();
-                         return generate_batch(*options, *batch, options->settings(), common);
-                       };
-                     },
-                     .exclusions = {{"--format", {"--echo"}, [](const ValuesOf& values) {
-                                       return values("--format").front() != "text";
-                                     }}}};
+  const Tool tool = {
+      .name = "generate",
+      .summary = "Continues text with a model, token by token.",
+      .example =
+          "  generate small.h5 --prompt \"In the beginning\" --tokens 200 --temperature 0.8 --seed 7\n"
+          "  generate small.h5 --lines --format jsonl < prompts.txt\n",
+      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<GenerateOptions>();
+        auto batch = std::make_shared<BatchOptions>();
+        options->add(app);
+        batch->add(app);
+        return [options, batch, &app, &common] {
+          batch->check();
+          batch->force = options->force;
+          std::vector<Idle> idle = batch->idle();
+          idle.push_back({"--force", !batch->given() && options->report.empty(), "without --report or --output"});
+          warn_of_idle(app, idle);
+          if (!batch->given()) return GenerateTool(*options, common).run();
+          return generate_batch(*options, *batch, options->settings(), common);
+        };
+      },
+      .exclusions = {
+          {"--format", {"--echo"}, [](const ValuesOf& values) { return values("--format").front() != "text"; }}}};
   return run_tool(tool, argc, argv);
 }
 

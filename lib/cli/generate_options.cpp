@@ -88,7 +88,7 @@ void add_exits(CLI::App& app, GenerateOptions& o) {
                    "all such tokens at once) or propagated (from what the token left with)")
       ->check(one_of({"exact", "propagated"}));
   group->add_option("--report", o.report, "JSON file with how deep each token went, by prompt")->type_name("FILE");
-  group->add_flag("--force", o.force, "Replace an existing report");
+  group->add_flag("--force", o.force, "Replace a report or output that exists, and begin an interrupted output anew");
 }
 
 }  // namespace
@@ -150,8 +150,7 @@ void GenerateOptions::check_exits() const {
     throw usage_error("--draft keeps the text of all layers, {} does not; give one of them",
                       exit.empty() ? "--max-depth" : "--exit");
   if (!exit.empty() && exit != calibrated) parse_exit_rule(exit);
-  warn_of_idle(*app_,
-               {{"--exit-fill", exit.empty(), "without --exit"}, {"--force", report.empty(), "without --report"}});
+  warn_of_idle(*app_, {{"--exit-fill", exit.empty(), "without --exit"}});
   if (report.empty()) return;
   if (!leaves_early()) throw usage_error("--report says how deep tokens went; give --exit or --max-depth");
   require_text_writable(report, force);

@@ -62,6 +62,13 @@ class BatchTest(unittest.TestCase):
             "--page", 128, "--cache-tokens", 256, "--no-reuse", "--quiet", check=True)
         self.assertEqual(sorted(map(str, lines_of(self.path("b.jsonl")))), sorted(map(str, texts)))
         self.assertFalse(os.path.exists(self.path("b.jsonl.part")))
+        again = ["generate", self.model, "--input", self.input, "--output", self.path("b.jsonl"), "--tokens", 2]
+        refused = run(*again)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("b.jsonl' exists", refused.stderr)
+        done = run(*again, "--force", check=True)
+        self.assertNotIn("no effect", done.stderr)
+        self.assertIn(2, [t["tokens"] for t in lines_of(self.path("b.jsonl"))])
 
     def test_broken_lines_are_told_and_the_others_go_on(self):
         broken = ['{"prompt": "the river"}', "{nonsense", '{"tokens": 3}', "", '{"prompt": "a child", "tokens": -3}',

@@ -21,6 +21,12 @@ class Help(unittest.TestCase):
                     self.assertLessEqual(max(map(len, (line for line in options.splitlines() if " " in line.strip()))), width)
         self.assertNotEqual(run("train", "--help", env={"COLUMNS": "60"}).stdout, run("train", "--help", env={"COLUMNS": "100"}).stdout)
 
+    def test_an_option_stands_there_once(self):
+        for name in tools():
+            text = run(name, "--help", check=True).stdout
+            options = re.findall(r"^  (?:-\w,\s*)?(--[\w-]+)", text[: text.index("Example:")], re.M)
+            self.assertEqual(sorted(set(options)), sorted(options), name)
+
     def test_it_shows_what_is_required_and_no_machine_limits(self):
         for name, required in (("train", "--output FILE"), ("prune", "MODEL --output FILE"), ("quantize", "MODEL --output FILE"),
                                ("eval", "MODEL... --data FILE"), ("generate", "MODEL"), ("inspect", "MODEL [OTHER]")):
