@@ -184,9 +184,9 @@ Examples read_examples(const std::vector<std::string>& paths) {
 
 bool holds_parts(const std::string& path) {
   std::error_code none;
-  if (!std::filesystem::is_regular_file(path, none)) return false;  // a pipe can be read only once
+  // A pipe can be read only once, and a text need not be read to know that it is none.
+  if (!named_json_lines(path) || !std::filesystem::is_regular_file(path, none)) return false;
   const FileText file = read_file_text(path);
-  if (!file.json_lines) return false;
   const std::string_view text = file.bytes.text;
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == text.npos) return false;

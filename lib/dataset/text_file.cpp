@@ -98,15 +98,19 @@ OwnedText decompressed(const FileKind& kind, OwnedText bytes, const std::string&
 
 }  // namespace
 
+bool named_json_lines(std::string_view path) {
+  std::string extension = take_extension(path);
+  if (is_compressed_extension(extension)) extension = take_extension(path);
+  return extension == ".jsonl" || extension == ".ndjson";
+}
+
 FileText read_file_text(const std::string& path) {
   FileText file;
   file.name = path == "-" ? "standard input" : path;
   file.bytes = path == "-" ? read_to_end(STDIN_FILENO, file.name) : bytes_of_file(path);
   std::string_view name = path;
-  std::string extension = take_extension(name);
-  const bool named_so = is_compressed_extension(extension);
-  if (named_so) extension = take_extension(name);
-  file.json_lines = extension == ".jsonl" || extension == ".ndjson";
+  const bool named_so = is_compressed_extension(take_extension(name));
+  file.json_lines = named_json_lines(path);
   refuse_known_binary(file.bytes.text, file.name);
   if (const FileKind* kind = file_kind(file.bytes.text))
     file.bytes = decompressed(*kind, std::move(file.bytes), file.name);

@@ -15,6 +15,9 @@ struct FileText {
   bool json_lines = false;  // by its name: .jsonl or .ndjson, in either case, also behind .gz, .zst or .zstd
 };
 
+// Whether the name of a file, without that of a compression, is one of JSON lines.
+bool named_json_lines(std::string_view path);
+
 // "-" is standard input, read to its end. What gzip or zstd has compressed, by its first bytes, is decompressed;
 // regular files of other bytes are mapped, not read. Throws Error(input) for a file that is missing, unreadable, a
 // directory, no text by its first bytes (file_kind.h), or not compressed though its name says so.
