@@ -164,10 +164,10 @@ inline Vec exp2(Vec x) {
 #if defined(HONE_VECTOR_AVX512)
   const Vec f = _mm512_reduce_ps(x, 0x09);  // x - floor(x), and 0 for an infinity
 #elif defined(HONE_VECTOR_AVX2)
-  const Vec clamped = max(x, broadcast(-127.f));
+  const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
   const Vec whole = _mm256_floor_ps(clamped), f = clamped - whole;
 #else
-  const Vec clamped = max(x, broadcast(-127.f));
+  const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
   const IntVec truncated = __builtin_convertvector(clamped, IntVec);
   const IntVec whole =
       truncated + (__builtin_convertvector(truncated, Vec) > clamped);  // the comparison is -1 where true
