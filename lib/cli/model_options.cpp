@@ -57,6 +57,8 @@ void ModelOptions::add(RunOptions& run) {
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
       .shapes(Shapes::run)
       .of_new_model();
+  shape(run.number("--logit-softcap", logit_softcap, "Keep logits between -C and C: C tanh(logits / C)",
+                   {.least = least_softcap, .most = most_softcap}));
   shape(run.flag("--biases,!--no-biases", biases, "Biases in linear layers and norms"));
   shape(run.flag("--tied,!--untied", tied, "The head shares the embedding's matrix"));
 }
@@ -79,6 +81,7 @@ Config ModelOptions::config(int64_t tokens) const {
                                            : ActivationKind::gelu_erf;
   if (positions) b.positions = *positions == "learned" ? PositionKind::learned : PositionKind::rotary;
   if (rope_theta) b.rope_theta = *rope_theta;
+  if (logit_softcap) c.logit_softcap = static_cast<float>(*logit_softcap);
   if (biases) b.biases = *biases;
   if (tied) c.tied = *tied;
   if (context) c.context = *context;

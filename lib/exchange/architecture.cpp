@@ -39,6 +39,7 @@ void express(bool good, const char* what) {
 }
 
 const LayerBlueprint& uniform_layer(const Config& config) {
+  express(config.logit_softcap == 0, "a soft cap of logits");
   for (const LayerBlueprint& layer : config.layers) express(layer == config.layers.front(), "layers that differ");
   const LayerBlueprint& layer = config.layers.front();
   express(layer.mixes() && layer.feeds(), "layers without attention or feed-forward");

@@ -66,7 +66,8 @@ class Arrays {
   double logits() const {
     const auto most = static_cast<int64_t>(std::min(rows_, 1e15));
     const double at_once = std::min(rows_, number(ops::head_chunk_rows(most, config_.padded_vocabulary)));
-    return block(at_once * unit_ * number(config_.padded_vocabulary));
+    return number(ops::head_chunk_arrays(config_.logit_softcap)) *
+           block(at_once * unit_ * number(config_.padded_vocabulary));
   }
 
  private:

@@ -172,12 +172,19 @@ void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> posi
   });
 }
 
-void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
-                   std::span<uint8_t> correct, float gradient_scale) {
+void cross_entropy(const CrossEntropy& a) {
   const ElementwiseTable& t = table();
-  parallel_for(logits.rows, row_grain(4 * logits.cols), [&](int64_t b, int64_t e) {
-    t.cross_entropy(logits, vocabulary, targets.data(), losses.data(), correct.data(), gradient_scale, b, e);
-  });
+  parallel_for(a.logits.rows, row_grain(4 * a.logits.cols), [&](int64_t b, int64_t e) { t.cross_entropy(a, b, e); });
+}
+
+void softcap(ConstView x, View y, float cap) {
+  const ElementwiseTable& t = table();
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.softcap(x, y, cap, b, e); });
+}
+
+void softcap_backward(ConstView y, View d, float cap) {
+  const ElementwiseTable& t = table();
+  parallel_for(d.rows, row_grain(d.cols), [&](int64_t b, int64_t e) { t.softcap_backward(y, d, cap, b, e); });
 }
 
 void gather_rows(const float* rows, int64_t dim, std::span<const int32_t> ids, View out) {

@@ -27,8 +27,9 @@ struct ElementwiseTable {
   void (*dropout)(View x, float rate, uint64_t seed, int64_t begin, int64_t end);
   void (*rope)(View x, int64_t heads, int64_t head_dim, const int32_t* positions, const float* cosines,
                const float* sines, float direction, int64_t begin, int64_t end);
-  void (*cross_entropy)(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct,
-                        float gradient_scale, int64_t begin, int64_t end);
+  void (*cross_entropy)(const CrossEntropy& a, int64_t begin, int64_t end);
+  void (*softcap)(ConstView x, View y, float cap, int64_t begin, int64_t end);
+  void (*softcap_backward)(ConstView y, View d, float cap, int64_t begin, int64_t end);
   void (*divergence)(const DivergenceRows& a, int64_t begin, int64_t end);
   void (*divergence_from_top)(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
   void (*scatter_add)(ConstView rows, const int32_t* ids, float* table, int64_t dim, int64_t begin_col,
