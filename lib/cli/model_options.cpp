@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 
@@ -47,6 +48,10 @@ void ModelOptions::add(RunOptions& run) {
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                        fmt::join(mixer_kinds(), ", ")))
       .shapes(Shapes::model);
+  shape(run.flag("--qk-norm", qk_norm, "RMS norms of each head's queries and keys"));
+  shape(run.number("--attention-softcap", attention_softcap,
+                   "Keep scores of attention between -C and C: C tanh(scores / C)",
+                   {.least = least_softcap, .most = most_softcap}));
   shape(run.text("--image", image,
                  "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
   shape(run.text("--audio", audio,
@@ -102,6 +107,8 @@ Config ModelOptions::config(int64_t tokens) const {
     layer.ffn =
         b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
   if (ffn) layer.ffn = *ffn;
+  layer.qk_norm = qk_norm;
+  if (attention_softcap) layer.score = softcap_score(static_cast<float>(*attention_softcap));
   const int64_t count = layers.value_or(static_cast<int64_t>(c.layers.size()));
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);

@@ -42,6 +42,8 @@ const LayerBlueprint& uniform_layer(const Config& config) {
   express(config.logit_softcap == 0, "a soft cap of logits");
   for (const LayerBlueprint& layer : config.layers) express(layer == config.layers.front(), "layers that differ");
   const LayerBlueprint& layer = config.layers.front();
+  express(!layer.qk_norm, "norms of queries and keys");
+  express(layer.score.empty(), "a soft cap of scores");
   express(layer.mixes() && layer.feeds(), "layers without attention or feed-forward");
   return layer;
 }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 
@@ -124,6 +125,8 @@ json to_json(const Config& c) {
       layer["router"] = router_names[static_cast<size_t>(l.router)];
     }
     if (l.exit) layer["exit"] = true;
+    if (l.qk_norm) layer["qk_norm"] = true;
+    if (!l.score.empty()) layer["score"] = l.score;
     layers.push_back(std::move(layer));
   }
   const BlockBlueprint& b = c.block;
@@ -203,6 +206,8 @@ Config config_from_json(const json& object, const std::string& where) {
     c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
     if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
+    if (l.has("qk_norm")) c.layers.back().qk_norm = l.boolean("qk_norm");
+    if (l.has("score")) c.layers.back().score = l.text("score");
     if (!l.has("experts")) continue;  // dense
     LayerBlueprint& mixture = c.layers.back();
     mixture.experts = l.integer("experts", 1, 1 << 16);
@@ -292,6 +297,7 @@ void check(const Config& c) {
     if (!l.feeds() && l.experts > 0) throw usage_error("layer {}: experts need a width", i);
     try {
       check_mixer(l.attention, c.context);
+      score_rule(l.score);
     } catch (const Error& error) {
       throw usage_error("layer {}: {}", i, error.what());
     }
@@ -311,7 +317,8 @@ void check(const Config& c) {
 }
 
 int64_t format_version_of(const Config& config) {
-  return config.logit_softcap > 0 ? 3 : 2;
+  const auto needs = [](const LayerBlueprint& layer) { return layer.qk_norm || !layer.score.empty(); };
+  return config.logit_softcap > 0 || std::ranges::any_of(config.layers, needs) ? 3 : 2;
 }
 
 void set_attention(Config& config, const std::string& kinds) {

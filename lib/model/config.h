@@ -9,10 +9,6 @@
 
 namespace hone {
 
-// Caps of scores and logits: what a model with a smaller one predicts is hardly more than chance, and f32 has no digits
-// left for a larger one.
-constexpr float least_softcap = 0.01f, most_softcap = 1e6f;
-
 struct Config {
   int64_t vocabulary = 256;         // token ids
   int64_t padded_vocabulary = 256;  // rows of embedding and head; at least `vocabulary`

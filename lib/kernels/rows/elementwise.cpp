@@ -8,6 +8,7 @@
 #include "kernels/isa/kernel_set.h"
 #include "kernels/panel.h"
 #include "kernels/parallel.h"
+#include "kernels/rows/head_norm.h"
 
 namespace hone::kernels {
 namespace {
@@ -125,6 +126,26 @@ void norm_backward(const NormBackward& a) {
   for (size_t i = 0; i < dim; ++i) {
     if (a.d_gain) a.d_gain[i] += sums[i];
     if (a.d_bias) a.d_bias[i] += sums[dim + i];
+  }
+}
+
+void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverse) {
+  const ElementwiseTable& t = table();
+  parallel_for(y.rows, row_grain(y.cols),
+               [&](int64_t b, int64_t e) { t.head_norm_forward(norm, x, y, inverse, b, e); });
+}
+
+void head_norm_backward(const HeadNorm& norm, ConstView x, const float* inverse, View d, float* d_query_gain,
+                        float* d_key_gain) {
+  const ElementwiseTable& t = table();
+  const auto n = static_cast<size_t>(norm.head_dim);
+  std::vector<float> sums(2 * n, 0.0f);
+  with_partial_sums(d.rows, d.cols, 2 * n, sums.data(), [&](int64_t b, int64_t e, float* into) {
+    t.head_norm_backward(norm, x, inverse, d, d_query_gain ? into : nullptr, d_key_gain ? into + n : nullptr, b, e);
+  });
+  for (size_t i = 0; i < n; ++i) {
+    if (d_query_gain) d_query_gain[i] += sums[i];
+    if (d_key_gain) d_key_gain[i] += sums[n + i];
   }
 }
 

@@ -307,6 +307,8 @@ void set_functions(ElementwiseTable& table) {
            all_finite,
            norm_forward,
            norm_backward,
+           head_norm_forward,
+           head_norm_backward,
            swiglu_forward,
            swiglu_backward,
            activate<Gelu>,

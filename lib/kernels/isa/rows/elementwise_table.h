@@ -4,6 +4,7 @@
 
 #include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
+#include "kernels/rows/head_norm.h"
 
 namespace hone::kernels {
 
@@ -18,6 +19,10 @@ struct ElementwiseTable {
   void (*norm_forward)(const NormForward& a, int64_t begin, int64_t end);
   // d_gain and d_bias of `a` belong to this thread alone.
   void (*norm_backward)(const NormBackward& a, int64_t begin, int64_t end);
+  void (*head_norm_forward)(const HeadNorm& norm, ConstView x, View y, float* inverses, int64_t begin, int64_t end);
+  // d_query_gain and d_key_gain belong to this thread alone.
+  void (*head_norm_backward)(const HeadNorm& norm, ConstView x, const float* inverses, View d, float* d_query_gain,
+                             float* d_key_gain, int64_t begin, int64_t end);
   void (*swiglu_forward)(ConstView gate_up, View y, int64_t begin, int64_t end);
   void (*swiglu_backward)(ConstView gate_up, ConstView dy, View d_gate_up, int64_t begin, int64_t end);
   void (*gelu_forward)(ConstView x, View y, int64_t begin, int64_t end);
