@@ -4,10 +4,13 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/attention/score.h"
 #include "kernels/routing/routing.h"
 
 namespace hone {
 
+using kernels::least_softcap;
+using kernels::most_softcap;
 using kernels::RouterKind;
 using kernels::RouterNoise;
 
@@ -27,10 +30,6 @@ struct RopeScaling {
   bool operator==(const RopeScaling&) const = default;
 };
 
-// Caps of scores and logits: what a model with a smaller one predicts is hardly more than chance, and f32 has no digits
-// left for a larger one.
-constexpr float least_softcap = 0.01f, most_softcap = 1e6f;
-
 // One layer. Widths may differ from layer to layer, and one of the two halves may be missing.
 struct LayerBlueprint {
   int64_t heads = 6;  // 0: no attention, and no key/value heads
@@ -44,7 +43,7 @@ struct LayerBlueprint {
   RouterKind router = RouterKind::softmax;
   bool exit = false;       // the stream behind it may be read by the head, through a norm of its own
   bool qk_norm = false;    // RMS norms of each head's queries and keys (ops/head_norm.h)
-  std::string score = {};  // a kind of nn/attention/score.h; empty: products times 1 / sqrt(head_dim), as they are
+  std::string score = {};  // a kind of kernels/attention/score.h; empty: products times 1 / sqrt(head_dim), as they are
   bool mixes() const { return heads > 0; }
   bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;

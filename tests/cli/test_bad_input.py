@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from hone_cli import damaged_files, run, sentences, tiny_model, tool, tools, write
-from model_files import QUICK, ModelTest, read_text, sha256, text_of, xxh3
+from model_files import QUICK, ModelTest, put_text, read_text, sha256, text_of
 
 MODEL, OUTPUT, TEXT = "<model>", "<output>", "<text>"
 
@@ -35,15 +35,6 @@ COMMANDS = [
 
 def present():
     return [command for command in COMMANDS if command[0] in tools()]
-
-
-def put_text(path, name, text):
-    """Replaces a text dataset, with the right checksum."""
-    data = text.encode() if isinstance(text, str) else text
-    with h5py.File(path, "r+") as file:
-        del file[name]
-        dataset = file.create_dataset(name, data=np.bytes_(data))
-        dataset.attrs["checksum"] = np.bytes_(xxh3(data))
 
 
 class BadInput(ModelTest):

@@ -3,26 +3,14 @@
 #include "base/error.h"
 #include "base/kind_name.h"
 #include "base/units.h"
-#include "nn/blueprint.h"
 
 namespace hone {
 namespace {
 
-using kernels::ScoreKind;
-
-struct Row {
-  const char* form;
-  ScoreKind kind;
-  float least, most;  // of its number
-};
-
-constexpr Row table[] = {
-    {"softcap:CAP", ScoreKind::softcap, least_softcap, most_softcap},
-};
-
 std::string forms() {
   std::string all;
-  for (const Row& row : table) all += fmt::format("{}{}", all.empty() ? "" : ", ", row.form);
+  for (const kernels::ScoreKindInfo& row : kernels::score_kinds)
+    all += fmt::format("{}{}", all.empty() ? "" : ", ", row.form);
   return all;
 }
 
@@ -30,7 +18,7 @@ std::string forms() {
 
 kernels::ScoreRule score_rule(const std::string& name) {
   if (name.empty()) return {};
-  for (const Row& row : table) {
+  for (const kernels::ScoreKindInfo& row : kernels::score_kinds) {
     if (first_word(name) != first_word(row.form)) continue;
     const size_t colon = name.find(':');
     if (colon == std::string::npos) throw usage_error("score '{}': write {}", name, row.form);
