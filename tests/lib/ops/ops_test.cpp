@@ -128,6 +128,8 @@ TEST_CASE("dropout: keeps the mean, drops the rate, repeats its mask in the back
   });
 }
 
+namespace {
+
 // Of value() by each number.
 Tensor differences(const Tensor& numbers, const std::function<double()>& value) {
   const Tensor result = Tensor::empty(numbers.shape());
@@ -142,6 +144,8 @@ Tensor differences(const Tensor& numbers, const std::function<double()>& value) 
   }
   return result;
 }
+
+}  // namespace
 
 TEST_CASE("cross_entropy_head: loss, correct counts and gradients; padding and unscored rows take no part") {
   at_every_isa([] {

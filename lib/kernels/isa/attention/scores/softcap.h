@@ -14,12 +14,12 @@ struct SoftcapScore {
   Vec value(Vec score) const {
     // tanh x = 1 - 2 / (e^2x + 1), which is 1 to the last bit from x = 10 on.
     const Vec most = broadcast(10.f), x = score * inverse, bounded = select(x > most, most, x);
-    return cap - 2 * cap / (exp2<5>(bounded * 2.88539008177792681f) + 1);  // 2 / ln 2
+    return cap - 2.f * cap / (exp2<5>(bounded * 2.88539008177792681f) + 1.f);  // 2 / ln 2
   }
   // Of value(), from what it gave.
   Vec slope(Vec value) const {
     const Vec t = value * inverse;
-    return 1 - t * t;
+    return 1.f - t * t;
   }
 };
 
