@@ -51,7 +51,7 @@ void ModelOptions::add(RunOptions& run) {
   shape(run.flag("--qk-norm", qk_norm, "RMS norms of each head's queries and keys"));
   shape(run.number("--attention-softcap", attention_softcap,
                    "Keep scores of attention between -C and C: C tanh(scores / C)",
-                   {.least = least_softcap, .most = most_softcap}));
+                   {.least = 0.01, .most = 1e6}));
   shape(run.text("--image", image,
                  "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
   shape(run.text("--audio", audio,
@@ -63,7 +63,7 @@ void ModelOptions::add(RunOptions& run) {
       .shapes(Shapes::run)
       .of_new_model();
   shape(run.number("--logit-softcap", logit_softcap, "Keep logits between -C and C: C tanh(logits / C)",
-                   {.least = least_softcap, .most = most_softcap}));
+                   {.least = 0.01, .most = 1e6}));
   shape(run.flag("--biases,!--no-biases", biases, "Biases in linear layers and norms"));
   shape(run.flag("--tied,!--untied", tied, "The head shares the embedding's matrix"));
 }
