@@ -313,7 +313,14 @@ KernelCase cross_entropy() {
   const Tensor correct = Tensor::empty({rows}, DType::u8);
   const auto targets = std::make_shared<std::vector<int32_t>>(static_cast<size_t>(rows), 7);
   return streaming({logits, logits}, [=] {
-    kernels::cross_entropy(logits.view(), vocabulary, *targets, losses.span<float>(), correct.span<uint8_t>(), 1.0f);
+    kernels::CrossEntropy a;
+    a.logits = logits.view();
+    a.vocabulary = vocabulary;
+    a.targets = targets->data();
+    a.losses = losses.data<float>();
+    a.correct = correct.data<uint8_t>();
+    a.gradient_scale = 1;
+    kernels::cross_entropy(a);
   });
 }
 

@@ -13,6 +13,7 @@
 #include "exchange/gguf.h"
 #include "exchange/gguf_file.h"
 #include "exchange/hugging_face.h"
+#include "exchange/llama2c.h"
 #include "io/lineage.h"
 
 namespace hone::cli {
@@ -20,9 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What a model is stored as.
-enum class Kind { hone, safetensors, gguf };
-constexpr std::array kind_names = {"hone", "safetensors", "gguf"};
+// What a model is stored as; the last is only read.
+enum class Kind { hone, safetensors, gguf, llama2c };
+constexpr std::array kind_names = {"hone", "safetensors", "gguf", "llama2c"};
+constexpr size_t targets = 3;
 
 // Of numbers in files of others.
 const std::vector<std::string> block_names = {"q8_0", "q4_0"};  // GGUF alone
@@ -34,11 +36,12 @@ struct ConvertTool {
 
   void add(CLI::App& a) {
     app = &a;
-    a.add_option("MODEL", model, "Model file of Hone; or a folder with config.json, its .safetensors, or a .gguf")
+    a.add_option("MODEL", model,
+                 "Model file of Hone; or a folder with config.json, its .safetensors, a .gguf, or llama2.c's .bin")
         ->required();
     auto* options = a.add_option_group("Conversion");
     options->add_option("--to", to, "hone, safetensors or gguf (default: hone for models of others)")
-        ->check(one_of({kind_names.begin(), kind_names.end()}));
+        ->check(one_of({kind_names.begin(), kind_names.begin() + targets}));
     options
         ->add_option(
             "--type", type,
@@ -57,6 +60,7 @@ struct ConvertTool {
 
 Kind kind_of(const std::string& path) {
   if (fs::is_directory(path) || path.ends_with(".safetensors")) return Kind::safetensors;
+  if (is_llama2c(path)) return Kind::llama2c;
   return is_gguf(path) ? Kind::gguf : Kind::hone;
 }
 
@@ -67,7 +71,7 @@ void print(const ConvertTool& o, const nlohmann::ordered_json& result, const std
 // A model of others, with its tokenizer.
 Imported import_model(const ConvertTool& o, Kind from) {
   if (from == Kind::gguf) return import_gguf(o.model);
-  Imported imported = import_hugging_face(o.model);
+  Imported imported = from == Kind::llama2c ? import_llama2c(o.model) : import_hugging_face(o.model);
   const fs::path folder = fs::is_directory(o.model) ? fs::path(o.model) : fs::path(o.model).parent_path();
   const Config config = config_from_json(imported.file.config, fmt::format("'{}'", o.model));
   imported.file.tokenizer = tokenizer_beside(folder.string(), config.vocabulary);

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 
@@ -47,6 +48,10 @@ void ModelOptions::add(RunOptions& run) {
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
                        fmt::join(mixer_kinds(), ", ")))
       .shapes(Shapes::model);
+  shape(run.flag("--qk-norm", qk_norm, "RMS norms of each head's queries and keys"));
+  shape(run.number("--attention-softcap", attention_softcap,
+                   "Keep scores of attention between -C and C: C tanh(scores / C)",
+                   {.least = 0.01, .most = 1e6}));
   shape(run.text("--image", image,
                  "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
   shape(run.text("--audio", audio,
@@ -57,6 +62,8 @@ void ModelOptions::add(RunOptions& run) {
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
       .shapes(Shapes::run)
       .of_new_model();
+  shape(run.number("--logit-softcap", logit_softcap, "Keep logits between -C and C: C tanh(logits / C)",
+                   {.least = 0.01, .most = 1e6}));
   shape(run.flag("--biases,!--no-biases", biases, "Biases in linear layers and norms"));
   shape(run.flag("--tied,!--untied", tied, "The head shares the embedding's matrix"));
 }
@@ -79,6 +86,7 @@ Config ModelOptions::config(int64_t tokens) const {
                                            : ActivationKind::gelu_erf;
   if (positions) b.positions = *positions == "learned" ? PositionKind::learned : PositionKind::rotary;
   if (rope_theta) b.rope_theta = *rope_theta;
+  if (logit_softcap) c.logit_softcap = static_cast<float>(*logit_softcap);
   if (biases) b.biases = *biases;
   if (tied) c.tied = *tied;
   if (context) c.context = *context;
@@ -99,6 +107,8 @@ Config ModelOptions::config(int64_t tokens) const {
     layer.ffn =
         b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
   if (ffn) layer.ffn = *ffn;
+  layer.qk_norm = qk_norm;
+  if (attention_softcap) layer.score = softcap_score(static_cast<float>(*attention_softcap));
   const int64_t count = layers.value_or(static_cast<int64_t>(c.layers.size()));
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);

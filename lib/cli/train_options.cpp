@@ -93,6 +93,10 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.fraction("--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest")
       .shapes(Shapes::run);
   run.number("--clip", o.clip, "Largest norm of the gradients; 0: no clipping", {.least = 0}).shapes(Shapes::run);
+  run.number("--z-loss", o.z_loss,
+             "Weight of (log Z)^2, Z the sum of the logits' exponentials, which keeps logits small",
+             {.least = 0, .most = 1e6})
+      .shapes(Shapes::run);
   run.fraction("--dropout", o.dropout, "Fraction of activations dropped after embedding, attention and feed-forward")
       .shapes(Shapes::run);
   std::vector<std::string> optimizer_names;
@@ -363,6 +367,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.batch = batch;
   step.accumulate = accumulate;
   step.clip = clip;
+  step.objectives.z_weight = static_cast<float>(z_loss);
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
   step.seed = common.seed;

@@ -36,7 +36,7 @@ struct TrainOptions {
   std::optional<double> epochs;
   // steps
   int64_t batch = 32, accumulate = 1, warmup = -1;
-  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, dropout = 0, weight_decay = 0.1,
+  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, z_loss = 0, dropout = 0, weight_decay = 0.1,
          beta1 = 0.9, beta2 = 0.95;
   std::string schedule = "cosine", precision = "auto", recompute = "none", curriculum, optimizer = "adamw";
   double muon_momentum = 0.95;

@@ -115,8 +115,7 @@ double gradients(const Transformer& model, const Transformer& parent, std::span<
   Tape tape;
   const Var hidden = model.hidden(ids, call);
   const std::vector<int32_t> all(ids.size(), 0);  // every row counts
-  const LossTerm term =
-      ops::divergence_head("divergence", hidden, model.head(), model.config().vocabulary, *teacher, 1, all, 1);
+  const LossTerm term = ops::divergence_head("divergence", hidden, model.head(), *teacher, 1, all, 1);
   const double value = static_cast<double>(term.value.value().data<float>()[0]);
   tape.backward(std::span(&term, 1));
   return value;

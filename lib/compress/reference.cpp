@@ -24,23 +24,25 @@ CalibrationText some_windows(const CalibrationText& text, int64_t windows) {
 }
 
 // f32 [rows, vocabulary], packed.
-Tensor logits_of(const Weight& head, const Tensor& hidden, int64_t vocabulary) {
-  const Tensor all = Tensor::empty({hidden.dim(0), head.rows()});
-  head.matmul(hidden.view(), all.view());
-  if (head.rows() == vocabulary) return all;
-  const Tensor cut = Tensor::empty({hidden.dim(0), vocabulary});
+Tensor logits_of(const ops::Head& head, const Tensor& hidden) {
+  const int64_t width = head.weight->rows();
+  const Tensor all = Tensor::empty({hidden.dim(0), width});
+  head.logits(hidden.view(), all.view());
+  if (width == head.vocabulary) return all;
+  const Tensor cut = Tensor::empty({hidden.dim(0), head.vocabulary});
   for (int64_t r = 0; r < hidden.dim(0); ++r)
-    std::copy_n(all.data<float>() + r * head.rows(), vocabulary, cut.data<float>() + r * vocabulary);
+    std::copy_n(all.data<float>() + r * width, head.vocabulary, cut.data<float>() + r * head.vocabulary);
   return cut;
 }
 
 }  // namespace
 
 Reference::Reference(const Transformer& model, const CalibrationText& text, DType type, int64_t windows)
-    : text_(some_windows(text, windows)), type_(type), head_(model.head()), vocabulary_(model.config().vocabulary) {
+    : text_(some_windows(text, windows)), type_(type), head_(model.head()) {
   for (const int32_t id : text_.ids)
-    if (id < 0 || id >= vocabulary_)
-      throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id, vocabulary_);
+    if (id < 0 || id >= head_.vocabulary)
+      throw input_error("the calibration text has token {}, outside the model's vocabulary of {}", id,
+                        head_.vocabulary);
   for (int64_t w = 0; w < text_.windows; ++w) hidden_.push_back(hidden(model, w));
 }
 
@@ -55,17 +57,18 @@ Tensor Reference::hidden(const Transformer& model, int64_t window) const {
 Distance Reference::distance(const Transformer& model) const {
   Distance sum;
   double targets = 0;
-  const std::shared_ptr<Weight> head = model.head();
+  const ops::Head head = model.head();
+  const int64_t vocabulary = head.vocabulary;
   for (int64_t w = 0; w < text_.windows; ++w) {
     check_stop();
     const Tensor mine = hidden(model, w), reference = hidden_[static_cast<size_t>(w)];
     for (int64_t first = 0; first < text_.length; first += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, text_.length - first);
-      const Tensor a = logits_of(*head_, reference.rows(first, rows), vocabulary_);
-      const Tensor b = logits_of(*head, mine.rows(first, rows), vocabulary_);
+      const Tensor a = logits_of(head_, reference.rows(first, rows));
+      const Tensor b = logits_of(head, mine.rows(first, rows));
       for (int64_t r = 0; r < rows; ++r) {
         const auto row = [&](const Tensor& t) {
-          return std::span<const float>(t.data<float>() + r * vocabulary_, static_cast<size_t>(vocabulary_));
+          return std::span<const float>(t.data<float>() + r * vocabulary, static_cast<size_t>(vocabulary));
         };
         const Divergence d = divergence(row(a), row(b));
         sum.kl += d.kl;

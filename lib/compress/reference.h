@@ -27,8 +27,7 @@ class Reference {
   CalibrationText text_;
   DType type_;
   std::vector<Tensor> hidden_;  // by window
-  std::shared_ptr<Weight> head_;
-  int64_t vocabulary_;
+  ops::Head head_;
 };
 
 }  // namespace hone

@@ -1,13 +1,16 @@
 #include "exchange/architecture.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "exchange/architectures/table.h"
 
 namespace hone {
 
 const std::vector<Architecture>& architectures() {
-  static const std::vector<Architecture> table = {llama_architecture(),   mistral_architecture(), qwen2_architecture(),
-                                                  mixtral_architecture(), gpt2_architecture(),    neox_architecture()};
+  static const std::vector<Architecture> table = {
+      llama_architecture(),   mistral_architecture(),   qwen2_architecture(), qwen3_architecture(),
+      mixtral_architecture(), qwen3_moe_architecture(), gpt2_architecture(),  neox_architecture()};
   return table;
 }
 
@@ -38,10 +41,49 @@ void express(bool good, const char* what) {
   if (!good) throw usage_error("{}", what);
 }
 
-const LayerBlueprint& uniform_layer(const Config& config) {
-  for (const LayerBlueprint& layer : config.layers) express(layer == config.layers.front(), "layers that differ");
+std::vector<LayerBlueprint> layers_alike(const LayerBlueprint& layer, int64_t count, const std::string& where,
+                                         const std::string& name) {
+  if (count < 1 || count > 4096) throw input_error("{}: '{}' is {}", where, name, count);
+  return std::vector<LayerBlueprint>(static_cast<size_t>(count), layer);
+}
+
+void set_dividing_heads(const Settings& settings, const char* dim_name, const char* heads_name, BlockBlueprint& block,
+                        LayerBlueprint& layer) {
+  layer.heads = layer.kv_heads = settings.integer(heads_name);
+  if (layer.heads < 1 || block.dim % layer.heads)
+    throw input_error("{}: '{}' {} is no multiple of '{}' {}", settings.where(), dim_name, block.dim, heads_name,
+                      layer.heads);
+  block.head_dim = block.dim / layer.heads;
+}
+
+void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const Expressible& can) {
+  express(b.norm == can.norm, b.norm == NormKind::rms_norm ? "rms_norm" : "layer_norm");
+  const bool active = std::ranges::find(can.activations, b.activation) != can.activations.end();
+  express(active, b.activation == ActivationKind::swiglu     ? "SwiGLU"
+                  : b.activation == ActivationKind::gelu_erf ? "GELU itself, not its tanh form"
+                                                             : "GELU in its tanh form");
+  express(b.positions == can.positions, b.positions == PositionKind::rotary ? "rotary positions" : "learned positions");
+  express(b.biases == can.biases, b.biases ? "biases of all layers" : "layers without biases");
+  if (!b.biases)
+    express(b.qkv_biases == can.qkv_biases,
+            b.qkv_biases ? "biases of queries, keys and values" : "queries, keys and values without biases");
+  express(l.qk_norm == can.qk_norm, l.qk_norm ? "norms of queries and keys" : "queries and keys without norms");
+  express(l.score.empty(), "a soft cap of scores");
+  express((l.experts > 0) == can.experts, l.experts > 0 ? "mixtures of experts" : "layers without experts");
+  express(can.any_heads || (l.heads == l.kv_heads && l.heads * b.head_dim == b.dim),
+          "heads that share keys, or of another width than dim / heads");
+  express(can.any_attention || l.attention == "full", "attention that is not full");
+  express(can.parallel || !b.parallel, "parallel halves of layers");
+  express(can.turns_in_part || b.rotary_dim == 0 || b.rotary_dim == b.head_dim, "heads that turn in part");
+  express(can.rope_scaling || b.rope_scaling.kind == RopeScaling::Kind::none, "rotary scaling");
+  express(l.mixes() && l.feeds(), "layers without attention or feed-forward");
+}
+
+const LayerBlueprint& require_expressible(const Config& config, const Expressible& can) {
   const LayerBlueprint& layer = config.layers.front();
-  express(layer.mixes() && layer.feeds(), "layers without attention or feed-forward");
+  require_expressible(config.block, layer, can);
+  for (const LayerBlueprint& other : config.layers) express(other == layer, "layers that differ");
+  express(config.logit_softcap == 0, "a soft cap of logits");
   return layer;
 }
 

@@ -47,10 +47,38 @@ const Architecture* find_architecture(std::string_view name);  // null: none
 
 // "blocks.3.feed_forward.gate_up.weight" -> "feed_forward.gate_up.weight"; whole names of what is in no block.
 std::string within_block(const ParameterInfo& info);
+// `count` layers alike, as the member `name` of a file says. Throws Error(input) for less than 1 or more than 4096.
+std::vector<LayerBlueprint> layers_alike(const LayerBlueprint& layer, int64_t count, const std::string& where,
+                                         const std::string& name);
+// Sets heads, kv_heads and head_dim of a model whose heads divide dim. Throws Error(input) where they do not.
+void set_dividing_heads(const Settings& settings, const char* dim_name, const char* heads_name, BlockBlueprint& block,
+                        LayerBlueprint& layer);
+
 // Throws Error(usage) with `what` unless `good`.
 void express(bool good, const char* what);
-// That all layers are alike. Throws Error(usage).
-const LayerBlueprint& uniform_layer(const Config& config);
+
+// What the files of an architecture can say beside sizes, an activation and whether the head is tied. What is not named
+// here, soft caps say, none of them can. A member of the first kind is what its models are; of the second, what they
+// may be.
+struct Expressible {
+  NormKind norm = NormKind::rms_norm;
+  std::vector<ActivationKind> activations = {ActivationKind::swiglu};
+  PositionKind positions = PositionKind::rotary;
+  bool biases = false;
+  bool qkv_biases = false;  // where the others have none
+  bool qk_norm = false;
+  bool experts = false;
+
+  bool any_heads = false;  // fewer of keys and values, or of another width than dim / heads
+  bool any_attention = false;
+  bool parallel = false;
+  bool turns_in_part = false;
+  bool rope_scaling = false;
+};
+// Throws Error(usage) saying what of the model is more than that.
+void require_expressible(const BlockBlueprint& block, const LayerBlueprint& layer, const Expressible& can);
+// The same of a whole model, whose layers must be alike; this is theirs.
+const LayerBlueprint& require_expressible(const Config& config, const Expressible& can);
 
 // Rows of heads whose pairs are neighbours (2i, 2i + 1), in Hone's order, where i and i + head_dim / 2 are a pair.
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim);

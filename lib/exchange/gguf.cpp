@@ -88,6 +88,7 @@ Imported import_gguf(const std::string& path) {
     if (!used.contains(name))
       throw input_error("{}: tensor '{}' belongs to nothing in a model of {}", file.where(), name, architecture.name);
   imported.file.config = to_json(config);
+  imported.file.version = format_version_of(config);
   imported.file.tokenizer = tokenizer_from_gguf(file);
   imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
   imported.what = fmt::format("{}, {} layers", architecture.name, config.layers.size());

@@ -1,4 +1,4 @@
-// Models as llama.cpp keeps them: GGUF files of the architectures llama, qwen2 and gpt2.
+// Models as llama.cpp keeps them: GGUF files of the architectures llama, qwen2, qwen3 and gpt2.
 #pragma once
 
 #include <string>

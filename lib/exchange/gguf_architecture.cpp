@@ -44,17 +44,12 @@ Config read_sizes(const GgufFile& f, const Keys& key, bool learned) {
     else if (kind != "none")
       throw input_error("{}: rotary scaling of the kind '{}' is not read", f.where(), kind);
   }
-  const int64_t layers = f.integer(key("block_count"));
-  if (layers < 1 || layers > 4096) throw input_error("{}: '{}' is {}", f.where(), key("block_count"), layers);
-  c.layers.assign(static_cast<size_t>(layers), layer);
+  c.layers = layers_alike(layer, f.integer(key("block_count")), f.where(), key("block_count"));
   return c;
 }
 
 void write_sizes(const Config& c, const Keys& key, GgufContent& to) {
-  const LayerBlueprint& l = uniform_layer(c);
-  express(l.experts == 0, "mixtures of experts");
-  express(l.attention == "full", "attention that is not full, which llama.cpp would run as full");
-  express(!c.block.parallel, "parallel halves of layers");
+  const LayerBlueprint& l = c.layers.front();
   const auto put = [&](const char* name, GgufValue value) { to.values.emplace_back(key(name), std::move(value)); };
   put("vocab_size", c.padded_vocabulary);
   put("context_length", c.context);
@@ -65,7 +60,16 @@ void write_sizes(const Config& c, const Keys& key, GgufContent& to) {
   put("attention.head_count_kv", l.kv_heads);
 }
 
-// ---- llama, qwen2 ----
+// ---- llama, qwen2, qwen3 ----
+
+// What the three differ in.
+struct LikeLlama {
+  const char* name;
+  bool biases = false;      // of queries, keys and values
+  bool qk_norm = false;     // norms of their heads
+  bool neighbours = false;  // the heads of the file have pairs (2i, 2i + 1)
+};
+constexpr LikeLlama llama = {"llama", false, false, true}, qwen2 = {"qwen2", true}, qwen3 = {"qwen3", false, true};
 
 // Llama 3's scaling stands in a file as factors alone. Those of powers of two are recognized.
 void read_factors(const GgufFile& f, BlockBlueprint& b) {
@@ -85,24 +89,22 @@ void read_factors(const GgufFile& f, BlockBlueprint& b) {
   throw input_error("{}: the factors of '{}' are not those of a known rotary scaling", f.where(), factors_name);
 }
 
-Config read_like_llama(const GgufFile& f, const char* name, bool biases) {
-  const Keys key{name};
+template <const LikeLlama& kind>
+Config read_like_llama(const GgufFile& f) {
+  const Keys key{kind.name};
   Config c = read_sizes(f, key, false);
   c.block.norm_epsilon = static_cast<float>(f.number(key("attention.layer_norm_rms_epsilon")));
-  c.block.qkv_biases = biases;
+  c.block.qkv_biases = kind.biases;
+  for (LayerBlueprint& layer : c.layers) layer.qk_norm = kind.qk_norm;
   read_factors(f, c.block);
   return c;
 }
 
-void write_like_llama(const Config& c, const char* name, bool biases, GgufContent& to) {
+template <const LikeLlama& kind>
+void write_like_llama(const Config& c, GgufContent& to) {
   const BlockBlueprint& b = c.block;
-  express(b.norm == NormKind::rms_norm, "layer_norm");
-  express(b.activation == ActivationKind::swiglu, "GELU");
-  express(b.positions == PositionKind::rotary, "learned positions");
-  express(!b.biases, "biases of all layers");
-  express(b.qkv_biases == biases, biases ? "queries, keys and values without biases" : "biases of queries and keys");
-  express(b.rotary_dim == 0 || b.rotary_dim == b.head_dim, "heads that turn in part");
-  const Keys key{name};
+  require_expressible(c, {.qkv_biases = kind.biases, .qk_norm = kind.qk_norm, .any_heads = true, .rope_scaling = true});
+  const Keys key{kind.name};
   write_sizes(c, key, to);
   const auto put = [&](const char* what, GgufValue value) { to.values.emplace_back(key(what), std::move(value)); };
   put("attention.layer_norm_rms_epsilon", static_cast<double>(b.norm_epsilon));
@@ -120,8 +122,8 @@ std::string block_tensor(const ParameterInfo& info, const char* name) {
   return fmt::format("blk.{}.{}.{}", info.layer, name, info.role == Role::bias ? "bias" : "weight");
 }
 
-// `neighbours`: the heads of the file have pairs (2i, 2i + 1).
-Parts parts_like_llama(const Config& c, const ParameterInfo& info, bool neighbours) {
+template <const LikeLlama& kind>
+Parts parts_like_llama(const Config& c, const ParameterInfo& info) {
   const int64_t dim = c.block.dim, width = c.block.head_dim;
   if (info.role == Role::embedding) return {{{"token_embd.weight", {c.padded_vocabulary, dim}}}};
   if (info.role == Role::head) return {{{"output.weight", {c.padded_vocabulary, dim}}}};
@@ -130,11 +132,13 @@ Parts parts_like_llama(const Config& c, const ParameterInfo& info, bool neighbou
   const std::string name = within_block(info);
   if (name == "attention_norm.gain") return {{{block_tensor(info, "attn_norm"), {dim}}}};
   if (name == "feed_forward_norm.gain") return {{{block_tensor(info, "ffn_norm"), {dim}}}};
+  if (name == "attention.query_norm.gain") return {{{block_tensor(info, "attn_q_norm"), {width}}}};
+  if (name == "attention.key_norm.gain") return {{{block_tensor(info, "attn_k_norm"), {width}}}};
   if (info.of == Role::qkv) {
     const auto part = [&](const char* tensor, int64_t heads, bool turns) {
       const Shape shape = info.role == Role::bias ? Shape{heads * width} : Shape{heads * width, dim};
       return Part{block_tensor(info, tensor), shape, false,
-                  turns && neighbours ? rows_of_neighbours(heads, width) : std::vector<int64_t>()};
+                  turns && kind.neighbours ? rows_of_neighbours(heads, width) : std::vector<int64_t>()};
     };
     return {{part("attn_q", l.heads, true), part("attn_k", l.kv_heads, true), part("attn_v", l.kv_heads, false)}};
   }
@@ -160,16 +164,13 @@ Config read_gpt2(const GgufFile& f) {
 }
 
 void write_gpt2(const Config& c, GgufContent& to) {
-  const BlockBlueprint& b = c.block;
-  express(b.norm == NormKind::layer_norm, "rms_norm");
-  express(b.activation == ActivationKind::gelu, "an activation other than the tanh form of GELU");
-  express(b.positions == PositionKind::learned, "rotary positions");
-  express(b.biases, "layers without biases");
-  const LayerBlueprint& l = uniform_layer(c);
-  express(l.heads == l.kv_heads && l.heads * b.head_dim == b.dim, "heads that share keys, or of another width");
+  require_expressible(c, {.norm = NormKind::layer_norm,
+                          .activations = {ActivationKind::gelu},
+                          .positions = PositionKind::learned,
+                          .biases = true});
   const Keys key{"gpt2"};
   write_sizes(c, key, to);
-  to.values.emplace_back(key("attention.layer_norm_epsilon"), static_cast<double>(b.norm_epsilon));
+  to.values.emplace_back(key("attention.layer_norm_epsilon"), static_cast<double>(c.block.norm_epsilon));
 }
 
 Parts parts_gpt2(const Config& c, const ParameterInfo& info) {
@@ -197,14 +198,15 @@ Parts parts_gpt2(const Config& c, const ParameterInfo& info) {
 
 const std::vector<GgufArchitecture>& gguf_architectures() {
   static const std::vector<GgufArchitecture> table = {
-      {"llama", [](const GgufFile& f) { return read_like_llama(f, "llama", false); },
-       [](const Config& c, GgufContent& to) { write_like_llama(c, "llama", false, to); },
-       [](const Config& c, const ParameterInfo& info) { return parts_like_llama(c, info, true); }},
-      {"qwen2", [](const GgufFile& f) { return read_like_llama(f, "qwen2", true); },
-       [](const Config& c, GgufContent& to) { write_like_llama(c, "qwen2", true, to); },
-       [](const Config& c, const ParameterInfo& info) { return parts_like_llama(c, info, false); }},
+      {llama.name, read_like_llama<llama>, write_like_llama<llama>, parts_like_llama<llama>},
+      {qwen2.name, read_like_llama<qwen2>, write_like_llama<qwen2>, parts_like_llama<qwen2>},
+      {qwen3.name, read_like_llama<qwen3>, write_like_llama<qwen3>, parts_like_llama<qwen3>},
       {"gpt2", read_gpt2, write_gpt2, parts_gpt2}};
   return table;
+}
+
+Parts gguf_llama_parts(const Config& config, const ParameterInfo& info) {
+  return parts_like_llama<llama>(config, info);
 }
 
 std::vector<float> frequency_factors(const BlockBlueprint& b) {

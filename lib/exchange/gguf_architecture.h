@@ -15,6 +15,7 @@ struct GgufArchitecture {
 };
 
 const std::vector<GgufArchitecture>& gguf_architectures();
+Parts gguf_llama_parts(const Config& config, const ParameterInfo& info);  // of the architecture llama
 
 // llama.cpp's factors of the rotary frequencies, which it divides by them: [head_dim / 2]. Empty where there are none.
 std::vector<float> frequency_factors(const BlockBlueprint& blueprint);

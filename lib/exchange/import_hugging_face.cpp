@@ -234,6 +234,7 @@ Imported import_hugging_face(const std::string& path) {
   }
   check_leftovers(*source, config);
   imported.file.config = to_json(config);
+  imported.file.version = format_version_of(config);
   imported.file.origin = origin_of(*source, folder, text);
   imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
   imported.what = fmt::format("{}, {} layers", architecture.name, config.layers.size());

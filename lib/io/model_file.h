@@ -16,8 +16,9 @@
 
 namespace hone {
 
-// 2: the masks of the form `bitmask` are bytes, where 1 had integers of 32 or 64 bits.
-constexpr int64_t model_format_version = 2;
+// The newest that is read. 2: the masks of the form `bitmask` are bytes, where 1 had integers of 32 or 64 bits. 3: the
+// same, of a model with parts that readers of 2 would pass over (format_version_of() of model/config.h).
+constexpr int64_t model_format_version = 3;
 
 // An attribute that is not Hone's, as HDF5 describes it: a tool that rewrites a file keeps it.
 struct Note {
@@ -30,6 +31,7 @@ struct Note {
 using Notes = std::map<std::string, Note>;  // by name
 
 struct ModelFile {
+  int64_t version = 2;                               // to be written: the lowest that says what the configuration needs
   nlohmann::json config = nlohmann::json::object();  // the blueprint; an object
   nlohmann::json tokenizer;                          // vocabulary and merges, or null for bytes
   nlohmann::json origin;  // of a converted model: what its first files said beside the numbers; null: none

@@ -237,7 +237,7 @@ class Writer {
   nlohmann::json lay_out(const std::string& path) {
     Handle file = create_file(path, target_);
     hdf5::put_text(file, "format", "hone-model");
-    hdf5::put_integer(file, "format_version", model_format_version);
+    hdf5::put_integer(file, "format_version", model_.version);
     if (const auto notes = model_.notes.find(""); notes != model_.notes.end()) write_notes(file, notes->second);
     {
       Layout layout(file, target_);

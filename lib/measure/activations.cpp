@@ -37,12 +37,13 @@ class Arrays {
   double floats(int64_t width) const { return block(4 * rows_ * number(width)); }
   double block(double bytes) const { return pool_block_bytes(bytes); }
 
-  // Normalized row; queries, keys and values, what attention gives and its log sums. Backward: the gradients of the
+  // Normalized row; queries, keys and values, with norms of heads also these before them; what attention gives and its log sums. Backward: the gradients of the
   // stream, of what attention gives, and of what goes into it or of the branch.
   HalfBytes mixer(const LayerBlueprint& layer) const {
     const double out = values(layer.heads * config_.block.head_dim),
                  qkv = values((layer.heads + 2 * layer.kv_heads) * config_.block.head_dim);
-    return {norm() + qkv + out + floats(layer.heads), stream() + out + std::max(qkv, branch())};
+    const double normed = layer.qk_norm ? qkv + floats(layer.heads + layer.kv_heads) : 0;
+    return {norm() + qkv + normed + out + floats(layer.heads), stream() + out + std::max(qkv, branch())};
   }
 
   // Normalized row; what `up` gives, and the activation of it.
@@ -66,7 +67,8 @@ class Arrays {
   double logits() const {
     const auto most = static_cast<int64_t>(std::min(rows_, 1e15));
     const double at_once = std::min(rows_, number(ops::head_chunk_rows(most, config_.padded_vocabulary)));
-    return block(at_once * unit_ * number(config_.padded_vocabulary));
+    return number(ops::head_chunk_arrays(config_.logit_softcap)) *
+           block(at_once * unit_ * number(config_.padded_vocabulary));
   }
 
  private:

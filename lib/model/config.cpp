@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 
@@ -104,6 +105,15 @@ Config gpt2() {
 
 }  // namespace
 
+namespace {
+
+// Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
+double shortest(float x) {
+  return std::stod(fmt::format("{}", x));
+}
+
+}  // namespace
+
 json to_json(const Config& c) {
   json layers = json::array();
   for (const LayerBlueprint& l : c.layers) {
@@ -115,6 +125,8 @@ json to_json(const Config& c) {
       layer["router"] = router_names[static_cast<size_t>(l.router)];
     }
     if (l.exit) layer["exit"] = true;
+    if (l.qk_norm) layer["qk_norm"] = true;
+    if (!l.score.empty()) layer["score"] = l.score;
     layers.push_back(std::move(layer));
   }
   const BlockBlueprint& b = c.block;
@@ -125,14 +137,14 @@ json to_json(const Config& c) {
                  {"dim", b.dim},
                  {"head_dim", b.head_dim},
                  {"norm", norm_names[static_cast<size_t>(b.norm)]},
-                 // Through its shortest decimal form, so that 1e-05 does not become 9.9999997e-06.
-                 {"norm_epsilon", std::stod(fmt::format("{}", b.norm_epsilon))},
+                 {"norm_epsilon", shortest(b.norm_epsilon)},
                  {"activation", activation_names[static_cast<size_t>(b.activation)]},
                  {"positions", position_names[static_cast<size_t>(b.positions)]},
                  {"rope_theta", b.rope_theta},
                  {"biases", b.biases},
                  {"layers", layers}};
   // What only few models have is only in their files.
+  if (c.logit_softcap > 0) object["logit_softcap"] = shortest(c.logit_softcap);
   if (b.qkv_biases) object["qkv_biases"] = true;
   if (b.rotary_dim > 0) object["rotary_dim"] = b.rotary_dim;
   if (b.parallel) object["parallel"] = true;
@@ -151,7 +163,9 @@ json to_json(const Config& c) {
 namespace {
 
 // Members that files of models without them leave out.
-void read_rare(const Members& r, const std::string& where, BlockBlueprint& b) {
+void read_rare(const Members& r, const std::string& where, Config& c) {
+  if (r.has("logit_softcap")) c.logit_softcap = static_cast<float>(r.number("logit_softcap"));
+  BlockBlueprint& b = c.block;
   if (r.has("qkv_biases")) b.qkv_biases = r.boolean("qkv_biases");
   if (r.has("rotary_dim")) b.rotary_dim = r.integer("rotary_dim", 2, b.head_dim);
   if (r.has("parallel")) b.parallel = r.boolean("parallel");
@@ -183,7 +197,7 @@ Config config_from_json(const json& object, const std::string& where) {
   c.block.positions = r.choice<PositionKind>("positions", position_names);
   c.block.rope_theta = r.number("rope_theta");
   c.block.biases = r.boolean("biases");
-  read_rare(r, where, c.block);
+  read_rare(r, where, c);
   const json& layers = r.member("layers");
   if (!layers.is_array() || layers.empty() || layers.size() > 4096)
     throw input_error("{}: 'layers' in the configuration is not a list of 1 to 4096 layers", where);
@@ -192,6 +206,8 @@ Config config_from_json(const json& object, const std::string& where) {
     c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
     if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
+    if (l.has("qk_norm")) c.layers.back().qk_norm = l.boolean("qk_norm");
+    if (l.has("score")) c.layers.back().score = l.text("score");
     if (!l.has("experts")) continue;  // dense
     LayerBlueprint& mixture = c.layers.back();
     mixture.experts = l.integer("experts", 1, 1 << 16);
@@ -237,6 +253,16 @@ void check_encoders(const Config& c) {
 
 }  // namespace
 
+namespace {
+
+// 0: none.
+void check_softcap(const char* name, float cap) {
+  if (!(cap == 0 || (cap >= least_softcap && cap <= most_softcap)))
+    throw usage_error("{} must be between {} and {}, not {}", name, least_softcap, most_softcap, cap);
+}
+
+}  // namespace
+
 void check(const Config& c) {
   const auto positive = [](const char* name, int64_t value) {
     if (value < 1) throw usage_error("{} must be at least 1, not {}", name, value);
@@ -256,6 +282,7 @@ void check(const Config& c) {
   if (const RopeScaling& s = c.block.rope_scaling; !(s.factor >= 1) || !(s.low > 0) || !(s.high > s.low))
     throw usage_error("rope_scaling needs a factor of at least 1 and 0 < low < high, not {}, {} and {}", s.factor,
                       s.low, s.high);
+  check_softcap("logit_softcap", c.logit_softcap);
   if (!(c.block.norm_epsilon > 0)) throw usage_error("norm_epsilon must be above 0, not {}", c.block.norm_epsilon);
   if (!(c.block.rope_theta > 1)) throw usage_error("rope_theta must be above 1, not {}", c.block.rope_theta);
   double elements = static_cast<double>(c.padded_vocabulary) * static_cast<double>(c.block.dim) * (c.tied ? 1 : 2);
@@ -270,6 +297,7 @@ void check(const Config& c) {
     if (!l.feeds() && l.experts > 0) throw usage_error("layer {}: experts need a width", i);
     try {
       check_mixer(l.attention, c.context);
+      score_rule(l.score);
     } catch (const Error& error) {
       throw usage_error("layer {}: {}", i, error.what());
     }
@@ -286,6 +314,11 @@ void check(const Config& c) {
     throw usage_error("an exit behind all {} layers: what is read there is what the model gives", c.layers.size());
   check_encoders(c);
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
+}
+
+int64_t format_version_of(const Config& config) {
+  const auto needs = [](const LayerBlueprint& layer) { return layer.qk_norm || !layer.score.empty(); };
+  return config.logit_softcap > 0 || std::ranges::any_of(config.layers, needs) ? 3 : 2;
 }
 
 void set_attention(Config& config, const std::string& kinds) {

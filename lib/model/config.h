@@ -14,6 +14,7 @@ struct Config {
   int64_t padded_vocabulary = 256;  // rows of embedding and head; at least `vocabulary`
   int64_t context = 256;            // longest sequence it was made for
   bool tied = true;                 // the head is the embedding
+  float logit_softcap = 0;          // of the head, see ops::Head; 0: none
   BlockBlueprint block;
   std::vector<LayerBlueprint> layers;
   // Kinds of nn/encoders/, with all their numbers; at most one for images and one for sounds.
@@ -24,6 +25,8 @@ struct Config {
 };
 
 nlohmann::json to_json(const Config& config);
+// Of a model file of it: the least that tells readers who do not know all of it that they do not.
+int64_t format_version_of(const Config& config);
 // Throws Error(input) for a missing or impossible value, naming it; `where` names the file.
 Config config_from_json(const nlohmann::json& json, const std::string& where);
 // Throws Error(usage) for a shape that cannot be: sizes below 1, heads not a multiple of kv_heads, a layer without both

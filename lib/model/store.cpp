@@ -198,6 +198,7 @@ Model load_model(const std::string& path, const ReadOptions& options, ModelFile*
 ModelFile file_of(const Model& model) {
   ModelFile file;
   file.config = to_json(model.transformer->config());
+  file.version = format_version_of(model.transformer->config());
   file.tokenizer = model.tokenizer;
   file.lineage = model.lineage;
   file.origin = model.origin;

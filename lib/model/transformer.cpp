@@ -268,7 +268,7 @@ Transformer::Output Transformer::forward(const Input& input, const Call& call, S
 Tensor Transformer::logits(const Tensor& hidden_rows) const {
   const int64_t rows = hidden_rows.view().rows;
   const Tensor all = Tensor::empty({rows, config_.padded_vocabulary});
-  head()->matmul(hidden_rows.view(), all.view());
+  head().logits(hidden_rows.view(), all.view());
   if (config_.padded_vocabulary == config_.vocabulary) return all;
   const Tensor cut = Tensor::empty({rows, config_.vocabulary});
   for (int64_t r = 0; r < rows; ++r)
@@ -277,9 +277,9 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
   return cut;
 }
 
-ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets, float weight,
-                                   std::span<const float> of_rows) const {
-  return ops::cross_entropy_head(hidden, head(), config_.vocabulary, targets, weight, of_rows);
+ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets,
+                                   const ops::TokenLossWeights& weights) const {
+  return ops::cross_entropy_head(hidden, head(), targets, weights);
 }
 
 State Transformer::make_state(const StateShape& shape) const {

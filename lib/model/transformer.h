@@ -68,8 +68,8 @@ class Transformer {
   Tensor logits(const Tensor& hidden_rows) const;
 
   // Mean next-token loss, see ops/cross_entropy.h.
-  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets, float weight = 1.0f,
-                        std::span<const float> of_rows = {}) const;
+  ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets,
+                        const ops::TokenLossWeights& weights = {}) const;
 
   // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory.
   State make_state(const StateShape& shape) const;
@@ -93,7 +93,9 @@ class Transformer {
   const std::vector<std::shared_ptr<MediaEncoder>>& encoders() const { return encoders_; }
   const std::shared_ptr<Weight>& embedding() const { return embedding_; }
   std::string head_name() const;  // of head(), as visit() names it
-  std::shared_ptr<Weight> head() const { return config_.tied ? embedding_ : head_.weight; }
+  ops::Head head() const {
+    return {config_.tied ? embedding_ : head_.weight, config_.vocabulary, config_.logit_softcap};
+  }
 
  private:
   Stream read_exit(const Stream& in, int64_t depth, const Call& call, std::vector<ExitOutput>& exits) const;

@@ -4,10 +4,13 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/attention/score.h"
 #include "kernels/routing/routing.h"
 
 namespace hone {
 
+using kernels::least_softcap;
+using kernels::most_softcap;
 using kernels::RouterKind;
 using kernels::RouterNoise;
 
@@ -38,7 +41,9 @@ struct LayerBlueprint {
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
-  bool exit = false;  // the stream behind it may be read by the head, through a norm of its own
+  bool exit = false;       // the stream behind it may be read by the head, through a norm of its own
+  bool qk_norm = false;    // RMS norms of each head's queries and keys (ops/head_norm.h)
+  std::string score = {};  // a kind of kernels/attention/score.h; empty: products times 1 / sqrt(head_dim), as they are
   bool mixes() const { return heads > 0; }
   bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;

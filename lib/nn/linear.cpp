@@ -48,6 +48,13 @@ Norm Norm::make(const BlockBlueprint& blueprint) {
   return norm;
 }
 
+Norm Norm::of_head(const BlockBlueprint& blueprint) {
+  Norm norm;
+  norm.epsilon = blueprint.norm_epsilon;
+  norm.gain = vector_of(blueprint.head_dim, 1.0f);
+  return norm;
+}
+
 ops::Normed Norm::forward(const Var& residual, const Var& branch, DType type) const {
   return ops::add_norm(residual, branch, *gain, bias.get(), kind == NormKind::layer_norm, epsilon, type);
 }

@@ -30,7 +30,8 @@ struct Norm {
   std::shared_ptr<Parameter> gain;
   std::shared_ptr<Parameter> bias;  // null: none
 
-  static Norm make(const BlockBlueprint& blueprint);  // gain 1, bias 0
+  static Norm make(const BlockBlueprint& blueprint);     // gain 1, bias 0
+  static Norm of_head(const BlockBlueprint& blueprint);  // RMS over a head's numbers, whatever the others are
   ops::Normed forward(const Var& residual, const Var& branch, DType type) const;
   void visit(const Place& at, Visitor& visitor);
 };

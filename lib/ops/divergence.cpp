@@ -11,18 +11,18 @@ namespace {
 
 class OfModel : public Predictions {
  public:
-  OfModel(Tensor hidden, std::shared_ptr<const Weight> head) : hidden_(std::move(hidden)), head_(std::move(head)) {}
+  OfModel(Tensor hidden, Head head) : hidden_(std::move(hidden)), head_(std::move(head)) {}
 
   void compare(kernels::DivergenceRows rows, int64_t begin) const override {
-    const Tensor logits = Tensor::empty({rows.logits.rows, head_->rows()}, rows.logits.dtype);
-    head_->matmul(hidden_.rows(begin, rows.logits.rows).view(), logits.view());
+    const Tensor logits = Tensor::empty({rows.logits.rows, head_.weight->rows()}, rows.logits.dtype);
+    head_.logits(hidden_.rows(begin, rows.logits.rows).view(), logits.view());
     rows.teacher = logits.view();
     kernels::divergence(rows);
   }
 
  private:
   Tensor hidden_;
-  std::shared_ptr<const Weight> head_;
+  Head head_;
 };
 
 class Kept : public Predictions {
@@ -41,7 +41,7 @@ class Kept : public Predictions {
 
 }  // namespace
 
-std::unique_ptr<Predictions> predictions_of(Tensor hidden, std::shared_ptr<const Weight> head) {
+std::unique_ptr<Predictions> predictions_of(Tensor hidden, Head head) {
   return std::make_unique<OfModel>(std::move(hidden), std::move(head));
 }
 
@@ -49,14 +49,13 @@ std::unique_ptr<Predictions> kept_predictions(Tensor ids, Tensor probabilities) 
   return std::make_unique<Kept>(std::move(ids), std::move(probabilities));
 }
 
-LossTerm divergence_head(const std::string& name, const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
-                         const Predictions& teacher, float temperature, std::span<const int32_t> targets,
-                         float weight) {
+LossTerm divergence_head(const std::string& name, const Var& x, const Head& head, const Predictions& teacher,
+                         float temperature, std::span<const int32_t> targets, float weight) {
   std::vector<float> losses(targets.size());
   const auto of_rows = [&](kernels::View logits, int64_t begin, std::span<float> of_chunk, float scale) {
     kernels::DivergenceRows rows;
     rows.logits = logits;
-    rows.vocabulary = vocabulary;
+    rows.vocabulary = head.vocabulary;
     rows.temperature = temperature;
     rows.targets = targets.data() + begin;
     rows.losses = of_chunk.data();

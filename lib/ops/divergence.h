@@ -21,13 +21,13 @@ class Predictions {
 
 // Those of a model: its hidden states [rows, dim], of the compute type, and its head, which must have as many rows as
 // the student's. Its logits, too, exist for a chunk of rows at a time.
-std::unique_ptr<Predictions> predictions_of(Tensor hidden, std::shared_ptr<const Weight> head);
+std::unique_ptr<Predictions> predictions_of(Tensor hidden, Head head);
 // Those that were kept: ids i32 [rows, count] and probabilities f32 [rows, count + 1], see kernels::TopPredictions.
 std::unique_ptr<Predictions> kept_predictions(Tensor ids, Tensor probabilities);
 
 // The term `name`: temperature^2 KL(teacher || model), nats a scored row, as head_loss() makes it.
-LossTerm divergence_head(const std::string& name, const Var& x, const std::shared_ptr<Weight>& head, int64_t vocabulary,
-                         const Predictions& teacher, float temperature, std::span<const int32_t> targets, float weight);
+LossTerm divergence_head(const std::string& name, const Var& x, const Head& head, const Predictions& teacher,
+                         float temperature, std::span<const int32_t> targets, float weight);
 
 // The term `name`: the mean over rows of |s - t|^2 / |t|^2, with s = residual + branch (f32 + T; the branch may be none)
 // and t the row of `teacher`, [rows, dim]. The gradient for a weight of 1 is

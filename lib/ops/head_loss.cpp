@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
 
@@ -11,9 +12,8 @@ int64_t head_chunk_rows(int64_t rows, int64_t vocabulary) {
   return std::clamp<int64_t>((int64_t{64} << 20) / vocabulary, 16, std::max<int64_t>(rows, 16));
 }
 
-LossTerm head_loss(const std::string& name, const Var& x, const std::shared_ptr<Weight>& head,
-                   std::span<const int32_t> targets, float weight, std::span<float> losses, const RowLosses& of_rows,
-                   std::span<const float> weights) {
+LossTerm head_loss(const std::string& name, const Var& x, const Head& head, std::span<const int32_t> targets,
+                   float weight, std::span<float> losses, const RowLosses& of_rows, std::span<const float> weights) {
   const kernels::View in = x.value().view();
   const int64_t rows = in.rows;
   const auto weight_of = [&](size_t row) { return weights.empty() ? 1.0 : static_cast<double>(weights[row]); };
@@ -23,17 +23,21 @@ LossTerm head_loss(const std::string& name, const Var& x, const std::shared_ptr<
   const bool recording = Tape::recording();
   const float scale = recording && scored > 0 ? weight / static_cast<float>(scored) : 0.0f;
   const Tensor dx = recording ? Tensor::empty(x.shape(), x.value().dtype()) : Tensor();
-  const int64_t chunk = head_chunk_rows(rows, head->rows());
-  const Tensor buffer = Tensor::empty({std::min(chunk, rows), head->rows()}, x.value().dtype());
+  const int64_t width = head.weight->rows(), chunk = head_chunk_rows(rows, width);
+  const Tensor buffer = Tensor::empty({std::min(chunk, rows), width}, x.value().dtype());
+  const bool capped = recording && head.softcap > 0;
+  const Tensor copy = capped ? Tensor::empty(buffer.shape(), buffer.dtype()) : Tensor();
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
     const kernels::View part = x.value().reshape({rows, in.cols}).rows(begin, count).view();
     const kernels::View logits = buffer.rows(0, count).view();
-    head->matmul(part, logits);
+    head.logits(part, logits);
+    if (capped) kernels::convert(logits, copy.rows(0, count).view());
     of_rows(logits, begin, losses.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), scale);
     if (!recording) continue;
-    head->add_dw(logits, part);
-    head->matmul_dx(logits, dx.reshape({rows, in.cols}).rows(begin, count).view());
+    if (capped) kernels::softcap_backward(copy.rows(0, count).view(), logits, head.softcap);
+    head.weight->add_dw(logits, part);
+    head.weight->matmul_dx(logits, dx.reshape({rows, in.cols}).rows(begin, count).view());
   }
   double sum = 0;
   for (size_t r = 0; r < losses.size(); ++r) sum += static_cast<double>(losses[r]) * weight_of(r);

@@ -50,6 +50,15 @@ def text_of(path, dataset):
         return json.loads(file[dataset][()]) if dataset in file else None
 
 
+def put_text(path, name, text):
+    """Replaces a text dataset, with the right checksum."""
+    data = text.encode() if isinstance(text, str) else text
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        dataset = file.create_dataset(name, data=np.bytes_(data))
+        dataset.attrs["checksum"] = np.bytes_(xxh3(data))
+
+
 def lineage(path):
     return text_of(path, "lineage")
 

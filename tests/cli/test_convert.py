@@ -38,7 +38,7 @@ def byte_level_tokenizer(extra=()):
 
 class Convert(CliTest):
     def test_there_and_back(self):
-        for name in ("llama", "gpt2", "neox"):
+        for name in ("llama", "gpt2", "neox", "qwen3", "qwen3_moe"):
             with self.subTest(name):
                 model, back = self.path(name + ".h5"), self.path(name)
                 written = run_json("convert", os.path.join(FIXTURES, name), "--output", model)
@@ -71,6 +71,21 @@ class Convert(CliTest):
         self.assertAlmostEqual(*loss, places=3)
         lineage = run_json("inspect", small)["lineage"]
         self.assertEqual([stage["tool"] for stage in lineage], ["convert", "prune", "quantize"])
+
+    def test_llama2c(self):
+        source, model = os.path.join(FIXTURES, "llama2c-0", "model.bin"), self.path("m.h5")
+        done = run("convert", source, "--output", model, "--format", "json", check=True)
+        self.assertIn("no tokenizer", done.stderr)
+        described = run_json("inspect", model)
+        self.assertEqual(described["lineage"][0]["results"]["from"], "llama2c")
+        self.assertEqual(json.loads(done.stdout)["parameters"], described["parameters"])
+        self.assertEqual((described["config"]["tied"], described["config"]["layers"][0]["kv_heads"]), (False, 2))
+        self.assert_error(run("convert", source, "--to", "gguf", "--output", self.path("x")), 2, "becomes a Hone model first")
+        self.assert_error(run("convert", model, "--to", "llama2c", "--output", self.path("x")), 2, "--to")
+        with open(source, "rb") as file:
+            cut = write(self.path("cut.bin"), file.read()[:-1])
+        self.assert_error(run("convert", cut, "--output", self.path("x")), 3, cut, "bytes where its header tells of")
+        self.assertFalse(os.path.exists(self.path("x")))
 
     def test_types(self):
         model = tiny_model(self.directory)

@@ -45,6 +45,10 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
+def softcap(x, cap):
+    return float(cap) * np.tanh(x / float(cap))
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -79,6 +83,9 @@ class Reference:
         heads, kv_heads, d = layer["heads"], layer["kv_heads"], self.config["head_dim"]
         qkv = self.linear(name + ".qkv", h).reshape(len(h), heads + 2 * kv_heads, d)
         q, k, v = qkv[:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]
+        if layer.get("qk_norm"):
+            q, k = (x / np.sqrt((x * x).mean(-1, keepdims=True) + self.config["norm_epsilon"]) * self.p[f"{name}.{part}_norm.gain"]
+                    for x, part in ((q, "query"), (k, "key")))
         if self.config["positions"] == "rotary":
             q, k = self.rotate(q), self.rotate(k)
         of = np.arange(heads) * kv_heads // heads
@@ -89,6 +96,8 @@ class Reference:
             size, sinks = int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0
             seen &= (p[:, None] - p[None] < size) | (p[None] < sinks)
         scores = np.einsum("qhd,khd->hqk", q, k[:, of]) / np.sqrt(d)
+        if "score" in layer:
+            scores = softcap(scores, layer["score"].removeprefix("softcap:"))
         a = np.einsum("hqk,khd->qhd", softmax(np.where(seen, scores, -np.inf)), v[:, of])
         return self.linear(name + ".output", a.reshape(len(h), heads * d))
 
@@ -122,6 +131,8 @@ class Reference:
             x = x + self.feed_forward(b + ".feed_forward", self.norm(b + ".feed_forward_norm", x), layer)
         head = self.p["embedding.weight" if self.config["tied"] else "head.weight"][: self.config["vocabulary"]]
         logits = self.norm("norm", x) @ head.T
+        if "logit_softcap" in self.config:
+            logits = softcap(logits, self.config["logit_softcap"])
         return np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1) - logits[np.arange(len(x)), tokens[1:]]
 
     def loss(self, data):
@@ -156,6 +167,8 @@ class Format(CliTest):
             "llama": {},
             "grouped": {"heads": 4, "kv_heads": 2, "attention": "window:8:2,window:5"},
             "gpt2": {"norm": "layer_norm", "activation": "gelu", "positions": "learned", "biases": True, "untied": True},
+            "capped": {"qk_norm": True, "attention_softcap": 0.7, "logit_softcap": 1.5, "attention": "window:8:2,full"},
+            "capped gpt2": {"norm": "layer_norm", "activation": "gelu", "qk_norm": True, "logit_softcap": 2},
             "mixture": {"experts": 4, "top_k": 2, "shared_experts": 1},
             "switch": {"experts": 3, "top_k": 1, "router": "sigmoid"},
         }

@@ -245,7 +245,7 @@ class Checkpoints(ResumeTest):
                   "--warmup-tokens": 600, "--shuffle": "documents", "--weight-decay-cautious": None,
                   "--weight-decay-schedule": "linear", "--moments": "bf16", "--curriculum": "8:50%,32", "--exits": "1",
                   "--exit-loss": 0.1, "--layer-dropout": 0.1, "--optimizer": "muon", "--muon-momentum": 0.5,
-                  "--adamw-rate": 0.1, "--ema": 0.9,
+                  "--adamw-rate": 0.1, "--ema": 0.9, "--z-loss": 0.1, "--logit-softcap": 30, "--attention-softcap": 50, "--qk-norm": None,
                   "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
                   "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
@@ -288,7 +288,7 @@ class Checkpoints(ResumeTest):
                  "optimizer", "parent_sha256", "patience", "pattern", "precision", "quantize_aware", "quantize_from",
                  "schedule", "seed", "shuffle", "sparsify_every", "sparsify_from",
                  "sparsify_until", "sparsity", "steps", "teacher", "teacher_cache", "teacher_hidden", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",
-                 "weight_decay", "weight_decay_cautious", "weight_decay_schedule"}
+                 "weight_decay", "weight_decay_cautious", "weight_decay_schedule", "z_loss"}
         description = self.state(self.checkpoint)["description"]
         self.assertEqual(set(description), names)
         for name, value in {"accumulate": 1, "beta1": 0.9, "clip": 1, "keep": "last", "sparsity": 0, "pattern": "unstructured",

@@ -99,7 +99,7 @@ class Errors(CliTest):
         data = ["train", "--data", corpus(self.directory), "--output", self.path("o.h5")]
         cases = [(data, option, value) for option in ("--lr", "--weight-decay", "--clip", "--beta1", "--epochs", "--dropout",
                                                       "--valid-fraction", "--rope-theta", "--init-std", "--capacity-factor",
-                                                      "--router-z-loss", "--norm-epsilon", "--upcycle-noise")
+                                                      "--router-z-loss", "--z-loss", "--logit-softcap", "--norm-epsilon", "--upcycle-noise")
                  for value in ("nan", "inf", "-inf", "-1", "1e400", "", "1x")]
         cases += [(data, option, value) for option in ("--steps", "--batch", "--context", "--warmup", "--layers", "--seed", "--threads")
                   for value in ("-1", "nan", "1e30", "99999999999999999999", "1.5", "")]

@@ -26,28 +26,18 @@ Config read(const Settings& s) {
   b.positions = PositionKind::learned;
   b.biases = true;
   LayerBlueprint layer;
-  layer.heads = layer.kv_heads = s.integer("n_head");
-  if (layer.heads < 1 || b.dim % layer.heads)
-    throw input_error("{}: 'n_embd' {} is no multiple of 'n_head' {}", s.where(), b.dim, layer.heads);
+  set_dividing_heads(s, "n_embd", "n_head", b, layer);
   layer.ffn = s.integer("n_inner", 4 * b.dim);
-  b.head_dim = b.dim / layer.heads;
-  const int64_t layers = s.integer("n_layer");
-  if (layers < 1 || layers > 4096) throw input_error("{}: 'n_layer' is {}", s.where(), layers);
-  c.layers.assign(static_cast<size_t>(layers), layer);
+  c.layers = layers_alike(layer, s.integer("n_layer"), s.where(), "n_layer");
   return c;
 }
 
 nlohmann::ordered_json write(const Config& c) {
   const BlockBlueprint& b = c.block;
-  const LayerBlueprint& l = uniform_layer(c);
-  express(b.norm == NormKind::layer_norm, "rms_norm");
-  express(b.activation != ActivationKind::swiglu, "SwiGLU");
-  express(b.positions == PositionKind::learned, "rotary positions");
-  express(b.biases, "layers without biases");
-  express(!b.parallel, "parallel halves of layers");
-  express(l.experts == 0, "mixtures of experts");
-  express(l.attention == "full", "attention that is not full");
-  express(l.heads == l.kv_heads && l.heads * b.head_dim == b.dim, "heads that share keys, or of another width");
+  const LayerBlueprint& l = require_expressible(c, {.norm = NormKind::layer_norm,
+                                                    .activations = {ActivationKind::gelu, ActivationKind::gelu_erf},
+                                                    .positions = PositionKind::learned,
+                                                    .biases = true});
   return {{"architectures", {"GPT2LMHeadModel"}},
           {"model_type", "gpt2"},
           {"activation_function", b.activation == ActivationKind::gelu ? "gelu_new" : "gelu"},

@@ -1,5 +1,7 @@
-// Llama and those built like it: Mistral (window), Qwen2 (biases of queries, keys and values), Mixtral (experts).
+// Llama and those built like it: Mistral (window), Qwen2 (biases of queries, keys and values), Qwen3 (norms of their
+// heads), Mixtral and Qwen3-MoE (experts).
 // Public definitions: the model code and config.json of each in huggingface/transformers.
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -50,9 +52,7 @@ Config read_common(const Settings& s) {
   layer.ffn = s.integer("intermediate_size");
   if (layer.heads < 1) throw input_error("{}: 'num_attention_heads' is {}", s.where(), layer.heads);
   b.head_dim = s.integer("head_dim", b.dim / layer.heads);
-  const int64_t layers = s.integer("num_hidden_layers");
-  if (layers < 1 || layers > 4096) throw input_error("{}: 'num_hidden_layers' is {}", s.where(), layers);
-  c.layers.assign(static_cast<size_t>(layers), layer);
+  c.layers = layers_alike(layer, s.integer("num_hidden_layers"), s.where(), "num_hidden_layers");
   return c;
 }
 
@@ -75,13 +75,45 @@ Config read_mistral(const Settings& s) {
   return c;
 }
 
-Config read_qwen2(const Settings& s) {
+Config read_qwen(const Settings& s) {
   s.require("use_sliding_window", false);
   if (s.has("layer_types"))
     for (const auto& type : s.json().at("layer_types"))
       if (type != "full_attention") throw s.lacks(fmt::format("layers of the type {}", type.dump()));
-  Config c = read_common(s);
+  return read_common(s);
+}
+
+Config read_qwen2(const Settings& s) {
+  Config c = read_qwen(s);
   c.block.qkv_biases = true;
+  return c;
+}
+
+Config read_qwen3(const Settings& s) {
+  s.require("attention_bias", false);
+  Config c = read_qwen(s);
+  c.block.head_dim = s.integer("head_dim", 128);
+  for (LayerBlueprint& layer : c.layers) layer.qk_norm = true;
+  return c;
+}
+
+// Dense are the layers that mlp_only_layers names, and those between every decoder_sparse_step.
+Config read_qwen3_moe(const Settings& s) {
+  Config c = read_qwen3(s);
+  LayerBlueprint mixture = c.layers.front();
+  mixture.ffn = s.integer("moe_intermediate_size");
+  mixture.experts = s.integer("num_experts", 128);
+  mixture.top_k = s.integer("num_experts_per_tok", 8);
+  // Weights of several that were chosen sum to 1 in Hone; of one it is its probability.
+  s.require("norm_topk_prob", mixture.top_k > 1);
+  if (!s.has("norm_topk_prob") && mixture.top_k > 1) throw s.lacks("chosen experts whose weights do not sum to 1");
+  const int64_t step = s.integer("decoder_sparse_step", 1);
+  if (step < 1) throw input_error("{}: 'decoder_sparse_step' is {}", s.where(), step);
+  const nlohmann::json dense = s.has("mlp_only_layers") ? s.json().at("mlp_only_layers") : nlohmann::json::array();
+  if (!dense.is_array()) throw input_error("{}: 'mlp_only_layers' is no list", s.where());
+  for (size_t i = 0; i < c.layers.size(); ++i)
+    if ((static_cast<int64_t>(i) + 1) % step == 0 && std::find(dense.begin(), dense.end(), i) == dense.end())
+      c.layers[i] = mixture;
   return c;
 }
 
@@ -98,20 +130,13 @@ Config read_mixtral(const Settings& s) {
 
 // ---- back ----
 
-void require_like_llama(const Config& c) {
-  const BlockBlueprint& b = c.block;
-  express(b.norm == NormKind::rms_norm, "layer_norm");
-  express(b.activation == ActivationKind::swiglu, "GELU");
-  express(b.positions == PositionKind::rotary, "learned positions");
-  express(!b.biases, "biases");
-  express(!b.parallel, "parallel halves of layers");
-  express(b.rotary_dim == 0 || b.rotary_dim == b.head_dim, "heads that turn in part");
+Expressible llama_says() {
+  return {.any_heads = true, .any_attention = true, .rope_scaling = true};  // windows: window_of()
 }
 
-Json write_common(const Config& c, const char* type, const char* class_name) {
-  require_like_llama(c);
+Json write_common(const Config& c, const char* type, const char* class_name, const Expressible& can) {
   const BlockBlueprint& b = c.block;
-  const LayerBlueprint& l = uniform_layer(c);
+  const LayerBlueprint& l = require_expressible(c, can);
   Json json = {{"architectures", {class_name}},
                {"model_type", type},
                {"hidden_act", "silu"},
@@ -139,7 +164,7 @@ Json write_common(const Config& c, const char* type, const char* class_name) {
 
 // The size of a window, or null for full attention.
 Json window_of(const Config& c) {
-  const std::string& kind = uniform_layer(c).attention;
+  const std::string& kind = c.layers.front().attention;
   if (kind == "full") return nullptr;
   const std::string start = "window:";
   const bool window = kind.starts_with(start) && kind.find(':', start.size()) == kind.npos;
@@ -147,49 +172,96 @@ Json window_of(const Config& c) {
   return std::stoll(kind.substr(start.size()));
 }
 
-void require_dense(const Config& c) {
-  express(uniform_layer(c).experts == 0, "mixtures of experts");
+void require_no_window(const Config& c) {
+  express(window_of(c).is_null(), "windows of attention");
 }
 
 Json write_llama(const Config& c) {
-  require_dense(c);
-  express(window_of(c).is_null(), "windows of attention");
-  express(!c.block.qkv_biases, "biases of queries, keys and values");
-  Json json = write_common(c, "llama", "LlamaForCausalLM");
+  require_no_window(c);
+  Json json = write_common(c, "llama", "LlamaForCausalLM", llama_says());
   json["attention_bias"] = false;
   json["mlp_bias"] = false;
   return json;
 }
 
 Json write_mistral(const Config& c) {
-  require_dense(c);
-  express(!c.block.qkv_biases, "biases of queries, keys and values");
-  Json json = write_common(c, "mistral", "MistralForCausalLM");
-  json["sliding_window"] = window_of(c);
+  const Json window = window_of(c);
+  Json json = write_common(c, "mistral", "MistralForCausalLM", llama_says());
+  json["sliding_window"] = window;
   return json;
 }
 
 Json write_qwen2(const Config& c) {
-  require_dense(c);
-  express(window_of(c).is_null(), "windows of attention");
-  express(c.block.qkv_biases, "queries, keys and values without biases");
-  express(c.block.head_dim * uniform_layer(c).heads == c.block.dim, "heads of another width than dim / heads");
-  Json json = write_common(c, "qwen2", "Qwen2ForCausalLM");
+  require_no_window(c);
+  Expressible can = llama_says();
+  can.qkv_biases = true;
+  Json json = write_common(c, "qwen2", "Qwen2ForCausalLM", can);
+  express(c.block.head_dim * c.layers.front().heads == c.block.dim, "heads of another width than dim / heads");
   json["use_sliding_window"] = false;
   return json;
 }
 
-Json write_mixtral(const Config& c) {
-  const LayerBlueprint& l = uniform_layer(c);
+Json write_qwen3(const Config& c) {
+  require_no_window(c);
+  Expressible can = llama_says();
+  can.qk_norm = true;
+  Json json = write_common(c, "qwen3", "Qwen3ForCausalLM", can);
+  json["attention_bias"] = false;
+  json["use_sliding_window"] = false;
+  return json;
+}
+
+void require_usual_mixture(const LayerBlueprint& l) {
   express(l.experts > 0, "layers without experts");
   express(l.shared_experts == 0, "shared experts");
   express(l.router == RouterKind::softmax, "sigmoid routers");
+}
+
+Json write_mixtral(const Config& c) {
+  const LayerBlueprint& l = c.layers.front();
+  require_usual_mixture(l);
   express(l.top_k >= 2, "one expert a token");
-  express(!c.block.qkv_biases, "biases of queries, keys and values");
-  Json json = write_common(c, "mixtral", "MixtralForCausalLM");
-  json["sliding_window"] = window_of(c);
+  const Json window = window_of(c);
+  Expressible can = llama_says();
+  can.experts = true;
+  Json json = write_common(c, "mixtral", "MixtralForCausalLM", can);
+  json["sliding_window"] = window;
   json["num_local_experts"] = l.experts;
   json["num_experts_per_tok"] = l.top_k;
+  return json;
+}
+
+// Layers with experts are alike, and so are those without.
+Json write_qwen3_moe(const Config& c) {
+  require_no_window(c);
+  Config dense = c, mixtures = c;
+  std::erase_if(dense.layers, [](const LayerBlueprint& l) { return l.experts > 0; });
+  std::erase_if(mixtures.layers, [](const LayerBlueprint& l) { return l.experts == 0; });
+  express(!mixtures.layers.empty(), "layers without experts");
+  const LayerBlueprint l = mixtures.layers.front();
+  require_usual_mixture(l);
+  Expressible can = llama_says();
+  can.qk_norm = true;
+  if (!dense.layers.empty()) {
+    require_expressible(dense, can);
+    LayerBlueprint attends = dense.layers.front();
+    attends.ffn = l.ffn, attends.experts = l.experts, attends.top_k = l.top_k;
+    express(attends == l, "layers that differ");
+  }
+  can.experts = true;
+  Json json = write_common(mixtures, "qwen3_moe", "Qwen3MoeForCausalLM", can), only = Json::array();
+  for (size_t i = 0; i < c.layers.size(); ++i)
+    if (c.layers[i].experts == 0) only.push_back(i);
+  json["intermediate_size"] = dense.layers.empty() ? l.ffn : dense.layers.front().ffn;
+  json["num_hidden_layers"] = c.layers.size();
+  json["attention_bias"] = false;
+  json["use_sliding_window"] = false;
+  json["moe_intermediate_size"] = l.ffn;
+  json["num_experts"] = l.experts;
+  json["num_experts_per_tok"] = l.top_k;
+  json["norm_topk_prob"] = l.top_k > 1;
+  json["decoder_sparse_step"] = 1;
+  json["mlp_only_layers"] = only;
   return json;
 }
 
@@ -205,6 +277,14 @@ Parts attention_parts(const Config& c, const ParameterInfo& info, const std::str
   return {{part("q_proj", l.heads), part("k_proj", l.kv_heads), part("v_proj", l.kv_heads)}};
 }
 
+// Of a mixture: where it lies in a layer, and its matrices.
+struct ExpertNames {
+  const char *mixture, *gate, *up, *down;
+};
+constexpr ExpertNames mixtral_experts = {"block_sparse_moe.", "w1", "w3", "w2"},
+                      qwen_experts = {"mlp.", "gate_proj", "up_proj", "down_proj"};
+
+template <const ExpertNames& experts>
 Parts llama_parts(const Config& c, const ParameterInfo& info) {
   const int64_t dim = c.block.dim;
   if (info.role == Role::embedding) return {{{"model.embed_tokens.weight", {c.padded_vocabulary, dim}}}};
@@ -214,15 +294,17 @@ Parts llama_parts(const Config& c, const ParameterInfo& info) {
   const std::string block = fmt::format("model.layers.{}.", info.layer), name = within_block(info);
   if (name == "attention_norm.gain") return {{{block + "input_layernorm.weight", {dim}}}};
   if (name == "feed_forward_norm.gain") return {{{block + "post_attention_layernorm.weight", {dim}}}};
+  if (name == "attention.query_norm.gain") return {{{block + "self_attn.q_norm.weight", {c.block.head_dim}}}};
+  if (name == "attention.key_norm.gain") return {{{block + "self_attn.k_norm.weight", {c.block.head_dim}}}};
   if (info.of == Role::qkv) return attention_parts(c, info, block, info.role == Role::bias);
   if (info.role == Role::attention_output)
     return {{{block + "self_attn.o_proj.weight", {dim, l.heads * c.block.head_dim}}}};
-  if (info.role == Role::router) return {{{block + "block_sparse_moe.gate.weight", {l.experts, dim}}}};
+  if (info.role == Role::router) return {{{block + experts.mixture + "gate.weight", {l.experts, dim}}}};
   if (info.role == Role::router_bias) return {{}, true};
   std::string gate = "mlp.gate_proj", up = "mlp.up_proj", down = "mlp.down_proj";
   if (info.expert >= 0) {
-    const std::string expert = fmt::format("block_sparse_moe.experts.{}.", info.expert);
-    gate = expert + "w1", up = expert + "w3", down = expert + "w2";
+    const std::string expert = fmt::format("{}experts.{}.", experts.mixture, info.expert);
+    gate = expert + experts.gate, up = expert + experts.up, down = expert + experts.down;
   }
   if (info.role == Role::down) return {{{block + down + ".weight", {dim, l.ffn}}}};
   if (info.role == Role::up && !info.shared)
@@ -234,8 +316,9 @@ bool llama_buffer(std::string_view tensor) {
   return tensor.ends_with("rotary_emb.inv_freq");
 }
 
+template <const ExpertNames& experts = mixtral_experts>
 Architecture like_llama(const char* name, Config (*read)(const Settings&), Json (*write)(const Config&)) {
-  return {name, "model.", read, write, llama_parts, llama_buffer};
+  return {name, "model.", read, write, llama_parts<experts>, llama_buffer};
 }
 
 }  // namespace
@@ -248,6 +331,12 @@ Architecture mistral_architecture() {
 }
 Architecture qwen2_architecture() {
   return like_llama("qwen2", read_qwen2, write_qwen2);
+}
+Architecture qwen3_architecture() {
+  return like_llama("qwen3", read_qwen3, write_qwen3);
+}
+Architecture qwen3_moe_architecture() {
+  return like_llama<qwen_experts>("qwen3_moe", read_qwen3_moe, write_qwen3_moe);
 }
 Architecture mixtral_architecture() {
   return like_llama("mixtral", read_mixtral, write_mixtral);

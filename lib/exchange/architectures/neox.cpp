@@ -33,34 +33,25 @@ Config read(const Settings& s) {
   b.parallel = s.boolean("use_parallel_residual", true);
   b.rope_theta = s.number("rotary_emb_base", s.number("rope_theta", 10000));
   LayerBlueprint layer;
-  layer.heads = layer.kv_heads = s.integer("num_attention_heads");
-  if (layer.heads < 1 || b.dim % layer.heads)
-    throw input_error("{}: 'hidden_size' {} is no multiple of 'num_attention_heads' {}", s.where(), b.dim, layer.heads);
+  set_dividing_heads(s, "hidden_size", "num_attention_heads", b, layer);
   layer.ffn = s.integer("intermediate_size");
-  b.head_dim = b.dim / layer.heads;
   const double fraction = s.number("rotary_pct", s.number("partial_rotary_factor", 0.25));
   if (!(fraction > 0) || fraction > 1) throw input_error("{}: 'rotary_pct' is {}", s.where(), fraction);
   b.rotary_dim = turning(fraction, b.head_dim);
   if (b.rotary_dim < 2 || b.rotary_dim % 2)
     throw s.lacks(fmt::format("heads of which {} numbers turn (only even numbers from 2)", b.rotary_dim));
   if (b.rotary_dim == b.head_dim) b.rotary_dim = 0;
-  const int64_t layers = s.integer("num_hidden_layers");
-  if (layers < 1 || layers > 4096) throw input_error("{}: 'num_hidden_layers' is {}", s.where(), layers);
-  c.layers.assign(static_cast<size_t>(layers), layer);
+  c.layers = layers_alike(layer, s.integer("num_hidden_layers"), s.where(), "num_hidden_layers");
   return c;
 }
 
 nlohmann::ordered_json write(const Config& c) {
   const BlockBlueprint& b = c.block;
-  const LayerBlueprint& l = uniform_layer(c);
-  express(b.norm == NormKind::layer_norm, "rms_norm");
-  express(b.activation != ActivationKind::swiglu, "SwiGLU");
-  express(b.positions == PositionKind::rotary, "learned positions");
-  express(b.biases, "layers without biases");
-  express(b.rope_scaling.kind == RopeScaling::Kind::none, "rotary scaling");
-  express(l.experts == 0, "mixtures of experts");
-  express(l.attention == "full", "attention that is not full");
-  express(l.heads == l.kv_heads && l.heads * b.head_dim == b.dim, "heads that share keys, or of another width");
+  const LayerBlueprint& l = require_expressible(c, {.norm = NormKind::layer_norm,
+                                                    .activations = {ActivationKind::gelu, ActivationKind::gelu_erf},
+                                                    .biases = true,
+                                                    .parallel = true,
+                                                    .turns_in_part = true});
   const int64_t turns = b.rotary_dim > 0 ? b.rotary_dim : b.head_dim;
   const double fraction = static_cast<double>(turns) / static_cast<double>(b.head_dim);
   express(turning(fraction, b.head_dim) == turns, "this part of a head that turns");

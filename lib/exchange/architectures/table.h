@@ -8,7 +8,9 @@ namespace hone {
 Architecture llama_architecture();
 Architecture mistral_architecture();
 Architecture qwen2_architecture();
+Architecture qwen3_architecture();
 Architecture mixtral_architecture();
+Architecture qwen3_moe_architecture();
 Architecture gpt2_architecture();
 Architecture neox_architecture();
 

@@ -30,6 +30,7 @@ AttentionArgs checked_args(const AttentionDims& dims, const ConstHeadRows& q, co
   check(dims.batch >= 0 && dims.head_dim > 0 && dims.kv_heads > 0 && dims.heads > 0, "empty dimensions", dims);
   check(dims.heads % dims.kv_heads == 0, "heads is not a multiple of kv_heads", dims);
   check(dims.scale > 0, "scale must be above 0", dims);
+  check(dims.score.kind == ScoreKind::plain || dims.score.number > 0, "a soft cap must be above 0", dims);
   check((q.dtype == DType::f32 || q.dtype == DType::bf16) && k.dtype == q.dtype && v.dtype == q.dtype,
         "q, k and v must all be f32 or all bf16", dims);
   check(plan.shape == PlanShape{dims.queries, dims.keys, dims.query_offset}, "the plan is of another shape", dims);
@@ -236,9 +237,19 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
     float* base = shared + (pair * parts + part) * part_size;
     return DecodePart{base, base + rows * padded, base + rows * (padded + 1)};
   };
-  const DecodeArgs args{
-      dims.queries,  dims.heads,   dims.kv_heads, dims.head_dim, dims.scale, dims.rule.window, dims.rule.sinks, q, k, v,
-      dims.k_scales, dims.v_scales};
+  const DecodeArgs args{dims.queries,
+                        dims.heads,
+                        dims.kv_heads,
+                        dims.head_dim,
+                        dims.scale,
+                        dims.rule.window,
+                        dims.rule.sinks,
+                        q,
+                        k,
+                        v,
+                        dims.k_scales,
+                        dims.v_scales,
+                        dims.score};
   const AttentionKernels& kernels = kernel_set().attention;
   const size_t scratch_bytes = kernels.decode_scratch(args);
   const auto item_of = [&](int64_t index) {

@@ -8,7 +8,7 @@
 
 namespace hone::kernels {
 
-// out = softmax(scale * q k^T, over the keys that the plan shows) v.
+// out = softmax(scale * q k^T, as dims.score changes it, over the keys that the plan shows) v.
 // q, out: [batch, queries, heads, head_dim]; k, v: [batch, keys, kv_heads, head_dim]; all of one type, f32 or bf16.
 // log_sum_exp [batch, heads, queries] (natural logarithm; needed by the backward) may be null.
 // A query that sees no key gets zeros, and -1e30 as its logarithm.
@@ -33,6 +33,7 @@ struct DecodeDims {
   int64_t batch = 1, queries = 1;  // queries of each sequence
   int64_t heads = 1, kv_heads = 1, head_dim = 0;
   float scale = 1;
+  ScoreRule score = {};
   MaskRule rule;
   const int64_t* key_lengths = nullptr;  // [batch] rows of the cache in use, those of the queries themselves included
   // [batch] position of each sequence's first query; null: the queries are the last rows, at key_lengths[b] - queries.

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/dtype.h"
+#include "kernels/attention/score.h"
 
 namespace hone::kernels {
 
@@ -14,6 +15,7 @@ struct AttentionDims {
   int64_t heads = 1, kv_heads = 1, head_dim = 0;
   float scale = 1;  // of the scores, above 0; commonly 1 / sqrt(head_dim)
   int64_t query_offset = 0;
+  ScoreRule score = {};
 };
 
 // Where the rows of sequences lie that are not in one piece: row t of sequence b is row t % rows of page

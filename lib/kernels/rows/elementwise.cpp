@@ -8,6 +8,7 @@
 #include "kernels/isa/kernel_set.h"
 #include "kernels/panel.h"
 #include "kernels/parallel.h"
+#include "kernels/rows/head_norm.h"
 
 namespace hone::kernels {
 namespace {
@@ -128,6 +129,26 @@ void norm_backward(const NormBackward& a) {
   }
 }
 
+void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverse) {
+  const ElementwiseTable& t = table();
+  parallel_for(y.rows, row_grain(y.cols),
+               [&](int64_t b, int64_t e) { t.head_norm_forward(norm, x, y, inverse, b, e); });
+}
+
+void head_norm_backward(const HeadNorm& norm, ConstView x, const float* inverse, View d, float* d_query_gain,
+                        float* d_key_gain) {
+  const ElementwiseTable& t = table();
+  const auto n = static_cast<size_t>(norm.head_dim);
+  std::vector<float> sums(2 * n, 0.0f);
+  with_partial_sums(d.rows, d.cols, 2 * n, sums.data(), [&](int64_t b, int64_t e, float* into) {
+    t.head_norm_backward(norm, x, inverse, d, d_query_gain ? into : nullptr, d_key_gain ? into + n : nullptr, b, e);
+  });
+  for (size_t i = 0; i < n; ++i) {
+    if (d_query_gain) d_query_gain[i] += sums[i];
+    if (d_key_gain) d_key_gain[i] += sums[n + i];
+  }
+}
+
 void swiglu_forward(ConstView gate_up, View y) {
   const ElementwiseTable& t = table();
   parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.swiglu_forward(gate_up, y, b, e); });
@@ -172,12 +193,19 @@ void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> posi
   });
 }
 
-void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
-                   std::span<uint8_t> correct, float gradient_scale) {
+void cross_entropy(const CrossEntropy& a) {
   const ElementwiseTable& t = table();
-  parallel_for(logits.rows, row_grain(4 * logits.cols), [&](int64_t b, int64_t e) {
-    t.cross_entropy(logits, vocabulary, targets.data(), losses.data(), correct.data(), gradient_scale, b, e);
-  });
+  parallel_for(a.logits.rows, row_grain(4 * a.logits.cols), [&](int64_t b, int64_t e) { t.cross_entropy(a, b, e); });
+}
+
+void softcap(ConstView x, View y, float cap) {
+  const ElementwiseTable& t = table();
+  parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.softcap(x, y, cap, b, e); });
+}
+
+void softcap_backward(ConstView y, View d, float cap) {
+  const ElementwiseTable& t = table();
+  parallel_for(d.rows, row_grain(d.cols), [&](int64_t b, int64_t e) { t.softcap_backward(y, d, cap, b, e); });
 }
 
 void gather_rows(const float* rows, int64_t dim, std::span<const int32_t> ids, View out) {

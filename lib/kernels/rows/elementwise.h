@@ -78,11 +78,24 @@ void rope(View x, int64_t heads, int64_t head_dim, std::span<const int32_t> posi
 
 // ---- cross-entropy ----
 
-// For each row: loss = log sum exp(logits) - logits[target], in nats, over the first `vocabulary` columns. A target
-// below 0 is not scored: its loss is 0. correct[r] is 1 where the largest logit is the target's (the first of equals
-// counts). With `gradient_scale` other than 0 the logits are replaced by gradient_scale * d(loss)/d(logits). T.
-void cross_entropy(View logits, int64_t vocabulary, std::span<const int32_t> targets, std::span<float> losses,
-                   std::span<uint8_t> correct, float gradient_scale);
+// For each row: loss = log Z - logits[target], in nats, with Z the sum of exp(logits) over the first `vocabulary`
+// columns.
+struct CrossEntropy {
+  View logits;  // [rows, cols] T; replaced by the gradient below where gradient_scale is not 0
+  int64_t vocabulary = 0;
+  const int32_t* targets = nullptr;  // [rows]; a row whose target is below 0 is not scored: all of it is 0
+  float* losses = nullptr;           // [rows]
+  uint8_t* correct = nullptr;        // [rows]: 1 where the largest logit is the target's; the first of equals counts
+  float* log_sums = nullptr;         // [rows]: log Z; null: not wanted
+  float gradient_scale = 0;          // times the gradient by the logits of loss + z_weight (log Z)^2
+  float z_weight = 0;
+};
+void cross_entropy(const CrossEntropy& a);
+
+// y = cap tanh(x / cap), within 1e-6 cap; each [rows, cols] of one type T.
+void softcap(ConstView x, View y, float cap);
+// d *= dy/dx, from y.
+void softcap_backward(ConstView y, View d, float cap);
 
 // ---- embedding ----
 void gather_rows(const float* table, int64_t dim, std::span<const int32_t> ids, View out);       // out T

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "ops/attention.h"
+#include "ops/head_norm.h"
 
 namespace hone {
 
@@ -15,7 +16,12 @@ Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& laye
       head_dim_(blueprint.head_dim),
       pattern_(attention_pattern(layer.attention)),
       qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases || blueprint.qkv_biases)),
-      output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases)) {}
+      output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases)),
+      score_(score_rule(layer.score)) {
+  if (!layer.qk_norm) return;
+  query_norm_ = Norm::of_head(blueprint);
+  key_norm_ = Norm::of_head(blueprint);
+}
 
 namespace {
 
@@ -143,6 +149,7 @@ class CachedAttention {
     d.kv_heads = dims_.kv_heads;
     d.head_dim = dims_.head_dim;
     d.scale = dims_.scale;
+    d.score = dims_.score;
     d.rule = pattern_.rule();
     std::vector<int64_t> lengths, starts, sequences;
     for (const Span& span : spans_) {
@@ -214,25 +221,37 @@ std::shared_ptr<const kernels::BlockPlan> plan_of(const Tensor& qkv, const kerne
 
 }  // namespace
 
-Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* state) const {
+Var Attention::project(const Var& x, const Call& call) const {
   Var projected = qkv_.forward(x, call);
+  AttentionMeter* const meter = call.trace.attention;
+  const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
+  if (query_norm_.gain)
+    projected = ops::head_norm(projected, heads_, kv_heads_, *query_norm_.gain, *key_norm_.gain, query_norm_.epsilon);
+  if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+  return projected;
+}
+
+kernels::AttentionDims Attention::dims_of(const Batch::Group& group) const {
+  kernels::AttentionDims dims;
+  dims.batch = static_cast<int64_t>(group.spans.size());
+  dims.queries = dims.keys = group.count;
+  dims.heads = heads_;
+  dims.kv_heads = kv_heads_;
+  dims.head_dim = head_dim_;
+  dims.scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
+  dims.score = score_;
+  return dims;
+}
+
+Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* state) const {
+  const Var projected = project(x, call);
   Var attended;
   {
     AttentionMeter* const meter = call.trace.attention;
     const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
-    if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
     const std::vector<Batch::Group> groups = call.batch.groups();
     std::vector<ops::AttentionPart> parts;
-    for (const Batch::Group& group : groups) {
-      kernels::AttentionDims dims;
-      dims.batch = static_cast<int64_t>(group.spans.size());
-      dims.queries = dims.keys = group.count;
-      dims.heads = heads_;
-      dims.kv_heads = kv_heads_;
-      dims.head_dim = head_dim_;
-      dims.scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
-      parts.push_back({dims, group.first_row, nullptr});
-    }
+    for (const Batch::Group& group : groups) parts.push_back({dims_of(group), group.first_row, nullptr});
     if (state) {
       attended = Var(Tensor::empty({call.batch.rows(), heads_ * head_dim_}, projected.value().dtype()));
       for (size_t g = 0; g < groups.size(); ++g)
@@ -252,17 +271,10 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
 }
 
 void Attention::remember(const Var& x, const Call& call, int64_t, LayerState* state) const {
-  Var projected = qkv_.forward(x, call);
-  if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
+  const Var projected = project(x, call);
   for (const Batch::Group& group : call.batch.groups()) {
-    kernels::AttentionDims dims;
-    dims.batch = static_cast<int64_t>(group.spans.size());
-    dims.queries = dims.keys = group.count;
-    dims.heads = heads_;
-    dims.kv_heads = kv_heads_;
-    dims.head_dim = head_dim_;
-    const ops::AttentionPart part = {dims, group.first_row, nullptr};
-    const ops::QkvRows in = ops::QkvRows::of(part.rows_of(projected.value()), dims);
+    const ops::AttentionPart part = {dims_of(group), group.first_row, nullptr};
+    const ops::QkvRows in = ops::QkvRows::of(part.rows_of(projected.value()), part.dims);
     for (size_t i = 0; i < group.spans.size(); ++i) {
       const auto at = static_cast<int64_t>(i);
       static_cast<LayerCache&>(*state).store(group.spans[i].sequence, group.spans[i].first, group.count,
@@ -285,6 +297,9 @@ void Attention::configure(const LayerBlueprint& layer) {
 void Attention::visit(const Place& at, Visitor& visitor) {
   qkv_.visit(at.in("qkv"), Role::qkv, visitor);
   output_.visit(at.in("output"), Role::attention_output, visitor);
+  if (!query_norm_.gain) return;
+  query_norm_.visit(at.in("query_norm"), visitor);
+  key_norm_.visit(at.in("key_norm"), visitor);
 }
 
 // Both products, over the keys that the pattern shows.

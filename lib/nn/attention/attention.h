@@ -2,6 +2,7 @@
 #pragma once
 
 #include "nn/attention/pattern.h"
+#include "nn/attention/score.h"
 #include "nn/linear.h"
 #include "nn/mixer.h"
 
@@ -24,10 +25,17 @@ class Attention : public Mixer {
   double state_bytes(const StateShape& shape) const override;
 
  private:
+  // Queries, keys and values as they meet: projected, normed and turned.
+  Var project(const Var& x, const Call& call) const;
+  // Of the spans of a group.
+  kernels::AttentionDims dims_of(const Batch::Group& group) const;
+
   int64_t heads_, kv_heads_, head_dim_;
   std::shared_ptr<const AttentionPattern> pattern_;
-  Linear qkv_;     // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
-  Linear output_;  // [dim, heads * head_dim]
+  Linear qkv_;                  // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
+  Linear output_;               // [dim, heads * head_dim]
+  Norm query_norm_, key_norm_;  // of each head; no gain: none
+  kernels::ScoreRule score_;
 };
 
 }  // namespace hone

@@ -19,7 +19,8 @@ class Exits : public Objective {
     std::vector<LossTerm> terms;
     for (const ExitOutput& exit : in.exits) {
       LossTerm term =
-          in.model.loss(exit.hidden, in.targets, in.weight * weight_ * share(exit.depth) / shares, in.of_rows).term;
+          in.model.loss(exit.hidden, in.targets, {in.weight * weight_ * share(exit.depth) / shares, 0, in.of_rows})
+              .term;
       exit.hidden.drop_value();  // its gradient stands already
       term.name = fmt::format("{}{}", exit_term, exit.depth);
       terms.push_back(std::move(term));

@@ -5,15 +5,22 @@ namespace {
 
 class NextToken : public Objective {
  public:
+  explicit NextToken(float z_weight) : z_weight_(z_weight) {}
+
   std::vector<LossTerm> terms(const ObjectiveInput& in) override {
-    return {in.model.loss(in.hidden, in.targets, in.weight, in.of_rows).term};
+    ops::TokenLosses losses = in.model.loss(in.hidden, in.targets, {in.weight, z_weight_, in.of_rows});
+    if (z_weight_ == 0) return {losses.term};
+    return {losses.term, losses.z_term};
   }
+
+ private:
+  float z_weight_;
 };
 
 }  // namespace
 
-std::unique_ptr<Objective> next_token_objective(const ObjectiveSettings&) {
-  return std::make_unique<NextToken>();
+std::unique_ptr<Objective> next_token_objective(const ObjectiveSettings& settings) {
+  return std::make_unique<NextToken>(settings.z_weight);
 }
 
 }  // namespace hone

@@ -23,6 +23,7 @@ struct ExitLossSettings {
 };
 
 struct ObjectiveSettings {
+  float z_weight = 0;  // of the head's z loss (ops/cross_entropy.h)
   ExitLossSettings exits;
   DistillationSettings distillation;
 };

@@ -42,8 +42,8 @@ class TeacherObjective : public Objective {
   std::vector<LossTerm> terms(const ObjectiveInput& in) override {
     const auto predictions = std::move(predictions_);
     if (s_.weight <= 0) return {};
-    return {ops::divergence_head(predictions_term, in.hidden, in.model.head(), in.model.config().vocabulary,
-                                 *predictions, s_.temperature, in.targets, s_.weight * in.weight)};
+    return {ops::divergence_head(predictions_term, in.hidden, in.model.head(), *predictions, s_.temperature, in.targets,
+                                 s_.weight * in.weight)};
   }
 
   bool adds(std::string_view term) const override { return term == hidden_term; }

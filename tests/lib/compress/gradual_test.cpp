@@ -104,7 +104,7 @@ TEST_CASE("the head is no layer that is pruned, whether it is the embedding or a
     initialize(m, 1);
     GradualPruning(m, {parse_pattern("unstructured"), 0.6, 0, 0, 1, 5}).before_step(0);
     CHECK(lowest(m) >= 0.6);
-    CHECK_FALSE(m.head()->mask());
+    CHECK_FALSE(m.head().weight->mask());
     CHECK_FALSE(m.embedding()->mask());
   }
 }

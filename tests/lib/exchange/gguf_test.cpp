@@ -97,7 +97,7 @@ TEST_CASE("K-quants: codes, scales and smallest values by hand") {
 
 TEST_CASE("models there and back, in each type") {
   const Folder folder("gguf");
-  for (const std::string name : {"llama", "qwen2", "gpt2"})
+  for (const std::string name : {"llama", "qwen2", "qwen3", "gpt2"})
     for (const std::string type : {"f32", "f16", "bf16"}) {
       CAPTURE(name);
       CAPTURE(type);

@@ -13,7 +13,7 @@ using namespace hone::test;
 
 namespace {
 
-const std::vector<std::string> names = {"llama", "mistral", "qwen2", "mixtral", "gpt2", "neox"};
+const std::vector<std::string> names = {"llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "gpt2", "neox"};
 
 // The largest difference between the model's logits and those of the fixture.
 double difference(const Transformer& model, const std::string& name) {
@@ -107,6 +107,22 @@ TEST_CASE("a whole file beside its configuration is a model, too") {
   CHECK(difference(*model_from(fixture_folder("gpt2") + "/model.safetensors").transformer, "gpt2") < 1e-4);
 }
 
+TEST_CASE("a mixture may stand in some layers alone") {
+  const Folder folder("sparse-step");
+  const auto experts = [&](const nlohmann::json& changes) {
+    copy_with(folder, "qwen3_moe", changes);
+    const nlohmann::json config = nlohmann::json::parse(bytes_of_file(folder / "config.json"));
+    std::vector<int64_t> all;
+    for (const LayerBlueprint& layer : architecture_of(Settings(config, "test")).read(Settings(config, "test")).layers)
+      all.push_back(layer.experts);
+    return all;
+  };
+  CHECK(experts({}) == std::vector<int64_t>{4, 0});
+  CHECK(experts({{"mlp_only_layers", nullptr}, {"decoder_sparse_step", 2}, {"num_hidden_layers", 4}}) ==
+        std::vector<int64_t>{0, 4, 0, 4});
+  CHECK(model_from(fixture_folder("qwen3_moe")).transformer->config().layers[1].ffn == 24);
+}
+
 TEST_CASE("what Hone lacks is named") {
   const Folder folder("lacks");
   const auto said = [&](const std::string& name, const nlohmann::json& changes) {
@@ -122,6 +138,12 @@ TEST_CASE("what Hone lacks is named") {
   CHECK(said("llama", {{"num_hidden_layers", 1}}).find("belongs to nothing") != std::string::npos);
   CHECK(said("llama", {{"hidden_size", "many"}}).find("'hidden_size' is not an integer") != std::string::npos);
   CHECK(said("qwen2", {{"use_sliding_window", true}}).find("use_sliding_window") != std::string::npos);
+  CHECK(said("qwen3", {{"attention_bias", true}}).find("attention_bias") != std::string::npos);
+  CHECK(said("qwen3", {{"model_type", "llama"}}).find("norm.weight' belongs to nothing") != std::string::npos);
+  CHECK(said("qwen2", {{"model_type", "qwen3"}}).find("has shape") != std::string::npos);
+  CHECK(said("qwen3_moe", {{"norm_topk_prob", false}}).find("norm_topk_prob") != std::string::npos);
+  CHECK(said("qwen3_moe", {{"decoder_sparse_step", 0}}).find("decoder_sparse_step") != std::string::npos);
+  CHECK(said("qwen3_moe", {{"mlp_only_layers", 7}}).find("mlp_only_layers") != std::string::npos);
   std::filesystem::remove_all(folder.path);
   std::filesystem::create_directories(folder.path);
   CHECK(complaint([&] { model_from(folder.path.string()); }).find("config.json") != std::string::npos);

@@ -194,7 +194,10 @@ TEST_CASE("a token that goes deep sees of those that waited what it would see ha
   for (const char* attention : {"full", "window:7", "window:6:2,full"})
     for (const auto filling : {Session::Filling::exact, Session::Filling::propagated}) {
       CAPTURE(attention);
-      const auto model = made(deep_config(attention));
+      Config config = deep_config(attention);
+      config.layers[1].qk_norm = config.layers[2].qk_norm = true;  // what is filled in is normed as well
+      config.layers[2].score = "softcap:2";
+      const auto model = made(config);
       const std::vector<int32_t> ids = some_ids(40);
       Session session(*model, {1, 40, DType::f32, 7});
       session.set_filling(filling);

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "base/error.h"
 #include "nn/mixer.h"
 #include "support/check.h"
@@ -16,6 +18,17 @@ Config learned_config() {
   Config c = small_config();
   c.block.positions = PositionKind::learned;
   c.block.biases = true;
+  return c;
+}
+
+// Norms of queries and keys, a soft cap of scores in one layer of two, and one of logits.
+Config capped_config(const std::string& kinds = "full") {
+  Config c = small_config();
+  c.context = 300;
+  set_attention(c, kinds);
+  for (LayerBlueprint& layer : c.layers) layer.qk_norm = true;
+  c.layers[1].score = "softcap:1.5";
+  c.logit_softcap = 2;
   return c;
 }
 
@@ -50,7 +63,8 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 TEST_CASE("feeding in chunks, token by token and at once gives the logits of a run without a state") {
-  for (const Config& config : {small_config(), learned_config()}) {
+  for (const Config& config :
+       {small_config(), learned_config(), capped_config(), capped_config("window:8:2"), capped_config("routed:64:2")}) {
     Transformer model(config);
     initialized(model);
     const std::vector<int32_t> ids = some_ids(51);
@@ -85,6 +99,23 @@ TEST_CASE("a cache of codes changes logits a little, and alike however a sequenc
       }
     }
   }
+}
+
+TEST_CASE("a soft cap bounds logits, one of scores and norms of heads change them, and codes hold what was normed") {
+  const std::vector<int32_t> ids = some_ids(70);
+  const Config all = capped_config();
+  Config logits_alone = small_config(), without = all;
+  logits_alone.logit_softcap = 2;
+  without.layers[1].score.clear();
+  Transformer plain(small_config()), capped(logits_alone), model(all), scores_as_they_are(without);
+  for (Transformer* m : {&plain, &capped, &model, &scores_as_they_are}) initialized(*m);
+  const Tensor expected = whole(plain, ids);
+  for (float& x : expected.span<float>()) x = 2 * std::tanh(x / 2);
+  CHECK(relative_error(whole(capped, ids), expected) < 1e-5);
+  CHECK(relative_error(whole(model, ids), whole(capped, ids)) > 0.01);
+  CHECK(relative_error(whole(model, ids), whole(scores_as_they_are, ids)) > 1e-3);
+  Session session(model, {.sequences = 1, .capacity = 70, .code = kernels::CacheCode::int8});
+  CHECK(relative_error(session.feed(std::span<const int32_t>(ids), 1), whole(model, ids)) < 0.05);
 }
 
 TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {

@@ -1,6 +1,7 @@
 // Whole models against PyTorch's logits, loss and gradients (tests/fixtures/make_fixtures.py).
 #include <doctest/doctest.h>
 
+#include "nn/attention/score.h"
 #include "ops/mixture.h"
 #include "support/check.h"
 #include "support/models.h"
@@ -24,6 +25,11 @@ Config config_of(const nlohmann::json& j) {
   c.block.biases = j.at("bias").get<bool>();
   c.layers.assign(j.at("layers").get<size_t>(),
                   {j.at("heads").get<int64_t>(), j.at("kv_heads").get<int64_t>(), j.at("ffn").get<int64_t>(), "full"});
+  c.logit_softcap = j.value("logit_softcap", 0.0f);
+  for (LayerBlueprint& layer : c.layers) {
+    layer.qk_norm = j.value("qk_norm", false);
+    if (j.contains("attention_softcap")) layer.score = softcap_score(j.at("attention_softcap").get<float>());
+  }
   if (!j.contains("mixtures")) return c;
   for (size_t i = 0; i < c.layers.size(); ++i) {
     const nlohmann::json& m = j.at("mixtures").at(i);
@@ -75,8 +81,11 @@ void compare_with_torch(const std::string& name, DType type, double tolerance) {
     for (const LossTerm& term : terms) of_routers += term.value.value().data<float>()[0];
     CHECK(relative_error(Tensor::of({1}, {of_routers}), fixture.tensor("router_loss")) < tolerance);
   }
-  terms.push_back(model.loss(out.hidden, targets.span<int32_t>()).term);
+  const float z_loss = fixture.config().value("head_z_loss", 0.0f);
+  const ops::TokenLosses losses = model.loss(out.hidden, targets.span<int32_t>(), {1, z_loss, {}});
+  terms.push_back(losses.term);
   CHECK(relative_error(terms.back().value.value(), fixture.tensor("loss").reshape({1})) < tolerance);
+  if (z_loss > 0) CHECK(relative_error(losses.z_term.value.value(), fixture.tensor("z")) < tolerance);
   tape.backward(terms);
   GradientChecker checker(fixture, tolerance);
   model.visit(checker);
@@ -90,6 +99,7 @@ TEST_CASE("logits, loss and all gradients equal PyTorch's, f32") {
     compare_with_torch("llama", DType::f32, 1e-4);
     compare_with_torch("gpt2", DType::f32, 1e-4);
     compare_with_torch("experts", DType::f32, 1e-4);
+    compare_with_torch("capped", DType::f32, 1e-4);
   });
 }
 
@@ -97,5 +107,6 @@ TEST_CASE("bf16 activations stay near them") {
   at_every_isa([] {
     compare_with_torch("llama", DType::bf16, 0.05);
     compare_with_torch("gpt2", DType::bf16, 0.05);
+    compare_with_torch("capped", DType::bf16, 0.05);
   });
 }

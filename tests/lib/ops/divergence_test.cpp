@@ -143,14 +143,18 @@ TEST_CASE("a model does not diverge from itself") {
   CHECK(relative_error(same.gradient, Tensor::zeros({rows, padded}), 1) < 1e-6);
 }
 
-TEST_CASE("divergence_head: the gradients of hidden states and head, in chunks of rows") {
+namespace {
+
+// `caps`: of the model's logits and of the teacher's.
+void check_divergence_head(float cap, float teacher_cap) {
   const Tensor x = random_tensor({6, 5}, 1), hidden = random_tensor({6, 4}, 3);
   const auto head = std::make_shared<DenseWeight>(random_tensor({9, 5}, 2));
-  const auto teacher = ops::predictions_of(hidden, std::make_shared<DenseWeight>(random_tensor({9, 4}, 4)));
+  const auto teacher =
+      ops::predictions_of(hidden, {std::make_shared<DenseWeight>(random_tensor({9, 4}, 4)), 7, teacher_cap});
   const std::vector<int32_t> targets = {0, 6, -1, 3, 3, 2};
   Var input(x, true);
   const auto term = [&](float weight) {
-    return ops::divergence_head("teacher", input, head, 7, *teacher, 2, targets, weight);
+    return ops::divergence_head("teacher", input, {head, 7, cap}, *teacher, 2, targets, weight);
   };
   {
     Tape tape;
@@ -173,6 +177,28 @@ TEST_CASE("divergence_head: the gradients of hidden states and head, in chunks o
   };
   CHECK(relative_error(input.grad(), numeric(x)) < 2e-3);
   CHECK(relative_error(head->parameter()->grad, numeric(head->parameter()->value)) < 2e-3);
+}
+
+}  // namespace
+
+TEST_CASE("divergence_head: the gradients of hidden states and head, in chunks of rows") {
+  check_divergence_head(0, 0);
+  check_divergence_head(1.5f, 0);
+  check_divergence_head(1.5f, 0.8f);
+}
+
+TEST_CASE("a teacher's predictions have its soft cap") {
+  const Tensor hidden = random_tensor({6, 4}, 3);
+  const auto weight = std::make_shared<DenseWeight>(random_tensor({9, 4}, 4));
+  const std::vector<int32_t> targets(6, 0);
+  const auto loss = [&](float cap, float teacher_cap) {
+    const auto teacher = ops::predictions_of(hidden, {weight, 7, teacher_cap});
+    const LossTerm term = ops::divergence_head("teacher", Var(hidden), {weight, 7, cap}, *teacher, 1, targets, 1);
+    return static_cast<double>(term.value.value().data<float>()[0]);
+  };
+  CHECK(loss(0.8f, 0.8f) < 1e-5);
+  CHECK(loss(0, 0.8f) > 1e-3);
+  CHECK(loss(0.8f, 0) > 1e-3);
 }
 
 TEST_CASE("match_rows: relative squared distance of each row, and its gradients") {

@@ -128,6 +128,25 @@ TEST_CASE("dropout: keeps the mean, drops the rate, repeats its mask in the back
   });
 }
 
+namespace {
+
+// Of value() by each number.
+Tensor differences(const Tensor& numbers, const std::function<double()>& value) {
+  const Tensor result = Tensor::empty(numbers.shape());
+  for (int64_t i = 0; i < numbers.size(); ++i) {
+    float& n = numbers.data<float>()[i];
+    const float kept = n;
+    n = kept + 1e-2f;
+    const double above = value();
+    n = kept - 1e-2f;
+    result.data<float>()[i] = static_cast<float>((above - value()) / 0.02);
+    n = kept;
+  }
+  return result;
+}
+
+}  // namespace
+
 TEST_CASE("cross_entropy_head: loss, correct counts and gradients; padding and unscored rows take no part") {
   at_every_isa([] {
     const Tensor x = random_tensor({6, 5}, 1);
@@ -137,7 +156,7 @@ TEST_CASE("cross_entropy_head: loss, correct counts and gradients; padding and u
     Tensor d_head;
     {
       Tape tape;
-      const auto result = ops::cross_entropy_head(input, head, 7, targets);
+      const auto result = ops::cross_entropy_head(input, {head, 7}, targets);
       double expected = 0;
       for (size_t r = 0; r < 6; ++r) {
         if (targets[r] < 0) continue;
@@ -158,23 +177,55 @@ TEST_CASE("cross_entropy_head: loss, correct counts and gradients; padding and u
       d_head = head->parameter()->grad.clone();
     }
     const auto value = [&] {
-      return static_cast<double>(ops::cross_entropy_head(Var(x), head, 7, targets).term.value.value().data<float>()[0]);
+      return static_cast<double>(
+          ops::cross_entropy_head(Var(x), {head, 7}, targets).term.value.value().data<float>()[0]);
     };
-    const auto numeric = [&](const Tensor& numbers) {
-      const Tensor result = Tensor::empty(numbers.shape());
-      for (int64_t i = 0; i < numbers.size(); ++i) {
-        float& n = numbers.data<float>()[i];
-        const float kept = n;
-        n = kept + 1e-2f;
-        const double above = value();
-        n = kept - 1e-2f;
-        result.data<float>()[i] = static_cast<float>((above - value()) / 0.02);
-        n = kept;
+    CHECK(relative_error(input.grad(), differences(x, value)) < 2e-3);
+    CHECK(relative_error(d_head, differences(head->parameter()->value, value)) < 2e-3);
+  });
+}
+
+TEST_CASE("cross_entropy_head: a soft cap, the square of log Z and weights of rows, by value and by gradient") {
+  at_every_isa([] {
+    const Tensor x = random_tensor({6, 5}, 1);
+    const auto weight = std::make_shared<DenseWeight>(random_tensor({9, 5}, 2));
+    const ops::Head head = {weight, 7, 1.5f};  // logits of up to 3 or so
+    const std::vector<int32_t> targets = {0, 6, -1, 3, 3, 2};
+    const std::vector<float> rows = {1, 0.5f, 1, 2, 0, 1};
+    const ops::TokenLossWeights weights = {0.7f, 0.3f, rows};
+    double loss = 0, squares = 0;
+    for (size_t r = 0; r < 6; ++r) {
+      if (targets[r] < 0) continue;
+      double logits[7], sum = 0;
+      for (int v = 0; v < 7; ++v) {
+        double dot = 0;
+        for (int c = 0; c < 5; ++c)
+          dot += static_cast<double>(x.data<float>()[r * 5 + static_cast<size_t>(c)]) *
+                 static_cast<double>(weight->parameter()->value.data<float>()[v * 5 + c]);
+        logits[v] = 1.5 * std::tanh(dot / 1.5);
+        sum += std::exp(logits[v]);
       }
-      return result;
+      loss += static_cast<double>(rows[r]) * (std::log(sum) - logits[targets[r]]) / 4.5;
+      squares += static_cast<double>(rows[r]) * std::log(sum) * std::log(sum) / 4.5;
+    }
+    Var input(x, true);
+    Tape tape;
+    const auto result = ops::cross_entropy_head(input, head, targets, weights);
+    CHECK(static_cast<double>(result.term.value.value().data<float>()[0]) == doctest::Approx(loss).epsilon(1e-5));
+    CHECK(static_cast<double>(result.z_term.value.value().data<float>()[0]) == doctest::Approx(squares).epsilon(1e-5));
+    CHECK(result.term.weight == 0.7f);
+    CHECK(result.z_term.weight == 0.3f * 0.7f);
+    const std::vector<LossTerm> terms = {result.term, result.z_term};
+    tape.backward(terms);
+    const Tensor d_head = weight->parameter()->grad.clone();
+    const auto value = [&] {
+      const NoTape pause;
+      const auto of = ops::cross_entropy_head(Var(x), head, targets, weights);
+      return 0.7 * static_cast<double>(of.term.value.value().data<float>()[0]) +
+             0.21 * static_cast<double>(of.z_term.value.value().data<float>()[0]);
     };
-    CHECK(relative_error(input.grad(), numeric(x)) < 2e-3);
-    CHECK(relative_error(d_head, numeric(head->parameter()->value)) < 2e-3);
+    CHECK(relative_error(input.grad(), differences(x, value)) < 2e-3);
+    CHECK(relative_error(d_head, differences(weight->parameter()->value, value)) < 2e-3);
   });
 }
 

@@ -84,10 +84,52 @@ TEST_CASE("cross-entropy equals PyTorch's: the losses and the gradient of their 
     const int64_t rows = logits.dim(0);
     const Tensor losses = Tensor::empty({rows});
     std::vector<uint8_t> correct(static_cast<size_t>(rows));
-    kernels::cross_entropy(logits.view(), logits.dim(1), targets.span<int32_t>(), losses.span<float>(), correct,
-                           1.0f / static_cast<float>(rows));
+    kernels::CrossEntropy a;
+    a.logits = logits.view();
+    a.vocabulary = logits.dim(1);
+    a.targets = targets.data<int32_t>();
+    a.losses = losses.data<float>();
+    a.correct = correct.data();
+    a.gradient_scale = 1.0f / static_cast<float>(rows);
+    kernels::cross_entropy(a);
     CHECK(relative_error(losses, reference().tensor("cross_entropy/losses")) < kTolerance);
     CHECK(relative_error(logits, reference().tensor("cross_entropy/dlogits")) < kTolerance);
+  });
+}
+
+TEST_CASE("a soft cap and its slope equal PyTorch's") {
+  at_every_isa([] {
+    const float cap = reference().config().at("softcap").at("cap").get<float>();
+    const Tensor x = reference().tensor("softcap/x"), d = reference().tensor("softcap/dy");
+    const Tensor y = Tensor::empty(x.shape());
+    kernels::softcap(x.view(), y.view(), cap);
+    CHECK(relative_error(y, reference().tensor("softcap/y")) < kTolerance);
+    kernels::softcap_backward(y.view(), d.view(), cap);
+    CHECK(relative_error(d, reference().tensor("softcap/dx")) < kTolerance);
+  });
+}
+
+TEST_CASE("cross-entropy with the square of log Z equals PyTorch's") {
+  at_every_isa([] {
+    const Tensor logits = reference().tensor("z_loss/logits"), targets = reference().tensor("z_loss/targets");
+    const auto rows = static_cast<size_t>(logits.dim(0));
+    std::vector<float> losses(rows), log_sums(rows, 99);
+    std::vector<uint8_t> correct(rows);
+    double scored = 0, squares = 0;
+    for (const int32_t target : targets.span<int32_t>()) scored += target >= 0;
+    kernels::CrossEntropy a;
+    a.logits = logits.view();
+    a.vocabulary = logits.dim(1);
+    a.targets = targets.data<int32_t>();
+    a.losses = losses.data();
+    a.correct = correct.data();
+    a.log_sums = log_sums.data();
+    a.gradient_scale = static_cast<float>(1 / scored);
+    a.z_weight = reference().config().at("z_loss").at("weight").get<float>();
+    kernels::cross_entropy(a);
+    for (const float x : log_sums) squares += static_cast<double>(x) * static_cast<double>(x);
+    CHECK(squares / scored == doctest::Approx(reference().tensor("z_loss/z").data<float>()[0]).epsilon(1e-5));
+    CHECK(relative_error(logits, reference().tensor("z_loss/dlogits")) < kTolerance);
   });
 }
 

@@ -84,6 +84,19 @@ TEST_CASE("and where arrays are large, so that the pool rounds them up to 2 MiB"
   check_foretold(config, {3, 96, DType::bf16});
 }
 
+TEST_CASE("and with norms of queries and keys and soft caps") {
+  Config config = deep_config(ActivationKind::swiglu);
+  config.layers.resize(3);
+  config.logit_softcap = 30;
+  for (LayerBlueprint& layer : config.layers) {
+    layer.qk_norm = true;
+    layer.score = "softcap:50";
+  }
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const char* plan : {"none", "attention", "blocks"})
+      check_foretold(config, {6, 96, type, 0, recompute_plan(plan)});
+}
+
 TEST_CASE("and with exits, about") {
   Config config = deep_config(ActivationKind::swiglu);
   set_exits(config, std::vector<int64_t>{2, 5});

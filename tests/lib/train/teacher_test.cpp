@@ -127,10 +127,10 @@ TEST_CASE("predictions in a file say what the teacher says of a position with ha
       student.transformer->hidden(ids, student.transformer->call(Batch::whole(1, 32), DType::f32)).value();
   const auto loss = [&](const Teacher& from, int64_t) {
     const auto answer = from.answer({ids, starts, DType::f32}, false);
-    return static_cast<double>(ops::divergence_head("teacher", Var(hidden), student.transformer->head(), 256,
-                                                    *answer.predictions, 1.5f, targets, 1)
-                                   .value.value()
-                                   .data<float>()[0]);
+    return static_cast<double>(
+        ops::divergence_head("teacher", Var(hidden), student.transformer->head(), *answer.predictions, 1.5f, targets, 1)
+            .value.value()
+            .data<float>()[0]);
   };
   const double exact = loss(*of(teacher), 0);
   CHECK(exact > 0.05);

@@ -1,6 +1,6 @@
 // Backward tiles, transposed like the forward's: keys x queries, so that K, V, P and dS are read row by row as left
 // operands and nothing between the products is transposed. Per visit: S = K Q', P = exp(S - lse), dV += P dO, dP = V
-// dO', dS = P (dP - delta), dK += dS Q, dQ' += K' dS, where delta is the row sum of out * d_out.
+// dO', dS = P (dP - delta) (times the slope of a score that was changed), dK += dS Q, dQ' += K' dS, where delta is the row sum of out * d_out.
 #include "kernels/isa/attention/functions.h"
 #include "kernels/isa/attention/gathered.h"
 
@@ -38,7 +38,7 @@ struct BackwardScratch {
   Unit *query_columns, *query_pairs, *out_columns, *out_pairs;
   float *lse, *delta;  // [query blocks * tile], lse in powers of two
   Unit *keys, *key_pairs, *values, *rows;
-  float *scores, *products;                        // [group][tile] S and dP of one group of keys
+  float *scores, *products, *slopes;               // [group][tile] S, dP and slopes of one group of keys
   Unit *probabilities, *score_rows, *score_pairs;  // P and dS of the tile, by rows; dS again by pairs of rows
   float *dk, *dv;                                  // [tile][padded]
   GatheredTile<Op> gathered;
@@ -56,6 +56,7 @@ struct BackwardScratch {
         rows(carver.take<Unit>(tile * width.units16)),
         scores(carver.take<float>(group * tile)),
         products(carver.take<float>(group * tile)),
+        slopes(carver.take<float>(group * tile)),
         probabilities(carver.take<Unit>(tile * tile / Op::per_unit)),
         score_rows(carver.take<Unit>(tile * tile / Op::per_unit)),
         score_pairs(carver.take<Unit>(tile * tile / Op::per_unit)),
@@ -284,18 +285,31 @@ class Backward {
                 Right{queries.query_columns + begin, tile}, s_.scores + begin, tile, false);
     product<Op>(group, columns, width_.units, Left{s_.values + from, width_.units16, 1},
                 Right{queries.out_columns + begin, tile}, s_.products + begin, tile, false);
+    const bool changes = args_.dims.score.kind != ScoreKind::plain;
+    if (changes)
+      change_scores(args_.dims.score, {s_.scores + begin, group, columns, tile, args_.dims.scale}, s_.slopes + begin);
     hide(mask, g, s_.scores);
+    changes ? softmax_group<true>(queries, mask, g) : softmax_group<false>(queries, mask, g);
+  }
+
+  // The same from S, dP and, where scores were `changed`, their slopes.
+  template <bool changed>
+  void softmax_group(const QueryTile& queries, const TileMask& mask, int g) {
     auto* probabilities = reinterpret_cast<Element*>(s_.probabilities) + g * group * tile;
     auto* score_rows = reinterpret_cast<Element*>(s_.score_rows) + g * group * tile;
     Unit* score_pairs = s_.score_pairs + g * group / Op::per_unit * tile;
-    for (int c = begin; c < mask.end[g]; c += lanes) {
+    for (int c = mask.begin[g]; c < mask.end[g]; c += lanes) {
       const Vec lse = load(queries.lse + c), delta = load(queries.delta + c);
       for (int r = 0; r < group; r += 2) {
         const int64_t even = r * tile + c, odd = even + tile;
         const Vec p_even = exp2<Op::exp_degree>(load(s_.scores + even) * exponent_scale_ - lse);
         const Vec p_odd = exp2<Op::exp_degree>(load(s_.scores + odd) * exponent_scale_ - lse);
-        const Vec ds_even = p_even * (load(s_.products + even) - delta);
-        const Vec ds_odd = p_odd * (load(s_.products + odd) - delta);
+        Vec ds_even = p_even * (load(s_.products + even) - delta);
+        Vec ds_odd = p_odd * (load(s_.products + odd) - delta);
+        if constexpr (changed) {
+          ds_even *= load(s_.slopes + even);
+          ds_odd *= load(s_.slopes + odd);
+        }
         Op::store_row(probabilities + even, p_even);
         Op::store_row(probabilities + odd, p_odd);
         Op::store_row(score_rows + even, ds_even);

@@ -3,6 +3,7 @@
 #include "kernels/isa/attention/codes.h"
 #include "kernels/isa/attention/functions.h"
 #include "kernels/isa/attention/pack.h"
+#include "kernels/isa/attention/scores.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
@@ -172,6 +173,8 @@ class Decode {
     for (int64_t r = 0; r < rows_;) r += in_blocks(r, [&]<int R>() { score<R>(keys, count, r); });
     for (int64_t r = 0; r < rows_; ++r) {
       apply_scales(args_.k_scales, r, block);
+      // In powers of two here. The row's last numbers are no scores, and hidden with it.
+      change_scores(args_.score, {scores_ + r * tile, 1, (count + lanes - 1) / lanes * lanes, tile, ln_2});
       hide_keys(r, block);
       exponentiate(r);
       apply_scales(args_.v_scales, r, block);

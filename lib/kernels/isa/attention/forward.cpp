@@ -144,6 +144,8 @@ class Forward {
       product<Op>((next - g) * group, mask.end[g] - mask.begin[g], width_.units,
                   Left{keys + g * group * width_.units16, width_.units16, 1}, Right{s_.query + mask.begin[g], tile},
                   s_.scores + g * group * tile + mask.begin[g], tile, false);
+      change_scores(args_.dims.score, {s_.scores + g * group * tile + mask.begin[g], (next - g) * group,
+                                       mask.end[g] - mask.begin[g], tile, args_.dims.scale});
     }
     for (int g = 0; g < groups; ++g) hide(mask, g, s_.scores + g * group * tile);
     for (int c = 0; c < columns; c += lanes) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/isa/attention/pack.h"
+#include "kernels/isa/attention/scores.h"
 
 namespace hone::kernels::HONE_ISA {
 
@@ -116,6 +117,7 @@ class GatheredForward {
         gather_rows(width_, rows_of<T>(args_.q, item_.sequence, 0, head_), args_.q.row_stride, queries_, count_, rows_);
     transpose_rows(width_, rows, query_, columns);
     product<Op>(tile, columns, width_.units, Left{keys, width_.units16, 1}, Right{query_, tile}, scores_, tile, false);
+    change_scores(args_.dims.score, {scores_, tile, columns, tile, args_.dims.scale});
     for (int64_t c = 0; c < columns; c += lanes) exponentiate(c);
     product<Op>(columns, width_.padded, tile / Op::per_unit, Left{probabilities_, 1, tile},
                 Right{values, width_.padded}, products_, width_.padded, false);

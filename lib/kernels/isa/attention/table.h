@@ -58,6 +58,7 @@ struct DecodeArgs {
   int64_t window, sinks;
   ConstHeadRows q, k, v;
   ConstHeadRows k_scales, v_scales;  // of codes
+  ScoreRule score;
 };
 
 // Rows of codes of one head, one after the other, with their scales.

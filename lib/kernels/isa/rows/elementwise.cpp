@@ -122,39 +122,18 @@ void swiglu_backward(ConstView gate_up, ConstView dy, View d_gate_up, int64_t be
   });
 }
 
-constexpr float gelu_a = 0.7978845608f;  // sqrt(2 / pi)
-constexpr float gelu_b = 0.044715f;
+// An activation of one input: its value and its slope, of which the loops below are made.
 
-void gelu_forward(ConstView x, View y, int64_t begin, int64_t end) {
-  with_float_type(y.dtype, [&]<class T>(T*) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T* in = x.row<T>(r);
-      T* out = y.row<T>(r);
-#pragma omp simd
-      for (int64_t c = 0; c < y.cols; ++c) {
-        const float v = load(in + c);
-        store(out + c, 0.5f * v * (1.0f + tanh_fast(gelu_a * (v + gelu_b * v * v * v))));
-      }
-    }
-  });
-}
-
-void gelu_backward(ConstView x, ConstView dy, View dx, int64_t begin, int64_t end) {
-  with_float_type(dy.dtype, [&]<class T>(T*) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T* in = x.row<T>(r);
-      const T* d = dy.row<T>(r);
-      T* out = dx.row<T>(r);
-#pragma omp simd
-      for (int64_t c = 0; c < dy.cols; ++c) {
-        const float v = load(in + c);
-        const float t = tanh_fast(gelu_a * (v + gelu_b * v * v * v));
-        const float slope = gelu_a * (1.0f + 3.0f * gelu_b * v * v);
-        store(out + c, load(d + c) * 0.5f * (1.0f + t + v * (1.0f - t * t) * slope));
-      }
-    }
-  });
-}
+struct Gelu {                                               // the tanh form
+  static constexpr float a = 0.7978845608f, b = 0.044715f;  // a: sqrt(2 / pi)
+  [[gnu::always_inline]] static float value(float v) { return 0.5f * v * (1.0f + tanh_fast(a * (v + b * v * v * v))); }
+  // Times dy, so that the products keep their order.
+  [[gnu::always_inline]] static float gradient(float v, float dy) {
+    const float t = tanh_fast(a * (v + b * v * v * v));
+    const float slope = a * (1.0f + 3.0f * b * v * v);
+    return dy * 0.5f * (1.0f + t + v * (1.0f - t * t) * slope);
+  }
+};
 
 // The normal distribution's integral up to x. Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26: the
 // error function within 1.5e-7.
@@ -165,31 +144,62 @@ void gelu_backward(ConstView x, ConstView dy, View dx, int64_t begin, int64_t en
   return x < 0 ? 0.5f * tail : 1.0f - 0.5f * tail;
 }
 
-void gelu_erf_forward(ConstView x, View y, int64_t begin, int64_t end) {
+struct GeluErf {
+  [[gnu::always_inline]] static float value(float v) { return v * normal_integral(v, exp_fast(-0.5f * v * v)); }
+  [[gnu::always_inline]] static float gradient(float v, float dy) {
+    constexpr float scale = 0.3989422804f;  // 1 / sqrt(2 pi)
+    const float density = exp_fast(-0.5f * v * v);
+    return dy * (normal_integral(v, density) + v * scale * density);
+  }
+};
+
+template <class F>
+void activate(ConstView x, View y, int64_t begin, int64_t end) {
   with_float_type(y.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
       const T* in = x.row<T>(r);
       T* out = y.row<T>(r);
 #pragma omp simd
-      for (int64_t c = 0; c < y.cols; ++c) {
-        const float v = load(in + c);
-        store(out + c, v * normal_integral(v, exp_fast(-0.5f * v * v)));
-      }
+      for (int64_t c = 0; c < y.cols; ++c) store(out + c, F::value(load(in + c)));
     }
   });
 }
 
-void gelu_erf_backward(ConstView x, ConstView dy, View dx, int64_t begin, int64_t end) {
-  constexpr float scale = 0.3989422804f;  // 1 / sqrt(2 pi)
+template <class F>
+void activate_backward(ConstView x, ConstView dy, View dx, int64_t begin, int64_t end) {
   with_float_type(dy.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
       const T* in = x.row<T>(r);
       const T* d = dy.row<T>(r);
       T* out = dx.row<T>(r);
 #pragma omp simd
-      for (int64_t c = 0; c < dy.cols; ++c) {
-        const float v = load(in + c), density = exp_fast(-0.5f * v * v);
-        store(out + c, load(d + c) * (normal_integral(v, density) + v * scale * density));
+      for (int64_t c = 0; c < dy.cols; ++c) store(out + c, F::gradient(load(in + c), load(d + c)));
+    }
+  });
+}
+
+void softcap(ConstView x, View y, float cap, int64_t begin, int64_t end) {
+  const float inverse = 1.0f / cap;
+  with_float_type(y.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* in = x.row<T>(r);
+      T* out = y.row<T>(r);
+#pragma omp simd
+      for (int64_t c = 0; c < y.cols; ++c) store(out + c, cap * tanh_fast(load(in + c) * inverse));
+    }
+  });
+}
+
+void softcap_backward(ConstView y, View d, float cap, int64_t begin, int64_t end) {
+  const float inverse = 1.0f / cap;
+  with_float_type(d.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* of = y.row<T>(r);
+      T* out = d.row<T>(r);
+#pragma omp simd
+      for (int64_t c = 0; c < d.cols; ++c) {
+        const float t = load(of + c) * inverse;
+        store(out + c, load(out + c) * (1.0f - t * t));
       }
     }
   });
@@ -288,11 +298,33 @@ void adamw(const AdamW& a, int64_t begin, int64_t end) {
 }  // namespace
 
 void set_functions(ElementwiseTable& table) {
-  table = {convert,         add,          add_bias,      column_sums,      column_squares,
-           sum_of_squares,  all_finite,   norm_forward,  norm_backward,    swiglu_forward,
-           swiglu_backward, gelu_forward, gelu_backward, gelu_erf_forward, gelu_erf_backward,
-           dropout,         rope,         cross_entropy, divergence,       divergence_from_top,
-           scatter_add,     adamw,        pack_panels};
+  table = {convert,
+           add,
+           add_bias,
+           column_sums,
+           column_squares,
+           sum_of_squares,
+           all_finite,
+           norm_forward,
+           norm_backward,
+           head_norm_forward,
+           head_norm_backward,
+           swiglu_forward,
+           swiglu_backward,
+           activate<Gelu>,
+           activate_backward<Gelu>,
+           activate<GeluErf>,
+           activate_backward<GeluErf>,
+           dropout,
+           rope,
+           cross_entropy,
+           softcap,
+           softcap_backward,
+           divergence,
+           divergence_from_top,
+           scatter_add,
+           adamw,
+           pack_panels};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -4,6 +4,7 @@
 
 #include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
+#include "kernels/rows/head_norm.h"
 
 namespace hone::kernels {
 
@@ -18,6 +19,10 @@ struct ElementwiseTable {
   void (*norm_forward)(const NormForward& a, int64_t begin, int64_t end);
   // d_gain and d_bias of `a` belong to this thread alone.
   void (*norm_backward)(const NormBackward& a, int64_t begin, int64_t end);
+  void (*head_norm_forward)(const HeadNorm& norm, ConstView x, View y, float* inverses, int64_t begin, int64_t end);
+  // d_query_gain and d_key_gain belong to this thread alone.
+  void (*head_norm_backward)(const HeadNorm& norm, ConstView x, const float* inverses, View d, float* d_query_gain,
+                             float* d_key_gain, int64_t begin, int64_t end);
   void (*swiglu_forward)(ConstView gate_up, View y, int64_t begin, int64_t end);
   void (*swiglu_backward)(ConstView gate_up, ConstView dy, View d_gate_up, int64_t begin, int64_t end);
   void (*gelu_forward)(ConstView x, View y, int64_t begin, int64_t end);
@@ -27,8 +32,9 @@ struct ElementwiseTable {
   void (*dropout)(View x, float rate, uint64_t seed, int64_t begin, int64_t end);
   void (*rope)(View x, int64_t heads, int64_t head_dim, const int32_t* positions, const float* cosines,
                const float* sines, float direction, int64_t begin, int64_t end);
-  void (*cross_entropy)(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct,
-                        float gradient_scale, int64_t begin, int64_t end);
+  void (*cross_entropy)(const CrossEntropy& a, int64_t begin, int64_t end);
+  void (*softcap)(ConstView x, View y, float cap, int64_t begin, int64_t end);
+  void (*softcap_backward)(ConstView y, View d, float cap, int64_t begin, int64_t end);
   void (*divergence)(const DivergenceRows& a, int64_t begin, int64_t end);
   void (*divergence_from_top)(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
   void (*scatter_add)(ConstView rows, const int32_t* ids, float* table, int64_t dim, int64_t begin_col,

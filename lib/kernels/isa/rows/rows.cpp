@@ -84,34 +84,37 @@ void norm_backward(const NormBackward& a, int64_t begin, int64_t end) {
   });
 }
 
-void cross_entropy(View logits, int64_t vocabulary, const int32_t* targets, float* losses, uint8_t* correct,
-                   float gradient_scale, int64_t begin, int64_t end) {
-  with_float_type(logits.dtype, [&]<class T>(T*) {
+void cross_entropy(const CrossEntropy& a, int64_t begin, int64_t end) {
+  const int64_t vocabulary = a.vocabulary;
+  with_float_type(a.logits.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
-      T* row = logits.row<T>(r);
+      T* row = a.logits.row<T>(r);
       float largest = load(row);
 #pragma omp simd reduction(max : largest)
       for (int64_t c = 0; c < vocabulary; ++c) largest = load(row + c) > largest ? load(row + c) : largest;
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int64_t c = 0; c < vocabulary; ++c) sum += exp_fast(load(row + c) - largest);
-      const int32_t target = targets[r];
+      const int32_t target = a.targets[r];
       const bool scored = target >= 0;
-      losses[r] = 0;
-      correct[r] = 0;
+      a.losses[r] = 0;
+      a.correct[r] = 0;
+      const float log_sum = scored ? __builtin_logf(sum) + largest : 0.0f;
+      if (a.log_sums) a.log_sums[r] = log_sum;
       if (scored) {
-        losses[r] = __builtin_logf(sum) + largest - load(row + target);
+        a.losses[r] = log_sum - load(row + target);
         // The first of equal logits is the prediction.
         bool first = load(row + target) == largest;
         for (int64_t c = 0; first && c < target; ++c) first = load(row + c) != largest;
-        correct[r] = first;
+        a.correct[r] = first;
       }
-      if (gradient_scale == 0.0f) continue;
-      const float factor = scored ? gradient_scale / sum : 0.0f;
-      const float at_target = scored ? exp_fast(load(row + target) - largest) * factor - gradient_scale : 0.0f;
+      if (a.gradient_scale == 0.0f) continue;
+      const float of_z = 1.0f + 2.0f * a.z_weight * log_sum;  // d log Z once, and of its square
+      const float factor = scored ? a.gradient_scale * of_z / sum : 0.0f;
+      const float at_target = scored ? exp_fast(load(row + target) - largest) * factor - a.gradient_scale : 0.0f;
 #pragma omp simd
       for (int64_t c = 0; c < vocabulary; ++c) store(row + c, exp_fast(load(row + c) - largest) * factor);
-      for (int64_t c = vocabulary; c < logits.cols; ++c) store(row + c, 0.0f);
+      for (int64_t c = vocabulary; c < a.logits.cols; ++c) store(row + c, 0.0f);
       if (scored) store(row + target, at_target);
     }
   });

@@ -69,6 +69,15 @@ TEST_CASE("a query that is not a number gives nothing else, and spoils no other 
   });
 }
 
+TEST_CASE("scores under a soft cap: values and gradients equal the plain reference's") {
+  for (const float cap : {0.7f, 2.0f, 50.0f})  // scores are of about 1, and up to 4
+    for (const MaskRule& rule : rules) {
+      AttentionDims dims = dims_of(cap == 2 ? 130 : 70, 4, 2, cap == 2 ? 40 : 64);
+      dims.score = {ScoreKind::softcap, cap};
+      compare(dims, rule);
+    }
+}
+
 TEST_CASE("queries at an offset see the rows before them") {
   for (const MaskRule& rule : rules)
     for (int64_t offset : {1, 37, 64, 130}) {
@@ -133,6 +142,9 @@ TEST_CASE("lists for each head with blocks selected for single queries") {
     CHECK(plan.visible_pairs == pairs);
     CHECK(plan.causal_pairs == 8 * 300 * 301 / 2);
     compare(dims, plan, mask);
+    AttentionDims capped = dims;
+    capped.score = {ScoreKind::softcap, 1.5f};
+    compare(capped, plan, mask);
   }
 }
 

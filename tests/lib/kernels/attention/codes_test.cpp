@@ -164,13 +164,14 @@ TEST_CASE("decoding from codes is decoding from what they say, at every instruct
             d.head_dim = head_dim;
             d.scale = 1 / std::sqrt(static_cast<float>(head_dim));
             d.rule = rule;
+            if (head_dim == 40) d.score = {ScoreKind::softcap, 1.5f};
             d.key_lengths = lengths.data();
             d.k_scales = k.scale_of_rows();
             d.v_scales = v.scale_of_rows();
             attention_decode(d, row_of(q), k.code_rows(), v.code_rows(), row_of(out));
             for (int64_t b = 0; b < batch; ++b) {
               const int64_t length = lengths[static_cast<size_t>(b)];
-              AttentionDims a{1, queries, length, heads, kv_heads, head_dim, d.scale, length - queries};
+              AttentionDims a{1, queries, length, heads, kv_heads, head_dim, d.scale, length - queries, d.score};
               attention_forward_reference(a, row_of(q, b), k.rows_of(k.held, b), v.rows_of(v.held, b),
                                           row_of(expected, b), nullptr, reference_mask(a, rule));
             }

@@ -62,7 +62,7 @@ struct Cache {
   // Sequence by sequence: its first `length` rows, the queries at position `position`.
   void reference(int64_t sequence, const DecodeDims& d, int64_t length, int64_t position,
                  const std::vector<int32_t>& positions = {}) {
-    AttentionDims a{1, queries, length, heads, kv_heads, head_dim, d.scale, position};
+    AttentionDims a{1, queries, length, heads, kv_heads, head_dim, d.scale, position, d.score};
     attention_forward_reference(a, query_rows(q, sequence), key_rows(k, sequence), key_rows(v, sequence),
                                 query_rows(expected, sequence), nullptr, reference_mask(a, d.rule, positions));
   }
@@ -93,6 +93,26 @@ TEST_CASE("decode equals the plain reference for caches of different lengths") {
               cache.reference(b, dims, lengths[static_cast<size_t>(b)], lengths[static_cast<size_t>(b)] - 1);
             CHECK(relative_error(cache.out, cache.expected) < allowed(q_type));
           }
+  set_isa(isa_levels().back());
+}
+
+TEST_CASE("decode under a soft cap of scores equals the plain reference") {
+  const std::vector<int64_t> lengths = {1, 65, 700};  // the last in parts
+  for (Isa level : hone::test::isa_levels_tested())
+    for (DType kv_type : {DType::f32, DType::bf16})
+      for (const MaskRule& rule : rules)
+        for (const float cap : {0.7f, 50.0f}) {
+          set_isa(level);
+          CAPTURE(name_of(level));
+          CAPTURE(cap);
+          Cache cache(DType::f32, kv_type, 3, 700, 1, 4, 2, cap < 1 ? 40 : 64);
+          DecodeDims dims = cache.dims(rule, lengths);
+          dims.score = {ScoreKind::softcap, cap};
+          cache.decode(dims);
+          for (int64_t b = 0; b < 3; ++b)
+            cache.reference(b, dims, lengths[static_cast<size_t>(b)], lengths[static_cast<size_t>(b)] - 1);
+          CHECK(relative_error(cache.out, cache.expected) < 1e-5);
+        }
   set_isa(isa_levels().back());
 }
 

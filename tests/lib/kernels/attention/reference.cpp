@@ -51,12 +51,21 @@ auto transposed(const Matrix& m, int64_t cols) {
   return [&m, cols](int64_t i, int64_t j) { return m[static_cast<size_t>(j * cols + i)]; };
 }
 
+double changed(const ScoreRule& rule, double score) {
+  return rule.kind == ScoreKind::softcap ? rule.number * std::tanh(score / rule.number) : score;
+}
+
+double slope(const ScoreRule& rule, double score) {
+  return rule.kind == ScoreKind::softcap ? 1 - std::pow(std::tanh(score / rule.number), 2) : 1;
+}
+
 // The probabilities of one head, and the logarithm of each row's sum (-1e30 where nothing is visible).
 Matrix probabilities(const AttentionDims& dims, const Matrix& q, const Matrix& k, const uint8_t* visible,
                      std::vector<double>& log_sums) {
   Matrix p(static_cast<size_t>(dims.queries * dims.keys));
   add_product(p, dims.queries, dims.keys, dims.head_dim, plain(q, dims.head_dim), transposed(k, dims.head_dim),
               dims.scale);
+  for (double& score : p) score = changed(dims.score, score);
   log_sums.assign(static_cast<size_t>(dims.queries), -1e30);
   for (int64_t i = 0; i < dims.queries; ++i) {
     double* row = p.data() + i * dims.keys;
@@ -131,6 +140,9 @@ void attention_backward_reference(const AttentionDims& dims, ConstHeadRows q, Co
           for (size_t j = 0; j < n; ++j) delta += p[row + j] * ds[row + j];
           for (size_t j = 0; j < n; ++j) ds[row + j] = p[row + j] * (ds[row + j] - delta);
         }
+        Matrix scores(p.size());
+        add_product(scores, dims.queries, dims.keys, dim, plain(queries, dim), transposed(keys, dim), dims.scale);
+        for (size_t i = 0; i < ds.size(); ++i) ds[i] *= slope(dims.score, scores[i]);
         Matrix d_queries(queries.size());
         add_product(d_queries, dims.queries, dim, dims.keys, plain(ds, dims.keys), plain(keys, dim), dims.scale);
         add_product(d_keys, dims.keys, dim, dims.queries, transposed(ds, dims.keys), plain(queries, dim), dims.scale);

@@ -1,0 +1,188 @@
+#include "exchange/llama2c.h"
+
+#include <cstring>
+#include <fstream>
+#include <map>
+
+#include "base/error.h"
+#include "exchange/assemble.h"
+#include "exchange/gguf_architecture.h"
+#include "exchange/mapped_file.h"
+
+namespace hone {
+namespace {
+
+constexpr uint32_t magic = 0x616b3432;  // "ak42", of version 1 on
+constexpr uint64_t new_header_bytes = 256;
+constexpr int32_t most = 1 << 24;
+
+// The sizes of a file, and where its numbers begin.
+struct Header {
+  int32_t dim = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0, context = 0;
+  bool tied = true;
+  bool old = true;  // version 0: other order, and rotary tables that nobody needs
+  uint64_t bytes = 28;
+};
+
+template <class T>
+T number_at(std::span<const std::byte> bytes, uint64_t at, const std::string& where) {
+  if (bytes.size() < at + sizeof(T)) throw input_error("{} ends in its header", where);
+  T value;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+Header read_header(std::span<const std::byte> bytes, const std::string& where) {
+  Header h;
+  uint64_t at = 0;
+  if (number_at<uint32_t>(bytes, 0, where) == magic) {
+    const auto version = number_at<int32_t>(bytes, 4, where);
+    if (version == 2) throw input_error("{} is quantized (version 2), which is not read: export version 1", where);
+    if (version != 1) throw input_error("{}: version {} of llama2.c's format is not read", where, version);
+    h.old = false;
+    h.bytes = new_header_bytes;
+    at = 8;
+  }
+  int32_t* const sizes[] = {&h.dim, &h.ffn, &h.layers, &h.heads, &h.kv_heads, &h.vocabulary, &h.context};
+  const char* const names[] = {"dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "max_seq_len"};
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    *sizes[i] = number_at<int32_t>(bytes, at + 4 * i, where);
+    if (h.old && sizes[i] == &h.vocabulary && h.vocabulary < 0 && h.vocabulary >= -most) {
+      h.tied = false;
+      h.vocabulary = -h.vocabulary;
+    }
+    if (*sizes[i] < 1 || *sizes[i] > most)
+      throw input_error("{}: '{}' is {}: no model of llama2.c", where, names[i], *sizes[i]);
+  }
+  if (!h.old) h.tied = number_at<uint8_t>(bytes, 36, where) != 0;
+  if (h.dim % h.heads || h.layers > 4096)
+    throw input_error("{}: dim {}, {} heads and {} layers are no model of llama2.c", where, h.dim, h.heads, h.layers);
+  return h;
+}
+
+Config config_of(const Header& h) {
+  Config c;
+  c.vocabulary = c.padded_vocabulary = h.vocabulary;
+  c.context = h.context;
+  c.tied = h.tied;
+  c.block.dim = h.dim;
+  c.block.head_dim = h.dim / h.heads;
+  c.layers.assign(static_cast<size_t>(h.layers), {h.heads, h.kv_heads, h.ffn, "full"});
+  return c;
+}
+
+// Tensors by the names that GGUF has for them: both keep heads as the first Llama did, with pairs of neighbours.
+class Places {
+ public:
+  Places(const Header& h, const std::string& where, uint64_t file_bytes) : layers_(h.layers), at_(h.bytes) {
+    const int64_t dim = h.dim, ffn = h.ffn, head_dim = dim / h.heads, keys = h.kv_heads * head_dim;
+    const Shape table = {h.vocabulary, dim};
+    if (h.old) {
+      add("token_embd", table);
+      add_each("attn_norm", {dim});
+    } else {
+      add_each("attn_norm", {dim});
+      add_each("ffn_norm", {dim});
+      add("output_norm", {dim});
+      add("token_embd", table);
+    }
+    add_each("attn_q", {dim, dim});
+    add_each("attn_k", {keys, dim});
+    add_each("attn_v", {keys, dim});
+    add_each("attn_output", {dim, dim});
+    if (h.old) add_each("ffn_norm", {dim});
+    add_each("ffn_gate", {ffn, dim});
+    add_each("ffn_down", {dim, ffn});
+    add_each("ffn_up", {ffn, dim});
+    if (h.old) {
+      add("output_norm", {dim});
+      skip({h.context, head_dim});  // cosines, then sines
+    }
+    if (!h.tied) add("output", table);
+    if (at_ != static_cast<double>(file_bytes))
+      throw input_error("{} has {} bytes where its header tells of {:.0f}", where, file_bytes, at_);
+  }
+
+  struct Place {
+    uint64_t at;
+    Shape shape;
+  };
+  const Place& of(const std::string& tensor) const { return places_.at(tensor); }
+
+ private:
+  void skip(const Shape& shape) {
+    double bytes = 4;  // as double: hostile sizes overflow nothing
+    for (const int64_t n : shape) bytes *= static_cast<double>(n);
+    at_ += bytes;
+  }
+  void add(const std::string& name, const Shape& shape) {
+    places_[name + ".weight"] = {static_cast<uint64_t>(std::min(at_, 1e18)), shape};
+    skip(shape);
+  }
+  void add_each(const char* name, const Shape& shape) {
+    for (int64_t i = 0; i < layers_; ++i) add(fmt::format("blk.{}.{}", i, name), shape);
+  }
+
+  int64_t layers_;
+  double at_;
+  std::map<std::string, Place> places_;
+};
+
+// What is shared by all that make tensors of one model.
+struct Source {
+  MappedFile file;
+  std::unique_ptr<Places> places;
+  std::map<std::string, Parts> parts;  // by parameter
+  std::map<std::string, Shape> shapes;
+
+  Tensor make(const std::string& parameter) const {
+    const Tensor made = assemble(parts.at(parameter), shapes.at(parameter), [this](const Part& part) {
+      const Tensor values = Tensor::empty(part.shape);
+      decode_numbers(file.bytes().data() + places->of(part.tensor).at, NumberType::f32, values.span<float>());
+      return values;
+    });
+    file.forget();
+    return made;
+  }
+};
+
+}  // namespace
+
+bool is_llama2c(const std::string& path) {
+  if (!path.ends_with(".bin")) return false;
+  char first[4] = {};
+  std::ifstream(path, std::ios::binary).read(first, sizeof first);
+  return std::memcmp(first, "\x89HDF", sizeof first) != 0;
+}
+
+Imported import_llama2c(const std::string& path) {
+  const std::string where = fmt::format("'{}'", path);
+  auto source = std::make_shared<Source>(Source{MappedFile(path), nullptr, {}, {}});
+  const Header header = read_header(source->file.bytes(), where);
+  source->places = std::make_unique<Places>(header, where, source->file.bytes().size());
+  const Config config = config_of(header);
+  try {
+    check(config);
+  } catch (const Error& error) {
+    throw input_error("{}: {}", where, error.what());
+  }
+  Imported imported;
+  for (const ParameterShape& p : parameter_shapes(config)) {
+    const Parts parts = gguf_llama_parts(config, p.info);
+    for (const Part& part : parts.parts) {
+      if (source->places->of(part.tensor).shape != part.shape)
+        throw internal_error("'{}' of llama2.c has shape {}", part.tensor, to_string(part.shape));
+      imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
+    }
+    source->parts[p.info.name] = parts;
+    source->shapes[p.info.name] = p.shape;
+    imported.file.parameters[p.info.name] = {"dense", "f32", p.shape, {}, {{"values", Tensor::promised(p.shape)}}};
+    imported.parameters += elements(p.shape);
+  }
+  imported.file.config = to_json(config);
+  imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
+  imported.what = fmt::format("llama2.c, {} layers", config.layers.size());
+  return imported;
+}
+
+}  // namespace hone

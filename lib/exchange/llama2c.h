@@ -1,0 +1,16 @@
+// Models as llama2.c keeps them (github.com/karpathy/llama2.c, export.py): one .bin of f32 numbers.
+#pragma once
+
+#include <string>
+
+#include "exchange/hugging_face.h"
+
+namespace hone {
+
+bool is_llama2c(const std::string& path);  // by its name, and not one of Hone's by its first bytes
+
+// Versions 0 (without a magic number) and 1. Throws Error(input) for files that are damaged, of another length than
+// their header tells, or quantized (version 2). The tokenizer is in another file, and not read.
+Imported import_llama2c(const std::string& path);
+
+}  // namespace hone

@@ -1,0 +1,37 @@
+#include "nn/attention/score.h"
+
+#include "base/error.h"
+#include "base/kind_name.h"
+#include "base/units.h"
+
+namespace hone {
+namespace {
+
+std::string forms() {
+  std::string all;
+  for (const kernels::ScoreKindInfo& row : kernels::score_kinds)
+    all += fmt::format("{}{}", all.empty() ? "" : ", ", row.form);
+  return all;
+}
+
+}  // namespace
+
+kernels::ScoreRule score_rule(const std::string& name) {
+  if (name.empty()) return {};
+  for (const kernels::ScoreKindInfo& row : kernels::score_kinds) {
+    if (first_word(name) != first_word(row.form)) continue;
+    const size_t colon = name.find(':');
+    if (colon == std::string::npos) throw usage_error("score '{}': write {}", name, row.form);
+    const auto number = static_cast<float>(parse_number(name.substr(colon + 1)));
+    if (!(number >= row.least && number <= row.most))
+      throw usage_error("score '{}': the number must be between {} and {}", name, row.least, row.most);
+    return {row.kind, number};
+  }
+  throw usage_error("unknown kind of score '{}'; known: {}", name, forms());
+}
+
+std::string softcap_score(float cap) {
+  return fmt::format("softcap:{}", cap);
+}
+
+}  // namespace hone

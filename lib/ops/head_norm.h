@@ -1,0 +1,13 @@
+// Norms of each head's queries and keys, over one fused projection.
+#pragma once
+
+#include "autograd/autograd.h"
+
+namespace hone::ops {
+
+// qkv [rows, (heads + 2 * kv_heads) * head_dim]: queries, keys, values of each row. What comes out has queries and keys
+// divided by the root mean square of their head and times query_gain or key_gain, [head_dim] each; values as they are.
+Var head_norm(const Var& qkv, int64_t heads, int64_t kv_heads, Parameter& query_gain, Parameter& key_gain,
+              float epsilon);
+
+}  // namespace hone::ops
