@@ -15,6 +15,10 @@ void set_samples(Row& row, const std::string& name, const std::vector<double>& s
   row.set(name + "_min", summary.min).set(name + "_max", summary.max);
 }
 
+void set_depth(Row& row, const ModelDepth& depth) {
+  if (const LayerDepth all = sum(depth); all.tokens > 0) row.set("depth_fraction", all.fraction());
+}
+
 void set_measured(Row& row, const GenerationResult& r) {
   row.set("prompt", r.prompt).set("generate", r.generate);
   set_samples(row, "prefill_tokens_per_second", r.prefill);
@@ -22,6 +26,7 @@ void set_measured(Row& row, const GenerationResult& r) {
   row.set("first_token_ms", r.first_token_ms);
   row.set("attention_ms", r.attention_ms).set("attention_fraction", r.attention_fraction);
   set_routing(row, r.routing);
+  set_depth(row, r.depth);
   if (r.generate == 0) return;
   set_samples(row, "decode_tokens_per_second", r.decode);
   row.set("attention_decode_ms", r.attention_decode_ms);
@@ -72,6 +77,7 @@ std::vector<std::string> result_columns() {
                           "drafted_tokens",
                           "accepted_tokens",
                           "tokens_per_step",
+                          "depth_fraction",
                           "router_entropy",
                           "largest_load_over_mean",
                           "dropped_tokens",

@@ -20,6 +20,7 @@ struct GenerationResult {
   std::vector<double> prefill = {};  // tokens/s
   double first_token_ms = 0, flops_per_second = 0, matrix_fraction = 0, attention_ms = 0, attention_fraction = 1;
   ModelRouting routing = {};
+  ModelDepth depth = {};  // of prompts and steps
   // Of steps of one token; empty and 0 where none was generated.
   std::vector<double> decode = {};  // tokens/s
   double attention_decode_ms = 0, latency_ms_p50 = 0, latency_ms_p95 = 0, latency_ms_p99 = 0;

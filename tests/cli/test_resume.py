@@ -243,7 +243,7 @@ class Checkpoints(ResumeTest):
                   "--beta2": 0.8, "--precision": "bf16" if self.precision() == "f32" else "f32", "--valid-fraction": 0.2,
                   "--warmup-tokens": 600, "--shuffle": "documents", "--weight-decay-cautious": None,
                   "--weight-decay-schedule": "linear", "--moments": "bf16", "--curriculum": "8:50%,32", "--exits": "1",
-                  "--exit-loss": 0.1, "--layer-dropout": 0.1, "--optimizer": "muon", "--muon-momentum": 0.5,
+                  "--exit-loss": 0.1, "--layer-dropout": 0.1, "--depth-router": 0.5, "--depth-layers": "0", "--optimizer": "muon", "--muon-momentum": 0.5,
                   "--adamw-rate": 0.1, "--ema": 0.9,
                   "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
                   "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,

@@ -82,7 +82,7 @@ int64_t LayerCache::bytes() const {
 }
 
 // The query after `tokens` tokens sees the window - 1 before it; the ring has the latest ones of `length`.
-int64_t LayerCache::earliest(int64_t length) const {
+int64_t LayerCache::earliest(int64_t, int64_t length) const {
   return wraps(length) ? std::max<int64_t>(1, length - (ring() - std::min(need_.window, ring()))) : 1;
 }
 
