@@ -77,7 +77,8 @@ class Generation : public PointMeasurement {
 
 }  // namespace
 
-std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings) {
+std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point,
+                                                     const BenchSettings& settings) {
   return std::make_unique<Generation>(model, GenerationShape{point.batch, point.length, settings.generate,
                                                              settings.type, settings.prefill_chunk, settings.code});
 }

@@ -51,9 +51,10 @@ void DepthOptions::add(RunOptions& run) {
              "Probability that a sequence passes the last layer by; less for earlier ones, none for the first",
              {.least = 0, .below = 1})
       .shapes(Shapes::run);
-  run.fraction("--depth-router", router,
-               "Part of a sequence's tokens that goes through the layers of --depth-layers; a router in each chooses them "
-               "(mixture of depths). Of an existing model, too: these layers and no others")
+  run.fraction(
+         "--depth-router", router,
+         "Part of a sequence's tokens that goes through the layers of --depth-layers; a router in each chooses them "
+         "(mixture of depths). Of an existing model, too: these layers and no others")
       .shapes(Shapes::model);
   run.text("--depth-layers", router_layers, "With --depth-router: all, every:N (every N-th), or a list such as 1,3,5")
       .shown_default(default_router_layers)
@@ -64,8 +65,9 @@ void DepthOptions::check() const {
   parse_exit_loss(exit_loss);
   if (router_layers && !router) throw usage_error("--depth-layers needs --depth-router: which part of the tokens?");
   if (router && !(*router > 0 && *router < 1))
-    throw usage_error("--depth-router must be above 0 and below 1, not {}; leave it out for layers that all tokens go through",
-                      *router);
+    throw usage_error(
+        "--depth-router must be above 0 and below 1, not {}; leave it out for layers that all tokens go through",
+        *router);
 }
 
 Config DepthOptions::routed(Config there) const {

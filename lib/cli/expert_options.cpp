@@ -190,7 +190,8 @@ void ExpertOptions::check_same(const Config& config) const {
     if (wanted && *wanted != there)
       throw usage_error("{} {}: the model's mixtures have {}; resume with the same options", name, *wanted, there);
   };
-  const std::vector<bool> chosen = layers ? parse_layers("--moe-layers", *layers, config.layers.size()) : std::vector<bool>();
+  const std::vector<bool> chosen =
+      layers ? parse_layers("--moe-layers", *layers, config.layers.size()) : std::vector<bool>();
   for (size_t i = 0; i < config.layers.size(); ++i) {
     const LayerBlueprint& l = config.layers[i];
     if (layers && chosen[i] != (l.experts > 0))

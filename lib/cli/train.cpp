@@ -150,9 +150,9 @@ class TrainTool {
     const Config wanted = o_.depth.routed(model.config());
     if (wanted == model.config()) return;
     if (!o_.resume.empty())
-      throw usage_error("--depth-router {}: the checkpoint has {}; resume with the same options", *o_.depth.router,
-                        depth_routers_of(model.config()).empty() ? "no routers of depth"
-                                                                 : describe_depth_routers(model.config()));
+      throw usage_error(
+          "--depth-router {}: the checkpoint has {}; resume with the same options", *o_.depth.router,
+          depth_routers_of(model.config()).empty() ? "no routers of depth" : describe_depth_routers(model.config()));
     model.set_depth_routers(depth_routers_of(wanted), *o_.depth.router, common_.seed);
   }
 

@@ -212,7 +212,8 @@ double recomputed_flops(const Config& config, const TrainingShape& shape) {
       if (layer.depth_fraction == 0)
         a_row += half % 2 == 0 ? mixing(shape.context, last) : feeding(last);
       else if (half % 2 != 0)
-        a_row += layer.depth_fraction * (mixing(passing_tokens(shape.context, layer.depth_fraction), false) + feeding(false));
+        a_row += layer.depth_fraction *
+                 (mixing(passing_tokens(shape.context, layer.depth_fraction), false) + feeding(false));
     }
   }
   return a_row * number(shape.batch) * context;

@@ -174,8 +174,8 @@ Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSett
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> scores(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text,
-               !settings.answers.empty(), scores);
+    add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text, !settings.answers.empty(),
+               scores);
   });
   return in_order(scores);
 }

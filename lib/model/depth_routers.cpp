@@ -28,7 +28,8 @@ std::string describe_depth_routers(const Config& config) {
 
 void set_depth_routers(Config& config, std::span<const int64_t> layers, double fraction) {
   if (!(fraction > 0 && fraction < 1))
-    throw usage_error("{} of the tokens cannot be let through a layer: a number above 0 and below 1 is needed", fraction);
+    throw usage_error("{} of the tokens cannot be let through a layer: a number above 0 and below 1 is needed",
+                      fraction);
   const auto count = static_cast<int64_t>(config.layers.size());
   for (LayerBlueprint& layer : config.layers) layer.depth_fraction = 0;
   for (const int64_t layer : layers) {

@@ -89,9 +89,8 @@ std::shared_ptr<Parameter> bias(int64_t size) {
 std::vector<uint8_t> best_of_spans(const Tensor& scores, const Batch& batch, double fraction) {
   std::vector<uint8_t> best;
   for (const Span& span : batch.spans()) {
-    const std::vector<uint8_t> part =
-        best_of(std::span<const float>(scores.span<float>()).subspan(best.size(), static_cast<size_t>(span.count)),
-                fraction);
+    const std::vector<uint8_t> part = best_of(
+        std::span<const float>(scores.span<float>()).subspan(best.size(), static_cast<size_t>(span.count)), fraction);
     best.insert(best.end(), part.begin(), part.end());
   }
   return best;
@@ -158,9 +157,8 @@ std::vector<uint8_t> best_of(std::span<const float> scores, double fraction) {
   const auto most = static_cast<size_t>(passing_tokens(static_cast<int64_t>(scores.size()), fraction));
   std::vector<int32_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) {
-    return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)];
-  });
+  std::ranges::stable_sort(
+      order, [&](int32_t a, int32_t b) { return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)]; });
   std::vector<uint8_t> best(scores.size(), 0);
   for (size_t i = 0; i < std::min(most, order.size()); ++i) best[static_cast<size_t>(order[i])] = 1;
   return best;

@@ -70,12 +70,10 @@ class DepthRouter {
   Norm norm;  // of the stream, before the router
 
  private:
-  ops::DepthPredictor predictor() const {
-    return {*hidden_, *hidden_bias_, *output_, *output_bias_};
-  }
+  ops::DepthPredictor predictor() const { return {*hidden_, *hidden_bias_, *output_, *output_bias_}; }
 
   double fraction_;
-  std::shared_ptr<Parameter> weight_;                                      // [1, dim]
+  std::shared_ptr<Parameter> weight_;                                       // [1, dim]
   std::shared_ptr<Parameter> hidden_, hidden_bias_, output_, output_bias_;  // ops::DepthPredictor
 };
 

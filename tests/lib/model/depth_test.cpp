@@ -79,7 +79,8 @@ TEST_CASE("routers are part of the configuration, and what cannot be is refused"
   Config other = c;
   for (const double wrong : {0.0, 1.0, -0.5, 2.0, static_cast<double>(NAN)})
     CHECK_THROWS_AS(set_depth_routers(other, std::vector<int64_t>{1}, wrong), Error);
-  for (const int64_t wrong : {-1, 4}) CHECK_THROWS_AS(set_depth_routers(other, std::vector<int64_t>{wrong}, 0.5), Error);
+  for (const int64_t wrong : {-1, 4})
+    CHECK_THROWS_AS(set_depth_routers(other, std::vector<int64_t>{wrong}, 0.5), Error);
   nlohmann::json damaged = to_json(c);
   damaged["layers"][1]["depth_fraction"] = 1.5;
   CHECK_THROWS_AS(config_from_json(damaged, "test"), Error);
@@ -99,7 +100,8 @@ TEST_CASE("what a model says of a beginning does not depend on what follows") {
     CHECK(sum(depth).passed > 20);  // some go through, and some do not
     CHECK(sum(depth).passed < 100);
     for (const int64_t length : {1, 17, 59})
-      CHECK(relative_error(whole(*model, std::span(ids).first(static_cast<size_t>(length))), all.rows(0, length)) < 1e-5);
+      CHECK(relative_error(whole(*model, std::span(ids).first(static_cast<size_t>(length))), all.rows(0, length)) <
+            1e-5);
   }
 }
 
@@ -195,9 +197,9 @@ TEST_CASE("gradients of a model with routers agree with finite differences") {
   const auto model = made(routed_config());
   const std::vector<int32_t> ids = some_ids(24);
   const auto all = parameters_of(*model);
-  const std::vector<std::string> names = {
-      "blocks.1.depth_router.weight",   "blocks.3.depth_router.norm.gain", "blocks.1.attention_norm.gain",
-      "blocks.3.feed_forward_norm.gain", "blocks.0.feed_forward_norm.gain", "norm.gain"};
+  const std::vector<std::string> names = {"blocks.1.depth_router.weight",    "blocks.3.depth_router.norm.gain",
+                                          "blocks.1.attention_norm.gain",    "blocks.3.feed_forward_norm.gain",
+                                          "blocks.0.feed_forward_norm.gain", "norm.gain"};
   std::vector<Tensor> numbers;
   for (const std::string& name : names) numbers.push_back(all.at(name)->value);
   check_gradients(

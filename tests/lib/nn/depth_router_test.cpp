@@ -74,8 +74,9 @@ Plain added(const Named& p, const BlockBlueprint& b, const LayerBlueprint& l, co
   if (l.mixes())
     sum = plain_attention(p, "b.attention", norm("b.attention_norm", x), x.rows, l.heads, l.kv_heads, head_dim);
   if (!l.feeds()) return sum;
-  return plain_add(sum, plain_feed_forward(p, "b.feed_forward",
-                                           norm("b.feed_forward_norm", b.parallel ? x : plain_add(x, sum)), b.activation));
+  return plain_add(
+      sum, plain_feed_forward(p, "b.feed_forward", norm("b.feed_forward_norm", b.parallel ? x : plain_add(x, sum)),
+                              b.activation));
 }
 
 // In double precision: the rows of each sequence that go through get what both halves add, times their gates.

@@ -70,9 +70,8 @@ TEST_CASE("gradients of what goes through, of its gate and of the router are tho
   weight.value = random_tensor({1, 5}, 1, 0.5f);
   const Var x(random_tensor({6, 5}, 2), true);
   const auto plan = passing_plan(std::vector<int32_t>{0, 3, 4}, 6);
-  check_gradients(
-      [&] { return combine_slots(gather_slots(x, plan), depth_scores(x, weight).gates, plan, Var()); },
-      {x.value(), weight.value}, [&](size_t i) { return i == 0 ? x.grad() : weight.grad; }, 1e-3);
+  check_gradients([&] { return combine_slots(gather_slots(x, plan), depth_scores(x, weight).gates, plan, Var()); },
+                  {x.value(), weight.value}, [&](size_t i) { return i == 0 ? x.grad() : weight.grad; }, 1e-3);
 }
 
 TEST_CASE("a predictor is a layer of rectified units and one of a single output") {
