@@ -39,10 +39,12 @@ void express(bool good, const char* what) {
 }
 
 const LayerBlueprint& uniform_layer(const Config& config) {
-  for (const LayerBlueprint& layer : config.layers) express(layer == config.layers.front(), "layers that differ");
+  for (const LayerBlueprint& layer : config.layers) {
+    express(layer.depth_fraction == 0, "layers that only some tokens go through");
+    express(layer == config.layers.front(), "layers that differ");
+  }
   const LayerBlueprint& layer = config.layers.front();
   express(layer.mixes() && layer.feeds(), "layers without attention or feed-forward");
-  express(layer.depth_fraction == 0, "layers that only some tokens go through");
   return layer;
 }
 

@@ -157,7 +157,7 @@ class Depth(ModelTest):
         for wrong in (["--depth-router", 0], ["--depth-router", 1], ["--depth-router", "x"], ["--depth-layers", "1"],
                       ["--depth-router", 0.5, "--depth-layers", "4"], ["--depth-router", 0.5, "--depth-layers", "every:5"]):
             self.assert_refused(self.trained(*SHAPE, "--steps", 3, *wrong), 2, wrong[0] if wrong[0] != "--depth-router" else "depth-")
-        self.assert_refused(run("convert", model, self.path("folder")), 2, "only some tokens")
+        self.assert_refused(run("convert", model, "--to", "safetensors", "--output", self.path("folder")), 2, "only some tokens")
 
     def test_what_cannot_be_is_refused(self):
         plain = self.path("plain.h5")
