@@ -39,9 +39,9 @@ Call call_of(Batch batch, bool best) {
 }
 
 // Remembers what it is asked, and keeps all but the last `back` tokens.
-class Recorder : public LayerState {
+class InnerState : public LayerState {
  public:
-  explicit Recorder(int64_t back) : back_(back) {}
+  explicit InnerState(int64_t back) : back_(back) {}
   int64_t bytes() const override { return 100; }
   int64_t earliest(int64_t, int64_t length) const override { return std::max<int64_t>(1, length - back_); }
   void truncate(int64_t, int64_t length, int64_t left) override { cuts.emplace_back(length, left); }
@@ -163,8 +163,8 @@ TEST_CASE("a router whose numbers are not finite says which") {
 }
 
 TEST_CASE("a state counts the tokens that went through, and knows which they were") {
-  auto inner = std::make_unique<Recorder>(2);
-  Recorder& recorder = *inner;
+  auto inner = std::make_unique<InnerState>(2);
+  InnerState& recorder = *inner;
   DepthState state(std::move(inner), 2);
   CHECK(state.before(1, 0) == 0);
   CHECK(state.earliest(1, 9) == 1);  // nobody went through
