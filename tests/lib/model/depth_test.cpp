@@ -54,7 +54,7 @@ Tensor last_row(const Tensor& t) {
   return t.rows(t.dim(0) - 1, 1);
 }
 
-const char* const kinds[] = {"full", "window:7", "window:6:2,full", "routed:8:2"};
+const char* const kinds[] = {"full", "window:7", "window:6:2,full", "routed:64:1"};
 
 std::map<std::string, Parameter*> parameters_of(Transformer& model) {
   struct Lister : Visitor {
