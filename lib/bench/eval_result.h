@@ -16,6 +16,7 @@ namespace hone {
 struct EvalResult {
   MetricValues values;
   ModelRouting routing;
+  ModelDepth depth;  // of the process that measured it
   int64_t speed_prompt = 0, speed_generated = 0;
   std::optional<Comparison> comparison;
   std::vector<WindowScore> answers;  // with --samples: of every answer

@@ -22,6 +22,7 @@ class Generation : public PointMeasurement {
     prefill_.push_back(batch * static_cast<double>(shape_.prompt) / times.prefill_seconds);
     attention_ms_.push_back(1e3 * times.attention.seconds);
     attention_fraction_ = times.attention.fraction();
+    add(depth_, times.depth);
     if (shape_.generate == 0) return;
     decode_.push_back(batch * static_cast<double>(shape_.generate) / times.decode_seconds());
     attention_decode_ms_.push_back(1e3 * times.step_attention_seconds / static_cast<double>(shape_.generate));
@@ -37,6 +38,7 @@ class Generation : public PointMeasurement {
     r.attention_ms = median(attention_ms_);
     r.attention_fraction = attention_fraction_;
     r.routing = routing();
+    r.depth = depth_;
     if (shape_.generate == 0) return r;
     r.attention_decode_ms = median(attention_decode_ms_);
     r.latency_ms_p50 = percentile(step_ms_, 50);
@@ -70,11 +72,13 @@ class Generation : public PointMeasurement {
   GenerationShape shape_;
   std::vector<double> first_token_ms_, prefill_, decode_, step_ms_, attention_ms_, attention_decode_ms_;
   double attention_fraction_ = 1;
+  ModelDepth depth_;
 };
 
 }  // namespace
 
-std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings) {
+std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point,
+                                                     const BenchSettings& settings) {
   return std::make_unique<Generation>(model, GenerationShape{point.batch, point.length, settings.generate,
                                                              settings.type, settings.prefill_chunk, settings.code});
 }

@@ -26,8 +26,9 @@ class ModelsBench {
     const std::vector<std::string> again = s_.recompute.empty() ? std::vector<std::string>{"none"} : s_.recompute;
     for (const std::string& path : s_.models)
       for (const std::string& kinds : s_.attention.empty() ? own : s_.attention) {
-        for (const std::string& plan : again) variants_.push_back({path, kinds, plan, s_.drafts.empty() ? "" : "none"});
-        for (const std::string& draft : s_.drafts) variants_.push_back({path, kinds, "none", draft});
+        for (const std::string& plan : again) variants_.push_back({path, kinds, plan, {}});
+        for (const std::string& draft : s_.drafts) variants_.push_back({path, kinds, "none", {draft, "none"}});
+        for (const std::string& exit : s_.exits) variants_.push_back({path, kinds, "none", {"none", exit}});
       }
   }
 
@@ -55,10 +56,11 @@ class ModelsBench {
   }
 
  private:
-  // A model with kinds of attention, its own where there are none; what its training computes again; who drafts, where
-  // that is compared.
+  // A model with kinds of attention, its own where there are none; what its training computes again; how it writes,
+  // where that is compared.
   struct Variant {
-    std::string path, kinds, recompute, draft;
+    std::string path, kinds, recompute;
+    WritingVariant writing;
   };
 
   // For prompts longer than its context too: kinds must fit the longest.
@@ -73,7 +75,7 @@ class ModelsBench {
 
   std::string name_of(size_t m) const {
     std::string name = models_[m].path;
-    for (const std::string& with : {variants_[m].kinds, variants_[m].draft})
+    for (const std::string& with : {variants_[m].kinds, variants_[m].writing.draft, variants_[m].writing.exit})
       if (!with.empty() && with != "none") name += " with " + with;
     if (!s_.recompute.empty()) name += fmt::format(", computing {} again", variants_[m].recompute);
     return name;
@@ -87,10 +89,10 @@ class ModelsBench {
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;
         const Footprint need =
-            s_.train
-                ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
-                                     optimizer_bytes(config, {}))
-                : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type, s_.code);
+            s_.train ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
+                                          optimizer_bytes(config, {}))
+                     : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type,
+                                            s_.code);
         require_memory_for(
             need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
             s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");
@@ -99,7 +101,7 @@ class ModelsBench {
   }
 
   std::unique_ptr<PointMeasurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
-    if (!variant.draft.empty()) return measure_drafting(model, point, s_, variant.draft);
+    if (!s_.data.empty()) return measure_writing(model, point, s_, variant.writing);
     return s_.train ? measure_training(model, point, s_, variant.recompute) : measure_generation(model, point, s_);
   }
 

@@ -8,6 +8,7 @@
 #include "base/dtype.h"
 #include "bench/result.h"
 #include "kernels/ceilings.h"
+#include "model/session.h"
 #include "model/store.h"
 #include "serve/draft.h"
 
@@ -28,8 +29,10 @@ struct BenchSettings {
   std::vector<BenchPoint> points;
   int64_t generate = 64;                 // tokens after each prompt
   int64_t prefill_chunk = 2048;          // tokens of a prompt that go through the model at once
-  std::vector<std::string> drafts = {};  // kinds and files to compare behind prompts of `data`; none: random prompts
-  std::string data;                      // a text
+  std::vector<std::string> drafts = {};  // kinds and files to compare behind prompts of `data`
+  std::vector<std::string> exits = {};   // rules of exits, compared in the same way
+  Session::Filling filling = Session::Filling::exact;
+  std::string data;  // a text: what is written behind pieces of it is measured
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
   bool train = false;  // training steps instead of prompts and generation
@@ -49,6 +52,11 @@ std::vector<BenchResult> bench_models(const BenchSettings& settings);
 // Throws as bench_models() would before it measures, and says what would be measured.
 void check_bench(const BenchSettings& settings);
 
+// How text is written.
+struct WritingVariant {
+  std::string draft = "none", exit = "none";
+};
+
 // One model at one setting: repetitions are run, then described.
 class PointMeasurement {
  public:
@@ -58,10 +66,11 @@ class PointMeasurement {
 };
 
 // `model` must outlive the result. Throws Error(usage) where the model cannot do what is asked.
-std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point, const BenchSettings& settings);
-std::unique_ptr<PointMeasurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
-                                              const std::string& draft);
+std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPoint& point,
+                                                     const BenchSettings& settings);
+std::unique_ptr<PointMeasurement> measure_writing(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                                  const WritingVariant& variant);
 std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
-                                              const std::string& recompute);
+                                                   const std::string& recompute);
 
 }  // namespace hone

@@ -15,6 +15,10 @@ void set_samples(Row& row, const std::string& name, const std::vector<double>& s
   row.set(name + "_min", summary.min).set(name + "_max", summary.max);
 }
 
+void set_depth(Row& row, const ModelDepth& depth) {
+  if (const LayerDepth all = sum(depth); all.tokens > 0) row.set("depth_fraction", all.fraction());
+}
+
 void set_measured(Row& row, const GenerationResult& r) {
   row.set("prompt", r.prompt).set("generate", r.generate);
   set_samples(row, "prefill_tokens_per_second", r.prefill);
@@ -22,6 +26,7 @@ void set_measured(Row& row, const GenerationResult& r) {
   row.set("first_token_ms", r.first_token_ms);
   row.set("attention_ms", r.attention_ms).set("attention_fraction", r.attention_fraction);
   set_routing(row, r.routing);
+  set_depth(row, r.depth);
   if (r.generate == 0) return;
   set_samples(row, "decode_tokens_per_second", r.decode);
   row.set("attention_decode_ms", r.attention_decode_ms);
@@ -41,10 +46,14 @@ void set_measured(Row& row, const TrainingResult& r) {
   row.set("flops_per_second", r.flops_per_second).set("matrix_fraction", r.matrix_fraction);
 }
 
-void set_measured(Row& row, const DraftResult& r) {
-  row.set("draft", r.draft).set("prompt", r.prompt).set("generate", r.generate);
+void set_measured(Row& row, const WritingResult& r) {
+  if (!r.draft.empty()) row.set("draft", r.draft);
+  if (!r.exit.empty()) row.set("exit", r.exit);
+  row.set("prompt", r.prompt).set("generate", r.generate);
   set_samples(row, "decode_tokens_per_second", r.decode);
-  if (r.draft == "none") return;
+  set_depth(row, r.depth);
+  if (r.tokens > 0) row.set("mean_depth", r.mean_depth);
+  if (r.draft.empty() || r.draft == "none") return;
   const auto ratio = [](int64_t a, int64_t b) { return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0; };
   row.set("drafted_tokens", r.drafted).set("accepted_tokens", r.accepted);
   row.set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
@@ -52,8 +61,8 @@ void set_measured(Row& row, const DraftResult& r) {
 
 // Of CSV, in order: the same whatever models, options and texts a run has.
 std::vector<std::string> result_columns() {
-  std::vector<std::string> names = {"model",  "form",     "attention", "batch", "threads",
-                                    "prompt", "generate", "context",   "steps", "draft"};
+  std::vector<std::string> names = {"model",    "form",    "attention", "batch", "threads", "prompt",
+                                    "generate", "context", "steps",     "draft", "exit"};
   for (const char* rate : {"prefill", "decode", "train"}) {
     for (const char* end : {"", "_spread", "_min", "_max"})
       names.push_back(fmt::format("{}_tokens_per_second{}", rate, end));
@@ -72,6 +81,8 @@ std::vector<std::string> result_columns() {
                           "drafted_tokens",
                           "accepted_tokens",
                           "tokens_per_step",
+                          "mean_depth",
+                          "depth_fraction",
                           "router_entropy",
                           "largest_load_over_mean",
                           "dropped_tokens",
@@ -141,7 +152,7 @@ bool ends_with_any(std::string_view name, std::initializer_list<const char*> end
 
 std::vector<std::pair<std::string, double>> rates(const BenchResult& result) {
   if (const TrainingResult* r = result.training()) return {{"train", median(r->train)}};
-  if (const DraftResult* r = result.drafting()) return {{"decode", median(r->decode)}};
+  if (const WritingResult* r = result.writing()) return {{"decode", median(r->decode)}};
   const GenerationResult& r = *result.generation();
   std::vector<std::pair<std::string, double>> both = {{"prefill", median(r.prefill)}};
   if (r.generate > 0) both.emplace_back("decode", median(r.decode));

@@ -20,6 +20,7 @@ struct GenerationResult {
   std::vector<double> prefill = {};  // tokens/s
   double first_token_ms = 0, flops_per_second = 0, matrix_fraction = 0, attention_ms = 0, attention_fraction = 1;
   ModelRouting routing = {};
+  ModelDepth depth = {};  // of prompts and steps
   // Of steps of one token; empty and 0 where none was generated.
   std::vector<double> decode = {};  // tokens/s
   double attention_decode_ms = 0, latency_ms_p50 = 0, latency_ms_p95 = 0, latency_ms_p99 = 0;
@@ -35,15 +36,18 @@ struct TrainingResult {
   int64_t activation_bytes = 0;    // StepResult's
 };
 
-// Text written greedily behind prompts of a text, with one kind of draft.
-struct DraftResult {
+// Text written greedily behind prompts of a text, with one kind of draft or one rule of exits.
+struct WritingResult {
   int64_t prompt = 0, generate = 0;              // tokens
-  std::string draft;                             // as --draft names it; "none"
+  std::string draft, exit;                       // as --draft and --exit name it; "none"; empty: not compared
   std::vector<double> decode = {};               // tokens/s after the first token of each text
   int64_t steps = 0, drafted = 0, accepted = 0;  // of all texts; tokens
+  int64_t tokens = 0;                            // with exits: of all texts
+  double mean_depth = 0;                         // of these: layers that a token went through
+  ModelDepth depth = {};                         // of prompts and texts
 };
 
-using Measured = std::variant<GenerationResult, TrainingResult, DraftResult>;
+using Measured = std::variant<GenerationResult, TrainingResult, WritingResult>;
 
 // One model at one setting.
 struct BenchResult {
@@ -61,7 +65,7 @@ struct BenchResult {
   double ceiling_read_bytes_per_second = 0, ceiling_flops_per_second = 0;
 
   const GenerationResult* generation() const { return std::get_if<GenerationResult>(&measured); }
-  const DraftResult* drafting() const { return std::get_if<DraftResult>(&measured); }
+  const WritingResult* writing() const { return std::get_if<WritingResult>(&measured); }
   const TrainingResult* training() const { return std::get_if<TrainingResult>(&measured); }
 };
 

@@ -10,6 +10,12 @@ bool routes(const ModelRouting& routing) {
   return std::any_of(routing.begin(), routing.end(), [](const LayerRouting& layer) { return layer.tokens > 0; });
 }
 
+void add_depth(MetricValues& values, const ModelDepth& depth) {
+  const LayerDepth all = sum(depth);
+  if (all.tokens > 0) values["depth_fraction"] = all.fraction();
+  if (all.compared > 0) values["depth_agreement"] = all.agreement();
+}
+
 void add_routing(MetricValues& values, const ModelRouting& routing) {
   if (!routes(routing)) return;
   double entropy = 0, largest = 0, dropped = 0, mixtures = 0;

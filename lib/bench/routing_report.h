@@ -15,6 +15,9 @@ using ModelRouting = std::vector<LayerRouting>;  // by layer; without load where
 
 bool routes(const ModelRouting& routing);  // whether any layer is a mixture
 
+// depth_fraction, and depth_agreement where it is known; nothing for a model without routers of depth.
+void add_depth(MetricValues& values, const ModelDepth& depth);
+
 // router_entropy (mean over the mixtures), largest_load_over_mean (largest over them), dropped_tokens.
 void add_routing(MetricValues& values, const ModelRouting& routing);
 // The same, and for programs `expert_load_L` (the share of each expert of layer L) and `router_entropy_L`.

@@ -25,7 +25,7 @@ int run(const BenchOptions& o, const Common& common) {
     return 0;
   }
   const std::vector<BenchResult> results = bench_models(settings);
-  if (settings.drafts.empty())
+  if (!o.writes())
     for (const std::string& line : crossovers(results)) log_info("{}", line);
   if (!o.train) {
     std::string forms;

@@ -8,6 +8,7 @@
 #include "base/text_output.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
+#include "model/exit_calibration.h"
 #include "nn/mixer.h"
 #include "nn/recompute.h"
 #include "report/late_texts.h"
@@ -42,7 +43,20 @@ void BenchOptions::add(CLI::App& app) {
                                fmt::join(draft_kinds(), ", ")))
       ->allow_extra_args(false)
       ->type_name("KIND|FILE");
-  what->add_option("--data", data, "With --draft: the text whose pieces are the prompts")->type_name("FILE");
+  what->add_option(
+          "--exit", exits,
+          fmt::format("Compare text without and with tokens that end early: {}, or calibrated (by eval); repeat "
+                      "it for several",
+                      exit_forms()))
+      ->allow_extra_args(false)
+      ->type_name("RULE");
+  what->add_option("--exit-fill", exit_fill,
+                   "With --exit: what layers that a token left out keep of it, exact or propagated (see generate)")
+      ->check(one_of({"exact", "propagated"}));
+  what->add_option("--data", data,
+                   "Measure text that is written, behind prompts that are pieces of this one: needed for --draft and "
+                   "--exit")
+      ->type_name("FILE");
   add_count(what, "--draft-tokens", draft_tokens, "With --draft: guess at most this many",
             {.least = 1, .most = most_drafted});
   add_number(what, "--draft-min-probability", draft_min_probability,
@@ -82,14 +96,7 @@ void BenchOptions::check() const {
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
   for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
   for (const std::string& plan : recompute) recompute_plan(plan);
-  if (!drafts.empty() && data.empty()) throw usage_error("--draft needs prompts that make sense: give --data FILE");
-  if (!drafts.empty() && (kernels || train))
-    throw usage_error("--draft measures text that is written, not {}", kernels ? "kernels" : "training");
-  if (!drafts.empty() && (batches.size() > 1 || batches[0] != 1))
-    throw usage_error("--draft measures one sequence; leave out --batch");
-  if (!drafts.empty() && generate < 2) throw usage_error("--draft needs --generate of at least 2, not {}", generate);
-  if (!drafts.empty() && !plot.empty()) throw usage_error("--plot does not show --draft");
-  for (const std::string& draft : drafts) check_draft_name(draft);
+  check_writing();
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
   if (recompute.size() > 1 && !plot.empty())
     throw usage_error(
@@ -100,14 +107,30 @@ void BenchOptions::check() const {
   require_distinct({{"--plot", plot}}, named("MODEL", models));
 }
 
+// Text that is written.
+void BenchOptions::check_writing() const {
+  const char* const option = !drafts.empty() ? "--draft" : !exits.empty() ? "--exit" : "--data";
+  for (const std::string& draft : drafts) check_draft_name(draft);
+  for (const std::string& exit : exits)
+    if (exit != calibrated_rule) parse_exit_rule(exit);
+  if (!writes()) return;
+  if (data.empty()) throw usage_error("{} needs prompts that make sense: give --data FILE", option);
+  if (kernels || train)
+    throw usage_error("{} measures text that is written, not {}", option, kernels ? "kernels" : "training");
+  if (batches.size() > 1 || batches[0] != 1) throw usage_error("{} measures one sequence; leave out --batch", option);
+  if (generate < 2) throw usage_error("{} needs --generate of at least 2, not {}", option, generate);
+  if (!plot.empty()) throw usage_error("--plot does not show {}", option);
+}
+
 void BenchOptions::check_effects() const {
   std::vector<Idle> idle;
-  for (const char* option :
-       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute", "--warmup", "--precision",
-        "--activations", "--cache-type"})
+  for (const char* option : {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute",
+                             "--warmup", "--precision", "--activations", "--cache-type"})
     idle.push_back({option, kernels, "with --kernels"});
-  for (const char* option : {"--prefill-chunk", "--generate", "--activations", "--cache-type"}) idle.push_back({option, train, "with --train"});
-  for (const char* option : {"--data", "--draft-tokens", "--draft-min-probability"})
+  for (const char* option : {"--prefill-chunk", "--generate", "--activations", "--cache-type"})
+    idle.push_back({option, train, "with --train"});
+  idle.push_back({"--exit-fill", exits.empty(), "without --exit"});
+  for (const char* option : {"--draft-tokens", "--draft-min-probability"})
     idle.push_back({option, drafts.empty(), "without --draft"});
   for (const char* option : {"--steps", "--recompute"}) idle.push_back({option, !kernels && !train, "without --train"});
   idle.push_back({"--force", plot.empty(), "without --plot"});
@@ -126,6 +149,8 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.generate = generate;
   s.prefill_chunk = prefill_chunk;
   s.drafts = drafts;
+  s.exits = exits;
+  s.filling = exit_fill == "exact" ? Session::Filling::exact : Session::Filling::propagated;
   s.data = data;
   s.draft_tokens = draft_tokens;
   s.draft_min_probability = draft_min_probability;

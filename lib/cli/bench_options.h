@@ -22,7 +22,8 @@ struct BenchOptions {
   int64_t generate = 64;
   bool train = false;
   int64_t steps = 2;
-  std::vector<std::string> drafts;  // to compare, behind prompts of `data`
+  std::vector<std::string> drafts, exits;  // to compare, behind prompts of `data`
+  std::string exit_fill = "exact";
   std::string data;
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
@@ -39,10 +40,12 @@ struct BenchOptions {
 
   void add(CLI::App& app);
   void check() const;  // Error(usage) for what cannot be
+  bool writes() const { return !drafts.empty() || !exits.empty() || !data.empty(); }
   BenchSettings settings(const Common& common) const;
   KernelsSettings kernels_settings(const Common& common) const;
 
  private:
+  void check_writing() const;
   void check_effects() const;  // options that would be without effect
 
   const CLI::App* app_ = nullptr;

@@ -3,10 +3,14 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "cli/option_values.h"
+#include "model/depth_routers.h"
 #include "model/exits.h"
 
 namespace hone::cli {
 namespace {
+
+constexpr const char* default_router_layers = "every:2";
 
 // "0.5" or "0.5:rotate".
 ExitLossSettings parse_exit_loss(const std::string& text) {
@@ -33,7 +37,7 @@ ExitLossSettings parse_exit_loss(const std::string& text) {
 
 void DepthOptions::add(RunOptions& run) {
   options_ = &run;
-  run.group("Depth", "Exits behind some layers, and layers that are passed by while the model trains");
+  run.group("Depth", "Exits behind some layers, and layers that some tokens pass by");
   run.text("--exits", exits,
            "Places where the model may be read early: every:K, or a list such as 2,4,6 (behind so many layers). An "
            "existing model gets these and no others")
@@ -47,10 +51,34 @@ void DepthOptions::add(RunOptions& run) {
              "Probability that a sequence passes the last layer by; less for earlier ones, none for the first",
              {.least = 0, .below = 1})
       .shapes(Shapes::run);
+  run.fraction(
+         "--depth-router", router,
+         "Part of a sequence's tokens that goes through the layers of --depth-layers; a router in each chooses them "
+         "(mixture of depths). Of an existing model, too: these layers and no others")
+      .shapes(Shapes::model);
+  run.text("--depth-layers", router_layers, "With --depth-router: all, every:N (every N-th), or a list such as 1,3,5")
+      .shown_default(default_router_layers)
+      .shapes(Shapes::model);
 }
 
 void DepthOptions::check() const {
   parse_exit_loss(exit_loss);
+  if (router_layers && !router) throw usage_error("--depth-layers needs --depth-router: which part of the tokens?");
+  if (router && !(*router > 0 && *router < 1))
+    throw usage_error(
+        "--depth-router must be above 0 and below 1, not {}; leave it out for layers that all tokens go through",
+        *router);
+}
+
+Config DepthOptions::routed(Config there) const {
+  if (!router) return there;
+  const std::vector<bool> chosen =
+      parse_layers("--depth-layers", router_layers.value_or(default_router_layers), there.layers.size());
+  std::vector<int64_t> layers;
+  for (size_t i = 0; i < chosen.size(); ++i)
+    if (chosen[i]) layers.push_back(static_cast<int64_t>(i));
+  set_depth_routers(there, layers, *router);
+  return there;
 }
 
 std::vector<int64_t> DepthOptions::depths(const Config& there) const {

@@ -235,6 +235,8 @@ class EvalTool {
     settings_.baseline_attention = &meter;
     baseline_->routing.clear();
     settings_.baseline_routing = &baseline_->routing;
+    baseline_->depth.clear();
+    settings_.baseline_depth = &baseline_->depth;
     auto scores = score();
     baseline_->values["attention_fraction"] = meter.fraction();
     log_debug("scored the baseline '{}'", baseline_->path);
@@ -270,6 +272,7 @@ class EvalTool {
     Model model = load_model(s.path);
     forms_ += weight_forms(*model.transformer) + " ";
     settings_.routing = &s.routing;
+    settings_.depth = &s.depth;
     measure_alone(s, model);
     if (examples_) {
       score_media_pair(s, model);
@@ -348,6 +351,7 @@ class EvalTool {
     s.values["sparsity"] = size.sparsity();
     s.values["zero_fraction"] = size.zero_fraction();
     add_routing(s.values, s.routing);
+    add_depth(s.values, s.depth);
     s.values["weight_bytes"] = static_cast<double>(size.weight_bytes);
     s.values["threads"] = common_.threads;
     if (o_.answers && !examples_) s.values["answers"] = static_cast<double>(questions_of(s).windows.size());

@@ -77,7 +77,7 @@ class ExitEval {
   }
 
   ExitRule rule_of(const std::string& path) {
-    if (o_.exit != "calibrated") return parse_exit_rule(o_.exit);
+    if (o_.exit != calibrated_rule) return parse_exit_rule(o_.exit);
     promise_ = calibration_of(model_.lineage, path);
     return promise_->rule;
   }

@@ -13,7 +13,7 @@
 #include "cli/effects.h"
 #include "cli/precision.h"
 #include "dataset/tasks.h"
-#include "model/exit_rule.h"
+#include "model/exit_calibration.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -142,7 +142,7 @@ void EvalOptions::check_exits() const {
   for (const char* option : {"--baseline", "--answers", "--task", "--samples", "--cache-type"})
     if (given(*app_, option)) throw usage_error("{} does not go with {}", option, what);
   if (!plot.empty() && !exits) throw usage_error("--plot draws what --exits gives; {} gives one number", what);
-  if (!exit.empty() && exit != "calibrated") parse_exit_rule(exit);
+  if (!exit.empty() && exit != calibrated_rule) parse_exit_rule(exit);
   warn_of_idle(*app_, {{"--prefill-chunk", true, "on exits"},
                        {"--require", calibrate_exits.has_value(), "with --calibrate-exits"},
                        {"--speed", calibrate_exits.has_value(), "with --calibrate-exits"}});

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "cli/option_values.h"
 
 namespace hone::cli {
 namespace {
@@ -48,31 +49,6 @@ void parse_balance(const std::string& text, RouterTraining& r) {
            : kind == "aux"            ? default_balance_weight
                                       : default_bias_rate;
   if (!(*value > 0)) throw usage_error("--balance '{}': the number must be above 0; --balance none turns it off", text);
-}
-
-int64_t layer_number(const std::string& text, size_t count) {
-  const int64_t layer = parse_count(text);
-  if (layer < 0 || layer >= static_cast<int64_t>(count))
-    throw usage_error("--moe-layers names layer {}; the model has layers 0 to {}", layer, count - 1);
-  return layer;
-}
-
-std::vector<bool> parse_layers(const std::string& text, size_t count) {
-  std::vector<bool> chosen(count, text == "all");
-  if (text == "all") return chosen;
-  if (text.starts_with("every:")) {
-    const int64_t n = parse_count(text.substr(6));
-    if (n < 1 || n > static_cast<int64_t>(count))
-      throw usage_error("--moe-layers {}: a number between 1 and the {} layers is needed", text, count);
-    for (size_t i = static_cast<size_t>(n) - 1; i < count; i += static_cast<size_t>(n)) chosen[i] = true;
-    return chosen;
-  }
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    chosen[static_cast<size_t>(layer_number(text.substr(begin, end - begin), count))] = true;
-    begin = end + 1;
-  }
-  return chosen;
 }
 
 void warn_of_unusual(int64_t experts) {
@@ -185,7 +161,7 @@ MixtureShape ExpertOptions::shape(size_t count) const {
   s.top_k = top_k.value_or(2);
   s.shared_experts = shared_experts.value_or(0);
   s.router = router.value_or("softmax") == "sigmoid" ? RouterKind::sigmoid : RouterKind::softmax;
-  s.layers = parse_layers(layers.value_or("all"), count);
+  s.layers = parse_layers("--moe-layers", layers.value_or("all"), count);
   warn_of_unusual(s.experts);
   return s;
 }
@@ -214,7 +190,8 @@ void ExpertOptions::check_same(const Config& config) const {
     if (wanted && *wanted != there)
       throw usage_error("{} {}: the model's mixtures have {}; resume with the same options", name, *wanted, there);
   };
-  const std::vector<bool> chosen = layers ? parse_layers(*layers, config.layers.size()) : std::vector<bool>();
+  const std::vector<bool> chosen =
+      layers ? parse_layers("--moe-layers", *layers, config.layers.size()) : std::vector<bool>();
   for (size_t i = 0; i < config.layers.size(); ++i) {
     const LayerBlueprint& l = config.layers[i];
     if (layers && chosen[i] != (l.experts > 0))

@@ -20,8 +20,6 @@
 namespace hone::cli {
 namespace {
 
-constexpr const char* calibrated = "calibrated";  // in place of a rule: the model's own
-
 void add_prompts(CLI::App& app, GenerateOptions& o) {
   auto* group = app.add_option_group(
       "Prompt", "Without any of these: standard input; on a terminal each line that is typed, until Ctrl-D");
@@ -149,7 +147,7 @@ void GenerateOptions::check_exits() const {
   if (!draft.empty() && leaves_early())
     throw usage_error("--draft keeps the text of all layers, {} does not; give one of them",
                       exit.empty() ? "--max-depth" : "--exit");
-  if (!exit.empty() && exit != calibrated) parse_exit_rule(exit);
+  if (!exit.empty() && exit != calibrated_rule) parse_exit_rule(exit);
   warn_of_idle(*app_, {{"--exit-fill", exit.empty(), "without --exit"}});
   if (report.empty()) return;
   if (!leaves_early()) throw usage_error("--report says how deep tokens went; give --exit or --max-depth");
@@ -159,10 +157,7 @@ void GenerateOptions::check_exits() const {
 
 ExitSettings GenerateOptions::exits(const Model& file) const {
   ExitSettings s;
-  if (exit == calibrated)
-    s.rule = calibration_of(file.lineage, model).rule;
-  else if (!exit.empty())
-    s.rule = parse_exit_rule(exit);
+  if (!exit.empty()) s.rule = exit_rule_of(exit, file.lineage, model);
   s.max_depth = max_depth;
   s.filling = exit_fill == "exact" ? Session::Filling::exact : Session::Filling::propagated;
   check(s, file.transformer->config());

@@ -127,4 +127,33 @@ CLI::Validator one_of(std::vector<std::string> names) {
       shown);
 }
 
+namespace {
+
+int64_t layer_number(const std::string& option, const std::string& text, size_t count) {
+  const int64_t layer = parse_count(text);
+  if (layer < 0 || layer >= static_cast<int64_t>(count))
+    throw usage_error("{} names layer {}; the model has layers 0 to {}", option, layer, count - 1);
+  return layer;
+}
+
+}  // namespace
+
+std::vector<bool> parse_layers(const std::string& option, const std::string& text, size_t count) {
+  std::vector<bool> chosen(count, text == "all");
+  if (text == "all") return chosen;
+  if (text.starts_with("every:")) {
+    const int64_t n = parse_count(text.substr(6));
+    if (n < 1 || n > static_cast<int64_t>(count))
+      throw usage_error("{} {}: a number between 1 and the {} layers is needed", option, text, count);
+    for (size_t i = static_cast<size_t>(n) - 1; i < count; i += static_cast<size_t>(n)) chosen[i] = true;
+    return chosen;
+  }
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    chosen[static_cast<size_t>(layer_number(option, text.substr(begin, end - begin), count))] = true;
+    begin = end + 1;
+  }
+  return chosen;
+}
+
 }  // namespace hone::cli

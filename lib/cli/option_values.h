@@ -47,6 +47,10 @@ CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int
 // For CLI::Option::check: one of these names; another is refused with the nearest of them.
 CLI::Validator one_of(std::vector<std::string> names);
 
+// Layers of a model of so many, named as "all", "every:N" (every N-th) or "1,3,5" (from 0): which of them are. Throws
+// Error(usage) that names the option.
+std::vector<bool> parse_layers(const std::string& option, const std::string& text, size_t count);
+
 std::vector<int64_t> parse_counts(const std::string& text);  // "128,512"; throws Error(usage)
 
 }  // namespace hone::cli

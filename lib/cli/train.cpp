@@ -19,6 +19,7 @@
 #include "dataset/tokenizer_json.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
+#include "model/depth_routers.h"
 #include "model/exits.h"
 #include "model/size.h"
 #include "nn/mixer.h"
@@ -60,6 +61,7 @@ class TrainTool {
     }
     adapt_attention();
     adapt_exits();
+    adapt_depth_routers();
     o_.experts.training(config);  // refuses what a dense model has no use for
     if (wants_data()) return examples_ ? train_examples() : train(std::move(sources));
     if (!common_.dry_run) save(nlohmann::json::object());
@@ -142,13 +144,28 @@ class TrainTool {
     model.set_exits(wanted);
   }
 
+  // Gives a model that exists the routers of depth that are asked for.
+  void adapt_depth_routers() {
+    Transformer& model = *model_.transformer;
+    const Config wanted = o_.depth.routed(model.config());
+    if (wanted == model.config()) return;
+    if (!o_.resume.empty())
+      throw usage_error(
+          "--depth-router {}: the checkpoint has {}; resume with the same options", *o_.depth.router,
+          depth_routers_of(model.config()).empty() ? "no routers of depth" : describe_depth_routers(model.config()));
+    model.set_depth_routers(depth_routers_of(wanted), *o_.depth.router, common_.seed);
+  }
+
   // Options of the shape may be repeated to resume, but not changed.
   void check_shape() const {
     const nlohmann::json there = to_json(model_.transformer->config());
     Config config = o_.model.config(make_tokenizer(model_.tokenizer)->vocabulary());
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
-    if (config.layers.size() == model_.transformer->config().layers.size())
-      set_exits(config, exits_of(model_.transformer->config()));  // adapt_exits() compares them
+    const Config& own = model_.transformer->config();
+    if (config.layers.size() == own.layers.size()) {
+      set_exits(config, exits_of(own));  // adapt_exits() compares them
+      for (size_t i = 0; i < own.layers.size(); ++i) config.layers[i].depth_fraction = own.layers[i].depth_fraction;
+    }
     const nlohmann::json here = to_json(config);
     for (const auto& [key, value] : here.items())
       if (!there.contains(key) || there.at(key) != value)

@@ -151,7 +151,10 @@ class Walk {
       const Place place = Transformer::place_of_block(static_cast<int64_t>(b));
       if (block.mixer) block.mixer->visit(place.in("attention"), mixing);
       if (block.feed_forward) block.feed_forward->visit(place.in("feed_forward"), feeding);
-      if (behind == MeasuredBehind::layers) {
+      if (behind == MeasuredBehind::layers && block.router) {  // which runs as a whole
+        for (Group& group : feeding.groups) mixing.groups.push_back(std::move(group));
+        stages_.push_back({b, true, true, std::move(mixing.groups)});
+      } else if (behind == MeasuredBehind::layers) {
         stages_.push_back({b, true, false, std::move(mixing.groups)});
         stages_.push_back({b, false, true, std::move(feeding.groups)});
       } else {
@@ -256,6 +259,7 @@ class Walk {
     check_stop();
     const Block& block = model_.blocks()[stage.block];
     const auto layer = static_cast<int64_t>(stage.block);
+    if (stage.mixes && stage.feeds) return block.forward(part.stream, part.call, layer, nullptr);
     const Stream mixed = stage.mixes ? block.mix(part.stream, part.call, layer, nullptr) : part.stream;
     return stage.feeds ? block.feed(mixed, part.call, layer) : mixed;
   }

@@ -49,10 +49,11 @@ class Chooser {
   // Experts of the layer that stay.
   std::vector<int64_t> layer(int64_t i, int64_t count) {
     const Block& block = model_.blocks()[static_cast<size_t>(i)];
-    for (Part& part : parts_) part.stream = block.mix(part.stream, part.call, i, nullptr);
+    if (!block.router)
+      for (Part& part : parts_) part.stream = block.mix(part.stream, part.call, i, nullptr);
     std::vector<int64_t> kept;
     if (count > 0) kept = choose(i, count);
-    for (Part& part : parts_) part.stream = block.feed(part.stream, part.call, i);
+    for (Part& part : parts_) part.stream = rest(block, part, i);
     return kept;
   }
 
@@ -62,6 +63,11 @@ class Chooser {
     Stream stream;
   };
 
+  // The block from its experts on; one with a router of depth runs as a whole.
+  static Stream rest(const Block& block, const Part& part, int64_t i) {
+    return block.router ? block.forward(part.stream, part.call, i, nullptr) : block.feed(part.stream, part.call, i);
+  }
+
   // Leaves those that go out of the choice.
   std::vector<int64_t> choose(int64_t i, int64_t count) {
     Block& block = model_.blocks()[static_cast<size_t>(i)];
@@ -70,7 +76,7 @@ class Chooser {
     const auto outputs = [&] {
       check_stop();
       std::vector<Tensor> y;
-      for (Part& part : parts_) y.push_back(block.feed(part.stream, part.call, i).branch.value());
+      for (const Part& part : parts_) y.push_back(rest(block, part, i).branch.value());
       return y;
     };
     const std::vector<Tensor> whole = outputs();

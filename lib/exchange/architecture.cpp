@@ -82,7 +82,10 @@ void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const
 const LayerBlueprint& require_expressible(const Config& config, const Expressible& can) {
   const LayerBlueprint& layer = config.layers.front();
   require_expressible(config.block, layer, can);
-  for (const LayerBlueprint& other : config.layers) express(other == layer, "layers that differ");
+  for (const LayerBlueprint& other : config.layers) {
+    express(other.depth_fraction == 0, "layers that only some tokens go through");
+    express(other == layer, "layers that differ");
+  }
   express(config.logit_softcap == 0, "a soft cap of logits");
   return layer;
 }

@@ -9,6 +9,7 @@
 #include "base/version.h"
 #include "base/wrap.h"
 #include "inspect/model.h"
+#include "model/depth_routers.h"
 #include "model/exits.h"
 #include "report/report.h"
 
@@ -68,9 +69,11 @@ Report parameters_of(const std::vector<InspectedParameter>& parameters) {
   return report;
 }
 
-// "layers 0-5" with what they have in common. Exits, which stand behind single layers, have a line of their own.
+// "layers 0-5" with what they have in common. Exits and routers of depth, which only some layers have, have lines of
+// their own.
 std::vector<std::pair<std::string, std::string>> layer_lines(nlohmann::json layers) {
-  for (nlohmann::json& layer : layers) layer.erase("exit");
+  for (nlohmann::json& layer : layers)
+    for (const char* of_some : {"exit", "depth_fraction"}) layer.erase(of_some);
   std::vector<std::pair<std::string, std::string>> lines;
   for (size_t begin = 0, end; begin < layers.size(); begin = end) {
     for (end = begin + 1; end < layers.size() && layers[end] == layers[begin];) ++end;
@@ -92,6 +95,8 @@ std::vector<std::pair<std::string, std::string>> config_lines(const InspectedMod
     for (auto& line : layer_lines(*layers)) lines.push_back(std::move(line));
   if (const auto exits = exits_of(config_from_json(m.config, m.path)); !exits.empty())
     lines.emplace_back("exits", fmt::format("behind {} layers", fmt::join(exits, ", ")));
+  if (const std::string routers = describe_depth_routers(config_from_json(m.config, m.path)); !routers.empty())
+    lines.emplace_back("depth routers", routers);
   lines.emplace_back("tokenizer", fmt::format("{}, {} tokens", m.tokenizer->name(), m.tokenizer->vocabulary()));
   return lines;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "nn/depth_router.h"
 #include "nn/mixer.h"
 #include "ops/head_loss.h"
 #include "tensor/pool.h"
@@ -27,7 +28,9 @@ class Arrays {
       : config_(config),
         rows_(number(shape.batch) * number(shape.context)),
         unit_(number(static_cast<int64_t>(size_of(shape.type)))),
-        capacity_(shape.capacity) {}
+        capacity_(shape.capacity),
+        batch_(number(shape.batch)),
+        context_(shape.context) {}
 
   double rows() const { return rows_; }
   double stream() const { return floats(config_.block.dim); }  // of the residual stream: f32
@@ -55,11 +58,13 @@ class Arrays {
 
   HalfBytes half(int64_t i) const {
     const LayerBlueprint& layer = config_.layers[static_cast<size_t>(i / 2)];
+    if (layer.depth_fraction > 0) return i % 2 == 0 ? HalfBytes{} : passed_in_part(layer);
     if (i % 2 == 0) return layer.mixes() ? mixer(layer) : HalfBytes{};
     return layer.feeds() ? feed_forward(layer) : HalfBytes{};
   }
   bool has(int64_t i) const {
     const LayerBlueprint& layer = config_.layers[static_cast<size_t>(i / 2)];
+    if (layer.depth_fraction > 0) return i % 2 != 0;  // as one half
     return i % 2 == 0 ? layer.mixes() : layer.feeds();
   }
 
@@ -88,8 +93,25 @@ class Arrays {
     return half;
   }
 
+  // A layer with a router of depth: its norm, gates, places and predictor; then both halves for the rows that go
+  // through, and what they add. The gradient of the stream is there meanwhile, in the end once more.
+  HalfBytes passed_in_part(const LayerBlueprint& layer) const {
+    Arrays some = *this;
+    some.rows_ = batch_ * number(passing_tokens(context_, layer.depth_fraction));
+    const HalfBytes none, mixed = layer.mixes() ? some.mixer(layer) : none,
+                          fed = layer.feeds() ? some.feed_forward(layer) : none;
+    const double sum = layer.mixes() && layer.feeds() ? some.stream() : 0;
+    HalfBytes half;
+    half.kept = norm() + 3 * floats(1) + some.floats(1) + floats(depth_predictor_width) + some.stream() + mixed.kept +
+                sum + fed.kept + some.branch();
+    half.backward = stream() + std::max({some.branch() + fed.backward, mixed.backward - sum - fed.kept,
+                                         stream() + some.stream() - mixed.kept - sum - fed.kept});
+    return half;
+  }
+
   const Config& config_;
-  double rows_, unit_, capacity_;
+  double rows_, unit_, capacity_, batch_;
+  int64_t context_;
 };
 
 int64_t layers_of(const Config& config) {
@@ -178,15 +200,22 @@ double recomputed_flops(const Config& config, const TrainingShape& shape) {
     for (int64_t half = stretch.from; half < stretch.to; ++half) {
       const LayerBlueprint& layer = config.layers[static_cast<size_t>(half / 2)];
       const bool last = half + 1 == stretch.to;  // whose last product nobody reads
-      if (half % 2 == 0) {
+      const auto mixing = [&](int64_t tokens, bool unread) {
+        if (!layer.mixes()) return 0.0;
         const double heads = number(layer.heads * config.block.head_dim);
-        a_row += 2 * dim * (heads + number(2 * layer.kv_heads * config.block.head_dim)) + (last ? 0 : 2 * dim * heads);
-        if (layer.mixes()) a_row += Mixer::make(config.block, layer)->flops(shape.context / 2);
-      } else {
+        return 2 * dim * (heads + number(2 * layer.kv_heads * config.block.head_dim)) + (unread ? 0 : 2 * dim * heads) +
+               Mixer::make(config.block, layer)->flops(tokens / 2);
+      };
+      const auto feeding = [&](bool unread) {
         const double in = config.block.activation == ActivationKind::swiglu ? 2 : 1;
         const double widths = number(layer.ffn) * number(layer.experts > 0 ? layer.top_k + layer.shared_experts : 1);
-        a_row += 2 * dim * widths * (in + (last && layer.experts == 0 ? 0 : 1));
-      }
+        return 2 * dim * widths * (in + (unread && layer.experts == 0 ? 0 : 1));
+      };
+      if (layer.depth_fraction == 0)
+        a_row += half % 2 == 0 ? mixing(shape.context, last) : feeding(last);
+      else if (half % 2 != 0)
+        a_row += layer.depth_fraction *
+                 (mixing(passing_tokens(shape.context, layer.depth_fraction), false) + feeding(false));
     }
   }
   return a_row * number(shape.batch) * context;

@@ -69,6 +69,14 @@ Group read(const Corpus& text, const std::vector<EvalWindow>& windows, std::span
   return group;
 }
 
+Trace trace_of(const EvaluateSettings& s) {
+  return {.attention = s.attention, .routing = s.routing, .depth = s.depth};
+}
+
+Trace baseline_trace_of(const EvaluateSettings& s) {
+  return {.attention = s.baseline_attention, .routing = s.baseline_routing, .depth = s.baseline_depth};
+}
+
 // Hidden states of a group's rows, chunk by chunk through a state where the windows are longer than one.
 Var hidden_of(const Transformer& model, const Group& group, const EvaluateSettings& settings, const Trace& trace) {
   const int64_t sequences = static_cast<int64_t>(group.windows.size()), length = group.windows.front().length;
@@ -166,8 +174,8 @@ Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSett
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> scores(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings, {settings.attention, settings.routing}), group, text,
-               !settings.answers.empty(), scores);
+    add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text, !settings.answers.empty(),
+               scores);
   });
   return in_order(scores);
 }
@@ -180,8 +188,8 @@ PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline
   PairedScores result;
   result.divergences.resize(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var ours = hidden_of(model, group, settings, {settings.attention, settings.routing});
-    const Var theirs = hidden_of(baseline, group, settings, {settings.baseline_attention, settings.baseline_routing});
+    const Var ours = hidden_of(model, group, settings, trace_of(settings));
+    const Var theirs = hidden_of(baseline, group, settings, baseline_trace_of(settings));
     add_scores(model, ours, group, text, !settings.answers.empty(), our_scores);
     add_scores(baseline, theirs, group, text, !settings.answers.empty(), their_scores);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
@@ -206,7 +214,7 @@ Scores score_baseline(const Transformer& baseline, const Corpus& text, const Eva
   std::vector<WindowScore> scores(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, baseline.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(baseline, group, settings, {settings.baseline_attention, settings.baseline_routing});
+    const Var hidden = hidden_of(baseline, group, settings, baseline_trace_of(settings));
     add_scores(baseline, hidden, group, text, !settings.answers.empty(), scores);
     for_each_scored(group, [&](size_t, int64_t row, int64_t count) {
       kept.write(done, hidden.value().rows(row, count));
@@ -225,7 +233,7 @@ PairedScores evaluate_against(const Transformer& model, const Transformer& basel
   result.divergences.resize(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(model, group, settings, {settings.attention, settings.routing});
+    const Var hidden = hidden_of(model, group, settings, trace_of(settings));
     add_scores(model, hidden, group, text, !settings.answers.empty(), own);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
       result.divergences[group.places[i]] =

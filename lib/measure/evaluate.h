@@ -26,6 +26,7 @@ struct EvaluateSettings {
   // += where the model's tokens went, and the baseline's, by layer; null: not wanted. Every token that goes through the
   // model counts, scored or not.
   std::vector<LayerRouting>*routing = nullptr, *baseline_routing = nullptr;
+  ModelDepth *depth = nullptr, *baseline_depth = nullptr;  // the same of routers of depth
 };
 
 // Windows of one length go through the model a fixed number of tokens at a time, which no option changes: a score

@@ -19,12 +19,14 @@ std::vector<int32_t> random_ids(Random& random, int64_t count, int64_t vocabular
   return ids;
 }
 
-// Sums over the weights that a token goes through.
+// Sums over the weights that a token goes through: of a layer with a router of depth the fraction of the tokens that do.
 struct ProductCounter : Reader {
+  explicit ProductCounter(const Config& of) : config(of), tied(of.tied) {}
+  const Config& config;
   double elements = 0;       // of linear layers' matrices, without the head
   double head_elements = 0;  // of the head, be it the embedding
   double bytes = 0;          // that a step reads
-  bool tied = false;
+  bool tied;
   double batch = 1;  // tokens of a step
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
@@ -33,13 +35,14 @@ struct ProductCounter : Reader {
     const double stored = static_cast<double>(weight.stored_bytes());
     const bool looked_up_in = info.role == Role::embedding && !tied;
     const bool head = info.role == Role::head || info.role == Role::embedding;
-    if (!looked_up_in) (head ? head_elements : elements) += size * active_;
-    bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_;
+    if (!looked_up_in) (head ? head_elements : elements) += size * active_ * passing(info.layer);
+    bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_ * any_passes(info.layer);
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
     if (info.role == Role::encoder_row) return;
     const double size = static_cast<double>(parameter.value.bytes());
     const bool looked_up_in = info.role == Role::position;
+    if (info.role == Role::depth_router) elements += static_cast<double>(parameter.value.size());
     bytes += (looked_up_in ? size / static_cast<double>(parameter.value.dim(0)) : size) * read_;
   }
   // Of the experts one token computes with `active`; a batch whose tokens choose at random misses each with probability
@@ -51,21 +54,34 @@ struct ProductCounter : Reader {
   void end_experts() override { active_ = read_ = 1; }
 
  private:
+  double passing(int64_t layer) const {
+    return layer < 0 ? 1 : passing_fraction(config.layers[static_cast<size_t>(layer)]);
+  }
+  // That any token of the batch goes through the layer, if they go independently.
+  double any_passes(int64_t layer) const { return 1 - std::pow(1 - passing(layer), batch); }
+
   double active_ = 1, read_ = 1;  // parts of what is visited
 };
 
 ProductCounter count_products(const Transformer& model, int64_t batch = 1) {
-  ProductCounter counter;
+  ProductCounter counter(model.config());
   counter.batch = static_cast<double>(batch);
-  counter.tied = model.config().tied;
   model.visit(counter);
   return counter;
 }
 
+// Of a layer's tokens, those of the first `length` that go through it.
+int64_t passed(int64_t length, const LayerBlueprint& layer) {
+  return std::llround(static_cast<double>(length) * passing_fraction(layer));
+}
+
 double mixing_flops(const Transformer& model, int64_t length) {
   double flops = 0;
-  for (const Block& block : model.blocks())
-    for (int64_t position = 0; block.mixer && position < length; ++position) flops += block.mixer->flops(position);
+  for (size_t i = 0; i < model.blocks().size(); ++i) {
+    const Block& block = model.blocks()[i];
+    const auto passing = passed(length, model.config().layers[i]);
+    for (int64_t position = 0; block.mixer && position < passing; ++position) flops += block.mixer->flops(position);
+  }
   return flops;
 }
 
@@ -92,6 +108,7 @@ GenerationTimes time_generation(const Transformer& model, const GenerationShape&
       model,
       {.sequences = shape.batch, .capacity = shape.prompt + shape.generate, .type = shape.type, .code = shape.code});
   session.trace.attention = &times.attention;
+  session.trace.depth = &times.depth;
   session.feed(std::span<const int32_t>(prompt), shape.chunk);
   times.prefill_seconds = watch.seconds();
   AttentionMeter steps;
@@ -121,9 +138,14 @@ double training_flops(const Transformer& model, int64_t batch, int64_t context) 
 
 double decode_step_bytes(const Transformer& model, const GenerationShape& shape) {
   double state = 0;
-  for (const Block& block : model.blocks())
+  for (size_t i = 0; i < model.blocks().size(); ++i) {
+    const Block& block = model.blocks()[i];
+    const LayerBlueprint& layer = model.config().layers[i];
     for (int64_t step = 0; step < shape.generate; ++step)
-      if (block.mixer) state += block.mixer->state_bytes_read(shape.prompt + step, shape.type, shape.code);
+      if (block.mixer)
+        state += passing_fraction(layer) *
+                 block.mixer->state_bytes_read(passed(shape.prompt + step, layer), shape.type, shape.code);
+  }
   if (shape.generate > 0) state /= static_cast<double>(shape.generate);
   return count_products(model, shape.batch).bytes + state * static_cast<double>(shape.batch);
 }

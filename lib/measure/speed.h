@@ -23,6 +23,7 @@ struct GenerationTimes {
   std::vector<double> step_seconds;   // of each step, from ids to logits
   AttentionMeter attention;           // of the prompt
   double step_attention_seconds = 0;  // of all steps together
+  ModelDepth depth;                   // of prompt and steps
   double decode_seconds() const;
 };
 
@@ -36,7 +37,8 @@ GenerationTimes time_generation(const Transformer& model, const GenerationShape&
 void require_positions(const Config& config, int64_t length, const std::string& where);
 
 // Multiplications and additions of matrix products and attention. Pruned elements count as if they were there, so that
-// a speed-up by sparsity shows; norms, activations and lookups do not count.
+// a speed-up by sparsity shows; norms, activations and lookups do not count. Of a layer with a router of depth
+// counts the fraction of the tokens that goes through while a model trains; GenerationTimes::depth has what went.
 double prefill_flops(const Transformer& model, const GenerationShape& shape);  // logits of each sequence's last token
 double training_flops(const Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
 

@@ -124,6 +124,7 @@ json to_json(const Config& c) {
       layer["shared_experts"] = l.shared_experts;
       layer["router"] = router_names[static_cast<size_t>(l.router)];
     }
+    if (l.depth_fraction > 0) layer["depth_fraction"] = l.depth_fraction;
     if (l.exit) layer["exit"] = true;
     if (l.qk_norm) layer["qk_norm"] = true;
     if (!l.score.empty()) layer["score"] = l.score;
@@ -205,6 +206,7 @@ Config config_from_json(const json& object, const std::string& where) {
     const Members l(layer, where);
     c.layers.push_back({l.integer("heads", 0, 1 << 16), l.integer("kv_heads", 0, 1 << 16), l.integer("ffn", 0, 1 << 24),
                         l.text("attention")});
+    if (l.has("depth_fraction")) c.layers.back().depth_fraction = l.number("depth_fraction");
     if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
     if (l.has("qk_norm")) c.layers.back().qk_norm = l.boolean("qk_norm");
     if (l.has("score")) c.layers.back().score = l.text("score");
@@ -306,6 +308,14 @@ void check(const Config& c) {
     if (l.experts < 0 || l.shared_experts < 0) throw usage_error("layer {}: a number of experts cannot be negative", i);
     if (l.experts > 0 && (l.top_k < 1 || l.top_k > l.experts))
       throw usage_error("layer {}: top-k must be between 1 and the {} experts, not {}", i, l.experts, l.top_k);
+    if (!(l.depth_fraction >= 0 && l.depth_fraction < 1))
+      throw usage_error("layer {}: {} of the tokens cannot go through it; a number above 0 and below 1 is needed", i,
+                        l.depth_fraction);
+    if (l.depth_fraction > 0 && c.media_both_ways)
+      throw usage_error(
+          "layer {} lets only some tokens through, and rows of an image or sound that see each other whole must all be "
+          "there: choose causal attention for these, or leave the router out",
+          i);
     const double feed_forwards = l.experts > 0 ? static_cast<double>(l.experts + l.shared_experts) : 1.0;
     elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
                                                     feed_forwards * 3.0 * static_cast<double>(l.ffn));

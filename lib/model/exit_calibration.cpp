@@ -15,6 +15,10 @@ const nlohmann::json* found_in(const nlohmann::json& stage) {
 
 }  // namespace
 
+ExitRule exit_rule_of(const std::string& text, const nlohmann::json& lineage, const std::string& where) {
+  return text == calibrated_rule ? calibration_of(lineage, where).rule : parse_exit_rule(text);
+}
+
 ExitCalibration calibration_of(const nlohmann::json& lineage, const std::string& where) {
   bool before = false;
   if (lineage.is_array())

@@ -18,6 +18,10 @@ struct ExitCalibration {
 // did (the model has changed since), and Error(input) for an entry that is damaged. `where`: the file.
 ExitCalibration calibration_of(const nlohmann::json& lineage, const std::string& where);
 
+// A rule as a person gives it, or "calibrated": what calibration_of() finds.
+inline constexpr const char* calibrated_rule = "calibrated";
+ExitRule exit_rule_of(const std::string& text, const nlohmann::json& lineage, const std::string& where);
+
 // The member of a stage's results that has it: criterion, threshold, agreement, confidence, and what `evidence` has.
 inline constexpr const char* calibration_member = "exit_calibration";
 nlohmann::json to_json(const ExitCalibration& calibration, nlohmann::json evidence);

@@ -30,8 +30,7 @@ ShapeSize size_of_shape(const Config& config) {
 double cache_bytes(const Config& config, const StateShape& shape) {
   const ShapesOnly shapes;
   double bytes = 0;
-  for (const LayerBlueprint& layer : config.layers)
-    if (layer.mixes()) bytes += Mixer::make(config.block, layer)->state_bytes(shape);
+  for (const LayerBlueprint& layer : config.layers) bytes += Block::make(config.block, layer).state_bytes(shape);
   return bytes;
 }
 

@@ -117,9 +117,11 @@ class Halves {
     const int64_t layer = half / 2;
     const Block& block = blocks_[static_cast<size_t>(layer)];
     const bool feeds = half % 2 != 0;
-    if (!feeds) check_stop();
-    Stream out =
-        feeds ? block.feed(in, call, layer) : block.mix(in, call, layer, state ? state->layer(layer) : nullptr);
+    LayerState* const remembered = state ? state->layer(layer) : nullptr;
+    if (!feeds || block.router) check_stop();
+    Stream out = block.router ? block.forward(in, call, layer, remembered)
+                 : feeds      ? block.feed(in, call, layer)
+                              : block.mix(in, call, layer, remembered);
     if (call.trace.streams && (feeds || !block.feed_forward)) call.trace.streams->behind(layer, out);
     return out;
   }
@@ -128,8 +130,7 @@ class Halves {
   std::vector<int64_t> of(const Stretch& stretch) const {
     std::vector<int64_t> halves;
     for (int64_t half = stretch.from; half < stretch.to; ++half) {
-      const Block& block = blocks_[static_cast<size_t>(half / 2)];
-      if (half % 2 != 0 ? block.feed_forward != nullptr : block.mixer != nullptr) halves.push_back(half);
+      if (blocks_[static_cast<size_t>(half / 2)].has(half % 2 != 0)) halves.push_back(half);
     }
     return halves;
   }
@@ -284,8 +285,7 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 
 State Transformer::make_state(const StateShape& shape) const {
   double bytes = 0;
-  for (const Block& block : blocks_)
-    if (block.mixer) bytes += block.mixer->state_bytes(shape);
+  for (const Block& block : blocks_) bytes += block.state_bytes(shape);
   require_memory(
       bytes,
       fmt::format(
@@ -294,8 +294,7 @@ State Transformer::make_state(const StateShape& shape) const {
                                    : static_cast<double>(shape.sequences) * static_cast<double>(shape.capacity))),
       "ask for fewer tokens or sequences");
   State state(shape);
-  for (const Block& block : blocks_)
-    state.add_layer(block.mixer ? block.mixer->make_state(state.shape()) : std::make_unique<NoState>());
+  for (const Block& block : blocks_) state.add_layer(block.make_state(state.shape()));
   return state;
 }
 
@@ -361,73 +360,6 @@ void Transformer::visit(Reader& reader) const {
     Reader& to_;
   } shown(reader);
   const_cast<Transformer*>(this)->visit(shown);  // which shows everything as const: one order for both
-}
-
-namespace {
-
-class Initializer : public Visitor {
- public:
-  Initializer(size_t layers, double deviation)
-      : deviation_(deviation), branch_(deviation / std::sqrt(2.0 * static_cast<double>(layers))) {}
-
-  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-    add(info, *weight->parameter(), ends_branch(info.role) ? branch_ : deviation_);
-  }
-
-  void parameter(const ParameterInfo& info, Parameter& parameter) override {
-    constexpr double small = 0.02;
-    if (info.role == Role::position || info.role == Role::router || info.role == Role::encoder_row)
-      add(info, parameter, small);
-  }
-
-  double bytes() const {
-    double sum = 0;
-    for (const Piece& piece : pieces_) sum += static_cast<double>(piece.parameter->value.bytes());
-    return sum;
-  }
-
-  // A stream for each parameter: its numbers depend neither on the other layers nor on the threads.
-  void fill(uint64_t seed) const {
-    for (const Piece& piece : pieces_)
-      if (piece.parameter->value.promised()) piece.parameter->value = Tensor::empty(piece.parameter->value.shape());
-    kernels::parallel_each(static_cast<int64_t>(pieces_.size()), [&](int64_t i) {
-      const Piece& piece = pieces_[static_cast<size_t>(i)];
-      const std::span<float> values = piece.parameter->value.span<float>();
-      Random random(seed, "init:" + piece.name);
-      for (size_t done = 0; done < values.size() && !stop_wanted(); done += at_once)
-        for (float& w : values.subspan(done, std::min(at_once, values.size() - done)))
-          w = static_cast<float>(random.normal() * piece.deviation);
-    });
-    check_stop();
-  }
-
- private:
-  static constexpr size_t at_once = 1 << 16;  // numbers between two looks at signals
-
-  struct Piece {
-    std::string name;
-    Parameter* parameter;
-    double deviation;
-  };
-
-  void add(const ParameterInfo& info, Parameter& parameter, double deviation) {
-    pieces_.push_back({info.name, &parameter, deviation});
-    ++parameter.version;
-  }
-
-  double deviation_, branch_;
-  std::vector<Piece> pieces_;
-};
-
-}  // namespace
-
-void initialize(Transformer& model, uint64_t seed, double deviation) {
-  if (ShapesOnly::active()) return;
-  const Config& config = model.config();
-  Initializer initializer(config.layers.size(), deviation);
-  model.visit(initializer);
-  require_memory(initializer.bytes(), "initializing the model", "choose a smaller shape");
-  initializer.fill(seed);
 }
 
 }  // namespace hone

@@ -80,6 +80,9 @@ class Transformer {
   // Exits behind so many layers (model/exits.h), and no others: those that are there stay, a new one's norm begins as
   // the last norm is. Throws Error(usage) where there is no such layer.
   void set_exits(std::span<const int64_t> depths);
+  // Routers that let only a fraction of the tokens through these layers (model/depth_routers.h), and no others: those
+  // that are there stay, a new one begins as initialize() would have it. Throws Error(usage) as set_depth_routers().
+  void set_depth_routers(std::span<const int64_t> layers, double fraction, uint64_t seed);
   // With rotary positions, the longest sequence it is made for.
   void set_context(int64_t context);
 

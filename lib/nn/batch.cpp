@@ -23,6 +23,12 @@ Batch::Batch(std::vector<Span> spans) : spans_(std::move(spans)) {
   }
 }
 
+Batch::Batch(std::vector<Span> spans, std::vector<int32_t> positions) : Batch(std::move(spans)) {
+  if (positions.size() != positions_.size())
+    throw internal_error("{} positions of {} rows", positions.size(), positions_.size());
+  positions_ = std::move(positions);
+}
+
 Batch Batch::whole(int64_t sequences, int64_t length) {
   std::vector<Span> spans;
   for (int64_t s = 0; s < sequences; ++s) spans.push_back({s, 0, length});

@@ -47,13 +47,15 @@ class Batch {
  public:
   Batch() = default;
   explicit Batch(std::vector<Span> spans);  // each of at least one token
+  // Some rows of another batch, which count from one on in their spans and keep the positions that they had.
+  Batch(std::vector<Span> spans, std::vector<int32_t> positions);
   // Sequences 0, 1, …, each of `length` tokens from position 0.
   static Batch whole(int64_t sequences, int64_t length);
 
   const std::vector<Span>& spans() const { return spans_; }
   int64_t rows() const { return static_cast<int64_t>(positions_.size()); }
   std::span<const int32_t> positions() const { return positions_; }  // of each row
-  int64_t end() const { return end_; }                               // one more than the largest position
+  int64_t end() const { return end_; }                               // of the spans: one more than their largest token
 
   // Neighbouring spans of one length and phase that see alike, which attention computes together.
   struct Group {

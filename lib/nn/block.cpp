@@ -14,6 +14,7 @@ Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) 
     block.feed_forward_norm = Norm::make(blueprint);
     block.feed_forward = FeedForward::make(blueprint, layer);
   }
+  if (layer.depth_fraction > 0) block.router = std::make_unique<DepthRouter>(blueprint, layer);
   if (layer.exit) block.exit_norm = Norm::make(blueprint);
   block.parallel = blueprint.parallel && block.mixer && block.feed_forward;
   return block;
@@ -28,7 +29,14 @@ Stream Block::mix(const Stream& in, const Call& call, int64_t layer, LayerState*
 }
 
 void Block::remember(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {
-  if (mixer) mixer->remember(mixer_norm.forward(in.residual, in.branch, call.type).y, call, layer, state);
+  if (!mixer) return;
+  if (!router) return mixer->remember(mixer_norm.forward(in.residual, in.branch, call.type).y, call, layer, state);
+  auto* const of_some = static_cast<DepthState*>(state);
+  const ops::Normed normed = router->norm.forward(in.residual, in.branch, call.type);
+  const DepthRouter::Choice choice = router->choose(normed.y, call, layer, of_some);
+  if (choice.plan->slots == 0) return;
+  const Var rows = ops::gather_slots(normed.residual, choice.plan);
+  mixer->remember(mixer_norm.forward(rows, Var(), call.type).y, choice.call, layer, of_some->inner());
 }
 
 Stream Block::feed(const Stream& in, const Call& call, int64_t layer) const {
@@ -45,7 +53,41 @@ Stream Block::feed(const Stream& in, const Call& call, int64_t layer) const {
 }
 
 Stream Block::forward(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {
+  if (router && (mixer || feed_forward)) return pass_some(in, call, layer, static_cast<DepthState*>(state));
   return feed(mix(in, call, layer, state), call, layer);
+}
+
+// Equation 1 of arXiv 2404.02258: rows that go through get what both halves add to them, times their gates.
+Stream Block::pass_some(const Stream& in, const Call& call, int64_t layer, DepthState* state) const {
+  const ops::Normed normed = router->norm.forward(in.residual, in.branch, call.type);
+  const DepthRouter::Choice choice = router->choose(normed.y, call, layer, state);
+  std::vector<LossTerm> terms = in.terms;
+  terms.insert(terms.end(), choice.terms.begin(), choice.terms.end());
+  if (choice.plan->slots == 0)
+    return {normed.residual, Var(Tensor::zeros(in.residual.shape(), call.type)), std::move(terms)};
+  const Stream enters = {ops::gather_slots(normed.residual, choice.plan), Var(), {}};
+  const Stream mixed = mix(enters, choice.call, layer, state ? state->inner() : nullptr);
+  const Stream fed = feed(mixed, choice.call, layer);
+  terms.insert(terms.end(), fed.terms.begin(), fed.terms.end());
+  Var added = fed.branch;
+  if (mixer && feed_forward && !parallel) {
+    added = ops::sum(mixed.branch, fed.branch);
+    if (Tape::recording()) {
+      mixed.branch.drop_value();
+      fed.branch.drop_value();
+    }
+  }
+  return {normed.residual, ops::combine_slots(added, choice.gates, choice.plan, Var()), std::move(terms)};
+}
+
+std::unique_ptr<LayerState> Block::make_state(const StateShape& shape) const {
+  const StateShape inner = router ? DepthState::inner_shape(shape) : shape;
+  std::unique_ptr<LayerState> state = mixer ? mixer->make_state(inner) : std::make_unique<NoState>();
+  return router ? std::make_unique<DepthState>(std::move(state), shape.sequences) : std::move(state);
+}
+
+double Block::state_bytes(const StateShape& shape) const {
+  return mixer ? mixer->state_bytes(router ? DepthState::inner_shape(shape) : shape) : 0;
 }
 
 void Block::visit(const Place& at, Visitor& visitor) {
@@ -57,6 +99,7 @@ void Block::visit(const Place& at, Visitor& visitor) {
     feed_forward_norm.visit(at.in("feed_forward_norm"), visitor);
     feed_forward->visit(at.in("feed_forward"), visitor);
   }
+  if (router) router->visit(at.in("depth_router"), visitor);
   if (exits()) exit_norm.visit(at.in("exit_norm"), visitor);
 }
 

@@ -41,6 +41,9 @@ struct LayerBlueprint {
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
+  // Of a sequence's tokens that go through the layer, above 0 and below 1 (mixture of depths, Raposo et al., arXiv
+  // 2404.02258); 0: all, and there is no router.
+  double depth_fraction = 0;
   bool exit = false;       // the stream behind it may be read by the head, through a norm of its own
   bool qk_norm = false;    // RMS norms of each head's queries and keys (ops/head_norm.h)
   std::string score = {};  // a kind of kernels/attention/score.h; empty: products times 1 / sqrt(head_dim), as they are
@@ -48,6 +51,11 @@ struct LayerBlueprint {
   bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;
 };
+
+// Of a sequence's tokens that go through a layer.
+inline double passing_fraction(const LayerBlueprint& layer) {
+  return layer.depth_fraction > 0 ? layer.depth_fraction : 1;
+}
 
 // What all layers share.
 struct BlockBlueprint {

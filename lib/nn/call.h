@@ -68,6 +68,7 @@ struct Trace {
   InputObserver* inputs = nullptr;
   StreamObserver* streams = nullptr;
   std::vector<EncoderLoad>* encoders = nullptr;  // an entry each; those that a batch has no part for are left alone
+  ModelDepth* depth = nullptr;                   // by layer
 };
 
 // Made by Transformer::call().
@@ -82,6 +83,9 @@ struct Call {
   bool again = false;       // runs for the backward pass, after a first run that has reported what there was
   // Of training (nn/skip.h): the probability that a sequence passes a layer by, by layer; none: no layer is passed by.
   std::vector<float> skip;
+  // Of training: routers of depth let the best tokens of each whole sequence through, instead of those that their
+  // predictors take for the best, and the predictors learn which those are.
+  bool best_pass = false;
   std::vector<int64_t> exits;  // behind how many layers the stream is read, ascending: Transformer::Output::exits
   bool unread = false;         // nobody reads the values of the branch that comes out: its product may be left out
 };

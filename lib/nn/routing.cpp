@@ -17,4 +17,25 @@ void add(ModelRouting& to, const ModelRouting& more) {
   }
 }
 
+void add(ModelDepth& to, const ModelDepth& more) {
+  to.resize(std::max(to.size(), more.size()));
+  for (size_t i = 0; i < more.size(); ++i) {
+    to[i].tokens += more[i].tokens;
+    to[i].passed += more[i].passed;
+    to[i].compared += more[i].compared;
+    to[i].agreed += more[i].agreed;
+  }
+}
+
+LayerDepth sum(const ModelDepth& layers) {
+  LayerDepth all;
+  for (const LayerDepth& layer : layers) {
+    all.tokens += layer.tokens;
+    all.passed += layer.passed;
+    all.compared += layer.compared;
+    all.agreed += layer.agreed;
+  }
+  return all;
+}
+
 }  // namespace hone

@@ -36,6 +36,21 @@ using ModelRouting = std::vector<LayerRouting>;  // by layer; a dense one has no
 // Adds what calls of one model have reported.
 void add(ModelRouting& to, const ModelRouting& more);
 
+// Which tokens of one layer with a router of depth (nn/depth_router.h) went through it.
+struct LayerDepth {
+  int64_t tokens = 0, passed = 0;
+  // Of whole sequences: tokens of which it is known whether they are among the best, and of which the predictor agrees.
+  int64_t compared = 0, agreed = 0;
+
+  double fraction() const { return static_cast<double>(passed) / static_cast<double>(tokens); }
+  double agreement() const { return static_cast<double>(agreed) / static_cast<double>(compared); }
+};
+
+using ModelDepth = std::vector<LayerDepth>;  // by layer; one without such a router has no tokens
+
+void add(ModelDepth& to, const ModelDepth& more);
+LayerDepth sum(const ModelDepth& layers);
+
 // What a call of the model asks of all routers. The defaults are those of inference: nothing is added to the choice,
 // and nothing is lost.
 struct RouterCall {

@@ -84,9 +84,9 @@ void State::truncate(int64_t sequence, int64_t tokens) {
     throw internal_error("sequence {} of {} cannot be cut to {} tokens", sequence, sequences(), tokens);
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     const int64_t before = by_layer_[layer][s];
-    if (tokens > 0 && tokens < before && tokens < layers_[layer]->earliest(before))
+    if (tokens > 0 && tokens < before && tokens < layers_[layer]->earliest(sequence, before))
       throw usage_error("{} of {} tokens cannot be taken back: a layer keeps enough for {}", before - tokens, before,
-                        before - layers_[layer]->earliest(before));
+                        before - layers_[layer]->earliest(sequence, before));
   }
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     int64_t& length = by_layer_[layer][s];

@@ -41,7 +41,7 @@ class LayerState {
   virtual ~LayerState() = default;
   virtual int64_t bytes() const = 0;
   // Of a sequence that has seen `length` tokens, the fewest that truncate() can leave, but for none at all.
-  virtual int64_t earliest(int64_t length) const = 0;
+  virtual int64_t earliest(int64_t sequence, int64_t length) const = 0;
   // Leaves the first `tokens` of the sequence's `length` tokens, as if no more had ever been seen: 0, or earliest() and
   // above.
   virtual void truncate(int64_t sequence, int64_t length, int64_t tokens) = 0;
@@ -59,7 +59,7 @@ class LayerState {
 class NoState : public LayerState {
  public:
   int64_t bytes() const override { return 0; }
-  int64_t earliest(int64_t) const override { return 0; }
+  int64_t earliest(int64_t, int64_t) const override { return 0; }
   void truncate(int64_t, int64_t, int64_t) override {}
 };
 

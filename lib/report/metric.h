@@ -27,6 +27,7 @@ enum class Origin {
   answers,     // of answers alone,
   choices,     // or of questions with several
   routing,     // mixtures of experts
+  depth,       // routers of depth
   speed,       // a measurement of speed
   memory,      // a process of the model's own
   comparison,  // a baseline

@@ -30,6 +30,7 @@ class Writer {
         // rows in a ring, and so the last bits of what is read from it, must not depend on them.
         session_(model, {1, positions_of(model.config(), size() + settings.tokens - 1, size()), settings.type,
                          most_drafted, settings.code}) {
+    session_.trace.depth = &counts.depth;
     if (settings.exits) begin_exits();
     if (settings.draft.kind.empty()) return;
     drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);

@@ -63,6 +63,7 @@ struct Generated {
   // With exits: how many layers the call went through that each token was chosen by; the first one's was the prompt's.
   std::vector<int64_t> depths;
   double mean_depth() const;
+  ModelDepth depth;  // of a model with routers of depth: who went through, prompt and text
 };
 
 // Continues `prompt`, which may hold images and sounds; an empty one begins a document (after a separator). `on_text`

@@ -62,6 +62,14 @@ void Journal::failed(const TextOutput& output, const Error& error) {
 
 namespace {
 
+nlohmann::ordered_json to_json(const ModelDepth& layers) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < layers.size(); ++i)
+    if (const LayerDepth& l = layers[i]; l.tokens > 0)
+      list.push_back({{"layer", i}, {"fraction", l.fraction()}, {"agreement", l.agreement()}});
+  return list;
+}
+
 nlohmann::ordered_json to_json(const std::vector<LayerRouting>& layers) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -100,6 +108,8 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
     line["encoders"][encoders_[e]] = {{"parts", result.encoders[e].parts}, {"rows", result.encoders[e].rows}};
   if (!encoders_.empty() && result.rows > 0)
     line["padding_fraction"] = 1 - static_cast<double>(result.data_rows) / static_cast<double>(result.rows);
+  if (const LayerDepth all = sum(result.depth); all.tokens > 0)
+    line["depth"] = {{"agreement", all.agreement()}, {"layers", to_json(result.depth)}};
   if (!result.routing.empty()) {
     line["router_loss"] = result.router_loss;
     line["routing"] = to_json(result.routing);

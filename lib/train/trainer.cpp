@@ -68,7 +68,8 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
   call.noise.seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
   call.noise.dropout = settings_.dropout;
   call.router = router_call(step, result.routing);
-  call.trace = {settings_.attention, &routing};
+  call.trace = {.attention = settings_.attention, .routing = &routing, .depth = &result.depth};
+  call.best_pass = true;
   if (!result.encoders.empty()) call.trace.encoders = &result.encoders;
   call.recompute = settings_.recompute;
   call.exits =
@@ -84,7 +85,7 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
       terms.push_back(std::move(term));
   const size_t of_objectives = terms.size();
   const auto of_router = [&](size_t i) {
-    return i >= of_objectives &&
+    return i >= of_objectives && terms[i].name != depth_predictor_term &&
            std::ranges::none_of(objectives_, [&](const auto& objective) { return objective->adds(terms[i].name); });
   };
   for (LossTerm& term : out.terms) {

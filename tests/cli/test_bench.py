@@ -75,6 +75,23 @@ class BenchTest(CliTest):
             self.assert_error(self.bench(a, *wrong), 2, words)
         self.assert_error(self.bench(a, "--draft", "ngram", "--data", text, "--prompt", "5000"), 3, "tokens")
 
+    def test_exits_are_compared_with_none_behind_the_same_prompts(self):
+        model = self.path("exits.h5")
+        run("train", "--steps", 0, "--layers", 3, "--dim", 32, "--heads", 2, "--ffn", 48, "--context", 32, "--exits", "1,2", "--output", model,
+            check=True)
+        text = hone_cli.write(self.path("t.txt"), "one and two and one and two and three " * 20)
+        options = ("--data", text, "--prompt", "20", "--generate", "12", "--repeat", "2")
+        rows = self.rows(model, *options, "--exit", "entropy:20", "--exit", "gap:1", "--exit-fill", "propagated")
+        self.assertEqual([row["exit"] for row in rows], ["none", "entropy:20", "gap:1"])
+        self.assertEqual([row.get("mean_depth") for row in rows], [None, (3 + 11) / 12, 3])
+        self.assertNotIn("draft", rows[0])
+        self.assertGreater(rows[1]["decode_ratio"], 0)
+        self.assertEqual(len(self.rows(model, *options)), 1)
+        for wrong, words in ((("--exit", "gap:0.5"), "--data"), (("--exit", "gap:2", *options), "gap"), (("--exit", "calibrated", *options), "calibrate"),
+                             (("--exit", "gap:0.5", "--batch", "2", *options), "--batch")):
+            self.assert_error(self.bench(model, *wrong), 2, words)
+        self.assert_error(self.bench(tiny_model(self.directory, "plain.h5"), "--exit", "gap:0.5", *options), 2, "trained with exits")
+
     def test_every_setting_of_every_model_is_a_row(self):
         a, b = tiny_model(self.directory, "a.h5"), tiny_model(self.directory, "b.h5", layers=1, untied=True)
         rows = self.rows(a, b, "--prompt", "5,9", "--batch", "1,2", "--threads", "1,2", "--generate", "3", "--repeat", "2")

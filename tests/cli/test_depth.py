@@ -1,4 +1,4 @@
-"""Exits: trained, kept by every tool, used in generation, calibrated."""
+"""Exits: trained, kept by every tool, used in generation, calibrated. Routers of depth: trained, kept, used."""
 
 import json
 import os
@@ -117,6 +117,47 @@ class Depth(ModelTest):
         changed = self.path("changed.h5")
         run("quantize", calibrated, "--type", "int8", "--output", changed, check=True)
         self.assert_refused(run("generate", changed, "--prompt", "The", "--exit", "calibrated"), 2, "changed since")
+
+    def test_routers_of_depth(self):
+        model, log, out = self.path("routed.h5"), self.path("routed.jsonl"), self.path("out.h5")
+        routed = ["--depth-router", 0.5, "--depth-layers", "1,3"]
+        run("train", "--data", self.corpus, *SHAPE, *QUICK, "--steps", 60, *routed, "--exits", "2", "--log", log, "--checkpoint",
+            self.path("c.h5"), "--save-every", 30, "--output", model, "-q", check=True)
+        lines = log_lines(log)
+        self.assertEqual([layer["layer"] for layer in lines[-1]["depth"]["layers"]], [1, 3])
+        self.assertEqual([layer["fraction"] for layer in lines[-1]["depth"]["layers"]], [0.5, 0.5])
+        self.assertGreater(lines[-1]["depth"]["agreement"], max(0.6, lines[0]["depth"]["agreement"]))
+        self.assertLess(lines[-1]["loss"], lines[0]["loss"])
+        self.assertIn("depth_predictor", lines[-1]["terms"])
+        self.assertIn("0.5 of the tokens through layers 1, 3", run("inspect", model, check=True).stdout)
+        row = run_json("eval", model, "--data", self.corpus, "--limit", "2k", "--no-speed")["rows"][0]
+        self.assertTrue(0.2 < row["depth_fraction"] < 0.8, row["depth_fraction"])
+        self.assertGreater(row["depth_agreement"], 0.6)
+        pruned, again, small = self.path("p.h5"), self.path("r.h5"), self.path("q.h5")
+        run("prune", model, "--method", "sparsegpt", "--sparsity", 0.5, "--calibration", self.corpus, "--output", pruned, check=True)
+        run("train", "--init", pruned, "--data", self.corpus, *QUICK, "--steps", 3, "--recompute", "feed_forward", "--output", again,
+            check=True)
+        run("quantize", again, "--type", "int8", "--output", small, check=True)
+        self.assertIn("blocks.3.depth_router.weight", parameters(small))
+        text = lambda *more: run("generate", small, "--prompt", "The river", "--tokens", 20, "--temperature", 0, "--ignore-end", "-q",
+                                 *more, check=True).stdout
+        self.assertEqual(text(), text("--draft", "ngram"))
+        self.assertEqual(text(), text("--draft", "self:2"))
+        self.assertTrue(text("--exit", "gap:0.2"))
+        row = run_json("bench", small, "--prompt", 16, "--generate", 4, "--repeat", 1, "--warmup", 0)["rows"][0]
+        self.assertTrue(0 <= row["depth_fraction"] <= 1)
+        # An existing model gets some, and a run that is resumed keeps its own.
+        run("train", "--init", self.model, "--steps", 0, "--depth-router", "25%", "--output", out, check=True)
+        self.assertEqual([name for name in parameters(out) if name.endswith("depth_router.weight")],
+                         ["blocks.1.depth_router.weight", "blocks.3.depth_router.weight"])
+        resume = lambda *more: self.trained("--resume", self.path("c.h5"), "--steps", 60, *more)
+        self.assertEqual(resume(*routed).returncode, 0)
+        self.assert_same_parameters(out, model)
+        self.assert_refused(resume("--depth-router", 0.25), 2, "0.5 of the tokens through layers 1, 3")
+        for wrong in (["--depth-router", 0], ["--depth-router", 1], ["--depth-router", "x"], ["--depth-layers", "1"],
+                      ["--depth-router", 0.5, "--depth-layers", "4"], ["--depth-router", 0.5, "--depth-layers", "every:5"]):
+            self.assert_refused(self.trained(*SHAPE, "--steps", 3, *wrong), 2, wrong[0] if wrong[0] != "--depth-router" else "depth-")
+        self.assert_refused(run("convert", model, "--to", "safetensors", "--output", self.path("folder")), 2, "only some tokens")
 
     def test_what_cannot_be_is_refused(self):
         plain = self.path("plain.h5")

@@ -82,7 +82,7 @@ int64_t LayerCache::bytes() const {
 }
 
 // The query after `tokens` tokens sees the window - 1 before it; the ring has the latest ones of `length`.
-int64_t LayerCache::earliest(int64_t length) const {
+int64_t LayerCache::earliest(int64_t, int64_t length) const {
   return wraps(length) ? std::max<int64_t>(1, length - (ring() - std::min(need_.window, ring()))) : 1;
 }
 
@@ -159,12 +159,33 @@ void LayerCache::copy_page(int32_t from, int32_t to, int64_t rows) {
   }
 }
 
-// A sequence's ring, or the summaries of its tokens [kv_heads, blocks, 3, head_dim].
+namespace {
+
+// Of a cache [sequences, heads, rows, width]: between the first rows of a sequence that hold `length` tokens, in whole
+// blocks as scales stand, and a copy of them [heads, rows, width].
+template <class F>
+void each_head_of(const Tensor& cache, int64_t sequence, const Tensor& copy, F&& f) {
+  const size_t row = static_cast<size_t>(cache.dim(3)) * size_of(cache.dtype());
+  for (int64_t h = 0; h < cache.dim(1); ++h)
+    f(cache.raw() + static_cast<size_t>((sequence * cache.dim(1) + h) * cache.dim(2)) * row,
+      copy.raw() + static_cast<size_t>(h * copy.dim(1)) * row, static_cast<size_t>(copy.dim(1)) * row);
+}
+
+Tensor rows_of(const Tensor& cache, int64_t sequence, int64_t length) {
+  const int64_t block = kernels::attention_block, rows = std::min(cache.dim(2), (length + block - 1) / block * block);
+  const Tensor copy = Tensor::empty({cache.dim(1), std::max<int64_t>(rows, 1), cache.dim(3)}, cache.dtype());
+  each_head_of(cache, sequence, copy, [](auto* from, auto* to, size_t bytes) { std::memcpy(to, from, bytes); });
+  return copy;
+}
+
+}  // namespace
+
+// A sequence's rows, or the summaries of its tokens [kv_heads, blocks, 3, head_dim].
 std::vector<Tensor> LayerCache::keep(int64_t sequence, int64_t length) const {
   std::vector<Tensor> kept;
   if (!table_)
     for (const Tensor* t : {&keys_, &values_, &key_scales_, &value_scales_})
-      if (*t) kept.push_back(t->rows(sequence, 1).clone());
+      if (*t) kept.push_back(rows_of(*t, sequence, length));
   if (need_.summary_block == 0) return kept;
   const kernels::KeySummaries from = key_summaries(sequence);
   kept.push_back(Tensor::empty({summaries_.dim(1), blocks_for(need_, length), kernels::KeySummaries::rows, head_dim_}));
@@ -178,7 +199,8 @@ void LayerCache::restore(int64_t sequence, int64_t, const std::vector<Tensor>& k
   auto next = kept.begin();
   if (!table_)
     for (const Tensor* t : {&keys_, &values_, &key_scales_, &value_scales_})
-      if (*t) std::memcpy(t->rows(sequence, 1).raw(), (next++)->raw(), t->rows(sequence, 1).bytes());
+      if (*t)
+        each_head_of(*t, sequence, *next++, [](auto* to, auto* from, size_t bytes) { std::memcpy(to, from, bytes); });
   if (need_.summary_block == 0) return;
   const kernels::KeySummaries to = key_summaries(sequence);
   const int64_t head = next->size() / summaries_.dim(1);

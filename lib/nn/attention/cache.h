@@ -35,7 +35,7 @@ class LayerCache : public LayerState {
   // Of a cache as the constructor makes it.
   static double bytes_of(const CacheNeed& need, int64_t kv_heads, int64_t head_dim, const StateShape& shape);
   int64_t bytes() const override;
-  int64_t earliest(int64_t length) const override;
+  int64_t earliest(int64_t sequence, int64_t length) const override;
   void truncate(int64_t sequence, int64_t length, int64_t tokens) override;
   void copy_page(int32_t from, int32_t to, int64_t rows) override;
   bool keeps() const override { return !table_ || need_.summary_block > 0; }

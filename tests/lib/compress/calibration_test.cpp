@@ -146,6 +146,37 @@ TEST_CASE("the order within a block: attention, then the feed-forward; experts s
   CHECK(walked.order == expected);
 }
 
+TEST_CASE("a block with a router of depth is measured as a whole, by the tokens that go through") {
+  Config config = small_config();
+  config.layers[1].depth_fraction = 0.5;
+  const auto model = fresh(config);
+  struct Larger : Visitor {  // so that some go through, and some do not
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (info.role == Role::depth_router)
+        for (float& x : parameter.value.span<float>()) x *= 20;
+    }
+  } larger;
+  model->visit(larger);
+  const CalibrationText text = calibration_windows();
+  ModelDepth depth;
+  {
+    const NoTape pause;
+    Call call = model->call(Batch::whole(text.windows, text.length), DType::f32);
+    call.trace.depth = &depth;
+    model->hidden(text.ids, call);
+  }
+  REQUIRE(depth[1].passed > 10);
+  REQUIRE(depth[1].passed < depth[1].tokens - 10);
+  const Pruned before = walk(*model, text, DType::f32, false), after = walk(*model, text, DType::f32, true);
+  for (const char* name : {"attention.qkv", "attention.output", "feed_forward.gate_up", "feed_forward.down"}) {
+    CHECK(before.tokens.at(fmt::format("blocks.0.{}.weight", name)) == text.windows * text.length);
+    CHECK(before.tokens.at(fmt::format("blocks.1.{}.weight", name)) == depth[1].passed);
+  }
+  // Down is behind what has become of gate_up.
+  CHECK(before.norms.at("blocks.1.feed_forward.down.weight") != after.norms.at("blocks.1.feed_forward.down.weight"));
+}
+
 TEST_CASE("every layer sees each token once, and experts those that are routed to them") {
   const CalibrationText text = calibration_windows(200, 32);  // more than go through a block at once
   const auto model = fresh(mixture_config());

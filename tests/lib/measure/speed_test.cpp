@@ -52,6 +52,25 @@ TEST_CASE("a step reads every matrix once, rows of an embedding that is not the 
   CHECK(decode_step_bytes(learned, shape) == weights + norms + cache + 4 * 16);
 }
 
+TEST_CASE("of a layer with a router of depth the fraction counts that goes through, and all of the router") {
+  Config config = tiny(true);
+  config.layers[1].depth_fraction = 0.5;
+  Transformer model(config);
+  const GenerationShape shape{.batch = 3, .prompt = 6, .generate = 2, .type = DType::f32};
+  constexpr double router = 16 + 32 * 16 + 32, attention = 4 * (6 * 7 / 2 + 3 * 4 / 2) * 16;
+  CHECK(prefill_flops(model, shape) ==
+        2 * (1.5 * layer_elements + router) * 18 + 2 * head_elements * 3 + 3 * attention);
+  // The weights of the second layer are read where any of the sequences goes through.
+  const double any = 1 - 0.5 * 0.5 * 0.5, read = 4 * (layer_elements * (1 + any) + head_elements + router),
+               norms = 4 * (2 * 2 + 2) * 16 + 4 * (32 + 1);
+  const double cache = 3 * 2 * 8 * 4 * (7 + 8 + 0.5 * (4 + 5)) / 2.0;
+  CHECK(decode_step_bytes(model, shape) == doctest::Approx(read + norms + cache).epsilon(1e-9));
+  initialize(model, 1);
+  const GenerationTimes times = time_generation(model, shape, 1);
+  CHECK(sum(times.depth).tokens == 3 * 8);
+  CHECK(sum(times.depth).compared == 0);
+}
+
 TEST_CASE("generation: one time for the prompt and one for each step") {
   for (const int64_t batch : {1, 3}) {
     Transformer model(tiny(true));

@@ -25,7 +25,7 @@ class Recorder : public LayerState {
  public:
   explicit Recorder(int64_t kept) : kept_(kept) {}
   int64_t bytes() const override { return 100; }
-  int64_t earliest(int64_t length) const override { return std::max<int64_t>(1, length - kept_); }
+  int64_t earliest(int64_t, int64_t length) const override { return std::max<int64_t>(1, length - kept_); }
   void truncate(int64_t sequence, int64_t length, int64_t tokens) override {
     cuts.push_back({sequence, length, tokens});
   }

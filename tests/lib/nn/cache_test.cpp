@@ -174,7 +174,7 @@ TEST_CASE(
       CAPTURE(length);
       LayerCache cache({window, sinks, 0}, heads, head_dim, {1, 60, DType::f32, take_back});
       store(cache, 0, 0, length);
-      const int64_t earliest = cache.earliest(length);
+      const int64_t earliest = cache.earliest(0, length);
       CHECK(earliest <= std::max<int64_t>(1, length - take_back));
       cache.truncate(0, length, earliest);
       check_history(cache, 0, earliest, window, sinks);

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "model/depth_routers.h"
 #include "nn/mixer.h"
 #include "weights/packed_weight.h"
 
@@ -233,6 +234,25 @@ TEST_CASE("nor with experts, packed weights, learned positions and caches of few
   check_alike(Tiny(tiny("full", 0, PositionKind::learned)), of_type(DType::f32), 24, 14);
   check_alike(Tiny(tiny("full,window:40,routed:64:2")), of_type(DType::bf16, kernels::CacheCode::int8), 25, 20);
   check_alike(Tiny(tiny("full,window:40")), of_type(DType::f32, kernels::CacheCode::int4), 26, 14);
+}
+
+TEST_CASE("nor with layers that some tokens pass by") {
+  for (const char* kind : {"full", "full,window:40", "routed:64:2"}) {
+    CAPTURE(kind);
+    Config config = tiny(kind);
+    set_depth_routers(config, std::vector<int64_t>{1, 2}, 0.5);
+    Tiny t(config);
+    struct Larger : Visitor {  // so that some go through, and some do not
+      void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
+      void parameter(const ParameterInfo& info, Parameter& parameter) override {
+        if (info.role == Role::depth_router)
+          for (float& x : parameter.value.span<float>()) x *= 20;
+      }
+    } larger;
+    t.model.visit(larger);
+    check_alike(t, of_type(DType::f32), 31, 14);
+    check_alike(t, of_type(DType::bf16, kernels::CacheCode::int8), 32, 14);
+  }
 }
 
 TEST_CASE("log-probabilities are those of the model's distribution") {

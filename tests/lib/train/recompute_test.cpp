@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "lib/train/runs.h"
 #include "measure/footprint.h"
+#include "model/depth_routers.h"
 #include "model/exits.h"
 
 using namespace hone;
@@ -104,6 +105,18 @@ TEST_CASE("and with exits, about") {
     for (const char* plan : {"none", "blocks", "feed_forward"}) {
       CAPTURE(plan);
       const TrainingShape shape = {6, 96, type, 0, recompute_plan(plan), 2};
+      const auto took = static_cast<double>(measured(config, shape).activations);
+      CHECK(took / activation_bytes(config, shape) == doctest::Approx(1).epsilon(0.1));
+    }
+}
+
+TEST_CASE("and of layers that some tokens pass by, about") {
+  Config config = deep_config(ActivationKind::swiglu);
+  set_depth_routers(config, std::vector<int64_t>{1, 3, 5, 7}, 0.5);
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const char* plan : {"none", "blocks", "feed_forward", "attention", "every:3"}) {
+      CAPTURE(plan);
+      const TrainingShape shape = {6, 96, type, 0, recompute_plan(plan)};
       const auto took = static_cast<double>(measured(config, shape).activations);
       CHECK(took / activation_bytes(config, shape) == doctest::Approx(1).epsilon(0.1));
     }

@@ -1,17 +1,18 @@
-// Text that is written with drafts, and without.
+// Text that is written with drafts, or with tokens that end early, and without.
 #include "base/error.h"
 #include "base/random.h"
 #include "bench/models.h"
 #include "dataset/text_file.h"
+#include "model/exit_calibration.h"
 #include "report/statistics.h"
 #include "serve/generate.h"
 
 namespace hone {
 namespace {
 
-class Drafting : public PointMeasurement {
+class Writing : public PointMeasurement {
  public:
-  Drafting(Model& model, const BenchPoint& point, const BenchSettings& settings, const std::string& draft)
+  Writing(Model& model, const BenchPoint& point, const BenchSettings& settings, const WritingVariant& variant)
       : model_(*model.transformer), point_(point), s_(settings), tokenizer_(make_tokenizer(model.tokenizer)) {
     const Config& config = model_.config();
     if (config.block.positions == PositionKind::learned && point.length + s_.generate - 1 > config.context)
@@ -27,13 +28,19 @@ class Drafting : public PointMeasurement {
     settings_.prefill_chunk = s_.prefill_chunk;
     result_.prompt = point.length;
     result_.generate = s_.generate;
-    result_.draft = draft;
-    if (draft == "none") return;
-    draft_ = open_draft(draft, model, s_.draft_tokens, s_.draft_min_probability);
+    if (!s_.drafts.empty()) result_.draft = variant.draft;
+    if (!s_.exits.empty()) result_.exit = variant.exit;
+    if (variant.exit != "none") {
+      settings_.exits.rule = exit_rule_of(variant.exit, model.lineage, model.path);
+      settings_.exits.filling = s_.filling;
+      check(settings_.exits, config);
+    }
+    if (variant.draft == "none") return;
+    draft_ = open_draft(variant.draft, model, s_.draft_tokens, s_.draft_min_probability);
     settings_.draft = draft_.settings;
   }
 
-  // Every kind of draft gets the prompt of the seed.
+  // Everyone gets the prompt of the seed.
   void repeat(uint64_t seed, bool record) override {
     const uint64_t places = tokens_.size() - static_cast<size_t>(point_.length) + 1;
     const auto prompt = std::span(tokens_).subspan(static_cast<size_t>(Random(seed, "prompt").below(places)),
@@ -45,9 +52,16 @@ class Drafting : public PointMeasurement {
     result_.steps += text.steps;
     result_.drafted += text.drafted;
     result_.accepted += text.accepted;
+    add(result_.depth, text.depth);
+    for (const int64_t depth : text.depths) layers_ += depth;
+    result_.tokens += static_cast<int64_t>(text.depths.size());
   }
 
-  Measured result(const kernels::Ceilings&) const override { return result_; }
+  Measured result(const kernels::Ceilings&) const override {
+    WritingResult result = result_;
+    if (result.tokens > 0) result.mean_depth = static_cast<double>(layers_) / static_cast<double>(result.tokens);
+    return result;
+  }
 
  private:
   const Transformer& model_;
@@ -57,14 +71,15 @@ class Drafting : public PointMeasurement {
   std::vector<int32_t> tokens_;
   GenerateSettings settings_;
   OpenDraft draft_;
-  DraftResult result_;
+  WritingResult result_;
+  int64_t layers_ = 0;  // that all tokens went through
 };
 
 }  // namespace
 
-std::unique_ptr<PointMeasurement> measure_drafting(Model& model, const BenchPoint& point, const BenchSettings& settings,
-                                              const std::string& draft) {
-  return std::make_unique<Drafting>(model, point, settings, draft);
+std::unique_ptr<PointMeasurement> measure_writing(Model& model, const BenchPoint& point, const BenchSettings& settings,
+                                                  const WritingVariant& variant) {
+  return std::make_unique<Writing>(model, point, settings, variant);
 }
 
 }  // namespace hone
