@@ -47,6 +47,6 @@ CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int
 // For CLI::Option::check: one of these names; another is refused with the nearest of them.
 CLI::Validator one_of(std::vector<std::string> names);
 
-std::vector<int64_t> parse_counts(const std::string& text);  // "128,512"; throws Error(usage)
+std::vector<int64_t> parse_counts(const std::string& text, CountRange range = {});  // "128,512"; throws Error(usage)
 
 }  // namespace hone::cli

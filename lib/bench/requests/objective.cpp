@@ -1,0 +1,39 @@
+#include "bench/requests/objective.h"
+
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "base/spelling.h"
+#include "base/units.h"
+
+namespace hone {
+
+bool Objective::any() const {
+  return std::isfinite(first_token) || std::isfinite(token) || std::isfinite(request);
+}
+
+Objective objective_of(std::string_view text) {
+  Objective objective;
+  const std::vector<std::pair<std::string, double*>> parts = {
+      {"first_token", &objective.first_token}, {"token", &objective.token}, {"request", &objective.request}};
+  std::vector<std::string> names;
+  for (const auto& [name, value] : parts) names.push_back(name);
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string_view item = text.substr(begin, end - begin);
+    begin = end + 1;
+    const size_t equals = item.find('=');
+    const std::string name(item.substr(0, equals));
+    double* value = nullptr;
+    for (const auto& [known, place] : parts)
+      if (known == name) value = place;
+    if (!value || equals == std::string_view::npos)
+      throw usage_error("'{}' is not NAME=TIME with {}{}", item, either_of(names), did_you_mean(name, names));
+    if (std::isfinite(*value)) throw usage_error("'{}' stands in '{}' twice", name, text);
+    *value = parse_seconds(item.substr(equals + 1));
+  }
+  return objective;
+}
+
+}  // namespace hone
