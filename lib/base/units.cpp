@@ -144,17 +144,6 @@ double parse_fraction(std::string_view text) {
   return value;
 }
 
-double parse_seconds(std::string_view text) {
-  size_t digits = 0;
-  while (digits < text.size() && !(std::isalpha(static_cast<unsigned char>(text[digits])))) ++digits;
-  const std::string_view unit = text.substr(digits);
-  const double scale = unit == "ms" ? 1e-3 : unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
-  if (digits == 0 || scale == 0) throw usage_error("'{}' is no time; give one such as 500ms, 2s, 1.5m or 1h", text);
-  const double value = parse_number(text.substr(0, digits)) * scale;
-  if (!(value > 0)) throw usage_error("'{}' is no time above 0", text);
-  return value;
-}
-
 double parse_number(std::string_view text) {
   const Number number = split(text);
   if (number.length == 0 && beyond_double(text)) throw usage_error("'{}' is out of range of a number", text);

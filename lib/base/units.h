@@ -18,7 +18,6 @@ int64_t parse_bytes(std::string_view text);  // the same, with or without a fina
 std::string format_percent(double fraction, int digits);
 double parse_fraction(std::string_view text);  // "0.2" or "20%"; from 0 to 1
 double parse_number(std::string_view text);    // "0.5", "3e-4", "-1"; finite, without a unit
-double parse_seconds(std::string_view text);   // "500ms", "2s", "1.5m", "1h": a unit is needed; above 0
 uint64_t parse_seed(std::string_view text);    // a whole number from 0 to 2^64 - 1, without a unit
 
 // The number at the front of `text` with its unit, if it has one (any of the above, or %): the value, and in `length`

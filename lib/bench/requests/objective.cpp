@@ -1,5 +1,6 @@
 #include "bench/requests/objective.h"
 
+#include <cctype>
 #include <cmath>
 #include <vector>
 
@@ -8,6 +9,21 @@
 #include "base/units.h"
 
 namespace hone {
+namespace {
+
+// "500ms", "2s", "1.5m", "1h": a unit is needed.
+double seconds_of(std::string_view text) {
+  size_t digits = 0;
+  while (digits < text.size() && !std::isalpha(static_cast<unsigned char>(text[digits]))) ++digits;
+  const std::string_view unit = text.substr(digits);
+  const double scale = unit == "ms" ? 1e-3 : unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (digits == 0 || scale == 0) throw usage_error("'{}' is no time; give one such as 500ms, 2s, 1.5m or 1h", text);
+  const double value = parse_number(text.substr(0, digits)) * scale;
+  if (!(value > 0)) throw usage_error("'{}' is no time above 0", text);
+  return value;
+}
+
+}  // namespace
 
 bool Objective::any() const {
   return std::isfinite(first_token) || std::isfinite(token) || std::isfinite(request);
@@ -31,7 +47,7 @@ Objective objective_of(std::string_view text) {
     if (!value || equals == std::string_view::npos)
       throw usage_error("'{}' is not NAME=TIME with {}{}", item, either_of(names), did_you_mean(name, names));
     if (std::isfinite(*value)) throw usage_error("'{}' stands in '{}' twice", name, text);
-    *value = parse_seconds(item.substr(equals + 1));
+    *value = seconds_of(item.substr(equals + 1));
   }
   return objective;
 }

@@ -44,6 +44,7 @@ class Replay {
     auto times = std::make_shared<Times>(Times{.came = time_of(arrival)});
     request.on_token = [this, times] {
       const double now = engine_.now();
+      ++r_.written;
       if (times->tokens++ == 0)
         times->first = now;
       else

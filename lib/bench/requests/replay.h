@@ -30,6 +30,7 @@ struct Replayed {
   std::vector<ReplaySample> samples;
   std::vector<int64_t> too_long;  // numbers of requests that could never run
   int64_t failed = 0, met = 0;    // without finite logits; and those that met the objective
+  int64_t written = 0;            // tokens
   int64_t prompt_tokens = 0;      // that came, found in the cache or not
   EngineStats stats;
 };

@@ -53,7 +53,7 @@ Row row_of(const RequestsResult& result) {
   row.set("served", r.served.size()).set("too_long", r.too_long.size()).set("failed", r.failed);
   row.set("seconds", r.seconds);
   row.set("requests_per_second", per(static_cast<double>(r.served.size()), r.seconds));
-  row.set("written_tokens_per_second", per(static_cast<double>(r.stats.decoded_tokens + r.served.size()), r.seconds));
+  row.set("written_tokens_per_second", per(static_cast<double>(r.written), r.seconds));
   if (result.objective.any()) {
     row.set("goodput_requests_per_second", per(static_cast<double>(r.met), r.seconds));
     row.set("met_fraction", per(static_cast<double>(r.met), static_cast<double>(r.served.size() + r.failed)));

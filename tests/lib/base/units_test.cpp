@@ -180,12 +180,3 @@ TEST_CASE("a column has one unit: that of its smallest value") {
   CHECK(common_prefix(std::vector<double>{}).letter == "");
   CHECK(common_prefix(std::vector<double>{0, std::nan("")}).scale == 1);
 }
-
-TEST_CASE("parse_seconds wants a unit") {
-  CHECK(parse_seconds("500ms") == doctest::Approx(0.5));
-  CHECK(parse_seconds("2s") == 2);
-  CHECK(parse_seconds("1.5m") == 90);
-  CHECK(parse_seconds("1h") == 3600);
-  for (const char* bad : {"", "5", "ms", "-1s", "0s", "1x", "1 s", "nans", "infs", "1sm"})
-    CHECK(contains(usage_message([&] { parse_seconds(bad); }), std::string("'") + bad));
-}
