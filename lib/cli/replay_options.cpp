@@ -70,7 +70,7 @@ void ReplayOptions::check() const {
   engine.check();
   loads_of(speed, "--speed");
   if (drawn()) loads_of(requests.substr(poisson.size()), "the rate of --requests");
-  if (!objective.empty()) objective_of(objective);
+  if (!objective.empty()) slo_of(objective);
   for (const std::string& name : batching)
     if (const Batching policy = batching_named(name); policy.most > engine.parallel)
       throw usage_error("--batching {} has no room in --parallel {}", name, engine.parallel);
@@ -98,7 +98,7 @@ RequestsSettings ReplayOptions::settings() const {
   for (const std::string& name : batching) s.batching.push_back(batching_named(name));
   s.engine = engine.settings();
   s.engine.busy_chunk = busy_chunk;
-  if (!objective.empty()) s.objective = objective_of(objective);
+  if (!objective.empty()) s.objective = slo_of(objective);
   s.simulate = simulate;
   s.costs = costs;
   return s;

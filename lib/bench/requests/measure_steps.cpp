@@ -13,9 +13,9 @@ namespace {
 
 constexpr int64_t block = kernels::attention_block;
 
-class Measurement {
+class StepTimer {
  public:
-  Measurement(const Transformer& model, const EngineSettings& settings, int64_t repeat)
+  StepTimer(const Transformer& model, const EngineSettings& settings, int64_t repeat)
       : model_(model),
         s_(settings),
         repeat_(repeat),
@@ -155,7 +155,7 @@ class Measurement {
 
 StepCosts measure_step_costs(const Transformer& model, const EngineSettings& settings, int64_t repeat,
                              const std::function<void(size_t done, size_t all)>& progress) {
-  return Measurement(model, settings, repeat).run(progress);
+  return StepTimer(model, settings, repeat).run(progress);
 }
 
 }  // namespace hone

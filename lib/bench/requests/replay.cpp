@@ -62,7 +62,7 @@ class Replay {
                            .first_token = times->first - times->came,
                            .done = times->last - times->came};
       if (times->tokens > 1) served.between = (times->last - times->first) / static_cast<double>(times->tokens - 1);
-      const Objective& o = s_.objective;
+      const Slo& o = s_.objective;
       r_.met += served.first_token <= o.first_token && served.between <= o.token && served.done <= o.request;
       r_.served.push_back(served);
     };

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bench/requests/arrivals.h"
-#include "bench/requests/objective.h"
+#include "bench/requests/slo.h"
 #include "serve/engine.h"
 
 namespace hone {
@@ -39,7 +39,7 @@ struct ReplaySettings {
   double speed = 1;  // times are divided by it
   int64_t divide = 1;
   uint64_t seed = 1;
-  Objective objective;
+  Slo objective;
   std::function<void(size_t done, const EngineStats&)> progress = {};
 };
 

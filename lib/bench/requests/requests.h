@@ -19,7 +19,7 @@ struct RequestsSettings {
   int64_t divide = 1, count = 0;                       // of a trace; how many requests, 0: all
   std::vector<Batching> batching = {continuous_batching()};
   EngineSettings engine = {};
-  Objective objective = {};
+  Slo objective = {};
   bool simulate = false;
   std::string costs;      // with simulate: a file to read them from, or to write them to; empty: none
   std::string precision;  // what the report calls it
@@ -35,7 +35,7 @@ struct RequestsResult {
   double wall_seconds = 0;  // that it took here
   size_t count = 0;         // of requests
   EngineSettings engine = {};
-  Objective objective = {};
+  Slo objective = {};
   Replayed replayed = {};
 };
 

@@ -11,23 +11,23 @@
 namespace hone {
 namespace {
 
-using Results = std::vector<RequestsResult>;
+using Replays = std::vector<RequestsResult>;
 
-bool several(const Results& results, const auto& of) {
+bool differ(const Replays& results, const auto& of) {
   return std::ranges::any_of(results, [&](const RequestsResult& r) { return of(r) != of(results.front()); });
 }
 
-std::string name_of(const Results& results, const RequestsResult& r) {
+std::string name_of(const Replays& results, const RequestsResult& r) {
   std::string name;
   const auto add = [&](const std::string& part) { name += (name.empty() ? "" : ", ") + part; };
-  if (several(results, [](const auto& x) { return x.model; })) add(r.model);
-  if (several(results, [](const auto& x) { return x.threads; })) add(fmt::format("{} threads", r.threads));
-  if (name.empty() || several(results, [](const auto& x) { return x.batching; })) add(r.batching);
+  if (differ(results, [](const auto& x) { return x.model; })) add(r.model);
+  if (differ(results, [](const auto& x) { return x.threads; })) add(fmt::format("{} threads", r.threads));
+  if (name.empty() || differ(results, [](const auto& x) { return x.batching; })) add(r.batching);
   return name;
 }
 
-bool several_loads(const Results& results) {
-  return several(results, [](const auto& r) { return r.load; });
+bool several_loads(const Replays& results) {
+  return differ(results, [](const auto& r) { return r.load; });
 }
 
 std::string load_of(const RequestsResult& r) {
@@ -35,7 +35,7 @@ std::string load_of(const RequestsResult& r) {
 }
 
 // What samples say over time, a line a row.
-Plot over_time(const Results& results, const char* title, double (*of)(const ReplaySample&, const RequestsResult&)) {
+Plot over_time(const Replays& results, const char* title, double (*of)(const ReplaySample&, const RequestsResult&)) {
   Plot plot{.title = title, .x = {.label = "time (s)", .from_zero = true}, .y = {.label = title, .from_zero = true}};
   for (const RequestsResult& r : results) {
     Series series{.name = name_of(results, r)};
@@ -50,7 +50,7 @@ Plot over_time(const Results& results, const char* title, double (*of)(const Rep
 }
 
 // A percentile of latencies over the loads, a line for each way of batching.
-Plot over_load(const Results& results, const std::string& title, double percent, double ServedRequest::*latency) {
+Plot over_load(const Replays& results, const std::string& title, double percent, double ServedRequest::*latency) {
   Plot plot{.title = fmt::format("{}, percentile {:.0f}", title, percent),
             .x = {.label = "load (requests/s)", .at_points = true},
             .y = {.label = "ms", .logarithmic = true}};

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "base/error.h"
-#include "bench/requests/objective.h"
+#include "bench/requests/slo.h"
 #include "support/scratch.h"
 
 using namespace hone;
@@ -105,15 +105,15 @@ TEST_CASE("requests at random have the rate, and are the same at another one") {
 }
 
 TEST_CASE("an objective is names with times") {
-  const Objective o = objective_of("token=50ms,first_token=1.5s");
+  const Slo o = slo_of("token=50ms,first_token=1.5s");
   CHECK(o.token == doctest::Approx(0.05));
   CHECK(o.first_token == 1.5);
   CHECK(std::isinf(o.request));
   CHECK(o.any());
-  CHECK(!Objective().any());
+  CHECK(!Slo().any());
   for (const char* bad : {"", "token", "token=", "token=5", "token=-1s", "token=0s", "tokens=1s", "token=1s,token=2s",
                           "token=1s,", "request=nans", "token=1days"}) {
     CAPTURE(bad);
-    CHECK_THROWS_AS(objective_of(bad), Error);
+    CHECK_THROWS_AS(slo_of(bad), Error);
   }
 }

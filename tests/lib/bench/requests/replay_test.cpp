@@ -127,7 +127,7 @@ TEST_CASE("what requests wait for, by hand") {
     const EngineSettings s = settings_of(t.model.config(), batching);
     Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
     return replay(engine, t.model.config(), arrivals,
-                  {.speed = speed, .objective = objective_of("first_token=2s,token=1s")});
+                  {.speed = speed, .objective = slo_of("first_token=2s,token=1s")});
   };
   // None: the first is read in a second and has two tokens more, then the second one begins.
   Replayed r = run("none");
@@ -213,7 +213,7 @@ TEST_CASE("the load that a way of batching holds is the highest that all loads b
     r.model = "m.h5";
     r.batching = "continuous";
     r.load = r.offered = load;
-    r.objective = objective_of("token=1s");
+    r.objective = slo_of("token=1s");
     r.replayed.served.resize(10);
     r.replayed.met = met;
     r.replayed.seconds = 5;

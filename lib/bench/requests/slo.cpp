@@ -1,4 +1,4 @@
-#include "bench/requests/objective.h"
+#include "bench/requests/slo.h"
 
 #include <cctype>
 #include <cmath>
@@ -25,12 +25,12 @@ double seconds_of(std::string_view text) {
 
 }  // namespace
 
-bool Objective::any() const {
+bool Slo::any() const {
   return std::isfinite(first_token) || std::isfinite(token) || std::isfinite(request);
 }
 
-Objective objective_of(std::string_view text) {
-  Objective objective;
+Slo slo_of(std::string_view text) {
+  Slo objective;
   const std::vector<std::pair<std::string, double*>> parts = {
       {"first_token", &objective.first_token}, {"token", &objective.token}, {"request", &objective.request}};
   std::vector<std::string> names;
