@@ -13,13 +13,20 @@ namespace {
 
 constexpr int64_t block = kernels::attention_block;
 
+// What a cache holds beyond whole texts makes no step longer.
+EngineSettings with_small_cache(EngineSettings s) {
+  const int64_t pages = (s.capacity + s.page_rows - 1) / s.page_rows;
+  s.cache_tokens = std::min(s.cache_tokens, s.parallel * pages * s.page_rows);
+  return s;
+}
+
 class StepTimer {
  public:
   StepTimer(const Transformer& model, const EngineSettings& settings, int64_t repeat)
       : model_(model),
-        s_(settings),
+        s_(with_small_cache(settings)),
         repeat_(repeat),
-        executor_(model, settings),
+        executor_(model, s_),
         state_(executor_.state()),
         pages_(s_.cache_tokens / s_.page_rows) {}
 
@@ -140,7 +147,7 @@ class StepTimer {
   }
 
   const Transformer& model_;
-  const EngineSettings& s_;
+  EngineSettings s_;
   int64_t repeat_, piece_ = 0;
   ModelExecutor executor_;
   State& state_;
