@@ -68,7 +68,7 @@ class Recorder : public Executor {
 std::vector<Arrival> at_once(int64_t count) {
   std::vector<Arrival> all;
   for (int64_t i = 0; i < count; ++i)
-    all.push_back({.prompt = 20 + 37 * i % 200, .tokens = 1 + 13 * i % 50, .blocks = {i % 3}, .number = i + 1});
+    all.push_back({.prompt = 20 + 37 * i % 200, .tokens = 1 + 13 * i % 100, .blocks = {i % 3}, .number = i + 1});
   return all;
 }
 
@@ -88,7 +88,7 @@ TEST_CASE("a simulated engine plans as a real one does") {
       CAPTURE(kind);
       CAPTURE(batching);
       const Tiny t(tiny(kind));
-      const EngineSettings s = settings_of(t.model.config(), batching, 640);
+      const EngineSettings s = settings_of(t.model.config(), batching, 384);
       const StepCosts costs = a_second_each();
       Spans real, simulated;
       int64_t preemptions = 0;
