@@ -36,7 +36,7 @@ class RequestsTest(CliTest):
         rows, said = self.rows("--requests", trace, "--divide", 4, "--slo", "first_token=100s,token=1ms",
                                "--batching", "none", "--batching", "static:2", "--batching", "continuous")
         self.assertEqual([r["batching"] for r in rows], ["none", "static:2", "continuous"])
-        self.assertIn("request 3 of", said)
+        self.assertIn("line 3 is longer than the 256 tokens", said)
         self.assertEqual(said.count("is longer than"), 1)
         for row in rows:
             self.assertEqual((row["served"], row["too_long"], row["failed"], row["requests"]), (3, 1, 0, trace))

@@ -161,8 +161,8 @@ class RequestsBench {
     const std::vector<int64_t>& all = r.replayed.too_long;
     constexpr size_t most = 5;
     for (size_t i = 0; i < std::min(most, all.size()); ++i)
-      log_warning("request {}{} is longer than the {} tokens that a text of '{}' may have, and left out", all[i],
-                  s_.trace.empty() ? "" : fmt::format(" of '{}' (its line)", s_.trace), r.engine.capacity, r.model);
+      log_warning("{} {} is longer than the {} tokens that a text of '{}' may have, and left out",
+                  s_.trace.empty() ? "request" : fmt::format("'{}' line", s_.trace), all[i], r.engine.capacity, r.model);
     if (all.size() > most) log_warning("so are {} others", all.size() - most);
   }
 
