@@ -162,7 +162,8 @@ class RequestsBench {
     constexpr size_t most = 5;
     for (size_t i = 0; i < std::min(most, all.size()); ++i)
       log_warning("{} {} is longer than the {} tokens that a text of '{}' may have, and left out",
-                  s_.trace.empty() ? "request" : fmt::format("'{}' line", s_.trace), all[i], r.engine.capacity, r.model);
+                  s_.trace.empty() ? "request" : fmt::format("'{}' line", s_.trace), all[i], r.engine.capacity,
+                  r.model);
     if (all.size() > most) log_warning("so are {} others", all.size() - most);
   }
 
