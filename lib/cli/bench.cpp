@@ -16,9 +16,24 @@ int run_kernels(const BenchOptions& o, const Common& common) {
   return 0;
 }
 
+int run_requests(const BenchOptions& o, const Common& common) {
+  const RequestsSettings settings = o.requests_settings(common);
+  if (common.dry_run) {
+    check_requests(settings);
+    return 0;
+  }
+  const std::vector<RequestsResult> results = bench_requests(settings);
+  for (const std::string& line : held_loads(results)) log_info("{}", line);
+  LateTexts late(o.force);
+  late.write("--plot", o.plot, o.plot.empty() ? "" : requests_plot(results));
+  print_result(render(requests_report(results), format_named(o.format)));
+  return late.status();
+}
+
 int run(const BenchOptions& o, const Common& common) {
   o.check();
   if (o.kernels) return run_kernels(o, common);
+  if (o.replay.given()) return run_requests(o, common);
   const BenchSettings settings = o.settings(common);
   if (common.dry_run) {
     check_bench(settings);
@@ -41,23 +56,26 @@ int run(const BenchOptions& o, const Common& common) {
 }  // namespace
 
 int bench(int argc, char** argv) {
-  const Tool tool = {.name = "bench",
-                     .summary = "Measures the speed of models, and how near it comes to what this machine can do.",
-                     .example =
-                         "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
-                         "  bench dense.h5 --train --batch 32\n"
-                         "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
-                         "  bench dense.h5 --draft ngram --draft small.h5 --data test.txt --generate 200\n"
-                         "  bench --kernels --only attention,packed\n",
-                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
-                       auto options = std::make_shared<BenchOptions>();
-                       options->add(app);
-                       return [options, &common] { return run(*options, common); };
-                     },
-                     .many_threads = true,
-                     .exclusions = {{"--kernels", {"models", "--train", "--attention", "--plot"}},
-                                    {"models", {"--kernels", "--only"}},
-                                    {"--train", {"--kernels", "--only"}}}};
+  const Tool tool = {
+      .name = "bench",
+      .summary = "Measures the speed of models, and how near it comes to what this machine can do.",
+      .example =
+          "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
+          "  bench dense.h5 --train --batch 32\n"
+          "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
+          "  bench dense.h5 --draft ngram --draft small.h5 --data test.txt --generate 200\n"
+          "  bench small.h5 --requests poisson:2,4,8 --prompt 64:512 --generate 16:128 --slo token=50ms --simulate\n"
+          "  bench --kernels --only attention,packed\n",
+      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+        auto options = std::make_shared<BenchOptions>();
+        options->add(app);
+        return [options, &common] { return run(*options, common); };
+      },
+      .many_threads = true,
+      .exclusions = {{"--kernels", {"models", "--train", "--attention", "--plot", "--requests"}},
+                     {"models", {"--kernels", "--only"}},
+                     {"--train", {"--kernels", "--only", "--requests"}},
+                     {"--requests", {"--kernels", "--only", "--train", "--attention", "--draft"}}}};
   return run_tool(tool, argc, argv);
 }
 

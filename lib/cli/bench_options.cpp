@@ -16,11 +16,41 @@
 
 namespace hone::cli {
 
+namespace {
+
+constexpr int64_t default_generate = 64, default_chunk = 2048;
+
+// Counts, or a range of lengths.
+CLI::Option* add_lengths(CLI::App* app, const std::string& name, const char* type, std::vector<int64_t>& counts,
+                         std::optional<LengthRange>& lengths, const std::string& description, CountRange range) {
+  return app
+      ->add_option_function<std::string>(
+          name,
+          [&counts, &lengths, name, range](const std::string& text) {
+            try {
+              if (text.find(':') != std::string::npos)
+                lengths = length_range(text, range);
+              else
+                for (const int64_t count : parse_counts(text, range)) counts.push_back(count);
+            } catch (const Error& error) {
+              const std::string_view what = error.what();
+              throw usage_error("{}{}{}", name, what.starts_with("must ") ? " " : ": ", what);
+            }
+          },
+          description)
+      ->type_name(type);
+}
+
+}  // namespace
+
 void BenchOptions::add(CLI::App& app) {
   app_ = &app;
   auto* what = app.add_option_group("What");
   what->add_option("models", models, "Model files, dense or packed; ratios are to the first");
-  add_counts(what, "--prompt", prompts, "Lengths of prompts, or with --train of training windows", size_range)
+  add_lengths(what, "--prompt", "COUNTS", prompts, replay.prompt,
+              "Lengths of prompts, or with --train of training windows; with --requests also a range, 64:512",
+              size_range)
+      ->join(',')
       ->default_str("512; with --train the model's context");
   add_counts(what, "--batch", batches, "Sequences processed together", size_range);
   what->add_option("--attention", attention,
@@ -28,8 +58,11 @@ void BenchOptions::add(CLI::App& app) {
                    "several")
       ->allow_extra_args(false)
       ->type_name("KINDS");
-  add_count(what, "--prefill-chunk", prefill_chunk, "Tokens of a prompt that go through the model at once", size_range);
-  add_count(what, "--generate", generate, "Tokens generated one by one after each prompt");
+  add_count(what, "--prefill-chunk", prefill_chunk, "Tokens of a prompt that go through the model at once", size_range)
+      ->default_str(fmt::format("{}; with --requests {}", default_chunk, EngineSettings().chunk));
+  add_lengths(what, "--generate", "COUNT", generates, replay.generate,
+              "Tokens generated one by one after each prompt; with --requests also a range, 16:128", CountRange())
+      ->default_str("64");
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
   what->add_option("--recompute", recompute,
@@ -65,6 +98,7 @@ void BenchOptions::add(CLI::App& app) {
   what->add_option("--only", only,
                    "With --kernels: those whose name contains one of these texts, as in attention,packed")
       ->join(',');
+  replay.add(app);
   auto* how = app.add_option_group("How");
   add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread", size_range);
   add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
@@ -86,11 +120,12 @@ void BenchOptions::check() const {
   low_bit.check(precision);
   at_least("--repeat", repeat, 1);
   at_least("--steps", steps, 1);
-  at_least("--prefill-chunk", prefill_chunk, 1);
   for (const int64_t batch : batches) at_least("--batch", batch, 1);
   for (const int64_t prompt : prompts) at_least("--prompt", prompt, 1);
   if (kernels && (!models.empty() || train))
     throw usage_error("--kernels measures no models: leave out {}", train ? "--train" : models[0]);
+  if (generates.size() > 1) throw usage_error("--generate is one number, not {}", generates.size());
+  check_replay();
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
@@ -118,12 +153,38 @@ void BenchOptions::check_writing() const {
   if (kernels || train)
     throw usage_error("{} measures text that is written, not {}", option, kernels ? "kernels" : "training");
   if (batches.size() > 1 || batches[0] != 1) throw usage_error("{} measures one sequence; leave out --batch", option);
+  const int64_t generate = generates.empty() ? default_generate : generates[0];
   if (generate < 2) throw usage_error("{} needs --generate of at least 2, not {}", option, generate);
   if (!plot.empty()) throw usage_error("--plot does not show {}", option);
 }
 
+void BenchOptions::check_replay() const {
+  replay.check();
+  if (!replay.drawn())
+    for (const auto& [range, option] : {std::pair(replay.prompt, "--prompt"), std::pair(replay.generate, "--generate")})
+      if (range)
+        throw usage_error("{} {}:{} is a range, which only requests that come at random have (--requests poisson:RATE)",
+                          option, range->low, range->high);
+  if (!replay.given()) return;
+  if (kernels || train || writes() || !attention.empty())
+    throw usage_error("--requests does not go with {}", kernels           ? "--kernels"
+                                                        : train           ? "--train"
+                                                        : !drafts.empty() ? "--draft"
+                                                        : !exits.empty()  ? "--exit"
+                                                        : writes()        ? "--data"
+                                                                          : "--attention");
+  if (prompts.size() > 1) throw usage_error("--requests takes one --prompt, or a range of them as in 64:512");
+  if (!generates.empty() && generates[0] == 0) throw usage_error("--requests needs --generate of at least 1, not 0");
+  if (!replay.costs.empty() && models.size() > 1)
+    throw usage_error("--costs are of one model, and {} are given", models.size());
+}
+
 void BenchOptions::check_effects() const {
-  std::vector<Idle> idle;
+  std::vector<Idle> idle = replay.idle();
+  for (const char* option : {"--batch", "--repeat", "--warmup", "--refresh-ceilings"})
+    idle.push_back({option, replay.given(), "with --requests"});
+  for (const char* option : {"--prompt", "--generate"})
+    idle.push_back({option, replay.given() && !replay.drawn(), "with a trace"});
   for (const char* option : {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute",
                              "--warmup", "--precision", "--activations", "--cache-type"})
     idle.push_back({option, kernels, "with --kernels"});
@@ -146,8 +207,8 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   for (const int threads : common.thread_counts)
     for (const int64_t batch : batches)
       for (const int64_t length : lengths) s.points.push_back({threads, batch, length});
-  s.generate = generate;
-  s.prefill_chunk = prefill_chunk;
+  s.generate = generates.empty() ? default_generate : generates[0];
+  s.prefill_chunk = prefill_chunk.value_or(default_chunk);
   s.drafts = drafts;
   s.exits = exits;
   s.filling = exit_fill == "exact" ? Session::Filling::exact : Session::Filling::propagated;
@@ -163,6 +224,23 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.code = low_bit.code();
   s.precision = precision_in_use(s.type) + (train ? "" : low_bit.described());
   s.refresh_ceilings = refresh_ceilings;
+  s.seed = common.seed;
+  return s;
+}
+
+RequestsSettings BenchOptions::requests_settings(const Common& common) const {
+  RequestsSettings s = replay.settings();
+  s.models = models;
+  s.thread_counts = common.thread_counts;
+  if (!prompts.empty()) s.prompt = {prompts[0], prompts[0]};
+  if (replay.prompt) s.prompt = *replay.prompt;
+  if (!generates.empty()) s.tokens = {generates[0], generates[0]};
+  if (replay.generate) s.tokens = *replay.generate;
+  s.engine.chunk = prefill_chunk.value_or(s.engine.chunk);
+  s.engine.type = use_precision(precision);
+  low_bit.use_activations();
+  s.engine.code = low_bit.code();
+  s.precision = precision_in_use(s.engine.type) + low_bit.described();
   s.seed = common.seed;
   return s;
 }

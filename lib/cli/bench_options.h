@@ -8,6 +8,7 @@
 #include "bench/kernels.h"
 #include "bench/models.h"
 #include "cli/low_bit.h"
+#include "cli/replay_options.h"
 #include "cli/tool.h"
 
 namespace hone::cli {
@@ -18,8 +19,8 @@ struct BenchOptions {
   std::vector<int64_t> batches = {1};
   std::vector<std::string> attention;  // kinds to compare; none: each model's own
   std::vector<std::string> recompute;  // with train: plans to compare; none: "none"
-  int64_t prefill_chunk = 2048;
-  int64_t generate = 64;
+  std::optional<int64_t> prefill_chunk;
+  std::vector<int64_t> generates;  // one at most; none: 64
   bool train = false;
   int64_t steps = 2;
   std::vector<std::string> drafts, exits;  // to compare, behind prompts of `data`
@@ -28,6 +29,7 @@ struct BenchOptions {
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
   bool kernels = false;
+  ReplayOptions replay;
   LowBitOptions low_bit;
   std::string only;
   int64_t repeat = 5;
@@ -42,10 +44,12 @@ struct BenchOptions {
   void check() const;  // Error(usage) for what cannot be
   bool writes() const { return !drafts.empty() || !exits.empty() || !data.empty(); }
   BenchSettings settings(const Common& common) const;
+  RequestsSettings requests_settings(const Common& common) const;
   KernelsSettings kernels_settings(const Common& common) const;
 
  private:
   void check_writing() const;
+  void check_replay() const;
   void check_effects() const;  // options that would be without effect
 
   const CLI::App* app_ = nullptr;

@@ -45,11 +45,7 @@ auto count_in(CountRange range) {
 }
 
 auto counts_in(CountRange range) {
-  return [range](const std::string& text) {
-    const std::vector<int64_t> values = parse_counts(text);
-    for (const int64_t value : values) count_in(range)(std::to_string(value));
-    return values;
-  };
+  return [range](const std::string& text) { return parse_counts(text, range); };
 }
 
 auto number_in(NumberRange range) {
@@ -65,11 +61,12 @@ auto number_in(NumberRange range) {
 
 }  // namespace
 
-std::vector<int64_t> parse_counts(const std::string& text) {
+std::vector<int64_t> parse_counts(const std::string& text, CountRange range) {
   std::vector<int64_t> values;
   std::istringstream items(text);
   for (std::string item; std::getline(items, item, ',');) values.push_back(parse_count(item));
   if (values.empty() || text.ends_with(',')) throw usage_error("'{}' is not a list of numbers like 128,512", text);
+  for (const int64_t value : values) count_in(range)(std::to_string(value));
   return values;
 }
 

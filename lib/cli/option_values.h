@@ -51,6 +51,6 @@ CLI::Validator one_of(std::vector<std::string> names);
 // Error(usage) that names the option.
 std::vector<bool> parse_layers(const std::string& option, const std::string& text, size_t count);
 
-std::vector<int64_t> parse_counts(const std::string& text);  // "128,512"; throws Error(usage)
+std::vector<int64_t> parse_counts(const std::string& text, CountRange range = {});  // "128,512"; throws Error(usage)
 
 }  // namespace hone::cli

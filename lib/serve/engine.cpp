@@ -1,7 +1,7 @@
 #include "serve/engine.h"
 
 #include <algorithm>
-#include <map>
+#include <utility>
 
 #include "base/error.h"
 #include "serve/engine_text.h"
@@ -12,63 +12,38 @@ namespace {
 // Tokens of a text that are read again in a step, too.
 constexpr int64_t block = kernels::attention_block;
 
-// Whether no product asks how many rows there are (kernels::packed_sides_agree).
-bool products_alike(const Transformer& model, DType type) {
-  struct Alike : Reader {
-    explicit Alike(DType of) : type(of) {}
-    void weight(const ParameterInfo&, const Weight& weight) override {
-      const auto packed = weight.packed(type);
-      alike = alike && (!packed || kernels::packed_sides_agree(*packed, type));
-    }
-    void parameter(const ParameterInfo&, const Parameter&) override {}
-    DType type;
-    bool alike = true;
-  } reader(type);
-  model.visit(reader);
-  return reader.alike;
-}
-
-EngineSettings checked(const Transformer& model, EngineSettings s) {
-  if (s.parallel < 1 || s.page_rows < 1 || s.page_rows % block || s.cache_tokens < 0 || s.capacity < 0)
-    throw usage_error("an engine for {} texts at once, pages of {} tokens (a multiple of {}) and a cache of {}",
-                      s.parallel, s.page_rows, block, s.cache_tokens);
-  const Config& config = model.config();
-  if (s.capacity == 0) s.capacity = config.context;
-  if (config.block.positions == PositionKind::learned) s.capacity = std::min(s.capacity, config.context);
-  const int64_t pages = (s.capacity + s.page_rows - 1) / s.page_rows;
-  if (s.cache_tokens == 0) s.cache_tokens = s.parallel * pages * s.page_rows;
-  if (s.cache_tokens < s.page_rows) s.cache_tokens = s.page_rows;
-  s.chunk = whole_blocks(s.chunk);
-  s.busy_chunk = std::min(whole_blocks(s.busy_chunk), s.chunk);
-  return s;
-}
-
-StateShape shape_of(const EngineSettings& s) {
-  StateShape shape;
-  shape.sequences = s.parallel;
-  shape.capacity = s.capacity;
-  shape.type = s.type;
-  shape.take_back = most_drafted;  // as generate(): the order of rows in a ring must be the same
-  shape.code = s.code;
-  shape.pages = s.cache_tokens / s.page_rows;
-  shape.page_rows = s.page_rows;
-  return shape;
-}
-
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
 }  // namespace
 
+EngineSettings complete(const Config& config, EngineSettings s) {
+  if (s.parallel < 1 || s.page_rows < 1 || s.page_rows % block || s.cache_tokens < 0 || s.capacity < 0)
+    throw usage_error("an engine for {} texts at once, pages of {} tokens (a multiple of {}) and a cache of {}",
+                      s.parallel, s.page_rows, block, s.cache_tokens);
+  if (s.capacity == 0) s.capacity = config.context;
+  if (config.block.positions == PositionKind::learned) s.capacity = std::min(s.capacity, config.context);
+  const int64_t pages = (s.capacity + s.page_rows - 1) / s.page_rows;
+  if (s.cache_tokens == 0) s.cache_tokens = s.parallel * pages * s.page_rows;
+  if (s.cache_tokens < s.page_rows) s.cache_tokens = s.page_rows;
+  if (s.batching.most > 0) s.parallel = std::min(s.parallel, s.batching.most);
+  s.chunk = whole_blocks(s.chunk);
+  s.busy_chunk = std::min(whole_blocks(s.busy_chunk), s.chunk);
+  return s;
+}
+
 Engine::Engine(const Transformer& model, const Tokenizer& tokenizer, const EngineSettings& settings)
-    : model_(model),
-      tokenizer_(tokenizer),
-      settings_(checked(model, settings)),
-      state_(model.make_state(shape_of(settings_))),
+    : Engine(std::make_unique<ModelExecutor>(model, complete(model.config(), settings)), tokenizer,
+             complete(model.config(), settings)) {}
+
+Engine::Engine(std::unique_ptr<Executor> executor, const Tokenizer& tokenizer, const EngineSettings& settings)
+    : tokenizer_(tokenizer),
+      settings_(settings),
+      executor_(std::move(executor)),
+      state_(executor_->state()),
       pages_(settings_.cache_tokens / settings_.page_rows, settings_.page_rows),
-      needs_kept_(state_.keeps()),
-      alike_(products_alike(model, settings_.type)) {
+      needs_kept_(executor_->keeps()) {
   for (int64_t slot = settings_.parallel; slot-- > 0;) slots_.push_back(slot);
 }
 
@@ -78,7 +53,7 @@ void Engine::check(const Request& r) const {
   hone::check(r.sampling);
   StopText(r.stops);
   if (r.tokens < 0) throw usage_error("{} tokens cannot be generated", r.tokens);
-  const Config& config = model_.config();
+  const Config& config = executor_->config();
   for (const int32_t id : r.prompt)
     if (id < 0 || id >= config.vocabulary)
       throw input_error("token {} is outside the model's vocabulary of {}", id, config.vocabulary);
@@ -95,8 +70,9 @@ void Engine::check(const Request& r) const {
 int64_t Engine::submit(Request request) {
   check(request);
   const int64_t prompt = std::max<int64_t>(1, static_cast<int64_t>(request.prompt.size())), tokens = request.tokens;
-  auto text = std::make_unique<Text>(next_id_++, std::move(request), tokenizer_,
-                                     positions_of(model_.config(), prompt + std::max<int64_t>(tokens, 1) - 1, prompt));
+  auto text =
+      std::make_unique<Text>(next_id_++, std::move(request), tokenizer_, executor_->now(),
+                             positions_of(executor_->config(), prompt + std::max<int64_t>(tokens, 1) - 1, prompt));
   ++stats_.requests;
   const int64_t id = text->id;
   by_id_[id] = text.get();
@@ -114,11 +90,8 @@ void Engine::cancel(int64_t id) {
 }
 
 bool Engine::step() {
-  const Stopwatch watch;
-  const double before = stats_.model_seconds;
-  for (const auto& [id, text] : std::map(by_id_.begin(), by_id_.end()))  // in the order in which they came
-    if (text->cancelled || (text->request.wanted && !text->request.wanted())) end(*text, Finish::interrupted);
-  sweep();
+  const double begin = executor_->now(), before = stats_.model_seconds;
+  drop_unwanted();
   admit();
   std::vector<Part> parts = plan();
   if (!parts.empty()) {
@@ -126,15 +99,32 @@ bool Engine::step() {
     sweep();
     ++stats_.steps;
   }
-  stats_.own_seconds += watch.seconds() - (stats_.model_seconds - before);
+  stats_.own_seconds += executor_->now() - begin - (stats_.model_seconds - before);
   return !idle();
 }
 
-// Who waits longest begins as soon as there is a place and there are pages for all that it has so far. One prompt at a
-// time: two that are read in turn would both end when the second one does.
+void Engine::drop_unwanted() {
+  bool any = false;
+  const auto look = [&](auto& list) {
+    for (const auto& text : list)
+      if (text->cancelled || (text->request.wanted && !text->request.wanted())) {
+        end(*text, Finish::interrupted);
+        any = true;
+      }
+  };
+  look(running_);
+  look(waiting_);
+  if (any) sweep();
+}
+
+// Who waits longest begins as soon as the policy admits it, there is a place, and there are pages for all that it has so
+// far.
 void Engine::admit() {
+  Admission now{.was_idle = running_.empty()};
   while (!waiting_.empty() && !slots_.empty()) {
-    if (std::ranges::any_of(running_, [](const auto& text) { return text->in_prompt(); })) return;
+    now.running = static_cast<int64_t>(running_.size());
+    now.reading = std::ranges::any_of(running_, [](const auto& text) { return text->in_prompt(); });
+    if (!settings_.batching.policy->admits(now)) return;
     Text& text = *waiting_.front();
     // Besides its own, a page for each of the others, who would else take them back at once.
     const int64_t need = ceil_div(text.size(), settings_.page_rows);
@@ -150,7 +140,7 @@ void Engine::admit() {
 void Engine::start(Text& text) {
   text.slot = slots_.back();
   slots_.pop_back();
-  if (text.result.queue_seconds == 0) text.result.queue_seconds = text.watch.seconds();
+  if (!std::exchange(text.began, true)) text.result.queue_seconds = executor_->now() - text.came;
   text.seen = text.in_tree = 0;
   text.node = Pages::root;
   text.stops.clear();
@@ -244,6 +234,10 @@ std::vector<Engine::Part> Engine::plan() {
   if (reading && std::ranges::none_of(running_, [&](const auto& text) { return text.get() == reading; }))
     reading = nullptr;
   if (!reading) return steps;
+  if (!settings_.batching.policy->beside_prompts) {
+    steps.clear();
+    writing = false;
+  }
   Part part{reading, 0, reading->in_prompt() ? Phase::prompt : Phase::step};
   const int64_t chunk = writing ? settings_.busy_chunk : settings_.chunk;
   const int64_t end = reading->in_prompt() ? std::min(next_stop(*reading), reading->seen + chunk)
@@ -274,6 +268,10 @@ EngineStats Engine::stats() const {
   s.pages = pages_.size();
   s.pages_in_use = pages_.in_use();
   s.pages_free = pages_.free();
+  // Only the pages of one text alone are not full.
+  s.page_tokens = s.pages_in_use * settings_.page_rows;
+  for (const auto& text : running_)
+    s.page_tokens -= static_cast<int64_t>(text->pages.size()) * settings_.page_rows - text->seen;
   return s;
 }
 

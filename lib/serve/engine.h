@@ -6,7 +6,8 @@
 #include <memory>
 #include <unordered_map>
 
-#include "base/clock.h"
+#include "serve/batching.h"
+#include "serve/executor.h"
 #include "serve/pages.h"
 #include "serve/request.h"
 
@@ -20,6 +21,7 @@ struct EngineSettings {
   int64_t chunk = 512;                           // tokens of a prompt in a step while nothing else runs
   int64_t busy_chunk = 64;                       // and beside texts that are being written
   bool reuse = true;                             // beginnings of prompts that are in the cache
+  Batching batching = continuous_batching();
   DType type = DType::f32;
   kernels::CacheCode code = kernels::CacheCode::none;
 };
@@ -32,7 +34,9 @@ struct EngineStats {
   int64_t running = 0, waiting = 0;
   int64_t pages = 0, pages_in_use = 0;        // by texts that are being written
   int64_t pages_free = 0;                     // the others hold what may be reused
+  int64_t page_tokens = 0;                    // that stand in the pages in use
   double model_seconds = 0, own_seconds = 0;  // of steps: in calls of the model, and in all that is around them
+  double choice_seconds = 0;                  // of the latter, in choosing tokens and making text of them
 };
 
 // A step of the model serves everybody: one more token of each text that is being written, and at most one piece of a
@@ -47,6 +51,8 @@ class Engine {
  public:
   // Throws Error(usage) for settings that make no sense or do not fit into memory.
   Engine(const Transformer& model, const Tokenizer& tokenizer, const EngineSettings& settings);
+  // The same plans, carried out by something else; `settings` are complete().
+  Engine(std::unique_ptr<Executor> executor, const Tokenizer& tokenizer, const EngineSettings& settings);
   ~Engine();
 
   // Throws Error(usage) or Error(input) for a request that could never run: nothing else changes.
@@ -59,11 +65,14 @@ class Engine {
   bool step();
   EngineStats stats() const;
   const EngineSettings& settings() const { return settings_; }
+  double now() const { return executor_->now(); }  // by the clock of its steps
+  void wait_until(double seconds) { executor_->wait_until(seconds); }
 
  private:
   struct Text;
   struct Part;
 
+  void drop_unwanted();
   void admit();
   void start(Text& text);
   bool make_room(Text& text, int64_t tokens);
@@ -74,17 +83,19 @@ class Engine {
   void remember(Text& text);
   void score_prompt(Text& text, int64_t first, const Tensor& hidden);
   void choose(std::span<Part> parts);
+  void choose(Text& text, std::span<const float> logits);
+  Tensor logits_of(std::span<Part* const> ready);
   void end(Text& text, Finish finish);
   void give_back(Text& text);
   void sweep();
   int64_t next_stop(const Text& text) const;
 
-  const Transformer& model_;
   const Tokenizer& tokenizer_;
   EngineSettings settings_;
-  State state_;
+  std::unique_ptr<Executor> executor_;
+  State& state_;
   Pages pages_;
-  bool needs_kept_, alike_;
+  bool needs_kept_;
   std::deque<std::unique_ptr<Text>> waiting_;
   std::vector<std::unique_ptr<Text>> running_;  // in the order in which they came
   std::vector<int64_t> slots_;                  // of the state, free ones
@@ -92,6 +103,9 @@ class Engine {
   int64_t next_id_ = 0;
   EngineStats stats_;
 };
+
+// With the numbers that 0 stands for. Throws Error(usage) for settings that make no sense.
+EngineSettings complete(const Config& config, EngineSettings settings);
 
 // The scores of logits f32 [vocabulary]: of `token`, and of the `top` most probable ones.
 ScoredToken score(std::span<const float> logits, int32_t token, int64_t top);

@@ -10,7 +10,7 @@ namespace hone {
 void Engine::run(std::vector<Part>& parts) {
   const bool mixed = parts.size() > 1 && parts.back().phase == Phase::prompt;
   const size_t steps = parts.size() - (parts.back().phase == Phase::prompt);
-  if (mixed && !alike_) {
+  if (mixed && !executor_->mixes()) {
     read(std::span(parts).first(steps), Phase::step);
     read(std::span(parts).subspan(steps), Phase::prompt);
   } else {
@@ -28,15 +28,9 @@ void Engine::read(std::span<Part> parts, Phase phase) {
     spans.push_back({text.slot, text.seen, part.count, part.phase});
     ids.insert(ids.end(), text.ids.begin() + text.seen, text.ids.begin() + text.seen + part.count);
   }
-  Tensor hidden;
-  {
-    const Stopwatch watch;
-    const NoTape pause;
-    const kernels::RowsScope rows(rows_as(phase));
-    const Call call = model_.call(Batch(std::move(spans)), settings_.type);
-    hidden = model_.hidden(ids, call, &state_).value();
-    stats_.model_seconds += watch.seconds();
-  }
+  const double begin = executor_->now();
+  const Tensor hidden = executor_->read(std::move(spans), ids, phase);
+  stats_.model_seconds += executor_->now() - begin;
   int64_t row = 0;
   for (Part& part : parts) {
     Text& text = *part.text;
@@ -45,12 +39,13 @@ void Engine::read(std::span<Part> parts, Phase phase) {
     const bool prompt = part.phase == Phase::prompt;
     if (prompt) {
       stats_.prompt_tokens += part.count;
-      score_prompt(text, first, hidden.rows(row, part.count));
+      if (text.request.score_prompt && hidden) score_prompt(text, first, hidden.rows(row, part.count));
       remember(text);
     } else {
       (text.seen == text.size() ? stats_.decoded_tokens : stats_.repeated_tokens) += part.count;
     }
-    if (text.seen == text.size()) part.last = hidden.rows(row + part.count - 1, 1);
+    part.chooses = text.seen == text.size();
+    if (part.chooses && hidden) part.last = hidden.rows(row + part.count - 1, 1);
     row += part.count;
   }
 }
@@ -72,12 +67,10 @@ void Engine::remember(Text& text) {
 
 void Engine::score_prompt(Text& text, int64_t first, const Tensor& hidden) {
   const int64_t count = std::min(hidden.dim(0), text.prompt - 1 - first);
-  if (!text.request.score_prompt || count < 1 || text.size() > text.prompt) return;
-  const Stopwatch watch;
-  const NoTape pause;
-  const kernels::RowsScope rows(kernels::RowsAs::many);
-  const Tensor logits = model_.logits(hidden.rows(0, count));
-  stats_.model_seconds += watch.seconds();
+  if (count < 1 || text.size() > text.prompt) return;
+  const double begin = executor_->now();
+  const Tensor logits = executor_->logits(hidden.rows(0, count), Phase::prompt);
+  stats_.model_seconds += executor_->now() - begin;
   // A prompt that begins again after it was preempted has some of them.
   for (int64_t t = static_cast<int64_t>(text.result.prompt_scores.size()) - first; t < count; ++t)
     text.result.prompt_scores.push_back(score(logits.rows(t, 1).span<float>(),
@@ -89,49 +82,51 @@ void Engine::score_prompt(Text& text, int64_t first, const Tensor& hidden) {
 void Engine::choose(std::span<Part> parts) {
   std::vector<Part*> ready;
   for (Part& part : parts)
-    if (part.last) ready.push_back(&part);
+    if (part.chooses) ready.push_back(&part);
   if (ready.empty()) return;
-  const Tensor rows = Tensor::empty({static_cast<int64_t>(ready.size()), model_.config().block.dim}, settings_.type);
+  const double begin = executor_->now();
+  const Tensor logits = logits_of(ready);
+  const double chosen = executor_->now();
+  stats_.model_seconds += chosen - begin;
+  for (size_t i = 0; i < ready.size(); ++i)
+    choose(*ready[i]->text, logits ? logits.rows(static_cast<int64_t>(i), 1).span<float>() : std::span<float>());
+  stats_.choice_seconds += executor_->now() - chosen;
+}
+
+Tensor Engine::logits_of(std::span<Part* const> ready) {
+  if (!ready.front()->last) return {};
+  const int64_t dim = executor_->config().block.dim;
+  const Tensor rows = Tensor::empty({static_cast<int64_t>(ready.size()), dim}, settings_.type);
   for (size_t i = 0; i < ready.size(); ++i)
     std::memcpy(rows.rows(static_cast<int64_t>(i), 1).raw(), ready[i]->last.raw(), ready[i]->last.bytes());
-  Tensor logits;
-  {
-    const Stopwatch watch;
-    const NoTape pause;
-    const kernels::RowsScope few(kernels::RowsAs::few);
-    logits = model_.logits(rows);
-    stats_.model_seconds += watch.seconds();
-  }
-  for (size_t i = 0; i < ready.size(); ++i) {
-    Text& text = *ready[i]->text;
-    const auto row = logits.rows(static_cast<int64_t>(i), 1).span<float>();
-    if (text.request.tokens == 0) {
+  return executor_->logits(rows, Phase::step);
+}
+
+// One token more, and what follows from it. Without logits any will do.
+void Engine::choose(Text& text, std::span<const float> logits) {
+  constexpr int32_t any = 1;
+  Completion& result = text.result;
+  if (text.request.tokens == 0) return end(text, Finish::length);
+  try {
+    const int32_t token = logits.empty() ? any : text.sampler.next(logits, text.ids, text.banned());
+    if (result.tokens.empty()) result.first_token_seconds = executor_->now() - text.came;
+    if (text.request.on_token) text.request.on_token();
+    if (token == document_separator) return end(text, Finish::end);
+    result.tokens.push_back(token);
+    text.ids.push_back(token);
+    if (text.request.logprobs >= 0 && !logits.empty())
+      result.scores.push_back(score(logits, token, text.request.logprobs));
+    if (token < tokenizer_.vocabulary()) text.output.add(token);
+    if (text.output.stopped())
+      end(text, Finish::stop);
+    else if (!text.output.wanted())
+      end(text, Finish::interrupted);
+    else if (static_cast<int64_t>(result.tokens.size()) == text.request.tokens)
       end(text, Finish::length);
-      continue;
-    }
-    try {
-      const int32_t token = text.sampler.next(row, text.ids, text.banned());
-      Completion& result = text.result;
-      if (result.first_token_seconds == 0) result.first_token_seconds = text.watch.seconds();
-      if (token == document_separator) {
-        end(text, Finish::end);
-        continue;
-      }
-      result.tokens.push_back(token);
-      text.ids.push_back(token);
-      if (text.request.logprobs >= 0) result.scores.push_back(score(row, token, text.request.logprobs));
-      if (token < tokenizer_.vocabulary()) text.output.add(token);
-      if (text.output.stopped())
-        end(text, Finish::stop);
-      else if (!text.output.wanted())
-        end(text, Finish::interrupted);
-      else if (static_cast<int64_t>(result.tokens.size()) == text.request.tokens)
-        end(text, Finish::length);
-      else if (text.seen == text.positions)
-        end(text, Finish::context);
-    } catch (const Error&) {  // logits that are not finite: this text's trouble alone
-      end(text, Finish::failed);
-    }
+    else if (text.seen == text.positions)
+      end(text, Finish::context);
+  } catch (const Error&) {  // logits that are not finite: this text's trouble alone
+    end(text, Finish::failed);
   }
 }
 
@@ -139,7 +134,7 @@ void Engine::end(Text& text, Finish finish) {
   text.ended = true;
   if (finish != Finish::interrupted && finish != Finish::failed) text.output.finish();
   text.result.finish = text.output.wanted() || finish == Finish::failed ? finish : Finish::interrupted;
-  text.result.seconds = text.watch.seconds();
+  text.result.seconds = executor_->now() - text.came;
   give_back(text);
   ++(text.result.finish == Finish::interrupted ? stats_.cancelled : stats_.finished);
   if (text.request.on_done) text.request.on_done(text.result);

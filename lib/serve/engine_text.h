@@ -11,7 +11,7 @@ namespace hone {
 
 // A request and how far it is. Of `ids`, the state has seen the first `seen`; those after the prompt were chosen.
 struct Engine::Text {
-  Text(int64_t number, Request asked, const Tokenizer& tokenizer, int64_t most_positions)
+  Text(int64_t number, Request asked, const Tokenizer& tokenizer, double now, int64_t most_positions)
       : id(number),
         request(std::move(asked)),
         ids(request.prompt),
@@ -28,6 +28,7 @@ struct Engine::Text {
     if (ids.empty()) ids.push_back(document_separator);
     prompt = result.prompt_tokens = static_cast<int64_t>(ids.size());
     positions = most_positions;
+    came = now;
   }
 
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
@@ -47,15 +48,16 @@ struct Engine::Text {
   std::vector<int64_t> stops;  // tokens of the prompt after which is kept what stands beside pages
   Sampler sampler;
   WrittenText output;
-  Stopwatch watch;
-  bool cancelled = false, ended = false;
+  double came = 0;  // by the executor's clock
+  bool began = false, cancelled = false, ended = false;
 };
 
 struct Engine::Part {
   Text* text;
   int64_t count;
   Phase phase;
-  Tensor last = {};  // hidden state after its last token, where one is to be chosen
+  bool chooses = false;  // a token, once it is seen
+  Tensor last = {};      // the hidden state after its last token then
 };
 
 }  // namespace hone

@@ -41,6 +41,7 @@ struct Request {
   bool score_prompt = false;  // and of the prompt; such a request finds nothing in the cache
   // As generate()'s; false ends the text. `scores`: those of the tokens since the last call.
   std::function<bool(std::string_view text, const std::vector<ScoredToken>& scores)> on_text;
+  std::function<void()> on_token;                  // at each token that is chosen, before it becomes text
   std::function<bool()> wanted;                    // asked before every step; false ends it as Engine::cancel() does
   std::function<void(const Completion&)> on_done;  // at the end, however it came
 };

@@ -396,3 +396,57 @@ TEST_CASE("pages are counted, and the longest unused ones go first") {
   for (const int32_t page : hit.pages) pages.release(page);
   CHECK_THROWS_AS((pages.release(third), pages.release(third)), Error);
 }
+
+TEST_CASE("a way of batching changes who is served when, and no text") {
+  const Tiny t(tiny("full"));
+  const std::vector<Request> requests = random_requests(31, 20, 60);
+  EngineSettings s = of_type(DType::f32);
+  s.parallel = 5;
+  s.cache_tokens = 768;
+  EngineStats together;
+  const Done expected = run(t, s, requests, 1, {}, &together);
+  int64_t steps = 0;
+  for (const char* name : {"static:4", "static:2", "none"}) {
+    CAPTURE(name);
+    s.batching = batching_named(name);
+    EngineStats stats;
+    const Done done = run(t, s, requests, 1, {}, &stats);
+    REQUIRE(done.size() == expected.size());
+    for (const auto& [i, text] : done) {
+      CHECK(text.tokens == expected.at(i).tokens);
+      check_same(text.scores, expected.at(i).scores);
+    }
+    CHECK(stats.steps > std::max(steps, together.steps));  // fewer at once
+    steps = stats.steps;
+  }
+  for (const char* bad : {"static", "static:0", "static:x", "none:2", "continuous:1", "dynamic", ""}) {
+    CAPTURE(bad);
+    CHECK_THROWS_AS(batching_named(bad), Error);
+  }
+  CHECK_THROWS_WITH(batching_named("continous"), doctest::Contains("did you mean 'continuous'"));
+}
+
+TEST_CASE("tokens in pages are counted once, whoever shares them") {
+  const Tiny t(tiny("full"));
+  EngineSettings s = of_type(DType::f32);
+  Engine engine(t.model, *byte_tokenizer(), s);
+  Request r;
+  r.prompt.assign(150, 7);
+  r.tokens = 40;
+  r.ignore_end = true;
+  engine.submit(r);
+  engine.submit(r);
+  int64_t most = 0;
+  while (engine.step()) {
+    const EngineStats stats = engine.stats();
+    CHECK(stats.page_tokens <= stats.pages_in_use * 64);
+    CHECK(stats.page_tokens > (stats.pages_in_use - 2) * 64);
+    most = std::max(most, stats.page_tokens);
+  }
+  CHECK(most > 2 * 150 - 128);
+  CHECK(most <= 2 * 190 - 128);  // two pages of the prompt are both's
+  const EngineStats end = engine.stats();
+  CHECK(end.page_tokens == 0);
+  CHECK(end.choice_seconds > 0);
+  CHECK(end.choice_seconds < end.own_seconds);
+}

@@ -1,0 +1,91 @@
+#include "bench/requests/step_costs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+
+namespace hone {
+namespace {
+
+using nlohmann::json;
+
+// Between which two places of a grid `x` stands, and how far behind the first: 1.5 is beyond the second.
+struct GridPlace {
+  size_t index = 0;
+  double fraction = 0;
+};
+
+GridPlace place_of(const std::vector<int64_t>& grid, int64_t x) {
+  if (grid.size() < 2) return {};
+  const auto above = std::upper_bound(grid.begin() + 1, grid.end() - 1, x);
+  const auto index = static_cast<size_t>(above - grid.begin()) - 1;
+  return {index, static_cast<double>(x - grid[index]) / static_cast<double>(grid[index + 1] - grid[index])};
+}
+
+double between(double a, double b, double fraction) {
+  return a + fraction * (b - a);
+}
+
+double on_line(const std::vector<int64_t>& grid, const std::vector<double>& values, int64_t x) {
+  const GridPlace place = place_of(grid, std::max(x, grid.front()));
+  return grid.size() < 2 ? values.front() : between(values[place.index], values[place.index + 1], place.fraction);
+}
+
+bool rising(const std::vector<int64_t>& grid) {
+  return !grid.empty() && grid.front() >= 0 &&
+         std::adjacent_find(grid.begin(), grid.end(), std::greater_equal<>()) == grid.end();
+}
+
+bool finite(const std::vector<double>& values) {
+  return std::ranges::all_of(values, [](double x) { return std::isfinite(x); });
+}
+
+}  // namespace
+
+double StepCosts::operator()(const Shape& shape) const {
+  const auto count = static_cast<int64_t>(shape.contexts.size());
+  const GridPlace r = place_of(rows, count), c = place_of(chunks, shape.chunk);
+  const auto at = [&](size_t row, size_t chunk) { return seconds[row * chunks.size() + chunk]; };
+  const auto along = [&](size_t row) { return between(at(row, c.index), at(row, c.index + 1), c.fraction); };
+  double total = between(along(r.index), along(r.index + 1), r.fraction);
+  for (const int64_t context : shape.contexts) total += on_line(contexts, row_more, context);
+  total += static_cast<double>(shape.chunk) * on_line(contexts, chunk_more, shape.first);
+  return std::max(total, 0.0);
+}
+
+nlohmann::ordered_json json_of(const StepCosts& costs) {
+  return {{"schema_version", 1},        {"of", costs.of},
+          {"rows", costs.rows},         {"chunks", costs.chunks},
+          {"seconds", costs.seconds},   {"contexts", costs.contexts},
+          {"row_more", costs.row_more}, {"chunk_more", costs.chunk_more}};
+}
+
+StepCosts read_step_costs(const std::string& path, const json& of) {
+  const json object = json::parse(read_text_file(path), nullptr, false);
+  StepCosts costs;
+  try {
+    costs.of = object.at("of");
+    object.at("rows").get_to(costs.rows);
+    object.at("chunks").get_to(costs.chunks);
+    object.at("seconds").get_to(costs.seconds);
+    object.at("contexts").get_to(costs.contexts);
+    object.at("row_more").get_to(costs.row_more);
+    object.at("chunk_more").get_to(costs.chunk_more);
+  } catch (const json::exception&) {
+    throw input_error("'{}' has no costs of steps, as bench writes them", path);
+  }
+  if (!rising(costs.rows) || !rising(costs.chunks) || !rising(costs.contexts) || costs.rows.size() < 2 ||
+      costs.chunks.size() < 2 || costs.seconds.size() != costs.rows.size() * costs.chunks.size() ||
+      costs.row_more.size() != costs.contexts.size() || costs.chunk_more.size() != costs.contexts.size() ||
+      !finite(costs.seconds) || !finite(costs.row_more) || !finite(costs.chunk_more))
+    throw input_error("'{}': its costs of steps are damaged", path);
+  for (const auto& [name, value] : of.items())
+    if (costs.of.value(name, json()) != value)
+      throw input_error("'{}' has costs of another {} ({}, not {}); give another file, or remove it to measure anew",
+                        path, name, costs.of.value(name, json()).dump(), value.dump());
+  return costs;
+}
+
+}  // namespace hone

@@ -1,0 +1,239 @@
+#include "bench/requests/replay.h"
+
+#include <doctest/doctest.h>
+
+#include <fstream>
+
+#include "base/error.h"
+#include "bench/requests/requests.h"
+#include "bench/requests/simulate.h"
+#include "dataset/tokenizer.h"
+#include "nn/mixer.h"
+#include "support/scratch.h"
+
+using namespace hone;
+
+namespace {
+
+Config tiny(const std::string& attention = "full") {
+  Config c;
+  c.context = 320;
+  c.block.dim = 32;
+  c.block.head_dim = 16;
+  c.layers.assign(2, LayerBlueprint{2, 1, 48, "full"});
+  set_attention(c, attention);
+  return c;
+}
+
+struct Tiny {
+  explicit Tiny(const Config& config) : model(config) { initialize(model, 5, 0.15); }
+  Transformer model;
+};
+
+// A step takes a second for each token that is written and each piece of a prompt in it.
+StepCosts a_second_each() {
+  StepCosts costs;
+  costs.rows = {0, 1};
+  costs.chunks = {0, 1, 2};
+  costs.seconds = {0, 1, 1, 1, 2, 2};
+  costs.contexts = {0};
+  costs.row_more = costs.chunk_more = {0};
+  return costs;
+}
+
+using Spans = std::vector<std::vector<Span>>;
+
+// What an engine asks for, written down.
+class Recorder : public Executor {
+ public:
+  Recorder(std::unique_ptr<Executor> of, Spans& spans, bool mixes) : of_(std::move(of)), spans_(spans), mixes_(mixes) {}
+  const Config& config() const override { return of_->config(); }
+  State& state() override { return of_->state(); }
+  bool keeps() const override { return of_->keeps(); }
+  bool mixes() const override { return mixes_; }
+  double now() const override { return of_->now(); }
+  void wait_until(double seconds) override { of_->wait_until(seconds); }
+  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override {
+    spans_.push_back(spans);
+    return of_->read(std::move(spans), ids, phase);
+  }
+  Tensor logits(const Tensor& hidden, Phase phase) override { return of_->logits(hidden, phase); }
+
+ private:
+  std::unique_ptr<Executor> of_;
+  Spans& spans_;
+  bool mixes_;
+};
+
+std::vector<Arrival> at_once(int64_t count) {
+  std::vector<Arrival> all;
+  for (int64_t i = 0; i < count; ++i)
+    all.push_back({.prompt = 20 + 37 * i % 200, .tokens = 1 + 13 * i % 100, .blocks = {i % 3}, .number = i + 1});
+  return all;
+}
+
+EngineSettings settings_of(const Config& config, const std::string& batching, int64_t cache = 0) {
+  EngineSettings s;
+  s.parallel = 6;
+  s.cache_tokens = cache;
+  s.batching = batching_named(batching);
+  return complete(config, s);
+}
+
+}  // namespace
+
+TEST_CASE("a simulated engine plans as a real one does") {
+  for (const char* kind : {"full", "window:70:3", "routed:64:2"})
+    for (const char* batching : {"none", "static:4", "continuous"}) {
+      CAPTURE(kind);
+      CAPTURE(batching);
+      const Tiny t(tiny(kind));
+      const EngineSettings s = settings_of(t.model.config(), batching, 384);
+      const StepCosts costs = a_second_each();
+      Spans real, simulated;
+      int64_t preemptions = 0;
+      const auto run = [&](std::unique_ptr<Executor> executor, Spans& spans) {
+        Engine engine(std::make_unique<Recorder>(std::move(executor), spans, true), *byte_tokenizer(), s);
+        const Replayed r = replay(engine, t.model.config(), at_once(24), {});
+        CHECK(r.served.size() == 24);
+        CHECK(r.stats.pages_in_use == 0);
+        preemptions = r.stats.preemptions;
+        return r.stats.cached_tokens;
+      };
+      const int64_t found = run(std::make_unique<ModelExecutor>(t.model, s), real);
+      CHECK(found == run(std::make_unique<SimulatedExecutor>(t.model, s, costs), simulated));
+      CHECK(found > 0);
+      CHECK((preemptions > 0) == (std::string(batching) != "none"));
+      REQUIRE(real.size() == simulated.size());
+      bool same = true;
+      for (size_t i = 0; i < real.size(); ++i)
+        same = same && std::ranges::equal(real[i], simulated[i], [](const Span& a, const Span& b) {
+                 return a.sequence == b.sequence && a.first == b.first && a.count == b.count && a.phase == b.phase;
+               });
+      CHECK(same);
+    }
+}
+
+TEST_CASE("what requests wait for, by hand") {
+  const Tiny t(tiny());
+  const StepCosts costs = a_second_each();
+  const std::vector<Arrival> arrivals = {
+      {.seconds = 0, .prompt = 10, .tokens = 3, .number = 1},
+      {.seconds = 0.5, .prompt = 10, .tokens = 1, .number = 2},
+      {.seconds = 20, .prompt = 10, .tokens = 2, .number = 3},
+      {.seconds = 20, .prompt = 400, .tokens = 2, .number = 4},
+  };
+  const auto run = [&](const std::string& batching, double speed = 1) {
+    const EngineSettings s = settings_of(t.model.config(), batching);
+    Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
+    return replay(engine, t.model.config(), arrivals,
+                  {.speed = speed, .objective = slo_of("first_token=2s,token=1s")});
+  };
+  // None: the first is read in a second and has two tokens more, then the second one begins.
+  Replayed r = run("none");
+  CHECK(r.too_long == std::vector<int64_t>{4});
+  REQUIRE(r.served.size() == 3);
+  CHECK(r.served[0].first_token == 1);
+  CHECK(r.served[0].done == 3);
+  CHECK(r.served[0].between == 1);
+  CHECK(r.served[1].began == 2.5);
+  CHECK(r.served[1].first_token == 3.5);
+  CHECK(r.served[2].first_token == 1);
+  CHECK(r.seconds == 22);
+  CHECK(r.met == 2);
+  CHECK(r.gaps == std::vector<double>{1, 1, 1});
+  // Continuous: the second one's prompt is read beside a step of the first.
+  r = run("continuous");
+  REQUIRE(r.served.size() == 3);
+  CHECK(r.served[0].done == 2.5);  // of the second one, which ends first
+  CHECK(r.served[1].done == 4);
+  CHECK(r.served[1].between == 1.5);
+  // Static: nobody joins.
+  CHECK(run("static:4").served[1].first_token == 3.5);
+  CHECK(run("none", 2).seconds == 12);
+  // Both wait when the batch begins: both prompts are read before the first step, which writes for both.
+  const EngineSettings s = settings_of(t.model.config(), "static:2");
+  Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
+  r = replay(engine, t.model.config(),
+             {{.prompt = 5, .tokens = 2, .number = 1}, {.prompt = 5, .tokens = 2, .number = 2}}, {});
+  CHECK(r.served[0].first_token == 1);
+  CHECK(r.served[1].first_token == 2);
+  CHECK(r.served[0].done == 4);
+  CHECK(r.served[1].done == 4);
+}
+
+TEST_CASE("costs are straight lines between what was measured, and come back from their file") {
+  StepCosts costs;
+  costs.rows = {0, 1, 4, 8};
+  costs.chunks = {0, 16, 64};
+  for (const int64_t rows : costs.rows)
+    for (const int64_t chunk : costs.chunks)
+      costs.seconds.push_back(0.5 + 0.25 * static_cast<double>(rows) + 0.125 * static_cast<double>(chunk));
+  costs.contexts = {0, 64, 256};
+  costs.row_more = {0, 0.5, 2};
+  costs.chunk_more = {0, 0.25, 1};
+  CHECK(costs({.contexts = {0, 0, 0}, .chunk = 40}) == doctest::Approx(0.5 + 0.75 + 5));
+  CHECK(costs({.contexts = std::vector<int64_t>(12, 0)}) == doctest::Approx(0.5 + 3));
+  CHECK(costs({.contexts = {32, 160}}) == doctest::Approx(0.5 + 0.5 + 0.25 + 1.25));
+  CHECK(costs({.contexts = {}, .chunk = 16, .first = 256}) == doctest::Approx(0.5 + 2 + 16));
+  const test::Scratch scratch;
+  const auto keep = [&](const std::string& text) { std::ofstream(scratch / "c.json") << text; };
+  costs.of = {{"isa", "avx2"}, {"threads", 2}};
+  keep(json_of(costs).dump());
+  const StepCosts back = read_step_costs(scratch / "c.json", costs.of);
+  CHECK(back.seconds == costs.seconds);
+  CHECK(back.row_more == costs.row_more);
+  CHECK_THROWS_WITH(read_step_costs(scratch / "c.json", {{"isa", "avx2"}, {"threads", 1}}),
+                    doctest::Contains("another threads"));
+  nlohmann::ordered_json broken = json_of(costs);
+  broken["seconds"].erase(0);
+  for (const std::string& text : {std::string("{"), std::string("[]"), std::string("{\"rows\": 3}"), broken.dump()}) {
+    keep(text);
+    CHECK_THROWS_AS(read_step_costs(scratch / "c.json", costs.of), Error);
+  }
+}
+
+TEST_CASE("steps are measured at every size that an engine may take") {
+  for (const char* kind : {"full", "window:70:3"}) {
+    const Tiny t(tiny(kind));
+    EngineSettings s = settings_of(t.model.config(), "continuous", 512);
+    const StepCosts costs = measure_step_costs(t.model, s, 1, [](size_t done, size_t all) { CHECK(done <= all); });
+    CHECK(costs.rows == std::vector<int64_t>{0, 1, 2, 4, 6});
+    CHECK(costs.chunks.back() == 320);
+    CHECK(costs.seconds.size() == costs.rows.size() * costs.chunks.size());
+    CHECK(std::ranges::all_of(costs.seconds, [](double x) { return x >= 0; }));
+    CHECK(costs({.contexts = {100, 20}, .chunk = 64, .first = 64}) > 0);
+  }
+}
+
+TEST_CASE("the load that a way of batching holds is the highest that all loads below hold, too") {
+  std::vector<RequestsResult> results;
+  for (const auto& [load, met] : std::vector<std::pair<double, int64_t>>{{1, 10}, {2, 9}, {4, 8}, {8, 10}}) {
+    RequestsResult r;
+    r.model = "m.h5";
+    r.batching = "continuous";
+    r.load = r.offered = load;
+    r.objective = slo_of("token=1s");
+    r.replayed.served.resize(10);
+    r.replayed.met = met;
+    r.replayed.seconds = 5;
+    r.replayed.stats.pages = 4;
+    r.replayed.samples = {{.seconds = 4, .length = 4, .waiting = 3, .running = 2, .pages = 2, .page_tokens = 96},
+                          {.seconds = 5, .length = 1, .waiting = 0, .running = 1, .pages = 1, .page_tokens = 64}};
+    results.push_back(r);
+  }
+  REQUIRE(held_loads(results).size() == 1);
+  CHECK(held_loads(results)[0].find("up to 2 a second") != std::string::npos);
+  const std::string json = render(requests_report(results), Format::json);
+  const auto row = nlohmann::json::parse(json)["rows"][1];
+  CHECK(row["queue_mean"] == doctest::Approx(12.0 / 5));
+  CHECK(row["queue_max"] == 3);
+  CHECK(row["running_mean"] == doctest::Approx(9.0 / 5));
+  CHECK(row["page_utilization"] == doctest::Approx((4 * 96 + 64) / (4.0 * 128 + 64)));
+  CHECK(row["pages_used_max"] == doctest::Approx(0.5));
+  CHECK(row["goodput_requests_per_second"] == doctest::Approx(9.0 / 5));
+  CHECK(row["met_fraction"] == doctest::Approx(0.9));
+  CHECK(requests_plot(results).find("first token, percentile 99") != std::string::npos);
+  results.resize(1);
+  CHECK(held_loads(results).empty());
+}
