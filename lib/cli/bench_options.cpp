@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
+#include "cli/plan_options.h"
 #include "cli/precision.h"
 #include "nn/mixer.h"
 #include "nn/recompute.h"
@@ -48,6 +49,7 @@ void BenchOptions::add(CLI::App& app) {
   add_number(what, "--draft-min-probability", draft_min_probability,
              "With --draft: stop guessing before a token that the guessing model gives less", {.least = 0, .most = 1});
   what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
+  what->add_option("--plan", plans, plan_help)->allow_extra_args(false)->type_name("KEY=VALUE,...");
   what->add_option("--only", only,
                    "With --kernels: those whose name contains one of these texts, as in attention,packed")
       ->join(',');
@@ -77,6 +79,7 @@ void BenchOptions::check() const {
   for (const int64_t prompt : prompts) at_least("--prompt", prompt, 1);
   if (kernels && (!models.empty() || train))
     throw usage_error("--kernels measures no models: leave out {}", train ? "--train" : models[0]);
+  if (!plans.empty()) return check_plans();
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
@@ -100,13 +103,25 @@ void BenchOptions::check() const {
   require_distinct({{"--plot", plot}}, named("MODEL", models));
 }
 
+void BenchOptions::check_plans() const {
+  if (models.size() > 1) throw usage_error("--plan takes one model file at most, whose shape it has");
+  if (kernels || train || !drafts.empty())
+    throw usage_error("--plan measures neither models nor kernels: leave it alone");
+  if (!plot.empty()) throw usage_error("--plot shows models and does not go with --plan");
+  std::vector<Idle> idle;
+  for (const char* option : {"--prompt", "--batch", "--attention", "--prefill-chunk", "--generate", "--recompute",
+                             "--steps", "--data", "--only", "--repeat", "--warmup", "--precision", "--force"})
+    idle.push_back({option, true, "with --plan"});
+  warn_of_idle(*app_, idle);
+}
+
 void BenchOptions::check_effects() const {
   std::vector<Idle> idle;
-  for (const char* option :
-       {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute", "--warmup", "--precision",
-        "--activations", "--cache-type"})
+  for (const char* option : {"--prompt", "--batch", "--prefill-chunk", "--generate", "--steps", "--recompute",
+                             "--warmup", "--precision", "--activations", "--cache-type"})
     idle.push_back({option, kernels, "with --kernels"});
-  for (const char* option : {"--prefill-chunk", "--generate", "--activations", "--cache-type"}) idle.push_back({option, train, "with --train"});
+  for (const char* option : {"--prefill-chunk", "--generate", "--activations", "--cache-type"})
+    idle.push_back({option, train, "with --train"});
   for (const char* option : {"--data", "--draft-tokens", "--draft-min-probability"})
     idle.push_back({option, drafts.empty(), "without --draft"});
   for (const char* option : {"--steps", "--recompute"}) idle.push_back({option, !kernels && !train, "without --train"});

@@ -27,6 +27,7 @@ struct BenchOptions {
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
   bool kernels = false;
+  std::vector<std::string> plans;
   LowBitOptions low_bit;
   std::string only;
   int64_t repeat = 5;
@@ -43,6 +44,7 @@ struct BenchOptions {
   KernelsSettings kernels_settings(const Common& common) const;
 
  private:
+  void check_plans() const;
   void check_effects() const;  // options that would be without effect
 
   const CLI::App* app_ = nullptr;
