@@ -114,14 +114,6 @@ int allowed_cpus() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-std::string allowed_cpu_list() {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);)
-    if (constexpr std::string_view name = "Cpus_allowed_list:"; line.starts_with(name))
-      return line.substr(line.find_first_not_of(" \t", name.size()));
-  return "unknown";
-}
-
 int physical_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);

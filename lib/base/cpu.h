@@ -35,7 +35,6 @@ std::string cpu_model();               // e.g. "AMD EPYC"
 std::vector<std::string> cpu_flags();  // the features that matter here: avx2, avx512_vnni, amx_bf16, …
 int physical_cores();                  // that this process may run on
 int allowed_cpus();                    // logical processors that it may run on: its affinity mask
-std::string allowed_cpu_list();        // the same as the kernel writes it: "0-3,8"
 
 // How many processors' time the control groups of this process grant it, the least of any group around it; nothing
 // where none is limited. A container's limit (docker --cpus) is there, in version 2 or 1: `groups` lists them, below

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <thread>
 
-#include "base/cpu.h"
 #include "base/error.h"
 #include "base/units.h"
 #include "comm/launch.h"
@@ -20,6 +20,15 @@ std::string machine_name() {
   char name[256] = "";
   gethostname(name, sizeof name - 1);
   return name;
+}
+
+// Processors that this process may run on, as the kernel writes them: "0-3,8".
+std::string allowed_cpu_list() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (constexpr std::string_view name = "Cpus_allowed_list:"; line.starts_with(name))
+      return line.substr(line.find_first_not_of(" \t", name.size()));
+  return "unknown";
 }
 
 }  // namespace
