@@ -40,7 +40,7 @@ struct QuantizeTool {
   std::string type = "int8", embedding_type = "same", method = "auto";
   int64_t group = 0;
   std::vector<std::string> overrides;
-  bool allow_requantize = false;
+  bool allow_requantize = false, awq = false;
   int64_t distill_steps = 0;
   double distill_rate = 1e-3;
   const CLI::App* app = nullptr;  // that they were added to
@@ -70,6 +70,10 @@ struct QuantizeTool {
                      "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
+    options->add_flag(
+        "--awq", awq,
+        "Before that, scale the inputs of query/key/value and up where it lessens what rounding costs, and "
+        "the norm before them by the inverse");
     add_count(options, "--distill", distill_steps,
               "Then train the scales, and norms, for so many steps on the divergence from the model before; 0: none");
     add_number(options, "--distill-rate", distill_rate, "Learning rate of that", {.above = 0, .most = 1});
@@ -85,6 +89,7 @@ struct QuantizeTool {
     s.group = group;
     s.method = &round_method(method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method);
     s.allow_requantize = allow_requantize;
+    s.balance = awq;
     s.activations = calibration.type();
     for (const std::string& text : overrides) {
       const size_t equals = text.rfind('=');
@@ -98,8 +103,8 @@ struct QuantizeTool {
 
 // Of CSV, in order: the same with and without calibration.
 std::vector<std::string> columns() {
-  return {"parameter",          "type",       "form", "group", "relative_error", "bytes_before", "bytes",
-          "calibration_tokens", "calibration"};
+  return {"parameter",          "type",        "form",        "group", "relative_error", "bytes_before", "bytes",
+          "calibration_tokens", "calibration", "awq_exponent"};
 }
 
 Report layer_report(const std::vector<QuantizedLayer>& layers) {
@@ -114,6 +119,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     row.set("bytes_before", l.bytes_before);
     row.set("bytes", l.bytes);
     set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
+    if (l.balance) row.set("awq_exponent", *l.balance);
     report.add(row);
   }
   report.fix_csv(columns());
@@ -144,7 +150,7 @@ void check_method(const QuantizeTool& o, const QuantizeSettings& settings) {
   const bool calibrated = !o.calibration.files.empty();
   if (method.dampens && !calibrated)
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
-  if (method.needs.empty() && calibrated)
+  if (method.needs.empty() && calibrated && !o.awq)
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
 }
 
@@ -158,6 +164,15 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
                     : o.method != "auto" ? fmt::format("--method {}", o.method)
                                          : "--calibration",
                     fmt::join(scaled, " or "));
+}
+
+void check_awq(const QuantizeTool& o, const QuantizeSettings& settings) {
+  if (!o.awq) return;
+  if (o.budget.given())
+    throw usage_error("--awq scales for types that are given; quantize to those that a budget chose");
+  if (o.calibration.files.empty())
+    throw usage_error("--awq needs --calibration FILE: text like the model's training text");
+  if (!makes_scales(settings)) throw usage_error("--awq has no effect: no weight becomes a type with scales");
 }
 
 // Before anything is read.
@@ -234,6 +249,7 @@ double bits_per_weight(Transformer& model, const std::vector<QuantizedLayer>& la
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   check_distill(o, settings);
+  check_awq(o, settings);
   if (o.budget.given()) {
     const bool group = given(*o.budget.app, "--group");
     return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
@@ -293,6 +309,7 @@ std::vector<std::string> scale_options() {
   std::vector<std::string> names = calibration_options();
   names.emplace_back("--group");
   names.emplace_back("--method");
+  names.emplace_back("--awq");
   return names;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -51,6 +52,12 @@ std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
   std::stable_partition(choices.begin(), choices.end(),
                         [](const Choice& choice) { return is_linear(choice.slot.role); });
   return choices;
+}
+
+std::vector<LayerType> types_of(const std::vector<Choice>& choices) {
+  std::vector<LayerType> types;
+  for (const Choice& choice : choices) types.push_back({choice.slot.name, *choice.type, choice.group});
+  return types;
 }
 
 const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
@@ -124,10 +131,17 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
     const RoundMethod& method = method_for(choice.type, s);
     targets.push_back({choice.slot.name, method.needs, method.dampens});
   }
+  std::map<std::string, double> balanced;
+  if (s.balance && s.calibration)
+    balanced = balance_inputs(model, types_of(choices), s.method->name != "nearest", *s.calibration, s.activations);
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
       model, targets, s.method->behind, s.calibration, s.activations,
       [&](size_t i, const Measurement& measured) { layers[i] = quantize_weight(choices[i], s, measured); }, s.progress);
+  for (QuantizedLayer& layer : layers) {
+    const auto found = balanced.find(layer.name);
+    if (found != balanced.end()) layer.balance = found->second;
+  }
   return layers;
 }
 

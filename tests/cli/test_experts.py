@@ -112,7 +112,7 @@ class Chain(ModelTest):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_bench_counts_active_experts(self):
-        row, = run_json("bench", self.small, "--prompt", 16, "--generate", 4, "--repeat", 1)["rows"]
+        row, = run_json("bench", self.small, "--prompt", 16, "--generate", 4, "--repeat", 1, "--precision", "bf16")["rows"]
         self.assertLess(row["bytes_per_token"], row["weight_bytes"])
         self.assertLess(row["active_parameters"], row["parameters"])
         self.assertEqual(len(row["expert_load_0"]), 4)

@@ -176,6 +176,19 @@ class Types(QuantizeTest):
             if model == self.model:
                 self.assertLess(found["gptq"], 0.7 * found["search"])
 
+    def test_awq_changes_norms_and_says_by_how_much(self):
+        plain = self.quantize("--type", "int4", "--group", 32, "--calibration", self.corpus)
+        report = self.path("r.csv")
+        scaled = self.quantize("--type", "int4", "--group", 32, "--calibration", self.corpus, "--awq", "--report", report)
+        rows = {row["parameter"]: row["awq_exponent"] for row in csv.DictReader(read_text(report).splitlines())}
+        for block in range(2):
+            self.assertEqual(rows[f"blocks.{block}.attention.output.weight"], "")
+            for layer, norm in (("attention.qkv", "attention_norm"), ("feed_forward.gate_up", "feed_forward_norm")):
+                exponent = float(rows[f"blocks.{block}.{layer}.weight"])
+                self.assertIn(exponent, [i / 8 for i in range(9)])
+                gain = f"blocks.{block}.{norm}.gain"
+                self.assertEqual(bool(np.array_equal(plain[gain].values, scaled[gain].values)), exponent == 0)
+
     def test_result_says_bits_and_error(self):
         self.quantize("--type", "int4", "--group", 32, "--embedding-type", "keep", "--calibration", self.corpus,
                       "--calibration-windows", 8)
@@ -242,6 +255,9 @@ class Refusals(QuantizeTest):
     def test_methods(self):
         self.refused("--method", "up", parts=["nearest", "gptq"])
         self.refused("--method", "gptq", parts=["--method gptq", "--calibration"])
+        self.refused("--awq", "--type", "int4", parts=["--awq needs --calibration"])
+        self.refused("--awq", "--type", "bf16", "--calibration", self.corpus, parts=["no effect"])
+        self.refused("--awq", "--target-bits", 4.5, "--calibration", self.corpus, parts=["--awq", "budget"])
         self.refused("--method", "nearest", "--calibration", self.corpus, parts=["--method nearest", "--calibration"])
         self.refused("--type", "bf16", "--method", "search", parts=["--method search", "no effect"])
 

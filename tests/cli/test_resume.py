@@ -227,6 +227,7 @@ class Checkpoints(ResumeTest):
                 done = self.resume(replace=[(option, value)])
                 if option == "--precision" and self.precision() == "f32":
                     self.assertEqual(done.returncode, 0, done.stderr)
+                    os.remove(self.path("again.h5"))
                 else:
                     self.assert_refused(done, 2, f"'{name}'")
                     self.assertFalse(os.path.exists(self.path("again.h5")))

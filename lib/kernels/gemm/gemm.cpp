@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "kernels/gemm/bf16.h"
+#include "kernels/gemm/f32.h"
 #include "kernels/gemm/onednn.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
@@ -62,6 +63,7 @@ bool tile_unit() {
 void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (c.rows == 0 || c.cols == 0) return;
   if (tile_unit() && onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
+  if (own::multiplies_rows(a, transpose_a, b, transpose_b, c, accumulate)) return own::gemm_rows(a, b, c);
   if (a.dtype == DType::bf16 && transpose_a && !transpose_b && c.dtype == DType::f32 && own::available())
     return own::gemm_gradient(a, b, c, accumulate);
   if (onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;

@@ -164,10 +164,10 @@ inline Vec exp2(Vec x) {
 #if defined(HONE_VECTOR_AVX512)
   const Vec f = _mm512_reduce_ps(x, 0x09);  // x - floor(x), and 0 for an infinity
 #elif defined(HONE_VECTOR_AVX2)
-  const Vec clamped = max(x, broadcast(-127.f));
+  const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
   const Vec whole = _mm256_floor_ps(clamped), f = clamped - whole;
 #else
-  const Vec clamped = max(x, broadcast(-127.f));
+  const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
   const IntVec truncated = __builtin_convertvector(clamped, IntVec);
   const IntVec whole =
       truncated + (__builtin_convertvector(truncated, Vec) > clamped);  // the comparison is -1 where true
@@ -201,6 +201,35 @@ inline Vec exp2(Vec x) {
 #endif
 }
 
+#if defined(HONE_VECTOR_AVX2)
+// to[c] is column c of an 8 x 8 block.
+inline void transpose8(const float* from, int64_t from_stride, Vec* to) {
+  __m256 a[8], b[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+  }
+  // After this step a[4*g + j] holds, in its 128-bit lane l, column 4*l + j of rows 4*g … 4*g + 3.
+#pragma GCC unroll 2
+  for (int g = 0; g < 8; g += 4) {
+    const __m256d low0 = _mm256_castps_pd(b[g]), low1 = _mm256_castps_pd(b[g + 2]);
+    const __m256d high0 = _mm256_castps_pd(b[g + 1]), high1 = _mm256_castps_pd(b[g + 3]);
+    a[g] = _mm256_castpd_ps(_mm256_unpacklo_pd(low0, low1));
+    a[g + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low0, low1));
+    a[g + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high0, high1));
+    a[g + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high0, high1));
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    to[j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x20);
+    to[4 + j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x31);
+  }
+}
+#endif
+
 // to[c][r] = from[r][c] for a 16 x 16 block of 32-bit elements; strides in elements.
 inline void transpose16(const uint32_t* from, int64_t from_stride, uint32_t* to, int64_t to_stride) {
 #if defined(HONE_VECTOR_AVX512)
@@ -228,6 +257,14 @@ inline void transpose16(const uint32_t* from, int64_t from_stride, uint32_t* to,
     _mm512_storeu_ps(to + (4 + j) * to_stride, _mm512_shuffle_f32x4(high01, high23, 0x88));
     _mm512_storeu_ps(to + (8 + j) * to_stride, _mm512_shuffle_f32x4(low01, low23, 0xdd));
     _mm512_storeu_ps(to + (12 + j) * to_stride, _mm512_shuffle_f32x4(high01, high23, 0xdd));
+  }
+#elif defined(HONE_VECTOR_AVX2)
+  for (int block = 0; block < 4; ++block) {
+    const uint32_t* source = from + block / 2 * 8 * from_stride + block % 2 * 8;
+    uint32_t* target = to + block % 2 * 8 * to_stride + block / 2 * 8;
+    Vec columns[8];
+    transpose8(reinterpret_cast<const float*>(source), from_stride, columns);
+    for (int c = 0; c < 8; ++c) store(reinterpret_cast<float*>(target + c * to_stride), columns[c]);
   }
 #else
   for (int c = 0; c < 16; ++c)

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/cpu.h"
+#include "kernels/gemm/f32.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa/kernel_set.h"
 #include "kernels/packed/activations.h"
@@ -166,16 +167,18 @@ void multiply_direct(std::span<const PackedProduct> list) {
   });
 }
 
-void gemm_columns(ConstView x, ConstView w, View y) {
-  gemm(x, false, w, false, y);
-}
-
 ConstView as_type(ConstView x, DType type) {
   if (x.dtype == type) return x;
   const auto bytes = x.rows * x.cols * static_cast<int64_t>(size_of(type));
   const View to{converted_scratch.array<uint8_t>(bytes), type, x.rows, x.cols, x.cols};
   convert(x, to);
   return to;
+}
+
+// Below avx512 the same bits for a row whatever stands beside it (kernels/gemm/f32.h).
+void gemm_columns(ConstView x, ConstView w, View y) {
+  if (isa() >= Isa::avx512) return gemm(x, false, w, false, y);
+  own::gemm_columns(x, w, y);
 }
 
 // y[m, n] = x W^T for W^T [cols, n] in f32.

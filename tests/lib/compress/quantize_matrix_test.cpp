@@ -13,17 +13,16 @@
 #include "compress/methods/prune_method.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
-#include "support/failure.h"
+#include "lib/compress/models.h"
 
 using namespace hone;
-using test::failure;
+using namespace hone::test;
 
 namespace {
 
 using kernels::info_of;
 using kernels::PackedElement;
 
-constexpr PackedElement int8 = kernels::element_named("int8"), int4 = kernels::element_named("int4");
 
 std::vector<PackedElement> scaled_elements() {
   std::vector<PackedElement> scaled;
@@ -82,10 +81,6 @@ double least_error(const float* w, const float* moments, int64_t n, PackedElemen
       least = std::min(least, error);
     }
   return least;
-}
-
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
 }
 
 }  // namespace

@@ -20,13 +20,6 @@ namespace {
 
 constexpr const char* path = "deferred_test.h5";
 
-std::vector<int32_t> some_ids(int64_t count) {
-  Random random(5, "ids");
-  std::vector<int32_t> ids(static_cast<size_t>(count));
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(50));
-  return ids;
-}
-
 // Every token of the second layer goes to these two experts.
 void prefer(Transformer& model, int64_t first, int64_t second) {
   struct Preference : Visitor {

@@ -10,7 +10,8 @@ using namespace hone::test;
 
 namespace {
 
-constexpr int64_t dim = 32, head_dim = 8;
+constexpr int64_t dim = 32;
+constexpr int64_t head_dim = 8;
 
 BlockBlueprint blueprint(bool gpt2) {
   BlockBlueprint b;

@@ -13,7 +13,8 @@ using namespace hone::test;
 
 namespace {
 
-constexpr int64_t heads = 2, head_dim = 4;
+constexpr int64_t heads = 2;
+constexpr int64_t head_dim = 4;
 
 // Keys (or values) of tokens from `first` on, which say where they belong:
 // [count, heads * head_dim].

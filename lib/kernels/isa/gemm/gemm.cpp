@@ -2,6 +2,7 @@
 // for the 10 loads of a pair. A panel is read from the second-level cache at 11 bytes a cycle; the rows beside it
 // hardly matter.
 #include "kernels/isa/gemm/interleave.h"
+#include "kernels/isa/gemm/row_products.h"
 #include "kernels/isa/gemm/table.h"
 #include "kernels/isa/set_functions.h"
 #include "kernels/isa/vector_math.h"
@@ -99,10 +100,12 @@ void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64
 }  // namespace
 
 void set_functions(GemmTable& table) {
-  table = {product, interleave};
+  table = {product, interleave, row_products};
 }
 #else
-void set_functions(GemmTable&) {}
+void set_functions(GemmTable& table) {
+  table.rows = row_products;
+}
 #endif
 
 }  // namespace hone::kernels::HONE_ISA

@@ -21,11 +21,27 @@ struct PanelProduct {
   bool half;          // c is bf16
 };
 
+// c[m, n] = a[m, k] b^T for b [n, k], or a b for b [k, n]; all f32, strides in elements. A sum depends on what it is the
+// sum of alone.
+struct RowProducts {
+  static constexpr int width = 16;  // outputs that are made together
+  const float* a;
+  int64_t a_stride, m;
+  const float* b;
+  int64_t b_stride, n;
+  int64_t k;
+  float* c;
+  int64_t c_stride;
+  float* panel;  // room for [k][width], 64-byte aligned
+  bool columns;  // b is [k, n]
+};
+
 struct GemmTable {
   void (*product)(const PanelProduct& product) = nullptr;  // null: the set has no bf16 dot product
   // Rows 2 * begin … 2 * end - 1 of x as pairs [begin, end) of panels [pair][64][2], `panel_words` words apart; zeros
   // beyond x.
   void (*interleave)(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) = nullptr;
+  void (*rows)(const RowProducts& products) = nullptr;
 };
 
 }  // namespace hone::kernels

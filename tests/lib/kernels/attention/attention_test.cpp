@@ -57,6 +57,18 @@ TEST_CASE("attention equals the plain reference for other head widths, grouped h
   compare(dims_of(70, 6, 2, 32, 2), {});
 }
 
+TEST_CASE("a query that is not a number gives nothing else, and spoils no other row") {
+  hone::test::at_every_isa([] {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const AttentionDims dims = dims_of(100, 2, 1, 32);
+      Case one(dtype, dims);
+      one.qkv.set(70 * Case::row(dims), NAN);  // of the first head
+      one.forward(*causal_plan({100, 100, 0}, {}));
+      for (int64_t i = 0; i < one.out.size(); ++i) REQUIRE(std::isnan(one.out.get(i)) == (i / 64 == 70 && i % 64 < 32));
+    }
+  });
+}
+
 TEST_CASE("queries at an offset see the rows before them") {
   for (const MaskRule& rule : rules)
     for (int64_t offset : {1, 37, 64, 130}) {

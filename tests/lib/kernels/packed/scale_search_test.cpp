@@ -15,7 +15,7 @@ constexpr int64_t candidates = 80;  // no multiple of what any set takes at once
 
 TEST_CASE("errors of candidate scales equal the plain formula at every instruction set") {
   Random random(5, "magnitudes");
-  test::at_every_isa([&] {
+  hone::test::at_every_isa([&] {
     const kernels::ScaleSearch loops = kernels::scale_search();
     for (int64_t n : {1, 7, 32, 100}) {
       std::vector<float> magnitudes(static_cast<size_t>(n)), limits(magnitudes), moments(magnitudes);
@@ -41,7 +41,7 @@ TEST_CASE("errors of candidate scales equal the plain formula at every instructi
 TEST_CASE(
     "rounding goes to the nearest integer, ties to even, clamped, for scales of either sign at every instruction set") {
   Random random(6, "weights");
-  test::at_every_isa([&] {
+  hone::test::at_every_isa([&] {
     const kernels::ScaleSearch loops = kernels::scale_search();
     std::vector<float> w{0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 100, -100, 7.4f, 7.6f, -8.4f, 0, -0.0f, 1e30f, -1e30f};
     for (int i = 0; i < 50; ++i) w.push_back(static_cast<float>(4 * random.normal()));
@@ -74,7 +74,7 @@ double stepped(double quotient) {
 
 TEST_CASE("errors and rounding where values are not neighbours, at every instruction set") {
   Random random(7, "steps");
-  test::at_every_isa([&] {
+  hone::test::at_every_isa([&] {
     const kernels::ScaleSearch loops = kernels::scale_search();
     for (int64_t n : {1, 7, 32, 100}) {
       std::vector<float> magnitudes(static_cast<size_t>(n)), moments(magnitudes), weights(magnitudes);

@@ -1,0 +1,55 @@
+#include "kernels/gemm/f32.h"
+
+#include <algorithm>
+
+#include "base/cpu.h"
+#include "kernels/isa/kernel_set.h"
+#include "kernels/parallel.h"
+#include "kernels/scratch.h"
+
+namespace hone::kernels::own {
+namespace {
+
+constexpr int64_t block_bytes = 192 << 10;  // of rows of a, which stay in the second-level cache while b passes
+constexpr int64_t least_columns = 2 * RowProducts::width;  // of a task
+
+thread_local Scratch panel_scratch;
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+void multiply(ConstView a, ConstView b, View c, bool of_columns) {
+  const auto rows = kernel_set().gemm.rows;
+  const int64_t k = a.cols, fitting = block_bytes / (4 * std::max<int64_t>(k, 1)) / 6 * 6;
+  const int64_t blocks = ceil_div(a.rows, std::clamp<int64_t>(fitting, 48, 384));
+  const int64_t block = ceil_div(ceil_div(a.rows, blocks), 6) * 6;
+  const int64_t wanted = std::max<int64_t>(1, 4 * threads() / blocks);
+  const int64_t columns = std::max(least_columns, ceil_div(ceil_div(c.cols, wanted), least_columns) * least_columns);
+  const int64_t cuts = threads() > 1 ? ceil_div(c.cols, columns) : 1;
+  const int64_t width = cuts == 1 ? c.cols : columns;
+  parallel_each(blocks * cuts, [&](int64_t task) {
+    const int64_t row = task / cuts * block, first = task % cuts * width;
+    const int64_t m = std::min(block, a.rows - row), n = std::min(width, c.cols - first);
+    if (m <= 0 || n <= 0) return;
+    rows({a.row<float>(row), a.stride, m, of_columns ? b.row<float>(0) + first : b.row<float>(first), b.stride, n, k,
+          c.row<float>(row) + first, c.stride, panel_scratch.array<float>(k * RowProducts::width), of_columns});
+  });
+}
+
+}  // namespace
+
+bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_b, ConstView c, bool accumulate) {
+  return isa() < Isa::avx512 && !transpose_a && transpose_b && !accumulate && a.dtype == DType::f32 &&
+         b.dtype == DType::f32 && c.dtype == DType::f32;
+}
+
+void gemm_rows(ConstView a, ConstView b, View c) {
+  multiply(a, b, c, false);
+}
+
+void gemm_columns(ConstView a, ConstView b, View c) {
+  multiply(a, b, c, true);
+}
+
+}  // namespace hone::kernels::own

@@ -1,0 +1,20 @@
+// Products of f32 rows with the f32 rows of a weight, of our own. With AVX2, oneDNN 2.6 adds up the last one to three of six
+// rows in another order than the rest, so that a token's numbers depend on the tokens beside it: text by drafts, of batches
+// or in chunks would then not be the text of one token at a time.
+#pragma once
+
+#include "kernels/view.h"
+
+namespace hone::kernels::own {
+
+// Whether gemm_rows() is what makes c = a b^T of these: at the levels below avx512, where nothing is transposed but b and
+// nothing accumulated.
+bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_b, ConstView c, bool accumulate);
+
+// c[m, n] = a[m, k] b[n, k]^T. A number in c depends on its row of a and its row of b alone: not on m, n or the threads.
+void gemm_rows(ConstView a, ConstView b, View c);
+
+// The same of b [k, n].
+void gemm_columns(ConstView a, ConstView b, View c);
+
+}  // namespace hone::kernels::own

@@ -1,0 +1,134 @@
+// Inputs scaled before rounding: the model stays the same, and what rounding costs falls where inputs differ in size.
+#include "compress/balance.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+
+#include "compress/quantize.h"
+#include "lib/compress/models.h"
+#include "support/check.h"
+#include "weights/dense_weight.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+const std::string qkv = "blocks.1.attention.qkv.weight", up = "blocks.0.feed_forward.gate_up.weight";
+
+// A model with some inputs forty times as large as others.
+std::unique_ptr<Transformer> uneven(const Config& config = small_config()) {
+  auto model = fresh(config);
+  for (Block& block : model->blocks())
+    for (Norm* norm : {&block.mixer_norm, &block.feed_forward_norm})
+      for (const int64_t j : {3, 17, 29}) norm->gain->value.data<float>()[j] = 40;
+  return model;
+}
+
+std::vector<float> logits_of(const Transformer& model, const CalibrationText& text) {
+  const NoTape pause;
+  const Call call = model.call(Batch::whole(text.windows, text.length), DType::f32);
+  const Tensor logits = model.logits(model.forward(text.ids, call).hidden.value());
+  return {logits.data<float>(), logits.data<float>() + logits.size()};
+}
+
+double squared_distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+std::vector<LayerType> all_as(Transformer& model, kernels::PackedElement element, int64_t group) {
+  std::vector<LayerType> types;
+  for (const WeightSlot& slot : weight_slots(model)) types.push_back({slot.name, element, group});
+  return types;
+}
+
+}  // namespace
+
+TEST_CASE("balancing inputs leaves what the model computes, and only layers that alone read a norm change") {
+  const auto model = uneven();
+  const CalibrationText text = calibration_windows();
+  const std::vector<float> before = logits_of(*model, text);
+  const Tensor weight = weight_named(*model, qkv)->to_dense();
+  const Tensor gain = model->blocks()[1].mixer_norm.gain->value;
+  const auto output = weight_named(*model, "blocks.1.attention.output.weight");
+
+  const auto exponents = balance_inputs(*model, all_as(*model, int4, 32), true, text, DType::f32);
+  CHECK(exponents.size() == 4);  // query/key/value and up of two blocks
+  CHECK(exponents.at(qkv) > 0);
+  CHECK(exponents.at(up) > 0);
+  CHECK(weight_named(*model, "blocks.1.attention.output.weight") == output);
+
+  const std::vector<float> after = logits_of(*model, text);
+  double size = 0;
+  for (const float x : before) size += x * x;
+  CHECK(squared_distance(before, after) < 1e-9 * size);
+  // Column by column: the weight times what the gain was divided by, larger where inputs are.
+  const Tensor scaled = weight_named(*model, qkv)->to_dense();
+  const Tensor divided = model->blocks()[1].mixer_norm.gain->value;
+  double product = 0;
+  for (int64_t j = 0; j < weight.dim(1); ++j) {
+    const float s = gain.data<float>()[j] / divided.data<float>()[j];
+    product += std::log(s);
+    for (int64_t r = 0; r < weight.dim(0); ++r)
+      CHECK(scaled.data<float>()[r * weight.dim(1) + j] ==
+            doctest::Approx(weight.data<float>()[r * weight.dim(1) + j] * s).epsilon(1e-5));
+  }
+  CHECK(std::abs(product) < 1e-3);
+  CHECK(gain.data<float>()[17] / divided.data<float>()[17] > 1.3 * gain.data<float>()[18] / divided.data<float>()[18]);
+}
+
+TEST_CASE("a model with uneven inputs loses less by rounding once they are balanced, pruned weights stay pruned") {
+  const CalibrationText text = calibration_windows();
+  const std::vector<float> exact = logits_of(*uneven(), text);
+  const auto distance = [&](const char* method, bool balance) {
+    const auto model = uneven();
+    QuantizeSettings s;
+    s.type = s.embedding = int4;
+    s.embedding = PackedType();
+    s.group = 32;
+    s.method = &round_method(method);
+    s.calibration = round_method(method).needs.empty() && !balance ? nullptr : &text;
+    s.balance = balance;
+    for (const QuantizedLayer& layer : quantize_model(*model, s)) {
+      const bool reads = layer.name.find("qkv") != std::string::npos || layer.name.find("up") != std::string::npos;
+      CHECK(layer.balance.has_value() == (balance && reads));
+    }
+    return squared_distance(exact, logits_of(*model, text));
+  };
+  CHECK(distance("nearest", true) < 0.8 * distance("nearest", false));
+
+  // Of the first layer, whose inputs rounding has not touched yet.
+  const auto error = [&](bool balance) {
+    const auto model = uneven();
+    QuantizeSettings s;
+    s.type = int4;
+    s.embedding = PackedType();
+    s.group = 32;
+    s.calibration = &text;
+    s.balance = balance;
+    return quantize_model(*model, s).front().relative_error;
+  };
+  CHECK(error(true) < error(false));
+
+  const auto model = uneven();
+  Bitmask mask = Bitmask::zeros(weight_named(*model, qkv)->rows(), weight_named(*model, qkv)->cols());
+  for (int64_t r = 0; r < mask.rows(); ++r)
+    for (int64_t c = r % 2; c < mask.cols(); c += 2) mask.set(r, c);
+  weight_named(*model, qkv) = std::make_shared<DenseWeight>(weight_named(*model, qkv)->to_dense(), mask);
+  CHECK(balance_inputs(*model, all_as(*model, int4, 32), true, text, DType::f32).at(qkv) > 0);
+  CHECK(same_bytes(weight_named(*model, qkv)->mask(), mask));
+}
+
+TEST_CASE("where several layers read a norm, or a type has no scales, nothing is balanced") {
+  const CalibrationText text = calibration_windows();
+  const auto mixture = uneven(mixture_config());
+  CHECK(balance_inputs(*mixture, all_as(*mixture, int4, 32), true, text, DType::f32).size() == 3);
+  const auto model = uneven();
+  CHECK(balance_inputs(*model, all_as(*model, bf16_element, 0), true, text, DType::f32).empty());
+  weight_named(*model, qkv)->parameter()->value.data<float>()[5] = NAN;
+  CHECK(failure([&] { balance_inputs(*model, all_as(*model, int4, 32), true, text, DType::f32); }).starts_with("3 "));
+}
