@@ -16,6 +16,8 @@ packages=(
   libpng-dev libturbojpeg0-dev libsndfile1-dev libsamplerate0-dev
   # the server
   libcpp-httplib-dev
+  # several processes
+  libopenmpi-dev openmpi-bin
   # tests
   doctest-dev python3 python3-h5py
   # the default corpus

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -12,7 +13,23 @@
 
 namespace hone {
 
-ThreadChoice choose_threads(int flag) {
+namespace {
+
+// What there is for one process.
+ThreadChoice of_this_machine() {
+  const int cores = physical_cores();
+  // More threads than the quota pays for would wait for one another in every loop.
+  if (const auto quota = cpu_quota(); quota && std::ceil(*quota) < cores)
+    return {static_cast<int>(std::ceil(*quota)), fmt::format("CPU quota of {:.4g}", *quota)};
+  const int allowed = allowed_cpus();
+  if (const long all = sysconf(_SC_NPROCESSORS_ONLN); allowed < all)
+    return {cores, fmt::format("affinity mask: {} of {} CPUs", allowed, all)};
+  return {cores, "physical cores"};
+}
+
+}  // namespace
+
+ThreadChoice choose_threads(int flag, int sharing) {
   if (flag > 0) return {flag, "asked for"};
   for (const char* variable : {"HONE_THREADS", "OMP_NUM_THREADS"}) {
     const char* text = std::getenv(variable);
@@ -25,14 +42,9 @@ ThreadChoice choose_threads(int flag) {
       throw usage_error("{}='{}' is not a number of threads; give one of 1 or more", variable, text);
     return {count, variable};
   }
-  const int cores = physical_cores();
-  // More threads than the quota pays for would wait for one another in every loop.
-  if (const auto quota = cpu_quota(); quota && std::ceil(*quota) < cores)
-    return {static_cast<int>(std::ceil(*quota)), fmt::format("CPU quota of {:.4g}", *quota)};
-  const int allowed = allowed_cpus();
-  if (const long all = sysconf(_SC_NPROCESSORS_ONLN); allowed < all)
-    return {cores, fmt::format("affinity mask: {} of {} CPUs", allowed, all)};
-  return {cores, "physical cores"};
+  const ThreadChoice all = of_this_machine();
+  if (sharing == 1) return all;
+  return {std::max(1, all.count / sharing), fmt::format("{} / {}", all.source, sharing)};
 }
 
 void spin_briefly(char** argv) {

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "cli/bench_options.h"
+#include "cli/plan_options.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -30,8 +31,24 @@ int run_requests(const BenchOptions& o, const Common& common) {
   return late.status();
 }
 
+int run_plans(const BenchOptions& o, const Common& common) {
+  std::optional<Config> config;
+  if (!o.models.empty()) {
+    ReadOptions read;
+    read.parameters = false;
+    config = config_from_json(read_model_file(o.models.front(), read).config, o.models.front());
+  }
+  std::vector<PlanSpec> plans;
+  for (const std::string& text : o.plans) plans.push_back(parse_plan(text, config ? &*config : nullptr));
+  if (common.dry_run) return 0;
+  measure_what_is_missing(plans, common.threads, o.refresh_ceilings);
+  print_result(render(plan_report(plans), format_named(o.format)));
+  return 0;
+}
+
 int run(const BenchOptions& o, const Common& common) {
   o.check();
+  if (!o.plans.empty()) return run_plans(o, common);
   if (o.kernels) return run_kernels(o, common);
   if (o.replay.given()) return run_requests(o, common);
   const BenchSettings settings = o.settings(common);
@@ -65,7 +82,8 @@ int bench(int argc, char** argv) {
           "  bench long.h5 --prompt 4096,8192 --attention full --attention window:512 --plot time.svg\n"
           "  bench dense.h5 --draft ngram --draft small.h5 --data test.txt --generate 200\n"
           "  bench small.h5 --requests poisson:2,4,8 --prompt 64:512 --generate 16:128 --slo token=50ms --simulate\n"
-          "  bench --kernels --only attention,packed\n",
+          "  bench --kernels --only attention,packed\n"
+          "  bench --plan ranks=64,tensor=8,layers=80,dim=8192,heads=64,batch=1024,network=12.5G\n",
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<BenchOptions>();
         options->add(app);
@@ -75,7 +93,8 @@ int bench(int argc, char** argv) {
       .exclusions = {{"--kernels", {"models", "--train", "--attention", "--plot", "--requests"}},
                      {"models", {"--kernels", "--only"}},
                      {"--train", {"--kernels", "--only", "--requests"}},
-                     {"--requests", {"--kernels", "--only", "--train", "--attention", "--draft"}}}};
+                     {"--requests", {"--kernels", "--only", "--train", "--attention", "--draft"}},
+                     {"--plan", {"--kernels", "--train", "--draft", "--exit", "--requests", "--plot"}}}};
   return run_tool(tool, argc, argv);
 }
 

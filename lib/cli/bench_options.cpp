@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
+#include "cli/plan_options.h"
 #include "cli/precision.h"
 #include "model/exit_calibration.h"
 #include "nn/mixer.h"
@@ -95,6 +96,7 @@ void BenchOptions::add(CLI::App& app) {
   add_number(what, "--draft-min-probability", draft_min_probability,
              "With --draft: stop guessing before a token that the guessing model gives less", {.least = 0, .most = 1});
   what->add_flag("--kernels", kernels, "Measure single kernels at each instruction set instead of models");
+  what->add_option("--plan", plans, plan_help)->allow_extra_args(false)->type_name("KEY=VALUE,...");
   what->add_option("--only", only,
                    "With --kernels: those whose name contains one of these texts, as in attention,packed")
       ->join(',');
@@ -125,6 +127,7 @@ void BenchOptions::check() const {
   if (kernels && (!models.empty() || train))
     throw usage_error("--kernels measures no models: leave out {}", train ? "--train" : models[0]);
   if (generates.size() > 1) throw usage_error("--generate is one number, not {}", generates.size());
+  if (!plans.empty()) return check_plans();
   check_replay();
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
@@ -177,6 +180,18 @@ void BenchOptions::check_replay() const {
   if (!generates.empty() && generates[0] == 0) throw usage_error("--requests needs --generate of at least 1, not 0");
   if (!replay.costs.empty() && models.size() > 1)
     throw usage_error("--costs are of one model, and {} are given", models.size());
+}
+
+void BenchOptions::check_plans() const {
+  if (models.size() > 1) throw usage_error("--plan takes one model file at most, whose shape it has");
+  if (kernels || train || writes() || replay.given())
+    throw usage_error("--plan measures neither models nor kernels: leave it alone");
+  if (!plot.empty()) throw usage_error("--plot shows models and does not go with --plan");
+  std::vector<Idle> idle;
+  for (const char* option : {"--prompt", "--batch", "--attention", "--prefill-chunk", "--generate", "--recompute",
+                             "--steps", "--only", "--repeat", "--warmup", "--precision", "--force"})
+    idle.push_back({option, true, "with --plan"});
+  warn_of_idle(*app_, idle);
 }
 
 void BenchOptions::check_effects() const {

@@ -30,6 +30,7 @@ struct BenchOptions {
   double draft_min_probability = 0.4;
   bool kernels = false;
   ReplayOptions replay;
+  std::vector<std::string> plans;
   LowBitOptions low_bit;
   std::string only;
   int64_t repeat = 5;
@@ -50,6 +51,7 @@ struct BenchOptions {
  private:
   void check_writing() const;
   void check_replay() const;
+  void check_plans() const;
   void check_effects() const;  // options that would be without effect
 
   const CLI::App* app_ = nullptr;

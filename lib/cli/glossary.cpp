@@ -23,6 +23,7 @@ constexpr Word glossary[] = {
     {"a loss on the router's logits", "--router-z-loss"},
     {"a new run", "--init"},
     {"curriculum", "--curriculum"},
+    {"take a batch", "--batch"},
     {"a smaller multiple of widths", "--width-multiple"},
     {"have it begun anew", "--force"},
     {"a baseline model", "--baseline"},

@@ -162,6 +162,12 @@ void TeacherOptions::fill_cache(const Corpus& text, RunSettings& settings) {
   if (!model_) return;
   const TeacherCacheKey key = key_of(parse_teacher(*teacher), sha256(), text, settings.context, top);
   write_teacher_cache(cache, key, *model_, text, settings.step.type);
+  take_cache(text, settings);
+}
+
+void TeacherOptions::take_cache(const Corpus& text, RunSettings& settings) {
+  if (!model_) return;
+  const TeacherCacheKey key = key_of(parse_teacher(*teacher), sha256(), text, settings.context, top);
   model_.reset();
   settings.step.objectives.distillation.teacher = cached_teacher(cache, key, vocabulary_);
 }

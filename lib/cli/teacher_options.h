@@ -40,13 +40,14 @@ struct TeacherOptions {
   void load(const Model& student, const Corpus& text, RunSettings& settings);
   // Writes the cache where there is none, and lets the teacher go.
   void fill_cache(const Corpus& text, RunSettings& settings);
+  void take_cache(const Corpus& text, RunSettings& settings);  // that another rank has written, in place of the teacher
 
  private:
   std::string sha256() const;
   void check_fits(const Model& teacher, const Model& student, const RunSettings& settings) const;
 
   std::shared_ptr<std::string> sha256_ = std::make_shared<std::string>();  // copies share it
-  std::shared_ptr<const Transformer> model_;  // whose predictions are to be kept
+  std::shared_ptr<const Transformer> model_;                               // whose predictions are to be kept
   int64_t vocabulary_ = 0;
 };
 

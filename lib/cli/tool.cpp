@@ -23,6 +23,8 @@
 #include "base/version.h"
 #include "cli/glossary.h"
 #include "cli/help.h"
+#include "cli/ranks.h"
+#include "comm/launch.h"
 #include "kernels/parallel.h"
 
 namespace hone::cli {
@@ -30,10 +32,9 @@ namespace {
 
 constexpr size_t most_characters = 200;  // of an error
 
-int fail(int status, const std::string& message) {
+void say_error(const std::string& message) {
   set_log_level(LogLevel::error);
   log_line(LogLevel::error, one_line("error: " + message, most_characters));
-  return status;
 }
 
 std::vector<int> parse_thread_counts(const std::string& text) {
@@ -111,15 +112,19 @@ void add_common(CLI::App& app, const Tool& tool, Common& common) {
 }
 
 void apply(Common& common) {
-  set_log_level(common.quiet ? LogLevel::error : log_level_named(common.log_level));
+  const LogLevel level = common.quiet ? LogLevel::error : log_level_named(common.log_level);
+  set_log_level(common.ranks->rank() == 0 ? level : LogLevel::error);
   if (common.thread_counts.empty()) common.thread_counts = {common.threads};
-  const ThreadChoice choice = choose_threads(common.thread_counts.front());
-  for (int& count : common.thread_counts) count = choose_threads(count).count;
+  const RanksHere here = ranks_here(*common.ranks);
+  common.ranks_on_machine = here.on_machine;
+  const ThreadChoice choice = choose_threads(common.thread_counts.front(), here.on_cores);
+  for (int& count : common.thread_counts) count = choose_threads(count, here.on_cores).count;
   common.threads = choice.count;
   kernels::set_threads(choice.count);
   log_info("hone {}: {} thread{} ({}), {}", version(), fmt::join(common.thread_counts, ", "),
            common.thread_counts == std::vector{1} ? "" : "s",
            choice.source == "asked for" ? "--threads" : choice.source, name_of(isa()));
+  if (!here.described.empty()) log_info("{}", here.described);
   for (const std::string& note : common.notes) log_info("{}", note);
 }
 
@@ -172,6 +177,44 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
   return true;
 }
 
+struct Outcome {
+  int status = 0;
+  std::string message = {};  // of what failed; may be empty where that was said already
+};
+
+// Runs the tool in this process.
+Outcome outcome_of(const Tool& tool, int argc, char** argv, Common& common) {
+  bool parsed = false;
+  CLI::App app;
+  try {
+    occupy_closed_streams();
+    if (tool.ranks)
+      common.ranks = tool.ranks();
+    else
+      refuse_ranks(tool.name);
+    if (common.ranks->rank() > 0) silence_rank();
+    add_common(app, tool, common);
+    const auto run = tool.setup(app, common);
+    if (!parse(app, argc, argv, common)) return {};
+    parsed = true;
+    install_stop_handlers();
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error that says so
+    apply(common);
+    return {run()};
+  } catch (const Stopped& stopped) {
+    __fpurge(stdout);  // part of a result, for a reader that may never come
+    return {stopped.exit_status(), stopped.what()};
+  } catch (const Error& error) {
+    const bool usage = !parsed && error.kind() == ErrorKind::usage;
+    return {error.exit_status(),
+            with_options(error.what(), app) + (usage ? fmt::format("; see {} --help", program_name()) : "")};
+  } catch (const std::bad_alloc&) {
+    return {1, "not enough memory; use a smaller model, batch or context"};
+  } catch (const std::exception& error) {
+    return {1, error.what()};
+  }
+}
+
 }  // namespace
 
 int run_tool(const Tool& tool, int argc, char** argv) {
@@ -179,30 +222,14 @@ int run_tool(const Tool& tool, int argc, char** argv) {
   set_program(argc > 0 ? argv[0] : nullptr, tool.name);
   Common common;
   common.arguments.assign(argv + std::min(argc, 1), argv + argc);
-  bool parsed = false;
-  CLI::App app;
-  try {
-    occupy_closed_streams();
-    add_common(app, tool, common);
-    const auto run = tool.setup(app, common);
-    if (!parse(app, argc, argv, common)) return 0;
-    parsed = true;
-    install_stop_handlers();
-    std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error that says so
-    apply(common);
-    return run();
-  } catch (const Stopped& stopped) {
-    __fpurge(stdout);  // part of a result, for a reader that may never come
-    return fail(stopped.exit_status(), stopped.what());
-  } catch (const Error& error) {
-    const bool usage = !parsed && error.kind() == ErrorKind::usage;
-    return fail(error.exit_status(),
-                with_options(error.what(), app) + (usage ? fmt::format("; see {} --help", program_name()) : ""));
-  } catch (const std::bad_alloc&) {
-    return fail(1, "not enough memory; use a smaller model, batch or context");
-  } catch (const std::exception& error) {
-    return fail(1, error.what());
+  const Outcome outcome = outcome_of(tool, argc, argv, common);
+  if (common.ranks->size() == 1 && launch().rank > 0) {  // refused, with all others
+    let_first_rank_speak();
+    return outcome.status;
   }
+  return common.ranks->leave(outcome.status, outcome.message, [](const std::string& message) {
+    if (!message.empty()) say_error(message);
+  });
 }
 
 void print_result(const std::string& text) {

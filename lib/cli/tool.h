@@ -9,6 +9,7 @@
 
 #include "cli/config_file.h"
 #include "cli/option_values.h"
+#include "comm/communicator.h"
 #include "io/model_file.h"
 #include "model/store.h"
 
@@ -24,7 +25,9 @@ struct Common {
   std::string config;  // the file of --config, or ""
   // For the lineage: the command line; with --config, the options in force instead, so that nobody needs the file.
   std::vector<std::string> arguments;
-  std::vector<std::string> notes;  // what the command line excludes of that file
+  std::vector<std::string> notes;                 // what the command line excludes of that file
+  std::shared_ptr<Communicator> ranks = alone();  // that run the tool together; the first of them writes and prints
+  int ranks_on_machine = 1;                       // those of them that share this machine's memory
 };
 
 struct Tool {
@@ -36,12 +39,15 @@ struct Tool {
   bool many_threads = false;  // --threads takes a list: 1,2
   // Options and positionals that the tool demands itself, with words of its own: --help shows them as required.
   std::vector<std::string> required = {};
+  // For a tool that several ranks of an MPI launch run together: launched_ranks. Others refuse such a launch.
+  std::shared_ptr<Communicator> (*ranks)() = nullptr;
   // Options that go not with others, which the tool refuses in words of its own.
   std::vector<Exclusion> exclusions = {};
 };
 
 // Parses, sets threads and logging, runs, and turns errors into one `error:` line and an exit status: 0 done, 2 bad
-// usage, 3 bad input, 4 requirement failed, 5 diverged, 128 + N stopped by signal N, 1 anything else.
+// usage, 3 bad input, 4 requirement failed, 5 diverged, 128 + N stopped by signal N, 1 anything else. Ranks end with one
+// status, and the first of them prints.
 int run_tool(const Tool& tool, int argc, char** argv);
 
 // Writes to stdout and flushes. Throws Error(input) when that fails (a full disk, a closed pipe).

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -12,8 +13,10 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/model_files.h"
+#include "cli/ranks.h"
 #include "cli/train_examples.h"
 #include "cli/train_options.h"
+#include "comm/standard_input.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
 #include "dataset/tokenizer_json.h"
@@ -36,12 +39,14 @@ constexpr double room_beside_tensors = 48e6;
 
 class TrainTool {
  public:
-  TrainTool(const TrainOptions& options, const Common& common)
-      : o_(options), common_(common), teacher_(options.teacher) {}
+  TrainTool(TrainOptions& options, const Common& common) : o_(options), common_(common), teacher_(options.teacher) {}
 
   int run() {
-    o_.check(common_.config);
+    agree(*common_.ranks, [&] { o_.check(common_.config); });  // before one of them writes a file
+    check_parallel(o_.parallel, common_.ranks->size());
+    if (std::ranges::count(o_.data, "-") + std::ranges::count(o_.valid, "-") > 0) share_standard_input(*common_.ranks);
     load_start();
+    o_.share_steps(common_.ranks->size(), description_of_checkpoint());
     std::vector<TextSource> sources;
     if (!o_.data.empty() && (wants_data() || !model_.transformer)) {
       if (o_.takes_examples())
@@ -109,12 +114,17 @@ class TrainTool {
              format_count(static_cast<double>(size_of(*model_.transformer).active_parameters)));
   }
 
+  // Null where none is resumed.
+  nlohmann::json description_of_checkpoint() const {
+    if (!checkpoint_.run || !checkpoint_.run->is_object()) return nullptr;
+    return checkpoint_.run->value("description", nlohmann::json());
+  }
+
   // What the run's description, which the checkpoint keeps, says of its start: a checkpoint is no stage, so that the
   // parent of a run that was resumed is the file that it began with.
   std::string of_run(const char* name) const {
-    const nlohmann::json& run = *checkpoint_.run;
-    if (!run.is_object() || !run.contains("description") || !run["description"].is_object()) return "";
-    const nlohmann::json& description = run["description"];
+    const nlohmann::json description = description_of_checkpoint();
+    if (!description.is_object()) return "";
     const auto found = description.find(name);
     return found != description.end() && found->is_string() ? found->get<std::string>() : "";
   }
@@ -234,8 +244,9 @@ class TrainTool {
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
     require_room(config, settings);
     if (common_.dry_run) return 0;
-    teacher_.fill_cache(text, settings);
-    Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
+    require_alike(*common_.ranks, settings.description);
+    fill_teacher_cache(text, settings);
+    Journal journal = open_journal(resumed);
     settings.journal = &journal;
     if (!settings.step.curriculum.empty()) journal.set_windows(describe(settings.step.curriculum));
     return finish(run_training(model_, text, valid ? &*valid : nullptr, settings, resumed), journal);
@@ -265,7 +276,10 @@ class TrainTool {
     if (resumed) check_same_run(*resumed, settings);
     require_room(config, settings);
     if (common_.dry_run) return 0;
-    Journal journal(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
+    if (count < common_.ranks->size())
+      throw input_error("{} examples are fewer than the {} ranks; use fewer ranks", count, common_.ranks->size());
+    require_alike(*common_.ranks, settings.description);
+    Journal journal = open_journal(resumed);
     settings.journal = &journal;
     examples_->name_encoders(config, journal);
     ExampleBatches batches(examples_->train_reader(), context_, settings.step.seed);
@@ -290,7 +304,10 @@ class TrainTool {
     if (o_.memory_limit > 0)
       limit_pool(
           static_cast<size_t>(std::max(static_cast<double>(o_.memory_limit) - process - room_beside_tensors, 0.0)));
-    require_memory_for(need, "this run", "use a smaller --batch, --context or model");
+    const int here = common_.ranks_on_machine;
+    require_memory_for(here == 1 ? need : need.times(here),
+                       here == 1 ? "this run" : fmt::format("this run of {} ranks", here),
+                       "use a smaller --batch, --context or model");
     log_info("memory: at least {}", describe(need));
   }
 
@@ -328,6 +345,28 @@ class TrainTool {
     settings.competes_after = std::max(settings.competes_after, rounding_->begins());
   }
 
+  // Written by the first rank, and then read by all.
+  void fill_teacher_cache(const Corpus& text, RunSettings& settings) {
+    agree(*common_.ranks, [&] {
+      if (first_rank()) teacher_.fill_cache(text, settings);
+    });
+    if (!first_rank()) teacher_.take_cache(text, settings);
+  }
+
+  bool first_rank() const { return common_.ranks->rank() == 0; }
+
+  // Of the first rank: no other writes anything.
+  Journal open_journal(const ModelFile* resumed) const {
+    std::optional<Journal> journal;
+    agree(*common_.ranks, [&] {
+      if (first_rank())
+        journal.emplace(o_.log, o_.plot, resumed ? std::optional(step_of_run(*resumed)) : std::nullopt);
+      else
+        journal.emplace("", "");
+    });
+    return std::move(*journal);
+  }
+
   // The model first, then what is secondary to it: a status says what of that is missing.
   int finish(const RunResult& result, Journal& journal) {
     nlohmann::json results = {{"steps", result.steps}, {"tokens", result.tokens}, {"loss", result.loss}};
@@ -361,7 +400,13 @@ class TrainTool {
     return late.status();
   }
 
-  void save(nlohmann::json results) {
+  void save(const nlohmann::json& results) {
+    agree(*common_.ranks, [&] {
+      if (first_rank()) write(results);
+    });
+  }
+
+  void write(nlohmann::json results) {
     const StopLater save_first;
     if (rounding_) rounding_->finish();
     if (!upcycled_.is_null()) results["upcycled"] = upcycled_;
@@ -379,7 +424,7 @@ class TrainTool {
     print_result(describe_written(written, size_of(*model_.transformer), results, o_.format == "json"));
   }
 
-  const TrainOptions& o_;
+  TrainOptions& o_;
   const Common& common_;
   std::unique_ptr<TrainingExamples> examples_;  // where lines are sequences of their own
   TeacherOptions teacher_;
@@ -409,6 +454,7 @@ int train(int argc, char** argv) {
                          return TrainTool(*options, common).run();
                        };
                      },
+                     .ranks = launched_ranks,
                      .exclusions = {{"--init", TrainOptions::of_new_model()},
                                     {"--router-noise", {"--router-temperature"}, [](const ValuesOf& values) {
                                        return values("--router-noise").front() == "none";

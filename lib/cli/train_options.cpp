@@ -16,6 +16,7 @@
 #include "compress/quantize.h"
 #include "model/exits.h"
 #include "model/size.h"
+#include "train/division.h"
 #include "train/objectives/exits.h"
 
 namespace hone::cli {
@@ -80,6 +81,10 @@ void add_steps(RunOptions& run, TrainOptions& o) {
       .shapes(Shapes::run);
   run.count("--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range)
       .shapes(Shapes::run);
+  run.text("--parallel", o.parallel,
+           "How ranks that mpirun starts share a step, as in data:4: each computes a part of its batches (default: all "
+           "that there are)")
+      .shapes(Shapes::nothing);
   run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
       .shapes(Shapes::run);
   run.text("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant", {"cosine", "wsd", "constant"})
@@ -299,6 +304,25 @@ void TrainOptions::resolve_resume() {
   resume = std::filesystem::exists(checkpoint) ? checkpoint : "";
 }
 
+void TrainOptions::share_steps(int ranks, const nlohmann::json& resumed) {
+  const StepCut asked = {batch, accumulate};
+  StepCut cut = cut_for(asked, ranks);
+  if (resumed.is_object() && resumed.contains("batch") && resumed["batch"].is_number_integer() &&
+      resumed.contains("accumulate") && resumed["accumulate"].is_number_integer()) {
+    const StepCut there = {resumed["batch"], resumed["accumulate"]};
+    if (cut_of(there, asked)) {
+      if (there.accumulate % ranks != 0)
+        throw usage_error(
+            "a step of the run of '{}' is {} x {} sequences, which {} ranks cannot share; use a number of ranks that "
+            "divides {}",
+            resume, there.accumulate, there.batch, ranks, there.accumulate);
+      cut = there;
+    }
+  }
+  batch = cut.batch;
+  accumulate = cut.accumulate;
+}
+
 void TrainOptions::check_files(const std::string& config) const {
   std::error_code none;
   const bool continues =
@@ -366,6 +390,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   if (epochs) count = std::max<int64_t>(1, std::llround(*epochs * static_cast<double>(train_tokens) / per_step));
   step.batch = batch;
   step.accumulate = accumulate;
+  step.ranks = common.ranks;
   step.clip = clip;
   step.objectives.z_weight = static_cast<float>(z_loss);
   step.dropout = static_cast<float>(dropout);
@@ -436,7 +461,8 @@ Footprint TrainOptions::footprint(const Config& config, const RunSettings& setti
   const TrainingShape shape = {step.batch,     settings.context,
                                step.type,      step.router.capacity_factor,
                                step.recompute, exits_at_once(step.objectives.exits, config)};
-  Footprint need = training_footprint(config, shape, optimizer_bytes(config, step.optimizer));
+  Footprint need =
+      training_footprint(config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.ranks->size()));
   need.teacher = step.objectives.distillation.bytes;
   if (!quantize_aware.empty())
     need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);

@@ -38,6 +38,7 @@ struct TrainOptions {
   int64_t batch = 32, accumulate = 1, warmup = -1;
   double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, z_loss = 0, dropout = 0, weight_decay = 0.1,
          beta1 = 0.9, beta2 = 0.95;
+  std::string parallel;  // empty: all ranks
   std::string schedule = "cosine", precision = "auto", recompute = "none", curriculum, optimizer = "adamw";
   double muon_momentum = 0.95;
   bool cautious_decay = false;
@@ -69,12 +70,15 @@ struct TrainOptions {
   FeedSettings feed(bool augmented) const;
   void warn_of_idle_media(bool examples) const;  // options that have no effect on windows of text
   void resolve_resume();                         // "auto": the checkpoint where there is one, else a new run
+  // Cuts a step's sequences into as many batches as `ranks` share, or as the run had that is resumed, whose description
+  // is given. Error(usage) where there is no such cut.
+  void share_steps(int ranks, const nlohmann::json& resumed);
   // `config`: the file of --config.
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
   std::optional<QuantizeAwareSettings> rounding(int64_t count) const;  // of a run of so many steps
   RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
-  // What such a run takes beside the process itself.
+  // What such a run takes beside the process itself; of several ranks each.
   Footprint footprint(const Config& config, const RunSettings& settings) const;
   // The plan of --recompute, or the one of least work that --memory-limit leaves room for, with `process` bytes for
   // what is no tensor. Error(usage) naming the least possible where none does.

@@ -42,17 +42,24 @@ void BatchSampler::next(std::span<int32_t> inputs, std::span<int32_t> targets) {
                          context_);
   starts_.clear();
   for (size_t row = 0; row < inputs.size(); row += width) {
-    if (position_ == windows()) {
-      ++pass_;
-      begin_pass();
-    }
-    const auto window = static_cast<int64_t>(order_(static_cast<uint64_t>(position_++)));
-    const int64_t begin = phase_ + window * context_;
+    const int64_t begin = draw();
     starts_.push_back(begin);
     copy(begin, inputs.data() + row);
     copy(begin + 1, targets.data() + row);
-    drawn_ += context_;
   }
+}
+
+int64_t BatchSampler::draw() {
+  if (position_ == windows()) {
+    ++pass_;
+    begin_pass();
+  }
+  drawn_ += context_;
+  return phase_ + static_cast<int64_t>(order_(static_cast<uint64_t>(position_++))) * context_;
+}
+
+void BatchSampler::skip(int64_t windows) {
+  for (int64_t i = 0; i < windows; ++i) draw();
 }
 
 void BatchSampler::set_context(int64_t context) {

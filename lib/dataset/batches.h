@@ -30,6 +30,9 @@ class BatchSampler {
   // token later. Both spans have the same size, a multiple of context().
   void next(std::span<int32_t> inputs, std::span<int32_t> targets);
 
+  // Goes past the next `windows` without reading them.
+  void skip(int64_t windows);
+
   // Where in the corpus the windows that next() gave last begin.
   std::span<const int64_t> starts() const { return starts_; }
 
@@ -44,6 +47,7 @@ class BatchSampler {
 
  private:
   void begin_pass();
+  int64_t draw();  // where the next window begins
   int64_t windows() const;
   void copy(int64_t begin, int32_t* out) const;  // context() tokens
 

@@ -1,6 +1,7 @@
 #include "measure/evaluate.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <span>
 
@@ -112,6 +113,16 @@ void add_scores(const Transformer& model, const Var& hidden, const Group& group,
   }
 }
 
+// Of the windows that the ranks scored in turns, groups as for_each_group() counts them.
+std::vector<WindowScore> of_all_ranks(std::vector<WindowScore> mine, const std::vector<int>& ranks_of_windows,
+                                      const std::vector<std::string>& by_rank) {
+  for (size_t i = 0; i < mine.size(); ++i) {
+    const std::string& from = by_rank[static_cast<size_t>(ranks_of_windows[i])];
+    std::memcpy(&mine[i], from.data() + i * sizeof(WindowScore), sizeof(WindowScore));
+  }
+  return mine;
+}
+
 template <class F>
 void for_each_group(const Corpus& text, const std::vector<EvalWindow>& windows, const EvaluateSettings& s,
                     int64_t vocabulary, F&& f) {
@@ -173,11 +184,20 @@ void for_each_scored(const Group& group, F&& f) {
 Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
   const std::vector<EvalWindow> windows = windows_of(text, settings);
   std::vector<WindowScore> scores(windows.size());
-  for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text, !settings.answers.empty(),
-               scores);
+  std::vector<int> ranks_of_windows(windows.size());
+  Communicator& ranks = *settings.ranks;
+  const std::vector<std::string> by_rank = gather_agreed(ranks, [&] {
+    int turn = 0;
+    for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
+      for (const size_t place : group.places) ranks_of_windows[place] = turn;
+      if (turn == ranks.rank())
+        add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text, !settings.answers.empty(),
+                   scores);
+      turn = (turn + 1) % ranks.size();
+    });
+    return std::string(reinterpret_cast<const char*>(scores.data()), scores.size() * sizeof(WindowScore));
   });
-  return in_order(scores);
+  return in_order(of_all_ranks(std::move(scores), ranks_of_windows, by_rank));
 }
 
 PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline, const Corpus& text,

@@ -16,6 +16,9 @@ struct Footprint {
   double copies = 0;   // of parameters: the best so far, averages
   double teacher = 0;  // its weights and what it computes
   double total() const { return parameters + optimizer + activations + copies + teacher + cache; }
+  Footprint times(double n) const {  // of so many processes
+    return {n * parameters, n * optimizer, n * activations, n * cache, n * copies, n * teacher};
+  }
 };
 
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"

@@ -59,6 +59,10 @@ void ExampleBatches::next(int64_t sequences, TrainingBatch& batch) {
   if (std::ranges::all_of(batch.weights, [](float w) { return w == 1; })) batch.weights.clear();
 }
 
+void ExampleBatches::skip(int64_t sequences) {
+  for (int64_t i = 0; i < sequences; ++i) ahead_->next(reader_->size());
+}
+
 nlohmann::json ExampleBatches::state() const {
   return {{"examples", reader_->size()}, {"seed", seed_}, {"position", ahead_->position()}};
 }

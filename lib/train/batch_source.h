@@ -25,7 +25,8 @@ class BatchSource {
   virtual ~BatchSource() = default;
   // The next `sequences` of them.
   virtual void next(int64_t sequences, TrainingBatch& batch) = 0;
-  virtual int64_t context() const = 0;  // rows of a sequence at most
+  virtual void skip(int64_t sequences) = 0;  // goes past the next so many, which other ranks compute
+  virtual int64_t context() const = 0;       // rows of a sequence at most
   virtual void set_context(int64_t context) = 0;
   // The place in the data, exactly. restore() throws Error(input) if the value is not one of state()'s for this data.
   virtual nlohmann::json state() const = 0;
@@ -36,6 +37,7 @@ class TextBatches : public BatchSource {
  public:
   explicit TextBatches(BatchSampler sampler) : sampler_(std::move(sampler)) {}
   void next(int64_t sequences, TrainingBatch& batch) override;
+  void skip(int64_t sequences) override { sampler_.skip(sequences); }  // reads nothing of the text
   int64_t context() const override { return sampler_.context(); }
   void set_context(int64_t context) override { sampler_.set_context(context); }
   nlohmann::json state() const override { return sampler_.state(); }
@@ -51,6 +53,7 @@ class ExampleBatches : public BatchSource {
  public:
   ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed);
   void next(int64_t sequences, TrainingBatch& batch) override;
+  void skip(int64_t sequences) override;  // reads them: only then it is known which of them are broken
   int64_t context() const override { return context_; }
   void set_context(int64_t context) override;
   nlohmann::json state() const override;

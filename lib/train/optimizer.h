@@ -6,7 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "model/transformer.h"
+#include "train/gradient_sum.h"
 #include "train/optimizers/update_rule.h"
 
 namespace hone {
@@ -14,27 +16,36 @@ namespace hone {
 // Throws Error(usage), naming the first, for a weight that cannot be trained.
 void require_trainable(const Transformer& model);
 
-// Bytes of gradients and of what the optimizer keeps for a model of this shape.
-double optimizer_bytes(const Config& config, const OptimizerSettings& settings);
+// Bytes of gradients and of what the optimizer keeps for a model of this shape: of one of `ranks`, the one with most.
+// With several batches a step, or ranks, there is a sum of gradients beside those of a batch.
+double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches = 1, int ranks = 1);
 
 class Optimizer {
  public:
-  // Keeps references into `model`: weights must not be replaced while it lives. Throws as
-  // require_trainable().
-  Optimizer(Transformer& model, const OptimizerSettings& settings);
+  // Keeps references into `model`: weights must not be replaced while it lives. Of several ranks each keeps the state
+  // of some parameters (divide()), and is given their gradients alone. Throws as require_trainable().
+  Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks = *alone());
 
-  // Euclidean norm of all gradients; masked elements do not count (and are cleared).
+  std::vector<OwnedParameter> parameters() const;
+
+  // On every rank: Euclidean norm of all gradients; masked elements do not count (and are cleared).
   double gradient_norm();
   // One step with the gradients scaled by `scale`, and of the weight decay the part `decay`; gradients are used up.
-  // Masked elements stay 0.
+  // Masked elements stay 0. Values of parameters that other ranks own stay as they were.
   void step(double learning_rate, double scale, double decay = 1);
   void discard_gradients();
 
   std::string_view name() const { return name_; }  // of the row
   int64_t steps() const { return steps_; }
-  int64_t state_bytes() const;                  // of what the rules keep
-  std::map<std::string, Tensor> state() const;  // "<parameter>.<array of its rule>": shared, not copied
-  void restore(const std::map<std::string, Tensor>& state, int64_t steps);  // Error(input) when arrays do not fit
+  int64_t state_bytes() const;  // of what the rules keep, on this rank
+  // "<parameter>.<array of its rule>": shared, not copied. Those of other ranks are promised.
+  std::map<std::string, Tensor> state() const;
+  // On every rank: asks the others for what they keep, as long as `f` runs on rank 0, where `array` gives arrays of
+  // state() by name, one at a time. Elsewhere f is not run. What it throws is thrown there alone.
+  void with_whole_state(
+      const std::function<void(const std::function<Tensor(const std::string& name)>& array)>& f) const;
+  // `state`: of all ranks. Error(input) when arrays do not fit.
+  void restore(const std::map<std::string, Tensor>& state, int64_t steps);
 
  private:
   struct Slot {
@@ -42,8 +53,17 @@ class Optimizer {
     Parameter* parameter;
     std::shared_ptr<Weight> weight;  // null for a plain parameter
     std::shared_ptr<const UpdateRule> rule;
-    std::map<std::string, Tensor> state;
+    int owner;
+    std::map<std::string, Tensor> state;  // elsewhere than on its owner: promised
   };
+  // An array of the state, and who has it.
+  struct Kept {
+    Tensor tensor;
+    int owner;
+  };
+  std::map<std::string, Kept> kept() const;
+  void divide_state();
+  Communicator& ranks_;
   std::string_view name_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;

@@ -21,6 +21,7 @@ class Run {
       : model_(model),
         validate_(data.validate),
         settings_(settings),
+        ranks_(*settings_.step.ranks),
         source_(data.train),
         trainer_(*model.transformer, source_, settings.step) {
     if (settings_.average > 0) average_.emplace(*model.transformer, settings_.average);
@@ -58,7 +59,7 @@ class Run {
   std::optional<StepResult> take_step() {
     const nlohmann::json place = source_.state();
     try {
-      if (settings_.before_step) settings_.before_step(state_.step);
+      if (settings_.before_step) agree(ranks_, [&] { settings_.before_step(state_.step); });
       const double began = seconds_now();
       const StepResult step = guarded([&] { return trainer_.step(state_.step); });
       seconds_ += seconds_now() - began;
@@ -87,9 +88,17 @@ class Run {
     state_.last = step;
     if (due) validate();
     if (!due || state_.validated == state_.step) report(step, last);
-    if (const int signal = stop_signal()) result_.signal = signal;
+    if (const int signal = signal_of_any()) result_.signal = signal;
     const bool save = settings_.save_every > 0 && state_.step % settings_.save_every == 0;
     save_if_wanted(save || last || result_.signal || result_.stopped_early);
+  }
+
+  // That a rank received, the lowest of those that did; 0: none.
+  int signal_of_any() {
+    if (ranks_.size() == 1) return stop_signal();
+    for (const std::string& number : ranks_.gather(std::to_string(stop_signal())))
+      if (number != "0") return std::stoi(number);
+    return 0;
   }
 
   std::string keeping() const {
@@ -128,7 +137,10 @@ class Run {
   }
 
   void validate() {
-    const auto score = [&] { return guarded(validate_); };
+    // That of rank 0, on all.
+    const auto score = [&] {
+      return std::stod(gather_agreed(ranks_, [&] { return fmt::format("{:a}", guarded(validate_)); }).front());
+    };
     double loss = 0;
     bool of_average = false;
     try {
@@ -233,7 +245,9 @@ class Run {
     if (settings_.checkpoint.empty() || !due) return;
     const StopLater save_first;
     try {
-      save_run(settings_.checkpoint, model_, state_, settings_, source_, trainer_.optimizer(), average());
+      agree(ranks_, [&] {
+        save_run(settings_.checkpoint, model_, state_, settings_, source_, trainer_.optimizer(), average());
+      });
       result_.checkpoint_saved = true;
       log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
     } catch (const Error& error) {
@@ -245,6 +259,7 @@ class Run {
   Model& model_;
   std::function<double()> validate_;
   RunSettings settings_;
+  Communicator& ranks_;
   BatchSource& source_;
   Trainer trainer_;
   std::optional<ParameterAverage> average_;
@@ -264,6 +279,9 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
                const ModelFile* resume) {
   require_trainable(model);
   require_window(train, settings.context);
+  if (const int64_t windows = (train.size() - 1) / settings.context; windows < settings.step.ranks->size())
+    throw input_error("{} has {} windows of {} tokens, fewer than the {} ranks; use fewer ranks", train.name(), windows,
+                      settings.context, settings.step.ranks->size());
   if (valid && valid->size() < 2)
     throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
   if (resume) check_same_run(*resume, settings);
@@ -281,6 +299,7 @@ RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, c
       s.context = s.stride = settings.context;
       s.limit = settings.valid_tokens;
       s.type = settings.step.type;
+      s.ranks = settings.step.ranks;
       return evaluate(*model.transformer, *valid, s).loss();
     };
   return Run(model, data, settings, resume).go();

@@ -13,6 +13,8 @@
 
 namespace hone {
 
+// Several ranks of step.ranks train together: each calls run_training() with the same of everything, and has the same
+// model and result in the end. Rank 0 writes the checkpoint; only it is given a journal.
 struct RunSettings {
   StepSettings step;
   Shuffle shuffle = Shuffle::windows;

@@ -110,7 +110,12 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
     stage["results"] = {{"steps", state.step}, {"tokens", state.tokens}, {"loss", state.smoothed}};
     file.lineage.push_back(std::move(stage));
   }
-  write_model_file(path, file, true);
+  // Arrays of the optimizer that other ranks keep come when they are written, one at a time.
+  optimizer.with_whole_state([&](const std::function<Tensor(const std::string&)>& array) {
+    write_model_file(path, file, true, IfTaken::refuse, [&](const std::string&, const std::string& name) {
+      return array(name.substr(std::string_view(optimizer_prefix).size()));
+    });
+  });
 }
 
 json lineage_before_run(json lineage) {

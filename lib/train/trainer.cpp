@@ -20,7 +20,8 @@ Trainer::Trainer(Transformer& model, BatchSource& source, const StepSettings& se
       source_(source),
       settings_(settings),
       full_context_(settings.curriculum.empty() ? source.context() : settings.curriculum.back().context),
-      optimizer_(model, settings.optimizer),
+      optimizer_(model, settings.optimizer, *settings.ranks),
+      sum_(optimizer_.parameters(), *settings.ranks),
       objectives_(objectives_of(settings.objectives)) {}
 
 RouterCall Trainer::router_call(int64_t step, const ModelRouting& earlier) const {
@@ -54,21 +55,22 @@ StepResult Trainer::step(int64_t step) {
     return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();
+    sum_.discard();
     throw;
   }
 }
 
-void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
+StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRouting& earlier) {
+  StepResult result;
+  result.encoders.resize(model_.encoders().size());
   const float weight = 1.0f / static_cast<float>(settings_.accumulate);
-  source_.next(settings_.batch * full_context_ / source_.context(), batch_);
   const Input input = batch_.rows.input();
-  ModelRouting routing;
   Call call = model_.call(input, batch_.spans, settings_.type);
   // A function of the step alone: a resumed run draws the same.
   call.noise.seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
   call.noise.dropout = settings_.dropout;
-  call.router = router_call(step, result.routing);
-  call.trace = {.attention = settings_.attention, .routing = &routing, .depth = &result.depth};
+  call.router = router_call(step, earlier);
+  call.trace = {.attention = settings_.attention, .routing = &result.routing, .depth = &result.depth};
   call.best_pass = true;
   if (!result.encoders.empty()) call.trace.encoders = &result.encoders;
   call.recompute = settings_.recompute;
@@ -111,7 +113,35 @@ void Trainer::add_gradients(int64_t step, int64_t micro, StepResult& result) {
   result.data_rows += batch_.data_rows;
   result.rows += call.batch.rows();
   tape.backward(terms);
-  add(result.routing, routing);
+  return result;
+}
+
+void Trainer::add_round(int64_t step, int64_t round, StepResult& result) {
+  Communicator& ranks = *settings_.ranks;
+  const int64_t sequences = settings_.batch * full_context_ / source_.context();
+  const std::vector<std::string> turns = gather_agreed(ranks, [&] {
+    source_.skip(sequences * ranks.rank());
+    source_.next(sequences, batch_);
+    source_.skip(sequences * (ranks.size() - 1 - ranks.rank()));
+    nlohmann::json turn;
+    try {
+      turn["result"] = packed(batch_gradients(step, round * ranks.size() + ranks.rank(), result.routing));
+      turn["gradients"] = sum_.present();
+    } catch (const RouterError& error) {
+      turn["router_error"] = {error.kind(), error.what()};
+    }
+    const std::vector<uint8_t> bytes = nlohmann::json::to_cbor(turn);  // which has what is not finite, too
+    return std::string(bytes.begin(), bytes.end());
+  });
+  std::vector<std::string> present;
+  for (const std::string& bytes : turns) {
+    const nlohmann::json turn = nlohmann::json::from_cbor(bytes);
+    if (const auto error = turn.find("router_error"); error != turn.end())
+      throw RouterError(error->at(0).get<ErrorKind>(), error->at(1).get<std::string>());
+    add(result, unpacked(turn.at("result")));
+    present.push_back(turn.at("gradients").get<std::string>());
+  }
+  sum_.add(present);
 }
 
 StepResult Trainer::gradients_and_step(int64_t step) {
@@ -121,7 +151,9 @@ StepResult Trainer::gradients_and_step(int64_t step) {
   if (!settings_.curriculum.empty())
     source_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
   result.context = source_.context();
-  for (int64_t micro = 0; micro < settings_.accumulate; ++micro) add_gradients(step, micro, result);
+  for (int64_t round = 0; round < settings_.accumulate / settings_.ranks->size(); ++round)
+    add_round(step, round, result);
+  sum_.finish();
   result.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {
     optimizer_.discard_gradients();
@@ -130,6 +162,7 @@ StepResult Trainer::gradients_and_step(int64_t step) {
   const bool clipped = settings_.clip > 0 && result.gradient_norm > settings_.clip;
   optimizer_.step(result.learning_rate, clipped ? settings_.clip / result.gradient_norm : 1.0,
                   decay_part(settings_.decay, step, settings_.schedule.steps));
+  sum_.share_values();
   balance(result.routing);
   return result;
 }

@@ -13,6 +13,7 @@
 #include "train/objectives/settings.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/step_result.h"
 
 namespace hone {
 
@@ -30,7 +31,7 @@ struct RouterTraining {
 
 struct StepSettings {
   int64_t batch = 32;      // sequences a batch, of the full context where there is a curriculum
-  int64_t accumulate = 1;  // batches whose gradients are averaged before a step
+  int64_t accumulate = 1;  // batches whose gradients are averaged before a step; a multiple of the ranks
   double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
   double layer_dropout = 0;  // probability that a sequence passes the last layer by; see skip_by_depth()
@@ -46,34 +47,16 @@ struct StepSettings {
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
   RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
-};
-
-struct StepResult {
-  double loss = 0;           // of the first objective: nats a token, mean over the batches
-  double gradient_norm = 0;  // before clipping
-  double learning_rate = 0;
-  int64_t tokens = 0;
-  int64_t context = 0;                  // tokens of a window
-  double minimized = 0;                 // the sum of all terms
-  double router_loss = 0;               // what routers added to it, mean over the batches
-  std::map<std::string, double> terms;  // of what was minimized, by name and weighted
-  // Of exits, by their depth: the sum of the losses (nats a token) of the batches that trained it, and how many did.
-  std::map<std::string, std::pair<double, int64_t>> exit_losses;
-  int64_t optimizer_bytes = 0;        // what the optimizer keeps
-  int64_t activation_bytes = 0;       // the most that tensors took at once beside what stays after the step
-  std::vector<EncoderLoad> encoders;  // what went through each of the model's; none: it has none
-  int64_t rows = 0, data_rows = 0;    // that were computed, and those of them that hold data
-  ModelDepth depth;                   // by layer; empty for a model without routers of depth
-  ModelRouting routing;               // by layer, over the batches; empty for a model without mixtures
+  std::shared_ptr<Communicator> ranks = alone();  // that share each step's batches: batch i is computed by i mod ranks
 };
 
 class Trainer {
  public:
   Trainer(Transformer& model, BatchSource& source, const StepSettings& settings);
 
-  // Runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so do a router
-  // whose logits are not, which throws RouterError, and a signal, which throws Stopped. The batches are drawn all the
-  // same.
+  // On every rank: runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so do a router
+  // whose logits are not, which throws RouterError, and a signal, which throws Stopped, on all ranks where it came to
+  // one. The batches are drawn all the same.
   StepResult step(int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }
@@ -81,7 +64,9 @@ class Trainer {
  private:
   RouterCall router_call(int64_t step, const ModelRouting& earlier) const;
   StepResult gradients_and_step(int64_t step);
-  void add_gradients(int64_t step, int64_t micro, StepResult& result);  // of one batch
+  // Of one batch; `earlier`: where the step's batches before it went.
+  StepResult batch_gradients(int64_t step, int64_t micro, const ModelRouting& earlier);
+  void add_round(int64_t step, int64_t round, StepResult& result);  // a batch on every rank
   void balance(const ModelRouting& routing);
 
   Transformer& model_;
@@ -89,6 +74,7 @@ class Trainer {
   StepSettings settings_;
   int64_t full_context_;
   Optimizer optimizer_;
+  GradientSum sum_;
   std::vector<std::unique_ptr<Objective>> objectives_;
   TrainingBatch batch_;
 };

@@ -235,7 +235,7 @@ class Checkpoints(ResumeTest):
     def test_every_option_is_held_to_or_may_change(self):
         """Every option of --help: another value is refused when a run is resumed, or it stands below for what it is."""
         may_change = {"--resume", "--output", "--force", "--checkpoint", "--save-every", "--log", "--log-every", "--plot", "--format",
-                      "--threads", "--quiet", "--log-level", "--media-cache", "--recompute", "--memory-limit", "--dry-run", "--config", "--help", "--version"}
+                      "--threads", "--quiet", "--log-level", "--media-cache", "--recompute", "--parallel", "--memory-limit", "--dry-run", "--config", "--help", "--version"}
         elsewhere = {"--data", "--init", "--valid", "--tokens", "--epochs",  # test_other_text…, test_the_parent…; steps
                      "--upcycle-noise",  # of the copies at the start, which the checkpoint has
                      "--loss"}  # in the description; this text has no answers

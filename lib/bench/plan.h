@@ -1,0 +1,61 @@
+// What a step of training by many ranks would take: its time, the memory of a rank and the bytes that it sends, from the
+// model's shape and from what a rank and its network can do. Nothing is run: a plan is a function of its arguments.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "measure/footprint.h"
+#include "model/config.h"
+#include "nn/recompute.h"
+#include "train/optimizers/settings.h"
+
+namespace hone {
+
+// Ranks in groups of `tensor`, which divide each matrix among them; the groups divide the step's sequences.
+struct PlanLayout {
+  int64_t ranks = 1, tensor = 1;
+  int64_t batch = 32;       // sequences a step
+  int64_t accumulate = 1;   // batches that each group computes of them, one after the other
+  int64_t context = 0;      // tokens of a sequence; 0: the model's
+  DType type = DType::f32;  // of activations and products
+  RecomputePlan recompute = {};
+  OptimizerSettings optimizer = {};
+  int64_t groups() const { return ranks / tensor; }
+};
+
+// Of one rank; all are alike.
+struct PlanMachine {
+  double flops = 0;      // multiplications and additions of matrix products and attention, a second
+  double bandwidth = 0;  // bytes of memory a second
+  double network = 0;    // bytes that it sends, and at the same time receives, a second
+  double latency = 0;    // seconds before a message is on its way
+};
+
+struct Plan {
+  double parameters = 0;  // of the model
+  double flops = 0;       // of a rank's step, what runs again included
+  // Seconds of a step. Nothing overlaps.
+  double compute_seconds = 0;  // products and attention
+  double update_seconds = 0;   // sums of gradients and the optimizer, by memory
+  double data_seconds = 0;     // gradients to the owners, values from them
+  double tensor_seconds = 0;   // sums of what matrices in parts give
+  double data_bytes = 0;       // that a rank sends a step
+  double tensor_bytes = 0;
+  Footprint memory;    // of a rank
+  int64_t tokens = 0;  // of a step, of all ranks
+  double step_seconds() const { return compute_seconds + update_seconds + data_seconds + tensor_seconds; }
+  double tokens_per_second() const { return static_cast<double>(tokens) / step_seconds(); }
+  std::string limit() const;  // the largest of the seconds: "compute", "update", "data" or "tensor"
+};
+
+// Throws Error(usage) where ranks do not divide heads, widths, the vocabulary or the batch, naming both.
+void check_plan(const Config& config, const PlanLayout& layout);
+
+// The model that each of `tensor` ranks computes: its part of the heads, of the feed-forwards and of the vocabulary.
+Config part_of(Config config, int64_t tensor);
+
+// Throws as check_plan(). Formulas are in docs/scale.md.
+Plan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine);
+
+}  // namespace hone

@@ -1,0 +1,195 @@
+"""Several processes that train one model: launched by mpirun, as on a cluster, on this machine's cores."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from hone_cli import run, sentences, tiny_model, tool, write
+from model_files import ModelTest, QUICK, log_lines
+
+SHAPE = QUICK[: QUICK.index("--batch")]
+LAUNCH = ["mpirun", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "2"]  # which it waits for in any case
+# Tests run as root in containers, where Open MPI would not start.
+ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "HONE_THREADS": "1"}
+
+
+def command(ranks, *arguments):
+    return [*LAUNCH, "-n", str(ranks), tool("train"), *map(str, arguments)]
+
+
+def launch(ranks, *arguments, check=False, stdin=None):
+    """`train` on so many ranks, to its end."""
+    source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    done = subprocess.run(command(ranks, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
+                          env=dict(os.environ, **ROOT), **source)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(done.args)}: status {done.returncode}\n{done.stderr}")
+    return done
+
+
+def start(ranks, *arguments):
+    return subprocess.Popen(command(ranks, *arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=dict(os.environ, **ROOT))
+
+
+def ranks_of(launcher):
+    """The processes of a launch, by rank."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                environment = dict(part.split(b"=", 1) for part in file.read().split(b"\0") if b"=" in part)
+            with open(f"/proc/{name}/status") as file:
+                parent = int(next(line for line in file if line.startswith("PPid:")).split()[1])
+        except (OSError, StopIteration):
+            continue
+        if parent == launcher.pid and b"OMPI_COMM_WORLD_RANK" in environment:
+            found[int(environment[b"OMPI_COMM_WORLD_RANK"])] = int(name)
+    return found
+
+
+@unittest.skipUnless(shutil.which("mpirun"), "no mpirun here")
+class Parallel(ModelTest):
+    def setUp(self):
+        super().setUp()
+        if "no MPI" in run("train", "--parallel", "data:2", "--steps", 0, "--output", self.path("no.h5")).stderr:
+            self.skipTest("these tools were built without MPI")
+
+    def options(self, steps, *more, batch=4, accumulate=1, data=None):
+        return ["--data", data or self.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
+
+
+class Training(Parallel):
+    def test_two_ranks_are_two_accumulated_batches(self):
+        more = ["--valid-fraction", 0.1, "--valid-every", 7, "--dropout", 0.1, "--format", "json"]
+        logs = [self.path("one.jsonl"), self.path("two.jsonl")]
+        one = json.loads(run("train", *self.options(20, *more, batch=2, accumulate=2), "--log", logs[0], "--output",
+                             self.path("one.h5"), check=True).stdout)
+        done = launch(2, *self.options(20, *more), "--log", logs[1], "--output", self.path("two.h5"), check=True)
+        two = json.loads(done.stdout)  # one object, though two processes ran
+        self.assert_same_parameters(self.path("one.h5"), self.path("two.h5"))
+        for key in ("steps", "tokens", "loss", "valid_loss", "parameters"):
+            self.assertEqual(one[key], two[key], key)
+        self.assertEqual(done.stderr.count("validation loss"), 3, done.stderr)
+        self.assertRegex(done.stderr, r"2 ranks: 0 on CPUs? \S+, 1 on CPUs? \S+\n")
+        for a, b in zip(*map(log_lines, logs), strict=True):
+            for key in ("step", "tokens", "loss", "gradient_norm", "terms"):
+                self.assertEqual(a.get(key), b.get(key), key)
+            # Each rank keeps about half of what the optimizer does.
+            self.assertLess(b["optimizer_bytes"], 0.6 * a["optimizer_bytes"])
+            self.assertGreater(b["optimizer_bytes"], 0.4 * a["optimizer_bytes"])
+
+    def test_standard_input_reaches_all_ranks(self):
+        text = sentences(200)
+        options = [*SHAPE, "--steps", 3, "--optimizer", "muon"]
+        launch(2, "--data", "-", *options, "--batch", 4, "--parallel", "data:2", "--output", self.path("two.h5"), stdin=text, check=True)
+        run("train", "--data", write(self.path("t.txt"), text), *options, "--batch", 2, "--accumulate", 2, "--output",
+            self.path("one.h5"), check=True)
+        self.assert_same_parameters(self.path("one.h5"), self.path("two.h5"))
+
+
+class Endings(Parallel):
+    def until(self, process, holds):
+        while not holds():
+            self.assertIsNone(process.poll(), process.poll() is not None and process.communicate())
+            time.sleep(0.01)
+
+    def test_what_four_ranks_saved_goes_on_with_fewer(self):
+        straight, checkpoint = self.path("straight.h5"), self.path("c.h5")
+        run("train", *self.options(40, batch=1, accumulate=4), "--output", straight, check=True)
+        files = ["--checkpoint", checkpoint, "--save-every", 4, "--output", self.path("out.h5")]
+        process = start(4, *self.options(40), *files)
+        self.until(process, lambda: os.path.exists(checkpoint))
+        process.send_signal(signal.SIGTERM)  # the launcher passes it to all
+        out, err = process.communicate(timeout=60)
+        self.assertIn(f"--resume {checkpoint}", err)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertEqual(out, "")
+        self.assert_no_leftovers()
+        for ranks in (1, 2):
+            output, state = self.path(f"from{ranks}.h5"), self.path(f"c{ranks}.h5")
+            shutil.copy(checkpoint, state)
+            options = [*self.options(40), "--resume", state, "--checkpoint", state, "--output", output]
+            if ranks == 1:
+                run("train", *options, check=True)
+            else:
+                launch(ranks, *options, check=True)
+            self.assert_same_parameters(straight, output)
+
+    def test_one_rank_that_is_killed_ends_all(self):
+        checkpoint = self.path("c.h5")
+        process = start(2, *self.options(5000, "--checkpoint", checkpoint, "--save-every", 3, "--output", self.path("out.h5")))
+        self.until(process, lambda: os.path.exists(checkpoint))
+        begun = time.time()
+        os.kill(ranks_of(process)[1], signal.SIGKILL)
+        process.communicate(timeout=30)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertLess(time.time() - begun, 10)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+        # The last checkpoint is whole.
+        run("inspect", checkpoint, check=True)
+
+    def test_a_signal_to_one_rank_stops_all(self):
+        checkpoint = self.path("c.h5")
+        process = start(2, *self.options(5000, "--checkpoint", checkpoint, "--save-every", 1000, "--log", self.path("l.jsonl"),
+                                         "--log-every", 1, "--output", self.path("out.h5")))
+        self.until(process, lambda: os.path.exists(self.path("l.jsonl")))
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, err)
+        self.assertIn("stopped by signal 15 after step", err)
+        run("inspect", checkpoint, check=True)
+
+
+class BadInput(Parallel):
+    def refused(self, ranks, status, *parts, options=(), data=None):
+        done = launch(ranks, *self.options(3, data=data), *options, "--output", self.path("x.h5"))
+        self.assert_error(done, status, *parts)
+        self.assertEqual(done.stdout, "")
+        self.assertFalse(os.path.exists(self.path("x.h5")))
+
+    def test_one_message_and_one_status(self):
+        self.refused(3, 2, "3 ranks", "1 x 4 sequences")
+        alone = self.path("alone.h5")
+        run("train", *self.options(3), "--checkpoint", alone, "--output", self.path("m.h5"), check=True)
+        self.refused(2, 2, "is 1 x 4 sequences, which 2 ranks cannot share", options=["--resume", alone])
+        self.refused(2, 2, "data:3", "there are 2", options=["--parallel", "data:3"])
+        self.refused(2, 3, "missing.txt", options=["--valid", self.path("missing.txt")])
+        short = write(self.path("short.txt"), sentences(2)[:60])
+        self.refused(2, 3, "short.txt", "1 windows", "2 ranks", data=short)
+
+    def test_ranks_that_differ(self):
+        other = self.options(4)
+        arguments = [*command(1, *self.options(3), "--output", self.path("x.h5")), ":", "-n", "1", tool("train"), *map(str, other),
+                     "--output", self.path("x.h5")]
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=60, env=dict(os.environ, **ROOT))
+        self.assert_error(done, 2, "rank 1", "'steps' than rank 0 (4 there, 3 here)")
+
+
+class WithoutALauncher(ModelTest):
+    def test_no_ranks_but_one(self):
+        for parallel, parts in (("data:2", ["data:2"]), ("tensor:2", ["data:RANKS"]), ("data", ["data:RANKS"]),
+                                ("data:x", ["--parallel data:x"]), ("data:0", ["at least one"])):
+            done = run("train", "--data", self.corpus, *QUICK, "--parallel", parallel, "--output", self.path("x.h5"))
+            self.assert_refused(done, 2, *parts)
+        run("train", "--data", self.corpus, *QUICK, "--steps", 1, "--parallel", "data:1", "--output", self.path("x.h5"), check=True)
+
+    def test_tools_that_work_alone_refuse_a_launch(self):
+        model = tiny_model(self.directory)
+        for variables in (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK")):
+            first, second = (dict(zip(variables, (2, rank))) for rank in (0, 1))
+            self.assert_refused(run("inspect", model, env=first), 2, "inspect works in one process", variables[0])
+            done = run("inspect", model, env=second)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", ""))  # the first has said it
+            self.assertIn("parameters", run("inspect", model, env=dict(zip(variables, (1, 0))), check=True).stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

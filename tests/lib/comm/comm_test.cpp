@@ -1,0 +1,105 @@
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "comm/communicator.h"
+#include "comm/launch.h"
+#include "support/thread_ranks.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+// Variables of the environment while it lives.
+class Environment {
+ public:
+  Environment(std::initializer_list<std::pair<const char*, const char*>> values) {
+    for (const char* name :
+         {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK", "SLURM_NTASKS", "PMIX_RANK"})
+      unsetenv(name);
+    for (const auto& [name, value] : values) {
+      setenv(name, value, 1);
+      names_.push_back(name);
+    }
+  }
+  ~Environment() {
+    for (const char* name : names_) unsetenv(name);
+  }
+
+ private:
+  std::vector<const char*> names_;
+};
+
+}  // namespace
+
+TEST_CASE("a launch is known by what the launcher says") {
+  {
+    const Environment none{};
+    CHECK(launch().ranks == 1);
+    CHECK(launch().said_by.empty());
+  }
+  {
+    const Environment open_mpi{{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "3"}};
+    CHECK(launch().ranks == 4);
+    CHECK(launch().rank == 3);
+    CHECK(launch().said_by == "OMPI_COMM_WORLD_SIZE");
+  }
+  {
+    const Environment mpich{{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}};
+    CHECK(launch().ranks == 2);
+  }
+  {  // a batch job of four tasks that started this one by itself
+    const Environment job{{"SLURM_NTASKS", "4"}};
+    CHECK(launch().ranks == 1);
+  }
+  for (const char* wrong : {"", "four", "-1", "0", "4x"}) {
+    const Environment damaged{{"PMI_SIZE", wrong}, {"PMI_RANK", "0"}};
+    CHECK(launch().ranks == 1);
+  }
+  const Environment outside{{"PMI_SIZE", "2"}, {"PMI_RANK", "2"}};
+  CHECK(launch().ranks == 1);
+}
+
+TEST_CASE("a process alone is rank 0 of 1") {
+  Communicator& ranks = *alone();
+  CHECK(ranks.size() == 1);
+  CHECK(ranks.rank() == 0);
+  CHECK(ranks.gather("text") == std::vector<std::string>{"text"});
+  CHECK_THROWS_AS(ranks.send({}, 1), Error);
+  std::string said;
+  const auto say = [&](const std::string& message) { said += message; };
+  CHECK(ranks.leave(3, "what failed", say) == 3);
+  CHECK(said == "what failed");
+  CHECK(ranks.leave(0, "", say) == 0);
+  CHECK(said == "what failed");
+}
+
+TEST_CASE("ranks throw alike what one of them threw") {
+  for (const int failing : {0, 2}) {
+    CAPTURE(failing);
+    for (const bool stopped : {false, true}) {
+      std::vector<std::string> seen(3);
+      ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
+        std::string& mine = seen[static_cast<size_t>(ranks->rank())];
+        const auto turns = gather_agreed(*ranks, [&] { return fmt::format("rank {}", ranks->rank()); });
+        CHECK(turns == std::vector<std::string>{"rank 0", "rank 1", "rank 2"});
+        try {
+          agree(*ranks, [&] {
+            if (ranks->rank() < failing) return;
+            if (stopped) throw Stopped(15);
+            throw input_error("of rank {}: 'a file'", ranks->rank());
+          });
+        } catch (const Stopped& stop) {
+          mine = std::to_string(stop.signal());
+        } catch (const Error& error) {
+          mine = fmt::format("{} {}", error.exit_status(), error.what());
+        }
+      });
+      const std::string expected = stopped ? "15" : fmt::format("3 of rank {}: 'a file'", failing);
+      CHECK(seen == std::vector<std::string>(3, expected));
+    }
+  }
+}
