@@ -159,7 +159,7 @@ int run(const ConvertTool& o, const Common& common) {
 }  // namespace
 
 int convert(int argc, char** argv) {
-  const Tool tool = {"convert", "Takes models from the formats of other projects, and to them.",
+  const Tool tool = {"convert",
                      "  convert TinyLlama/ --output m.h5\n"
                      "  convert m.h5 --to safetensors --output back/\n"
                      "  convert m.h5 --to gguf --type q8_0 --output m.gguf\n",

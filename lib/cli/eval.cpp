@@ -480,7 +480,6 @@ class EvalTool {
 int eval(int argc, char** argv) {
   const Tool tool = {
       .name = "eval",
-      .summary = "Scores models on text: quality, speed and size, side by side or against a baseline.",
       .example =
           "  eval dense.h5 small.h5 --data test.txt\n"
           "  eval small.h5 --data test.txt --baseline dense.h5 --require 'bits_per_byte <= 1.02*baseline'\n"

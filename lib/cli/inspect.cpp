@@ -105,7 +105,7 @@ int run(const InspectOptions& o) {
 }  // namespace
 
 int inspect(int argc, char** argv) {
-  const Tool tool = {"inspect", "Shows what is in a model file, or what differs between two.",
+  const Tool tool = {"inspect",
                      "  inspect small.h5\n"
                      "  inspect dense.h5 sparse.h5 --format json\n"
                      "  inspect dense.h5 --tokenize 'In the beginning'\n",

@@ -23,18 +23,12 @@
 #include "base/version.h"
 #include "cli/glossary.h"
 #include "cli/help.h"
+#include "cli/manual.h"
+#include "cli/tools.h"
 #include "kernels/parallel.h"
 
 namespace hone::cli {
 namespace {
-
-constexpr size_t most_characters = 200;  // of an error
-
-int fail(int status, const std::string& message) {
-  set_log_level(LogLevel::error);
-  log_line(LogLevel::error, one_line("error: " + message, most_characters));
-  return status;
-}
 
 std::vector<int> parse_thread_counts(const std::string& text) {
   std::vector<int> values;
@@ -75,7 +69,7 @@ std::string example_of(const Tool& tool) {
 
 void add_common(CLI::App& app, const Tool& tool, Common& common) {
   app.name(program_name());
-  app.description(tool.summary);
+  app.description(summary_of(tool.name));
   app.footer("Example:\n" + example_of(tool));
   app.formatter(help_formatter(help_width(), tool.required));
   app.set_help_flag("-h,--help", "Print this help and exit");
@@ -185,6 +179,12 @@ int run_tool(const Tool& tool, int argc, char** argv) {
     occupy_closed_streams();
     add_common(app, tool, common);
     const auto run = tool.setup(app, common);
+    if (argc == 3 && argv[1] == manual_flag) {
+      set_program(nullptr, std::string("hone-") + tool.name);
+      write_manual(argv[2],
+                   {program_name(), summary_of(tool.name), example_of(tool), listed_groups(app, tool.required)});
+      return 0;
+    }
     if (!parse(app, argc, argv, common)) return 0;
     parsed = true;
     install_stop_handlers();
@@ -202,13 +202,6 @@ int run_tool(const Tool& tool, int argc, char** argv) {
     return fail(1, "not enough memory; use a smaller model, batch or context");
   } catch (const std::exception& error) {
     return fail(1, error.what());
-  }
-}
-
-void print_result(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    check_stop();
-    throw input_error("cannot write to standard output");
   }
 }
 

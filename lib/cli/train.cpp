@@ -380,7 +380,6 @@ class TrainTool {
 
 int train(int argc, char** argv) {
   const Tool tool = {.name = "train",
-                     .summary = "Trains a transformer on text, or continues one with its masks kept exact.",
                      .example =
                          "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
                          "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",

@@ -47,8 +47,15 @@ class Install(CliTest):
 
     def test_tools_and_headers(self):
         tools = os.listdir(os.path.join(self.prefix, "bin"))
-        self.assertEqual(sorted(tools), sorted(f"hone-{name[:-4]}" for name in os.listdir(os.path.join(ROOT, "tools"))
-                                               if name.endswith(".cpp")))
+        names = sorted("hone" if name == "hone.cpp" else f"hone-{name[:-4]}" for name in os.listdir(os.path.join(ROOT, "tools"))
+                       if name.endswith(".cpp"))
+        self.assertEqual(sorted(tools), names)
+        for folder, pattern in (("man/man1", "{}.1"), ("bash-completion/completions", "{}"), ("zsh/site-functions", "_{}"),
+                                ("fish/vendor_completions.d", "{}.fish")):
+            there = os.listdir(os.path.join(self.prefix, "share", folder))
+            self.assertEqual(sorted(there), sorted(pattern.format(name) for name in names))
+        said = subprocess.run([os.path.join(self.prefix, "bin/hone"), "inspect", "--version"], capture_output=True, text=True)
+        self.assertRegex(said.stdout, r"^hone inspect \(hone ")
         include = os.path.join(self.prefix, "include")
         self.assertEqual(os.listdir(include), ["hone"])
         rooms = [name for name in os.listdir(os.path.join(ROOT, "lib")) if os.path.isdir(os.path.join(ROOT, "lib", name))]
