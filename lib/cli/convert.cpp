@@ -9,7 +9,7 @@
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/tool.h"
-#include "dataset/tokenizer_json.h"
+#include "dataset/tokenizer_file.h"
 #include "exchange/gguf.h"
 #include "exchange/gguf_file.h"
 #include "exchange/hugging_face.h"
@@ -81,7 +81,9 @@ int to_hone(const ConvertTool& o, Kind from, const Common& common) {
   require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
   Imported imported = import_model(o, from);
   if (imported.file.tokenizer.is_null())
-    log_warning("the model has no tokenizer (no tokenizer.json beside it): its tokens are taken for bytes");
+    log_warning(
+        "the model has no tokenizer (no tokenizer.json and no tokenizer.model beside it): its tokens are taken for "
+        "bytes");
   if (common.dry_run) {
     log_info("would convert '{}' ({}, {} parameters) and write '{}'", o.model, imported.what,
              format_count(static_cast<double>(imported.parameters)), o.output);

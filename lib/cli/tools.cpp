@@ -17,6 +17,7 @@ constexpr ToolName tools[] = {
     {"serve", "Answers requests over HTTP with a model, many at once."},
     {"inspect", "Shows what is in a model file, or what differs between two."},
     {"convert", "Takes models from the formats of other projects, and to them."},
+    {"report", "Makes one page of a run's logs, results and models: curves, tables, and where each file comes from."},
 };
 
 }  // namespace

@@ -16,7 +16,7 @@
 #include "cli/train_options.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
-#include "dataset/tokenizer_json.h"
+#include "dataset/tokenizer_file.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
 #include "model/exits.h"
@@ -165,8 +165,8 @@ class TrainTool {
       ReadOptions read;
       read.parameters = false;
       tokenizer = make_tokenizer(read_model_file(name, read).tokenizer);
-    } else if (name.ends_with(".json")) {
-      tokenizer = make_tokenizer(read_tokenizer_json(name));
+    } else if (names_tokenizer_file(name)) {
+      tokenizer = make_tokenizer(read_tokenizer_file(name));
     } else {
       const TokenizerSpec spec = parse_tokenizer_spec(name);
       // Not on what is held out.
