@@ -20,7 +20,7 @@ if [ "${1:-}" != --without-sanitizers ]; then
   cmake -G Ninja -B build/threads -DCMAKE_BUILD_TYPE=Threads -DHONE_SANITIZE_THREADS=ON -DHONE_TOOLS=OFF -DHONE_UNITY=ON -DHONE_WERROR=ON >/dev/null
   cmake --build build/threads -j "$jobs" --target test_threads
 fi
-cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DHONE_TESTS=ON -DHONE_WERROR=ON >/dev/null
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DHONE_TESTS=ON -DHONE_UNITY=ON -DHONE_WERROR=ON >/dev/null
 cmake --build build -j "$jobs"
 
 # Side by side: most tests leave a core idle most of the time. Those that look at the clock run alone (tests/CMakeLists.txt).

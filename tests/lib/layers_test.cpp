@@ -1,4 +1,6 @@
-// The direction of dependencies: a room includes only itself and rooms on lines below its own.
+// The direction of dependencies: a room includes only itself and rooms on lines below its own. Names that the rooms share.
+#include "support/type_names.h"
+
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -115,4 +117,31 @@ TEST_CASE("messages below cli name no option of the tools") {
       CHECK((!std::regex_search(line, option) || std::regex_search(line, other_program)));
     }
   }
+}
+
+// Of two classes of one name in one namespace the linker takes either, without a word, and a program that uses both breaks
+// where their layouts differ. What a source keeps to itself belongs into a namespace without a name.
+TEST_CASE("no type is defined twice under one name") {
+  namespace fs = std::filesystem;
+  const std::string own =
+      "namespace a::b { enum class E : int { x }; template <class T> struct S : B { struct In { }; };"
+      "namespace { class Mine { }; } struct S* f() { } class Later; }  // struct No { };\n"
+      "struct Last final { char c = '{'; const char* t = \"struct No { };\"; };";
+  CHECK(hone::test::type_names(own) == std::vector<std::string>{"a::b::E", "a::b::S", "Last"});
+  std::map<std::string, std::string> defined_in;
+  for (const char* folder : {"lib", "tools", "tests"})
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+      const std::string extension = entry.path().extension().string();
+      if (extension != ".h" && extension != ".cpp") continue;
+      for (const std::string& name : hone::test::type_names(text_of(entry.path()))) {
+        CAPTURE(name);
+        CAPTURE(entry.path().string());
+        const auto [first, is_new] = defined_in.emplace(name, entry.path().string());
+        CAPTURE(first->second);
+        CHECK(
+            (is_new || first->second == entry.path().string()));  // one file may have two ways, of which #if takes one
+      }
+    }
+  CHECK(defined_in.contains("hone::Batch"));
+  CHECK(defined_in.size() > 300);
 }

@@ -1,7 +1,7 @@
-// A folder of a test's own, gone afterwards, and the kind of an error.
+// A folder of a test's own, gone afterwards.
 #pragma once
 
-#include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -15,7 +15,7 @@ namespace hone::test {
 class Scratch {
  public:
   Scratch() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "hone-base-XXXXXX").string();
+    std::string pattern = (std::filesystem::temp_directory_path() / "hone-test-XXXXXX").string();
     if (!mkdtemp(pattern.data())) throw internal_error("no temporary folder");
     directory_ = pattern;
   }
@@ -33,16 +33,5 @@ class Scratch {
  private:
   std::string directory_;
 };
-
-template <class F>
-ErrorKind kind_of_failure(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.kind();
-  }
-  FAIL("nothing was thrown");
-  return ErrorKind::internal;
-}
 
 }  // namespace hone::test

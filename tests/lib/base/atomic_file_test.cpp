@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/temporary.h"
+#include "support/failure.h"
 #include "support/scratch.h"
 
 using namespace hone;

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "support/failure.h"
 #include "support/scratch.h"
 
 using namespace hone;

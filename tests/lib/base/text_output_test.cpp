@@ -14,6 +14,7 @@
 
 #include "base/atomic_file.h"
 #include "base/stop.h"
+#include "support/failure.h"
 #include "support/scratch.h"
 
 using namespace hone;

@@ -8,21 +8,12 @@
 #include "compress/methods/round_method.h"
 #include "compress/quantize_matrix.h"
 #include "support/check.h"
+#include "support/failure.h"
 
 using namespace hone;
 using namespace hone::test;
 
 namespace {
-
-template <class F>
-std::string failure(F&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return std::to_string(error.exit_status()) + " " + error.what();
-  }
-  return "none";
-}
 
 PrunedWeight prune(const char* method, const Tensor& weight, double sparsity, const InputStatistics* inputs = nullptr,
                    const Bitmask& mask = {}) {

@@ -7,6 +7,7 @@
 #include "compress/calibration.h"
 #include "compress/targets.h"
 #include "kernels/packed/element.h"
+#include "support/failure.h"
 #include "support/models.h"
 
 namespace hone::test {
@@ -64,16 +65,6 @@ inline bool same_bytes(const Tensor& a, const Tensor& b) {
 
 inline bool same_bytes(const Bitmask& a, const Bitmask& b) {
   return same_bytes(a.bits(), b.bits());
-}
-
-template <class F>
-std::string failure(F&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return std::to_string(error.exit_status()) + " " + error.what();
-  }
-  return "none";
 }
 
 }  // namespace hone::test

@@ -12,8 +12,10 @@
 #include "base/random.h"
 #include "compress/masks.h"
 #include "kernels/parallel.h"
+#include "support/failure.h"
 
 using namespace hone;
+using test::failure;
 
 namespace {
 
@@ -47,15 +49,6 @@ std::vector<int64_t> range(int64_t begin, int64_t count) {
 std::vector<uint8_t> bits_of(const Bitmask& mask) {
   const Tensor bytes = expand_mask(mask);
   return {bytes.data<uint8_t>(), bytes.data<uint8_t>() + bytes.size()};
-}
-
-std::string failure(auto&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return std::to_string(error.exit_status()) + " " + error.what();
-  }
-  return "none";
 }
 
 // The fewest of n whose part is not below the sparsity, found by trying.

@@ -13,8 +13,10 @@
 #include "compress/methods/prune_method.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
+#include "support/failure.h"
 
 using namespace hone;
+using test::failure;
 
 namespace {
 
@@ -84,15 +86,6 @@ double least_error(const float* w, const float* moments, int64_t n, PackedElemen
 
 bool same_bytes(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
-}
-
-std::string failure(auto&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return std::to_string(error.exit_status()) + " " + error.what();
-  }
-  return "none";
 }
 
 }  // namespace

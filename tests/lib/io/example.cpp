@@ -24,21 +24,6 @@ Tensor noise(Shape shape, DType dtype, const char* name) {
 
 }  // namespace
 
-Scratch::Scratch() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "hone-io-XXXXXX").string();
-  if (!mkdtemp(pattern.data())) throw internal_error("no temporary folder");
-  directory_ = pattern;
-}
-
-Scratch::~Scratch() {
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
-}
-
-size_t Scratch::files() const {
-  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(directory_), {}));
-}
-
 ModelFile example(bool with_run) {
   ModelFile m;
   m.config = {{"dim", 10}, {"layers", {{{"heads", 2}}, {{"heads", 1}}}}, {"name", "Größe"}};

@@ -1,25 +1,12 @@
-// What the tests of model files share: a small model with every kind of content, a folder that goes away, bytes of
-// files.
+// What the tests of model files share: a small model with every kind of content, bytes of files.
 #pragma once
 
 #include <string>
 
 #include "io/model_file.h"
+#include "support/scratch.h"
 
 namespace hone::test {
-
-class Scratch {
- public:
-  Scratch();
-  ~Scratch();
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  std::string operator/(const std::string& name) const { return directory_ + "/" + name; }
-  size_t files() const;  // in the folder now
-
- private:
-  std::string directory_;
-};
 
 ModelFile example(bool with_run);
 bool same(const Tensor& a, const Tensor& b);  // type, shape and bytes

@@ -9,7 +9,7 @@
 
 #include "nn/call.h"
 #include "nn/state.h"
-#include "support/scratch.h"
+#include "support/failure.h"
 
 using namespace hone;
 using namespace hone::test;

@@ -9,7 +9,7 @@
 #include "base/stop.h"
 #include "compress/masks.h"
 #include "lib/train/runs.h"
-#include "support/scratch.h"
+#include "support/failure.h"
 #include "train/optimizers/adamw.h"
 
 using namespace hone;
