@@ -13,16 +13,30 @@ foreach(room ${hone_rooms})
 endforeach()
 
 list(TRANSFORM hone_rooms PREPEND hone_ OUTPUT_VARIABLE hone_libraries)
-install(TARGETS hone hone_options ${hone_libraries} EXPORT hone ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS hone hone_options ${hone_libraries} EXPORT hone ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
 set(hone_package ${CMAKE_INSTALL_LIBDIR}/cmake/hone)
-install(EXPORT hone NAMESPACE hone:: FILE hone-targets.cmake DESTINATION ${hone_package})
+install(EXPORT hone NAMESPACE hone:: FILE hone-targets.cmake DESTINATION ${hone_package} COMPONENT development)
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/hone-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/hone-config.cmake
                               INSTALL_DESTINATION ${hone_package})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/hone-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/hone-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/hone-config-version.cmake
-        DESTINATION ${hone_package})
+        DESTINATION ${hone_package} COMPONENT development)
+
+# For everybody else: pkg-config. The rooms in the order in which a linker resolves them, the highest first. The folder is
+# told from where the file lies, so that it holds for any --prefix.
+set(hone_pc_libraries "")
+foreach(library ${hone_libraries})
+  string(PREPEND hone_pc_libraries "-l${library} ")
+endforeach()
+if(HONE_ONEDNN AND HONE_DNNL_INCLUDE AND HONE_DNNL_LIBRARY)
+  string(APPEND hone_pc_libraries "-ldnnl ")
+endif()
+file(RELATIVE_PATH hone_pc_up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/hone.pc.in ${CMAKE_CURRENT_BINARY_DIR}/hone.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/hone.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 
 install(CODE "set(hone_rooms ${hone_rooms})
 set(hone_source \"${CMAKE_CURRENT_LIST_DIR}\")
 set(hone_include \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_INCLUDEDIR}/hone\")
-include(\"${CMAKE_CURRENT_LIST_DIR}/install_headers.cmake\")")
+include(\"${CMAKE_CURRENT_LIST_DIR}/install_headers.cmake\")"
+        COMPONENT development)

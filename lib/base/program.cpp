@@ -21,6 +21,7 @@ std::string program_name() {
 }
 
 std::string command_name(std::string_view tool) {
+  if (program.starts_with("hone ")) return "hone " + std::string(tool);  // by the command in front
   return program.starts_with(prefix) ? std::string(prefix) + std::string(tool) : std::string(tool);
 }
 

@@ -10,7 +10,7 @@ namespace hone {
 // `name` is the tool's own, for a caller that gives none.
 void set_program(const char* path, std::string_view name);
 
-std::string program_name();  // the last part of its path: "hone-train"
+std::string program_name();  // the last part of its path: "hone-train"; "hone train" where `hone` started it
 
 // The command of another tool of the same installation: "prune" is "hone-prune" beside a hone-train.
 std::string command_name(std::string_view tool);

@@ -88,7 +88,7 @@ std::vector<std::string> eval_columns() {
   for (const Metric& metric : metrics())
     if (metric.origin == Origin::comparison) with_ends(std::string(metric.name));
   for (const char* name : {"speed_prompt_tokens", "speed_generated_tokens", "data", "context", "scored", "stride",
-                           "limit", "precision", "baseline", "threads", "isa", "seed"})
+                           "limit", "few_shot", "precision", "baseline", "threads", "isa", "seed"})
     names.emplace_back(name);
   return names;
 }

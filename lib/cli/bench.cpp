@@ -75,7 +75,6 @@ int run(const BenchOptions& o, const Common& common) {
 int bench(int argc, char** argv) {
   const Tool tool = {
       .name = "bench",
-      .summary = "Measures the speed of models, and how near it comes to what this machine can do.",
       .example =
           "  bench dense.h5 small.h5 --prompt 128,512 --generate 64 --batch 1,8 --format md\n"
           "  bench dense.h5 --train --batch 32\n"

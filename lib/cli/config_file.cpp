@@ -13,13 +13,14 @@
 
 #include "base/error.h"
 #include "base/spelling.h"
+#include "cli/tools.h"
 
 namespace hone::cli {
 namespace {
 
 constexpr size_t most_bytes = 1 << 20;
 
-const std::vector<std::string> tables = {"train", "prune", "quantize", "eval", "bench", "generate", "serve", "inspect", "convert"};
+const std::vector<std::string> tables = tool_names();
 
 // One key of the file that this tool reads.
 struct Setting {

@@ -9,7 +9,7 @@
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/tool.h"
-#include "dataset/tokenizer_json.h"
+#include "dataset/tokenizer_file.h"
 #include "exchange/gguf.h"
 #include "exchange/gguf_file.h"
 #include "exchange/hugging_face.h"
@@ -85,7 +85,9 @@ int to_hone(const ConvertTool& o, Kind from, const Common& common) {
   require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
   Imported imported = import_model(o, from);
   if (imported.file.tokenizer.is_null())
-    log_warning("the model has no tokenizer (no tokenizer.json beside it): its tokens are taken for bytes");
+    log_warning(
+        "the model has no tokenizer (no tokenizer.json and no tokenizer.model beside it): its tokens are taken for "
+        "bytes");
   if (common.dry_run) {
     log_info("would convert '{}' ({}, {} parameters) and write '{}'", o.model, imported.what,
              format_count(static_cast<double>(imported.parameters)), o.output);
@@ -163,7 +165,7 @@ int run(const ConvertTool& o, const Common& common) {
 }  // namespace
 
 int convert(int argc, char** argv) {
-  const Tool tool = {"convert", "Takes models from the formats of other projects, and to them.",
+  const Tool tool = {"convert",
                      "  convert TinyLlama/ --output m.h5\n"
                      "  convert m.h5 --to safetensors --output back/\n"
                      "  convert m.h5 --to gguf --type q8_0 --output m.gguf\n",

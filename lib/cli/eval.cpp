@@ -14,6 +14,7 @@
 #include "bench/routing_report.h"
 #include "cli/eval_exits.h"
 #include "cli/eval_options.h"
+#include "cli/eval_tasks.h"
 #include "cli/eval_texts.h"
 #include "cli/expert_options.h"
 #include "cli/precision.h"
@@ -179,7 +180,7 @@ class EvalTool {
 
   void open_texts_of_all() {
     if (examples_) return;
-    texts_.emplace(o_, settings_.context);
+    texts_.emplace(o_, settings_.context, common_.seed);
     for (const Subject* s : all()) texts_->add(s->tokenizer_json, s->tokenizer);
     texts_->warn_of_several_tokenizers();
   }
@@ -260,6 +261,7 @@ class EvalTool {
             return score_baseline(*model.transformer, text_of(*baseline_), settings_for(*baseline_), *kept_);
           });
           scores_of(*baseline_, scores).add_to(baseline_->values);
+          add_tasks(baseline_->values, tasks_of(*baseline_, scores));
           finish_sizes(*baseline_, model);
           progress_.reset();
           return {to_json(*baseline_), to_json(scores.windows())};
@@ -284,6 +286,7 @@ class EvalTool {
       settings_.attention = &meter;
       const Scores scores = evaluate(*model.transformer, text_of(s), settings_for(s));
       scores_of(s, scores).add_to(s.values);
+      add_tasks(s.values, tasks_of(s, scores));
       s.values["attention_fraction"] = meter.fraction();
       if (!o_.speed) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
     }
@@ -304,9 +307,13 @@ class EvalTool {
 
   // What is reported of the scores of all windows, which are kept where samples are wanted.
   Scores scores_of(Subject& s, const Scores& windows) const {
-    if (!o_.samples.empty() || o_.tasks.size() > 1)
-      s.answers.assign(windows.windows().begin(), windows.windows().end());
+    if (!o_.samples.empty()) s.answers.assign(windows.windows().begin(), windows.windows().end());
     return choices() ? scores_of_choices(windows, choices_of(questions_of(s))) : windows;
+  }
+
+  // Of each task; none without tasks.
+  std::vector<TaskScores> tasks_of(const Subject& s, const Scores& windows) const {
+    return o_.tasks.empty() ? std::vector<TaskScores>() : scores_by_task(texts_->files(), questions_of(s), windows);
   }
 
   void measure_alone(Subject& s, Model& model) {
@@ -336,8 +343,12 @@ class EvalTool {
         compare(ours, theirs,
                 choices() ? of_right_answers(scores.divergences, choices_of(questions_of(s))) : scores.divergences);
     add_comparison(s.values, *s.comparison);
+    const auto our_tasks = tasks_of(s, scores.model), their_tasks = tasks_of(*baseline_, scores.baseline);
+    add_tasks(s.values, our_tasks);
+    add_task_differences(s.values, our_tasks, their_tasks);
     if (kept_) return;
     theirs.add_to(baseline_->values);
+    add_tasks(baseline_->values, their_tasks);
     finish_sizes(*baseline_, other);
   }
 
@@ -369,32 +380,21 @@ class EvalTool {
   Row row_of(const Subject& s) const {
     Row row = eval_row(s, s.path, attention_of(s.config), one_tokenizer() ? "" : s.tokenizer->name());
     if (o_.speed) row.set("speed_prompt_tokens", s.speed_prompt).set("speed_generated_tokens", s.speed_generated);
-    if (o_.tasks.size() > 1) add_tasks(s, row);
+    if (o_.tasks.size() > 1) set_tasks(s, row);
     return row;
   }
 
-  // The accuracy of each of several tasks, and their mean.
-  void add_tasks(const Subject& s, Row& row) const {
-    double sum = 0;
-    size_t window = 0, question = 0;
-    const Questions& all = questions_of(s);
-    for (const QuestionFile& task : texts_->files()) {
-      Scores answers;
-      std::vector<Choice> choices;
-      for (; question < all.questions.size() && is_of(task, all.questions[question]); ++question) {
-        const Question& q = *all.questions[question];
-        for (size_t a = 0; a < q.answers.size(); ++a) answers.add(s.answers.at(window++));
-        if (q.label) choices.push_back({q.answers.size(), *q.label});
-      }
-      const double accuracy = (this->choices() ? scores_of_choices(answers, choices) : answers).accuracy();
-      row.set("accuracy_" + task.name, accuracy);
-      sum += accuracy;
-    }
-    row.set("accuracy_mean", sum / static_cast<double>(texts_->files().size()));
+  // Of several tasks; of one they are the accuracy of all.
+  void set_tasks(const Subject& s, Row& row) const {
+    for (const std::string& name : task_metric_names(o_.names_of_tasks(), baseline_.has_value()))
+      if (const auto found = s.values.find(name); found != s.values.end()) row.set(name, found->second);
   }
 
-  static bool is_of(const QuestionFile& file, const Question* question) {
-    return question >= file.questions.data() && question < file.questions.data() + file.questions.size();
+  void show_tasks(Report& report) const {
+    for (const std::string& name : task_metric_names(o_.names_of_tasks(), baseline_.has_value())) {
+      report.show(name, Display::fraction, 2);
+      if (name.ends_with("_low") || name.ends_with("_high")) report.show_detail(name);
+    }
   }
 
   void write_report() {
@@ -403,6 +403,7 @@ class EvalTool {
     for (const char* detail : {"speed_prompt_tokens", "speed_generated_tokens"})
       if (o_.speed) report.show_detail(detail);
     hide_routing_details(report);
+    if (o_.tasks.size() > 1) show_tasks(report);
     report.fix_csv(eval_columns());
     Row& common = report.common();
     common.set("data", data_name()).set("context", settings_.context);
@@ -411,6 +412,7 @@ class EvalTool {
     else
       common.set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
+    if (o_.few_shot > 0 && !o_.tasks.empty()) common.set("few_shot", o_.few_shot);
     if (one_tokenizer()) common.set("tokenizer", subjects_.front().tokenizer->name());
     common.set("precision", precision_in_use(settings_.type) + o_.low_bit.described());
     if (baseline_) common.set("baseline", baseline_->path);
@@ -484,7 +486,6 @@ class EvalTool {
 int eval(int argc, char** argv) {
   const Tool tool = {
       .name = "eval",
-      .summary = "Scores models on text: quality, speed and size, side by side or against a baseline.",
       .example =
           "  eval dense.h5 small.h5 --data test.txt\n"
           "  eval small.h5 --data test.txt --baseline dense.h5 --require 'bits_per_byte <= 1.02*baseline'\n"

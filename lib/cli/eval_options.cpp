@@ -11,6 +11,7 @@
 #include "base/text_output.h"
 #include "base/units.h"
 #include "cli/effects.h"
+#include "cli/eval_tasks.h"
 #include "cli/precision.h"
 #include "dataset/tasks.h"
 #include "model/exit_calibration.h"
@@ -45,6 +46,12 @@ void EvalOptions::add(CLI::App& app) {
       ->allow_extra_args(false)
       ->type_name("NAME=FILE")
       ->each([this](const std::string&) { answers = true; });
+  add_count(text, "--few-shot", few_shot, "Examples with their answers before each question of a --task",
+            {.least = 0, .most = 1000});
+  text->add_option("--few-shot-from", examples_from,
+                   "NAME=FILE: the file that the examples of a --task are drawn from (default: its own); repeatable")
+      ->allow_extra_args(false)
+      ->type_name("NAME=FILE");
 
   auto* compare = app.add_option_group("Comparison");
   compare
@@ -106,7 +113,7 @@ void EvalOptions::check() const {
     throw usage_error("--data and --task do not go together: score one after the other");
   if (!tasks.empty() && given(*app_, "--answers"))
     throw usage_error("--answers is of --data; a --task is scored by its answers in any case");
-  for (const std::string& task : tasks) task_of(task);
+  check_tasks();
   if (context.value_or(1) < 1) throw usage_error("--context must be at least 1, not {}", *context);
   if (stride.value_or(1) < 1) throw usage_error("--stride must be at least 1, not {}", *stride);
   if (context && stride && *stride > *context)
@@ -130,9 +137,35 @@ void EvalOptions::check() const {
   if (!plot.empty()) require_text_writable(plot, force);
   std::vector<NamedPath> inputs = named("MODEL", models), texts = named("--data", data);
   for (const std::string& task : tasks) texts.emplace_back("--task", task_of(task).second);
+  for (const std::string& from : examples_from) texts.emplace_back("--few-shot-from", task_of(from).second);
   inputs.insert(inputs.end(), texts.begin(), texts.end());
   inputs.emplace_back("--baseline", baseline);
   require_distinct({{"--output", output}, {"--samples", samples}, {"--plot", plot}}, inputs);
+}
+
+void EvalOptions::check_tasks() const {
+  const std::vector<std::string> names = names_of_tasks();
+  for (size_t i = 0; i < names.size(); ++i)
+    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
+        names.begin() + static_cast<std::ptrdiff_t>(i))
+      throw usage_error("--task {} is given twice: its scores have one name", names[i]);
+  std::vector<std::string> sources;
+  for (const std::string& from : examples_from) {
+    const std::string name = task_of(from, "--few-shot-from").first;
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      throw usage_error("--few-shot-from {}: there is no --task {}", name, name);
+    if (std::find(sources.begin(), sources.end(), name) != sources.end())
+      throw usage_error("--few-shot-from {} is given twice", name);
+    sources.push_back(name);
+  }
+  warn_of_idle(*app_, {{"--few-shot", tasks.empty(), "without --task"},
+                       {"--few-shot-from", few_shot == 0 && !tasks.empty(), "without --few-shot"}});
+}
+
+std::vector<std::string> EvalOptions::names_of_tasks() const {
+  std::vector<std::string> names;
+  for (const std::string& task : tasks) names.push_back(task_of(task).first);
+  return names;
 }
 
 void EvalOptions::check_exits() const {
@@ -157,13 +190,13 @@ void EvalOptions::check_exits() const {
   require_distinct({{"--output", output}}, inputs);
 }
 
-std::pair<std::string, std::string> EvalOptions::task_of(const std::string& text) {
+std::pair<std::string, std::string> EvalOptions::task_of(const std::string& text, const char* option) {
   const size_t equals = text.find('=');
-  if (equals == text.npos || equals + 1 == text.size()) throw usage_error("--task '{}' is not NAME=FILE", text);
+  if (equals == text.npos || equals + 1 == text.size()) throw usage_error("{} '{}' is not NAME=FILE", option, text);
   const std::string name = text.substr(0, equals);
   const std::vector<std::string> known = task_names();
   if (std::find(known.begin(), known.end(), name) == known.end())
-    throw usage_error("--task: '{}' is not {}{}", name, either_of(known), did_you_mean(name, known));
+    throw usage_error("{}: '{}' is not {}{}", option, name, either_of(known), did_you_mean(name, known));
   return {name, text.substr(equals + 1)};
 }
 
@@ -206,6 +239,9 @@ std::vector<Requirement> EvalOptions::requirements(bool choices) const {
   std::vector<std::string_view> known;
   for (const Metric& metric : metrics())
     if (measured(metric.origin)) known.push_back(metric.name);
+  const std::vector<std::string> of_tasks =
+      tasks.empty() ? std::vector<std::string>() : task_metric_names(names_of_tasks(), !baseline.empty());
+  known.insert(known.end(), of_tasks.begin(), of_tasks.end());
   std::vector<Requirement> result;
   for (const std::string& text : require) result.emplace_back(text, known, !baseline.empty());
   return result;

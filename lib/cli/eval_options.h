@@ -14,7 +14,9 @@ namespace hone::cli {
 
 struct EvalOptions {
   std::vector<std::string> models, data, require;
-  std::vector<std::string> tasks;  // "hellaswag=FILE"; sets `answers`
+  std::vector<std::string> tasks;          // "hellaswag=FILE"; sets `answers`
+  std::vector<std::string> examples_from;  // the same, of the examples
+  int64_t few_shot = 0;                    // examples before each question
   std::string baseline;
   std::optional<int64_t> context, stride;
   bool answers = false;  // score the answers of questions, not text
@@ -31,14 +33,17 @@ struct EvalOptions {
   void add(CLI::App& app);
   // What can be refused before anything is read: Error(usage).
   void check() const;
-  static std::pair<std::string, std::string> task_of(const std::string& text);  // name and path; Error(usage)
-  void warn_of_idle_chunk(int64_t longest) const;                               // window, in tokens
+  // Name and path; Error(usage).
+  static std::pair<std::string, std::string> task_of(const std::string& text, const char* option = "--task");
+  std::vector<std::string> names_of_tasks() const;
+  void warn_of_idle_chunk(int64_t longest) const;  // window, in tokens
   DType type() const;
   // Parsed, over the metrics that this call will measure; `choices`: of questions with several answers, too. Throws
   // Error(usage).
   std::vector<Requirement> requirements(bool choices) const;
 
  private:
+  void check_tasks() const;
   void check_exits() const;
 
   const CLI::App* app_ = nullptr;

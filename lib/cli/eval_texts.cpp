@@ -2,11 +2,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dataset/few_shot.h"
 #include "dataset/tasks.h"
 
 namespace hone::cli {
 
-EvalTexts::EvalTexts(const EvalOptions& options, int64_t context) : o_(options), context_(context) {
+EvalTexts::EvalTexts(const EvalOptions& options, int64_t context, uint64_t seed) : o_(options), context_(context) {
   if (!o_.answers) {
     sources_ = open_texts(o_.data);
     name_ = name_of(sources_);
@@ -18,6 +19,7 @@ EvalTexts::EvalTexts(const EvalOptions& options, int64_t context) : o_(options),
     for (const std::string& task : o_.tasks) {
       const auto [name, path] = EvalOptions::task_of(task);
       files_.push_back(read_task(name, path));
+      put_examples(files_.back(), seed);
       if (files_.back().questions.front().label.has_value() != are_choices(files_))
         throw usage_error("--task {} has {} and the first task {}: score these one after the other", name,
                           are_choices(files_) ? "one answer" : "several answers",
@@ -29,6 +31,16 @@ EvalTexts::EvalTexts(const EvalOptions& options, int64_t context) : o_(options),
   for (const QuestionFile& file : files_) names.push_back(file.name);
   name_ = name_of(names);
   o_.requirements(choices_);
+}
+
+void EvalTexts::put_examples(QuestionFile& task, uint64_t seed) const {
+  for (const std::string& from : o_.examples_from)
+    if (const auto [name, path] = EvalOptions::task_of(from); name == task.name && o_.few_shot > 0) {
+      const QuestionFile examples = read_task(name, path);
+      add_examples(task, &examples, o_.few_shot, seed);
+      return;
+    }
+  add_examples(task, nullptr, o_.few_shot, seed);
 }
 
 void EvalTexts::add(const nlohmann::json& json, const std::shared_ptr<const Tokenizer>& tokenizer) {

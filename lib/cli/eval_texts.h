@@ -16,7 +16,8 @@ class EvalTexts {
  public:
   // Reads what --data names: texts, or with --answers questions. Throws Error(input), and Error(usage) for a
   // requirement on what these questions do not have.
-  EvalTexts(const EvalOptions& options, int64_t context);
+  // `seed` draws the examples of --few-shot.
+  EvalTexts(const EvalOptions& options, int64_t context, uint64_t seed);
   EvalTexts(const EvalTexts&) = delete;  // questions point into files_
   EvalTexts& operator=(const EvalTexts&) = delete;
 
@@ -33,6 +34,7 @@ class EvalTexts {
   const Questions& questions(const nlohmann::json& tokenizer) const { return questions_.at(tokenizer.dump()); }
 
  private:
+  void put_examples(QuestionFile& task, uint64_t seed) const;
   Corpus tokenize_text(const std::shared_ptr<const Tokenizer>& tokenizer) const;
   Questions tokenize(const std::shared_ptr<const Tokenizer>& tokenizer) const;
 

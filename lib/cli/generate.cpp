@@ -312,7 +312,6 @@ class GenerateTool {
 int generate(int argc, char** argv) {
   const Tool tool = {
       .name = "generate",
-      .summary = "Continues text with a model, token by token.",
       .example =
           "  generate small.h5 --prompt \"In the beginning\" --tokens 200 --temperature 0.8 --seed 7\n"
           "  generate small.h5 --lines --format jsonl < prompts.txt\n",

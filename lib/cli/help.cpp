@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/wrap.h"
+#include "cli/option_list.h"
 
 namespace hone::cli {
 namespace {
@@ -32,14 +33,8 @@ class HelpFormatter : public CLI::Formatter {
 
   // " FRACTION=0.2", " MODEL REQUIRED"; what excludes what stands in the descriptions.
   std::string make_option_opts(const CLI::Option* option) const override {
-    std::string text;
-    if (option->get_type_size() != 0) {
-      if (!option->get_positional()) text += " " + type_of(option);
-      const std::string value = option->get_default_str();
-      if (!value.empty() && value != "[]" && value != "{}") text += "=" + value;
-      if (option->get_expected_max() >= CLI::detail::expected_max_vector_size && !text.ends_with("...")) text += " ...";
-    }
-    return required(option) ? text + " REQUIRED" : text;
+    const ListedOption known = listed(*option, required_);
+    return known.value_shown() + (known.required ? " REQUIRED" : "");
   }
 
   std::string make_option(const CLI::Option* option, bool positional) const override {
@@ -55,18 +50,8 @@ class HelpFormatter : public CLI::Formatter {
   }
 
   std::string make_usage(const CLI::App* app, std::string name) const override {
-    std::string line = fmt::format("Usage: {}", name);
-    const auto all = options_of(app);
-    for (const CLI::Option* option : all)
-      if (option->get_positional()) {
-        std::string text = upper(option->get_name(true, false));
-        if (option->get_expected_max() >= CLI::detail::expected_max_vector_size) text += "...";
-        line += required(option) ? " " + text : " [" + text + "]";
-      }
-    for (const CLI::Option* option : all)
-      if (!option->get_positional() && required(option))
-        line += fmt::format(" {} {}", option->get_name(), type_of(option));
-    return wrapped(line + " [OPTIONS]", width_ - 4, 4) + "\n";
+    const std::string needs = usage_of(listed_groups(*app, required_));
+    return wrapped(fmt::format("Usage: {} {} [OPTIONS]", name, needs), width_ - 4, 4) + "\n";
   }
 
   // A group of options: its name and what it is for, then the options.
@@ -87,27 +72,6 @@ class HelpFormatter : public CLI::Formatter {
   static std::string upper(std::string text) {
     for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     return text;
-  }
-
-  // In a list of names ("TEXT:bf16|f32") the names say it.
-  static std::string type_of(const CLI::Option* option) {
-    const std::string name = option->get_type_name();
-    return name.starts_with("TEXT:") ? name.substr(5) : name;
-  }
-
-  static std::vector<const CLI::Option*> options_of(const CLI::App* app) {
-    std::vector<const CLI::Option*> all = app->get_options();
-    for (const CLI::App* group : app->get_subcommands([](const CLI::App* a) { return a->get_name().empty(); })) {
-      const auto inner = options_of(group);
-      for (const CLI::Option* option : inner)
-        if (std::find(all.begin(), all.end(), option) == all.end()) all.push_back(option);
-    }
-    return all;
-  }
-
-  bool required(const CLI::Option* option) const {
-    return option->get_required() || std::any_of(required_.begin(), required_.end(),
-                                                 [&](const std::string& name) { return option->check_name(name); });
   }
 
   size_t width_;

@@ -8,7 +8,7 @@
 #include "cli/effects.h"
 #include "cli/tool.h"
 #include "dataset/text_file.h"
-#include "dataset/tokenizer_json.h"
+#include "dataset/tokenizer_file.h"
 #include "inspect/compare.h"
 #include "inspect/model.h"
 #include "report/report.h"
@@ -24,7 +24,9 @@ struct InspectOptions {
 
   void add(CLI::App& options) {
     app = &options;
-    options.add_option("MODEL", model, "Model file, or checkpoint of a run; with --tokenize also a tokenizer.json")
+    options
+        .add_option("MODEL", model,
+                    "Model file, or checkpoint of a run; with --tokenize also a tokenizer.json or tokenizer.model")
         ->required();
     options.add_option("OTHER", other, "Second file: what differs is shown instead");
     auto* tokens = options.add_option_group("Tokens");
@@ -54,7 +56,7 @@ std::string describe_two(const InspectedModel& a, const InspectedModel& b, const
 }
 
 std::shared_ptr<const Tokenizer> tokenizer_of(const std::string& path) {
-  if (path.ends_with(".json")) return make_tokenizer(read_tokenizer_json(path));
+  if (names_tokenizer_file(path)) return make_tokenizer(read_tokenizer_file(path));
   ReadOptions read;
   read.parameters = false;
   return make_tokenizer(read_model_file(path, read).tokenizer);
@@ -105,7 +107,7 @@ int run(const InspectOptions& o) {
 }  // namespace
 
 int inspect(int argc, char** argv) {
-  const Tool tool = {"inspect", "Shows what is in a model file, or what differs between two.",
+  const Tool tool = {"inspect",
                      "  inspect small.h5\n"
                      "  inspect dense.h5 sparse.h5 --format json\n"
                      "  inspect dense.h5 --tokenize 'In the beginning'\n",

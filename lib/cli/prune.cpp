@@ -259,9 +259,6 @@ bool needs_no_calibration(const ValuesOf& values) {
 int prune(int argc, char** argv) {
   const Tool tool = {
       .name = "prune",
-      .summary =
-          "Prunes a model: sets the weights that matter least to zero and stores which, as masks, or takes whole "
-          "neurons, heads, experts and layers out of it.",
       .example =
           "  prune dense.h5 --output sparse.h5 --sparsity 0.6 --calibration corpus.txt\n"
           "  prune dense.h5 --output half.h5 --pattern 2:4\n"

@@ -318,7 +318,6 @@ std::vector<std::string> scale_options() {
 int quantize(int argc, char** argv) {
   const Tool tool = {
       .name = "quantize",
-      .summary = "Quantizes a model: weights in 8 to 2 bits (or bf16), stored and executed packed.",
       .example =
           "  quantize recovered.h5 --output small.h5 --type int8\n"
           "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 "

@@ -106,7 +106,6 @@ int run(const ServeOptions& o, const Common& common) {
 
 int serve(int argc, char** argv) {
   const Tool tool = {.name = "serve",
-                     .summary = "Answers requests over HTTP with a model, many at once.",
                      .example =
                          "  serve small.h5 --port 8080 &\n"
                          "  curl localhost:8080/v1/completions -d '{\"prompt\": \"In the beginning\"}'\n",

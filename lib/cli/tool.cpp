@@ -23,19 +23,14 @@
 #include "base/version.h"
 #include "cli/glossary.h"
 #include "cli/help.h"
+#include "cli/manual.h"
 #include "cli/ranks.h"
+#include "cli/tools.h"
 #include "comm/launch.h"
 #include "kernels/parallel.h"
 
 namespace hone::cli {
 namespace {
-
-constexpr size_t most_characters = 200;  // of an error
-
-void say_error(const std::string& message) {
-  set_log_level(LogLevel::error);
-  log_line(LogLevel::error, one_line("error: " + message, most_characters));
-}
 
 std::vector<int> parse_thread_counts(const std::string& text) {
   std::vector<int> values;
@@ -76,7 +71,7 @@ std::string example_of(const Tool& tool) {
 
 void add_common(CLI::App& app, const Tool& tool, Common& common) {
   app.name(program_name());
-  app.description(tool.summary);
+  app.description(summary_of(tool.name));
   app.footer("Example:\n" + example_of(tool));
   app.formatter(help_formatter(help_width(), tool.required));
   app.set_help_flag("-h,--help", "Print this help and exit");
@@ -195,6 +190,12 @@ Outcome outcome_of(const Tool& tool, int argc, char** argv, Common& common) {
     if (common.ranks->rank() > 0) silence_rank();
     add_common(app, tool, common);
     const auto run = tool.setup(app, common);
+    if (argc == 3 && argv[1] == manual_flag) {
+      set_program(nullptr, std::string("hone-") + tool.name);
+      write_manual(argv[2],
+                   {program_name(), summary_of(tool.name), example_of(tool), listed_groups(app, tool.required)});
+      return {};
+    }
     if (!parse(app, argc, argv, common)) return {};
     parsed = true;
     install_stop_handlers();
@@ -228,15 +229,8 @@ int run_tool(const Tool& tool, int argc, char** argv) {
     return outcome.status;
   }
   return common.ranks->leave(outcome.status, outcome.message, [](const std::string& message) {
-    if (!message.empty()) say_error(message);
+    if (!message.empty()) fail(outcome.status, message);
   });
-}
-
-void print_result(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    check_stop();
-    throw input_error("cannot write to standard output");
-  }
 }
 
 std::string describe_written(const WrittenFile& file, const ModelSize& size, const nlohmann::json& extra, bool json) {

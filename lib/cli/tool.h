@@ -9,6 +9,7 @@
 
 #include "cli/config_file.h"
 #include "cli/option_values.h"
+#include "cli/result.h"
 #include "comm/communicator.h"
 #include "io/model_file.h"
 #include "model/store.h"
@@ -31,8 +32,7 @@ struct Common {
 };
 
 struct Tool {
-  const char* name;
-  const char* summary;  // one sentence
+  const char* name;     // has a line in cli/tools.cpp
   const char* example;  // lines of shell, each beginning with "  NAME ", shown under --help
   // Adds the tool's options (in option groups) and returns what to run after parsing; its result is the exit status.
   std::function<std::function<int()>(CLI::App& app, const Common& common)> setup;
@@ -49,9 +49,6 @@ struct Tool {
 // usage, 3 bad input, 4 requirement failed, 5 diverged, 128 + N stopped by signal N, 1 anything else. Ranks end with one
 // status, and the first of them prints.
 int run_tool(const Tool& tool, int argc, char** argv);
-
-// Writes to stdout and flushes. Throws Error(input) when that fails (a full disk, a closed pipe).
-void print_result(const std::string& text);
 
 // The line (format "table") or JSON object (any other) of a tool that wrote a model: path, bytes, sha256, parameters,
 // sparsity, and `extra` members.

@@ -19,7 +19,7 @@
 #include "comm/standard_input.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
-#include "dataset/tokenizer_json.h"
+#include "dataset/tokenizer_file.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
 #include "model/depth_routers.h"
@@ -192,8 +192,8 @@ class TrainTool {
       ReadOptions read;
       read.parameters = false;
       tokenizer = make_tokenizer(read_model_file(name, read).tokenizer);
-    } else if (name.ends_with(".json")) {
-      tokenizer = make_tokenizer(read_tokenizer_json(name));
+    } else if (names_tokenizer_file(name)) {
+      tokenizer = make_tokenizer(read_tokenizer_file(name));
     } else {
       const TokenizerSpec spec = parse_tokenizer_spec(name);
       // Not on what is held out.
@@ -442,7 +442,6 @@ class TrainTool {
 
 int train(int argc, char** argv) {
   const Tool tool = {.name = "train",
-                     .summary = "Trains a transformer on text, or continues one with its masks kept exact.",
                      .example =
                          "  train --data corpus.txt --valid-fraction 0.1 --steps 2000 --output dense.h5\n"
                          "  train --init sparse.h5 --data corpus.txt --steps 200 --output recovered.h5\n",

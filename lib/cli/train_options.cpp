@@ -28,7 +28,8 @@ void add_data(RunOptions& run, TrainOptions& o) {
            "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin")
       .shapes(Shapes::texts);
   run.text("--tokenizer", o.tokenizer,
-           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file or tokenizer.json to take it from")
+           "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file, tokenizer.json or tokenizer.model "
+           "to take it from")
       .shown_default("bytes")
       .shapes(Shapes::run)
       .of_new_model();

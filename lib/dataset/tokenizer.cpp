@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "dataset/bpe.h"
+#include "dataset/sentence_piece.h"
 #include "dataset/tokenizer_json.h"
 
 namespace hone {
@@ -54,6 +55,7 @@ constexpr Kind kinds[] = {
        return train_bpe(texts, {.vocabulary = vocabulary});
      }},
     {"tokenizer.json", false, tokenizer_from_json, nullptr},
+    {"tokenizer.model", false, sentence_piece_from_json, nullptr},
 };
 
 const Kind* find_kind(std::string_view name) {

@@ -243,16 +243,6 @@ std::unique_ptr<Encoder> JsonTokenizer::special_encoder() const {
   return std::make_unique<JsonEncoder>(*this, true);
 }
 
-// "eos_token" of tokenizer_config.json: a string, or an object with "content".
-std::string end_in_config(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return "";
-  const json config = json::parse(read_text_file(path.string()), nullptr, false);
-  if (!config.is_object()) return "";
-  json end = config.value("eos_token", json());
-  if (end.is_object()) end = end.value("content", json());
-  return end.is_string() ? end.get<std::string>() : "";
-}
-
 int32_t separator_of(const json& whole, const std::string& end) {
   const auto added = read_added_tokens(whole.value("added_tokens", json()));
   for (const AddedToken& token : added)
@@ -271,6 +261,16 @@ int32_t separator_of(const json& whole, const std::string& end) {
 
 }  // namespace
 
+std::string end_token_beside(const std::string& file) {
+  const std::filesystem::path path = std::filesystem::path(file).parent_path() / "tokenizer_config.json";
+  if (!std::filesystem::exists(path)) return "";
+  const json config = json::parse(read_text_file(path.string()), nullptr, false);
+  if (!config.is_object()) return "";
+  json end = config.value("eos_token", json());
+  if (end.is_object()) end = end.value("content", json());
+  return end.is_string() ? end.get<std::string>() : "";
+}
+
 std::shared_ptr<const Tokenizer> tokenizer_from_json(const json& object) {
   const auto text = object.find("text"), separator = object.find("separator");
   if (text == object.end() || !text->is_string() || separator == object.end() || !separator->is_number_integer())
@@ -283,18 +283,9 @@ json read_tokenizer_json(const std::string& path) {
   if (valid_utf8_prefix(text) != text.size()) throw input_error("'{}' is not UTF-8", path);
   const json whole = parse(text);
   if (!whole.is_object()) throw input_error("'{}' is not an object", path);
-  const std::string end = end_in_config(std::filesystem::path(path).parent_path() / "tokenizer_config.json");
+  const std::string end = end_token_beside(path);
   json object = {{"kind", "tokenizer.json"}, {"text", text}, {"separator", separator_of(whole, end)}};
   tokenizer_from_json(object);  // refuses what is not understood
-  return object;
-}
-
-json tokenizer_beside(const std::string& folder, int64_t vocabulary) {
-  const std::filesystem::path path = std::filesystem::path(folder) / "tokenizer.json";
-  if (!std::filesystem::exists(path)) return nullptr;
-  json object = read_tokenizer_json(path.string());
-  if (const int32_t tokens = tokenizer_from_json(object)->vocabulary(); tokens > vocabulary)
-    throw input_error("'{}' has {} tokens, the model only {}", path.string(), tokens, vocabulary);
   return object;
 }
 

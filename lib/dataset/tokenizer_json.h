@@ -16,8 +16,7 @@ std::shared_ptr<const Tokenizer> tokenizer_from_json(const nlohmann::json& json)
 // else a special token that is known to be one, else the byte NUL. Throws Error(input) as above.
 nlohmann::json read_tokenizer_json(const std::string& path);
 
-// The same of the tokenizer.json in a folder; null where there is none. Throws Error(input) where it has more tokens than
-// `vocabulary`.
-nlohmann::json tokenizer_beside(const std::string& folder, int64_t vocabulary);
+// "eos_token" of the tokenizer_config.json beside a file: a string, or an object with "content"; "" where there is none.
+std::string end_token_beside(const std::string& file);
 
 }  // namespace hone

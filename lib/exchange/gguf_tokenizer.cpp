@@ -104,7 +104,9 @@ void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
 
 void add_gguf_tokenizer(const Json& tokenizer, int64_t rows, GgufContent& to) {
   const auto made = make_tokenizer(tokenizer);
-  const std::string text = tokenizer_files(tokenizer).front().second;
+  const auto [name, text] = tokenizer_files(tokenizer).front();
+  express(name == "tokenizer.json",
+          "a tokenizer of SentencePiece (only byte pairs as GPT-2, Llama 3 and Qwen 2 have them)");
   try {
     add(parse_foreign_json(text, "the tokenizer"), made->separator(), rows, to);
   } catch (const Json::exception&) {

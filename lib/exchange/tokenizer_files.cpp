@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "dataset/base64.h"
 #include "dataset/byte_letters.h"
 #include "dataset/tokenizer.h"
 
@@ -54,6 +55,11 @@ std::string as_tokenizer_json(const nlohmann::json& json) {
 std::vector<std::pair<std::string, std::string>> tokenizer_files(const nlohmann::json& tokenizer) {
   if (tokenizer.is_object() && tokenizer.value("kind", "") == "tokenizer.json")
     return {{"tokenizer.json", tokenizer.at("text").get<std::string>()}};
+  if (tokenizer.is_object() && tokenizer.value("kind", "") == "tokenizer.model") {
+    const auto bytes = from_base64(tokenizer.at("base64").get_ref<const std::string&>());
+    if (!bytes) throw input_error("the tokenizer's \"base64\" is none: the model file is damaged");
+    return {{"tokenizer.model", *bytes}};
+  }
   return {{"tokenizer.json", as_tokenizer_json(tokenizer.is_null() ? nlohmann::json{{"kind", "bytes"}} : tokenizer)}};
 }
 

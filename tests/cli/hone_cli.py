@@ -21,8 +21,8 @@ def tool(name):
 
 
 def tools():
-    """The names of all executables that were built."""
-    return sorted(f for f in os.listdir(BIN) if os.access(tool(f), os.X_OK) and not f.startswith(("test_", "hone-")))
+    """The names of all tools that were built, without `hone`, the command in front of them."""
+    return sorted(f for f in os.listdir(BIN) if os.access(tool(f), os.X_OK) and not f.startswith(("test_", "hone")))
 
 
 def run(name, *args, stdin=None, env=None, check=False, text=True, timeout=120, cwd=None):

@@ -1,5 +1,6 @@
 """convert: the fixtures of other projects' models into Hone and back, by the executables; what cannot be; tokens."""
 
+import base64
 import json
 import os
 import shutil
@@ -149,6 +150,28 @@ class Tokens(CliTest):
         with open(path, "rb") as file:
             self.assertEqual(files_of(self.path("hf"))["tokenizer.json"], file.read())
         run("generate", model, "--prompt", "the", "--tokens", 3, check=True)
+
+    def test_sentence_pieces(self):
+        """A tokenizer.model: its tokens by name, a model that is trained with it, out and back, and where it cannot go."""
+        with open(os.path.join(ROOT, "tests", "fixtures", "sentence_pieces.json"), encoding="utf-8") as file:
+            fixture = json.load(file)
+        bpe, = (model for model in fixture["models"] if model["name"] == "bpe")
+        content = base64.b64decode(bpe["model"])
+        path = write(self.path("tokenizer.model"), content)
+        text = "the river follows a stone bridge"
+        expected = self.ids(path, text)
+        self.assertEqual(self.ids(path, fixture["texts"][2]), bpe["ids"][2])
+        model = tiny_model(self.directory, data=corpus(self.directory, count=60), steps=2, batch=2, untied=True, tokenizer=path)
+        self.assertEqual(self.ids(model, text), expected)
+        self.assertRegex(run_json("inspect", model)["tokenizer"]["name"], r"^tokenizer\.model:\d+$")
+        run("convert", model, "--to", "safetensors", "--output", self.path("hf"), check=True)
+        self.assertEqual(files_of(self.path("hf"))["tokenizer.model"], content)
+        self.assertNotIn("tokenizer.json", files_of(self.path("hf")))
+        run("convert", self.path("hf"), "--output", self.path("back.h5"), check=True)
+        self.assertEqual(self.ids(self.path("back.h5"), text), expected)
+        self.assert_error(run("convert", model, "--to", "gguf", "--output", self.path("m.gguf")), 2, "tokenizer of SentencePiece")
+        cut = write(self.path("cut.model"), content[:1000])
+        self.assert_error(run("inspect", cut, "--tokenize", "a"), 3, "cut.model", "damaged")
 
     def test_bytes_and_pairs_as_tokenizer_json(self):
         text = corpus(self.directory, count=60)

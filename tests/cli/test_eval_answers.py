@@ -111,6 +111,99 @@ class Answers(ModelTest):
         self.assertEqual(json.loads(done.stdout)["answers"][0]["text"], "b")
 
 
+class Tasks(ModelTest):
+    """--task: several at once, beside a baseline, with examples before the questions."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = tiny_model(cls.shared, "trained.h5", data=cls.corpus, steps=40, batch=8, lr=0.01)
+        cls.other = tiny_model(cls.shared, "other.h5")
+
+    def task(self, name, rights):
+        """Lines of the plain form, each right for the trained model or not; the other answer is noise."""
+        lines = [json.dumps({"context": f"the old king {i} ", "choices": ["remembers", "zqzqzqzqz"], "answer": 0 if right else 1})
+                 for i, right in enumerate(rights)]
+        return write(self.path(name), "\n".join(lines) + "\n")
+
+    def arc(self, name, count):
+        lines = [json.dumps({"id": str(i), "question": {"stem": f"river {i}?", "choices": [{"label": "A", "text": "bridge"},
+                                                                                           {"label": "B", "text": "zqzqzq"}]},
+                             "answerKey": "A"}) for i in range(count)]
+        return write(self.path(name), "\n".join(lines) + "\n")
+
+    def test_each_task_has_its_accuracy_and_is_compared_with_the_baseline(self):
+        choices, arc = self.task("c.jsonl", [True] * 18 + [False] * 6), self.arc("a.jsonl", 8)
+        samples = self.path("s.jsonl")
+        both = ["--task", f"choices={choices}", "--task", f"arc={arc}", "--no-speed"]
+        base, row = run_json("eval", self.model, "--baseline", self.other, *both, "--samples", samples)["rows"]
+        lines = log_lines(samples)
+        for model, values in ((self.other, base), (self.model, row)):
+            right = [s["right"] for s in lines if s["model"] == model]
+            self.assertEqual(values["accuracy_choices"], sum(right[:24]) / 24)
+            self.assertEqual(values["accuracy_arc"], sum(right[24:]) / 8)
+            self.assertEqual(values["accuracy"], sum(right) / 32)
+            self.assertAlmostEqual(values["accuracy_mean"], (sum(right[:24]) / 24 + sum(right[24:]) / 8) / 2)
+        ours, theirs = ([s["right"] for s in lines if s["model"] == model][:24] for model in (self.model, self.other))
+        steps = np.array(ours, float) - np.array(theirs, float)
+        half = 2.0686576 * steps.std(ddof=1) / math.sqrt(24)  # Student's t of 23 degrees
+        self.assertAlmostEqual(row["accuracy_choices_difference"], steps.mean())
+        self.assertAlmostEqual(row["accuracy_choices_difference_low"], steps.mean() - half, places=6)
+        self.assertAlmostEqual(row["accuracy_choices_difference_high"], steps.mean() + half, places=6)
+        self.assertAlmostEqual(row["accuracy_mean_difference"], row["accuracy_mean"] - base["accuracy_mean"])
+        of_arc = row["accuracy_arc_difference_high"] - row["accuracy_arc_difference"]
+        self.assertAlmostEqual(row["accuracy_mean_difference_high"] - row["accuracy_mean_difference"], math.hypot(half, of_arc) / 2, places=6)
+        # A baseline of several models is scored once, and gives the same.
+        again = run_json("eval", self.model, self.other, "--baseline", self.other, *both)["rows"]
+        for name in ("accuracy_choices_difference_low", "accuracy_arc", "accuracy_mean"):
+            self.assertAlmostEqual(again[1][name], row[name])
+        self.assertEqual((again[0]["accuracy_arc"], again[2]["accuracy_arc_difference"]), (base["accuracy_arc"], 0))
+
+    def test_requirements_on_tasks(self):
+        choices = self.task("c.jsonl", [True] * 8)
+        both = ["--task", f"choices={choices}", "--task", f"arc={self.arc('a.jsonl', 4)}", "--no-speed"]
+        beside = ["--baseline", self.other]
+        met = ["--require", "accuracy_choices >= 0.5*baseline", "--require", "accuracy_mean_difference_high > -1",
+               "--require", "baseline.accuracy_arc >= 0"]
+        done = run("eval", self.model, *beside, *both, *met, check=True)
+        self.assertEqual(done.stderr.count("requirement met"), 3)
+        self.assert_error(run("eval", self.model, *both, "--require", "accuracy_choices > 1"), 4, "accuracy_choices > 1")
+        alone = ["--task", f"choices={choices}", "--no-speed"]  # its name holds of one task, too
+        run("eval", self.model, *alone, "--require", "accuracy_choices >= 0", "--require", "accuracy_mean_stderr >= 0", check=True)
+        self.assert_refused(run("eval", self.model, *alone, "--require", "accuracy_arc > 0"), 2, "position 1", "accuracy_choices")
+        self.assert_refused(run("eval", self.model, *alone, "--require", "accuracy_choices_difference > 0"), 2, "position 1")
+        self.assert_refused(run("eval", self.model, *alone, "--task", f"choices={choices}"), 2, "twice")
+
+    def test_few_shots(self):
+        task, examples, samples = self.arc("a.jsonl", 6), self.arc("b.jsonl", 3), self.path("s.jsonl")
+        run("eval", self.model, "--task", f"arc={task}", "--few-shot", 2, "--samples", samples, "--no-speed", check=True)
+        first = log_lines(samples)
+        example = "Question: river {}?\nAnswer: bridge\n\n"
+        for i, line in enumerate(first):
+            self.assertTrue(line["prompt"].endswith(f"\n\nQuestion: river {i}?\nAnswer:"))
+            shown = [k for k in range(6) if example.format(k) in line["prompt"]]
+            self.assertEqual((len(shown), i in shown), (2, False))
+        # The same as lines that were written so.
+        lines = "".join(choice(s["prompt"], [a["text"] for a in s["answers"]], s["label"]) for s in first)
+        by_hand = run_json("eval", self.model, "--data", write(self.path("q.jsonl"), lines), "--answers", "--no-speed")["rows"][0]
+        row = run_json("eval", self.model, "--task", f"arc={task}", "--few-shot", 2, "--no-speed")["rows"][0]
+        self.assertEqual((row["loss"], row["accuracy"], row["few_shot"]), (by_hand["loss"], by_hand["accuracy"], 2))
+        run("eval", self.model, "--task", f"arc={task}", "--few-shot", 2, "--seed", 2, "--samples", samples, "--force", "--no-speed", check=True)
+        self.assertNotEqual([s["prompt"] for s in log_lines(samples)], [s["prompt"] for s in first])
+        run("eval", self.model, "--task", f"arc={task}", "--few-shot", 3, "--few-shot-from", f"arc={examples}", "--samples", samples, "--force",
+            "--no-speed", check=True)
+        self.assertEqual({s["prompt"].count("Question: ") for s in log_lines(samples)}, {4})
+        few = ["eval", self.model, "--task", f"arc={task}", "--few-shot"]
+        self.assert_refused(run(*few, 6), 3, "fewer than 6")
+        self.assert_refused(run(*few, 1, "--few-shot-from", f"piqa={task}"), 2, "no --task piqa")
+        self.assert_refused(run(*few, 1, "--few-shot-from", "nothing"), 2, "--few-shot-from", "NAME=FILE")
+        blimp = write(self.path("b.jsonl"), '{"sentence_good": "a b", "sentence_bad": "b a"}\n' * 3)
+        self.assert_refused(run("eval", self.model, "--task", f"blimp={blimp}", "--few-shot", 1), 2, "begins a document")
+        done = run("eval", self.model, "--data", self.corpus, "--few-shot", 2, "--limit", 50, "--no-speed", check=True)
+        self.assertIn("warning: --few-shot has no effect without --task", done.stderr)
+
+
+
 class Processes(ModelTest):
     train = {"layers": 1}
 

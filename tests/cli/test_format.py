@@ -289,5 +289,24 @@ class Format(CliTest):
             self.assertEqual(row["sparsity"], 0.6)
 
 
+class ForPyTorch(CliTest):
+    def test_the_lines_of_the_page_load_every_parameter(self):
+        """With stand-ins for torch and for a model, which takes exactly what it has, as load_state_dict does."""
+        with open(os.path.join(ROOT, "docs", "format.md"), encoding="utf-8") as file:
+            lines = re.search(r"### For PyTorch.*?```python\n(.*?)```", file.read(), re.S).group(1)
+        self.assertLessEqual(len(lines.splitlines()), 5)
+        dense, pruned = tiny_model(self.directory), self.path("pruned.h5")
+        run("prune", dense, "--sparsity", 0.5, "--output", pruned, check=True)
+        for path in (dense, pruned):
+            taken = {}
+            model = type("Model", (), {"load_state_dict": staticmethod(taken.update)})
+            torch = type("Torch", (), {"from_numpy": staticmethod(lambda array: array)})
+            exec(lines.replace('"dense.h5"', repr(path)), {"h5py": h5py, "torch": torch, "model": model})
+            known = run_json("inspect", path)["tensors"]
+            self.assertEqual({name: list(array.shape) for name, array in taken.items()}, {w["name"]: w["shape"] for w in known})
+            for w in known:
+                self.assertEqual(np.count_nonzero(taken[w["name"]]), w["nonzero_parameters"])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,12 +1,13 @@
 """What `cmake --install` puts where: tools, headers, libraries, and a program of somebody else's that is built with them."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import unittest
 
-from hone_cli import BIN, CliTest, ROOT, run_json, tiny_model, write
+from hone_cli import BIN, CliTest, ROOT, run, run_json, tiny_model, write
 
 BUILD = os.path.dirname(os.path.abspath(BIN))
 
@@ -31,6 +32,31 @@ target_link_libraries(other PRIVATE hone::hone)
 """
 
 
+C_PROGRAM = """\
+#include <hone/hone.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(int count, char **arguments) {
+  hone_model *model = hone_load(arguments[1]);
+  if (!model) return fprintf(stderr, "%s\\n", hone_error()), 3;
+  int32_t ids[64];
+  const int64_t tokens = hone_encode(model, "the river", 9, ids, 64), vocabulary = hone_vocabulary(model);
+  float *logits = malloc((size_t)vocabulary * sizeof *logits);
+  hone_session *text = hone_begin(model, 64);
+  if (hone_feed(text, ids, tokens, logits) != 0) return fprintf(stderr, "%s\\n", hone_error()), 1;
+  int64_t best = 0;
+  for (int64_t i = 0; i < vocabulary; ++i)
+    if (logits[i] > logits[best]) best = i;
+  printf("%d %lld %lld\\n", count, (long long)hone_length(text), (long long)best);
+  free(logits);
+  hone_end(text);
+  hone_free(model);
+  return 0;
+}
+"""
+
+
 def cmake(*arguments):
     return subprocess.run(["cmake", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           timeout=500)
@@ -47,12 +73,19 @@ class Install(CliTest):
 
     def test_tools_and_headers(self):
         tools = os.listdir(os.path.join(self.prefix, "bin"))
-        self.assertEqual(sorted(tools), sorted(f"hone-{name[:-4]}" for name in os.listdir(os.path.join(ROOT, "tools"))
-                                               if name.endswith(".cpp")))
+        names = sorted("hone" if name == "hone.cpp" else f"hone-{name[:-4]}" for name in os.listdir(os.path.join(ROOT, "tools"))
+                       if name.endswith(".cpp"))
+        self.assertEqual(sorted(tools), names)
+        for folder, pattern in (("man/man1", "{}.1"), ("bash-completion/completions", "{}"), ("zsh/site-functions", "_{}"),
+                                ("fish/vendor_completions.d", "{}.fish")):
+            there = os.listdir(os.path.join(self.prefix, "share", folder))
+            self.assertEqual(sorted(there), sorted(pattern.format(name) for name in names))
+        said = subprocess.run([os.path.join(self.prefix, "bin/hone"), "inspect", "--version"], capture_output=True, text=True)
+        self.assertRegex(said.stdout, r"^hone inspect \(hone ")
         include = os.path.join(self.prefix, "include")
         self.assertEqual(os.listdir(include), ["hone"])
         rooms = [name for name in os.listdir(os.path.join(ROOT, "lib")) if os.path.isdir(os.path.join(ROOT, "lib", name))]
-        self.assertEqual(sorted(os.listdir(os.path.join(include, "hone"))), sorted(set(rooms) - {"cli"}))
+        self.assertEqual(sorted(os.listdir(os.path.join(include, "hone"))), sorted({*rooms, "hone.h"} - {"cli", "c"}))
         installed = 0
         for folder, _, files in os.walk(include):
             for name in files:
@@ -77,6 +110,29 @@ class Install(CliTest):
         parameters, sparsity = said.stdout.split()
         known = run_json("inspect", model)
         self.assertEqual((int(parameters), float(sparsity)), (known["parameters"], known["sparsity"]))
+
+    def test_a_program_in_c(self):
+        compiler = shutil.which("gcc") or shutil.which("clang")
+        if not compiler or not shutil.which("pkg-config"):
+            self.skipTest("no C compiler or no pkg-config here")
+        write(self.path("other.c"), C_PROGRAM)
+        for folder, _, files in os.walk(self.prefix):
+            if "hone.pc" in files:
+                environment = dict(os.environ, PKG_CONFIG_PATH=folder)
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "hone"], env=environment, capture_output=True, text=True)
+        self.assertEqual(flags.returncode, 0, flags.stderr)
+        done = subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", self.path("other.c"), "-o",
+                               self.path("other"), *flags.stdout.split()], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        model = tiny_model(self.directory)
+        said = subprocess.run([self.path("other"), model], capture_output=True, text=True, timeout=60)
+        self.assertEqual((said.returncode, said.stderr), (0, ""))
+        text = run("generate", model, "--prompt", "the river", "--tokens", 1, "--temperature", 0, "--precision", "f32", "--format", "json",
+                   check=True).stdout
+        self.assertEqual(said.stdout.split(), ["2", "9", str(ord(json.loads(text)["rows"][0]["text"][0]))])
+        said = subprocess.run([self.path("other"), self.path("none.h5")], capture_output=True, text=True, timeout=60)
+        self.assertEqual(said.returncode, 3)
+        self.assertIn("none.h5", said.stderr)
 
 
 if __name__ == "__main__":

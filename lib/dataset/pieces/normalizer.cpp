@@ -152,6 +152,7 @@ const std::vector<Row>& rows() {
       {"NFKD", normal_form<UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT>},
       {"Prepend", [](const TokenizerPart& p) -> Made { return std::make_unique<Prepend>(p.text("prepend")); }},
       {"Replace", [](const TokenizerPart& p) -> Made { return std::make_unique<Replace>(p); }},
+      {"Precompiled", make_precompiled},
       {"Lowercase", [](const TokenizerPart&) -> Made { return std::make_unique<Lowercase>(); }},
       {"StripAccents", [](const TokenizerPart&) -> Made { return std::make_unique<StripAccents>(); }},
       {"Strip", [](const TokenizerPart& p) -> Made {

@@ -17,4 +17,6 @@ class Normalizer {
 // Throws Error(input) naming a part that is not understood.
 std::unique_ptr<const Normalizer> make_normalizer(const TokenizerPart& part);
 
+std::unique_ptr<const Normalizer> make_precompiled(const TokenizerPart& part);  // precompiled.cpp
+
 }  // namespace hone

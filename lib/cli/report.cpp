@@ -1,0 +1,84 @@
+#include "cli/report.h"
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/target.h"
+#include "base/text_output.h"
+#include "cli/effects.h"
+#include "cli/tool.h"
+#include "overview/page.h"
+#include "report/late_texts.h"
+
+namespace hone::cli {
+namespace {
+
+struct ReportOptions {
+  std::vector<std::string> paths;
+  std::string output, title;
+  bool force = false;
+  const CLI::App* app = nullptr;
+
+  void add(CLI::App& options) {
+    app = &options;
+    options
+        .add_option("PATH", paths,
+                    "Folders and files: models, logs of train (--log), results of eval and bench (--format json or "
+                    "jsonl)")
+        ->required();
+    auto* page = options.add_option_group("Page");
+    page->add_option("-o,--output", output, "The page, an HTML file; - is stdout")->type_name("FILE")->required();
+    page->add_option("--title", title, "Its title (default: the name of the first PATH)")->type_name("TEXT");
+    page->add_flag("--force", force, "Replace existing output");
+  }
+};
+
+std::string name_of(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code failed;
+  const fs::path whole = fs::weakly_canonical(path, failed);
+  return failed || whole.filename().empty() ? path : whole.filename().string();
+}
+
+// A name may be any bytes, a page is UTF-8.
+std::string in_utf8(const std::string& text) {
+  using nlohmann::json;
+  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
+int run(const ReportOptions& o, const Common& common) {
+  warn_of_idle(*o.app, {{"--force", o.output == "-", "on stdout"}});
+  require_text_writable(o.output, o.force);
+  require_distinct({{"--output", o.output}}, named("PATH", o.paths));
+  const RunFiles files = read_run_files(o.paths);
+  for (const auto& [name, why] : files.unused) log_info("'{}' is not used: {}", name, why);
+  log_info("{} models, {} logs, {} results of eval, {} of bench", files.models.size(), files.logs.size(),
+           files.scores.size(), files.speeds.size());
+  if (common.dry_run) return 0;
+  const std::string page = overview_page(files, in_utf8(o.title.empty() ? name_of(o.paths.front()) : o.title));
+  if (o.output == "-") {
+    print_result(page);
+    return 0;
+  }
+  LateTexts late(o.force);
+  late.write("--output", o.output, page);
+  return late.status();
+}
+
+}  // namespace
+
+int report(int argc, char** argv) {
+  const Tool tool = {.name = "report",
+                     .example =
+                         "  report run/ --output report.html\n"
+                         "  report dense.h5 small.h5 train.jsonl scores.json speeds.json --output report.html\n",
+                     .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
+                       auto options = std::make_shared<ReportOptions>();
+                       options->add(app);
+                       return [options, &common] { return run(*options, common); };
+                     }};
+  return run_tool(tool, argc, argv);
+}
+
+}  // namespace hone::cli

@@ -1,0 +1,24 @@
+# CPack runs this in the folders that become packages, before it makes them.
+file(GLOB packages ${CPACK_TEMPORARY_INSTALL_DIRECTORY}/*)
+find_program(gzip gzip REQUIRED)
+foreach(folder ${packages})
+  get_filename_component(component ${folder} NAME)
+  string(TOUPPER ${component} upper)
+  set(name ${CPACK_DEBIAN_${upper}_PACKAGE_NAME})
+  if(NOT name)
+    continue()
+  endif()
+  set(texts ${folder}/usr/share/doc/${name})
+  file(COPY ${CPACK_HONE_TEXTS}/copyright DESTINATION ${texts})
+  execute_process(COMMAND date -R -u -d ${CPACK_HONE_DATE} OUTPUT_VARIABLE date OUTPUT_STRIP_TRAILING_WHITESPACE)
+  file(WRITE ${texts}/changelog "hone (${CPACK_PACKAGE_VERSION}) unstable; urgency=low
+
+  * This version.
+
+ -- ${CPACK_PACKAGE_CONTACT}  ${date}
+")
+  file(GLOB pages ${folder}/usr/share/man/*/*)
+  execute_process(COMMAND ${gzip} -9nf ${pages} ${texts}/changelog COMMAND_ERROR_IS_FATAL ANY)
+  file(GLOB_RECURSE files ${texts}/*)
+  file(CHMOD ${files} PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
+endforeach()
