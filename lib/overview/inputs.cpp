@@ -167,9 +167,8 @@ RunFiles read_run_files(const std::vector<std::string>& paths) {
     for (const std::string& name : inside) reader.read(name, false);
   }
   if (reader.files.empty())
-    throw input_error(
-        "'{}' holds nothing to report: no log of train, no result of eval or bench (--format json), no model",
-        paths.front());
+    throw input_error("'{}' holds nothing to report: no log of train, no result of eval or bench as json, no model",
+                      paths.front());
   return std::move(reader.files);
 }
 

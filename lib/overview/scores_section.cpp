@@ -103,10 +103,10 @@ std::string stage_words(const json& stage) {
   const auto arguments = stage.find("arguments");
   if (arguments != stage.end() && arguments->is_array())
     for (size_t i = 0; i + 1 < arguments->size(); ++i) {
-      const json& option = (*arguments)[i];
       const json& value = (*arguments)[i + 1];
-      const bool tells =
-          option == "--sparsity" || option == "--type" || option == "--pattern" || option == "--structure";
+      const std::string option = (*arguments)[i].is_string() ? (*arguments)[i].get<std::string>() : "";
+      const std::string_view name = option.starts_with("--") ? std::string_view(option).substr(2) : "";
+      const bool tells = name == "sparsity" || name == "type" || name == "pattern" || name == "structure";
       if (tells && value.is_string()) words += " " + value.get<std::string>();
     }
   return words;

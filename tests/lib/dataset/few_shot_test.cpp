@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "support/failure.h"
 #include "support/scratch.h"
 
 using namespace hone;

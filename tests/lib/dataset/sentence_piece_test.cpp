@@ -9,6 +9,7 @@
 #include "dataset/sentence_piece_file.h"
 #include "dataset/tokenizer_file.h"
 #include "dataset/tokenizer_json.h"
+#include "support/failure.h"
 #include "support/scratch.h"
 
 using namespace hone;
@@ -32,7 +33,7 @@ std::string model_named(const std::string& name) {
   return "";
 }
 
-std::string failure(const std::string& bytes) {
+std::string refusal(const std::string& bytes) {
   try {
     sentence_piece_json(bytes, "'x'", "");
   } catch (const Error& error) {
@@ -101,7 +102,7 @@ TEST_CASE("SentencePiece: files that are none, damaged, or of what is not unders
   const std::string whole = model_named("bpe");
   for (size_t cut = 0; cut < whole.size(); cut += 1 + cut / 7) {
     CAPTURE(cut);
-    failure(whole.substr(0, cut));  // an error or a shorter vocabulary, nothing else
+    refusal(whole.substr(0, cut));  // an error or a shorter vocabulary, nothing else
   }
   uint64_t state = 1;
   for (int round = 0; round < 400; ++round) {
@@ -110,18 +111,18 @@ TEST_CASE("SentencePiece: files that are none, damaged, or of what is not unders
       state = state * 6364136223846793005u + 1442695040888963407u;
       broken[(state >> 33) % broken.size()] = static_cast<char>(state >> 20);
     }
-    failure(broken);
+    refusal(broken);
   }
-  CHECK(failure("").find("no tokenizer.model") != std::string::npos);
-  CHECK(failure("plain text").find("no tokenizer.model") != std::string::npos);
+  CHECK(refusal("").find("no tokenizer.model") != std::string::npos);
+  CHECK(refusal("plain text").find("no tokenizer.model") != std::string::npos);
   const std::string unknown = piece("<unk>", 2), end = piece("</s>", 3);
-  CHECK(failure(unknown + piece("a", 1) + end).empty());
-  CHECK(failure(piece("a", 1) + piece("b", 1) + end).find("unknown") != std::string::npos);
-  CHECK(failure(unknown + piece("a", 1) + end + piece("a", 1)).find("twice") != std::string::npos);
-  CHECK(failure(unknown + piece("a", 1)).find("ends a text") != std::string::npos);
-  CHECK(failure(unknown + piece("", 1) + end).find("empty") != std::string::npos);
-  CHECK(failure(unknown + piece("a", 1) + end + field(2, "\x18\x03")).find("model_type 3") != std::string::npos);
-  CHECK(failure(unknown + piece("a", 1) + end + field(3, field(2, "abc"))).find("normalizer") != std::string::npos);
+  CHECK(refusal(unknown + piece("a", 1) + end).empty());
+  CHECK(refusal(piece("a", 1) + piece("b", 1) + end).find("unknown") != std::string::npos);
+  CHECK(refusal(unknown + piece("a", 1) + end + piece("a", 1)).find("twice") != std::string::npos);
+  CHECK(refusal(unknown + piece("a", 1)).find("ends a text") != std::string::npos);
+  CHECK(refusal(unknown + piece("", 1) + end).find("empty") != std::string::npos);
+  CHECK(refusal(unknown + piece("a", 1) + end + field(2, "\x18\x03")).find("model_type 3") != std::string::npos);
+  CHECK(refusal(unknown + piece("a", 1) + end + field(3, field(2, "abc"))).find("normalizer") != std::string::npos);
 }
 
 TEST_CASE("tokenizers in files are known by what is in them") {

@@ -5,6 +5,7 @@
 #include "base/atomic_file.h"
 #include "overview/html.h"
 #include "overview/sections.h"
+#include "support/failure.h"
 #include "support/scratch.h"
 
 using namespace hone;
