@@ -39,7 +39,7 @@ double halves_run(const RecomputePlan& plan, int64_t layers) {
 
 }  // namespace
 
-std::string Plan::limit() const {
+std::string StepPlan::limit() const {
   const std::pair<double, const char*> parts[] = {
       {compute_seconds, "compute"}, {update_seconds, "update"}, {data_seconds, "data"}, {tensor_seconds, "tensor"}};
   return std::ranges::max_element(parts)->second;
@@ -72,7 +72,7 @@ Config part_of(Config config, int64_t tensor) {
   return config;
 }
 
-Plan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine) {
+StepPlan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine) {
   check_plan(config, layout);
   const int64_t groups = layout.groups(), context = layout.context > 0 ? layout.context : config.context;
   const Config part = part_of(config, layout.tensor);
@@ -83,7 +83,7 @@ Plan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine
   shape.recompute = layout.recompute;
   const double batches = number(layout.accumulate), kept = size_of_shape(part).parameters;
 
-  Plan plan;
+  StepPlan plan;
   plan.parameters = size_of_shape(config).parameters;
   plan.tokens = layout.batch * context;
   plan.flops = batches * flops_of_batch(part, shape);

@@ -32,7 +32,7 @@ struct PlanMachine {
   double latency = 0;    // seconds before a message is on its way
 };
 
-struct Plan {
+struct StepPlan {
   double parameters = 0;  // of the model
   double flops = 0;       // of a rank's step, what runs again included
   // Seconds of a step. Nothing overlaps.
@@ -56,6 +56,6 @@ void check_plan(const Config& config, const PlanLayout& layout);
 Config part_of(Config config, int64_t tensor);
 
 // Throws as check_plan(). Formulas are in docs/scale.md.
-Plan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine);
+StepPlan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine);
 
 }  // namespace hone

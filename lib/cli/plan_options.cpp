@@ -153,7 +153,7 @@ Report plan_report(const std::vector<PlanSpec>& plans) {
   for (const PlanSpec& spec : plans) {
     PlanMachine machine = spec.machine;
     machine.flops *= spec.efficiency;
-    const Plan plan = plan_step(spec.config, spec.layout, machine);
+    const StepPlan plan = plan_step(spec.config, spec.layout, machine);
     Row row;
     row.set("plan", spec.text).set("parameters", plan.parameters).set("ranks", spec.layout.ranks);
     row.set("tensor", spec.layout.tensor).set("data", spec.layout.groups());

@@ -21,7 +21,7 @@ Config shape() {
 
 const PlanMachine machine = {.flops = 1e11, .bandwidth = 1e10, .network = 1e9, .latency = 1e-6};
 
-Plan plan(const PlanLayout& layout, const PlanMachine& on = machine) {
+StepPlan plan(const PlanLayout& layout, const PlanMachine& on = machine) {
   return plan_step(shape(), layout, on);
 }
 
@@ -32,7 +32,7 @@ double seconds(double bytes, double messages) {
 }  // namespace
 
 TEST_CASE("a plan of one rank is what the model computes and takes") {
-  const Plan one = plan({.batch = 8});
+  const StepPlan one = plan({.batch = 8});
   const Config c = shape();
   const Transformer model(c);
   CHECK(one.flops == training_flops(model, 8, 128));
@@ -52,13 +52,13 @@ TEST_CASE("a plan of one rank is what the model computes and takes") {
 }
 
 TEST_CASE("groups divide the sequences, and send gradients and values") {
-  const Plan one = plan({.batch = 8}), four = plan({.ranks = 4, .batch = 8});
+  const StepPlan one = plan({.batch = 8}), four = plan({.ranks = 4, .batch = 8});
   CHECK(four.compute_seconds == doctest::Approx(one.compute_seconds / 4));
   CHECK(four.tokens == one.tokens);
   CHECK(four.data_bytes == doctest::Approx(2 * 4 * one.parameters * 3 / 4));
   CHECK(four.data_seconds == doctest::Approx(seconds(four.data_bytes, 2 * 3)));
   // Each batch's gradients go once.
-  const Plan twice = plan({.ranks = 4, .batch = 8, .accumulate = 2});
+  const StepPlan twice = plan({.ranks = 4, .batch = 8, .accumulate = 2});
   CHECK(twice.data_bytes == doctest::Approx(1.5 * four.data_bytes));
   CHECK(twice.flops == doctest::Approx(four.flops));
   CHECK(twice.memory.activations < 0.7 * four.memory.activations);
@@ -69,7 +69,7 @@ TEST_CASE("groups divide the sequences, and send gradients and values") {
 }
 
 TEST_CASE("a tensor group divides matrices, and adds up rows") {
-  const Plan one = plan({.batch = 8}), two = plan({.ranks = 2, .tensor = 2, .batch = 8});
+  const StepPlan one = plan({.batch = 8}), two = plan({.ranks = 2, .tensor = 2, .batch = 8});
   CHECK(two.compute_seconds == doctest::Approx(one.compute_seconds / 2).epsilon(0.01));
   CHECK(two.memory.parameters == doctest::Approx(one.memory.parameters / 2).epsilon(0.2));
   CHECK(two.data_bytes == 0);
@@ -77,14 +77,14 @@ TEST_CASE("a tensor group divides matrices, and adds up rows") {
   CHECK(two.tensor_bytes == doctest::Approx((4 * 4 + 1) * 2 * 0.5 * rows * row_bytes));
   CHECK(two.tensor_seconds == doctest::Approx(seconds(two.tensor_bytes, 17 * 2)));
   CHECK(two.tokens == one.tokens);
-  const Plan again = plan({.ranks = 2, .tensor = 2, .batch = 8, .recompute = recompute_plan("blocks")});
+  const StepPlan again = plan({.ranks = 2, .tensor = 2, .batch = 8, .recompute = recompute_plan("blocks")});
   CHECK(again.tensor_bytes == doctest::Approx(two.tensor_bytes * 25 / 17));
   CHECK(again.flops > 1.2 * two.flops);
   CHECK(again.memory.activations < two.memory.activations);
 }
 
 TEST_CASE("both together divide both ways") {
-  const Plan both = plan({.ranks = 4, .tensor = 2, .batch = 8});
+  const StepPlan both = plan({.ranks = 4, .tensor = 2, .batch = 8});
   CHECK(both.tensor_bytes > 0);
   // Gradients and values of half of the model, between two groups.
   CHECK(both.data_bytes == doctest::Approx(2 * 4 * size_of_shape(part_of(shape(), 2)).parameters / 2));
