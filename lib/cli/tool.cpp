@@ -228,7 +228,7 @@ int run_tool(const Tool& tool, int argc, char** argv) {
     let_first_rank_speak();
     return outcome.status;
   }
-  return common.ranks->leave(outcome.status, outcome.message, [](const std::string& message) {
+  return common.ranks->leave(outcome.status, outcome.message, [&](const std::string& message) {
     if (!message.empty()) fail(outcome.status, message);
   });
 }
