@@ -1,5 +1,7 @@
 #include "train/objectives/next_token.h"
 
+#include "train/objectives/settings.h"
+
 namespace hone {
 namespace {
 
