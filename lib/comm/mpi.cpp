@@ -156,8 +156,8 @@ std::shared_ptr<Communicator> launched_ranks() {
   return std::make_shared<Ranks>();
 #else
   throw usage_error(
-      "{} ranks were launched ({}), and this build has no MPI: they would all do the same and replace each other's "
-      "files. Install MPI (libopenmpi-dev) and build again, or start one process",
+      "{} ranks were launched ({}), but this build has no MPI, and they would replace each other's files; install "
+      "libopenmpi-dev and build again, or start one process",
       launched.ranks, launched.said_by);
 #endif
 }
