@@ -17,7 +17,7 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libhone-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 # The packages of tools/install-packages.sh that the libraries are linked with, or that their headers include.
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
-    "libeigen3-dev, libhdf5-dev, libfmt-dev, libdnnl-dev, nlohmann-json3-dev, libxxhash-dev, libpcre2-dev, libutf8proc-dev, libssl-dev, zlib1g-dev, libzstd-dev, libpng-dev, libturbojpeg0-dev, libsndfile1-dev, libsamplerate0-dev")
+    "libeigen3-dev, libhdf5-dev, libfmt-dev, libdnnl-dev, nlohmann-json3-dev, libxxhash-dev, libpcre2-dev, libutf8proc-dev, libssl-dev, zlib1g-dev, libzstd-dev, libpng-dev, libturbojpeg0-dev, libsndfile1-dev, libsamplerate0-dev, libopenmpi-dev")
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
     "Headers and static libraries of Hone.
  A model in a program of your own: hone/hone.h for C, every part for C++,
