@@ -2,6 +2,8 @@
 
 #include "train/objectives/settings.h"
 
+#include "train/objectives/settings.h"
+
 namespace hone {
 namespace {
 
