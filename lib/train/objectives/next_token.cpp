@@ -2,8 +2,6 @@
 
 #include "train/objectives/settings.h"
 
-#include "train/objectives/settings.h"
-
 namespace hone {
 namespace {
 
