@@ -16,7 +16,7 @@ using nlohmann::json;
 
 namespace {
 
-ErrorKind kind_of_failure(const std::function<void()>& f) {
+ErrorKind kind_of_refusal(const std::function<void()>& f) {
   try {
     f();
   } catch (const Error& error) {
@@ -90,13 +90,13 @@ TEST_CASE("a damaged or hostile tokenizer is an input error") {
   };
   for (const char* text : bad) {
     CAPTURE(text);
-    CHECK(kind_of_failure([&] { make_tokenizer(json::parse(text)); }) == ErrorKind::input);
+    CHECK(kind_of_refusal([&] { make_tokenizer(json::parse(text)); }) == ErrorKind::input);
   }
   // Every merge doubles the token: 40 of them would be a terabyte.
   json doubling = {{"kind", "bpe"}, {"pretokenizer", "gpt2"}, {"merges", json::array()}};
   doubling["merges"].push_back({65, 65});
   for (int i = 0; i < 40; ++i) doubling["merges"].push_back({256 + i, 256 + i});
-  CHECK(kind_of_failure([&] { make_tokenizer(doubling); }) == ErrorKind::input);
+  CHECK(kind_of_refusal([&] { make_tokenizer(doubling); }) == ErrorKind::input);
 }
 
 TEST_CASE("what a person writes after --tokenizer") {
@@ -107,6 +107,6 @@ TEST_CASE("what a person writes after --tokenizer") {
   for (const char* bad : {"", "byte", "bytes:256", "bpe", "bpe:", "bpe:x", "bpe:40k", "bpe:-1", "bpe:256",
                           "bpe:99999999999", "BPE:300"}) {
     CAPTURE(bad);
-    CHECK(kind_of_failure([&] { parse_tokenizer_spec(bad); }) == ErrorKind::usage);
+    CHECK(kind_of_refusal([&] { parse_tokenizer_spec(bad); }) == ErrorKind::usage);
   }
 }
