@@ -10,16 +10,24 @@
 #include "base/version.h"
 #include "cli/front_manual.h"
 #include "cli/tools.h"
+#include "dataset/utf8.h"
 
 namespace hone::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Text as roff prints it: every sign itself, and no line a request.
+// Text as roff prints it: every sign itself, those beyond ASCII by their numbers, and no line a request.
 std::string plain(std::string_view text) {
   std::string result;
-  for (const char c : text) {
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (static_cast<unsigned char>(c) >= 0x80) {
+      const std::string_view character = text.substr(at, utf8_front(text.substr(at)).length);
+      result += fmt::format("\\[u{:04X}]", code_point(character));
+      at += character.size() - 1;
+      continue;
+    }
     if ((c == '.' || c == '\'') && (result.empty() || result.back() == '\n')) result += "\\&";
     switch (c) {
       case '\\':

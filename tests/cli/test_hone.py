@@ -18,10 +18,10 @@ class Front(CliTest):
         self.assertEqual((front.returncode, front.stdout), (0, direct.stdout))
         text = run("hone", "generate", model, "--prompt", "-", "--tokens", 3, stdin="the river", check=True).stdout
         self.assertEqual(text, run("generate", model, "--prompt", "-", "--tokens", 3, stdin="the river", check=True).stdout)
-        self.assert_error(run("hone", "eval", self.path("none.h5"), "--data", model), 3, "none.h5")
+        self.assert_error(run("hone", "eval", self.path("none.h5"), "--data", write(self.path("t"), "text")), 3, "none.h5")
 
     def test_the_tool_speaks_of_itself_as_it_was_called(self):
-        self.assert_error(run("hone", "train", "--stepz"), 2, "did you mean '--steps'?; see hone train --help")
+        self.assert_error(run("hone", "train", "--stepz", "--output", self.path("m.h5")), 2, "did you mean '--steps'?; see hone train --help")
         for arguments in (["train", "--help"], ["help", "train"]):
             text = run("hone", *arguments, check=True).stdout
             self.assertIn("Usage: hone train --output FILE", text)
