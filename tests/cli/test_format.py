@@ -168,7 +168,7 @@ class Format(CliTest):
             "grouped": {"heads": 4, "kv_heads": 2, "attention": "window:8:2,window:5"},
             "gpt2": {"norm": "layer_norm", "activation": "gelu", "positions": "learned", "biases": True, "untied": True},
             "capped": {"qk_norm": True, "attention_softcap": 0.7, "logit_softcap": 1.5, "attention": "window:8:2,full"},
-            "capped gpt2": {"norm": "layer_norm", "activation": "gelu", "qk_norm": True, "logit_softcap": 2},
+            "capped gpt2": {"norm": "layer_norm", "activation": "gelu", "biases": True, "qk_norm": True, "logit_softcap": 2},
             "mixture": {"experts": 4, "top_k": 2, "shared_experts": 1},
             "switch": {"experts": 3, "top_k": 1, "router": "sigmoid"},
         }
