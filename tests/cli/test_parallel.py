@@ -12,7 +12,7 @@ from hone_cli import run, sentences, tiny_model, tool, write
 from model_files import ModelTest, QUICK, log_lines
 
 SHAPE = QUICK[: QUICK.index("--batch")]
-LAUNCH = ["mpirun", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "2"]  # which it waits for in any case
+LAUNCH = ["mpirun", "--oversubscribe"]
 # Tests run as root in containers, where Open MPI would not start.
 ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "HONE_THREADS": "1"}
 
@@ -61,8 +61,8 @@ class Parallel(ModelTest):
         if "no MPI" in run("train", "--parallel", "data:2", "--steps", 0, "--output", self.path("no.h5")).stderr:
             self.skipTest("these tools were built without MPI")
 
-    def options(self, steps, *more, batch=4, accumulate=1, data=None):
-        return ["--data", data or self.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
+    def options(self, steps, *more, batch=4, accumulate=1):
+        return ["--data", self.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
 
 
 class Training(Parallel):
@@ -100,22 +100,24 @@ class Endings(Parallel):
             self.assertIsNone(process.poll(), process.poll() is not None and process.communicate())
             time.sleep(0.01)
 
-    def test_what_four_ranks_saved_goes_on_with_fewer(self):
+    def test_a_signal_to_one_rank_stops_four_and_fewer_go_on(self):
         straight, checkpoint = self.path("straight.h5"), self.path("c.h5")
-        run("train", *self.options(40, batch=1, accumulate=4), "--output", straight, check=True)
+        run("train", *self.options(60, batch=1, accumulate=4), "--output", straight, check=True)
         files = ["--checkpoint", checkpoint, "--save-every", 4, "--output", self.path("out.h5")]
-        process = start(4, *self.options(40), *files)
+        process = start(4, *self.options(60), *files)
+        self.until(process, lambda: len(ranks_of(process)) == 4)
+        second = ranks_of(process)[1]
         self.until(process, lambda: os.path.exists(checkpoint))
-        process.send_signal(signal.SIGTERM)  # the launcher passes it to all
+        os.kill(second, signal.SIGTERM)
         out, err = process.communicate(timeout=60)
         self.assertIn(f"--resume {checkpoint}", err)
-        self.assertNotEqual(process.returncode, 0)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, err)
         self.assertEqual(out, "")
         self.assert_no_leftovers()
         for ranks in (1, 2):
             output, state = self.path(f"from{ranks}.h5"), self.path(f"c{ranks}.h5")
             shutil.copy(checkpoint, state)
-            options = [*self.options(40), "--resume", state, "--checkpoint", state, "--output", output]
+            options = [*self.options(60), "--resume", state, "--checkpoint", state, "--output", output]
             if ranks == 1:
                 run("train", *options, check=True)
             else:
@@ -135,34 +137,19 @@ class Endings(Parallel):
         # The last checkpoint is whole.
         run("inspect", checkpoint, check=True)
 
-    def test_a_signal_to_one_rank_stops_all(self):
-        checkpoint = self.path("c.h5")
-        process = start(2, *self.options(5000, "--checkpoint", checkpoint, "--save-every", 1000, "--log", self.path("l.jsonl"),
-                                         "--log-every", 1, "--output", self.path("out.h5")))
-        self.until(process, lambda: os.path.exists(self.path("l.jsonl")))
-        os.kill(ranks_of(process)[1], signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
-        self.assertEqual(process.returncode, 128 + signal.SIGTERM, err)
-        self.assertIn("stopped by signal 15 after step", err)
-        run("inspect", checkpoint, check=True)
-
 
 class BadInput(Parallel):
-    def refused(self, ranks, status, *parts, options=(), data=None):
-        done = launch(ranks, *self.options(3, data=data), *options, "--output", self.path("x.h5"))
+    def refused(self, ranks, status, *parts, options=()):
+        done = launch(ranks, *self.options(3), *options, "--output", self.path("x.h5"))
         self.assert_error(done, status, *parts)
         self.assertEqual(done.stdout, "")
         self.assertFalse(os.path.exists(self.path("x.h5")))
 
     def test_one_message_and_one_status(self):
-        self.refused(3, 2, "3 ranks", "1 x 4 sequences")
         alone = self.path("alone.h5")
         run("train", *self.options(3), "--checkpoint", alone, "--output", self.path("m.h5"), check=True)
         self.refused(2, 2, "is 1 x 4 sequences, which 2 ranks cannot share", options=["--resume", alone])
-        self.refused(2, 2, "data:3", "there are 2", options=["--parallel", "data:3"])
         self.refused(2, 3, "missing.txt", options=["--valid", self.path("missing.txt")])
-        short = write(self.path("short.txt"), sentences(2)[:60])
-        self.refused(2, 3, "short.txt", "1 windows", "2 ranks", data=short)
 
     def test_ranks_that_differ(self):
         other = self.options(4)
