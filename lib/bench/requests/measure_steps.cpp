@@ -142,7 +142,8 @@ class StepTimer {
       for (size_t chunk = 1; chunk < width; ++chunk) {
         double& at = costs_.seconds[row * width + chunk];
         if (std::isnan(at))
-          at = costs_.seconds[row * width + chunk - 1] + costs_.seconds[chunk] - costs_.seconds[chunk - 1];
+          at = costs_.seconds[row * width + chunk - 1] +
+               std::max(0.0, costs_.seconds[chunk] - costs_.seconds[chunk - 1]);
       }
   }
 
