@@ -23,7 +23,8 @@ th, td { padding: 6px 12px 6px 0; text-align: left; vertical-align: top; border-
 thead th { color: var(--soft); font-weight: 600; font-size: 13px; vertical-align: bottom; }
 tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 8em; max-width: 20em; }
 .n { text-align: right; white-space: nowrap; padding: 6px 0 6px 12px; }
-small { display: block; color: var(--soft); font-size: 12.5px; }
+tbody th small { font-weight: 400; }
+small { display: block; white-space: pre-line; color: var(--soft); font-size: 12.5px; }
 code { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 12px 24px; }
 figure { margin: 0; break-inside: avoid; }
@@ -67,8 +68,8 @@ std::string html_escaped(std::string_view text) {
       case '\'':
         result += "&#39;";
         break;
-      default:
-        result += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;  // HTML allows few control characters
+      default:  // HTML allows few control characters
+        result += (static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == 0x7f ? ' ' : c;
     }
   }
   return result;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <filesystem>
 #include <map>
 
 #include "overview/html.h"
@@ -43,12 +44,12 @@ std::vector<Series> members_over_steps(const RunLog& log, const char* member, co
   return all;
 }
 
-std::string figure(const std::string& title, const char* y, std::vector<Series> series, bool logarithmic = false) {
+std::string figure(const std::string& title, const char* y, std::vector<Series> series, bool from_zero = false) {
   std::erase_if(series, [](const Series& s) { return s.x.empty(); });
   if (series.empty()) return "";
   return html_figure({.title = title,
                       .x = {.label = "step"},
-                      .y = {.label = y, .logarithmic = logarithmic},
+                      .y = {.label = y, .from_zero = from_zero},
                       .series = std::move(series),
                       .width = width,
                       .height = height});
@@ -57,7 +58,7 @@ std::string figure(const std::string& title, const char* y, std::vector<Series> 
 // Each layer's load at one time, as shares or counts of its experts.
 Plot load_plot(const std::string& title) {
   return {.title = title,
-          .x = {.label = "expert"},
+          .x = {.label = "expert", .at_points = true},
           .y = {.label = "tokens / mean of the layer's experts", .from_zero = true},
           .series = {},
           .width = width,
@@ -104,7 +105,7 @@ std::string load_of_run(const RunLog& log) {
 }
 
 std::string load_of_row(const json& row) {
-  Plot plot = load_plot(text_of(row, "model"));
+  Plot plot = load_plot(std::filesystem::path(text_of(row, "model")).filename().string());
   for (const auto& [name, value] : row.items())
     if (name.starts_with("expert_load_"))
       add_load(plot, "layer " + name.substr(std::string_view("expert_load_").size()), value);

@@ -25,21 +25,13 @@ struct Column {
   bool less = false;  // is better; sizes
 };
 constexpr Column columns[] = {
-    {"file_bytes", Against::ratio, true},
-    {"parameters", Against::nothing},
-    {"nonzero_parameters", Against::ratio, true},
-    {"sparsity", Against::nothing},
-    {"weight_bytes", Against::ratio, true},
-    {"loss", Against::difference, true},
-    {"perplexity", Against::difference, true},
-    {"bits_per_byte", Against::difference, true},
-    {"accuracy", Against::points},
-    {"accuracy_by_bytes", Against::points},
-    {"kl", Against::nothing},
-    {"top1_agreement", Against::nothing},
-    {"prefill_tokens_per_second", Against::ratio},
-    {"decode_tokens_per_second", Against::ratio},
-    {"peak_rss_bytes", Against::ratio, true},
+    {"file_bytes", Against::ratio, true},         {"parameters", Against::nothing},
+    {"nonzero_parameters", Against::ratio, true}, {"sparsity", Against::nothing},
+    {"weight_bytes", Against::ratio, true},       {"loss", Against::difference, true},
+    {"bits_per_byte", Against::difference, true}, {"accuracy", Against::points},
+    {"accuracy_by_bytes", Against::points},       {"kl", Against::nothing},
+    {"top1_agreement", Against::nothing},         {"prefill_tokens_per_second", Against::ratio},
+    {"decode_tokens_per_second", Against::ratio}, {"peak_rss_bytes", Against::ratio, true},
 };
 
 std::string shown(const Metric& metric, double value) {
@@ -66,7 +58,7 @@ std::string compared(const Column& column, const Metric& metric, const json& row
     const std::string name = std::string(column.name) + "_difference";
     const double low = number_of(row, (name + "_low").c_str()), high = number_of(row, (name + "_high").c_str());
     return std::isfinite(low) && std::isfinite(high)
-               ? fmt::format(" ({:+.{}f} to {:+.{}f})", scale * low, digits, scale * high, digits)
+               ? fmt::format("\n({:+.{}f} to {:+.{}f})", scale * low, digits, scale * high, digits)
                : std::string();
   };
   switch (column.against) {
@@ -84,6 +76,14 @@ std::string compared(const Column& column, const Metric& metric, const json& row
     default:
       return "";
   }
+}
+
+// "5.30 times smaller", "1.20 times slower".
+std::string times(const Column& column, double value, double first) {
+  if (!(value > 0) || !(first > 0)) return "";
+  const bool better = column.less ? value <= first : value >= first;
+  const char* word = column.less ? (better ? "smaller" : "larger") : (better ? "faster" : "slower");
+  return fmt::format("{:.2f} times {}", std::max(value, first) / std::min(value, first), word);
 }
 
 std::string base_name(const std::string& path) {
@@ -230,7 +230,9 @@ std::string glance_section(const RunFiles& files) {
     if (name != "file_bytes" && name != "loss" && name != "accuracy" && name != "decode_tokens_per_second") continue;
     const double value = number_of(small, column.name), before = number_of(first, column.name);
     const Metric& metric = *find_metric(name);
-    const std::string against = compared(column, metric, json::object(), value, before);
+    const std::string against = column.against == Against::ratio
+                                    ? times(column, value, before)
+                                    : compared(column, metric, json::object(), value, before);
     std::string head(name);
     std::replace(head.begin(), head.end(), '_', ' ');
     if (!against.empty())

@@ -17,6 +17,12 @@ foreach(folder ${packages})
 
  -- ${CPACK_PACKAGE_CONTACT}  ${date}
 ")
+  # Programs are installed under other names than they are built with, which is why CMake did not do this.
+  file(GLOB programs ${folder}/usr/bin/*)
+  foreach(program ${programs})
+    file(RPATH_REMOVE FILE ${program})
+    execute_process(COMMAND strip --strip-unneeded ${program} COMMAND_ERROR_IS_FATAL ANY)
+  endforeach()
   file(GLOB pages ${folder}/usr/share/man/*/*)
   execute_process(COMMAND ${gzip} -9nf ${pages} ${texts}/changelog COMMAND_ERROR_IS_FATAL ANY)
   file(GLOB_RECURSE files ${texts}/*)

@@ -51,9 +51,10 @@ TEST_CASE("scores are compared where they were made alike, with the first of all
   CHECK(text_of(groups[0].rows[0], "model") == "a/dense.h5");  // the baseline
   const std::string table = scores_section(files);
   CHECK(has(table, "÷6.00"));
-  CHECK(has(table, "+0.0100 (+0.0050 to +0.0150)"));
+  CHECK(has(table, "+0.0100\n(+0.0050 to +0.0150)"));
   CHECK(has(table, "+0.00 points"));
   CHECK(has(glance_section(files), "6.00 MB → 1.00 MB"));
+  CHECK(has(glance_section(files), "6.00 times smaller"));
   CHECK(has(table, "<svg"));
   CHECK(glance_section({}).empty());
   CHECK(scores_section({}).empty());
