@@ -249,7 +249,7 @@ class Texts(BadInput):
 
 
 class Outputs(BadInput):
-    COMMANDS = [c for c in COMMANDS if OUTPUT in c and "--resume" not in c and "--tokenizer" not in c]
+    COMMANDS = [c for c in COMMANDS if c[0] != "convert" and OUTPUT in c and "--resume" not in c and "--tokenizer" not in c]
 
     def setUp(self):
         super().setUp()
