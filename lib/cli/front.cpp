@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/program.h"
@@ -34,15 +36,21 @@ std::string help() {
          "  hone eval dense.h5 --data test.txt\n  hone help prune\n";
 }
 
-// The folder of this program, wherever a link to it lies.
+bool executable(const fs::path& path) {
+  return access(path.c_str(), X_OK) == 0 && fs::is_regular_file(path);
+}
+
+// The folder of this program, wherever a link to it lies. Without /proc it is told by how the program was called.
 fs::path own_folder(const char* invoked) {
   std::error_code failed;
   const fs::path self = fs::read_symlink("/proc/self/exe", failed);
-  return failed ? fs::path(invoked).parent_path() : self.parent_path();
-}
-
-bool executable(const fs::path& path) {
-  return access(path.c_str(), X_OK) == 0 && fs::is_regular_file(path);
+  if (!failed) return self.parent_path();
+  const std::string called = invoked ? invoked : "";
+  if (called.find('/') != called.npos) return fs::path(called).parent_path();
+  std::istringstream folders(std::getenv("PATH") ? std::getenv("PATH") : "");
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (executable(fs::path(folder) / called)) return folder;
+  return "";
 }
 
 // Installed, a tool is hone-TOOL. In a build tree it is TOOL, a name that elsewhere is anybody's: it counts only where
