@@ -45,6 +45,21 @@ TEST_CASE("a first signal is noted and the process goes on") {
   CHECK(stop_signal() == 0);
 }
 
+// The stack pointer of the interrupted code may be no stack's.
+TEST_CASE("handlers run on a stack of their own") {
+  const DefaultHandlers after;
+  install_stop_handlers();
+  stack_t now = {};
+  REQUIRE(sigaltstack(nullptr, &now) == 0);
+  CHECK((now.ss_flags & SS_DISABLE) == 0);
+  CHECK(now.ss_size >= 32 << 10);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction action = {};
+    REQUIRE(sigaction(signal, nullptr, &action) == 0);
+    CHECK((action.sa_flags & SA_ONSTACK) != 0);
+  }
+}
+
 TEST_CASE("a second signal ends the process, also another one") {
   for (const int second : {SIGTERM, SIGINT}) {
     const int status = status_of([second] {
