@@ -133,7 +133,7 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
   }
   std::map<std::string, double> balanced;
   if (s.balance && s.calibration)
-    balanced = balance_inputs(model, types_of(choices), s.method->name != "nearest", *s.calibration, s.activations);
+    balanced = balance_inputs(model, types_of(choices), s.method->searches, *s.calibration, s.activations);
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
       model, targets, s.method->behind, s.calibration, s.activations,

@@ -30,9 +30,11 @@ RoundedWeight nearest(const WeightToRound& what) {
 }  // namespace
 
 RoundMethod nearest_method() {
-  return {"nearest", "the nearest number, by the scale that reaches the largest weight",
-          {},        MeasuredBehind::layers,
-          true,      nearest};
+  RoundMethod method{"nearest", "the nearest number, by the scale that reaches the largest weight",
+                     {},        MeasuredBehind::layers,
+                     true,      nearest};
+  method.searches = false;
+  return method;
 }
 
 }  // namespace hone

@@ -41,6 +41,7 @@ struct RoundMethod {
   RoundedWeight (*run)(const WeightToRound& what);
   // Whether it makes something of fewer tokens than a layer has inputs; others then go on as without data.
   bool dampens = false;
+  bool searches = true;  // scales with the least error; else those that just reach the largest weight
 };
 
 std::span<const RoundMethod> round_methods();
