@@ -64,7 +64,9 @@ void ExampleBatches::skip(int64_t sequences) {
 }
 
 nlohmann::json ExampleBatches::state() const {
-  return {{"examples", reader_->size()}, {"seed", seed_}, {"position", ahead_->position()}};
+  // As they come back from a file: a place is also restored where it was said, when a step is stopped half way.
+  const auto number = [](int64_t n) { return static_cast<uint64_t>(n); };
+  return {{"examples", number(reader_->size())}, {"seed", seed_}, {"position", number(ahead_->position())}};
 }
 
 void ExampleBatches::restore(const nlohmann::json& state) {
