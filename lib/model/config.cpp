@@ -66,6 +66,16 @@ class Members {
     return value.get<std::string>();
   }
 
+  std::vector<std::string> names(const char* name) const {
+    const json& list = member(name);
+    std::vector<std::string> result;
+    for (const json& value : list)
+      if (value.is_string() && list.is_array()) result.push_back(value.get<std::string>());
+    if (!list.is_array() || list.size() != result.size())
+      throw input_error("{}: '{}' in the configuration is not a list of names", where_, name);
+    return result;
+  }
+
   template <class Enum, size_t n>
   Enum choice(const char* name, const std::array<const char*, n>& names) const {
     const std::string value = text(name);
@@ -157,6 +167,7 @@ json to_json(const Config& c) {
   if (!c.encoders.empty()) {
     object["encoders"] = c.encoders;
     object["media_attention"] = media_attention_names[c.media_both_ways];
+    if (!c.aligned.empty()) object["aligned"] = c.aligned;
   }
   return object;
 }
@@ -218,11 +229,8 @@ Config config_from_json(const json& object, const std::string& where) {
     mixture.router = l.choice<RouterKind>("router", router_names);
   }
   if (r.has("encoders")) {
-    const json& encoders = r.member("encoders");
-    for (const json& name : encoders)
-      if (name.is_string() && encoders.is_array()) c.encoders.push_back(name.get<std::string>());
-    if (!encoders.is_array() || encoders.size() != c.encoders.size())
-      throw input_error("{}: 'encoders' in the configuration is not a list of names", where);
+    c.encoders = r.names("encoders");
+    if (r.has("aligned")) c.aligned = r.names("aligned");
     c.media_both_ways = r.choice<MediaAttention>("media_attention", media_attention_names) == MediaAttention::both;
   }
   try {
@@ -235,6 +243,15 @@ Config config_from_json(const json& object, const std::string& where) {
 
 namespace {
 
+void check_aligned(const std::vector<std::string>& aligned, const std::vector<Medium>& media) {
+  if (aligned.empty()) return;
+  if (aligned.size() != 2 || aligned[0] == aligned[1])
+    throw usage_error("representations of two different media can be aligned, not of '{}'", fmt::join(aligned, ","));
+  for (const std::string& name : aligned)
+    if (std::ranges::none_of(media, [&](Medium medium) { return name_of(medium) == name; }))
+      throw usage_error("representations of '{}' cannot be aligned: the model has no encoder for that", name);
+}
+
 void check_encoders(const Config& c) {
   std::vector<Medium> media;
   for (const std::string& name : c.encoders) {
@@ -244,6 +261,7 @@ void check_encoders(const Config& c) {
                         name_of(medium));
     media.push_back(medium);
   }
+  check_aligned(c.aligned, media);
   if (!c.media_both_ways) return;
   if (c.encoders.empty()) throw usage_error("attention both ways is for images and sounds, and no encoder takes any");
   const ShapesOnly shapes;

@@ -20,6 +20,9 @@ struct Config {
   // Kinds of nn/encoders/, with all their numbers; at most one for images and one for sounds.
   std::vector<std::string> encoders = {};
   bool media_both_ways = false;  // rows of one image or sound see each other whole; otherwise attention is causal there
+  // Two media, by name, whose pooled representations were trained to meet (ops/contrastive.h); the scale of their
+  // similarities is a parameter then. Empty: none.
+  std::vector<std::string> aligned = {};
 
   bool operator==(const Config&) const = default;
 };
