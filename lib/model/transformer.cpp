@@ -76,7 +76,15 @@ Call Transformer::call(const Input& input, std::vector<Span> spans, DType type) 
       row += span.count;
     }
   }
-  return call(Batch(std::move(spans)), type);
+  Batch batch(std::move(spans));
+  if (std::ranges::any_of(config_.layers, [](const LayerBlueprint& l) { return !l.modalities.empty(); }) &&
+      !input.parts.empty()) {
+    std::vector<int32_t> kinds(input.ids.size());
+    for (const MediaPart& part : input.parts)
+      std::fill_n(kinds.begin() + part.row, part.rows(), static_cast<int32_t>(part.encoder) + 1);
+    batch.set_kinds(std::move(kinds), static_cast<int64_t>(encoders_.size()) + 1);
+  }
+  return call(std::move(batch), type);
 }
 
 Var Transformer::rows_of(const Input& input, const Call& call) const {

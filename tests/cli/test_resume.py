@@ -252,7 +252,7 @@ class Checkpoints(ResumeTest):
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
                   "--norm-epsilon": 0.1, "--activation": "gelu", "--positions": "learned", "--rope-theta": 5,
                   "--attention": "window:8", "--image": "patches:2x2", "--audio": "mel:8", "--media-attention": "both",
-                  "--augment-image": "shift:1", "--augment-audio": "gain:1", "--skip-broken": None,
+                  "--augment-image": "shift:1", "--augment-audio": "gain:1", "--skip-broken": None, "--modality-experts": "ffn",
                   "--contrastive": 1, "--contrastive-loss": "siglip",
                   "--biases": None, "--untied": None, "--experts": 4,
                   "--router-noise": "gumbel", "--balance": "none", "--router-z-loss": 1, "--capacity-factor": 2, "--quantize-aware": "int4:32"}
