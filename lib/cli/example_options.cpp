@@ -53,8 +53,7 @@ void ExampleOptions::add(RunOptions& run) {
            "batch, and the image by its sound")
       .shapes(Shapes::run);
   run.text("--contrastive-loss", contrastive_loss,
-           "infonce (each against all others) or siglip (each pair by itself, for batches of few pairs)",
-           {infonce, siglip})
+           "siglip (each pair by itself) or infonce (each against all others of the batch)", {siglip, infonce})
       .shapes(Shapes::run);
   run.text("--augment-image", augment_image,
            "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, shear:PART: "

@@ -17,7 +17,7 @@ struct ExampleOptions {
   int64_t media_cache = int64_t{1} << 30;
   bool skip_broken = false;
   std::string contrastive;  // W[:LEFT,RIGHT]; empty: none
-  std::string contrastive_loss = "infonce";
+  std::string contrastive_loss = "siglip";
 
   void add(RunOptions& run);
   // Lines are sequences of their own: they have parts, or some of them alone is scored.

@@ -33,13 +33,13 @@ struct RetrievalScores {
 // similarity [queries, all]; right(q, i): whether i is right for q, which something is for each.
 RecallScores recall_of(const Tensor& similarity, const std::function<bool(int64_t query, int64_t other)>& right);
 
-// Of the first part of each of the two encoders in every example that has both. Each image and sound counts once, though
-// it stand in several examples, and is read alone. Throws Error(input) for less than two of either, and as the reader.
+// Of the first part of each of the two encoders in every example that has both. Each image and sound counts once, in
+// however many examples it stands, and is read alone. Throws Error(input) for less than two of either, and as the reader.
 RetrievalScores retrieve(const Transformer& model, SequenceReader& reader, size_t left, size_t right, DType type,
                          const std::function<void(int64_t done, int64_t all)>& progress = {});
 
-// "pairs"; and "recall_at_1_image_to_audio", "median_rank_image_to_audio", "class_recall_at_1_image_to_audio", … for both
-// ways between two media.
+// "pairs"; and "recall_at_1_image_to_audio", "median_rank_image_to_audio", "class_recall_at_1_image_to_audio", … for
+// both ways between two media.
 std::vector<std::string> retrieval_metrics(const std::string& left, const std::string& right);
 // Those of class_… only where there are classes.
 void add_retrieval(const RetrievalScores& scores, const std::string& left, const std::string& right,

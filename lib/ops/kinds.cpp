@@ -28,7 +28,8 @@ void scale_rows(const Tensor& x, const std::vector<int32_t>& kinds, const std::v
   });
 }
 
-// to[kind of r][c] += dy[r][c] * x[r][c], or += dy[r][c] without x; columns are cut, not rows: no sum depends on threads.
+// to[kind of r][c] += dy[r][c] * x[r][c], or += dy[r][c] without x. Columns are cut, not rows: no sum depends on the
+// threads.
 template <class T>
 void add_sums(const Tensor& dy, const Tensor& x, const std::vector<int32_t>& kinds, const std::vector<float*>& to) {
   const int64_t dim = dy.dim(1), rows = dy.dim(0);

@@ -8,8 +8,8 @@
 
 namespace hone::ops {
 
-// y = x * gain + bias, both those of the row's kind. x [rows, dim] of f32 or bf16, as y; kinds [rows]: places in `gains`;
-// gains and biases [dim] each, `biases` as many or none.
+// y = x * gain + bias, both those of the row's kind. x [rows, dim] of f32 or bf16, as y; kinds [rows]: places in
+// `gains`; gains and biases [dim] each, `biases` as many or none.
 Var gain_by_kind(const Var& x, std::vector<int32_t> kinds, std::vector<Parameter*> gains,
                  std::vector<Parameter*> biases = {});
 
