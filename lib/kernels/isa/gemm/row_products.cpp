@@ -10,11 +10,6 @@ namespace {
 
 constexpr int width = RowProducts::width, vecs = width / lanes, tallest = 12 / vecs > 6 ? 6 : 12 / vecs;
 
-// In all lanes. Unlike broadcast(), which for -0 has to add, it is a load.
-inline Vec spread(const float* from) {
-  return *from - Vec{};
-}
-
 // panel[k][16] of `count` outputs from `first` on; zeros stand for those that there are not.
 void fill_panel(const RowProducts& p, int64_t first, int64_t count) {
   if (p.columns) {
@@ -41,7 +36,7 @@ void tile(const RowProducts& p, const float* a, float* c, int64_t count) {
     for (int v = 0; v < vecs; ++v) columns[v] = load(panel + v * lanes);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const Vec left = spread(a + r * p.a_stride + k);
+      const Vec left = broadcast(a[r * p.a_stride + k]);
 #pragma GCC unroll 4
       for (int v = 0; v < vecs; ++v) sums[r][v] += left * columns[v];
     }
@@ -91,14 +86,14 @@ int64_t directly(const RowProducts& p) {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j)
 #pragma GCC unroll 4
-          for (int r = 0; r < Rows; ++r) sums[r][g] += spread(p.a + r * p.a_stride + k + j) * columns[j];
+          for (int r = 0; r < Rows; ++r) sums[r][g] += broadcast(p.a[r * p.a_stride + k + j]) * columns[j];
       }
     }
     for (; k < p.k; ++k)
       for (int g = 0; g < Groups; ++g) {
         Vec column;
         for (int i = 0; i < 8; ++i) column[i] = b[(8 * g + i) * p.b_stride + k];
-        for (int r = 0; r < Rows; ++r) sums[r][g] += spread(p.a + r * p.a_stride + k) * column;
+        for (int r = 0; r < Rows; ++r) sums[r][g] += broadcast(p.a[r * p.a_stride + k]) * column;
       }
     for (int r = 0; r < Rows; ++r)
       for (int g = 0; g < Groups; ++g) store(p.c + r * p.c_stride + first + 8 * g, sums[r][g]);
