@@ -102,6 +102,7 @@ class ModelsBench {
 
   std::unique_ptr<PointMeasurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
     if (!s_.data.empty()) return measure_writing(model, point, s_, variant.writing);
+    if (!s_.parts.empty()) return measure_parts(model, point, s_);
     return s_.train ? measure_training(model, point, s_, variant.recompute) : measure_generation(model, point, s_);
   }
 

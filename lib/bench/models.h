@@ -35,8 +35,9 @@ struct BenchSettings {
   std::string data;  // a text: what is written behind pieces of it is measured
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
-  bool train = false;  // training steps instead of prompts and generation
-  int64_t steps = 2;   // of a repetition, with train
+  std::vector<std::string> parts = {};  // media before the text of a prompt, whose encoders are timed; none: text alone
+  bool train = false;                   // training steps instead of prompts and generation
+  int64_t steps = 2;                    // of a repetition, with train
   int64_t repeat = 5, warmup = 1;
   DType type = DType::f32;                             // of activations and products
   kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
@@ -70,6 +71,8 @@ std::unique_ptr<PointMeasurement> measure_generation(Model& model, const BenchPo
                                                      const BenchSettings& settings);
 std::unique_ptr<PointMeasurement> measure_writing(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                                   const WritingVariant& variant);
+// With settings.parts; throws Error(usage) also where the model has no encoder for one.
+std::unique_ptr<PointMeasurement> measure_parts(Model& model, const BenchPoint& point, const BenchSettings& settings);
 std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                                    const std::string& recompute);
 

@@ -59,16 +59,33 @@ void set_measured(Row& row, const WritingResult& r) {
   row.set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
 }
 
+void set_measured(Row& row, const PartsResult& r) {
+  std::string names;
+  for (const PartsResult::Part& part : r.parts) names += (names.empty() ? "" : ",") + part.medium;
+  row.set("parts", names).set("prompt", r.prompt).set("rows", r.rows);
+  set_samples(row, "prefill_tokens_per_second", r.prefill);
+  row.set("first_token_ms", median(r.first_token_ms));
+  for (const PartsResult::Part& part : r.parts) {
+    row.set(part.medium + "_encoder", part.encoder).set(part.medium + "_rows", part.rows);
+    row.set(part.medium + "_features_ms", median(part.features_ms));
+    row.set(part.medium + "_encoder_ms", median(part.encoder_ms));
+  }
+}
+
 // Of CSV, in order: the same whatever models, options and texts a run has.
 std::vector<std::string> result_columns() {
-  std::vector<std::string> names = {"model",    "form",    "attention", "batch", "threads", "prompt",
-                                    "generate", "context", "steps",     "draft", "exit"};
+  std::vector<std::string> names = {"model",   "form",  "attention", "batch", "threads", "prompt", "generate",
+                                    "context", "steps", "draft",     "exit",  "parts",   "rows"};
   for (const char* rate : {"prefill", "decode", "train"}) {
     for (const char* end : {"", "_spread", "_min", "_max"})
       names.push_back(fmt::format("{}_tokens_per_second{}", rate, end));
     names.push_back(fmt::format("{}_ratio", rate));
   }
   const char* others[] = {"first_token_ms",
+                          "image_features_ms",
+                          "image_encoder_ms",
+                          "audio_features_ms",
+                          "audio_encoder_ms",
                           "step_ms",
                           "latency_ms_p50",
                           "latency_ms_p95",
@@ -153,6 +170,7 @@ bool ends_with_any(std::string_view name, std::initializer_list<const char*> end
 std::vector<std::pair<std::string, double>> rates(const BenchResult& result) {
   if (const TrainingResult* r = result.training()) return {{"train", median(r->train)}};
   if (const WritingResult* r = result.writing()) return {{"decode", median(r->decode)}};
+  if (const PartsResult* r = result.parts()) return {{"prefill", median(r->prefill)}};
   const GenerationResult& r = *result.generation();
   std::vector<std::pair<std::string, double>> both = {{"prefill", median(r.prefill)}};
   if (r.generate > 0) both.emplace_back("decode", median(r.decode));

@@ -47,7 +47,20 @@ struct WritingResult {
   ModelDepth depth = {};                         // of prompts and texts
 };
 
-using Measured = std::variant<GenerationResult, TrainingResult, WritingResult>;
+// Media, then text, up to the logits that the first token is chosen by.
+struct PartsResult {
+  struct Part {
+    std::string medium, encoder;
+    int64_t rows = 0;
+    std::vector<double> features_ms = {},
+                        encoder_ms = {};  // of all sequences: what is decoded to numbers; these to rows
+  };
+  std::vector<Part> parts;
+  int64_t prompt = 0, rows = 0;                           // tokens of text; rows of a sequence with all its parts
+  std::vector<double> first_token_ms = {}, prefill = {};  // prefill: rows/s
+};
+
+using Measured = std::variant<GenerationResult, TrainingResult, WritingResult, PartsResult>;
 
 // One model at one setting.
 struct BenchResult {
@@ -67,6 +80,7 @@ struct BenchResult {
   const GenerationResult* generation() const { return std::get_if<GenerationResult>(&measured); }
   const WritingResult* writing() const { return std::get_if<WritingResult>(&measured); }
   const TrainingResult* training() const { return std::get_if<TrainingResult>(&measured); }
+  const PartsResult* parts() const { return std::get_if<PartsResult>(&measured); }
 };
 
 // What ratios between models are made of: {"decode", median tokens/s}.

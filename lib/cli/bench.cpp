@@ -57,7 +57,7 @@ int run(const BenchOptions& o, const Common& common) {
     return 0;
   }
   const std::vector<BenchResult> results = bench_models(settings);
-  if (!o.writes())
+  if (!o.writes() && o.parts.empty())
     for (const std::string& line : crossovers(results)) log_info("{}", line);
   if (!o.train) {
     std::string forms;

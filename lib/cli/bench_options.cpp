@@ -52,7 +52,7 @@ void BenchOptions::add(CLI::App& app) {
               "Lengths of prompts, or with --train of training windows; with --requests also a range, 64:512",
               size_range)
       ->join(',')
-      ->default_str("512; with --train the model's context");
+      ->default_str("512; with --train the model's context, with --parts 16");
   add_counts(what, "--batch", batches, "Sequences processed together", size_range);
   what->add_option("--attention", attention,
                    "Kinds of attention in place of the models' own, a comma list over the layers; repeat it to compare "
@@ -64,6 +64,11 @@ void BenchOptions::add(CLI::App& app) {
   add_lengths(what, "--generate", "COUNT", generates, replay.generate,
               "Tokens generated one by one after each prompt; with --requests also a range, 16:128", CountRange())
       ->default_str("64");
+  what->add_option("--parts", parts,
+                   "Measure images and sounds before the text of a prompt, a comma list of image and audio: their "
+                   "encoders, and the first token")
+      ->delimiter(',')
+      ->check(one_of({"image", "audio"}));
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
   what->add_option("--recompute", recompute,
@@ -135,6 +140,7 @@ void BenchOptions::check() const {
   for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
   for (const std::string& plan : recompute) recompute_plan(plan);
   check_writing();
+  check_parts();
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
   if (recompute.size() > 1 && !plot.empty())
     throw usage_error(
@@ -161,6 +167,15 @@ void BenchOptions::check_writing() const {
   if (!plot.empty()) throw usage_error("--plot does not show {}", option);
 }
 
+void BenchOptions::check_parts() const {
+  if (parts.empty()) return;
+  for (const char* option : {"--kernels", "--train", "--draft", "--exit", "--data", "--plot", "--attention"})
+    if (given(*app_, option)) throw usage_error("{} does not go with --parts", option);
+  if (parts.size() > 2 || (parts.size() == 2 && parts[0] == parts[1]))
+    throw usage_error("--parts names image or audio twice");
+  warn_of_idle(*app_, {{"--generate", true, "with --parts"}});
+}
+
 void BenchOptions::check_replay() const {
   replay.check();
   if (!replay.drawn())
@@ -169,8 +184,9 @@ void BenchOptions::check_replay() const {
         throw usage_error("{} {}:{} is a range, which only requests that come at random have (--requests poisson:RATE)",
                           option, range->low, range->high);
   if (!replay.given()) return;
-  if (kernels || train || writes() || !attention.empty())
+  if (kernels || train || writes() || !attention.empty() || !parts.empty())
     throw usage_error("--requests does not go with {}", kernels           ? "--kernels"
+                                                        : !parts.empty()  ? "--parts"
                                                         : train           ? "--train"
                                                         : !drafts.empty() ? "--draft"
                                                         : !exits.empty()  ? "--exit"
@@ -184,7 +200,7 @@ void BenchOptions::check_replay() const {
 
 void BenchOptions::check_plans() const {
   if (models.size() > 1) throw usage_error("--plan takes one model file at most, whose shape it has");
-  if (kernels || train || writes() || replay.given())
+  if (kernels || train || writes() || replay.given() || !parts.empty())
     throw usage_error("--plan measures neither models nor kernels: leave it alone");
   if (!plot.empty()) throw usage_error("--plot shows models and does not go with --plan");
   std::vector<Idle> idle;
@@ -218,11 +234,15 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.models = models;
   s.attention = attention;
   s.recompute = recompute;
-  const std::vector<int64_t> lengths = !prompts.empty() ? prompts : std::vector<int64_t>{train ? 0 : 512};
+  const std::vector<int64_t> lengths = !prompts.empty() ? prompts
+                                                        : std::vector<int64_t>{train           ? 0
+                                                                               : parts.empty() ? 512
+                                                                                               : 16};
   for (const int threads : common.thread_counts)
     for (const int64_t batch : batches)
       for (const int64_t length : lengths) s.points.push_back({threads, batch, length});
   s.generate = generates.empty() ? default_generate : generates[0];
+  s.parts = parts;
   s.prefill_chunk = prefill_chunk.value_or(default_chunk);
   s.drafts = drafts;
   s.exits = exits;

@@ -26,6 +26,7 @@ struct BenchOptions {
   std::vector<std::string> drafts, exits;  // to compare, behind prompts of `data`
   std::string exit_fill = "exact";
   std::string data;
+  std::vector<std::string> parts;  // media before the text of prompts
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
   bool kernels = false;
@@ -50,6 +51,7 @@ struct BenchOptions {
 
  private:
   void check_writing() const;
+  void check_parts() const;
   void check_replay() const;
   void check_plans() const;
   void check_effects() const;  // options that would be without effect

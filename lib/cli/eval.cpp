@@ -14,6 +14,7 @@
 #include "bench/routing_report.h"
 #include "cli/eval_exits.h"
 #include "cli/eval_options.h"
+#include "cli/eval_retrieval.h"
 #include "cli/eval_tasks.h"
 #include "cli/eval_texts.h"
 #include "cli/expert_options.h"
@@ -494,6 +495,7 @@ int eval(int argc, char** argv) {
         auto options = std::make_shared<EvalOptions>();
         options->add(app);
         return [options, &common] {
+          if (options->retrieval) return eval_retrieval(*options, common);
           return options->about_exits() ? eval_exits(*options, common) : EvalTool(*options, common).run();
         };
       },

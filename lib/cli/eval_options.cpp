@@ -14,7 +14,9 @@
 #include "cli/eval_tasks.h"
 #include "cli/precision.h"
 #include "dataset/tasks.h"
+#include "measure/retrieval.h"
 #include "model/exit_calibration.h"
+#include "nn/encoders/encoder.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -39,6 +41,11 @@ void EvalOptions::add(CLI::App& app) {
       "Score only the answers of JSON lines with \"prompt\" and \"answer\": accuracy counts answers that are "
       "predicted whole. Or with \"prompt\", \"answers\" and \"label\": accuracy counts questions whose right answer is "
       "the most probable one");
+
+  text->add_flag(
+      "--retrieval", retrieval,
+      "Of JSON lines with an image and a sound, find each sound by its image and each image by its sound among "
+      "all: recall at 1, 5 and 10, and median rank, of the very one and of any with the same answer");
 
   text->add_option("--task", tasks,
                    fmt::format("NAME=FILE: score a published task instead, its file as it is; repeatable. NAME is {}",
@@ -130,6 +137,7 @@ void EvalOptions::check() const {
   low_bit.check(precision);
   requirements(answers);
   check_exits();
+  check_retrieval();
   if (calibrate_exits) return;
   warn_of_idle(*app_, {{"--force", output == "-" && samples.empty() && plot.empty(), "without a file to write"}});
   require_text_writable(output, force);
@@ -190,6 +198,14 @@ void EvalOptions::check_exits() const {
   require_distinct({{"--output", output}}, inputs);
 }
 
+void EvalOptions::check_retrieval() const {
+  if (!retrieval) return;
+  for (const char* option : {"--baseline", "--answers", "--task", "--samples", "--plot", "--stride", "--limit",
+                             "--cache-type", "--exits", "--exit", "--calibrate-exits"})
+    if (given(*app_, option)) throw usage_error("{} does not go with --retrieval", option);
+  warn_of_idle(*app_, {{"--prefill-chunk", true, "with --retrieval"}, {"--speed", true, "with --retrieval"}});
+}
+
 std::pair<std::string, std::string> EvalOptions::task_of(const std::string& text, const char* option) {
   const size_t equals = text.find('=');
   if (equals == text.npos || equals + 1 == text.size()) throw usage_error("{} '{}' is not NAME=FILE", option, text);
@@ -211,6 +227,13 @@ DType EvalOptions::type() const {
 }
 
 std::vector<Requirement> EvalOptions::requirements(bool choices) const {
+  if (retrieval) {
+    const std::vector<std::string> names = retrieval_metrics(name_of(Medium::image), name_of(Medium::audio));
+    const std::vector<std::string_view> known(names.begin(), names.end());
+    std::vector<Requirement> result;
+    for (const std::string& text : require) result.emplace_back(text, known, false);
+    return result;
+  }
   if (about_exits()) {
     std::vector<std::string_view> of_exits = {"mean_depth", "loss", "accuracy", "exit_agreement"};
     if (speed) of_exits.emplace_back("decode_tokens_per_second");

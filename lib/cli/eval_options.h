@@ -27,6 +27,7 @@ struct EvalOptions {
   bool exits = false;  // all of them, and what thresholds give
   std::string exit, exit_criterion = "gap";
   std::optional<double> calibrate_exits;  // the agreement to promise
+  bool retrieval = false;                 // of images by sounds and sounds by images, in place of scores
   LowBitOptions low_bit;
 
   bool about_exits() const { return exits || !exit.empty() || calibrate_exits; }
@@ -45,6 +46,7 @@ struct EvalOptions {
  private:
   void check_tasks() const;
   void check_exits() const;
+  void check_retrieval() const;
 
   const CLI::App* app_ = nullptr;
 };

@@ -50,8 +50,7 @@ void ModelOptions::add(RunOptions& run) {
       .shapes(Shapes::model);
   shape(run.flag("--qk-norm", qk_norm, "RMS norms of each head's queries and keys"));
   shape(run.number("--attention-softcap", attention_softcap,
-                   "Keep scores of attention between -C and C: C tanh(scores / C)",
-                   {.least = 0.01, .most = 1e6}));
+                   "Keep scores of attention between -C and C: C tanh(scores / C)", {.least = 0.01, .most = 1e6}));
   shape(run.text("--image", image,
                  "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
   shape(run.text("--audio", audio,
@@ -59,6 +58,10 @@ void ModelOptions::add(RunOptions& run) {
                  "second, frames of 25 ms every 10, STACK of them a row (1)"));
   shape(run.text("--media-attention", media_attention, "Within an image or sound: causal (default), or both ways",
                  {"causal", "both"}));
+  shape(run.text("--modality-experts", modality_experts,
+                 "Weights of their own for the rows of text, images and sounds: of feed-forwards (ffn), or also of "
+                 "projections and norms (all), with attention in common",
+                 {"ffn", "all"}));
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
       .shapes(Shapes::run)
       .of_new_model();
@@ -122,6 +125,9 @@ Config ModelOptions::config(int64_t tokens) const {
   }
   c.media_both_ways = media_attention == "both";
   if (media_attention && c.encoders.empty()) throw usage_error("--media-attention needs --image or --audio");
+  if (modality_experts && c.encoders.empty()) throw usage_error("--modality-experts needs --image or --audio");
+  if (modality_experts)
+    set_modality_experts(c, *modality_experts == "all" ? ModalityExperts::all : ModalityExperts::ffn);
   c.vocabulary = tokens;
   c.padded_vocabulary = tokens;
   if (vocabulary) {

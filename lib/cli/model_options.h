@@ -16,7 +16,7 @@ struct ModelOptions {
   std::optional<double> rope_theta, norm_epsilon, attention_softcap, logit_softcap, init_std;
   bool qk_norm = false;
   std::optional<bool> biases, tied;
-  std::optional<std::string> image, audio, media_attention;
+  std::optional<std::string> image, audio, media_attention, modality_experts;
 
   void add(RunOptions& run);
   // The name of the first option given that describes a new model's shape, or "": an existing model has a shape

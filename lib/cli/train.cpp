@@ -49,12 +49,12 @@ class TrainTool {
     o_.share_steps(common_.ranks->size(), description_of_checkpoint());
     std::vector<TextSource> sources;
     if (!o_.data.empty() && (wants_data() || !model_.transformer)) {
-      if (o_.takes_examples())
+      if (o_.lines.taken(o_.data))
         examples_ = std::make_unique<TrainingExamples>(o_);
       else
         sources = open_texts(o_.data);
     }
-    o_.warn_of_idle_media(examples_ != nullptr);
+    o_.check_lines(examples_ != nullptr);
     if (examples_ && !model_.transformer) sources = examples_->texts();
     if (!model_.transformer) create(sources);
     const Config& config = model_.transformer->config();
@@ -67,6 +67,8 @@ class TrainTool {
     adapt_attention();
     adapt_exits();
     adapt_depth_routers();
+    if (const auto media = o_.lines.contrasted_media(); !media.empty())
+      model_.transformer->align(media, ops::first_similarity_scale(o_.lines.contrast().loss));
     o_.experts.training(config);  // refuses what a dense model has no use for
     if (wants_data()) return examples_ ? train_examples() : train(std::move(sources));
     if (!common_.dry_run) save(nlohmann::json::object());
@@ -258,6 +260,7 @@ class TrainTool {
       throw usage_error("--teacher reads windows of text, and these lines are sequences of their own");
     const Config& config = model_.transformer->config();
     examples_->open(make_tokenizer(model_.tokenizer), config, context_);
+    o_.lines.check_pairs(examples_->train().examples(), o_.batch);
     const int64_t count = examples_->train().size();
     RunSettings settings = o_.settings(common_, config, context_, count * context_);
     describe_start(settings);
@@ -282,7 +285,10 @@ class TrainTool {
     Journal journal = open_journal(resumed);
     settings.journal = &journal;
     examples_->name_encoders(config, journal);
-    ExampleBatches batches(examples_->train_reader(), context_, settings.step.seed);
+    std::optional<std::pair<size_t, size_t>> contrasted;
+    if (const auto media = o_.lines.contrasted_media(); !media.empty())
+      contrasted = {model_.transformer->encoder_of(media[0]), model_.transformer->encoder_of(media[1])};
+    ExampleBatches batches(examples_->train_reader(), context_, settings.step.seed, contrasted);
     const RunData data{batches, examples_->validation(*model_.transformer, settings)};
     const RunResult result = run_training(model_, data, settings, resumed);
     examples_->say_broken();

@@ -49,9 +49,9 @@ std::vector<TextSource> TrainingExamples::texts() const {
 }
 
 void TrainingExamples::open(std::shared_ptr<const Tokenizer> tokenizer, const Config& config, int64_t context) {
-  train_ = std::make_shared<SequenceReader>(train_lines_, tokenizer, config, context, o_.feed(true));
+  train_ = std::make_shared<SequenceReader>(train_lines_, tokenizer, config, context, o_.lines.feed(true));
   if (!valid_lines_.all.empty())
-    valid_ = std::make_shared<SequenceReader>(valid_lines_, tokenizer, config, context, o_.feed(false));
+    valid_ = std::make_shared<SequenceReader>(valid_lines_, tokenizer, config, context, o_.lines.feed(false));
 }
 
 void TrainingExamples::describe(nlohmann::json& description) const {

@@ -33,23 +33,7 @@ void add_data(RunOptions& run, TrainOptions& o) {
       .shown_default("bytes")
       .shapes(Shapes::run)
       .of_new_model();
-  run.text(
-         "--loss", o.loss,
-         "What of JSON lines is learned: their answers, their text, or all. With another than all, and with \"parts\", "
-         "each line is a sequence of its own",
-         {"answers", "text", "all"})
-      .shapes(Shapes::run);
-  run.text("--augment-image", o.augment_image,
-           "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, shear:PART: "
-           "the most")
-      .shapes(Shapes::run);
-  run.text("--augment-audio", o.augment_audio,
-           "Change sounds, a comma list of shift:SECONDS, speed:PART, gain:DECIBELS, masks:COUNT: the most")
-      .shapes(Shapes::run);
-  run.bytes("--media-cache", o.media_cache, "Decoded images and sounds that are kept in memory; the rest is read again")
-      .shapes(Shapes::nothing);
-  run.flag("--skip-broken", o.skip_broken, "Leave out images and sounds that cannot be read, and count them")
-      .shapes(Shapes::run);
+  o.lines.add(run);
   run.group("Start");
   run.text("--init", o.init, "Continue from this model's parameters and masks, with a new optimizer")
       .shapes(Shapes::derived, "parent_sha256");
@@ -233,7 +217,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
   recompute_plan(recompute);
-  feed(true);
+  lines.check(*app_);
   experts.check(!init.empty(), !resume.empty());
   depth.check();
   teacher.check(*app_);
@@ -260,31 +244,6 @@ void TrainOptions::check(const std::string& config) const {
   if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
   check_effects();
   check_files(config);
-}
-
-bool TrainOptions::takes_examples() const {
-  if (loss != "all") return !data.empty();
-  return std::ranges::any_of(data, [](const std::string& path) { return path != "-" && holds_parts(path); });
-}
-
-FeedSettings TrainOptions::feed(bool augmented) const {
-  FeedSettings settings;
-  settings.loss = loss_rows(loss);
-  if (augmented) settings.image = image_augmentation(augment_image, "--augment-image");
-  if (augmented) settings.sound = sound_augmentation(augment_audio, "--augment-audio");
-  settings.cache_bytes = media_cache;
-  settings.skip_broken = skip_broken;
-  return settings;
-}
-
-void TrainOptions::warn_of_idle_media(bool examples) const {
-  constexpr const char* windows = "on windows of text";
-  warn_of_idle(*app_, {{"--augment-image", !examples, windows},
-                       {"--augment-audio", !examples, windows},
-                       {"--media-cache", !examples, windows},
-                       {"--skip-broken", !examples, windows},
-                       {"--shuffle", examples, "on lines of their own"},
-                       {"--valid-tokens", examples, "on lines of their own"}});
 }
 
 std::optional<QuantizeAwareSettings> TrainOptions::rounding(int64_t count) const {
@@ -394,6 +353,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   step.ranks = common.ranks;
   step.clip = clip;
   step.objectives.z_weight = static_cast<float>(z_loss);
+  step.objectives.contrastive = lines.contrast();
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
   step.seed = common.seed;
@@ -459,7 +419,9 @@ int64_t exits_at_once(const ExitLossSettings& settings, const Config& config) {
 
 Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
   const StepSettings& step = settings.step;
-  const TrainingShape shape = {step.batch,     settings.context,
+  // Parts that are contrasted may be there once more, alone.
+  const int64_t sequences = step.objectives.contrastive.weight > 0 ? 2 * step.batch : step.batch;
+  const TrainingShape shape = {sequences,      settings.context,
                                step.type,      step.router.capacity_factor,
                                step.recompute, exits_at_once(step.objectives.exits, config)};
   Footprint need =

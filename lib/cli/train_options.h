@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "cli/depth_options.h"
+#include "cli/example_options.h"
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
 #include "cli/run_options.h"
 #include "cli/teacher_options.h"
 #include "cli/tool.h"
 #include "compress/quantize_aware.h"
-#include "feed/sequence.h"
 #include "measure/footprint.h"
 #include "train/run.h"
 
@@ -23,9 +23,7 @@ struct TrainOptions {
   std::vector<std::string> data, valid;
   double valid_fraction = 0;
   std::optional<std::string> tokenizer;  // none: bytes
-  std::string loss = "all", augment_image, augment_audio;
-  int64_t media_cache = int64_t{1} << 30;
-  bool skip_broken = false;
+  ExampleOptions lines;
   // model
   ModelOptions model;
   ExpertOptions experts;
@@ -66,10 +64,8 @@ struct TrainOptions {
 
   void add(CLI::App& app);
   static std::vector<std::string> of_new_model();  // names of options that no existing model can have
-  bool takes_examples() const;  // lines are sequences of their own: they have parts, or some of them alone is scored
-  FeedSettings feed(bool augmented) const;
-  void warn_of_idle_media(bool examples) const;  // options that have no effect on windows of text
-  void resolve_resume();                         // "auto": the checkpoint where there is one, else a new run
+  void check_lines(bool examples) const { lines.check_effects(*app_, examples); }
+  void resolve_resume();  // "auto": the checkpoint where there is one, else a new run
   // Cuts a step's sequences into as many batches as `ranks` share, or as the run had that is resumed, whose description
   // is given. Error(usage) where there is no such cut.
   void share_steps(int ranks, const nlohmann::json& resumed);

@@ -25,7 +25,9 @@ class FirstLayer : public Visitor {
  public:
   explicit FirstLayer(Role role) : role_(role) {}
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-    if (info.role == role_) {
+    if (info.kind >= 0) {
+      others_ = true;  // each kind of rows has a layer of its own
+    } else if (info.role == role_) {
       name = info.name;
       weight_ = &weight;
     } else if (!is_linear(info.role)) {

@@ -27,7 +27,7 @@ struct Member {
   std::shared_ptr<Weight>* weight = nullptr;
   Parameter* bias = nullptr;
   int64_t cols = 0;
-  bool expert = false;   // of a mixture: sees only the tokens that are routed to it
+  bool expert = false;   // of a mixture, or of one kind of rows: sees only those that are routed to it
   size_t target = none;  // which target its weight is, if any
 };
 
@@ -43,12 +43,17 @@ class GroupCollector : public Visitor {
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     if (!is_linear(info.role)) return;
     const auto found = targets_.find(info.name);
-    shown_.push_back(
-        {&weight, nullptr, weight->cols(), info.expert >= 0, found == targets_.end() ? none : found->second});
+    const Member member = {&weight, nullptr, weight->cols(), info.expert >= 0 || info.kind >= 0,
+                           found == targets_.end() ? none : found->second};
+    if (info.kind > 0) {  // beside that of text, in one product
+      groups.back().push_back(member);
+      return;
+    }
+    shown_.push_back(member);
     if (experts_ == 0) close(1);
   }
   void parameter(const ParameterInfo& info, Parameter& parameter) override {  // a bias comes behind its weight
-    if (info.role == Role::bias && is_linear(info.of) && experts_ == 0 && !groups.empty())
+    if (info.role == Role::bias && is_linear(info.of) && experts_ == 0 && !groups.empty() && info.kind <= 0)
       groups.back().back().bias = &parameter;
   }
   void begin_experts(int64_t experts, int64_t) override { experts_ = experts; }

@@ -153,6 +153,9 @@ std::vector<int64_t> removable_heads(const LayerBlueprint& layer) {
 
 StructureCounts structure_counts(const Structure& s, const Config& config) {
   const auto layers = static_cast<int64_t>(config.layers.size());
+  if (std::ranges::any_of(config.layers, [](const LayerBlueprint& l) { return !l.modalities.empty(); }))
+    throw usage_error(
+        "structures are not removed from layers with weights of their own for images and sounds: prune single weights");
   StructureCounts counts;
   for (std::vector<int64_t>* list : {&counts.experts, &counts.heads, &counts.units})
     list->assign(config.layers.size(), 0);

@@ -1,5 +1,6 @@
 #include "dataset/examples.h"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <map>
@@ -155,6 +156,14 @@ class LineReader {
 };
 
 }  // namespace
+
+const char* name_of(PartKind kind) {
+  return kind == PartKind::image ? "image" : kind == PartKind::audio ? "audio" : "text";
+}
+
+bool Example::has(std::string_view kind) const {
+  return std::ranges::any_of(parts, [&](const ExamplePart& part) { return name_of(part.kind) == kind; });
+}
 
 std::string ExamplePart::name() const {
   return index < 0 ? fmt::format("'{}'", value) : fmt::format("'{}#{}'", value, index);

@@ -9,12 +9,14 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace hone {
 
 // Which of the parts are there beside text.
 enum class PartKind { text, image, audio };
+const char* name_of(PartKind kind);  // also of the member of a line: "text", "image", "audio"
 
 struct ExamplePart {
   PartKind kind = PartKind::text;
@@ -30,6 +32,8 @@ struct Example {
   bool has_answer = false;
   float weight = 1;  // of its loss, above 0
   size_t file = 0, line = 0;
+
+  bool has(std::string_view kind) const;  // a part of that name
 };
 
 struct Examples {

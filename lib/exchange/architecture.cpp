@@ -86,6 +86,7 @@ const LayerBlueprint& require_expressible(const Config& config, const Expressibl
     express(other.depth_fraction == 0, "layers that only some tokens go through");
     express(other == layer, "layers that differ");
   }
+  express(config.encoders.empty(), "encoders of images and sounds");
   express(config.logit_softcap == 0, "a soft cap of logits");
   return layer;
 }

@@ -25,11 +25,12 @@ int64_t bytes_of(const Decoded& decoded) {
   return static_cast<int64_t>(std::get<media::Sound>(decoded).samples.size() * sizeof(float));
 }
 
-const char* name_of(PartKind kind) {
-  return kind == PartKind::image ? "image" : kind == PartKind::audio ? "audio" : "text";
-}
-
 }  // namespace
+
+const MediaPart* Sequence::first_of(size_t encoder) const {
+  const auto found = std::ranges::find(parts, encoder, &MediaPart::encoder);
+  return found == parts.end() ? nullptr : &*found;
+}
 
 LossRows loss_rows(const std::string& name) {
   if (name == "answers") return LossRows::answers;
@@ -47,7 +48,7 @@ SequenceReader::SequenceReader(Examples examples, std::shared_ptr<const Tokenize
 
 size_t SequenceReader::encoder_of(PartKind kind) const {
   for (size_t e = 0; e < encoders_.size(); ++e)
-    if (std::string(hone::name_of(encoders_[e]->medium())) == name_of(kind)) return e;
+    if (std::string_view(name_of(encoders_[e]->medium())) == name_of(kind)) return e;
   return encoders_.size();
 }
 

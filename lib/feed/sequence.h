@@ -45,6 +45,7 @@ struct Sequence {
 
   Input input() const { return {ids, parts}; }
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
+  const MediaPart* first_of(size_t encoder) const;  // null: none of this encoder's
 };
 
 // May be called from several threads.

@@ -46,14 +46,19 @@ class Arrays {
     const double out = values(layer.heads * config_.block.head_dim),
                  qkv = values((layer.heads + 2 * layer.kv_heads) * config_.block.head_dim);
     const double normed = layer.qk_norm ? qkv + floats(layer.heads + layer.kv_heads) : 0;
-    return {norm() + qkv + normed + out + floats(layer.heads), stream() + out + std::max(qkv, branch())};
+    // Rows sorted by their kind before each product, and the norm before its gains.
+    const bool kinds = !layer.own_projections().empty();
+    return {norm() + qkv + normed + out + floats(layer.heads) + (kinds ? 2 * branch() + out : 0),
+            stream() + out + std::max(qkv, branch()) + (kinds ? std::max(out, branch()) : 0)};
   }
 
   // Normalized row; what `up` gives, and the activation of it.
   HalfBytes feed_forward(const LayerBlueprint& layer) const {
     if (layer.experts > 0) return mixture(layer);
     const double up = values(gates() * layer.ffn), active = values(layer.ffn);
-    return {norm() + up + active, stream() + active + std::max(up, branch())};
+    const bool kinds = !layer.own_feed_forwards().empty();
+    return {norm() + up + active + (kinds ? branch() + active : 0) + (layer.own_projections().empty() ? 0 : branch()),
+            stream() + active + std::max(up, branch()) + (kinds ? active : 0)};
   }
 
   HalfBytes half(int64_t i) const {

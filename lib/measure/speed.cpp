@@ -30,7 +30,7 @@ struct ProductCounter : Reader {
   double batch = 1;  // tokens of a step
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
-    if (info.role == Role::encoder) return;  // no token of text goes through it
+    if (info.role == Role::encoder || info.kind > 0) return;  // no token of text goes through it
     const double size = static_cast<double>(weight.rows() * weight.cols());
     const double stored = static_cast<double>(weight.stored_bytes());
     const bool looked_up_in = info.role == Role::embedding && !tied;
@@ -39,7 +39,7 @@ struct ProductCounter : Reader {
     bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_ * any_passes(info.layer);
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
-    if (info.role == Role::encoder_row) return;
+    if (info.role == Role::encoder_row || info.kind > 0) return;
     const double size = static_cast<double>(parameter.value.bytes());
     const bool looked_up_in = info.role == Role::position;
     if (info.role == Role::depth_router) elements += static_cast<double>(parameter.value.size());

@@ -23,6 +23,7 @@ constexpr std::array position_names = {"rotary", "learned"};
 constexpr std::array scaling_names = {"none", "linear", "llama3"};
 constexpr std::array router_names = {"softmax", "sigmoid"};
 constexpr std::array media_attention_names = {"causal", "both"};
+constexpr std::array modality_experts_names = {"none", "ffn", "all"};
 
 // Reads members of an object and says what is wrong with them in the terms of the file.
 class Members {
@@ -64,6 +65,16 @@ class Members {
     const json& value = member(name);
     if (!value.is_string()) throw input_error("{}: '{}' in the configuration is not a string", where_, name);
     return value.get<std::string>();
+  }
+
+  std::vector<std::string> names(const char* name) const {
+    const json& list = member(name);
+    std::vector<std::string> result;
+    for (const json& value : list)
+      if (value.is_string() && list.is_array()) result.push_back(value.get<std::string>());
+    if (!list.is_array() || list.size() != result.size())
+      throw input_error("{}: '{}' in the configuration is not a list of names", where_, name);
+    return result;
   }
 
   template <class Enum, size_t n>
@@ -128,6 +139,10 @@ json to_json(const Config& c) {
     if (l.exit) layer["exit"] = true;
     if (l.qk_norm) layer["qk_norm"] = true;
     if (!l.score.empty()) layer["score"] = l.score;
+    if (!l.modalities.empty()) {
+      layer["modality_experts"] = modality_experts_names[static_cast<size_t>(l.modality_experts)];
+      layer["modalities"] = l.modalities;
+    }
     layers.push_back(std::move(layer));
   }
   const BlockBlueprint& b = c.block;
@@ -157,6 +172,7 @@ json to_json(const Config& c) {
   if (!c.encoders.empty()) {
     object["encoders"] = c.encoders;
     object["media_attention"] = media_attention_names[c.media_both_ways];
+    if (!c.aligned.empty()) object["aligned"] = c.aligned;
   }
   return object;
 }
@@ -210,6 +226,10 @@ Config config_from_json(const json& object, const std::string& where) {
     if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
     if (l.has("qk_norm")) c.layers.back().qk_norm = l.boolean("qk_norm");
     if (l.has("score")) c.layers.back().score = l.text("score");
+    if (l.has("modality_experts")) {
+      c.layers.back().modality_experts = l.choice<ModalityExperts>("modality_experts", modality_experts_names);
+      c.layers.back().modalities = l.names("modalities");
+    }
     if (!l.has("experts")) continue;  // dense
     LayerBlueprint& mixture = c.layers.back();
     mixture.experts = l.integer("experts", 1, 1 << 16);
@@ -218,11 +238,8 @@ Config config_from_json(const json& object, const std::string& where) {
     mixture.router = l.choice<RouterKind>("router", router_names);
   }
   if (r.has("encoders")) {
-    const json& encoders = r.member("encoders");
-    for (const json& name : encoders)
-      if (name.is_string() && encoders.is_array()) c.encoders.push_back(name.get<std::string>());
-    if (!encoders.is_array() || encoders.size() != c.encoders.size())
-      throw input_error("{}: 'encoders' in the configuration is not a list of names", where);
+    c.encoders = r.names("encoders");
+    if (r.has("aligned")) c.aligned = r.names("aligned");
     c.media_both_ways = r.choice<MediaAttention>("media_attention", media_attention_names) == MediaAttention::both;
   }
   try {
@@ -235,6 +252,27 @@ Config config_from_json(const json& object, const std::string& where) {
 
 namespace {
 
+void check_aligned(const std::vector<std::string>& aligned, const std::vector<Medium>& media) {
+  if (aligned.empty()) return;
+  if (aligned.size() != 2 || aligned[0] == aligned[1])
+    throw usage_error("representations of two different media can be aligned, not of '{}'", fmt::join(aligned, ","));
+  for (const std::string& name : aligned)
+    if (std::ranges::none_of(media, [&](Medium medium) { return name_of(medium) == name; }))
+      throw usage_error("representations of '{}' cannot be aligned: the model has no encoder for that", name);
+}
+
+void check_modalities(const LayerBlueprint& layer, size_t i, const std::vector<Medium>& media) {
+  if (layer.modality_experts == ModalityExperts::none && layer.modalities.empty()) return;
+  std::vector<std::string> names;
+  for (const Medium medium : media) names.emplace_back(name_of(medium));
+  if (names.empty())
+    throw usage_error("layer {} has weights for kinds of parts, and the model has no encoder that makes any", i);
+  if (layer.modality_experts == ModalityExperts::none || layer.modalities != names)
+    throw usage_error("layer {} has weights of their own for '{}', and the model's encoders are for '{}'", i,
+                      fmt::join(layer.modalities, ","), fmt::join(names, ","));
+  if (layer.experts > 0) throw usage_error("layer {}: a router chooses experts, or the kind of part does; not both", i);
+}
+
 void check_encoders(const Config& c) {
   std::vector<Medium> media;
   for (const std::string& name : c.encoders) {
@@ -244,6 +282,8 @@ void check_encoders(const Config& c) {
                         name_of(medium));
     media.push_back(medium);
   }
+  check_aligned(c.aligned, media);
+  for (size_t i = 0; i < c.layers.size(); ++i) check_modalities(c.layers[i], i, media);
   if (!c.media_both_ways) return;
   if (c.encoders.empty()) throw usage_error("attention both ways is for images and sounds, and no encoder takes any");
   const ShapesOnly shapes;
@@ -316,7 +356,8 @@ void check(const Config& c) {
           "layer {} lets only some tokens through, and rows of an image or sound that see each other whole must all be "
           "there: choose causal attention for these, or leave the router out",
           i);
-    const double feed_forwards = l.experts > 0 ? static_cast<double>(l.experts + l.shared_experts) : 1.0;
+    const double feed_forwards = l.experts > 0 ? static_cast<double>(l.experts + l.shared_experts)
+                                               : static_cast<double>(1 + l.modalities.size());
     elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
                                                     feed_forwards * 3.0 * static_cast<double>(l.ffn));
   }
@@ -340,6 +381,16 @@ std::string attention_of(const Config& config) {
   std::vector<std::string> by_layer;
   for (const LayerBlueprint& layer : config.layers) by_layer.push_back(layer.attention);
   return mixer_list(by_layer);
+}
+
+void set_modality_experts(Config& config, ModalityExperts which) {
+  if (config.encoders.empty()) throw usage_error("weights for kinds of parts need a model with encoders");
+  for (LayerBlueprint& layer : config.layers) {
+    layer.modality_experts = which;
+    layer.modalities.clear();
+    for (const std::string& encoder : config.encoders)
+      if (which != ModalityExperts::none) layer.modalities.emplace_back(name_of(encoder_kind(encoder)->medium()));
+  }
 }
 
 const std::vector<Preset>& presets() {

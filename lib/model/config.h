@@ -20,6 +20,9 @@ struct Config {
   // Kinds of nn/encoders/, with all their numbers; at most one for images and one for sounds.
   std::vector<std::string> encoders = {};
   bool media_both_ways = false;  // rows of one image or sound see each other whole; otherwise attention is causal there
+  // Two media, by name, whose pooled representations were trained to meet (ops/contrastive.h); the scale of their
+  // similarities is a parameter then. Empty: none.
+  std::vector<std::string> aligned = {};
 
   bool operator==(const Config&) const = default;
 };
@@ -37,6 +40,8 @@ void check(const Config& config);
 // Kinds of attention, "a,b" repeating over the layers: see mixer_by_layer() of nn/mixer.h.
 void set_attention(Config& config, const std::string& kinds);  // Error(usage) for kinds that do not exist
 std::string attention_of(const Config& config);                // the shortest such list
+// Weights of their own for the kinds of parts that the encoders are for, in every layer. Error(usage) without encoders.
+void set_modality_experts(Config& config, ModalityExperts which);
 
 struct Preset {
   std::string name, description;

@@ -116,7 +116,7 @@ class Counter : public Reader {
     const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
-    add_active(info.role != Role::embedding || tied_ ? elements : weight.cols());
+    if (info.kind <= 0) add_active(info.role != Role::embedding || tied_ ? elements : weight.cols());
     size.weight_bytes += weight.stored_bytes();
     if (!is_linear(info.role)) return;
     size.prunable += elements;
@@ -126,7 +126,7 @@ class Counter : public Reader {
 
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
     size.parameters += parameter.value.size();
-    add_active(info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
+    if (info.kind <= 0) add_active(info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
     if (parameter.value.promised())
       size.nonzero_parameters += parameter.value.size();  // what it will be once it is initialized
     else

@@ -16,6 +16,15 @@
 #include "weights/dense_weight.h"
 
 namespace hone {
+namespace {
+
+std::shared_ptr<Parameter> scale_of(Tensor numbers) {
+  auto scale = std::make_shared<Parameter>();
+  scale->value = std::move(numbers);
+  return scale;
+}
+
+}  // namespace
 
 Transformer::Transformer(const Config& config) : config_(config) {
   check(config_);
@@ -27,6 +36,7 @@ Transformer::Transformer(const Config& config) : config_(config) {
   }
   for (const std::string& name : config_.encoders)
     encoders_.push_back(std::make_shared<MediaEncoder>(encoder_kind(name), b));
+  if (!config_.aligned.empty()) similarity_scale_ = scale_of(Tensor::zeros({2}));
   for (const LayerBlueprint& layer : config_.layers) {
     check_stop();
     blocks_.push_back(Block::make(b, layer));
@@ -66,7 +76,15 @@ Call Transformer::call(const Input& input, std::vector<Span> spans, DType type) 
       row += span.count;
     }
   }
-  return call(Batch(std::move(spans)), type);
+  Batch batch(std::move(spans));
+  if (std::ranges::any_of(config_.layers, [](const LayerBlueprint& l) { return !l.modalities.empty(); }) &&
+      !input.parts.empty()) {
+    std::vector<int32_t> kinds(input.ids.size());
+    for (const MediaPart& part : input.parts)
+      std::fill_n(kinds.begin() + part.row, part.rows(), static_cast<int32_t>(part.encoder) + 1);
+    batch.set_kinds(std::move(kinds), static_cast<int64_t>(encoders_.size()) + 1);
+  }
+  return call(std::move(batch), type);
 }
 
 Var Transformer::rows_of(const Input& input, const Call& call) const {
@@ -324,6 +342,20 @@ void Transformer::set_exits(std::span<const int64_t> depths) {
   config_.layers = changed.layers;
 }
 
+void Transformer::align(const std::vector<std::string>& media, const Tensor& scale) {
+  Config changed = config_;
+  changed.aligned = media;
+  check(changed);
+  if (!similarity_scale_) similarity_scale_ = scale_of(scale.clone());
+  config_ = changed;
+}
+
+size_t Transformer::encoder_of(std::string_view medium) const {
+  size_t e = 0;
+  while (e < encoders_.size() && name_of(encoders_[e]->kind().medium()) != medium) ++e;
+  return e;
+}
+
 void Transformer::set_context(int64_t context) {
   Config changed = config_;
   changed.context = context;
@@ -345,6 +377,7 @@ void Transformer::visit(Visitor& visitor) {
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
   for (const auto& encoder : encoders_)
     encoder->visit(Place{fmt::format("encoders.{}", name_of(encoder->kind().medium()))}, visitor);
+  if (similarity_scale_) visitor.parameter(Place{"alignment"}.info("scale", Role::bias), *similarity_scale_);
   for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(place_of_block(static_cast<int64_t>(i)), visitor);
   norm_.visit(Place{"norm"}, visitor);
   if (!config_.tied) head_.visit(Place{"head"}, Role::head, visitor);

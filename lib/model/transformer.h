@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "model/config.h"
@@ -83,6 +84,10 @@ class Transformer {
   // Routers that let only a fraction of the tokens through these layers (model/depth_routers.h), and no others: those
   // that are there stay, a new one begins as initialize() would have it. Throws Error(usage) as set_depth_routers().
   void set_depth_routers(std::span<const int64_t> layers, double fraction, uint64_t seed);
+  // Two media, by name, whose pooled representations training lets meet, and the numbers that the scale of their
+  // similarities begins with (ops/contrastive.h): a model that has one keeps its numbers. Throws Error(usage) for media
+  // that the model has no encoder for.
+  void align(const std::vector<std::string>& media, const Tensor& scale);
   // With rotary positions, the longest sequence it is made for.
   void set_context(int64_t context);
 
@@ -94,6 +99,8 @@ class Transformer {
   const std::vector<Block>& blocks() const { return blocks_; }
   static Place place_of_block(int64_t i);  // as visit() names it
   const std::vector<std::shared_ptr<MediaEncoder>>& encoders() const { return encoders_; }
+  const std::shared_ptr<Parameter>& similarity_scale() const { return similarity_scale_; }  // null: nothing is aligned
+  size_t encoder_of(std::string_view medium) const;  // its place among the encoders; their number: there is none
   const std::shared_ptr<Weight>& embedding() const { return embedding_; }
   std::string head_name() const;  // of head(), as visit() names it
   ops::Head head() const {
@@ -109,6 +116,7 @@ class Transformer {
   std::shared_ptr<Weight> embedding_;
   std::shared_ptr<Parameter> position_;  // null with rotary positions
   std::vector<std::shared_ptr<MediaEncoder>> encoders_;
+  std::shared_ptr<Parameter> similarity_scale_;  // [2]
   std::vector<Block> blocks_;
   Norm norm_;
   Linear head_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "ops/mixture.h"
 
 namespace hone {
 
@@ -23,10 +24,23 @@ Batch::Batch(std::vector<Span> spans) : spans_(std::move(spans)) {
   }
 }
 
-Batch::Batch(std::vector<Span> spans, std::vector<int32_t> positions) : Batch(std::move(spans)) {
-  if (positions.size() != positions_.size())
-    throw internal_error("{} positions of {} rows", positions.size(), positions_.size());
-  positions_ = std::move(positions);
+Batch::Batch(std::vector<Span> spans, const Batch& of, std::span<const int32_t> rows) : Batch(std::move(spans)) {
+  if (rows.size() != positions_.size())
+    throw internal_error("{} rows of another batch for {}", rows.size(), positions_.size());
+  std::vector<int32_t> kinds;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto row = static_cast<size_t>(rows[i]);
+    positions_[i] = of.positions_[row];
+    if (of.by_kind_) kinds.push_back(of.kinds_[row]);
+  }
+  if (of.by_kind_) set_kinds(std::move(kinds), of.kind_count_);
+}
+
+void Batch::set_kinds(std::vector<int32_t> kinds, int64_t count) {
+  if (kinds.size() != positions_.size()) throw internal_error("{} kinds of {} rows", kinds.size(), positions_.size());
+  by_kind_ = ops::plan_of_rows(kinds, count);
+  kinds_ = std::move(kinds);
+  kind_count_ = count;
 }
 
 Batch Batch::whole(int64_t sequences, int64_t length) {

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/packed/packed.h"
 
 namespace hone {
+
+namespace ops {
+struct RoutePlan;
+}
 
 // Rows of a span, counted from its first.
 struct RowRange {
@@ -47,15 +52,22 @@ class Batch {
  public:
   Batch() = default;
   explicit Batch(std::vector<Span> spans);  // each of at least one token
-  // Some rows of another batch, which count from one on in their spans and keep the positions that they had.
-  Batch(std::vector<Span> spans, std::vector<int32_t> positions);
+  // Some rows of another batch, which count from one on in their spans and keep the positions and kinds that they had.
+  Batch(std::vector<Span> spans, const Batch& of, std::span<const int32_t> rows);
   // Sequences 0, 1, …, each of `length` tokens from position 0.
   static Batch whole(int64_t sequences, int64_t length);
 
   const std::vector<Span>& spans() const { return spans_; }
   int64_t rows() const { return static_cast<int64_t>(positions_.size()); }
   std::span<const int32_t> positions() const { return positions_; }  // of each row
-  int64_t end() const { return end_; }                               // of the spans: one more than their largest token
+
+  // Where rows of different kinds (0 text, then one for each encoder of the model) go through different weights: the
+  // kind of each row, `count` of them in all. A batch of text alone needs none.
+  void set_kinds(std::vector<int32_t> kinds, int64_t count);
+  std::span<const int32_t> kinds() const { return kinds_; }  // none: all rows are text
+  // The same as a plan for products: rows of one kind lie together. Null where there are none.
+  const std::shared_ptr<const ops::RoutePlan>& by_kind() const { return by_kind_; }
+  int64_t end() const { return end_; }  // of the spans: one more than their largest token
 
   // Neighbouring spans of one length and phase that see alike, which attention computes together.
   struct Group {
@@ -68,7 +80,9 @@ class Batch {
 
  private:
   std::vector<Span> spans_;
-  std::vector<int32_t> positions_;
+  std::vector<int32_t> positions_, kinds_;
+  int64_t kind_count_ = 0;
+  std::shared_ptr<const ops::RoutePlan> by_kind_;
   int64_t end_ = 0;
 };
 

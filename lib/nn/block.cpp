@@ -7,11 +7,11 @@ namespace hone {
 Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
   Block block;
   if (layer.mixes()) {
-    block.mixer_norm = Norm::make(blueprint);
+    block.mixer_norm = Norm::make(blueprint, layer.own_projections());
     block.mixer = Mixer::make(blueprint, layer);
   }
   if (layer.feeds()) {
-    block.feed_forward_norm = Norm::make(blueprint);
+    block.feed_forward_norm = Norm::make(blueprint, layer.own_projections());
     block.feed_forward = FeedForward::make(blueprint, layer);
   }
   if (layer.depth_fraction > 0) block.router = std::make_unique<DepthRouter>(blueprint, layer);
@@ -22,7 +22,7 @@ Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) 
 
 Stream Block::mix(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {
   if (!mixer) return in;
-  const ops::Normed normed = mixer_norm.forward(in.residual, in.branch, call.type);
+  const ops::Normed normed = mixer_norm.forward(in.residual, in.branch, call);
   const Var mixed = for_some(normed.y, call, layer,
                              [&](const Var& x, const Call& some) { return mixer->forward(x, some, layer, state); });
   return {normed.residual, ops::dropout(mixed, call.noise.dropout, call.noise.at(layer, Site::mixer)), in.terms};
@@ -30,18 +30,18 @@ Stream Block::mix(const Stream& in, const Call& call, int64_t layer, LayerState*
 
 void Block::remember(const Stream& in, const Call& call, int64_t layer, LayerState* state) const {
   if (!mixer) return;
-  if (!router) return mixer->remember(mixer_norm.forward(in.residual, in.branch, call.type).y, call, layer, state);
+  if (!router) return mixer->remember(mixer_norm.forward(in.residual, in.branch, call).y, call, layer, state);
   auto* const of_some = static_cast<DepthState*>(state);
   const ops::Normed normed = router->norm.forward(in.residual, in.branch, call.type);
   const DepthRouter::Choice choice = router->choose(normed.y, call, layer, of_some);
   if (choice.plan->slots == 0) return;
   const Var rows = ops::gather_slots(normed.residual, choice.plan);
-  mixer->remember(mixer_norm.forward(rows, Var(), call.type).y, choice.call, layer, of_some->inner());
+  mixer->remember(mixer_norm.forward(rows, Var(), choice.call).y, choice.call, layer, of_some->inner());
 }
 
 Stream Block::feed(const Stream& in, const Call& call, int64_t layer) const {
   if (!feed_forward) return in;
-  const ops::Normed normed = feed_forward_norm.forward(in.residual, parallel ? Var() : in.branch, call.type);
+  const ops::Normed normed = feed_forward_norm.forward(in.residual, parallel ? Var() : in.branch, call);
   std::vector<LossTerm> terms = in.terms;
   const Var out = for_some(normed.y, call, layer, [&](const Var& x, const Call& some) {
     const FeedForwardOutput made = feed_forward->forward(x, some, layer);

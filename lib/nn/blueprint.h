@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kernels/attention/score.h"
 #include "kernels/routing/routing.h"
@@ -30,6 +31,14 @@ struct RopeScaling {
   bool operator==(const RopeScaling&) const = default;
 };
 
+// Which weights rows of each kind of part (text, images, sounds) have of their own (Mixture of Transformers, Liang et
+// al., arXiv 2411.04996).
+enum class ModalityExperts {
+  none,
+  ffn,  // those of feed-forwards
+  all   // projections and norms, too: attention alone is shared
+};
+
 // One layer. Widths may differ from layer to layer, and one of the two halves may be missing.
 struct LayerBlueprint {
   int64_t heads = 6;  // 0: no attention, and no key/value heads
@@ -47,6 +56,13 @@ struct LayerBlueprint {
   bool exit = false;       // the stream behind it may be read by the head, through a norm of its own
   bool qk_norm = false;    // RMS norms of each head's queries and keys (ops/head_norm.h)
   std::string score = {};  // a kind of kernels/attention/score.h; empty: products times 1 / sqrt(head_dim), as they are
+  ModalityExperts modality_experts = ModalityExperts::none;
+  std::vector<std::string> modalities = {};  // those beside text, by name in the order of the model's encoders
+  // Names of the kinds beside text that have feed-forwards, or everything, of their own.
+  std::vector<std::string> own_feed_forwards() const { return modalities; }
+  std::vector<std::string> own_projections() const {
+    return modality_experts == ModalityExperts::all ? modalities : std::vector<std::string>();
+  }
   bool mixes() const { return heads > 0; }
   bool feeds() const { return ffn > 0; }
   bool operator==(const LayerBlueprint&) const = default;

@@ -113,7 +113,7 @@ void require_finite(const Tensor& t, int64_t layer) {
 // Makes the plan and the call of those that pass, of the call of all rows that is there.
 void let_through(DepthRouter::Choice& choice, const std::vector<uint8_t>& passes, DepthState* state) {
   const Batch& batch = choice.call.batch;
-  std::vector<int32_t> rows, positions;
+  std::vector<int32_t> rows;
   std::vector<Span> spans;
   int64_t row = 0;
   for (const Span& span : batch.spans()) {
@@ -123,14 +123,13 @@ void let_through(DepthRouter::Choice& choice, const std::vector<uint8_t>& passes
       if (!passes[static_cast<size_t>(row)]) continue;
       const int32_t position = batch.positions()[static_cast<size_t>(row)];
       rows.push_back(static_cast<int32_t>(row));
-      positions.push_back(position);
       if (state) state->add(span.sequence, position);
       ++some.count;
     }
     if (some.count > 0) spans.push_back(some);
   }
   choice.plan = ops::passing_plan(rows, batch.rows());
-  choice.call.batch = Batch(std::move(spans), std::move(positions));
+  choice.call.batch = Batch(std::move(spans), batch, rows);
   choice.call.unread = false;  // what the layer gives is weighted
 }
 

@@ -7,7 +7,7 @@ namespace hone {
 
 std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
   if (layer.experts > 0) return std::make_unique<Mixture>(blueprint, layer);
-  return std::make_unique<DenseFeedForward>(blueprint, layer.ffn);
+  return std::make_unique<DenseFeedForward>(blueprint, layer.ffn, layer.own_feed_forwards());
 }
 
 Var activate(ActivationKind kind, const Var& x) {
@@ -21,10 +21,12 @@ Var activate(ActivationKind kind, const Var& x) {
   }
 }
 
-DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width)
+DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width,
+                                   const std::vector<std::string>& others)
     : activation(blueprint.activation),
-      up(Linear::make(activation == ActivationKind::swiglu ? 2 * width : width, blueprint.dim, blueprint.biases)),
-      down(Linear::make(blueprint.dim, width, blueprint.biases)) {}
+      up(Linear::make(activation == ActivationKind::swiglu ? 2 * width : width, blueprint.dim, blueprint.biases,
+                      others)),
+      down(Linear::make(blueprint.dim, width, blueprint.biases, others)) {}
 
 FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t) const {
   return {down.forward(activate(activation, up.forward(x, call)), call, call.unread), {}};

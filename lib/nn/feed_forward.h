@@ -28,7 +28,8 @@ class FeedForward {
 // SwiGLU, or GELU (in its tanh form, or itself) between two linear layers.
 class DenseFeedForward : public FeedForward {
  public:
-  DenseFeedForward(const BlockBlueprint& blueprint, int64_t width);
+  // `others`: the kinds of rows beside text that have weights of their own.
+  DenseFeedForward(const BlockBlueprint& blueprint, int64_t width, const std::vector<std::string>& others = {});
   FeedForwardOutput forward(const Var& x, const Call& call, int64_t layer) const override;
   void visit(const Place& at, Visitor& visitor) override;
 

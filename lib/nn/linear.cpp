@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "ops/kinds.h"
+#include "ops/mixture.h"
+#include "ops/take.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -16,14 +19,29 @@ std::shared_ptr<Parameter> vector_of(int64_t size, float value) {
 
 }  // namespace
 
-Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias) {
+Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others) {
   Linear layer;
+  for (size_t k = 0; k < others.size(); ++k) layer.others.push_back(make(outputs, inputs, with_bias));
+  layer.other_names = others;
   layer.weight = std::make_shared<DenseWeight>(Tensor::promised({outputs, inputs}));
   if (with_bias) layer.bias = vector_of(outputs, 0.0f);
   return layer;
 }
 
+Var Linear::forward_by_kind(const Var& x, const Call& call) const {
+  const auto& plan = call.batch.by_kind();
+  const Var rows = ops::gather_slots(x, plan);
+  std::vector<ops::ExpertLinear> layers = {{weight, bias.get()}};
+  for (const Linear& other : others) layers.push_back({other.weight, other.bias.get()});
+  for (size_t k = 0; call.trace.inputs && k < layers.size(); ++k)
+    if (const int64_t count = plan->counts[k])
+      call.trace.inputs->observe(*layers[k].weight, rows.value().rows(plan->offsets[k], count).view());
+  return ops::put_rows(ops::grouped_linear(rows, plan, std::move(layers)), plan->sources.span<int32_t>(), plan->rows,
+                       1);
+}
+
 Var Linear::forward(const Var& x, const Call& call, bool unread) const {
+  if (!others.empty() && call.batch.by_kind()) return forward_by_kind(x, call);
   if (call.trace.inputs) call.trace.inputs->observe(*weight, x.value().view());
   return ops::linear(x, weight, bias.get(), unread);
 }
@@ -31,16 +49,30 @@ Var Linear::forward(const Var& x, const Call& call, bool unread) const {
 void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated) {
   ParameterInfo info = at.info("weight", role);
   info.gated = gated;
+  if (!others.empty()) info.kind = 0;
   visitor.weight(info, weight);
-  if (!bias) return;
-  ParameterInfo of_bias = at.info("bias", Role::bias);
-  of_bias.of = role;
-  of_bias.gated = gated;
-  visitor.parameter(of_bias, *bias);
+  if (bias) {
+    ParameterInfo of_bias = at.info("bias", Role::bias);
+    of_bias.of = role;
+    of_bias.gated = gated;
+    of_bias.kind = info.kind;
+    visitor.parameter(of_bias, *bias);
+  }
+  for (size_t k = 0; k < others.size(); ++k) {
+    Place other = at.in(other_names[k]);
+    other.kind = static_cast<int64_t>(k) + 1;
+    others[k].visit(other, role, visitor, gated);
+  }
 }
 
-Norm Norm::make(const BlockBlueprint& blueprint) {
+Norm Norm::make(const BlockBlueprint& blueprint, const std::vector<std::string>& others) {
   Norm norm;
+  for (size_t k = 0; k < others.size(); ++k) norm.others.push_back(make(blueprint));
+  norm.other_names = others;
+  if (!others.empty()) {
+    norm.ones = vector_of(blueprint.dim, 1.0f);
+    norm.ones->trainable = false;
+  }
   norm.kind = blueprint.norm;
   norm.epsilon = blueprint.norm_epsilon;
   norm.gain = vector_of(blueprint.dim, 1.0f);
@@ -55,13 +87,35 @@ Norm Norm::of_head(const BlockBlueprint& blueprint) {
   return norm;
 }
 
+// What all kinds have in common first, then the gain of each row's kind.
+ops::Normed Norm::forward(const Var& residual, const Var& branch, const Call& call) const {
+  if (others.empty() || !call.batch.by_kind()) return forward(residual, branch, call.type);
+  std::vector<Parameter*> gains = {gain.get()}, biases = {bias.get()};
+  for (const Norm& other : others) {
+    gains.push_back(other.gain.get());
+    biases.push_back(other.bias.get());
+  }
+  const ops::Normed normed =
+      ops::add_norm(residual, branch, *ones, nullptr, kind == NormKind::layer_norm, epsilon, call.type);
+  const std::span<const int32_t> kinds = call.batch.kinds();
+  return {normed.residual, ops::gain_by_kind(normed.y, {kinds.begin(), kinds.end()}, std::move(gains),
+                                             bias ? std::move(biases) : std::vector<Parameter*>())};
+}
+
 ops::Normed Norm::forward(const Var& residual, const Var& branch, DType type) const {
   return ops::add_norm(residual, branch, *gain, bias.get(), kind == NormKind::layer_norm, epsilon, type);
 }
 
 void Norm::visit(const Place& at, Visitor& visitor) {
-  visitor.parameter(at.info("gain", Role::gain), *gain);
-  if (bias) visitor.parameter(at.info("bias", Role::bias), *bias);
+  Place own = at;
+  if (!others.empty()) own.kind = 0;
+  visitor.parameter(own.info("gain", Role::gain), *gain);
+  if (bias) visitor.parameter(own.info("bias", Role::bias), *bias);
+  for (size_t k = 0; k < others.size(); ++k) {
+    Place other = at.in(other_names[k]);
+    other.kind = static_cast<int64_t>(k) + 1;
+    others[k].visit(other, visitor);
+  }
 }
 
 }  // namespace hone

@@ -1,8 +1,10 @@
-// Linear layers and norms.
+// Linear layers and norms. Rows of different kinds (Batch::kinds) may go through weights of their own, by the product of
+// experts.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nn/blueprint.h"
 #include "nn/call.h"
@@ -15,13 +17,19 @@ namespace hone {
 struct Linear {
   std::shared_ptr<Weight> weight;
   std::shared_ptr<Parameter> bias;  // null: none
+  // Of rows of the other kinds: then `weight` is text's alone. None: all rows share it. Their names are in files.
+  std::vector<Linear> others = {};
+  std::vector<std::string> other_names = {};
 
-  // A weight without numbers, which take no memory yet, and a bias of 0.
-  static Linear make(int64_t outputs, int64_t inputs, bool with_bias);
+  // A weight without numbers, which take no memory yet, and a bias of 0; and as many for each of the other kinds.
+  static Linear make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others = {});
   // `unread`: nobody reads the values that come out (ops::linear).
   Var forward(const Var& x, const Call& call, bool unread = false) const;
   // `gated`: see ParameterInfo.
   void visit(const Place& at, Role role, Visitor& visitor, bool gated = false);
+
+ private:
+  Var forward_by_kind(const Var& x, const Call& call) const;
 };
 
 struct Norm {
@@ -29,10 +37,14 @@ struct Norm {
   float epsilon = 1e-5f;
   std::shared_ptr<Parameter> gain;
   std::shared_ptr<Parameter> bias;  // null: none
+  std::vector<Norm> others = {};    // as of Linear
+  std::vector<std::string> other_names = {};
+  std::shared_ptr<Parameter> ones = nullptr;  // where there are others: the gain of what all kinds have in common
 
-  static Norm make(const BlockBlueprint& blueprint);     // gain 1, bias 0
+  static Norm make(const BlockBlueprint& blueprint, const std::vector<std::string>& others = {});  // gain 1, bias 0
   static Norm of_head(const BlockBlueprint& blueprint);  // RMS over a head's numbers, whatever the others are
-  ops::Normed forward(const Var& residual, const Var& branch, DType type) const;
+  ops::Normed forward(const Var& residual, const Var& branch, const Call& call) const;
+  ops::Normed forward(const Var& residual, const Var& branch, DType type) const;  // of text, where kinds differ
   void visit(const Place& at, Visitor& visitor);
 };
 

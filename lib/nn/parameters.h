@@ -44,6 +44,7 @@ struct ParameterInfo {
   bool gated = false;   // of Role::up and its bias: the first half of the rows are gates
   Role of = role;       // of a bias: the role of the matrix it belongs to
   bool shared = false;  // of the experts that every token goes through
+  int64_t kind = -1;    // only rows of this kind go through it: 0 text, then one for each encoder; -1: all rows
 };
 
 // A place in the tree of modules.
@@ -51,10 +52,11 @@ struct Place {
   std::string name;
   int64_t layer = -1, expert = -1;
   bool shared = false;
+  int64_t kind = -1;
 
-  Place in(const std::string& child) const { return {name + "." + child, layer, expert, shared}; }
+  Place in(const std::string& child) const { return {name + "." + child, layer, expert, shared, kind}; }
   ParameterInfo info(const char* parameter, Role role) const {
-    return {name + "." + parameter, role, layer, expert, false, role, shared};
+    return {name + "." + parameter, role, layer, expert, false, role, shared, kind};
   }
 };
 

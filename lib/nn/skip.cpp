@@ -25,21 +25,17 @@ std::optional<Remaining> remaining(const Call& call, int64_t layer) {
   const uint64_t noise = call.noise.at(layer, Site::skip);
   Remaining some{{}, call, 1 / (1 - probability)};
   std::vector<Span> spans;
-  std::vector<int32_t> positions;
   int64_t row = 0;
   for (size_t i = 0; i < call.batch.spans().size(); ++i) {
     const Span& span = call.batch.spans()[i];
     const double drawn = static_cast<double>(mix64(noise ^ mix64(i)) >> 11) * 0x1p-53;  // uniform in [0, 1)
     if (drawn >= static_cast<double>(probability)) {
       spans.push_back(span);
-      for (int64_t t = row; t < row + span.count; ++t) {
-        some.rows.push_back(static_cast<int32_t>(t));
-        positions.push_back(call.batch.positions()[static_cast<size_t>(t)]);
-      }
+      for (int64_t t = row; t < row + span.count; ++t) some.rows.push_back(static_cast<int32_t>(t));
     }
     row += span.count;
   }
-  some.call.batch = Batch(std::move(spans), std::move(positions));
+  some.call.batch = Batch(std::move(spans), call.batch, some.rows);
   return some;
 }
 

@@ -25,6 +25,16 @@ std::shared_ptr<const RoutePlan> plan_of(const Tensor& chosen, int64_t experts, 
   return plan;
 }
 
+}  // namespace
+
+std::shared_ptr<const RoutePlan> plan_of_rows(std::span<const int32_t> chosen, int64_t experts) {
+  const Tensor of_rows = Tensor::empty({static_cast<int64_t>(chosen.size()), 1}, DType::i32);
+  std::copy(chosen.begin(), chosen.end(), of_rows.data<int32_t>());
+  return plan_of(of_rows, experts, 0);
+}
+
+namespace {
+
 // The mean over rows of the normalized scores, and the sum of their entropies.
 std::vector<double> mean_scores(const Tensor& scores, bool wants_entropy, double& entropy) {
   const int64_t rows = scores.dim(0), experts = scores.dim(1);

@@ -23,6 +23,9 @@ struct RoutePlan {
   int64_t left_out() const { return rows * top_k - slots; }
 };
 
+// Each row to the one expert that is named for it, one of `experts`.
+std::shared_ptr<const RoutePlan> plan_of_rows(std::span<const int32_t> chosen, int64_t experts);
+
 struct RouteSettings {
   kernels::RouterKind kind = kernels::RouterKind::softmax;
   int64_t top_k = 1;

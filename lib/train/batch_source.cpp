@@ -19,8 +19,9 @@ void TextBatches::next(int64_t sequences, TrainingBatch& batch) {
   batch.data_rows = static_cast<int64_t>(inputs_.size());
 }
 
-ExampleBatches::ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed)
-    : reader_(std::move(reader)), context_(context), seed_(seed) {
+ExampleBatches::ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed,
+                               std::optional<std::pair<size_t, size_t>> contrasted)
+    : reader_(std::move(reader)), context_(context), seed_(seed), contrasted_(contrasted) {
   begin(0);
 }
 
@@ -56,7 +57,47 @@ void ExampleBatches::next(int64_t sequences, TrainingBatch& batch) {
     batch.weights.insert(batch.weights.end(), s.ids.size(), s.weight);
     batch.data_rows += s.size();
   }
+  if (contrasted_) add_pairs(all, batch);
   if (std::ranges::all_of(batch.weights, [](float w) { return w == 1; })) batch.weights.clear();
+}
+
+// A part must not see the one that it is to be found by: in its sequence the second would have read the first.
+void ExampleBatches::add_pairs(const std::vector<Sequence>& all, TrainingBatch& batch) const {
+  struct Alone {
+    const Sequence* sequence;
+    const MediaPart* part;
+    ops::PooledRows* rows;
+  };
+  std::vector<Alone> alone;
+  std::vector<std::pair<const Sequence*, int64_t>> pairs;  // and where the sequence begins
+  int64_t row = 0;
+  for (const Sequence& s : all) {
+    if (s.first_of(contrasted_->first) && s.first_of(contrasted_->second)) pairs.emplace_back(&s, row);
+    row += s.size();
+  }
+  batch.left.resize(pairs.size());
+  batch.right.resize(pairs.size());
+  for (size_t i = 0; i < pairs.size(); ++i)
+    for (const auto& [encoder, rows] :
+         {std::pair(contrasted_->first, &batch.left[i]), std::pair(contrasted_->second, &batch.right[i])}) {
+      const auto [sequence, begins] = pairs[i];
+      const MediaPart* const part = sequence->first_of(encoder);
+      if (part->row == 0)
+        *rows = {begins, part->rows()};
+      else
+        alone.push_back({sequence, part, rows});
+    }
+  std::ranges::stable_sort(alone, {}, [](const Alone& a) { return a.part->rows(); });
+  for (const Alone& a : alone) {
+    const int64_t count = a.part->rows();
+    *a.rows = {row, count};
+    batch.spans.push_back({static_cast<int64_t>(batch.spans.size()), 0, count});
+    batch.rows.add(a.sequence->input(), a.part->row, count);
+    batch.targets.insert(batch.targets.end(), static_cast<size_t>(count), -1);
+    batch.weights.insert(batch.weights.end(), static_cast<size_t>(count), 1.0f);
+    batch.data_rows += count;
+    row += count;
+  }
 }
 
 void ExampleBatches::skip(int64_t sequences) {
@@ -64,7 +105,9 @@ void ExampleBatches::skip(int64_t sequences) {
 }
 
 nlohmann::json ExampleBatches::state() const {
-  return {{"examples", reader_->size()}, {"seed", seed_}, {"position", ahead_->position()}};
+  // As they come back from a file: a place is also restored where it was said, when a step is stopped half way.
+  const auto number = [](int64_t n) { return static_cast<uint64_t>(n); };
+  return {{"examples", number(reader_->size())}, {"seed", seed_}, {"position", number(ahead_->position())}};
 }
 
 void ExampleBatches::restore(const nlohmann::json& state) {

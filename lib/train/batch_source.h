@@ -3,10 +3,13 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "dataset/batches.h"
 #include "feed/ahead.h"
+#include "ops/contrastive.h"
 
 namespace hone {
 
@@ -18,6 +21,8 @@ struct TrainingBatch {
   std::vector<float> weights;    // [rows] of the loss; none: all 1
   std::vector<int64_t> starts;   // of windows: where each begins in its text; none: they are examples
   int64_t data_rows = 0;         // that hold data: all of them, unless something is padded
+  // Rows of parts that belong together, pair by pair: each part as it is read without the rest of its sequence.
+  std::vector<ops::PooledRows> left, right;
 };
 
 class BatchSource {
@@ -51,7 +56,10 @@ class TextBatches : public BatchSource {
 // Every pass visits each example once in a new order, augmented anew; a function of seed and place alone.
 class ExampleBatches : public BatchSource {
  public:
-  ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed);
+  // `contrasted`: two encoders of the model, or none. Of an example with parts of both, the first of each are a pair. A
+  // part that does not begin its sequence is there once more, alone.
+  ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed,
+                 std::optional<std::pair<size_t, size_t>> contrasted = {});
   void next(int64_t sequences, TrainingBatch& batch) override;
   void skip(int64_t sequences) override;  // reads them: only then it is known which of them are broken
   int64_t context() const override { return context_; }
@@ -61,10 +69,12 @@ class ExampleBatches : public BatchSource {
 
  private:
   void begin(int64_t position);
+  void add_pairs(const std::vector<Sequence>& all, TrainingBatch& batch) const;
 
   std::shared_ptr<SequenceReader> reader_;
   int64_t context_;
   uint64_t seed_;
+  std::optional<std::pair<size_t, size_t>> contrasted_;
   std::unique_ptr<SequencesAhead> ahead_;
 };
 

@@ -108,6 +108,7 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
     line["encoders"][encoders_[e]] = {{"parts", result.encoders[e].parts}, {"rows", result.encoders[e].rows}};
   if (!encoders_.empty() && result.rows > 0)
     line["padding_fraction"] = 1 - static_cast<double>(result.data_rows) / static_cast<double>(result.rows);
+  if (result.pairs > 0) line["pairs"] = result.pairs;
   if (const LayerDepth all = sum(result.depth); all.tokens > 0)
     line["depth"] = {{"agreement", all.agreement()}, {"layers", to_json(result.depth)}};
   if (!result.routing.empty()) {

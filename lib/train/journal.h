@@ -22,7 +22,7 @@ class Journal {
   // optimizer_bytes, activation_bytes; `terms` (name to value) where the loss has several; `exit_losses` (depth to loss)
   // of exits that the step trained; of mixtures router_loss and a member of `routing` for each layer that has one; of
   // models with encoders padding_fraction and `encoders` (image and audio to the parts and rows that went through them
-  // in this step). It reaches the file at once: a run that is killed leaves the log of what it did. A line that cannot
+  // in this step), and `pairs` of parts that were contrasted. It reaches the file at once: a run that is killed leaves the log of what it did. A line that cannot
   // be written is warned of, and ends the log.
   void add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
            double tokens_per_second);

@@ -23,6 +23,7 @@ void add(StepResult& to, const StepResult& batch) {
   }
   to.rows += batch.rows;
   to.data_rows += batch.data_rows;
+  to.pairs += batch.pairs;
   add(to.depth, batch.depth);
   add(to.routing, batch.routing);
 }
@@ -34,7 +35,7 @@ json packed(const StepResult& batch) {
     routing.push_back({r.tokens, r.load, r.dropped, r.entropy, r.balance_loss, r.z_loss, r.calls});
   for (const LayerDepth& d : batch.depth) depth.push_back({d.tokens, d.passed, d.compared, d.agreed});
   return {batch.loss, batch.tokens, batch.minimized, batch.router_loss, batch.terms, batch.exit_losses,
-          encoders,   batch.rows,   batch.data_rows, routing,           depth};
+          encoders,   batch.rows,   batch.data_rows, routing,           depth,       batch.pairs};
 }
 
 StepResult unpacked(const json& all) {
@@ -62,6 +63,7 @@ StepResult unpacked(const json& all) {
     batch.routing.push_back(std::move(layer));
   }
   for (const json& d : all.at(at++)) batch.depth.push_back({d.at(0), d.at(1), d.at(2), d.at(3)});
+  take(batch.pairs);
   return batch;
 }
 

@@ -26,6 +26,7 @@ struct StepResult {
   int64_t activation_bytes = 0;       // the most that tensors took at once beside what stays after the step
   std::vector<EncoderLoad> encoders;  // what went through each of the model's; none: it has none
   int64_t rows = 0, data_rows = 0;    // that were computed, and those of them that hold data
+  int64_t pairs = 0;                  // of parts that were contrasted
   ModelDepth depth;                   // by layer; empty for a model without routers of depth
   ModelRouting routing;               // by layer, over the batches; empty for a model without mixtures
 };

@@ -82,8 +82,8 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   Transformer::Output out = model_.forward(input, call);
   std::vector<LossTerm> terms;
   for (const auto& objective : objectives_)
-    for (LossTerm& term :
-         objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, out.exits, batch_.weights}))
+    for (LossTerm& term : objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, out.exits,
+                                            batch_.weights, batch_.left, batch_.right}))
       terms.push_back(std::move(term));
   const size_t of_objectives = terms.size();
   const auto of_router = [&](size_t i) {
@@ -112,6 +112,7 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   result.tokens += batch_.data_rows;
   result.data_rows += batch_.data_rows;
   result.rows += call.batch.rows();
+  result.pairs += static_cast<int64_t>(batch_.left.size());
   tape.backward(terms);
   return result;
 }

@@ -1,88 +1,26 @@
 """Images and sounds through the tools: training, scoring, generation, calibration, and what is refused."""
 
 import json
-import math
 import os
-import random
-import shutil
 import struct
 import subprocess
-import tempfile
 import unittest
-import wave
-import zlib
 
 from hone_cli import ROOT, CliTest, run, run_json
+from media_files import SHAPE, MediaTest, write_png, write_wav
 
 
-def write_png(path, rows):
-    """Grey, 8 bits."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    body = b"".join(b"\0" + bytes(row) for row in rows)
-    with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 0, 0, 0, 0)) +
-                   chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b""))
-
-
-def write_wav(path, tone, seconds=0.1, rate=8000):
-    with wave.open(path, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(b"".join(struct.pack("<h", int(12000 * math.sin(2 * math.pi * tone * t / rate)))
-                                  for t in range(int(seconds * rate))))
-
-
-def image_of(digit, draw):
-    """Six rows of eight: one of four bright columns pairs, with noise."""
-    return [[max(0, min(255, (200 if x // 2 == digit else 30) + draw.randrange(-25, 25))) for x in range(8)] for _ in range(6)]
-
-
-SHAPE = ["--layers", 2, "--dim", 32, "--heads", 2, "--ffn", 64, "--context", 48, "--image", "patches:3x4:GREY:12x12",
-         "--audio", "mel:8:8000:25/10:2"]
-
-
-class Media(CliTest):
+class Media(MediaTest):
     """Four digits: a column of the picture, or a tone."""
 
     @classmethod
     def setUpClass(cls):
-        cls.folder = tempfile.mkdtemp(prefix="hone-test-")
-        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        draw, lines = random.Random(1), []
-        for i in range(48):
-            digit, kind = i % 4, i // 4 % 3
-            image, sound = f"{i}.png", f"{i}.wav"
-            write_png(os.path.join(cls.folder, image), image_of(digit, draw))
-            write_wav(os.path.join(cls.folder, sound), 300 + 700 * digit + draw.randrange(-50, 50))
-            parts = [[{"image": image}], [{"audio": sound}], [{"image": image}, {"audio": sound}]][kind]
-            lines.append(json.dumps({"parts": parts + [{"text": "="}], "answer": str(digit)}))
-        cls.data = os.path.join(cls.folder, "digits.jsonl")
-        with open(cls.data, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
+        super().setUpClass()
         cls.model = os.path.join(cls.folder, "model.h5")
         cls.log = os.path.join(cls.folder, "log.jsonl")
         run("train", "--data", cls.data, *SHAPE, "--media-attention", "both", "--loss", "answers", "--steps", 80, "--batch", 16,
             "--lr", 3e-3, "--precision", "f32", "--augment-image", "shift:0.3", "--augment-audio", "gain:3", "--log", cls.log,
             "--log-every", 1, "-t", 1, "--output", cls.model, check=True)
-
-    def file(self, name, text=""):
-        path = os.path.join(self.folder, name)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        return path
-
-    @staticmethod
-    def lines(path):
-        with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
-
-    def refused(self, status, words, *arguments):
-        done = run(*arguments)
-        self.assert_error(done, status)
-        self.assertRegex(done.stderr, words)
 
     def test_it_learns_each_kind_and_both(self):
         scores = run_json("eval", self.model, "--data", self.data, "--answers", "--no-speed")
@@ -147,15 +85,6 @@ class Media(CliTest):
         self.assertIn("patches:3x4:GREY:12x12", shown)
         self.assertIn("mel:8:8000:25/10:2", shown)
 
-    def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(self):
-        options = ["--data", self.data, *SHAPE, "--loss", "answers", "--batch", 5, "--augment-image", "rotate:5", "-t", 1,
-                   "--format", "json"]
-        paths = [os.path.join(self.folder, name) for name in ("whole.h5", "half.h5", "resumed.h5", "check.h5")]
-        run("train", *options, "--steps", 6, "--output", paths[0], check=True)
-        run("train", *options, "--steps", 6, "--output", paths[1], "--checkpoint", paths[3], "--save-every", 3,
-            "--log", os.path.join(self.folder, "c.log"), check=True)
-        self.assertEqual(run_json("inspect", paths[0])["parameters"], run_json("inspect", paths[1])["parameters"])
-
     def test_what_cannot_be_is_refused_before_it_begins(self):
         def train(line, *more, shape=SHAPE):
             path = self.file("bad.jsonl", json.dumps(line) + "\n")
@@ -173,6 +102,12 @@ class Media(CliTest):
                      *train({"parts": [{"audio": "short.wav"}], "answer": "1"}))
         self.refused(3, "more than the context of 4", *train({"parts": [{"image": "0.png"}], "answer": "1"}, "--context", 4,
                                                              shape=SHAPE[:8] + SHAPE[10:]))
+        write_png(os.path.join(self.folder, "nothing.png"), [[]])
+        self.refused(3, "line 1: .*nothing.png'", *train({"parts": [{"image": "nothing.png"}], "answer": "1"}))
+        with open(os.path.join(self.folder, "cut.idx"), "wb") as file:
+            file.write(struct.pack(">BBBBIII", 0, 0, 8, 3, 4, 6, 6) + bytes(100))
+        self.refused(3, "cut.idx'.*", *train({"parts": [{"image": "cut.idx#0"}], "answer": "1"}))
+        self.refused(3, "cut.idx'", *train({"parts": [{"image": "0.png"}], "answer": {"labels": "cut.idx#0..1"}}))
         self.refused(2, "encoder 'patches:0x3'", *train({"parts": [{"text": "a"}]}, shape=["--image", "patches:0x3"]))
         self.refused(2, "--tokens", *train({"parts": [{"image": "0.png"}], "answer": "1"})[:-5], "--tokens", 100, "--output", "x.h5")
         self.refused(2, "--answers", "eval", self.model, "--data", self.data, "--no-speed")

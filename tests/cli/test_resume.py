@@ -252,7 +252,8 @@ class Checkpoints(ResumeTest):
                   "--dim": 32, "--heads": 4, "--kv-heads": 1, "--head-dim": 16, "--ffn": 32, "--vocab": 300, "--norm": "layer_norm",
                   "--norm-epsilon": 0.1, "--activation": "gelu", "--positions": "learned", "--rope-theta": 5,
                   "--attention": "window:8", "--image": "patches:2x2", "--audio": "mel:8", "--media-attention": "both",
-                  "--augment-image": "shift:1", "--augment-audio": "gain:1", "--skip-broken": None,
+                  "--augment-image": "shift:1", "--augment-audio": "gain:1", "--skip-broken": None, "--modality-experts": "ffn",
+                  "--contrastive": 1, "--contrastive-loss": "siglip",
                   "--biases": None, "--untied": None, "--experts": 4,
                   "--router-noise": "gumbel", "--balance": "none", "--router-z-loss": 1, "--capacity-factor": 2, "--quantize-aware": "int4:32"}
         # Only beside another one:
@@ -284,7 +285,7 @@ class Checkpoints(ResumeTest):
 
     def test_the_description_is_what_it_was(self):
         """Checkpoints of every version are resumed by these names."""
-        names = {"augment_audio", "augment_image", "loss", "skip_broken", "accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout",
+        names = {"augment_audio", "augment_image", "contrastive", "contrastive_loss", "loss", "skip_broken", "accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout",
                  "ema", "exit_loss", "layer_dropout", "final_rate", "keep", "learning_rate", "moments", "muon_momentum",
                  "optimizer", "parent_sha256", "patience", "pattern", "precision", "quantize_aware", "quantize_from",
                  "schedule", "seed", "shuffle", "sparsify_every", "sparsify_from",

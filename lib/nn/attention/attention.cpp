@@ -15,8 +15,9 @@ Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& laye
       kv_heads_(layer.kv_heads),
       head_dim_(blueprint.head_dim),
       pattern_(attention_pattern(layer.attention)),
-      qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases || blueprint.qkv_biases)),
-      output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases)),
+      qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases || blueprint.qkv_biases,
+                        layer.own_projections())),
+      output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases, layer.own_projections())),
       score_(score_rule(layer.score)) {
   if (!layer.qk_norm) return;
   query_norm_ = Norm::of_head(blueprint);

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/random.h"
 #include "media/image.h"
 #include "media/sound.h"
 #include "nn/encoders/part.h"
@@ -35,6 +36,8 @@ class EncoderKind {
   // media/image.h and media/sound.h say, and (adopted) for what is no image or beyond the largest, with `where`.
   virtual Decoded read(const std::string& path) const = 0;
   virtual Decoded adopted(media::Image image, const std::string& where) const;
+  // An example to be timed: the largest image, a second of sound.
+  virtual Decoded noise(Random& random) const = 0;
   // Throws Error(input), with `where`, for a sound that is shorter than a frame.
   virtual Features features(const Decoded& decoded, const std::string& where) const = 0;
   // Tables of learned positions: the rows of each, and which row of a table stands for a row of features. None: the

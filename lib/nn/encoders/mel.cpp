@@ -35,6 +35,12 @@ class Mel : public EncoderKind {
 
   Decoded read(const std::string& path) const override { return media::read_sound(path, shape_.rate); }
 
+  Decoded noise(Random& random) const override {
+    media::Sound sound{shape_.rate, std::vector<float>(static_cast<size_t>(shape_.rate))};
+    for (float& sample : sound.samples) sample = static_cast<float>(0.1 * random.normal());
+    return sound;
+  }
+
   // Frames in order, `stack` to a row; what the last row lacks is as silent as the sound gets.
   Features features(const Decoded& decoded, const std::string& where) const override {
     const auto& sound = std::get<media::Sound>(decoded);

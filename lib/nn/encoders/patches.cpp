@@ -43,6 +43,13 @@ class Patches : public EncoderKind {
     return media::with_channels(std::move(image), colours_ ? 3 : 1);
   }
 
+  Decoded noise(Random& random) const override {
+    media::Image image{most_height_, most_width_, colours_ ? 3 : 1, {}};
+    image.pixels.resize(static_cast<size_t>(image.height * image.width * image.channels));
+    for (uint8_t& pixel : image.pixels) pixel = static_cast<uint8_t>(random.below(256));
+    return image;
+  }
+
   // Rows of patches from the top, in each from the left; of a patch its rows of pixels, from -1 (black) to 1. What
   // hangs
   // over the image's edge is black.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/transformer.h"
+#include "ops/contrastive.h"
 
 namespace hone {
 
@@ -30,6 +31,8 @@ struct ObjectiveInput {
   float weight;                              // of the batch in the step: terms are weighted with it beside their own
   std::span<const ExitOutput> exits = {};    // of call.exits
   std::span<const float> of_rows = {};       // weights of rows in the loss; none: all 1
+  // Rows of parts that belong together, pair by pair (TrainingBatch).
+  std::span<const ops::PooledRows> left = {}, right = {};
 };
 
 class Objective {

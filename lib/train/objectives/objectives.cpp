@@ -1,3 +1,4 @@
+#include "train/objectives/contrastive.h"
 #include "train/objectives/exits.h"
 #include "train/objectives/next_token.h"
 #include "train/objectives/objective.h"
@@ -11,6 +12,7 @@ constexpr ObjectiveKind rows[] = {
     {"next_token", next_token_objective},
     {"exits", exits_objective},
     {"teacher", teacher_objective},
+    {"contrastive", contrastive_objective},
 };
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "ops/contrastive.h"
+
 namespace hone {
 
 class Teacher;
@@ -22,9 +24,16 @@ struct ExitLossSettings {
   bool rotate = false;  // a batch trains one of them after the other, with all the weight, instead of all
 };
 
+// Of representations of parts that belong together.
+struct ContrastiveSettings {
+  float weight = 0;  // 0: none is computed
+  ops::ContrastiveLoss loss = ops::ContrastiveLoss::infonce;
+};
+
 struct ObjectiveSettings {
   float z_weight = 0;  // of the head's z loss (ops/cross_entropy.h)
   ExitLossSettings exits;
+  ContrastiveSettings contrastive;
   DistillationSettings distillation;
 };
 

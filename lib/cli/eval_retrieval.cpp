@@ -1,0 +1,107 @@
+#include "cli/eval_retrieval.h"
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/precision.h"
+#include "measure/retrieval.h"
+#include "model/store.h"
+#include "nn/encoders/encoder.h"
+#include "report/late_texts.h"
+#include "report/report.h"
+
+namespace hone::cli {
+namespace {
+
+class RetrievalEval {
+ public:
+  RetrievalEval(const EvalOptions& options, const Common& common) : o_(options), common_(common) {}
+
+  int run() {
+    o_.check();
+    examples_ = read_examples(o_.data);
+    for (const std::string& path : o_.models) one(path);
+    if (common_.dry_run) return 0;
+    write_report();
+    if (failed_ > 0)
+      throw Error(ErrorKind::requirement,
+                  fmt::format("{} requirement{} failed, first {}", failed_, failed_ == 1 ? "" : "s", first_failed_));
+    return late_.status();
+  }
+
+ private:
+  void one(const std::string& path) {
+    const Model model = load_model(path, {.defer = true});
+    const Transformer& transformer = *model.transformer;
+    const Config& config = transformer.config();
+    std::vector<std::string> media = config.aligned;
+    if (media.empty()) {
+      media = {name_of(Medium::image), name_of(Medium::audio)};
+      log_warning("'{}' has not learned to find one by the other: train it with --contrastive", path);
+    }
+    for (const std::string& medium : media)
+      if (transformer.encoder_of(medium) == transformer.encoders().size())
+        throw usage_error("'{}' has no encoder for {}, and --retrieval needs {} and {}", path, medium, media[0],
+                          media[1]);
+    SequenceReader reader(examples_, make_tokenizer(model.tokenizer), config, o_.context.value_or(config.context), {});
+    if (common_.dry_run) {
+      log_info("would find {} by {} and back with '{}' in {}", media[0], media[1], path, examples_.name());
+      return;
+    }
+    Progress progress;
+    const RetrievalScores scores =
+        retrieve(transformer, reader, transformer.encoder_of(media[0]), transformer.encoder_of(media[1]), o_.type(),
+                 [&](int64_t done, int64_t all) {
+                   progress.show(fmt::format("reading with {}: {} of {} examples", path, done, all));
+                 });
+    MetricValues values;
+    add_retrieval(scores, media[0], media[1], values);
+    Row row;
+    row.set("model", path);
+    for (const std::string& name : retrieval_metrics(media[0], media[1]))
+      if (const auto found = values.find(name); found != values.end()) {
+        if (name == "pairs")
+          row.set(name, scores.pairs);
+        else
+          row.set(name, found->second);
+      }
+    report_.add(row);
+    for (const auto& [name, value] : values)
+      if (name.find("recall") != name.npos) report_.show(name, Display::fraction, 2);
+    for (const Requirement& requirement : o_.requirements(false)) require(path, requirement, values);
+  }
+
+  void require(const std::string& path, const Requirement& requirement, const MetricValues& values) {
+    const RequirementResult result = requirement.evaluate(values);
+    const std::string text = fmt::format("{}: {}", path, describe(result));
+    log_line(result.passed ? LogLevel::info : LogLevel::error, text);
+    if (!result.passed && failed_++ == 0) first_failed_ = text;
+  }
+
+  void write_report() {
+    Row& common = report_.common();
+    common.set("data", examples_.name())
+        .set("precision", precision_in_use(o_.type()) + o_.low_bit.described())
+        .set("threads", common_.threads)
+        .set("isa", std::string(name_of(isa())))
+        .set("seed", static_cast<int64_t>(common_.seed));
+    const std::string text = render(report_, format_named(o_.format));
+    if (o_.output == "-" || !late_.write("--output", o_.output, text)) print_result(text);
+  }
+
+  const EvalOptions& o_;
+  const Common& common_;
+  LateTexts late_{o_.force};
+  Examples examples_;
+  Report report_;
+  int failed_ = 0;
+  std::string first_failed_;
+};
+
+}  // namespace
+
+int eval_retrieval(const EvalOptions& options, const Common& common) {
+  return RetrievalEval(options, common).run();
+}
+
+}  // namespace hone::cli
