@@ -12,11 +12,6 @@ constexpr int width = RowProducts::width, vecs = width / lanes, tallest = 12 / v
 
 // panel[k][16] of `count` outputs from `first` on; zeros stand for those that there are not.
 void fill_panel(const RowProducts& p, int64_t first, int64_t count) {
-  if (p.columns) {
-    for (int64_t k = 0; k < p.k; ++k)
-      for (int64_t j = 0; j < width; ++j) p.panel[k * width + j] = j < count ? p.b[k * p.b_stride + first + j] : 0;
-    return;
-  }
   const float* b = p.b + first * p.b_stride;
   const int64_t whole = count == width ? p.k / 16 * 16 : 0;
   for (int64_t k = 0; k < whole; k += 16)
@@ -27,9 +22,8 @@ void fill_panel(const RowProducts& p, int64_t first, int64_t count) {
 }
 
 template <int Rows>
-void tile(const RowProducts& p, const float* a, float* c, int64_t count) {
+void tile(const RowProducts& p, const float* panel, const float* a, float* c, int64_t count) {
   Vec sums[Rows][vecs] = {};
-  const float* panel = p.panel;
   for (int64_t k = 0; k < p.k; ++k, panel += width) {
     Vec columns[vecs];
 #pragma GCC unroll 4
@@ -51,18 +45,18 @@ void tile(const RowProducts& p, const float* a, float* c, int64_t count) {
   }
 }
 
-void few(const RowProducts& p, int64_t rows, const float* a, float* c, int64_t count) {
+void few(const RowProducts& p, const float* panel, int64_t rows, const float* a, float* c, int64_t count) {
   switch (rows) {
     case 5:
-      return tile < tallest < 5 ? 1 : 5 > (p, a, c, count);
+      return tile < tallest < 5 ? 1 : 5 > (p, panel, a, c, count);
     case 4:
-      return tile < tallest < 4 ? 1 : 4 > (p, a, c, count);
+      return tile < tallest < 4 ? 1 : 4 > (p, panel, a, c, count);
     case 3:
-      return tile<3>(p, a, c, count);
+      return tile<3>(p, panel, a, c, count);
     case 2:
-      return tile<2>(p, a, c, count);
+      return tile<2>(p, panel, a, c, count);
     case 1:
-      return tile<1>(p, a, c, count);
+      return tile<1>(p, panel, a, c, count);
     default:
       return;
   }
@@ -131,13 +125,14 @@ int64_t directly(const RowProducts&) {
 }  // namespace
 
 void row_products(const RowProducts& p) {
-  for (int64_t first = p.columns ? 0 : directly(p); first < p.n; first += width) {
+  for (int64_t first = p.held == Held::rows ? directly(p) : 0; first < p.n; first += width) {
     const int64_t count = p.n - first < width ? p.n - first : width;
-    fill_panel(p, first, count);
+    const float* panel = p.held == Held::panels ? p.b + first * p.k : p.panel;
+    if (p.held != Held::panels) fill_panel(p, first, count);
     int64_t r = 0;
     for (; r + tallest <= p.m; r += tallest)
-      tile<tallest>(p, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
-    few(p, p.m - r, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
+      tile<tallest>(p, panel, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
+    few(p, panel, p.m - r, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
   }
 }
 
