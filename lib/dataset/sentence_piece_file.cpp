@@ -120,6 +120,22 @@ void read_normalizer(std::string_view bytes, const std::string& where, SentenceP
   });
 }
 
+void put_varint(std::string& out, uint64_t value) {
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
+  out += static_cast<char>(value);
+}
+
+void put_number(std::string& out, uint64_t field, uint64_t value) {
+  put_varint(out, field << 3);
+  put_varint(out, value);
+}
+
+void put_text(std::string& out, uint64_t field, std::string_view text) {
+  put_varint(out, field << 3 | 2);
+  put_varint(out, text.size());
+  out += text;
+}
+
 void read_samples(std::string_view bytes, const std::string& where, SentencePieceFile& file) {
   each_field(bytes, where, [&](const Message&, const Message::Field& sample) {
     if (sample.number != 1) return;
@@ -146,6 +162,30 @@ SentencePieceFile parse_sentence_piece(std::string_view bytes, const std::string
     throw input_error("{} has {} pieces, more than any vocabulary", where, file.pieces.size());
   if (file.end >= static_cast<int>(file.pieces.size())) file.end = -1;
   return file;
+}
+
+std::string sentence_piece_bytes(const SentencePieceFile& file) {
+  std::string out;
+  for (const SentencePieceFile::Piece& piece : file.pieces) {
+    std::string message;
+    put_text(message, 1, piece.text);
+    put_varint(message, 2 << 3 | 5);
+    message.append(reinterpret_cast<const char*>(&piece.score), sizeof piece.score);
+    put_number(message, 3, piece.type);
+    put_text(out, 1, message);
+  }
+  std::string trainer, normalizer;
+  put_number(trainer, 3, file.algorithm);
+  put_number(trainer, 24, file.space_behind_words);
+  put_number(trainer, 35, file.byte_fallback);
+  put_number(trainer, 41, static_cast<uint64_t>(static_cast<int64_t>(file.end)));
+  put_text(out, 2, trainer);
+  if (!file.character_map.empty()) put_text(normalizer, 2, file.character_map);
+  put_number(normalizer, 3, file.add_space);
+  put_number(normalizer, 4, file.remove_extra_spaces);
+  put_number(normalizer, 5, file.escape_spaces);
+  put_text(out, 3, normalizer);
+  return out;
 }
 
 }  // namespace hone

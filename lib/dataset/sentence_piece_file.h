@@ -30,4 +30,7 @@ struct SentencePieceFile {
 // character).
 SentencePieceFile parse_sentence_piece(std::string_view bytes, const std::string& where);
 
+// The bytes of such a file; its samples are left out.
+std::string sentence_piece_bytes(const SentencePieceFile& file);
+
 }  // namespace hone

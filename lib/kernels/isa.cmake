@@ -15,7 +15,11 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   # A loop that it does not vectorize stays a loop, and not every product asks every element for what it says of itself.
   list(APPEND isa_common -Wno-pass-failed -Wno-unused-const-variable)
 endif()
-if(NOT HONE_SANITIZE AND NOT HONE_SANITIZE_THREADS)  # with the sanitizers -O3 takes five times as long to compile, for checks that are as good at -O1
+if(HONE_SANITIZE OR HONE_SANITIZE_THREADS)
+  # With the sanitizers -O3 takes five times as long to compile, for checks that are as good at -O1.
+  list(PREPEND isa_common -O1)
+  target_compile_options(hone_kernels PRIVATE -O1)
+else()
   list(PREPEND isa_common -O3)
 endif()
 
@@ -32,15 +36,28 @@ endfunction()
 
 hone_isa(portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
-  hone_isa(avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
-  # Ice Lake, Zen 4 and newer. Not with the sanitizers: avx512_bf16 is all of its code and more, and a set takes a minute to test.
-  if(NOT HONE_SANITIZE)
-    hone_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
-             -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
+  set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg -mfma -mf16c -mbmi -mbmi2
+      -mpopcnt -mprefer-vector-width=512)
+  # With the sanitizers a set takes a minute to test and more to compile: only those that this machine runs, and avx512_bf16 is all of
+  # avx512 and more.
+  set(runs avx512 avx512_bf16)
+  if(HONE_SANITIZE)
+    file(STRINGS /proc/cpuinfo cpu LIMIT_COUNT 1 REGEX "^flags")
+    if(cpu MATCHES "avx512_bf16")
+      list(REMOVE_ITEM runs avx512)
+    elseif(cpu MATCHES "avx512_bitalg")
+      list(REMOVE_ITEM runs avx512_bf16)
+    else()
+      list(REMOVE_ITEM runs avx512 avx512_bf16)
+    endif()
   endif()
-  # The same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer.
-  hone_isa(avx512_bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg
-           -mavx512bf16 -mfma -mf16c -mbmi -mbmi2 -mpopcnt -mprefer-vector-width=512)
+  hone_isa(avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
+  if(avx512 IN_LIST runs)  # Ice Lake, Zen 4 and newer
+    hone_isa(avx512 ${avx512})
+  endif()
+  if(avx512_bf16 IN_LIST runs)  # the same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer
+    hone_isa(avx512_bf16 ${avx512} -mavx512bf16)
+  endif()
 endif()
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/kernel_set.cpp PROPERTIES COMPILE_DEFINITIONS "HONE_KERNEL_SETS=${kernel_sets}")
 

@@ -19,7 +19,8 @@ int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-void multiply(ConstView a, ConstView b, View c, bool of_columns) {
+// b's outputs begin `step` elements after one another.
+void multiply(ConstView a, const float* b, int64_t b_stride, int64_t step, View c, Held held) {
   const auto rows = kernel_set().gemm.rows;
   const int64_t k = a.cols, fitting = block_bytes / (4 * std::max<int64_t>(k, 1)) / 6 * 6;
   const int64_t blocks = ceil_div(a.rows, std::clamp<int64_t>(fitting, 48, 384));
@@ -32,8 +33,9 @@ void multiply(ConstView a, ConstView b, View c, bool of_columns) {
     const int64_t row = task / cuts * block, first = task % cuts * width;
     const int64_t m = std::min(block, a.rows - row), n = std::min(width, c.cols - first);
     if (m <= 0 || n <= 0) return;
-    rows({a.row<float>(row), a.stride, m, of_columns ? b.row<float>(0) + first : b.row<float>(first), b.stride, n, k,
-          c.row<float>(row) + first, c.stride, panel_scratch.array<float>(k * RowProducts::width), of_columns});
+    float* panel = held == Held::panels ? nullptr : panel_scratch.array<float>(k * RowProducts::width);
+    rows({a.row<float>(row), a.stride, m, b + first * step, b_stride, n, k, c.row<float>(row) + first, c.stride, panel,
+          held});
   });
 }
 
@@ -45,11 +47,11 @@ bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_
 }
 
 void gemm_rows(ConstView a, ConstView b, View c) {
-  multiply(a, b, c, false);
+  multiply(a, b.row<float>(0), b.stride, b.stride, c, Held::rows);
 }
 
-void gemm_columns(ConstView a, ConstView b, View c) {
-  multiply(a, b, c, true);
+void gemm_panels(ConstView a, const float* b, View c) {
+  multiply(a, b, RowProducts::width, a.cols, c, Held::panels);
 }
 
 }  // namespace hone::kernels::own

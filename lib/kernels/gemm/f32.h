@@ -14,7 +14,8 @@ bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_
 // c[m, n] = a[m, k] b[n, k]^T. A number in c depends on its row of a and its row of b alone: not on m, n or the threads.
 void gemm_rows(ConstView a, ConstView b, View c);
 
-// The same of b [k, n].
-void gemm_columns(ConstView a, ConstView b, View c);
+// The same of b in panels of 16 outputs [n/16][k][16], the last one padded with anything.
+constexpr int64_t panel_outputs = 16;
+void gemm_panels(ConstView a, const float* b, View c);
 
 }  // namespace hone::kernels::own

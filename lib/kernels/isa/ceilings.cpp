@@ -33,9 +33,9 @@ uint64_t read(const void* data, int64_t pages) {
 volatile float zero = 0, half = 0.5f, one = 1;
 
 float f32(int64_t iterations) {
-  const Vec factor = Vec{} + half, step = Vec{} + one;
+  const Vec factor = broadcast(half), step = broadcast(one);
   Vec x[sums];
-  for (int i = 0; i < sums; ++i) x[i] = Vec{} + zero;
+  for (int i = 0; i < sums; ++i) x[i] = broadcast(zero);
   for (int64_t n = 0; n < iterations; ++n)
 #pragma GCC unroll 12
     for (int i = 0; i < sums; ++i) x[i] = x[i] * factor + step;

@@ -45,11 +45,12 @@ inline Vec load(const float* from) {
 inline void store(float* to, Vec v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
+// x - 0 is x, and so one instruction; x + 0 is not where x is -0, and would be added up lane by lane.
 inline Vec broadcast(float x) {
-  return Vec{} + x;
+  return x - Vec{};
 }
 inline IntVec broadcast(int32_t x) {
-  return IntVec{} + x;
+  return x - IntVec{};
 }
 inline IntVec load(const int32_t* from) {
   IntVec v;
@@ -77,6 +78,8 @@ inline Vec keep(Vec v, uint32_t bits) {
 inline bool any_greater(Vec a, Vec b) {
 #if defined(HONE_VECTOR_AVX512)
   return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
+#elif defined(HONE_VECTOR_AVX2)
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
 #else
   bool any = false;
   for (int i = 0; i < lanes; ++i) any |= a[i] > b[i];

@@ -175,18 +175,23 @@ ConstView as_type(ConstView x, DType type) {
   return to;
 }
 
-// Below avx512 the same bits for a row whatever stands beside it (kernels/gemm/f32.h).
 void gemm_columns(ConstView x, ConstView w, View y) {
-  if (isa() >= Isa::avx512) return gemm(x, false, w, false, y);
-  own::gemm_columns(x, w, y);
+  gemm(x, false, w, false, y);
 }
 
-// y[m, n] = x W^T for W^T [cols, n] in f32.
-void multiply_columns(ConstView w, ConstView x, View y, const DenseProduct& dense) {
-  if (y.dtype == DType::f32) return dense.columns(x, w, y);
-  const View result = view(result_scratch.array<float>(y.rows * y.cols), y.rows, y.cols);
-  dense.columns(x, w, result);
-  convert(result, y);
+// y[m, n] = x W^T in f32, of n outputs that are expanded into memory.
+void multiply_f32(const PackedMatrix& w, int64_t begin, int64_t count, ConstView x, float* memory, View y,
+                  const DenseProduct& dense) {
+  const View result = y.dtype == DType::f32 ? y : view(result_scratch.array<float>(y.rows * y.cols), y.rows, y.cols);
+  if (dense.columns) {
+    const View columns = view(memory, w.shape.cols, y.cols);
+    packed_expand_columns(w, begin, count, columns);
+    dense.columns(x, columns, result);
+  } else {
+    packed_expand_f32(w, begin, count, memory);
+    dense.f32_panels(x, memory, result);
+  }
+  if (y.dtype != DType::f32) convert(result, y);
 }
 
 // Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
@@ -204,9 +209,7 @@ void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DensePr
       packed_expand(w, p, here, panels);
       dense.panels(x, panels, n, s.cols, part);
     } else {
-      const View columns = view(reinterpret_cast<float*>(memory), s.cols, n);
-      packed_expand_columns(w, p, here, columns);
-      multiply_columns(columns, x, part, dense);
+      multiply_f32(w, p, here, x, reinterpret_cast<float*>(memory), part, dense);
     }
   }
 }
@@ -229,8 +232,10 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
 }
 
 DenseProduct default_dense_product(DType x) {
-  if (x == DType::bf16 && fast_bf16()) return {gemm_panels, nullptr};
-  return {nullptr, gemm_columns};
+  if (x == DType::bf16 && fast_bf16()) return {.panels = gemm_panels};
+  // Below avx512 the same bits for a row whatever stands beside it (kernels/gemm/f32.h).
+  if (isa() < Isa::avx512) return {.f32_panels = own::gemm_panels};
+  return {.columns = gemm_columns};
 }
 
 namespace {
@@ -327,7 +332,21 @@ void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, 
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_scratch_bytes);
     for (int64_t i = from; i < to; ++i) {
       const int64_t rows = std::min(panel_rows, out.cols - i * panel_rows);
-      expand(panel_of(w, begin + i), rows, w.shape.cols, out.row<float>(0) + i * panel_rows, out.stride, scratch);
+      expand(panel_of(w, begin + i), rows, w.shape.cols, out.row<float>(0) + i * panel_rows, 16, out.stride, scratch);
+    }
+  });
+}
+
+void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out) {
+  const auto expand = functions_of(table(), w).expand_f32;
+  constexpr int64_t width = own::panel_outputs;
+  static_assert(width == 16);
+  parallel_for(count, 1, [&](int64_t from, int64_t to) {
+    uint8_t* scratch = work_scratch.array<uint8_t>(packed_scratch_bytes);
+    for (int64_t i = from; i < to; ++i) {
+      const int64_t rows = std::min(panel_rows, w.shape.rows - (begin + i) * panel_rows);
+      expand(panel_of(w, begin + i), rows, w.shape.cols, out + i * panel_rows * w.shape.cols, width * w.shape.cols,
+             width, scratch);
     }
   });
 }

@@ -90,9 +90,11 @@ struct PackedMatrix {
 // have gaps between them.
 struct DenseProduct {
   // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use `columns`.
-  void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y);
-  // x [m, cols], W^T [cols, n] and y all f32.
-  void (*columns)(ConstView x, ConstView w, View y);
+  void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) = nullptr;
+  // x [m, cols], W^T [cols, n] and y all f32. Null: use `f32_panels`.
+  void (*columns)(ConstView x, ConstView w, View y) = nullptr;
+  // The same, W in panels of 16 outputs [n/16][cols][16], the last one padded.
+  void (*f32_panels)(ConstView x, const float* w, View y) = nullptr;
 };
 
 // What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
@@ -161,6 +163,8 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
 
 // The same exactly, in f32 and by columns: out [cols, outputs], outputs = min(count * 64, rows - begin * 64).
 void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out);
+// The same in panels of 16 outputs: out [count * 4][cols][16], of which those beyond the matrix are left as they are.
+void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out);
 
 // ---- making and checking (build.cpp) ----
 

@@ -48,8 +48,8 @@ struct FormFunctions {
   Product product_f32;
   // out [pairs][64][2] bf16, pairs of columns; zeros beyond panel.steps.
   void (*expand)(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch);
-  // out[c * stride + r] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
-  void (*expand_f32)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride,
+  // out[r / 16 * part + c * stride + r % 16] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
+  void (*expand_f32)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t part, int64_t stride,
                      uint8_t* scratch);
 };
 

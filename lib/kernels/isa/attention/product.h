@@ -115,7 +115,7 @@ inline void product(int64_t rows, int64_t columns, int64_t units, Left a, Right 
     product_rows<Op, 16, 1>(rows, units, a, b, c, c_stride, accumulate);
 #else
   for (; columns >= 2 * lanes; columns -= 2 * lanes, b.data += 2 * lanes, c += 2 * lanes)
-    product_rows<Op, 4, 2>(rows, units, a, b, c, c_stride, accumulate);
+    product_rows<Op, 6, 2>(rows, units, a, b, c, c_stride, accumulate);  // 12 sums, 2 columns, a number: 15 registers
 #endif
 }
 

@@ -10,18 +10,8 @@ namespace {
 
 constexpr int width = RowProducts::width, vecs = width / lanes, tallest = 12 / vecs > 6 ? 6 : 12 / vecs;
 
-// In all lanes. Unlike broadcast(), which for -0 has to add, it is a load.
-inline Vec spread(const float* from) {
-  return *from - Vec{};
-}
-
 // panel[k][16] of `count` outputs from `first` on; zeros stand for those that there are not.
 void fill_panel(const RowProducts& p, int64_t first, int64_t count) {
-  if (p.columns) {
-    for (int64_t k = 0; k < p.k; ++k)
-      for (int64_t j = 0; j < width; ++j) p.panel[k * width + j] = j < count ? p.b[k * p.b_stride + first + j] : 0;
-    return;
-  }
   const float* b = p.b + first * p.b_stride;
   const int64_t whole = count == width ? p.k / 16 * 16 : 0;
   for (int64_t k = 0; k < whole; k += 16)
@@ -32,16 +22,15 @@ void fill_panel(const RowProducts& p, int64_t first, int64_t count) {
 }
 
 template <int Rows>
-void tile(const RowProducts& p, const float* a, float* c, int64_t count) {
+void tile(const RowProducts& p, const float* panel, const float* a, float* c, int64_t count) {
   Vec sums[Rows][vecs] = {};
-  const float* panel = p.panel;
   for (int64_t k = 0; k < p.k; ++k, panel += width) {
     Vec columns[vecs];
 #pragma GCC unroll 4
     for (int v = 0; v < vecs; ++v) columns[v] = load(panel + v * lanes);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
-      const Vec left = spread(a + r * p.a_stride + k);
+      const Vec left = broadcast(a[r * p.a_stride + k]);
 #pragma GCC unroll 4
       for (int v = 0; v < vecs; ++v) sums[r][v] += left * columns[v];
     }
@@ -56,18 +45,18 @@ void tile(const RowProducts& p, const float* a, float* c, int64_t count) {
   }
 }
 
-void few(const RowProducts& p, int64_t rows, const float* a, float* c, int64_t count) {
+void few(const RowProducts& p, const float* panel, int64_t rows, const float* a, float* c, int64_t count) {
   switch (rows) {
     case 5:
-      return tile < tallest < 5 ? 1 : 5 > (p, a, c, count);
+      return tile < tallest < 5 ? 1 : 5 > (p, panel, a, c, count);
     case 4:
-      return tile < tallest < 4 ? 1 : 4 > (p, a, c, count);
+      return tile < tallest < 4 ? 1 : 4 > (p, panel, a, c, count);
     case 3:
-      return tile<3>(p, a, c, count);
+      return tile<3>(p, panel, a, c, count);
     case 2:
-      return tile<2>(p, a, c, count);
+      return tile<2>(p, panel, a, c, count);
     case 1:
-      return tile<1>(p, a, c, count);
+      return tile<1>(p, panel, a, c, count);
     default:
       return;
   }
@@ -91,14 +80,14 @@ int64_t directly(const RowProducts& p) {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j)
 #pragma GCC unroll 4
-          for (int r = 0; r < Rows; ++r) sums[r][g] += spread(p.a + r * p.a_stride + k + j) * columns[j];
+          for (int r = 0; r < Rows; ++r) sums[r][g] += broadcast(p.a[r * p.a_stride + k + j]) * columns[j];
       }
     }
     for (; k < p.k; ++k)
       for (int g = 0; g < Groups; ++g) {
         Vec column;
         for (int i = 0; i < 8; ++i) column[i] = b[(8 * g + i) * p.b_stride + k];
-        for (int r = 0; r < Rows; ++r) sums[r][g] += spread(p.a + r * p.a_stride + k) * column;
+        for (int r = 0; r < Rows; ++r) sums[r][g] += broadcast(p.a[r * p.a_stride + k]) * column;
       }
     for (int r = 0; r < Rows; ++r)
       for (int g = 0; g < Groups; ++g) store(p.c + r * p.c_stride + first + 8 * g, sums[r][g]);
@@ -136,13 +125,14 @@ int64_t directly(const RowProducts&) {
 }  // namespace
 
 void row_products(const RowProducts& p) {
-  for (int64_t first = p.columns ? 0 : directly(p); first < p.n; first += width) {
+  for (int64_t first = p.held == Held::rows ? directly(p) : 0; first < p.n; first += width) {
     const int64_t count = p.n - first < width ? p.n - first : width;
-    fill_panel(p, first, count);
+    const float* panel = p.held == Held::panels ? p.b + first * p.k : p.panel;
+    if (p.held != Held::panels) fill_panel(p, first, count);
     int64_t r = 0;
     for (; r + tallest <= p.m; r += tallest)
-      tile<tallest>(p, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
-    few(p, p.m - r, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
+      tile<tallest>(p, panel, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
+    few(p, panel, p.m - r, p.a + r * p.a_stride, p.c + r * p.c_stride + first, count);
   }
 }
 

@@ -21,8 +21,10 @@ struct PanelProduct {
   bool half;          // c is bf16
 };
 
-// c[m, n] = a[m, k] b^T for b [n, k], or a b for b [k, n]; all f32, strides in elements. A sum depends on what it is the
-// sum of alone.
+// How the other operand of a product of f32 rows lies in memory: b [n, k], or panels [n/16][k][16], padded.
+enum class Held : uint8_t { rows, panels };
+
+// c[m, n] = a[m, k] times the other operand; all f32, strides in elements. A sum depends on what it is the sum of alone.
 struct RowProducts {
   static constexpr int width = 16;  // outputs that are made together
   const float* a;
@@ -33,7 +35,7 @@ struct RowProducts {
   float* c;
   int64_t c_stride;
   float* panel;  // room for [k][width], 64-byte aligned
-  bool columns;  // b is [k, n]
+  Held held;
 };
 
 struct GemmTable {

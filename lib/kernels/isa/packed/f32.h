@@ -105,11 +105,18 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
 }
 
 template <class Source, Widen widen, int Lane>
-void expand(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t stride, uint8_t* scratch) {
+void expand(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t part, int64_t stride,
+            uint8_t* scratch) {
   for_columns<Source, widen, Lane>(panel, scratch, [&](int64_t first, int64_t columns, const float* w) {
     const int64_t end = cols - first < columns ? cols - first : columns;
-    for (int64_t c = 0; c < end; ++c)
-      __builtin_memcpy(out + (first + c) * stride, w + c * 64, static_cast<size_t>(rows) * sizeof(float));
+    for (int64_t r = 0; r < rows; r += 16, w += 16) {
+      float* to = out + r / 16 * part + first * stride;
+      if (rows - r >= 16)
+        for (int64_t c = 0; c < end; ++c) __builtin_memcpy(to + c * stride, w + c * 64, 16 * sizeof(float));
+      else
+        for (int64_t c = 0; c < end; ++c)
+          __builtin_memcpy(to + c * stride, w + c * 64, static_cast<size_t>(rows - r) * sizeof(float));
+    }
   });
 }
 

@@ -23,7 +23,7 @@ bool same_bits(float a, float b) {
 
 }  // namespace
 
-TEST_CASE("f32 products of rows and of columns are right, and a number does not depend on what is made beside it") {
+TEST_CASE("f32 products of rows and of panels are right, and a number does not depend on what is made beside it") {
   at_every_isa([] {
     constexpr int64_t most_rows = 70, gap = 5;
     // 1024: rows of whole pages, for which fewer are read at a time.
@@ -32,11 +32,12 @@ TEST_CASE("f32 products of rows and of columns are right, and a number does not 
       CAPTURE(k);
       const int64_t stride = k + gap;
       const auto a = normal_numbers(most_rows * stride, 1), b = normal_numbers(n * stride, 2);
-      std::vector<float> turned(static_cast<size_t>(k * (n + gap)));  // b^T, rows with gaps
+      constexpr int64_t width = own::panel_outputs;
+      std::vector<float> panels(static_cast<size_t>((n + width - 1) / width * width * k), NAN);
       for (int64_t j = 0; j < n; ++j)
         for (int64_t p = 0; p < k; ++p)
-          turned[static_cast<size_t>(p * (n + gap) + j)] = b[static_cast<size_t>(j * stride + p)];
-      const ConstView rows{b.data(), DType::f32, n, k, stride}, columns{turned.data(), DType::f32, k, n, n + gap};
+          panels[static_cast<size_t>((j / width * k + p) * width + j % width)] = b[static_cast<size_t>(j * stride + p)];
+      const ConstView rows{b.data(), DType::f32, n, k, stride};
       std::vector<float> whole(static_cast<size_t>(most_rows * n));
       own::gemm_rows({a.data(), DType::f32, most_rows, k, stride}, rows, view(whole.data(), most_rows, n));
       for (int64_t i = 0; i < most_rows; ++i)
@@ -55,7 +56,7 @@ TEST_CASE("f32 products of rows and of columns are right, and a number does not 
         std::vector<float> some(static_cast<size_t>(m * (n + gap)), 7), other = some;
         const ConstView x{a.data() + stride, DType::f32, m, k, stride};  // from the second row on
         own::gemm_rows(x, rows, {some.data(), DType::f32, m, n, n + gap});
-        own::gemm_columns(x, columns, {other.data(), DType::f32, m, n, n + gap});
+        own::gemm_panels(x, panels.data(), {other.data(), DType::f32, m, n, n + gap});
         for (int64_t i = 0; i < m; ++i)
           for (int64_t j = 0; j < n + gap; ++j) {
             const float expected = j < n ? whole[static_cast<size_t>((i + 1) * n + j)] : 7;

@@ -479,8 +479,16 @@ TEST_CASE("many rows: any dense product gives the same, and y may be bf16") {
                                     });
                                   },
                                   nullptr};
-  for (const DenseProduct& dense :
-       {plain_columns, plain_panels, default_dense_product(DType::f32), default_dense_product(DType::bf16)}) {
+  const DenseProduct plain_f32_panels{.f32_panels = [](ConstView a, const float* w, View out) {
+    for (int64_t i = 0; i < a.rows; ++i)
+      for (int64_t r = 0; r < out.cols; ++r) {
+        float sum = 0;
+        for (int64_t c = 0; c < a.cols; ++c) sum += a.row<float>(i)[c] * w[(r / 16 * a.cols + c) * 16 + r % 16];
+        out.row<float>(i)[r] = sum;
+      }
+  }};
+  for (const DenseProduct& dense : {plain_columns, plain_panels, plain_f32_panels, default_dense_product(DType::f32),
+                                    default_dense_product(DType::bf16)}) {
     std::vector<float> y(static_cast<size_t>(m * 200));
     std::vector<bf16> half(y.size());
     packed_matmul(p.w, view(x.data(), m, 100), view(y.data(), m, 200), dense);

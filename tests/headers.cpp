@@ -1,0 +1,1 @@
+// Nothing: the headers that all unit tests begin with are precompiled for this file (CMakeLists.txt).
