@@ -28,9 +28,10 @@ Var Linear::forward(const Var& x, const Call& call, bool unread) const {
   return ops::linear(x, weight, bias.get(), unread);
 }
 
-void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated) {
+void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std::vector<int64_t> parts) {
   ParameterInfo info = at.info("weight", role);
   info.gated = gated;
+  info.parts = gated ? std::vector<int64_t>(2, weight->rows() / 2) : std::move(parts);
   visitor.weight(info, weight);
   if (!bias) return;
   ParameterInfo of_bias = at.info("bias", Role::bias);
