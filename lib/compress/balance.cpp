@@ -131,7 +131,7 @@ std::map<std::string, double> balance_inputs(Transformer& model, std::span<const
   std::vector<CalibrationTarget> targets;
   for (const LayerType& layer : layers) {
     const auto reading = readings.find(layer.name);
-    if (reading == readings.end() || !kernels::info_of(layer.element).scaled() ||
+    if (reading == readings.end() || !kernels::info_of(layer.element).scaled ||
         (*reading->second.weight)->element() != "f32")
       continue;
     chosen.push_back(layer);

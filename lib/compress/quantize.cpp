@@ -65,7 +65,7 @@ const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
 }
 
 std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Bitmask& mask) {
-  return has_scales(type) ? pack_integers(rounded.matrix) : pack_bf16(rounded.values, mask);
+  return has_scales(type) ? pack_integers(rounded.matrix) : pack_numbers(*type, rounded.values, mask);
 }
 
 QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, const Measurement& measured) {
@@ -115,7 +115,7 @@ std::string name_of(PackedType type) {
 }
 
 bool has_scales(PackedType type) {
-  return type && kernels::info_of(*type).scaled();
+  return type && kernels::info_of(*type).scaled;
 }
 
 std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {
