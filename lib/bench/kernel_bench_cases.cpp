@@ -230,9 +230,9 @@ std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Bi
 // y[rows, n] = x W^T through one matrix after the other, as a model's layers follow each other.
 KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows) {
   const Bitmask mask = sparse ? random_mask(0.4) : Bitmask();
-  const std::shared_ptr<Weight> first = kernels::info_of(element).scaled()
+  const std::shared_ptr<Weight> first = kernels::info_of(element).scaled
                                             ? packed_integers(element, mask)
-                                            : pack_bf16(random_tensor({packed_side, packed_side}), mask);
+                                            : pack_numbers(element, random_tensor({packed_side, packed_side}), mask);
   const auto matrices = std::make_shared<std::vector<std::shared_ptr<Weight>>>();
   double bytes = 0;
   while (bytes < static_cast<double>(large_bytes())) {
@@ -251,7 +251,7 @@ KernelEntry packed_entry(kernels::PackedElement element, bool sparse, int64_t ro
   const kernels::ElementInfo& info = kernels::info_of(element);
   std::string name = sparse ? "packed_sparse_" : "packed_", shape = fmt::format("{} x 2048 -> 2048", rows);
   name += info.name;
-  if (info.scaled() && group_of(info)) shape += fmt::format(", group {}", group_of(info));
+  if (info.scaled && group_of(info)) shape += fmt::format(", group {}", group_of(info));
   if (sparse) shape += ", 60% sparse";
   return {name, shape, false, [=] { return packed(element, sparse, rows); }};
 }

@@ -32,9 +32,7 @@ double flops_of_batch(const Config& part, const TrainingShape& shape) {
 
 // Halves of blocks that run in a step: forward, backward, and once more where they are computed again.
 double halves_run(const RecomputePlan& plan, int64_t layers) {
-  using Halves = RecomputePlan::Halves;
-  const int64_t again = plan.halves == Halves::none ? 0 : plan.halves == Halves::blocks ? 2 : 1;
-  return number((4 + again) * layers);
+  return number(4 * layers + plan.halves_again(layers));
 }
 
 }  // namespace

@@ -102,6 +102,24 @@ struct hone_session {
   }
 };
 
+namespace {
+
+// `f` gives the logits of the tokens, which are checked before.
+template <class F>
+int feed(hone_session* session, const int32_t* ids, int64_t count, float* logits, F&& f) {
+  return static_cast<int>(guarded([&] {
+    hone_session& s = given(session, "the session");
+    const auto tokens = span_of(ids, count, "ids");
+    given(logits, "logits");
+    s.check(tokens);
+    const hone::Tensor rows = f(s, tokens);
+    std::ranges::copy(rows.span<float>(), logits);
+    return 0;
+  }));
+}
+
+}  // namespace
+
 extern "C" {
 
 const char* hone_version(void) {
@@ -187,27 +205,12 @@ void hone_end(hone_session* session) {
 }
 
 int hone_feed(hone_session* session, const int32_t* ids, int64_t count, float* logits) {
-  return static_cast<int>(guarded([&] {
-    hone_session& s = given(session, "the session");
-    const auto tokens = span_of(ids, count, "ids");
-    given(logits, "logits");
-    s.check(tokens);
-    const hone::Tensor row = s.session.feed(tokens);
-    std::ranges::copy(row.span<float>(), logits);
-    return 0;
-  }));
+  return feed(session, ids, count, logits, [](hone_session& s, auto tokens) { return s.session.feed(tokens); });
 }
 
 int hone_feed_all(hone_session* session, const int32_t* ids, int64_t count, float* logits) {
-  return static_cast<int>(guarded([&] {
-    hone_session& s = given(session, "the session");
-    const auto tokens = span_of(ids, count, "ids");
-    given(logits, "logits");
-    s.check(tokens);
-    const hone::Tensor rows = s.loaded->transformer().logits(s.session.hidden(tokens));
-    std::ranges::copy(rows.span<float>(), logits);
-    return 0;
-  }));
+  return feed(session, ids, count, logits,
+              [](hone_session& s, auto tokens) { return s.loaded->transformer().logits(s.session.hidden(tokens)); });
 }
 
 int64_t hone_length(const hone_session* session) {

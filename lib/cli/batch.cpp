@@ -98,14 +98,26 @@ class Batch {
     return s;
   }
 
+  // The engine's order, of all lines: it sees only some at a time.
+  static std::vector<BatchLine*> in_order(const Engine& engine, std::vector<BatchLine>& lines) {
+    const auto rank = [&](const BatchLine* line) {
+      return engine.settings().order->rank({static_cast<int64_t>(line->request.prompt.size()), line->request.tokens});
+    };
+    std::vector<BatchLine*> order;
+    for (BatchLine& line : lines) order.push_back(&line);
+    std::ranges::stable_sort(order, {}, rank);
+    return order;
+  }
+
   void write(Engine& engine, std::vector<BatchLine>& lines, BatchOutput& output) {
     size_t done = output.found(), next = 0;
     const size_t begun_with = done;
+    const std::vector<BatchLine*> order = in_order(engine, lines);
     Progress progress;
     // Not all at once: what waits in the engine is in memory.
     const auto fill = [&] {
       for (; next < lines.size() && engine.stats().waiting < b_.engine.parallel; ++next) {
-        BatchLine& line = lines[next];
+        BatchLine& line = *order[next];
         if (output.has(line.number)) continue;
         if (!line.error.empty()) {
           output.write(line.number, json_of_error(line));

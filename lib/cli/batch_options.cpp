@@ -11,6 +11,13 @@ void EngineOptions::add(CLI::Option_group* group) {
       "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need");
   add_count(group, "--page", page, "Tokens of a page of it: a multiple of 64", {.least = 64, .most = 1 << 20});
   group->add_flag("--no-reuse", no_reuse, "Read every prompt whole, whatever of it is in the cache");
+  std::string orders;
+  std::vector<std::string> names;
+  for (const ServiceOrder& row : service_orders()) {
+    orders += fmt::format("{}{}, {}", orders.empty() ? "" : "; ", row.name, row.what);
+    names.emplace_back(row.name);
+  }
+  group->add_option("--order", order, "Who is served first: " + orders)->check(one_of(names));
 }
 
 void EngineOptions::check() const {
@@ -24,6 +31,7 @@ EngineSettings EngineOptions::settings() const {
   s.cache_tokens = cache_tokens;
   s.page_rows = page;
   s.reuse = !no_reuse;
+  s.order = &service_order(order);
   return s;
 }
 
@@ -51,7 +59,8 @@ void BatchOptions::check() const {
 
 std::vector<Idle> BatchOptions::idle() const {
   std::vector<Idle> all;
-  for (const char* option : {"--ordered", "--logprobs", "--parallel", "--cache-tokens", "--page", "--no-reuse"})
+  for (const char* option :
+       {"--ordered", "--logprobs", "--parallel", "--cache-tokens", "--page", "--no-reuse", "--order"})
     all.push_back({option, !given(), "without --input"});
   return all;
 }

@@ -14,6 +14,7 @@ namespace hone::cli {
 struct EngineOptions {
   int64_t parallel = 16, cache_tokens = 0, page = kernels::attention_block;
   bool no_reuse = false;
+  std::string order = std::string(service_orders().front().name);
 
   void add(CLI::Option_group* group);
   void check() const;  // Error(usage)

@@ -73,7 +73,7 @@ void BenchOptions::add(CLI::App& app) {
                  "Measure training steps instead of prompts and generation; the files are not changed");
   what->add_option("--recompute", recompute,
                    fmt::format("With --train: what the backward pass computes again, {}; repeat it to compare several",
-                               recompute_names))
+                               recompute_names()))
       ->allow_extra_args(false)
       ->type_name("PLAN");
   add_count(what, "--steps", steps, "With --train: steps in a repetition", {.least = 1});

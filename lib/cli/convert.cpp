@@ -1,33 +1,58 @@
 #include "cli/convert.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <array>
-#include <filesystem>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/tool.h"
-#include "dataset/tokenizer_file.h"
-#include "exchange/gguf.h"
-#include "exchange/gguf_file.h"
-#include "exchange/hugging_face.h"
-#include "exchange/llama2c.h"
+#include "exchange/format.h"
 #include "io/lineage.h"
 
 namespace hone::cli {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr std::string_view own = "hone";  // beside the rows of foreign_formats()
 
-// What a model is stored as; the last is only read.
-enum class Kind { hone, safetensors, gguf, llama2c };
-constexpr std::array kind_names = {"hone", "safetensors", "gguf", "llama2c"};
-constexpr size_t targets = 3;
+// What --to may say, and what --type may.
+std::vector<std::string> targets() {
+  std::vector<std::string> all = {std::string(own)};
+  for (const ForeignFormat& format : foreign_formats())
+    if (format.write) all.emplace_back(format.name);
+  return all;
+}
+std::vector<std::string> types() {
+  std::vector<std::string> all = {"same"};
+  for (const ForeignFormat& format : foreign_formats())
+    for (const std::string_view type : format.write ? format.types() : std::vector<std::string_view>())
+      if (std::ranges::find(all, type) == all.end()) all.emplace_back(type);
+  return all;
+}
 
-// Of numbers in files of others.
-const std::vector<std::string> block_names = {"q8_0", "q4_0"};  // GGUF alone
+// "a, b or c".
+std::string comma_list(const std::vector<std::string>& all) {
+  std::string text;
+  for (size_t i = 0; i < all.size(); ++i) text += (i == 0 ? "" : i + 1 == all.size() ? " or " : ", ") + all[i];
+  return text;
+}
+
+std::string help_of_types() {
+  std::string text = "Of the numbers in files of others: same (as they came where the format says it, else f32), or";
+  for (const ForeignFormat& format : foreign_formats())
+    if (format.write)
+      text +=
+          fmt::format("{} {} for {}", text.ends_with(" or") ? "" : ";", fmt::join(format.types(), ", "), format.name);
+  return text;
+}
+
+std::string help_of_model() {
+  std::vector<std::string> files;
+  for (const ForeignFormat& format : foreign_formats()) files.emplace_back(format.files);
+  return fmt::format("Model file of Hone; or {}", comma_list(files));
+}
 
 struct ConvertTool {
   std::string model, output, to, type = "same", format = "table";
@@ -36,18 +61,11 @@ struct ConvertTool {
 
   void add(CLI::App& a) {
     app = &a;
-    a.add_option("MODEL", model,
-                 "Model file of Hone; or a folder with config.json, its .safetensors, a .gguf, or llama2.c's .bin")
-        ->required();
+    a.add_option("MODEL", model, help_of_model())->required();
     auto* options = a.add_option_group("Conversion");
-    options->add_option("--to", to, "hone, safetensors or gguf (default: hone for models of others)")
-        ->check(one_of({kind_names.begin(), kind_names.begin() + targets}));
-    options
-        ->add_option(
-            "--type", type,
-            "Of the numbers in files of others: same (safetensors: as they came; else f32), f32, f16, bf16; of "
-            "GGUF also q8_0 and q4_0")
-        ->check(one_of({"same", "f32", "f16", "bf16", "q8_0", "q4_0"}));
+    options->add_option("--to", to, fmt::format("{} (default: {} for models of others)", comma_list(targets()), own))
+        ->check(one_of(targets()));
+    options->add_option("--type", type, help_of_types())->check(one_of(types()));
     options->add_flag("--densify", densify, "Write masked and packed weights as plain numbers, which others need");
     auto* files = a.add_option_group("Files");
     files->add_option("-o,--output", output, "File to write, or the folder of --to safetensors")
@@ -58,32 +76,16 @@ struct ConvertTool {
   }
 };
 
-Kind kind_of(const std::string& path) {
-  if (fs::is_directory(path) || path.ends_with(".safetensors")) return Kind::safetensors;
-  if (is_llama2c(path)) return Kind::llama2c;
-  return is_gguf(path) ? Kind::gguf : Kind::hone;
-}
-
 void print(const ConvertTool& o, const nlohmann::ordered_json& result, const std::string& line) {
   print_result(o.format == "json" ? result.dump() + "\n" : line + "\n");
 }
 
-// A model of others, with its tokenizer.
-Imported import_model(const ConvertTool& o, Kind from) {
-  if (from == Kind::gguf) return import_gguf(o.model);
-  Imported imported = from == Kind::llama2c ? import_llama2c(o.model) : import_hugging_face(o.model);
-  const fs::path folder = fs::is_directory(o.model) ? fs::path(o.model) : fs::path(o.model).parent_path();
-  const Config config = config_from_json(imported.file.config, fmt::format("'{}'", o.model));
-  imported.file.tokenizer = tokenizer_beside(folder.string(), config.vocabulary);
-  return imported;
-}
-
-int to_hone(const ConvertTool& o, Kind from, const Common& common) {
+int to_hone(const ConvertTool& o, const ForeignFormat& from, const Common& common) {
   warn_of_idle(*o.app, {{"--type", true, "on the way to Hone, whose models are f32"},
                         {"--densify", true, "on the way to Hone, which takes plain numbers"}});
   require_writable(o.output, o.force);
   require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
-  Imported imported = import_model(o, from);
+  Imported imported = from.read(o.model);
   if (imported.file.tokenizer.is_null())
     log_warning(
         "the model has no tokenizer (no tokenizer.json and no tokenizer.model beside it): its tokens are taken for "
@@ -94,9 +96,8 @@ int to_hone(const ConvertTool& o, Kind from, const Common& common) {
     return 0;
   }
   log_info("converting {}, {} parameters", imported.what, format_count(static_cast<double>(imported.parameters)));
-  imported.file.lineage.push_back(
-      lineage_entry("convert", common.arguments, "", common.seed,
-                    {{"from", kind_names[static_cast<size_t>(from)]}, {"parameters", imported.parameters}}));
+  imported.file.lineage.push_back(lineage_entry("convert", common.arguments, "", common.seed,
+                                                {{"from", from.name}, {"parameters", imported.parameters}}));
   const WrittenFile written = write_model_file(o.output, imported.file, o.force, IfTaken::beside, imported.make);
   print(o,
         {{"output", written.path},
@@ -108,58 +109,44 @@ int to_hone(const ConvertTool& o, Kind from, const Common& common) {
   return 0;
 }
 
-int to_safetensors(const ConvertTool& o, const Common& common) {
-  if (std::find(block_names.begin(), block_names.end(), o.type) != block_names.end())
-    throw usage_error("safetensors has no numbers of --type {}; f32, f16 and bf16 are", o.type);
+int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& common) {
+  const std::vector<std::string_view> types = format.types();
+  if (o.type != "same" && std::ranges::find(types, o.type) == types.end())
+    throw usage_error("{} has no numbers of --type {}; it has {}", format.title, o.type, fmt::join(types, ", "));
+  if (!format.folder) {
+    require_writable(o.output, o.force);
+    require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
+  }
   const Model model = load_model(o.model);
   require_finite(model);
-  ExportSettings settings{o.force, o.densify, {}};
-  for (const NumberType type : {NumberType::f32, NumberType::f16, NumberType::bf16})
-    if (o.type == (type == NumberType::f32 ? "f32" : type == NumberType::f16 ? "f16" : "bf16")) settings.type = type;
-  if (!o.densify) require_plain(model, "safetensors");
+  if (!o.densify) require_plain(model, format.title);
   if (common.dry_run) {
-    log_info("would write '{}' as safetensors into the folder '{}'", o.model, o.output);
+    log_info("would write '{}' as {} {} '{}'", o.model, format.title, format.folder ? "into the folder" : "to",
+             o.output);
     return 0;
   }
-  const Exported exported = export_hugging_face(model, o.output, settings);
-  print(o,
-        {{"output", o.output},
-         {"files", exported.files},
-         {"bytes", exported.bytes},
-         {"architecture", exported.architecture},
-         {"as_it_came", exported.as_it_came}},
-        fmt::format("{}  {} files  {}  {}{}", o.output, exported.files.size(),
+  const Exported exported = format.write(model, o.output, {o.force, o.densify, o.type});
+  nlohmann::ordered_json result = {{"output", o.output}};
+  if (format.folder) result["files"] = exported.files;
+  result["bytes"] = exported.bytes;
+  result["architecture"] = exported.architecture;
+  if (format.folder) result["as_it_came"] = exported.as_it_came;
+  print(o, result,
+        fmt::format("{}  {}{}  {}{}", o.output, format.folder ? fmt::format("{} files  ", exported.files.size()) : "",
                     format_bytes(static_cast<double>(exported.bytes)), exported.architecture,
                     exported.as_it_came ? ", in the files that it came in" : ""));
   return 0;
 }
 
-int to_gguf(const ConvertTool& o, const Common& common) {
-  require_writable(o.output, o.force);
-  require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
-  const Model model = load_model(o.model);
-  require_finite(model);
-  if (!o.densify) require_plain(model, "GGUF");
-  if (common.dry_run) {
-    log_info("would write '{}' as GGUF to '{}'", o.model, o.output);
-    return 0;
-  }
-  const GgufWritten written = export_gguf(model, o.output, {o.force, o.densify, o.type == "same" ? "f32" : o.type});
-  print(o, {{"output", o.output}, {"bytes", written.bytes}, {"architecture", written.architecture}},
-        fmt::format("{}  {}  {}", o.output, format_bytes(static_cast<double>(written.bytes)), written.architecture));
-  return 0;
-}
-
 int run(const ConvertTool& o, const Common& common) {
-  const Kind from = kind_of(o.model);
-  const std::string to = !o.to.empty() ? o.to : from == Kind::hone ? "" : "hone";
+  const ForeignFormat* const from = foreign_format_of(o.model);
+  const std::string_view from_name = from ? from->name : own;
+  const std::string to = !o.to.empty() ? o.to : from ? std::string(own) : "";
   if (to.empty()) throw usage_error("--to is missing: what '{}' is to become", o.model);
-  if (to == kind_names[static_cast<size_t>(from)])
-    throw usage_error("'{}' is {} already; --to says what it is to become", o.model, to);
-  if (to == "hone") return to_hone(o, from, common);
-  if (from != Kind::hone)
-    throw usage_error("'{}' becomes a Hone model first: convert it without --to, and that to {}", o.model, to);
-  return to == "gguf" ? to_gguf(o, common) : to_safetensors(o, common);
+  if (to == from_name) throw usage_error("'{}' is {} already; --to says what it is to become", o.model, to);
+  if (to == own) return to_hone(o, *from, common);
+  if (from) throw usage_error("'{}' becomes a Hone model first: convert it without --to, and that to {}", o.model, to);
+  return to_others(o, *foreign_format_named(to), common);
 }
 
 }  // namespace

@@ -85,8 +85,12 @@ void EvalOptions::add(CLI::App& app) {
                              {.above = 0, .below = 1});
   all->excludes(rule)->excludes(promise);
   rule->excludes(promise);
-  early->add_option("--exit-criterion", exit_criterion, "What --exits and --calibrate-exits compare: gap or entropy")
-      ->check(one_of({"gap", "entropy"}));
+  std::vector<std::string> criteria;
+  for (const ExitCriterion& row : exit_criteria()) criteria.emplace_back(row.name);
+  early
+      ->add_option("--exit-criterion", exit_criterion,
+                   fmt::format("What --exits and --calibrate-exits compare: {}", either_of(criteria)))
+      ->check(one_of(criteria));
 
   auto* execution = app.add_option_group("Execution");
   add_precision(execution, precision);

@@ -50,7 +50,9 @@ void LowBitOptions::warn_of_idle_activations(const std::string& forms) const {
   if (activations == "same") return;
   std::istringstream words(forms);
   for (std::string word; words >> word;)
-    if (const auto element = kernels::find_element(word); element && kernels::info_of(*element).scaled()) return;
+    if (const auto element = kernels::find_element(word);
+        element && kernels::info_of(*element).arithmetic == kernels::Arithmetic::integer)
+      return;
   log_warning("--activations has no effect without weights that are integers");
 }
 

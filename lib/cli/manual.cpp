@@ -107,8 +107,10 @@ std::string man_head(const std::string& program, std::string_view summary) {
   for (char& c : title) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   // One clause, as `man -k` shows it.
   const std::string_view clause = summary.substr(0, summary.find_first_of(".:,"));
-  return fmt::format(".TH {} 1 {} \"hone {}\" Hone\n.SH NAME\n{} \\- {}{}\n", plain(title), version_date(), version(),
-                     plain(program), static_cast<char>(std::tolower(static_cast<unsigned char>(clause.front()))),
+  // Not adjusted: a line with a long list of names cannot be, of which troff would warn.
+  return fmt::format(".TH {} 1 {} \"hone {}\" Hone\n.ad l\n.SH NAME\n{} \\- {}{}\n", plain(title), version_date(),
+                     version(), plain(program),
+                     static_cast<char>(std::tolower(static_cast<unsigned char>(clause.front()))),
                      plain(clause.substr(1)));
 }
 

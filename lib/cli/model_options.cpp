@@ -49,8 +49,16 @@ void ModelOptions::add(RunOptions& run) {
                        fmt::join(mixer_kinds(), ", ")))
       .shapes(Shapes::model);
   shape(run.flag("--qk-norm", qk_norm, "RMS norms of each head's queries and keys"));
-  shape(run.number("--attention-softcap", attention_softcap,
-                   "Keep scores of attention between -C and C: C tanh(scores / C)", {.least = 0.01, .most = 1e6}));
+  std::string scores;
+  for (const kernels::ScoreKindInfo& kind : kernels::score_kinds)
+    scores += fmt::format("{}{}, {}", scores.empty() ? "" : "; or ", kind.form, kind.what);
+  Declared score = run.text("--attention-score", attention_score,
+                            fmt::format("What becomes of a score of attention before the softmax: {}", scores))
+                       .type_name("KIND");
+  shape(score);
+  shape(run.number("--attention-softcap", attention_softcap, "The same as --attention-score softcap:C",
+                   {.least = 0.01, .most = 1e6})
+            .excludes(score));
   shape(run.text("--image", image,
                  "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
   shape(run.text("--audio", audio,
@@ -112,6 +120,14 @@ Config ModelOptions::config(int64_t tokens) const {
   if (ffn) layer.ffn = *ffn;
   layer.qk_norm = qk_norm;
   if (attention_softcap) layer.score = softcap_score(static_cast<float>(*attention_softcap));
+  if (attention_score) {
+    try {
+      score_rule(*attention_score);
+    } catch (const Error& error) {
+      throw usage_error("--attention-score: {}", error.what());
+    }
+    layer.score = *attention_score;
+  }
   const int64_t count = layers.value_or(static_cast<int64_t>(c.layers.size()));
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);

@@ -12,7 +12,7 @@ namespace hone::cli {
 
 struct ModelOptions {
   std::optional<int64_t> layers, dim, heads, kv_heads, head_dim, ffn, context, vocabulary;
-  std::optional<std::string> preset, norm, activation, positions, attention;
+  std::optional<std::string> preset, norm, activation, positions, attention, attention_score;
   std::optional<double> rope_theta, norm_epsilon, attention_softcap, logit_softcap, init_std;
   bool qk_norm = false;
   std::optional<bool> biases, tied;

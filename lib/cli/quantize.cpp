@@ -41,6 +41,7 @@ struct QuantizeTool {
   int64_t group = 0;
   std::vector<std::string> overrides;
   bool allow_requantize = false, awq = false;
+  std::vector<std::string> prepare;
   int64_t distill_steps = 0;
   double distill_rate = 1e-3;
   const CLI::App* app = nullptr;  // that they were added to
@@ -70,10 +71,15 @@ struct QuantizeTool {
                      "REGEX=TYPE for the weights whose names it is found in; repeatable, the first wins")
         ->type_name("REGEX=TYPE");
     options->add_flag("--allow-requantize", allow_requantize, "Quantize weights that are quantized already");
-    options->add_flag(
-        "--awq", awq,
-        "Before that, scale the inputs of query/key/value and up where it lessens what rounding costs, and "
-        "the norm before them by the inverse");
+    std::string changes;
+    std::vector<std::string> changed_by;
+    for (const Preparation& row : preparations()) {
+      changed_by.emplace_back(row.name);
+      changes += fmt::format("; {} {}", row.name, row.what);
+    }
+    auto* before = options->add_option("--prepare", prepare, "Before that, change the model: a comma list" + changes);
+    before->delimiter(',')->type_name("NAMES")->check(one_of(changed_by));
+    options->add_flag("--awq", awq, "The same as --prepare awq")->excludes(before);
     add_count(options, "--distill", distill_steps,
               "Then train the scales, and norms, for so many steps on the divergence from the model before; 0: none");
     add_number(options, "--distill-rate", distill_rate, "Learning rate of that", {.above = 0, .most = 1});
@@ -82,6 +88,9 @@ struct QuantizeTool {
     files.add(to, "CSV file with a row for each quantized weight (of a budget: each type considered)");
   }
 
+  std::vector<std::string> preparing() const { return awq ? std::vector<std::string>{"awq"} : prepare; }
+  std::string preparing_option() const { return awq ? "--awq" : "--prepare"; }
+
   QuantizeSettings settings() const {
     QuantizeSettings s;
     s.type = packed_type_named(type);
@@ -89,7 +98,7 @@ struct QuantizeTool {
     s.group = group;
     s.method = &round_method(method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method);
     s.allow_requantize = allow_requantize;
-    s.balance = awq;
+    for (const std::string& name : preparing()) s.prepare.push_back(&preparation(name));
     s.activations = calibration.type();
     for (const std::string& text : overrides) {
       const size_t equals = text.rfind('=');
@@ -103,8 +112,11 @@ struct QuantizeTool {
 
 // Of CSV, in order: the same with and without calibration.
 std::vector<std::string> columns() {
-  return {"parameter",          "type",        "form",        "group", "relative_error", "bytes_before", "bytes",
-          "calibration_tokens", "calibration", "awq_exponent"};
+  std::vector<std::string> names = {"parameter",      "type",         "form",  "group",
+                                    "relative_error", "bytes_before", "bytes", "calibration_tokens",
+                                    "calibration"};
+  for (const Preparation& row : preparations()) names.emplace_back(row.number);
+  return names;
 }
 
 Report layer_report(const std::vector<QuantizedLayer>& layers) {
@@ -119,7 +131,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     row.set("bytes_before", l.bytes_before);
     row.set("bytes", l.bytes);
     set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
-    if (l.balance) row.set("awq_exponent", *l.balance);
+    for (const auto& [name, number] : l.prepared) row.set(name, number);
     report.add(row);
   }
   report.fix_csv(columns());
@@ -150,7 +162,7 @@ void check_method(const QuantizeTool& o, const QuantizeSettings& settings) {
   const bool calibrated = !o.calibration.files.empty();
   if (method.dampens && !calibrated)
     throw usage_error("--method {} needs --calibration FILE: text like the model's training text", method.name);
-  if (method.needs.empty() && calibrated && !o.awq)
+  if (method.needs.empty() && calibrated && o.preparing().empty())
     throw usage_error("--method {} uses no calibration; leave --calibration out or choose another method", method.name);
 }
 
@@ -166,13 +178,14 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
                     fmt::join(scaled, " or "));
 }
 
-void check_awq(const QuantizeTool& o, const QuantizeSettings& settings) {
-  if (!o.awq) return;
+void check_preparations(const QuantizeTool& o, const QuantizeSettings& settings) {
+  if (o.preparing().empty()) return;
+  const std::string option = o.preparing_option();
   if (o.budget.given())
-    throw usage_error("--awq scales for types that are given; quantize to those that a budget chose");
+    throw usage_error("{} prepares for types that are given; quantize to those that a budget chose", option);
   if (o.calibration.files.empty())
-    throw usage_error("--awq needs --calibration FILE: text like the model's training text");
-  if (!makes_scales(settings)) throw usage_error("--awq has no effect: no weight becomes a type with scales");
+    throw usage_error("{} needs --calibration FILE: text like the model's training text", option);
+  if (!makes_scales(settings)) throw usage_error("{} has no effect: no weight becomes a type with scales", option);
 }
 
 // Before anything is read.
@@ -249,7 +262,7 @@ double bits_per_weight(Transformer& model, const std::vector<QuantizedLayer>& la
 int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   check_distill(o, settings);
-  check_awq(o, settings);
+  check_preparations(o, settings);
   if (o.budget.given()) {
     const bool group = given(*o.budget.app, "--group");
     return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
@@ -310,6 +323,7 @@ std::vector<std::string> scale_options() {
   names.emplace_back("--group");
   names.emplace_back("--method");
   names.emplace_back("--awq");
+  names.emplace_back("--prepare");
   return names;
 }
 

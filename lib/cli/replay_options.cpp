@@ -82,7 +82,7 @@ void ReplayOptions::check() const {
 std::vector<Idle> ReplayOptions::idle() const {
   std::vector<Idle> all;
   for (const char* option : {"--count", "--speed", "--divide", "--batching", "--slo", "--simulate", "--parallel",
-                             "--cache-tokens", "--page", "--no-reuse", "--busy-chunk"})
+                             "--cache-tokens", "--page", "--no-reuse", "--order", "--busy-chunk"})
     all.push_back({option, !given(), "without --requests"});
   all.push_back({"--costs", !simulate, "without --simulate"});
   return all;

@@ -55,14 +55,16 @@ Report layer_report(const std::vector<StructuredLayer>& layers) {
     row.set("experts_before", l.before.experts);
     row.set("experts", l.after.experts);
     if (l.kl) row.set("divergence", *l.kl);
-    if (l.head_error) row.set("head_error", *l.head_error);
-    if (l.unit_error) row.set("neuron_error", *l.unit_error);
+    for (const auto& [name, error] : l.errors) row.set(name, error);
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  report.fix_csv({"layer", "heads_before", "heads", "kv_heads_before", "kv_heads", "ffn_before", "ffn",
-                  "experts_before", "experts", "divergence", "head_error", "neuron_error", "calibration_tokens",
-                  "calibration"});
+  std::vector<std::string> columns = {"layer",      "heads_before", "heads",          "kv_heads_before", "kv_heads",
+                                      "ffn_before", "ffn",          "experts_before", "experts",         "divergence"};
+  for (const StructureKind& kind : structure_kinds())
+    if (!kind.error.empty()) columns.emplace_back(kind.error);
+  columns.insert(columns.end(), {"calibration_tokens", "calibration"});
+  report.fix_csv(columns);
   return report;
 }
 
@@ -130,7 +132,8 @@ class StructureRun {
     if (!o_.target_speedup) {
       Structure structure = parse_structure(o_.structure);
       structure.multiple = o_.multiple;
-      if (!structure.neurons) warn_of_idle(*o_.app, {{"--width-multiple", true, "without neurons in --structure"}});
+      if (!structure.asks("neurons"))
+        warn_of_idle(*o_.app, {{"--width-multiple", true, "without neurons in --structure"}});
       text_of_structure_ = o_.structure;
       settings_.counts = structure_counts(structure, before);
     }

@@ -1,26 +1,33 @@
 #include "cli/train_options.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "base/target.h"
 #include "base/text_output.h"
-#include "base/units.h"
 #include "cli/effects.h"
-#include "cli/precision.h"
-#include "compress/quantize.h"
-#include "model/exits.h"
-#include "model/size.h"
-#include "train/division.h"
-#include "train/objectives/exits.h"
 
 namespace hone::cli {
 namespace {
+
+std::string option_of(const OptimizerNumber& number) {
+  std::string name = fmt::format("--{}", number.name);
+  std::ranges::replace(name, '_', '-');
+  return name;
+}
+
+bool has_number(const OptimizerKind& kind, const OptimizerNumber& number) {
+  return std::ranges::find(kind.numbers, &number) != kind.numbers.end();
+}
+
+std::string_view first_with(const OptimizerNumber& number) {
+  for (const OptimizerKind& kind : optimizers())
+    if (has_number(kind, number)) return kind.name;
+  throw internal_error("no optimizer has the number '{}'", number.name);
+}
 
 void add_data(RunOptions& run, TrainOptions& o) {
   run.group("Data");
@@ -94,8 +101,9 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.text("--optimizer", o.optimizer, "adamw, or muon for the matrices of blocks with AdamW for the rest",
            optimizer_names)
       .shapes(Shapes::run);
-  run.number("--muon-momentum", o.muon_momentum, "Muon: memory of the gradient", {.least = 0, .most = 0.9999999})
-      .shapes(Shapes::run);
+  for (auto& [number, value] : o.optimizer_numbers)
+    run.number(option_of(*number), value, std::string(number->what), {.least = number->least, .most = number->most})
+        .shapes(Shapes::run);
   run.number("--adamw-rate", o.adamw_rate,
              "Highest learning rate of what Muon leaves to AdamW (default: the learning rate)",
              {.least = 0, .most = 1e6})
@@ -112,14 +120,12 @@ void add_steps(RunOptions& run, TrainOptions& o) {
            "What the optimizer keeps its moving means in: f32, bf16 rounded by chance, or int8 by blocks of 256",
            {moment_forms.begin(), moment_forms.end()})
       .shapes(Shapes::run);
-  run.number("--beta1", o.beta1, "AdamW: memory of the gradient", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
-  run.number("--beta2", o.beta2, "AdamW: memory of its square", {.least = 0, .most = 0.9999999}).shapes(Shapes::run);
   run.text("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it",
            {"auto", "bf16", "f32"})
       .shapes(Shapes::derived, "precision");
   const Declared recompute =
       run.text("--recompute", o.recompute,
-               fmt::format("What the backward pass computes again instead of keeping it: {}", recompute_names))
+               fmt::format("What the backward pass computes again instead of keeping it: {}", recompute_names()))
           .shapes(Shapes::nothing);
   run.bytes("--memory-limit", o.memory_limit,
             "Choose the plan of --recompute that costs least time within this much memory, e.g. 4GiB; 0: no limit")
@@ -138,11 +144,18 @@ void add_validation(RunOptions& run, TrainOptions& o) {
       .shapes(Shapes::run);
   run.count("--patience", o.patience, "Stop after this many validations without improvement; 0: never")
       .shapes(Shapes::run);
-  run.number("--ema", o.ema,
-             "Decay of a moving average of the parameters, such as 0.999, to end with; with --keep best what validates "
-             "better counts; 0: none",
-             {.least = 0, .below = 1})
-      .shapes(Shapes::run);
+  std::string kinds;
+  for (const AverageKind& kind : average_kinds())
+    kinds += fmt::format("{}{}, {}", kinds.empty() ? "" : "; or ", kind.form, kind.what);
+  const Declared average = run.text("--average", o.average,
+                                    fmt::format("Average of the parameters to end with: {}. With --keep best what "
+                                                "validates better counts",
+                                                kinds))
+                               .type_name("KIND")
+                               .shapes(Shapes::derived, "average");
+  run.number("--ema", o.ema, "The same as --average ema:X, such as 0.999; 0: none", {.least = 0, .below = 1})
+      .excludes(average)
+      .shapes(Shapes::derived, "ema");
   run.text("--keep", o.keep, "Parameters to end with: those of the best validation, or the last", {"best", "last"})
       .shapes(Shapes::run);
 }
@@ -217,6 +230,7 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
   recompute_plan(recompute);
+  average_rule(average);
   lines.check(*app_);
   experts.check(!init.empty(), !resume.empty());
   depth.check();
@@ -246,41 +260,10 @@ void TrainOptions::check(const std::string& config) const {
   check_files(config);
 }
 
-std::optional<QuantizeAwareSettings> TrainOptions::rounding(int64_t count) const {
-  if (quantize_aware.empty()) return std::nullopt;
-  const size_t colon = quantize_aware.find(':');
-  const PackedType type = packed_type_named(quantize_aware.substr(0, colon));
-  if (!has_scales(type)) throw usage_error("--quantize-aware {}: give a type that has scales", quantize_aware);
-  const int64_t group = colon == std::string::npos ? 0 : parse_count(quantize_aware.substr(colon + 1));
-  if (group != 0 && group != 32 && group != 64 && group != 128)
-    throw usage_error("--quantize-aware {}: a group has 32, 64 or 128 columns; without one a scale serves a row",
-                      quantize_aware);
-  return QuantizeAwareSettings{*type, group, quantize_from, count};
-}
-
 void TrainOptions::resolve_resume() {
   if (resume != "auto") return;
   if (checkpoint.empty()) throw usage_error("--resume auto continues --checkpoint; give it");
   resume = std::filesystem::exists(checkpoint) ? checkpoint : "";
-}
-
-void TrainOptions::share_steps(int ranks, const nlohmann::json& resumed) {
-  const StepCut asked = {batch, accumulate};
-  StepCut cut = cut_for(asked, ranks);
-  if (resumed.is_object() && resumed.contains("batch") && resumed["batch"].is_number_integer() &&
-      resumed.contains("accumulate") && resumed["accumulate"].is_number_integer()) {
-    const StepCut there = {resumed["batch"], resumed["accumulate"]};
-    if (cut_of(there, asked)) {
-      if (there.accumulate % ranks != 0)
-        throw usage_error(
-            "a step of the run of '{}' is {} x {} sequences, which {} ranks cannot share; use a number of ranks that "
-            "divides {}",
-            resume, there.accumulate, there.batch, ranks, there.accumulate);
-      cut = there;
-    }
-  }
-  batch = cut.batch;
-  accumulate = cut.accumulate;
 }
 
 void TrainOptions::check_files(const std::string& config) const {
@@ -319,10 +302,13 @@ void TrainOptions::check_effects() const {
     throw usage_error("--quantize-from has no effect without --quantize-aware");
   for (const char* group : {"Steps", "Teacher", "Validation", "Sparsity", "Rounding", "Routing"})
     warn_of_idle_group(*app_, group, !trains, "without steps");
-  // Whoever gives these believes that Muon trains.
-  for (const char* option : {"--muon-momentum", "--adamw-rate"})
-    if (optimizer != "muon" && given(*app_, option))
-      throw usage_error("{} has no effect without --optimizer muon", option);
+  // Whoever gives these believes that another optimizer trains.
+  for (const auto& [number, value] : optimizer_numbers)
+    if (const std::string option = option_of(*number);
+        given(*app_, option) && !has_number(optimizer_named(optimizer), *number))
+      throw usage_error("{} has no effect without --optimizer {}", option, first_with(*number));
+  if (optimizer != "muon" && given(*app_, "--adamw-rate"))
+    throw usage_error("--adamw-rate has no effect without --optimizer muon");
   for (const char* option : {"--weight-decay-cautious", "--weight-decay-schedule"})
     if (weight_decay == 0 && given(*app_, option)) throw usage_error("{} has no effect with --weight-decay 0", option);
   warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},
@@ -335,141 +321,6 @@ void TrainOptions::check_effects() const {
                        {"--decay", trains && schedule != "wsd", "without --schedule wsd"},
                        {"--final-rate", trains && schedule == "constant", "without --schedule cosine or wsd"},
                        {"--log-every", log.empty(), "without --log"}});
-}
-
-// In the description: of what Muon does not move, where no rate of its own is given.
-constexpr const char* as_learning_rate = "learning_rate";
-
-RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
-                                   int64_t train_tokens) const {
-  RunSettings s;
-  StepSettings& step = s.step;
-  const double per_step = static_cast<double>(batch) * static_cast<double>(accumulate) * static_cast<double>(context);
-  int64_t count = steps.value_or(2000);
-  if (tokens) count = static_cast<int64_t>(std::ceil(static_cast<double>(*tokens) / per_step));
-  if (epochs) count = std::max<int64_t>(1, std::llround(*epochs * static_cast<double>(train_tokens) / per_step));
-  step.batch = batch;
-  step.accumulate = accumulate;
-  step.ranks = common.ranks;
-  step.clip = clip;
-  step.objectives.z_weight = static_cast<float>(z_loss);
-  step.objectives.contrastive = lines.contrast();
-  step.dropout = static_cast<float>(dropout);
-  step.type = type_of(precision);
-  step.seed = common.seed;
-  step.optimizer.adamw.beta1 = beta1;
-  step.optimizer.adamw.beta2 = beta2;
-  s.shuffle = shuffle == "documents" ? Shuffle::documents : Shuffle::windows;
-  step.optimizer.weight_decay = weight_decay;
-  step.optimizer.cautious_decay = cautious_decay;
-  step.optimizer.moments = moment_form(moments);
-  step.optimizer.seed = common.seed;
-  step.decay = decay_schedule_named(decay_schedule);
-  step.optimizer.kind = &optimizer_named(optimizer);
-  step.optimizer.muon.momentum = muon_momentum;
-  if (adamw_rate) step.optimizer.adamw.rate = learning_rate > 0 ? *adamw_rate / learning_rate : 1;
-  step.schedule = {schedule_named(schedule),
-                   learning_rate,
-                   final_fraction,
-                   warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20),
-                   count,
-                   decay};
-  if (warmup_tokens)
-    step.schedule.warmup = static_cast<int64_t>(std::ceil(static_cast<double>(*warmup_tokens) / per_step));
-  if (step.schedule.warmup >= count && (warmup > 0 || warmup_tokens) && count > 0)
-    throw usage_error(
-        "{} leaves none of the {} steps at the learning rate asked for",
-        warmup_tokens ? fmt::format("--warmup-tokens {}", *warmup_tokens) : fmt::format("--warmup {}", warmup), count);
-  if (!curriculum.empty()) step.curriculum = curriculum_stages(curriculum, batch * context, context, count);
-  step.router = experts.training(config);
-  depth.training(config, step);
-  s.context = context;
-  s.valid_every = valid_every;
-  s.valid_tokens = valid_tokens;
-  s.patience = patience;
-  s.keep_best = keep == "best";
-  s.average = ema;
-  s.checkpoint = checkpoint;
-  s.save_every = save_every;
-  s.log_every = log_every;
-  s.description = options_->description();
-  s.description_defaults = options_->defaults();
-  s.description_defaults["adamw_rate"] = as_learning_rate;
-  s.description.update({{"context", context},
-                        {"steps", count},
-                        {"train_tokens", train_tokens},
-                        {"warmup", step.schedule.warmup},
-                        {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
-                        {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
-                        {"sparsity", sparsity.value_or(0)},
-                        {"seed", common.seed}});
-  s.description_defaults.update(TeacherOptions::description_of_none());
-  s.description.update(teacher.description(context));
-  if (has_mixtures(config)) s.description["routing"] = describe(step.router);
-  return s;
-}
-
-namespace {
-
-int64_t exits_at_once(const ExitLossSettings& settings, const Config& config) {
-  return static_cast<int64_t>(exits_trained(settings, exits_of(config), 0).size());
-}
-
-}  // namespace
-
-Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
-  const StepSettings& step = settings.step;
-  // Parts that are contrasted may be there once more, alone.
-  const int64_t sequences = step.objectives.contrastive.weight > 0 ? 2 * step.batch : step.batch;
-  const TrainingShape shape = {sequences,      settings.context,
-                               step.type,      step.router.capacity_factor,
-                               step.recompute, exits_at_once(step.objectives.exits, config)};
-  Footprint need =
-      training_footprint(config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.ranks->size()));
-  need.teacher = step.objectives.distillation.bytes;
-  if (!quantize_aware.empty())
-    need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);
-  if (settings.average > 0) need.copies += 4 * size_of_shape(config).parameters;
-  if (settings.keep_best) need.copies += 4 * size_of_shape(config).parameters;
-  return need;
-}
-
-RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settings, double process) const {
-  if (memory_limit == 0) return recompute_plan(recompute);
-  struct Choice {
-    RecomputePlan plan;
-    double bytes, flops;
-  };
-  std::vector<Choice> all;
-  RunSettings with = settings;
-  for (const RecomputePlan& plan : recompute_plans(static_cast<int64_t>(config.layers.size()))) {
-    if (config.block.parallel && !keeps_blocks_whole(plan)) continue;
-    with.step.recompute = plan;
-    const TrainingShape shape = {with.step.batch,
-                                 with.context,
-                                 with.step.type,
-                                 with.step.router.capacity_factor,
-                                 plan,
-                                 exits_at_once(settings.step.objectives.exits, config)};
-    all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});
-  }
-  const auto limit = static_cast<double>(memory_limit);
-  const auto least = std::ranges::min_element(all, {}, &Choice::bytes);
-  if (least->bytes > limit)
-    throw usage_error(
-        "--memory-limit {}: this run takes {} at the least, with --recompute {}; use a smaller --batch, --context or "
-        "model",
-        format_bytes(limit), format_bytes(least->bytes), to_string(least->plan));
-  const Choice* best = &*least;
-  for (const Choice& choice : all)
-    if (choice.bytes <= limit && choice.flops < best->flops) best = &choice;
-  log_info("--memory-limit {}: --recompute {}, {} in all", format_bytes(limit), to_string(best->plan),
-           format_bytes(best->bytes));
-  return best->plan;
-}
-
-void TrainOptions::check_description(const RunSettings& settings) const {
-  options_->require_described(settings.description);
 }
 
 }  // namespace hone::cli

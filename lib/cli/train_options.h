@@ -34,11 +34,10 @@ struct TrainOptions {
   std::optional<double> epochs;
   // steps
   int64_t batch = 32, accumulate = 1, warmup = -1;
-  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, z_loss = 0, dropout = 0, weight_decay = 0.1,
-         beta1 = 0.9, beta2 = 0.95;
+  double learning_rate = 1e-3, final_fraction = 0.1, decay = 0.2, clip = 1, z_loss = 0, dropout = 0, weight_decay = 0.1;
   std::string parallel;  // empty: all ranks
   std::string schedule = "cosine", precision = "auto", recompute = "none", curriculum, optimizer = "adamw";
-  double muon_momentum = 0.95;
+  std::vector<std::pair<const OptimizerNumber*, double>> optimizer_numbers = numbers_of_optimizers();
   bool cautious_decay = false;
   std::string shuffle = "windows", decay_schedule = "constant", moments = "f32";
   std::optional<int64_t> warmup_tokens;
@@ -47,7 +46,8 @@ struct TrainOptions {
   TeacherOptions teacher;
   // validation
   int64_t valid_every = 250, valid_tokens = 0, patience = 0;
-  double ema = 0;  // 0: no average
+  std::string average;  // empty: none
+  double ema = 0;       // the same as "ema:X"; 0: none
   std::string keep = "last";
   // files
   std::string output, checkpoint, log, plot, format = "table";

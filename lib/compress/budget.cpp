@@ -60,13 +60,14 @@ class TypeMeasurer {
     layer.data_free = measured.data_free;
     double nearest = std::numeric_limits<double>::infinity();
     for (const kernels::PackedElement element : kernels::all_elements) {
-      const bool scaled = kernels::info_of(element).scaled();
+      const bool scaled = kernels::info_of(element).scaled;
       for (const int64_t group : scaled ? s_.groups : std::vector<int64_t>{0}) {
         check_stop();
         const RoundMethod& method =
             scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("nearest");
         const RoundedWeight rounded = method.run({name, dense, mask, measured.inputs, element, group});
-        const std::shared_ptr<Weight> packed = scaled ? pack_integers(rounded.matrix) : pack_bf16(rounded.values, mask);
+        const std::shared_ptr<Weight> packed =
+            scaled ? pack_integers(rounded.matrix) : pack_numbers(element, rounded.values, mask);
         const Encoded encoded = packed->encode();
         layer.candidates.push_back(
             {element, group, array_bytes(encoded), packed->stored_bytes(), rounded.relative_error, 0});

@@ -19,7 +19,7 @@ namespace {
 
 bool has_scales(const Weight& weight) {
   const auto element = kernels::find_element(weight.element());
-  return element && kernels::info_of(*element).scaled();
+  return element && kernels::info_of(*element).scaled;
 }
 
 // Adam's two averages of a parameter's gradient.

@@ -65,7 +65,7 @@ const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
 }
 
 std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Bitmask& mask) {
-  return has_scales(type) ? pack_integers(rounded.matrix) : pack_bf16(rounded.values, mask);
+  return has_scales(type) ? pack_integers(rounded.matrix) : pack_numbers(*type, rounded.values, mask);
 }
 
 QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, const Measurement& measured) {
@@ -115,7 +115,7 @@ std::string name_of(PackedType type) {
 }
 
 bool has_scales(PackedType type) {
-  return type && kernels::info_of(*type).scaled();
+  return type && kernels::info_of(*type).scaled;
 }
 
 std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {
@@ -131,17 +131,17 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
     const RoundMethod& method = method_for(choice.type, s);
     targets.push_back({choice.slot.name, method.needs, method.dampens});
   }
-  std::map<std::string, double> balanced;
-  if (s.balance && s.calibration)
-    balanced = balance_inputs(model, types_of(choices), s.method->searches, *s.calibration, s.activations);
+  std::map<std::string, std::map<std::string, double>> prepared;  // of a weight
+  const std::vector<LayerType> types = types_of(choices);
+  if (s.calibration)
+    for (const Preparation* row : s.prepare)
+      for (const auto& [layer, number] : row->run({model, types, s.method->searches, *s.calibration, s.activations}))
+        prepared[layer][std::string(row->number)] = number;
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
       model, targets, s.method->behind, s.calibration, s.activations,
       [&](size_t i, const Measurement& measured) { layers[i] = quantize_weight(choices[i], s, measured); }, s.progress);
-  for (QuantizedLayer& layer : layers) {
-    const auto found = balanced.find(layer.name);
-    if (found != balanced.end()) layer.balance = found->second;
-  }
+  for (QuantizedLayer& layer : layers) layer.prepared = prepared[layer.name];
   return layers;
 }
 

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "compress/balance.h"
 #include "compress/calibration.h"
 #include "compress/methods/round_method.h"
+#include "compress/preparation.h"
 #include "compress/quantize_matrix.h"
 #include "compress/targets.h"
 
@@ -38,7 +38,7 @@ struct QuantizeSettings {
   const RoundMethod* method = &round_method("search");  // to types with scales; to others the nearest number is taken
   const CalibrationText* calibration = nullptr;         // null: every method goes on as if all inputs were alike
   DType activations = DType::f32;
-  bool balance = false;  // balance_inputs() before all; takes a calibration
+  std::vector<const Preparation*> prepare = {};  // before all, in this order; takes a calibration
   // Called with each weight that is done; what it returns takes the weight's place. WeightSpill::put(), for one.
   std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> keep;
   std::function<void(int64_t done, int64_t all)> progress;
@@ -54,7 +54,7 @@ struct QuantizedLayer {
   std::optional<int64_t> calibration_tokens;  // that entered the layer, where there was a text
   bool data_free = false;                     // too few of them: rounded as if all inputs were alike
   bool dampened = false;                      // fewer than inputs: what they cannot tell is dampened
-  std::optional<double> balance;              // the exponent of balance_inputs(), where it was tried
+  std::map<std::string, double> prepared;     // where it was tried: the number of each preparation, by its name
 };
 
 // Layers come back in the order of the model: blocks, head, embedding. Throws Error(usage) when nothing is chosen,

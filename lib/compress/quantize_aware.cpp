@@ -30,7 +30,7 @@ QuantizeAware::QuantizeAware(Transformer& model, const QuantizeAwareSettings& s)
     : model_(model),
       from_(std::clamp<int64_t>(std::llround(s.from * static_cast<double>(s.steps)), 0,
                                 std::max<int64_t>(0, s.steps - 1))) {
-  if (!kernels::info_of(s.element).scaled())
+  if (!kernels::info_of(s.element).scaled)
     throw usage_error("training rounds to elements with scales; {} has none", kernels::info_of(s.element).name);
   BlockWeights wrap([&](const std::string& name, std::shared_ptr<Weight>& weight) {
     const auto round = [name, options = QuantizeOptions{s.element, s.group, true}](const Tensor& values,

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "compress/masks.h"
+#include "kernels/packed/nearest.h"
 #include "kernels/packed/scale_search.h"
 #include "kernels/parallel.h"
 
@@ -41,23 +42,27 @@ constexpr std::array<float, 128> distances = [] {
 // The integers that a weight over its scale may become, from 0 to either side; side 0 is that of the scale's sign.
 struct Grid {
   float first[2], last[2];  // nearest to 0, and farthest
-  bool in_steps;            // they are not neighbours, but
+  kernels::Codes codes;     // of a table: `steps`; floating: `floats`; else integers that are neighbours
   kernels::ValueSteps steps[2];
+  kernels::FloatSteps floats;
   bool symmetric;  // both sides are alike: the sign of a scale makes no difference
 };
 
 Grid grid_of(kernels::PackedElement element) {
   const kernels::ElementInfo& info = kernels::info_of(element);
   Grid grid{};
-  grid.in_steps = info.in_table;
-  grid.symmetric = !grid.in_steps && info.highest == -info.lowest;
+  grid.codes = info.codes_are;
+  grid.symmetric = grid.codes != kernels::Codes::table && info.highest == -info.lowest;
+  if (grid.codes == kernels::Codes::floating)
+    grid.floats = {info.mantissa, info.least_normal(), info.number_of(info.highest), info.bias << info.mantissa};
   for (const int side : {0, 1}) {
     const int sign = side ? -1 : 1;
-    grid.first[side] = 1;
-    grid.last[side] = static_cast<float>(side ? -info.lowest : info.highest);
+    grid.first[side] = info.number_of(1);
+    grid.last[side] = side ? -info.number_of(info.lowest) : info.number_of(info.highest);
     kernels::ValueSteps& steps = grid.steps[side];
     float before = 0;
-    for (int code = info.zero + sign; grid.in_steps && code >= 0 && code < info.codes(); code += sign) {
+    for (int code = info.zero + sign; grid.codes == kernels::Codes::table && code >= 0 && code < info.codes();
+         code += sign) {
       if (steps.count == static_cast<int>(std::size(steps.middles)))
         throw internal_error("more than {} values of {} on one side of 0", std::size(steps.middles), info.name);
       const float value = static_cast<float>(sign * info.integer_of(code));
@@ -117,6 +122,10 @@ class Group {
 
   float best_scale() {
     Choice best;
+    if (grid_.codes == kernels::Codes::floating) {
+      search_octave(best);
+      return stored(best.scale);
+    }
     search(false, best);
     if (!grid_.symmetric) search(true, best);
     return best.negative ? -stored(best.scale) : stored(best.scale);
@@ -131,6 +140,19 @@ class Group {
 
   float stored(bf16 scale) const {
     return std::max(smallest_scale, to_float(to_bf16(std::ldexp(to_float(scale), exponent_))));
+  }
+
+  // Of floating-point numbers another octave is the same again, but for the numbers that are too small and those cut
+  // off: every bf16 number from the scale that reaches the largest weight to its double, and some below it.
+  void search_octave(Choice& best) const {
+    constexpr int above = 128, below = 31, count = above + below + 1;
+    static_assert(count % batch == 0);
+    const int top = to_bf16(largest_ / grid_.last[0]).bits + above;
+    float scales[count], found[count];
+    for (int i = 0; i < count; ++i) scales[i] = scale_of(top - i);
+    errors_of(scales, count, found);
+    offer(
+        found, count, [&](int i) { return top - i; }, false, best);
   }
 
   // Branch and bound over stretches of neighbouring bf16 numbers, from the scale that reaches the largest weight
@@ -242,8 +264,10 @@ class Group {
 
   void errors_of(const float* scales, int64_t count, float* found) const {
     const auto n = static_cast<int64_t>(size_);
-    if (grid_.in_steps) {
+    if (grid_.codes == kernels::Codes::table) {
       loops_.step_errors(magnitudes_.data(), sides_.data(), grid_.steps, moments_.data(), n, scales, count, found);
+    } else if (grid_.codes == kernels::Codes::floating) {
+      loops_.float_errors(magnitudes_.data(), moments_.data(), n, grid_.floats, scales, count, found);
     } else {
       loops_.errors(magnitudes_.data(), limits_.data(), moments_.data(), n, scales, count, found);
     }
@@ -283,8 +307,10 @@ class Group {
 
 void round_group(const kernels::ScaleSearch& loops, const Grid& grid, const float* w, int64_t n, float scale,
                  int8_t* out) {
-  if (grid.in_steps) {
+  if (grid.codes == kernels::Codes::table) {
     loops.round_to_steps(w, n, scale, grid.steps, out);
+  } else if (grid.codes == kernels::Codes::floating) {
+    loops.round_to_floats(w, n, scale, grid.floats, out);
   } else {
     loops.round(w, n, scale, -grid.last[1], grid.last[0], out);
   }
@@ -292,7 +318,7 @@ void round_group(const kernels::ScaleSearch& loops, const Grid& grid, const floa
 
 void check_inputs(const Tensor& weight, const QuantizeOptions& options, const std::string& where,
                   std::span<const float> moments, const Bitmask& mask) {
-  if (const auto& info = kernels::info_of(options.element); !info.scaled())
+  if (const auto& info = kernels::info_of(options.element); !info.scaled)
     throw usage_error("{}: {} has no scales to search", where, info.name);
   if (const int64_t g = options.group; g != 0 && g != 32 && g != 64 && g != 128)
     throw usage_error("{}: a group of {} columns is not supported; choose 32, 64 or 128, or one scale for each row",
@@ -372,6 +398,7 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
                                      std::span<const float> moments) {
   const int64_t rows = matrix.rows, cols = matrix.cols, groups = group_count(cols, matrix.group);
   const int64_t width = matrix.group ? matrix.group : std::max<int64_t>(cols, 1);
+  const kernels::ElementNumbers numbers(matrix.element);
   std::vector<QuantizationError> row_errors(static_cast<size_t>(rows));  // summed in order, at any number of threads
   kernels::parallel_for(rows, kernels::row_grain(4 * cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end && !stop_wanted(); ++r) {
@@ -384,7 +411,7 @@ QuantizationError quantization_error(const Tensor& weight, const QuantizedMatrix
         if (!kept_in(bits, c)) continue;
         const double value = static_cast<double>(w[c]),
                      moment = moments.empty() ? 1.0 : static_cast<double>(moments[c]);
-        const double error = value - static_cast<double>(scales[c / width]) * q[c];
+        const double error = value - static_cast<double>(scales[c / width]) * static_cast<double>(numbers[q[c]]);
         sum.squared_error += moment * error * error;
         sum.squared_norm += moment * value * value;
       }

@@ -15,20 +15,6 @@ namespace {
 
 constexpr int repeats = 5;
 
-Config narrowed(Config config, const StructureCounts& counts) {
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    LayerBlueprint& layer = config.layers[i];
-    if (counts.heads[i] > 0) {
-      const int64_t in_group = layer.heads / layer.kv_heads;
-      // As whole groups where that is possible: what pruning may choose otherwise is no faster.
-      if (counts.heads[i] % in_group == 0) layer.kv_heads -= counts.heads[i] / in_group;
-      layer.heads -= counts.heads[i];
-    }
-    layer.ffn -= counts.units[i];
-  }
-  return config;
-}
-
 // Neurons first: of what a layer gives, a model of 4 heads of 64 loses a hundred times as much with a quarter of its
 // heads as with a third of its neurons (docs/results/structured.md).
 std::vector<std::string> structures() {
@@ -68,9 +54,7 @@ SpeedupChoice structure_for_speedup(const Transformer& model, const SpeedupSetti
   std::vector<SpeedupChoice> choices;
   for (const std::string& structure : structures())
     if (const auto choice = choice_of(structure, model.config(), s.multiple))
-      if (choices.empty() || choice->counts.units != choices.back().counts.units ||
-          choice->counts.heads != choices.back().counts.heads)
-        choices.push_back(*choice);
+      if (choices.empty() || choice->counts != choices.back().counts) choices.push_back(*choice);
   if (choices.empty()) throw usage_error("nothing can be taken out of the model's layers");
   const auto measure = [&](SpeedupChoice& choice) {
     Transformer shape(narrowed(model.config(), choice.counts));

@@ -1,21 +1,13 @@
 #include "compress/structured.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "compress/reference.h"
-#include "compress/structured_experts.h"
-#include "compress/targets.h"
-#include "compress/units.h"
-#include "model/rebuild.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
 namespace {
-
-constexpr int64_t divergence_windows = 16;  // of the text, for each layer that may go
 
 double block_parameters(const Transformer& model) {
   struct Counter : Reader {
@@ -28,16 +20,6 @@ double block_parameters(const Transformer& model) {
   model.visit(counter);
   return counter.elements;
 }
-
-// A linear layer with its names and bias: what is refitted.
-struct Projection {
-  std::string name;
-  std::shared_ptr<Weight>* weight = nullptr;
-  Parameter* bias = nullptr;
-  Role role = Role::down;
-  int64_t layer = 0, expert = -1;
-  bool shared = false;
-};
 
 std::vector<Projection> projections(Transformer& model) {
   struct Collector : Visitor {
@@ -55,95 +37,11 @@ std::vector<Projection> projections(Transformer& model) {
   return collector.found;
 }
 
-// Whole layers and halves by divergence: takes them out of the model for a while.
-class Thinner {
- public:
-  Thinner(Transformer& model, const StructureSettings& s, StructuredModel& result)
-      : model_(model),
-        s_(s),
-        result_(result),
-        reference_(model, *s.calibration, s.type, divergence_windows),
-        kept_(whole_layers(model.config())) {}
-
-  void run() {
-    take(s_.counts.layers, "layer", true, true);
-    take(s_.counts.attentions, "attention half", true, false);
-    take(s_.counts.feed_forwards, "feed-forward half", false, true);
-  }
-
-  // Of what stays.
-  std::vector<KeptLayer> kept() const {
-    std::vector<KeptLayer> layers;
-    for (const KeptLayer& layer : kept_)
-      if (!layer.heads.empty() || !layer.units.empty()) layers.push_back(layer);
-    return layers;
-  }
-
- private:
-  bool there(size_t i, bool attention, bool feed_forward) const {
-    const bool mixes = !kept_[i].heads.empty(), feeds = !kept_[i].units.empty();
-    return attention && feed_forward ? mixes || feeds : attention ? mixes : feeds;
-  }
-
-  double without(size_t i, bool attention, bool feed_forward) {
-    Block& block = model_.blocks()[i];
-    std::unique_ptr<Mixer> mixer;
-    std::unique_ptr<FeedForward> feed;
-    if (attention) mixer = std::move(block.mixer);
-    if (feed_forward) feed = std::move(block.feed_forward);
-    const auto put_back = [&] {
-      if (attention) block.mixer = std::move(mixer);
-      if (feed_forward) block.feed_forward = std::move(feed);
-    };
-    try {
-      const double kl = reference_.distance(model_).kl;
-      put_back();
-      return kl;
-    } catch (...) {
-      put_back();
-      throw;
-    }
-  }
-
-  void take(int64_t count, const std::string& what, bool attention, bool feed_forward) {
-    for (int64_t n = 0; n < count; ++n) {
-      double least = 0;
-      size_t best = kept_.size();
-      for (size_t i = 0; i < kept_.size(); ++i) {
-        if (!there(i, attention, feed_forward)) continue;
-        const double kl = without(i, attention, feed_forward);
-        if (best < kept_.size() && !(kl < least)) continue;
-        least = kl;
-        best = i;
-      }
-      if (best == kept_.size()) throw internal_error("no {} is left to be removed", what);
-      if (attention) {
-        model_.blocks()[best].mixer = nullptr;
-        kept_[best].heads.clear();
-        kept_[best].kv_heads.clear();
-      }
-      if (feed_forward) {
-        model_.blocks()[best].feed_forward = nullptr;
-        kept_[best].units.clear();
-        kept_[best].experts.clear();
-      }
-      result_.layers[best].kl = least;
-      if (s_.progress) s_.progress(what, n + 1, count);
-    }
-  }
-
-  Transformer& model_;
-  const StructureSettings& s_;
-  StructuredModel& result_;
-  Reference reference_;
-  std::vector<KeptLayer> kept_;
-};
-
 // Heads and hidden units: chosen and refitted in place, at full width with zeros in what goes.
 class Narrower {
  public:
-  Narrower(Transformer& model, const StructureSettings& s, std::span<const int64_t> from, StructuredModel& result)
-      : model_(model), s_(s), from_(from), result_(result), kept_(whole_layers(model.config())) {}
+  Narrower(Thinning& thinning, const StructureCounts& counts)
+      : thinning_(thinning), model_(*thinning.model), counts_(counts), kept_(whole_layers(model_.config())) {}
 
   std::vector<KeptLayer> run() {
     std::vector<CalibrationTarget> targets;
@@ -155,10 +53,10 @@ class Narrower {
     }
     if (chosen.empty()) return kept_;
     calibrate(
-        model_, targets, MeasuredBehind::layers, s_.calibration, s_.type,
+        model_, targets, MeasuredBehind::layers, &thinning_.text, thinning_.type,
         [&](size_t i, const Measurement& measured) { change(chosen[i], measured); },
         [&](int64_t done, int64_t all) {
-          if (s_.progress) s_.progress("heads and neurons of layer", done, all);
+          if (thinning_.progress) thinning_.progress("heads and neurons of layer", done, all);
         });
     return kept_;
   }
@@ -168,10 +66,20 @@ class Narrower {
     return model_.config().layers[static_cast<size_t>(p.layer)];
   }
 
+  size_t old_layer(const Projection& p) const {
+    return static_cast<size_t>(thinning_.from[static_cast<size_t>(p.layer)]);
+  }
+
+  // Of the structures that go, the one that is columns of this projection; null: none.
+  const StructureKind* kind_of(const Projection& p) const {
+    for (const auto& [kind, count] : counts_)
+      if (kind->columns && kind->columns->role == p.role) return kind;
+    return nullptr;
+  }
+
   int64_t count_of(const Projection& p) const {
-    const auto old = static_cast<size_t>(from_[static_cast<size_t>(p.layer)]);
-    if (p.role == Role::attention_output) return s_.counts.heads[old];
-    return s_.counts.units[old] * (p.shared ? layer_of(p).shared_experts : 1);
+    const StructureKind* kind = kind_of(p);
+    return kind ? kind->columns->count(p, layer_of(p), counts_.at(kind)[old_layer(p)]) : 0;
   }
 
   void change(const Projection& p, const Measurement& measured) {
@@ -179,10 +87,9 @@ class Narrower {
     const Tensor before = (*p.weight)->to_dense();
     const Bitmask mask = (*p.weight)->mask();
     const InputMoments moments = moments_of(measured.inputs, before.dim(1), p.bias != nullptr, p.name);
-    const bool attention = p.role == Role::attention_output;
-    const int64_t width = attention ? model_.config().block.head_dim : 1;
-    const UnitChoice choice =
-        attention ? heads(before, moments, layer_of(p), count_of(p)) : choose_units(before, moments, 1, count_of(p));
+    const ColumnStructure& structure = *kind_of(p)->columns;
+    const int64_t width = structure.width(model_.config().block);
+    const UnitChoice choice = structure.choose(before, moments, layer_of(p), count_of(p));
     std::vector<int64_t> columns;
     for (const int64_t unit : choice.kept)
       for (int64_t c = 0; c < width; ++c) columns.push_back(unit * width + c);
@@ -198,55 +105,33 @@ class Narrower {
     note(p, choice, measured);
   }
 
-  // Whole groups, or equally many of each: whichever costs less, where both can be.
-  static UnitChoice heads(const Tensor& weight, const InputMoments& moments, const LayerBlueprint& layer,
-                          int64_t count) {
-    const int64_t in_group = layer.heads / layer.kv_heads, width = weight.dim(1) / layer.heads;
-    std::optional<UnitChoice> best;
-    if (count % in_group == 0 && count / in_group < layer.kv_heads) {
-      UnitChoice groups = choose_units(weight, moments, width * in_group, count / in_group);
-      std::vector<int64_t> kept;
-      for (const int64_t g : groups.kept)
-        for (int64_t h = 0; h < in_group; ++h) kept.push_back(g * in_group + h);
-      best = {kept, groups.error};
-    }
-    if (in_group > 1 && count % layer.kv_heads == 0 && count / layer.kv_heads < in_group) {
-      std::vector<int64_t> group;
-      for (int64_t h = 0; h < layer.heads; ++h) group.push_back(h / in_group);
-      UnitChoice each = choose_units(weight, moments, width, count, group, count / layer.kv_heads);
-      if (!best || each.error < best->error) best = each;
-    }
-    if (!best) throw internal_error("{} of {} heads cannot go", count, layer.heads);
-    return *best;
-  }
-
   void note(const Projection& p, const UnitChoice& choice, const Measurement& measured) {
-    KeptLayer& kept = kept_[static_cast<size_t>(p.layer)];
-    StructuredLayer& report = result_.layers[static_cast<size_t>(from_[static_cast<size_t>(p.layer)])];
-    if (p.role == Role::attention_output) {
-      const int64_t in_group = layer_of(p).heads / layer_of(p).kv_heads;
-      kept.heads = choice.kept;
-      kept.kv_heads.clear();
-      for (const int64_t h : choice.kept)
-        if (kept.kv_heads.empty() || kept.kv_heads.back() != h / in_group) kept.kv_heads.push_back(h / in_group);
-      report.head_error = choice.error;
-      return;
-    }
-    (p.shared ? kept.units.back() : kept.units[static_cast<size_t>(std::max<int64_t>(p.expert, 0))]) = choice.kept;
-    report.unit_error = std::max(report.unit_error.value_or(0), choice.error);
+    const StructureKind& kind = *kind_of(p);
+    kind.columns->keep(kept_[static_cast<size_t>(p.layer)], p, layer_of(p), choice);
+    StructuredLayer& report = thinning_.layers[old_layer(p)];
+    double& error = report.errors[kind.error];
+    error = std::max(error, choice.error);
+    if (p.role != Role::down) return;
     if (measured.tokens)
       report.calibration_tokens = std::min(report.calibration_tokens.value_or(*measured.tokens), *measured.tokens);
     report.data_free = report.data_free || measured.data_free;
   }
 
+  Thinning& thinning_;
   Transformer& model_;
-  const StructureSettings& s_;
-  std::span<const int64_t> from_;
-  StructuredModel& result_;
+  const StructureCounts& counts_;
   std::vector<KeptLayer> kept_;
 };
 
 }  // namespace
+
+void Thinning::keep(const std::vector<KeptLayer>& some) {
+  std::vector<int64_t> now;
+  for (const KeptLayer& layer : some) now.push_back(from[static_cast<size_t>(layer.from)]);
+  from = std::move(now);
+  owned = keep_layers(*model, some);
+  model = owned.get();
+}
 
 void require_unquantized(const Transformer& model) {
   struct Checker : Reader {
@@ -266,33 +151,21 @@ StructuredModel prune_structures(Transformer& model, const StructureSettings& s)
   require_unquantized(model);
   StructuredModel result;
   const double before = block_parameters(model);
-  std::vector<int64_t> from;  // layers of the model as it is, in the old one
+  std::vector<int64_t> from;
   for (const LayerBlueprint& layer : model.config().layers) {
     LayerBlueprint none = layer;
     none.heads = none.kv_heads = none.ffn = none.experts = 0;
     from.push_back(static_cast<int64_t>(from.size()));
-    result.layers.push_back({from.back(), layer, none, {}, {}, {}, {}, false});
+    result.layers.push_back({from.back(), layer, none, {}, {}, {}, false});
   }
-  std::unique_ptr<Transformer> thin;
-  Transformer* now = &model;
-  if (s.counts.layers + s.counts.attentions + s.counts.feed_forwards > 0) {
-    Thinner thinner(model, s, result);
-    thinner.run();
-    const std::vector<KeptLayer> kept = thinner.kept();
-    from.clear();
-    for (const KeptLayer& layer : kept) from.push_back(layer.from);
-    thin = keep_layers(model, kept);
-    now = thin.get();
-  }
-  std::vector<int64_t> experts;
-  for (const int64_t layer : from) experts.push_back(s.counts.experts[static_cast<size_t>(layer)]);
-  if (std::any_of(experts.begin(), experts.end(), [](int64_t n) { return n > 0; })) {
-    thin = keep_layers(*now, choose_experts(*now, experts, *s.calibration, s.type));
-    now = thin.get();
-  }
-  result.model = keep_layers(*now, Narrower(*now, s, from, result).run());
-  for (size_t i = 0; i < from.size(); ++i)
-    result.layers[static_cast<size_t>(from[i])].after = result.model->config().layers[i];
+  Thinning thinning{&model, from, nullptr, result.layers, *s.calibration, s.type, s.progress};
+  for (const StructureKind& kind : structure_kinds())
+    if (const auto count = s.counts.find(&kind); kind.take && count != s.counts.end())
+      kind.take(thinning, count->second);
+  thinning.keep(Narrower(thinning, s.counts).run());
+  result.model = std::move(thinning.owned);
+  for (size_t i = 0; i < thinning.from.size(); ++i)
+    result.layers[static_cast<size_t>(thinning.from[i])].after = result.model->config().layers[i];
   result.block_parameters_removed = 1 - block_parameters(*result.model) / before;
   return result;
 }

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "compress/calibration.h"
@@ -22,12 +24,12 @@ struct StructureSettings {
 
 // A layer of the old model and what of it stays.
 struct StructuredLayer {
-  int64_t from = 0;                              // number in the old model
-  LayerBlueprint before, after;                  // of a layer that went, after.heads and after.ffn are 0
-  std::optional<double> kl;                      // of the model without this layer or half, when it went
-  std::optional<double> head_error, unit_error;  // squared error of output and down over the square, after the refit
-  std::optional<int64_t> calibration_tokens;     // the fewest that entered one of its down projections
-  bool data_free = false;                        // an expert saw too few: its units went by the size of their weights
+  int64_t from = 0;                           // number in the old model
+  LayerBlueprint before, after;               // of a layer that went, after.heads and after.ffn are 0
+  std::optional<double> kl;                   // of the model without this layer or half, when it went
+  std::map<std::string_view, double> errors;  // by StructureKind::error: squared error of the output over its square
+  std::optional<int64_t> calibration_tokens;  // the fewest that entered one of its down projections
+  bool data_free = false;                     // an expert saw too few: its units went by the size of their weights
 };
 
 struct StructuredModel {

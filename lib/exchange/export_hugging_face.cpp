@@ -8,6 +8,7 @@
 #include "exchange/assemble.h"
 #include "exchange/hugging_face.h"
 #include "exchange/model_numbers.h"
+#include "exchange/numbers.h"
 #include "exchange/safetensors.h"
 #include "exchange/tokenizer_files.h"
 
@@ -19,7 +20,7 @@ using Json = nlohmann::json;
 
 class PlainChecker : public Reader {
  public:
-  explicit PlainChecker(const char* target) : target_(target) {}
+  explicit PlainChecker(std::string_view target) : target_(target) {}
   void weight(const ParameterInfo& info, const Weight& weight) override {
     if (weight.form() != "dense" && !weight.mask() && weight.element() == "f32") return;
     if (weight.form() == "dense") return;
@@ -29,7 +30,7 @@ class PlainChecker : public Reader {
   void parameter(const ParameterInfo&, const Parameter&) override {}
 
  private:
-  const char* target_;
+  std::string_view target_;
 };
 
 // The first architecture that can express it, the model's own before all others.
@@ -74,16 +75,28 @@ std::optional<Settings> origin_that_fits(const Model& model) {
   }
 }
 
+// None: as they came.
+std::optional<NumberType> asked_type(const std::string& type) {
+  if (type == "same") return std::nullopt;
+  for (const NumberType row : number_types)
+    if (option_of(row) == type) return row;
+  throw usage_error("safetensors has no numbers of type {}", type);
+}
+
 class Exporter {
  public:
   Exporter(const Model& model, const std::string& folder, const ExportSettings& settings)
-      : model_(model), folder_(folder), settings_(settings), numbers_(*model.transformer) {}
+      : model_(model),
+        folder_(folder),
+        settings_(settings),
+        type_(asked_type(settings.type)),
+        numbers_(*model.transformer) {}
 
   Exported run() {
     if (!settings_.densify) require_plain(model_, "safetensors");
     const Choice choice = choose(model_, numbers_);
     result_.architecture = choice.architecture->name;
-    const std::optional<Settings> origin = settings_.type ? std::nullopt : origin_that_fits(model_);
+    const std::optional<Settings> origin = type_ ? std::nullopt : origin_that_fits(model_);
     try {
       plan(choice, origin);
     } catch (const Json::exception&) {
@@ -162,7 +175,7 @@ class Exporter {
     files_.clear();
     names_.clear();
     File file{"model.safetensors", "", {}};
-    const std::string type(name_of(settings_.type.value_or(usual_type())));
+    const std::string type(name_of(type_.value_or(usual_type())));
     for (const auto& [name, from] : choice.origins) {
       file.tensors.push_back({name, type, from.part.shape});
       names_[name] = name;
@@ -198,6 +211,7 @@ class Exporter {
   const Model& model_;
   const std::string& folder_;
   const ExportSettings& settings_;
+  const std::optional<NumberType> type_;  // of all tensors; none: that of the files it came from, else F32
   const ModelNumbers numbers_;
   std::vector<File> files_;
   std::map<std::string, std::string> names_;  // of the architecture, by those in the files
@@ -207,9 +221,19 @@ class Exporter {
 
 }  // namespace
 
-void require_plain(const Model& model, const char* target) {
+void require_plain(const Model& model, std::string_view target) {
   PlainChecker checker(target);
   model.transformer->visit(checker);
+}
+
+bool is_hugging_face(const std::string& path) {
+  return fs::is_directory(path) || path.ends_with(".safetensors");
+}
+
+std::vector<std::string_view> safetensors_types() {
+  std::vector<std::string_view> names;
+  for (const NumberType type : number_types) names.push_back(option_of(type));
+  return names;
 }
 
 Exported export_hugging_face(const Model& model, const std::string& folder, const ExportSettings& settings) {

@@ -125,10 +125,17 @@ const BlockType& type_for(const Part& part, const BlockType& wanted) {
 
 }  // namespace
 
-GgufWritten export_gguf(const Model& model, const std::string& path, const GgufSettings& settings) {
+std::vector<std::string_view> gguf_types() {
+  std::vector<std::string_view> names;
+  for (const BlockType& type : block_types())
+    if (type.encode) names.push_back(type.name);
+  return names;
+}
+
+Exported export_gguf(const Model& model, const std::string& path, const ExportSettings& settings) {
   if (!settings.densify) require_plain(model, "GGUF");
   const Config& config = model.transformer->config();
-  const BlockType& wanted = block_type_named(settings.type);
+  const BlockType& wanted = block_type_named(settings.type == "same" ? "f32" : settings.type);
   GgufContent content;
   content.values = {{"general.architecture", std::string()},
                     {"general.name", std::string("hone")},
@@ -153,7 +160,7 @@ GgufWritten export_gguf(const Model& model, const std::string& path, const GgufS
     const TensorOrigin& from = origins.at(tensor.name);
     return take_apart(from.part, numbers.of(from.parameter), from.first);
   });
-  return {architecture.name, bytes};
+  return {{path}, architecture.name, bytes, false};
 }
 
 }  // namespace hone

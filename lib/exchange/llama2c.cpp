@@ -8,6 +8,7 @@
 #include "exchange/assemble.h"
 #include "exchange/gguf_architecture.h"
 #include "exchange/mapped_file.h"
+#include "exchange/numbers.h"
 
 namespace hone {
 namespace {

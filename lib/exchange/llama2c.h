@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "exchange/hugging_face.h"
+#include "exchange/format.h"
 
 namespace hone {
 

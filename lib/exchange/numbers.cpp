@@ -26,6 +26,11 @@ std::string_view name_of(NumberType type) {
   return names[static_cast<size_t>(type)];
 }
 
+std::string_view option_of(NumberType type) {
+  constexpr std::array<std::string_view, 3> names = {"f32", "f16", "bf16"};
+  return names[static_cast<size_t>(type)];
+}
+
 uint16_t to_half(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
   if (rest > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | (rest >> 13 & 0x3ffu));  // NaN

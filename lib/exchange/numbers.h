@@ -13,7 +13,9 @@ namespace hone {
 
 enum class NumberType { f32, f16, bf16 };
 
-std::string_view name_of(NumberType type);  // "F32", "F16", "BF16"
+inline constexpr NumberType number_types[] = {NumberType::f32, NumberType::f16, NumberType::bf16};
+std::string_view name_of(NumberType type);    // "F32", "F16", "BF16": in safetensors
+std::string_view option_of(NumberType type);  // "f32", "f16", "bf16": as a person chooses it
 constexpr size_t size_of(NumberType type) {
   return type == NumberType::f32 ? 4 : 2;
 }

@@ -40,16 +40,19 @@ class Arrays {
   double floats(int64_t width) const { return block(4 * rows_ * number(width)); }
   double block(double bytes) const { return pool_block_bytes(bytes); }
 
-  // Normalized row; queries, keys and values, with norms of heads also these before them; what attention gives and its log sums. Backward: the gradients of the
-  // stream, of what attention gives, and of what goes into it or of the branch.
+  // Normalized row, and what the mixer keeps. Backward: the gradients of the stream, of what goes into the last product,
+  // and of what the first one gave or of the branch.
   HalfBytes mixer(const LayerBlueprint& layer) const {
-    const double out = values(layer.heads * config_.block.head_dim),
-                 qkv = values((layer.heads + 2 * layer.kv_heads) * config_.block.head_dim);
-    const double normed = layer.qk_norm ? qkv + floats(layer.heads + layer.kv_heads) : 0;
+    const ShapesOnly shapes;
+    const MixerArrays arrays = Mixer::make(config_.block, layer)->training_arrays();
+    HalfBytes half = {norm(), stream() + values(arrays.out) + std::max(values(arrays.into), branch())};
+    for (const int64_t width : arrays.kept) half.kept += values(width);
+    for (const int64_t width : arrays.kept_f32) half.kept += floats(width);
+    if (layer.own_projections().empty()) return half;
     // Rows sorted by their kind before each product, and the norm before its gains.
-    const bool kinds = !layer.own_projections().empty();
-    return {norm() + qkv + normed + out + floats(layer.heads) + (kinds ? 2 * branch() + out : 0),
-            stream() + out + std::max(qkv, branch()) + (kinds ? std::max(out, branch()) : 0)};
+    half.kept += 2 * branch() + values(arrays.out);
+    half.backward += std::max(values(arrays.out), branch());
+    return half;
   }
 
   // Normalized row; what `up` gives, and the activation of it.
@@ -117,6 +120,18 @@ class Arrays {
   const Config& config_;
   double rows_, unit_, capacity_, batch_;
   int64_t context_;
+};
+
+// Multiplications and additions of a row with the matrices of a module.
+struct Products : Visitor {
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    if (!is_linear(info.role) || info.kind > 0) return;  // a row goes through one kind
+    const double flops = 2 * number(weight->rows()) * number(weight->cols());
+    all += flops;
+    if (ends_branch(info.role)) last += flops;
+  }
+  void parameter(const ParameterInfo&, Parameter&) override {}
+  double all = 0, last = 0;  // last: with that whose product is added to the stream
 };
 
 int64_t layers_of(const Config& config) {
@@ -207,9 +222,10 @@ double recomputed_flops(const Config& config, const TrainingShape& shape) {
       const bool last = half + 1 == stretch.to;  // whose last product nobody reads
       const auto mixing = [&](int64_t tokens, bool unread) {
         if (!layer.mixes()) return 0.0;
-        const double heads = number(layer.heads * config.block.head_dim);
-        return 2 * dim * (heads + number(2 * layer.kv_heads * config.block.head_dim)) + (unread ? 0 : 2 * dim * heads) +
-               Mixer::make(config.block, layer)->flops(tokens / 2);
+        const std::unique_ptr<Mixer> mixer = Mixer::make(config.block, layer);
+        Products products;
+        mixer->visit({}, products);
+        return products.all - (unread ? products.last : 0) + mixer->flops(tokens / 2);
       };
       const auto feeding = [&](bool unread) {
         const double in = config.block.activation == ActivationKind::swiglu ? 2 : 1;

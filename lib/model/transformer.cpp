@@ -218,7 +218,7 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   if (state) state->require_room(call.batch, from, to);
   const Halves halves(blocks_);
   const bool records = Tape::recording() && !state;
-  if (records && config_.block.parallel && !keeps_blocks_whole(call.recompute))
+  if (records && config_.block.parallel && !call.recompute.keeps_blocks_whole())
     throw usage_error("layers with parallel halves run again as whole blocks; recompute blocks, or nothing");
   bool own = false,
        ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning

@@ -46,9 +46,10 @@ Var Linear::forward(const Var& x, const Call& call, bool unread) const {
   return ops::linear(x, weight, bias.get(), unread);
 }
 
-void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated) {
+void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std::vector<int64_t> parts) {
   ParameterInfo info = at.info("weight", role);
   info.gated = gated;
+  info.parts = gated ? std::vector<int64_t>(2, weight->rows() / 2) : parts;
   if (!others.empty()) info.kind = 0;
   visitor.weight(info, weight);
   if (bias) {
@@ -61,7 +62,7 @@ void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated) {
   for (size_t k = 0; k < others.size(); ++k) {
     Place other = at.in(other_names[k]);
     other.kind = static_cast<int64_t>(k) + 1;
-    others[k].visit(other, role, visitor, gated);
+    others[k].visit(other, role, visitor, gated, parts);
   }
 }
 

@@ -25,8 +25,8 @@ struct Linear {
   static Linear make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others = {});
   // `unread`: nobody reads the values that come out (ops::linear).
   Var forward(const Var& x, const Call& call, bool unread = false) const;
-  // `gated`: see ParameterInfo.
-  void visit(const Place& at, Role role, Visitor& visitor, bool gated = false);
+  // `gated` and `parts`: see ParameterInfo. Gates and values are the parts of a gated one.
+  void visit(const Place& at, Role role, Visitor& visitor, bool gated = false, std::vector<int64_t> parts = {});
 
  private:
   Var forward_by_kind(const Var& x, const Call& call) const;

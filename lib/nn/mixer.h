@@ -12,6 +12,14 @@
 
 namespace hone {
 
+// Arrays [rows, width] by their widths, beside the normalized row that comes in.
+struct MixerArrays {
+  std::vector<int64_t> kept;      // for the backward pass, in the compute type
+  std::vector<int64_t> kept_f32;  // the same in f32
+  // Of the backward pass: the gradients of what goes into the last product, and of what the first one gave.
+  int64_t out = 0, into = 0;
+};
+
 class Mixer {
  public:
   virtual ~Mixer() = default;
@@ -34,6 +42,9 @@ class Mixer {
   virtual double flops(int64_t position) const = 0;
   virtual double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const = 0;
   virtual double state_bytes(const StateShape& shape) const = 0;  // that make_state() would take
+
+  // What a step of training holds of it.
+  virtual MixerArrays training_arrays() const = 0;
 
   // The kind that the layer's blueprint asks for.
   static std::unique_ptr<Mixer> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);

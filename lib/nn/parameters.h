@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "weights/weight.h"
 
@@ -45,6 +46,12 @@ struct ParameterInfo {
   Role of = role;       // of a bias: the role of the matrix it belongs to
   bool shared = false;  // of the experts that every token goes through
   int64_t kind = -1;    // only rows of this kind go through it: 0 text, then one for each encoder; -1: all rows
+  // Of a weight that holds several matrices, one below the other (queries, keys and values; gates and values): the rows
+  // of each. Empty: it is one.
+  std::vector<int64_t> parts = {};
+
+  // The same of a weight with so many rows. Error(internal) where they do not add up to them.
+  std::vector<int64_t> parts_of(int64_t rows) const;
 };
 
 // A place in the tree of modules.

@@ -3,9 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace hone {
@@ -19,29 +17,27 @@ struct Stretch {
   bool operator==(const Stretch&) const = default;
 };
 
-// How halves are put into stretches. Every plan gives the same bits.
+// How halves are put into stretches: a function, which the table in recompute.cpp names, and its number. Every plan
+// gives the same bits.
 struct RecomputePlan {
-  enum class Halves { none, mixers, feed_forwards, blocks };
-  Halves halves = Halves::none;
-  int64_t every = 1;  // blocks: so many make a stretch
+  // The halves of layers from … to - 1, in order.
+  using Cut = std::vector<Stretch> (*)(int64_t from, int64_t to, int64_t number);
+  Cut cut = nullptr;  // null: one stretch that keeps everything
+  int64_t number = 1;
 
   bool operator==(const RecomputePlan&) const = default;
-  explicit operator bool() const { return halves != Halves::none; }
+  explicit operator bool() const { return cut != nullptr; }
 
-  // The halves of layers from … to - 1, in order.
   std::vector<Stretch> stretches(int64_t from, int64_t to) const;
+  int64_t halves_again(int64_t layers) const;  // of a model of so many layers
+  bool keeps_blocks_whole() const;             // no stretch begins between the halves of a block
 };
 
 // "none", "attention" (the mixers), "feed_forward", "blocks", or "every:K" with K of at least 1: so many blocks at a
 // time. Error(usage) for another text.
 RecomputePlan recompute_plan(const std::string& text);
 std::string to_string(const RecomputePlan& plan);
-inline constexpr std::string_view recompute_names = "none, attention, feed_forward, blocks or every:K";
-
-// No stretch begins between the halves of a block.
-inline bool keeps_blocks_whole(const RecomputePlan& plan) {
-  return plan.halves == RecomputePlan::Halves::none || plan.halves == RecomputePlan::Halves::blocks;
-}
+std::string recompute_names();  // "none, attention, …, blocks or every:K"
 
 // All there are for so many layers.
 std::vector<RecomputePlan> recompute_plans(int64_t layers);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/version.h"
+#include "report/markup.h"
 
 namespace hone {
 namespace {
@@ -48,32 +49,6 @@ footer { margin-top: 40px; color: var(--soft); font-size: 13px; }
 )css";
 
 }  // namespace
-
-std::string html_escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      case '\'':
-        result += "&#39;";
-        break;
-      default:  // HTML allows few control characters
-        result += (static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == 0x7f ? ' ' : c;
-    }
-  }
-  return result;
-}
 
 std::string html_table(const std::vector<std::string>& heads, const std::vector<std::vector<HtmlCell>>& rows) {
   std::string text = "<div class=\"wide\" tabindex=\"0\"><table>\n<thead><tr>";

@@ -5,11 +5,10 @@
 #include <string_view>
 #include <vector>
 
+#include "report/markup.h"
 #include "report/plot.h"
 
 namespace hone {
-
-std::string html_escaped(std::string_view text);
 
 struct HtmlCell {
   std::string text = {};

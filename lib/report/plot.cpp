@@ -9,6 +9,8 @@
 #include <set>
 #include <utility>
 
+#include "report/markup.h"
+
 namespace hone {
 namespace {
 
@@ -51,29 +53,6 @@ struct Scale {
   }
 };
 
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;  // XML allows few control characters
-    }
-  }
-  return result;
-}
-
 template <class... Args>
 void add(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
   fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
@@ -82,7 +61,7 @@ void add(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
 void text(std::string& out, double x, double y, const char* anchor, int size, const char* color,
           const std::string& words, const std::string& more = "") {
   add(out, "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\" fill=\"{}\"{}>{}</text>\n", x, y,
-      anchor, size, color, more, escaped(words));
+      anchor, size, color, more, html_escaped(words));
 }
 
 // An axis over every value of `values` (Series::x or Series::y) that can be shown; 0 to 1 where there is none.

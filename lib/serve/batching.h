@@ -8,7 +8,7 @@
 
 namespace hone {
 
-// What a policy may look at before the text that waits longest begins.
+// What a policy may look at before the text that stands first begins.
 struct Admission {
   int64_t running = 0;   // texts that have a place
   bool was_idle = true;  // none had when this step began

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/integers.h"
 #include "serve/engine_text.h"
 
 namespace hone {
@@ -11,10 +12,6 @@ namespace {
 
 // Tokens of a text that are read again in a step, too.
 constexpr int64_t block = kernels::attention_block;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 }  // namespace
 
@@ -24,7 +21,7 @@ EngineSettings complete(const Config& config, EngineSettings s) {
                       s.parallel, s.page_rows, block, s.cache_tokens);
   if (s.capacity == 0) s.capacity = config.context;
   if (config.block.positions == PositionKind::learned) s.capacity = std::min(s.capacity, config.context);
-  const int64_t pages = (s.capacity + s.page_rows - 1) / s.page_rows;
+  const int64_t pages = ceil_div(s.capacity, s.page_rows);
   if (s.cache_tokens == 0) s.cache_tokens = s.parallel * pages * s.page_rows;
   if (s.cache_tokens < s.page_rows) s.cache_tokens = s.page_rows;
   if (s.batching.most > 0) s.parallel = std::min(s.parallel, s.batching.most);
@@ -81,8 +78,16 @@ int64_t Engine::submit(Request request) {
     by_id_.erase(id);
     return id;
   }
-  waiting_.push_back(std::move(text));
+  text->rank = settings_.order->rank({prompt, tokens});
+  insert(waiting_, std::move(text));
   return id;
+}
+
+template <class List>
+void Engine::insert(List& list, std::unique_ptr<Text> text) {
+  const auto place =
+      std::ranges::upper_bound(list, text, [](const auto& mine, const auto& other) { return mine->before(*other); });
+  list.insert(place, std::move(text));
 }
 
 void Engine::cancel(int64_t id) {
@@ -117,7 +122,7 @@ void Engine::drop_unwanted() {
   if (any) sweep();
 }
 
-// Who waits longest begins as soon as the policy admits it, there is a place, and there are pages for all that it has so
+// Who stands first begins as soon as the policy admits it, there is a place, and there are pages for all that it has so
 // far.
 void Engine::admit() {
   Admission now{.was_idle = running_.empty()};
@@ -130,10 +135,9 @@ void Engine::admit() {
     const int64_t need = ceil_div(text.size(), settings_.page_rows);
     if (!running_.empty() && need + static_cast<int64_t>(running_.size()) > pages_.available()) return;
     start(text);
-    // In the order in which they came, whoever had to begin again.
-    const auto place = std::ranges::upper_bound(running_, text.id, {}, [](const auto& other) { return other->id; });
-    running_.insert(place, std::move(waiting_.front()));
+    std::unique_ptr<Text> first = std::move(waiting_.front());
     waiting_.pop_front();
+    insert(running_, std::move(first));
   }
 }
 
@@ -174,7 +178,7 @@ void Engine::start(Text& text) {
     if (tokens > hit.tokens && (text.stops.empty() || text.stops.back() < tokens)) text.stops.push_back(tokens);
 }
 
-// Pages for the text's first `tokens` tokens; false where they could only be had from texts that came before it.
+// Pages for the text's first `tokens` tokens; false where they could only be had from texts that stand before it.
 bool Engine::make_room(Text& text, int64_t tokens) {
   while (static_cast<int64_t>(text.pages.size()) * settings_.page_rows < tokens) {
     if (const auto page = pages_.take()) {
@@ -193,9 +197,9 @@ void Engine::preempt(Text& text) {
   ++stats_.preemptions;
   give_back(text);
   const auto found = std::ranges::find_if(running_, [&](const auto& other) { return other.get() == &text; });
-  const auto place = std::ranges::upper_bound(waiting_, text.id, {}, [](const auto& other) { return other->id; });
-  waiting_.insert(place, std::move(*found));
+  std::unique_ptr<Text> last = std::move(*found);
   running_.erase(found);
+  insert(waiting_, std::move(last));
 }
 
 void Engine::give_back(Text& text) {
@@ -247,7 +251,7 @@ std::vector<Engine::Part> Engine::plan() {
     preempt(*reading);
     return steps;
   }
-  // Who came after it may have been preempted for it.
+  // Who stands behind it may have been preempted for it.
   std::erase_if(steps, [](const Part& step) { return step.text->slot < 0; });
   steps.push_back(part);
   return steps;

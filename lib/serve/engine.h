@@ -8,6 +8,7 @@
 
 #include "serve/batching.h"
 #include "serve/executor.h"
+#include "serve/order.h"
 #include "serve/pages.h"
 #include "serve/request.h"
 
@@ -22,6 +23,7 @@ struct EngineSettings {
   int64_t busy_chunk = 64;                       // and beside texts that are being written
   bool reuse = true;                             // beginnings of prompts that are in the cache
   Batching batching = continuous_batching();
+  const ServiceOrder* order = &service_orders().front();
   DType type = DType::f32;
   kernels::CacheCode code = kernels::CacheCode::none;
 };
@@ -43,8 +45,9 @@ struct EngineStats {
 // prompt. What a request gets does not depend on the others: its tokens, and their log-probabilities to the last bit,
 // are those that generate() gives alone, whatever is batched, cut, found in the cache or computed again.
 //
-// First come, first served: nobody overtakes who waits. When pages run out, who came last gives its own back and waits
-// again at the front; its tokens are then read again as they were written, which gives the same bits.
+// Texts have places in the order of service, and nobody overtakes who stands before it. When pages run out, who stands
+// last of those that run gives its own back and waits again; its tokens are then read again as they were written, which
+// gives the same bits.
 //
 // Not for several threads at once.
 class Engine {
@@ -74,6 +77,9 @@ class Engine {
 
   void drop_unwanted();
   void admit();
+  // In a list in the order of service.
+  template <class List>
+  void insert(List& list, std::unique_ptr<Text> text);
   void start(Text& text);
   bool make_room(Text& text, int64_t tokens);
   void preempt(Text& text);
@@ -97,7 +103,7 @@ class Engine {
   Pages pages_;
   bool needs_kept_;
   std::deque<std::unique_ptr<Text>> waiting_;
-  std::vector<std::unique_ptr<Text>> running_;  // in the order in which they came
+  std::vector<std::unique_ptr<Text>> running_;  // both in the order of service
   std::vector<int64_t> slots_;                  // of the state, free ones
   std::unordered_map<int64_t, Text*> by_id_;
   int64_t next_id_ = 0;

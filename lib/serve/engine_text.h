@@ -35,7 +35,10 @@ struct Engine::Text {
   bool in_prompt() const { return seen < prompt; }
   int32_t banned() const { return request.ignore_end ? document_separator : -1; }
 
-  int64_t id;
+  // In the order of service.
+  bool before(const Text& other) const { return rank != other.rank ? rank < other.rank : id < other.id; }
+
+  int64_t id, rank = 0;
   Request request;
   Completion result;
   std::vector<int32_t> ids;

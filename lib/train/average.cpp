@@ -1,15 +1,65 @@
 #include "train/average.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/kind_name.h"
+#include "base/units.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone {
+namespace {
 
-ParameterAverage::ParameterAverage(Transformer& model, double decay) : decay_(decay) {
+// Of a decay: while that is less, (1 + step) / (10 + step), so that the beginning is soon forgotten.
+double of_decay(double decay, int64_t step, int64_t) {
+  const double t = static_cast<double>(step);
+  return std::min(decay, (1 + t) / (10 + t));
+}
+
+// The plain mean of the parameters behind each of the last steps (stochastic weight averaging, Izmailov et al., arXiv
+// 1803.05407; of consecutive steps, Sanyal et al., arXiv 2306.03241). Before those it is the parameters.
+double of_tail(double part, int64_t step, int64_t steps) {
+  const auto tail = std::max<int64_t>(1, std::llround(part * static_cast<double>(steps)));
+  const double there = static_cast<double>(step - (steps - tail));
+  return there <= 1 ? 0 : (there - 1) / there;
+}
+
+constexpr AverageKind rows[] = {
+    {"ema:DECAY", "a moving average (with 0.999 of about the last thousand steps)", 0, 1, of_decay},
+    {"tail:PART", "the mean over the last part of the steps, such as 0.2", 0, 1, of_tail},
+};
+
+}  // namespace
+
+std::span<const AverageKind> average_kinds() {
+  return rows;
+}
+
+AverageRule average_rule(const std::string& text) {
+  if (text.empty()) return {};
+  std::string known;
+  for (const AverageKind& row : rows) {
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.form);
+    if (first_word(text) != first_word(std::string(row.form))) continue;
+    const size_t colon = text.find(':');
+    if (colon == std::string::npos) throw usage_error("average '{}': write {}", text, row.form);
+    const double number = parse_number(text.substr(colon + 1));
+    if (!(number > row.above && number < row.below))
+      throw usage_error("average '{}': the number must be above {} and below {}", text, row.above, row.below);
+    return {&row, number};
+  }
+  throw usage_error("unknown kind of average '{}'; known: {}", text, known);
+}
+
+std::string to_string(const AverageRule& rule) {
+  return rule ? fmt::format("{}:{}", first_word(std::string(rule.kind->form)), rule.number) : "";
+}
+
+ParameterAverage::ParameterAverage(Transformer& model, const AverageRule& rule, int64_t steps)
+    : rule_(rule), steps_(steps) {
   struct Collector : Visitor {
     std::vector<Slot>* slots;
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
@@ -24,7 +74,7 @@ ParameterAverage::ParameterAverage(Transformer& model, double decay) : decay_(de
 }
 
 void ParameterAverage::add(int64_t step) {
-  const double t = static_cast<double>(step), decay = std::min(decay_, (1 + t) / (10 + t));
+  const double decay = rule_.kind->kept(rule_.number, step, steps_);
   const auto kept = static_cast<float>(decay), added = static_cast<float>(1 - decay);
   constexpr int64_t grain = 1 << 15;
   for (Slot& slot : slots_) {

@@ -24,7 +24,7 @@ class Run {
         ranks_(*settings_.step.ranks),
         source_(data.train),
         trainer_(*model.transformer, source_, settings.step) {
-    if (settings_.average > 0) average_.emplace(*model.transformer, settings_.average);
+    if (settings_.average) average_.emplace(*model.transformer, settings_.average, settings_.step.schedule.steps);
     if (!resume) return;
     state_ = restore_run(*resume, settings_, source_, trainer_.optimizer(), average());
     result_.stopped_early = settings_.patience > 0 && state_.stale >= settings_.patience;

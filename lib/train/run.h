@@ -8,6 +8,7 @@
 
 #include "dataset/corpus.h"
 #include "model/store.h"
+#include "train/average.h"
 #include "train/journal.h"
 #include "train/trainer.h"
 
@@ -23,9 +24,8 @@ struct RunSettings {
   int64_t valid_tokens = 0;  // of the validation text that are scored; 0: all
   int64_t patience = 0;      // validations without improvement before stopping; 0: never
   bool keep_best = false;    // end with the parameters of the best validation
-  // Decay of the average of parameters that the run ends with; 0: none. With keep_best both are validated, and the
-  // better competes.
-  double average = 0;
+  // Of parameters, that the run ends with. With keep_best both are validated, and the better competes.
+  AverageRule average = {};
   // Validations after so many steps or fewer do not compete for keep_best and patience: the model is still being
   // pruned, and parameters from before would not be what was scored.
   int64_t competes_after = 0;

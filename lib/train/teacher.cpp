@@ -5,6 +5,7 @@
 #include "measure/activations.h"
 #include "model/size.h"
 #include "model/store.h"
+#include "nn/mixer.h"
 
 namespace hone {
 namespace {
@@ -69,11 +70,15 @@ double teacher_bytes(const Transformer& teacher, const TrainingShape& shape, boo
   teacher.visit(seen);
   weights = seen.bytes;
   double widest = 0;
+  const ShapesOnly shapes;
   for (const LayerBlueprint& layer : config.layers) {
     const double wide = config.block.activation == ActivationKind::swiglu ? 3 : 2;
     const double experts = layer.experts > 0 ? number(layer.top_k + layer.shared_experts) : 1;
-    const double heads = number((2 * layer.heads + 2 * layer.kv_heads) * config.block.head_dim);
-    widest = std::max({widest, unit * heads, unit * wide * number(layer.ffn) * experts});
+    double mixing = 0;
+    if (layer.mixes())
+      for (const int64_t width : Mixer::make(config.block, layer)->training_arrays().kept)
+        mixing += unit * number(width);
+    widest = std::max({widest, mixing, unit * wide * number(layer.ffn) * experts});
   }
   const double chunk = std::min(
       rows, number(ops::head_chunk_rows(static_cast<int64_t>(std::min(rows, 1e15)), config.padded_vocabulary)));

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/packed/nearest.h"
 #include "kernels/parallel.h"
 #include "weights/packed_weight.h"
 
@@ -65,6 +66,7 @@ void ScaledWeight::add_dw(kernels::ConstView dy, kernels::ConstView x) {
   DenseWeight& values = current();
   values.add_dw(dy, x);
   const float* dw = values.parameter()->grad.data<float>();
+  const kernels::ElementNumbers numbers(start_.element);
   const int8_t* q = start_.integers.data<int8_t>();
   float* d = gradient_to_add(factors_).data<float>();
   const int64_t width = width_of(start_), groups = group_count(start_.cols, start_.group);
@@ -73,7 +75,7 @@ void ScaledWeight::add_dw(kernels::ConstView dy, kernels::ConstView x) {
       for (int64_t g = 0; g < groups; ++g) {
         float sum = 0;
         for (int64_t c = g * width; c < std::min(start_.cols, (g + 1) * width); ++c)
-          sum += static_cast<float>(q[r * start_.cols + c]) * dw[r * start_.cols + c];
+          sum += numbers[q[r * start_.cols + c]] * dw[r * start_.cols + c];
         d[r * groups + g] += start_.scales.data<float>()[r * groups + g] * sum;
       }
   });
@@ -97,7 +99,7 @@ QuantizedMatrix unpack_integers(const Weight& packed) {
   const Encoded encoded = packed.encode();
   const auto element = kernels::find_element(encoded.element);
   const auto scales = encoded.arrays.find("scales");
-  if (!element || !kernels::info_of(*element).scaled() || scales == encoded.arrays.end())
+  if (!element || !kernels::info_of(*element).scaled || scales == encoded.arrays.end())
     throw internal_error("a {} {} weight has no scales", encoded.form, encoded.element);
   const auto group = encoded.attributes.find("group");
   QuantizedMatrix m;
@@ -110,6 +112,7 @@ QuantizedMatrix unpack_integers(const Weight& packed) {
   m.scales = Tensor::empty({m.rows, groups});
   m.integers = Tensor::empty({m.rows, m.cols}, DType::i8);
   const Tensor dense = packed.to_dense();
+  const kernels::ElementNumbers numbers(m.element);
   const bf16* stored = scales->second.data<bf16>();  // [panels, groups, 64]
   for (int64_t r = 0; r < m.rows; ++r)
     for (int64_t g = 0; g < groups; ++g) {
@@ -118,7 +121,7 @@ QuantizedMatrix unpack_integers(const Weight& packed) {
       m.scales.data<float>()[r * groups + g] = scale;
       for (int64_t c = g * width; c < std::min(m.cols, (g + 1) * width); ++c)
         m.integers.data<int8_t>()[r * m.cols + c] =
-            scale == 0 ? int8_t{0} : static_cast<int8_t>(std::lround(dense.data<float>()[r * m.cols + c] / scale));
+            scale == 0 ? int8_t{0} : static_cast<int8_t>(numbers.nearest(dense.data<float>()[r * m.cols + c] / scale));
     }
   return m;
 }

@@ -31,11 +31,11 @@ std::optional<PackedLayout> find_layout(std::string_view name) {
 }
 
 bool is_scaled(PackedElement e) {
-  return kernels::info_of(e).scaled();
+  return kernels::info_of(e).scaled;
 }
 
 DType values_type(PackedElement e) {
-  return is_scaled(e) ? DType::u8 : DType::bf16;
+  return kernels::info_of(e).is_bf16() ? DType::bf16 : DType::u8;
 }
 
 PackedShape shape_of(const Encoded& encoded, PackedElement element, const std::string& where) {
@@ -189,7 +189,7 @@ void fill(Encoded& encoded, PackedMatrix& m, const Tensor& source, const Bitmask
   encoded.arrays["values"] = values;
 }
 
-// `source`: bf16 or i8 [rows, cols].
+// `source`: bf16 or i8 [rows, cols], what packed_fill() takes.
 std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Tensor source, const Bitmask& mask,
                              Tensor scales) {
   PackedMatrix m{PackedLayout::panels, element, shape};
@@ -199,7 +199,7 @@ std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Te
     if (bitmask_is_smaller(element, static_cast<double>(mask.count()) / static_cast<double>(shape.rows * shape.cols))) {
       m.layout = PackedLayout::bitmask;
     } else {
-      source = is_scaled(element) ? masked<int8_t>(source, mask) : masked<bf16>(source, mask);
+      source = source.dtype() == DType::i8 ? masked<int8_t>(source, mask) : masked<bf16>(source, mask);
       encoded.arrays["kept"] = mask.bits().clone();
     }
   }
@@ -261,7 +261,7 @@ int64_t PackedWeight::pruned() const {
 
 std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& q) {
   const kernels::ElementInfo& info = kernels::info_of(q.element);
-  if (!info.scaled() || q.integers.dtype() != DType::i8 || q.integers.size() != q.rows * q.cols)
+  if (!info.scaled || q.integers.dtype() != DType::i8 || q.integers.size() != q.rows * q.cols)
     throw internal_error("the integers of a quantized matrix do not fit it");
   std::array<bool, 256> coded{};
   for (int v = -128; v < 128; ++v) coded[static_cast<size_t>(v + 128)] = info.code_of(v) >= 0;
@@ -271,11 +271,19 @@ std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& q) {
   return pack(q.element, shape, q.integers, q.mask, panel_scales(q, shape));
 }
 
-std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask) {
-  if (dense.shape().size() != 2) throw internal_error("pack_bf16 needs a matrix, not {}", to_string(dense.shape()));
-  constexpr PackedElement element = kernels::element_named("bf16");
+std::shared_ptr<Weight> pack_numbers(kernels::PackedElement element, const Tensor& dense, const Bitmask& mask) {
+  const kernels::ElementInfo& info = kernels::info_of(element);
+  if (dense.shape().size() != 2 || info.scaled)
+    throw internal_error("numbers of {} are packed of a matrix, not of {}", info.name, to_string(dense.shape()));
   const PackedShape shape = kernels::packed_shape(element, dense.dim(0), dense.dim(1), 0);
-  return pack(element, shape, dense.to(DType::bf16), mask, {});
+  const Tensor source = Tensor::empty(dense.shape(), info.bits > 8 ? DType::bf16 : DType::i8);
+  const Tensor values = dense.to(DType::f32);
+  kernels::nearest_codes(element, values.span<float>(), source.raw());
+  return pack(element, shape, source, mask, {});
+}
+
+std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask) {
+  return pack_numbers(kernels::element_named("bf16"), dense, mask);
 }
 
 bool is_packed(const Encoded& encoded) {

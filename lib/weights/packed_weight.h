@@ -48,7 +48,8 @@ class PackedWeight : public Weight {
 // smaller, else panels with the mask kept beside. Throw Error(internal) if sizes or values do not fit what is said
 // above.
 std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& matrix);
-// `dense` f32 [rows, cols], rounded to bf16.
+// `dense` f32 [rows, cols], each rounded to the nearest number of an element without scales; and of bf16.
+std::shared_ptr<Weight> pack_numbers(kernels::PackedElement element, const Tensor& dense, const Bitmask& mask);
 std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask);
 
 // The rows of the table of forms that this file adds: (form, element) pairs that decode_packed() reads.

@@ -1,4 +1,5 @@
-// A matrix as small integers with scales: what quantization produces and packed weights are built from.
+// A matrix as small integers, each of which names a number, with scales: what quantization produces and packed weights
+// are built from.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,8 @@
 
 namespace hone {
 
-// weight[r, c] = integers[r, c] * scales[r, c / group]. A scale may be negative: the integers of some elements reach
+// weight[r, c] = number(integers[r, c]) * scales[r, c / group], with the numbers of the element: the integers
+// themselves, of most. A scale may be negative: the integers of some elements reach
 // farther on one side (int4: from -8 to 7), and the sign puts that side where the group's largest weight is. Where a
 // group holds only zeros its scale is 0.
 struct QuantizedMatrix {

@@ -70,6 +70,20 @@ class BatchTest(unittest.TestCase):
         self.assertNotIn("no effect", done.stderr)
         self.assertIn(2, [t["tokens"] for t in lines_of(self.path("b.jsonl"))])
 
+    def test_an_order_of_service_changes_who_is_done_first_and_no_text(self):
+        requests = [{"id": i, "prompt": "the river", "tokens": tokens} for i, tokens in enumerate((20, 5, 40, 10, 30))]
+        file = write(self.path("lengths.jsonl"), "".join(json.dumps(r) + "\n" for r in requests))
+        texts = {}
+        for order, first in (("fifo", [0, 1, 2, 3, 4]), ("shortest", [1, 3, 0, 4, 2]), ("longest", [2, 4, 0, 3, 1])):
+            out = self.path(f"{order}.jsonl")
+            run("generate", self.model, "--input", file, "--output", out, "--order", order, "--parallel", 1, "--ignore-end", "--quiet",
+                check=True)
+            lines = lines_of(out)
+            self.assertEqual([t["id"] for t in lines], first)
+            texts[order] = {t["id"]: t["text"] for t in lines}
+        self.assertEqual(texts["fifo"], texts["shortest"])
+        self.assertEqual(texts["fifo"], texts["longest"])
+
     def test_broken_lines_are_told_and_the_others_go_on(self):
         broken = ['{"prompt": "the river"}', "{nonsense", '{"tokens": 3}', "", '{"prompt": "a child", "tokens": -3}',
                   '{"prompt": "a child", "colour": 1}', '[1]', '{"prompt": "a", "temperature": "hot"}', '{"prompt": "the end"}']

@@ -85,7 +85,7 @@ class Caps(ModelTest):
 
     def test_what_cannot_be(self):
         for option, value in (("--logit-softcap", 0), ("--logit-softcap", -1), ("--logit-softcap", "nan"), ("--attention-softcap", 0),
-                              ("--attention-softcap", 1e9), ("--z-loss", -1), ("--z-loss", "x")):
+                              ("--attention-softcap", 1e9), ("--attention-score", "softcap:0"), ("--attention-score", "cap:1"), ("--z-loss", -1), ("--z-loss", "x")):
             with self.subTest(option=option, value=value):
                 self.assert_refused(self.trained(*SHAPE, "--steps", 0, option, value), 2, option)
         for option in ("--qk-norm", "--attention-softcap=3", "--logit-softcap=3"):

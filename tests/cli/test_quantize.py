@@ -188,6 +188,9 @@ class Types(QuantizeTest):
                 self.assertIn(exponent, [i / 8 for i in range(9)])
                 gain = f"blocks.{block}.{norm}.gain"
                 self.assertEqual(bool(np.array_equal(plain[gain].values, scaled[gain].values)), exponent == 0)
+        again = self.quantize("--type", "int4", "--group", 32, "--calibration", self.corpus, "--prepare", "awq")
+        for name, parameter in scaled.items():
+            self.assertTrue(np.array_equal(parameter.values, again[name].values), name)
 
     def test_result_says_bits_and_error(self):
         self.quantize("--type", "int4", "--group", 32, "--embedding-type", "keep", "--calibration", self.corpus,
@@ -256,6 +259,8 @@ class Refusals(QuantizeTest):
         self.refused("--method", "up", parts=["nearest", "gptq"])
         self.refused("--method", "gptq", parts=["--method gptq", "--calibration"])
         self.refused("--awq", "--type", "int4", parts=["--awq needs --calibration"])
+        self.refused("--prepare", "awq", "--type", "int4", parts=["--prepare needs --calibration"])
+        self.refused("--prepare", "smooth", "--type", "int4", parts=["awq"])
         self.refused("--awq", "--type", "bf16", "--calibration", self.corpus, parts=["no effect"])
         self.refused("--awq", "--target-bits", 4.5, "--calibration", self.corpus, parts=["--awq", "budget"])
         self.refused("--method", "nearest", "--calibration", self.corpus, parts=["--method nearest", "--calibration"])

@@ -73,11 +73,11 @@ class Schedule(ModelTest):
 
     def test_an_average_and_muon_give_other_parameters_than_without(self):
         outputs = []
-        for options in ([], ["--ema", 0.9], ["--optimizer", "muon"], ["--optimizer", "muon", "--adamw-rate", 0.0001]):
+        for options in ([], ["--ema", 0.9], ["--average", "tail:0.5"], ["--optimizer", "muon"], ["--optimizer", "muon", "--adamw-rate", 0.0001]):
             outputs.append(self.path(f"{len(outputs)}.h5"))
             run("train", "--data", self.corpus, *QUICK, "--steps", 4, *options, "--output", outputs[-1], check=True)
         weights = [parameters(path)["blocks.0.attention.qkv.weight"].values.tobytes() for path in outputs]
-        self.assertEqual(len(set(weights)), 4)
+        self.assertEqual(len(set(weights)), 5)
 
 
 class Usage(ModelTest):
@@ -107,6 +107,9 @@ class Usage(ModelTest):
             (["--recompute", "all"], "every:K"),
             (["--optimizer", "sgd"], "muon"),
             (["--ema", "1"], "--ema"),
+            (["--average", "mean:0.5"], "tail:PART"),
+            (["--average", "tail:2"], "tail:2"),
+            (["--average", "tail:0.5", "--ema", "0.9"], "--average"),
             (["--muon-momentum", "0.9"], "--optimizer muon"),
             (["--adamw-rate", "0.1"], "--optimizer muon"),
             (["--steps", "9", "--curriculum", "16:50%,8:20%,32"], "must not fall"),

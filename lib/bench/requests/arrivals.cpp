@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/integers.h"
 #include "base/random.h"
 #include "dataset/text_file.h"
 
@@ -16,10 +17,6 @@ using nlohmann::json;
 
 constexpr int64_t trace_block = 512;                // tokens that an id of a trace stands for
 constexpr int64_t most_tokens = 1'000'000'000'000;  // of a length: sums of them stay whole numbers
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 const json& member(const json& object, const char* name) {
   const auto found = object.find(name);

@@ -48,6 +48,7 @@ Row row_of(const RequestsResult& result) {
   const Replayed& r = result.replayed;
   Row row;
   row.set("model", result.model).set("form", result.form).set("batching", result.batching);
+  row.set("order", result.engine.order->name);
   row.set("requests", result.requests).set("load", result.load);
   row.set("offered_requests_per_second", result.offered);
   row.set("served", r.served.size()).set("too_long", r.too_long.size()).set("failed", r.failed);
@@ -90,6 +91,7 @@ std::vector<std::string> columns() {
   std::vector<std::string> names = {"model",
                                     "form",
                                     "batching",
+                                    "order",
                                     "requests",
                                     "load",
                                     "offered_requests_per_second",

@@ -9,9 +9,9 @@
 #include "compress/columns.h"
 #include "compress/curvature.h"
 #include "compress/methods/round_method.h"
-#include "compress/nearest_integer.h"
 #include "compress/quantize_matrix.h"
 #include "compress/refine.h"
+#include "kernels/packed/nearest.h"
 
 namespace hone {
 namespace {
@@ -63,7 +63,7 @@ class Gptq {
         width_(what.group ? std::min(what.group, cols_) : cols_),
         order_(order_of(curvature.matrix, width_)),
         columns_(with_columns(what.weight, order_), with_columns(curvature, order_), what.name),
-        nearest_(what.element),
+        numbers_(what.element),
         matrix_{rows_,
                 cols_,
                 what.group,
@@ -107,16 +107,16 @@ class Gptq {
   float round(int64_t r, int64_t c, float w) {
     const float scale = matrix_.scales.data<float>()[r * matrix_.scales.dim(1) + c / width_];
     if (scale == 0 || (what_.mask && !what_.mask.at(r, c))) return 0;
-    const float q = nearest_(w / scale);
+    const int q = numbers_.nearest(w / scale);
     matrix_.integers.data<int8_t>()[r * cols_ + c] = static_cast<int8_t>(q);
-    return q * scale;
+    return numbers_[q] * scale;
   }
 
   const WeightToRound& what_;
   int64_t rows_, cols_, width_;
   std::vector<int64_t> order_;
   CompensatedColumns columns_;  // in that order; so are the columns that it counts
-  NearestInteger nearest_;
+  kernels::ElementNumbers numbers_;
   QuantizedMatrix matrix_;  // in the order of the weight
 };
 

@@ -1,18 +1,16 @@
 // Every weight to the nearest number of the element, by the scale that just reaches the largest weight.
 #include "compress/methods/round_method.h"
-#include "kernels/parallel.h"
+#include "kernels/packed/packed.h"
 
 namespace hone {
 namespace {
 
-RoundedWeight round_to_bf16(const Tensor& weight) {
+RoundedWeight round_without_scales(const Tensor& weight, kernels::PackedElement element) {
   RoundedWeight rounded;
   rounded.values = Tensor::empty(weight.shape());
+  kernels::nearest_numbers(element, weight.span<float>(), rounded.values.span<float>());
   const float* from = weight.data<float>();
-  float* to = rounded.values.data<float>();
-  kernels::parallel_for(weight.size(), 1 << 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = to_float(to_bf16(from[i]));
-  });
+  const float* to = rounded.values.data<float>();
   double error = 0, norm = 0;
   for (int64_t i = 0; i < weight.size(); ++i) {
     const double d = static_cast<double>(to[i] - from[i]);
@@ -24,7 +22,8 @@ RoundedWeight round_to_bf16(const Tensor& weight) {
 }
 
 RoundedWeight nearest(const WeightToRound& what) {
-  return kernels::info_of(what.element).scaled() ? round_to_integers(what, false, {}) : round_to_bf16(what.weight);
+  return kernels::info_of(what.element).scaled ? round_to_integers(what, false, {})
+                                               : round_without_scales(what.weight, what.element);
 }
 
 }  // namespace

@@ -30,7 +30,8 @@ AttentionArgs checked_args(const AttentionDims& dims, const ConstHeadRows& q, co
   check(dims.batch >= 0 && dims.head_dim > 0 && dims.kv_heads > 0 && dims.heads > 0, "empty dimensions", dims);
   check(dims.heads % dims.kv_heads == 0, "heads is not a multiple of kv_heads", dims);
   check(dims.scale > 0, "scale must be above 0", dims);
-  check(dims.score.kind == ScoreKind::plain || dims.score.number > 0, "a soft cap must be above 0", dims);
+  check(dims.score.kind == ScoreKind::plain || dims.score.number >= info_of(dims.score.kind).least,
+        "the number of a score must not be below its least", dims);
   check((q.dtype == DType::f32 || q.dtype == DType::bf16) && k.dtype == q.dtype && v.dtype == q.dtype,
         "q, k and v must all be f32 or all bf16", dims);
   check(plan.shape == PlanShape{dims.queries, dims.keys, dims.query_offset}, "the plan is of another shape", dims);

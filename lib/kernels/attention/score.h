@@ -1,26 +1,42 @@
 // What becomes of a score, a query's product with a key times the scale, before the softmax.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
 namespace hone::kernels {
 
 // Caps of scores and logits: what a model with a smaller one predicts is hardly more than chance, and f32 has no digits
 // left for a larger one.
 constexpr float least_softcap = 0.01f, most_softcap = 1e6f;
 
-// A new kind is a name and a row here, a file in isa/attention/scores/ and its line in isa/attention/scores.h.
-enum class ScoreKind {
-  plain,    // stays
-  softcap,  // C tanh(score / C) (Gemma 2, arXiv 2408.00118, section 2)
-};
-
+// A new kind is a row here and a file in isa/attention/scores/; a row without a file does not link.
 struct ScoreKindInfo {
-  ScoreKind kind;
-  const char* form;   // how a layer's blueprint spells it, with its number
-  float least, most;  // of that
+  std::string_view form;  // how a layer's blueprint spells it, with its number: "NAME:NUMBER"
+  float least, most;      // of that
+  std::string_view what;  // for people
+
+  constexpr std::string_view name() const { return form.substr(0, form.find(':')); }
 };
 inline constexpr ScoreKindInfo score_kinds[] = {
-    {ScoreKind::softcap, "softcap:CAP", least_softcap, most_softcap},
+    // Gemma 2, arXiv 2408.00118, section 2.
+    {"softcap:CAP", least_softcap, most_softcap, "between -CAP and CAP: CAP tanh(score / CAP)"},
 };
+inline constexpr size_t score_kind_count = std::size(score_kinds);
+
+// 1 + an index into the table; 0: the score stays as it is.
+enum class ScoreKind : uint8_t { plain = 0 };
+
+constexpr const ScoreKindInfo& info_of(ScoreKind kind) {
+  return score_kinds[static_cast<size_t>(kind) - 1];
+}
+// The kind of a name that the program itself says: one that is not in the table does not compile.
+consteval ScoreKind score_named(std::string_view name) {
+  for (size_t i = 0; i < score_kind_count; ++i)
+    if (score_kinds[i].name() == name) return static_cast<ScoreKind>(i + 1);
+  throw "no such score";
+}
 
 struct ScoreRule {
   ScoreKind kind = ScoreKind::plain;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/integers.h"
 #include "kernels/isa/kernel_set.h"
 #include "kernels/panel.h"
 #include "kernels/parallel.h"
@@ -18,10 +19,6 @@ constexpr int64_t block_bytes = 384 << 10;  // of rows that meet all panels whil
 
 const GemmTable& table() {
   return kernel_set().gemm;
-}
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
 }
 
 thread_local Scratch sums_scratch;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/cpu.h"
+#include "base/integers.h"
 #include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "kernels/scratch.h"
@@ -14,10 +15,6 @@ constexpr int64_t block_bytes = 192 << 10;  // of rows of a, which stay in the s
 constexpr int64_t least_columns = 2 * RowProducts::width;  // of a task
 
 thread_local Scratch panel_scratch;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // b's outputs begin `step` elements after one another.
 void multiply(ConstView a, const float* b, int64_t b_stride, int64_t step, View c, Held held) {
@@ -41,8 +38,12 @@ void multiply(ConstView a, const float* b, int64_t b_stride, int64_t step, View 
 
 }  // namespace
 
+bool multiplies_f32() {
+  return isa() < Isa::avx512;
+}
+
 bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_b, ConstView c, bool accumulate) {
-  return isa() < Isa::avx512 && !transpose_a && transpose_b && !accumulate && a.dtype == DType::f32 &&
+  return multiplies_f32() && !transpose_a && transpose_b && !accumulate && a.dtype == DType::f32 &&
          b.dtype == DType::f32 && c.dtype == DType::f32;
 }
 

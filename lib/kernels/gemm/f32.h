@@ -7,8 +7,9 @@
 
 namespace hone::kernels::own {
 
-// Whether gemm_rows() is what makes c = a b^T of these: at the levels below avx512, where nothing is transposed but b and
-// nothing accumulated.
+bool multiplies_f32();  // whether products of f32 rows are these: at the levels below avx512
+
+// Whether gemm_rows() is what makes c = a b^T of these: there, where nothing is transposed but b and nothing accumulated.
 bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_b, ConstView c, bool accumulate);
 
 // c[m, n] = a[m, k] b[n, k]^T. A number in c depends on its row of a and its row of b alone: not on m, n or the threads.

@@ -88,7 +88,7 @@ int packed_activation_bits() {
 }
 
 PackedRows kind_of(const PackedMatrix& w, DType x) {
-  if (is_bf16(w)) return x == DType::f32 ? PackedRows::exact : PackedRows::halves;
+  if (takes_halves(w)) return x == DType::f32 ? PackedRows::exact : PackedRows::halves;
   return x == DType::f32 && f32_activations() == F32Activations::exact ? PackedRows::exact : PackedRows::integers;
 }
 

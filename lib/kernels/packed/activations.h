@@ -1,6 +1,7 @@
 // Rows of x as the packed products take them: in f32, in bf16, or as integers with a scale a segment.
 #pragma once
 
+#include "base/integers.h"
 #include "kernels/packed/packed.h"
 #include "kernels/packed/table.h"
 
@@ -15,12 +16,12 @@ enum class PackedRows : uint8_t {
 
 PackedRows kind_of(const PackedMatrix& w, DType x);
 
-inline bool is_bf16(const PackedMatrix& w) {
-  return info_of(w.element).arithmetic == Arithmetic::bf16;
+inline bool takes_halves(const PackedMatrix& w) {
+  return info_of(w.element).arithmetic == Arithmetic::halves;
 }
-
-constexpr int64_t round_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit * unit;
+// Values are the panels that the dense product takes.
+inline bool has_bf16_panels(const PackedMatrix& w) {
+  return w.layout == PackedLayout::panels && info_of(w.element).is_bf16();
 }
 
 int64_t segment_of(const PackedShape& s);      // columns that share a scale of x

@@ -1,12 +1,14 @@
 // Making packed arrays from plain ones, reading single elements back, and checking masks against offsets. Plain C++:
 // the order that packed.h describes, element by element.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cassert>
 #include <cstring>
 
 #include "kernels/bits.h"
+#include "kernels/packed/nearest.h"
 #include "kernels/packed/packed.h"
 #include "kernels/parallel.h"
 
@@ -60,26 +62,26 @@ int64_t tiles_sharing(int bits) {
   return bits < 8 && 8 % bits == 0 ? 8 / bits : 1;
 }
 
-// The codes of elements given as bf16, or as int8_t integers.
+// The codes of elements given as such, of 16 bits, or as int8_t integers.
 class SourceCodes {
  public:
   SourceCodes(const PackedMatrix& w, const void* source) : cols_(w.shape.cols) {
     const ElementInfo& info = info_of(w.element);
-    if (!info.scaled()) {
-      halves_ = static_cast<const bf16*>(source);
+    if (info.bits > 8) {
+      given_ = static_cast<const uint16_t*>(source);
       return;
     }
     integers_ = static_cast<const int8_t*>(source);
-    for (int q = info.lowest; q <= info.highest; ++q) codes_[q + 128] = static_cast<uint8_t>(info.code_of(q));
+    for (int q = -128; q < 128; ++q) codes_[q + 128] = static_cast<uint8_t>(std::max(info.code_of(q), 0));
   }
   unsigned at(int64_t r, int64_t c) const {
     const int64_t i = r * cols_ + c;
-    return halves_ ? halves_[i].bits : codes_[integers_[i] + 128];
+    return given_ ? given_[i] : codes_[integers_[i] + 128];
   }
 
  private:
   int64_t cols_;
-  const bf16* halves_ = nullptr;
+  const uint16_t* given_ = nullptr;
   const int8_t* integers_ = nullptr;
   uint8_t codes_[256] = {};
 };
@@ -110,13 +112,29 @@ void fill_bitmask(const PackedMatrix& w, int64_t panel, const SourceCodes& sourc
   }
 }
 
-float value_of(const PackedMatrix& w, int64_t r, int64_t c, unsigned code) {
+// Of each element of up to 8 bits, the numbers of its codes.
+using CodeNumbers = std::array<float, 256>;
+const CodeNumbers& numbers_of(PackedElement element) {
+  static const std::array<CodeNumbers, element_count> all = [] {
+    std::array<CodeNumbers, element_count> numbers{};
+    for (const PackedElement e : all_elements) {
+      const ElementInfo& info = info_of(e);
+      for (int code = 0; info.bits <= 8 && code < info.codes(); ++code)
+        numbers[static_cast<size_t>(e)][static_cast<size_t>(code)] = info.number_of(info.integer_of(code));
+    }
+    return numbers;
+  }();
+  return all[static_cast<size_t>(element)];
+}
+
+float value_of(const PackedMatrix& w, const CodeNumbers& numbers, int64_t r, int64_t c, unsigned code) {
   const ElementInfo& info = info_of(w.element);
-  if (!info.scaled()) return to_float(bf16{static_cast<uint16_t>(code)});
+  const float number = info.bits > 8 ? to_float(bf16{static_cast<uint16_t>(code)}) : numbers[code];
+  if (!info.scaled) return number;
   const PackedShape& s = w.shape;
   const int64_t group = s.group ? c / s.group : 0;
   const float scale = to_float(w.scales[(r / panel_rows * s.groups + group) * panel_rows + r % panel_rows]);
-  return static_cast<float>(info.integer_of(static_cast<int>(code))) * scale;
+  return number * scale;
 }
 
 // Calls f(column, code) for each stored element of row r. In a bitmask this walks the masks of the whole panel.
@@ -215,6 +233,7 @@ void packed_fill(const PackedMatrix& w, const void* elements_at, void* values) {
 
 void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out) {
   assert(out.cols == w.shape.cols && out.rows == static_cast<int64_t>(ids.size()));
+  const CodeNumbers& numbers = numbers_of(w.element);
   parallel_for(out.rows, 4, [&](int64_t begin, int64_t end) {
     with_float_type(out.dtype, [&]<class T>(T*) {
       for (int64_t i = begin; i < end; ++i) {
@@ -223,7 +242,7 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
         assert(r >= 0 && r < w.shape.rows);
         if (w.layout == PackedLayout::bitmask) std::fill_n(to, out.cols, T{});
         for_row(w, r, [&](int64_t c, unsigned code) {
-          const float value = value_of(w, r, c, code);
+          const float value = value_of(w, numbers, r, c, code);
           if constexpr (sizeof(T) == sizeof(float)) {
             to[c] = value;
           } else {
@@ -232,6 +251,29 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
         });
       }
     });
+  });
+}
+
+void nearest_numbers(PackedElement element, std::span<const float> from, std::span<float> to) {
+  assert(!info_of(element).scaled && from.size() == to.size());
+  const bool wide = info_of(element).bits > 8;
+  const ElementNumbers numbers(wide ? element_named("int8") : element);
+  parallel_for(static_cast<int64_t>(from.size()), 1 << 16, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      to[i] = wide ? to_float(to_bf16(from[i])) : numbers[numbers.nearest(from[i])];
+  });
+}
+
+void nearest_codes(PackedElement element, std::span<const float> from, void* to) {
+  assert(!info_of(element).scaled);
+  const bool wide = info_of(element).bits > 8;
+  const ElementNumbers numbers(wide ? element_named("int8") : element);
+  parallel_for(static_cast<int64_t>(from.size()), 1 << 16, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      if (wide)
+        static_cast<bf16*>(to)[i] = to_bf16(from[i]);
+      else
+        static_cast<int8_t*>(to)[i] = static_cast<int8_t>(numbers.nearest(from[i]));
   });
 }
 
@@ -250,12 +292,12 @@ namespace {
 
 // Codes other than that of 0 among `bytes` bytes full of codes.
 int64_t count_nonzeros(const ElementInfo& info, const uint8_t* from, int64_t bytes) {
-  const auto zero = static_cast<unsigned>(info.zero);
+  const auto zero = static_cast<unsigned>(info.zero), rest = ~info.sign();
   int64_t n = 0;
-  if (!info.scaled()) {  // bf16, where -0 is zero
-    for (int64_t i = 0; i < bytes; i += 2) n += ((from[i] | from[i + 1] << 8) & 0x7fff) != 0;
+  if (info.bits == 16) {
+    for (int64_t i = 0; i < bytes; i += 2) n += (static_cast<unsigned>(from[i] | from[i + 1] << 8) & rest) != zero;
   } else if (info.bits == 8) {
-    for (int64_t i = 0; i < bytes; ++i) n += from[i] != zero;
+    for (int64_t i = 0; i < bytes; ++i) n += (from[i] & rest) != zero;
   } else if (8 % info.bits == 0) {
     uint8_t of_byte[256];
     for (int b = 0; b < 256; ++b) {
@@ -282,7 +324,7 @@ int64_t packed_nonzeros(const PackedMatrix& w) {
     if (w.layout == PackedLayout::panels && !padded) {
       n = count_nonzeros(info, values + p * w.shape.panel_bytes, w.shape.panel_bytes);
     } else {
-      const auto zero = static_cast<unsigned>(info.zero), sign = info.scaled() ? 0u : 0x8000u;
+      const auto zero = static_cast<unsigned>(info.zero), sign = info.sign();
       for (int64_t r = p * panel_rows; r < std::min((p + 1) * panel_rows, w.shape.rows); ++r)
         for_row(w, r, [&](int64_t, unsigned code) { n += (code & ~sign) != zero; });
     }

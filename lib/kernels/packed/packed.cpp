@@ -225,7 +225,7 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
   s.panels = (rows + panel_rows - 1) / panel_rows;
   s.lane = info.lane();
   s.steps = round_up(cols, info.column_unit()) / s.lane;
-  s.groups = !info.scaled() ? 0 : group ? (cols + group - 1) / group : 1;
+  s.groups = !info.scaled ? 0 : group ? (cols + group - 1) / group : 1;
   s.panel_bytes = s.steps * panel_rows * s.lane * info.bits / 8;
   s.mask_bytes = tile_rows * s.lane / 8;
   return s;
@@ -233,8 +233,8 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
 
 DenseProduct default_dense_product(DType x) {
   if (x == DType::bf16 && fast_bf16()) return {.panels = gemm_panels};
-  // Below avx512 the same bits for a row whatever stands beside it (kernels/gemm/f32.h).
-  if (isa() < Isa::avx512) return {.f32_panels = own::gemm_panels};
+  // Where the product is our own, the same bits for a row whatever stands beside it (kernels/gemm/f32.h).
+  if (own::multiplies_f32()) return {.f32_panels = own::gemm_panels};
   return {.columns = gemm_columns};
 }
 
@@ -257,7 +257,7 @@ RowsScope::~RowsScope() {
 
 bool packed_sides_agree(const PackedMatrix& w, DType x) {
   if (counted_direct_rows(w, x) == any_rows) return true;
-  return kind_of(w, x) == PackedRows::halves && fast_bf16() && isa() != Isa::amx;
+  return kind_of(w, x) == PackedRows::halves && !info_of(w.element).scaled && fast_bf16() && isa() != Isa::amx;
 }
 
 int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
@@ -294,7 +294,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
   }
   if (kind_of(w, x.dtype) == PackedRows::integers && x.dtype == DType::f32) x = rounded_to_integers(table(), w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
-  if (w.layout == PackedLayout::panels && is_bf16(w) && dense.panels)
+  if (has_bf16_panels(w) && dense.panels)
     return dense.panels(x, static_cast<const bf16*>(w.values), w.shape.rows, w.shape.cols, y);
   multiply_unpacked(w, x, y, dense);
 }
@@ -303,7 +303,7 @@ void packed_matmul_each(std::span<const PackedProduct> products) {
   std::vector<PackedProduct> direct;
   std::vector<PanelGemm> many;
   for (const PackedProduct& p : products) {
-    const bool panels = p.w.layout == PackedLayout::panels && is_bf16(p.w);
+    const bool panels = has_bf16_panels(p.w);
     if (p.x.rows == 0 || p.y.cols == 0) continue;
     if (p.x.rows <= packed_direct_rows(p.w, p.x.dtype))
       direct.push_back(p);

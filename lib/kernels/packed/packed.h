@@ -4,6 +4,7 @@
 //
 // Elements (element.h has a row for each)
 //   bf16       the number itself; k = 2 columns in a 32-bit lane
+//   fp8        a number of 8 bits that bf16 has, too; value number * scale; k = 2
 //   int8, ...  an integer q, stored as a code of 8, 4, 3 or 2 bits: q + 128, q + 8, …, or its place in a table; value
 //              q * scale; k = 4 columns in a lane
 //
@@ -17,7 +18,7 @@
 //   panels   every element. 4 bits: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
 //            odd tile after it; 2 bits: element b of all four tiles, that of the first lowest. 3 bits: tile after tile,
 //            a stream of bits.
-//   bitmask  of each tile a mask, bit i = element i is kept (64 bits; bf16: 32), and the kept elements alone, in the
+//   bitmask  of each tile a mask, bit i = element i is kept (64 bits; with k = 2: 32), and the kept elements alone, in the
 //            same order. Masks and values are separate arrays: the address of the next values then waits for a
 //            population count and an addition, not for a load. Less than 8 bits: a stream of bits, the lowest of a byte
 //            first, each tile starting a new byte. offsets[p] is the byte where the values of panel p start, so that threads can start
@@ -81,7 +82,7 @@ struct PackedMatrix {
   PackedElement element;
   PackedShape shape;
   const void* values = nullptr;       // panels: panels * panel_bytes; bitmask: offsets[panels] + packed_slack bytes
-  const void* masks = nullptr;        // bitmask: [panels][steps][4] u64, or u32 for bf16
+  const void* masks = nullptr;        // bitmask: [panels][steps][4] u64, or u32 with lane 2
   const uint64_t* offsets = nullptr;  // bitmask: [panels + 1]
   const bf16* scales = nullptr;       // of scaled elements: [panels][groups][64]
 };
@@ -175,8 +176,14 @@ void packed_mask_bits(const PackedShape& shape, const void* masks, uint8_t* bits
 // Fills offsets[panels + 1] from the masks. False if a mask keeps an element of the padding.
 bool packed_offsets(PackedElement element, const PackedShape& shape, const void* masks, uint64_t* offsets);
 
-// Fills w.values, whose other arrays are set, from row-major elements: bf16, or int8_t integers q that have a code.
+// Fills w.values, whose other arrays are set, from row-major elements: codes of 16 bits, or int8_t integers q that have
+// a code.
 void packed_fill(const PackedMatrix& w, const void* elements_at, void* values);
+
+// to[i] = the number of the element next to from[i], for elements without scales.
+void nearest_numbers(PackedElement element, std::span<const float> from, std::span<float> to);
+// What packed_fill() takes of such numbers.
+void nearest_codes(PackedElement element, std::span<const float> from, void* to);
 
 // Elements that the masks of a bitmask keep.
 int64_t packed_kept(const PackedMatrix& w);

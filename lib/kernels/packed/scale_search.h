@@ -15,6 +15,14 @@ struct ValueSteps {
   float middles[most], rises[most];
 };
 
+// The numbers of a floating-point element from 0 up.
+struct FloatSteps {
+  int mantissa = 0;        // bits behind the point
+  float least_normal = 1;  // below it numbers are multiples of its last bit
+  float highest = 1;
+  int integer_of_one = 0;  // q of the number 1: its exponent and mantissa as one integer
+};
+
 // Functions for the instruction set in use; each works on one thread. Take them before a parallel loop and call them
 // inside.
 struct ScaleSearch {
@@ -26,6 +34,9 @@ struct ScaleSearch {
   // The same with q of steps[sides[j]], sides 0 or 1.
   void (*step_errors)(const float* magnitudes, const uint8_t* sides, const ValueSteps* steps, const float* moments,
                       int64_t n, const float* scales, int64_t count, float* errors);
+  // The same with q of a floating-point element.
+  void (*float_errors)(const float* magnitudes, const float* moments, int64_t n, const FloatSteps& steps,
+                       const float* scales, int64_t count, float* errors);
   // What no scale up to scales[i] leaves less than, because it lies beyond the largest value: beyond[i] = sum_j
   // moments[j] max(magnitudes[j] - scales[i] limits[j], 0)^2. And none from scales[i] up, because it lies below the
   // first value: below[i] = sum_j moments[j] min(magnitudes[j], max(scales[i] firsts[j] - magnitudes[j], 0))^2. Of
@@ -38,6 +49,9 @@ struct ScaleSearch {
   // integers[j] = what w[j] / scale is rounded to: steps[0] on its own side of 0, minus what steps[1] says of -w[j] /
   // scale on the other; all 0 for a scale of 0.
   void (*round_to_steps)(const float* w, int64_t n, float scale, const ValueSteps* steps, int8_t* integers);
+  // integers[j] = q of the number of a floating-point element next to w[j] / scale (ties to the even one, none above
+  // the highest); all 0 for a scale of 0.
+  void (*round_to_floats)(const float* w, int64_t n, float scale, const FloatSteps& steps, int8_t* integers);
 };
 
 const ScaleSearch& scale_search();

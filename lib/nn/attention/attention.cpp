@@ -296,11 +296,23 @@ void Attention::configure(const LayerBlueprint& layer) {
 }
 
 void Attention::visit(const Place& at, Visitor& visitor) {
-  qkv_.visit(at.in("qkv"), Role::qkv, visitor);
+  const int64_t queries = heads_ * head_dim_, keys = kv_heads_ * head_dim_;
+  qkv_.visit(at.in("qkv"), Role::qkv, visitor, false, {queries, keys, keys});
   output_.visit(at.in("output"), Role::attention_output, visitor);
   if (!query_norm_.gain) return;
   query_norm_.visit(at.in("query_norm"), visitor);
   key_norm_.visit(at.in("key_norm"), visitor);
+}
+
+// Queries, keys and values, with norms of heads also as they were before them; what attention gives and its log sums.
+MixerArrays Attention::training_arrays() const {
+  const int64_t out = heads_ * head_dim_, into = (heads_ + 2 * kv_heads_) * head_dim_;
+  MixerArrays arrays = {{into, out}, {heads_}, out, into};
+  if (query_norm_.gain) {
+    arrays.kept.push_back(into);
+    arrays.kept_f32.push_back(heads_ + kv_heads_);
+  }
+  return arrays;
 }
 
 // Both products, over the keys that the pattern shows.

@@ -23,6 +23,7 @@ class Attention : public Mixer {
   double flops(int64_t position) const override;
   double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const override;
   double state_bytes(const StateShape& shape) const override;
+  MixerArrays training_arrays() const override;
 
  private:
   // Queries, keys and values as they meet: projected, normed and turned.

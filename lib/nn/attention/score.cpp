@@ -19,13 +19,13 @@ std::string forms() {
 kernels::ScoreRule score_rule(const std::string& name) {
   if (name.empty()) return {};
   for (const kernels::ScoreKindInfo& row : kernels::score_kinds) {
-    if (first_word(name) != first_word(row.form)) continue;
+    if (first_word(name) != row.name()) continue;
     const size_t colon = name.find(':');
     if (colon == std::string::npos) throw usage_error("score '{}': write {}", name, row.form);
     const auto number = static_cast<float>(parse_number(name.substr(colon + 1)));
     if (!(number >= row.least && number <= row.most))
       throw usage_error("score '{}': the number must be between {} and {}", name, row.least, row.most);
-    return {row.kind, number};
+    return {static_cast<kernels::ScoreKind>(1 + (&row - kernels::score_kinds)), number};
   }
   throw usage_error("unknown kind of score '{}'; known: {}", name, forms());
 }

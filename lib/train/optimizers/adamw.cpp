@@ -56,13 +56,14 @@ class AdamW : public UpdateRule {
     a.mask = update.mask ? update.mask.data() : nullptr;
     a.mask_cols = update.mask ? p.value.dim(-1) : 0;
     a.grad_scale = static_cast<float>(update.scale);
-    a.learning_rate = static_cast<float>(update.learning_rate * settings_.adamw.rate);
-    a.beta1 = static_cast<float>(settings_.adamw.beta1);
-    a.beta2 = static_cast<float>(settings_.adamw.beta2);
-    a.epsilon = static_cast<float>(settings_.adamw.epsilon);
+    const double beta1 = settings_.numbers[adamw_beta1], beta2 = settings_.numbers[adamw_beta2];
+    a.learning_rate = static_cast<float>(update.learning_rate * settings_.adamw_rate);
+    a.beta1 = static_cast<float>(beta1);
+    a.beta2 = static_cast<float>(beta2);
+    a.epsilon = 1e-8f;
     a.weight_decay = p.decay ? static_cast<float>(settings_.weight_decay * update.decay) : 0.0f;
-    a.correction1 = static_cast<float>(1 - std::pow(settings_.adamw.beta1, static_cast<double>(update.step)));
-    a.correction2 = static_cast<float>(1 - std::pow(settings_.adamw.beta2, static_cast<double>(update.step)));
+    a.correction1 = static_cast<float>(1 - std::pow(beta1, static_cast<double>(update.step)));
+    a.correction2 = static_cast<float>(1 - std::pow(beta2, static_cast<double>(update.step)));
     return a;
   }
 

@@ -63,24 +63,12 @@ void orthogonalize(const Tensor& x, DType type) {
   }
 }
 
-std::vector<int64_t> fused_parts(const ParameterInfo& parameter, const Config& config, int64_t rows) {
-  if (parameter.role == Role::qkv) {
-    const LayerBlueprint& layer = config.layers[static_cast<size_t>(parameter.layer)];
-    const int64_t q = layer.heads * config.block.head_dim, kv = layer.kv_heads * config.block.head_dim;
-    if (q + 2 * kv != rows) throw internal_error("'{}' has {} rows, not {}", parameter.name, rows, q + 2 * kv);
-    return {q, kv, kv};
-  }
-  if (parameter.role == Role::up && parameter.gated) return {rows / 2, rows / 2};
-  return {rows};
-}
-
 namespace {
 
 class Muon : public UpdateRule {
  public:
-  Muon(const ParameterInfo& parameter, const Config& config, const OptimizerSettings& settings)
+  Muon(const ParameterInfo& parameter, const OptimizerSettings& settings)
       : parameter_(parameter),
-        config_(config),
         settings_(settings),
         momentum_(settings.moments, "momentum", false, Random(settings.seed, "moments:" + parameter.name).next()) {}
 
@@ -89,7 +77,7 @@ class Muon : public UpdateRule {
   void apply(const Update& update) const override {
     Parameter& p = update.parameter;
     const Tensor momentum = taken(update, p.value.shape());
-    const auto beta = static_cast<float>(settings_.muon.momentum);
+    const auto beta = static_cast<float>(settings_.numbers[muon_momentum]);
     if (update.mask) kernels::apply_mask(p.grad.view(), update.mask.data());
     kernels::scale(p.grad.view(), static_cast<float>(update.scale));
     kernels::scale(momentum.view(), beta);
@@ -101,7 +89,7 @@ class Muon : public UpdateRule {
     kernels::scale(step.view(), beta);
     kernels::add(step.view(), p.grad.view());
     int64_t begin = 0;
-    for (const int64_t rows : fused_parts(parameter_, config_, step.dim(0))) {
+    for (const int64_t rows : parameter_.parts_of(step.dim(0))) {
       const Tensor part = step.rows(begin, rows);
       orthogonalize(part, kernels::default_type());
       const double longer = static_cast<double>(std::max(rows, step.dim(1)));
@@ -150,21 +138,17 @@ class Muon : public UpdateRule {
   }
 
   ParameterInfo parameter_;
-  Config config_;
   OptimizerSettings settings_;
   Moments momentum_;
 };
-
-bool is_matrix_of_block(Role role) {
-  return role == Role::qkv || role == Role::attention_output || role == Role::up || role == Role::down;
-}
 
 }  // namespace
 
 std::shared_ptr<const UpdateRule> muon_rule(const ParameterInfo& parameter, const Config& config,
                                             const OptimizerSettings& settings) {
-  if (!is_matrix_of_block(parameter.role)) return adamw_rule(parameter, config, settings);
-  return std::make_shared<Muon>(parameter, config, settings);
+  const bool of_block = is_linear(parameter.role) && parameter.role != Role::head;
+  if (!of_block) return adamw_rule(parameter, config, settings);
+  return std::make_shared<Muon>(parameter, settings);
 }
 
 }  // namespace hone

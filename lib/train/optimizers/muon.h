@@ -3,7 +3,7 @@
 #pragma once
 
 #include "model/config.h"
-#include "train/optimizers/update_rule.h"
+#include "train/optimizers/adamw.h"
 
 namespace hone {
 
@@ -12,11 +12,10 @@ namespace hone {
 // `type`. Singular values below a thousandth of the norm are left smaller.
 void orthogonalize(const Tensor& x, DType type);
 
-// The rows of the matrices that one weight of a block holds: queries, keys and values; gates and values. They add up to
-// `rows`.
-std::vector<int64_t> fused_parts(const ParameterInfo& parameter, const Config& config, int64_t rows);
+inline constexpr OptimizerNumber muon_momentum = {"muon_momentum", "Muon: memory of the gradient", 0.95, 0, 0.9999999};
+inline constexpr const OptimizerNumber* muon_numbers[] = {&muon_momentum, &adamw_beta1, &adamw_beta2};
 
-// State "momentum" for the matrices of blocks, AdamW's for all else. The update of an [m, n] matrix has the deviation
+// State "momentum" for the matrices of blocks, each part of a fused one by itself, AdamW's for all else. The update of an [m, n] matrix has the deviation
 // of AdamW's, 0.2 sqrt(max(m, n)) times an orthogonal matrix (Liu et al., arXiv 2502.16982, equation 4), so that rates
 // and decay carry over.
 std::shared_ptr<const UpdateRule> muon_rule(const ParameterInfo& parameter, const Config& config,

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/error.h"
 #include "train/optimizers/adamw.h"
 #include "train/optimizers/muon.h"
@@ -7,11 +9,26 @@ namespace hone {
 namespace {
 
 constexpr OptimizerKind rows[] = {
-    {"adamw", adamw_rule},
-    {"muon", muon_rule},
+    {"adamw", adamw_rule, adamw_numbers},
+    {"muon", muon_rule, muon_numbers},
 };
 
 }  // namespace
+
+double OptimizerNumbers::operator[](const OptimizerNumber& number) const {
+  for (const auto& [set, value] : values_)
+    if (set == &number) return value;
+  return number.initial;
+}
+
+void OptimizerNumbers::set(const OptimizerNumber& number, double value) {
+  for (auto& [set, there] : values_)
+    if (set == &number) {
+      there = value;
+      return;
+    }
+  values_.emplace_back(&number, value);
+}
 
 OptimizerSettings::OptimizerSettings() : kind(&rows[0]) {}
 
@@ -19,6 +36,15 @@ const OptimizerKind& optimizer_named(const std::string& name) {
   for (const OptimizerKind& row : rows)
     if (row.name == name) return row;
   throw usage_error("unknown optimizer '{}'", name);
+}
+
+std::vector<std::pair<const OptimizerNumber*, double>> numbers_of_optimizers() {
+  std::vector<std::pair<const OptimizerNumber*, double>> all;
+  for (const OptimizerKind& row : rows)
+    for (const OptimizerNumber* number : row.numbers)
+      if (std::ranges::find(all, number, &std::pair<const OptimizerNumber*, double>::first) == all.end())
+        all.emplace_back(number, number->initial);
+  return all;
 }
 
 std::span<const OptimizerKind> optimizers() {

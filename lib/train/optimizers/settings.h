@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace hone {
 
@@ -14,13 +16,22 @@ MomentForm moment_form(const std::string& name);  // Error(usage) for another na
 
 struct OptimizerKind;
 
-struct AdamWSettings {
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double rate = 1;  // times the step's learning rate
+// A number of a rule that a person may set: a constant beside the rule, and named in the rows of the optimizers that
+// have it.
+struct OptimizerNumber {
+  std::string_view name;  // "muon_momentum", as options, runs and checkpoints have it
+  std::string_view what;  // for people
+  double initial, least, most;
 };
 
-struct MuonSettings {
-  double momentum = 0.95;
+// What such numbers are set to.
+class OptimizerNumbers {
+ public:
+  double operator[](const OptimizerNumber& number) const;  // initial where nobody has set it
+  void set(const OptimizerNumber& number, double value);
+
+ private:
+  std::vector<std::pair<const OptimizerNumber*, double>> values_;
 };
 
 struct OptimizerSettings {
@@ -29,9 +40,9 @@ struct OptimizerSettings {
   // Decay only where the update moves an element towards 0, too (cautious weight decay, arXiv 2510.12402).
   bool cautious_decay = false;
   MomentForm moments = MomentForm::f32;
-  uint64_t seed = 1;  // of what moments in bf16 are rounded by
-  AdamWSettings adamw = {};
-  MuonSettings muon = {};
+  uint64_t seed = 1;      // of what moments in bf16 are rounded by
+  double adamw_rate = 1;  // times the step's learning rate: of what AdamW moves
+  OptimizerNumbers numbers = {};
 
   OptimizerSettings();  // AdamW
 };

@@ -53,9 +53,12 @@ struct OptimizerKind {
   std::string_view name;  // as checkpoints have it
   std::shared_ptr<const UpdateRule> (*rule)(const ParameterInfo& parameter, const Config& config,
                                             const OptimizerSettings& settings);
+  std::span<const OptimizerNumber* const> numbers = {};
 };
 
 std::span<const OptimizerKind> optimizers();
+// Those of all rows, each once, as they begin.
+std::vector<std::pair<const OptimizerNumber*, double>> numbers_of_optimizers();
 const OptimizerKind& optimizer_named(const std::string& name);  // Error(usage) for another name
 
 }  // namespace hone

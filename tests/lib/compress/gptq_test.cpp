@@ -7,10 +7,10 @@
 #include "compress/masks.h"
 #include "compress/methods/prune_method.h"
 #include "compress/methods/round_method.h"
-#include "compress/nearest_integer.h"
 #include "compress/quantize.h"
 #include "compress/quantize_matrix.h"
 #include "compress/refine.h"
+#include "kernels/packed/nearest.h"
 #include "lib/compress/models.h"
 #include "lib/compress/related_inputs.h"
 #include "support/check.h"
@@ -47,18 +47,17 @@ TEST_CASE("the nearest integer of every element is that of quantization") {
   const Tensor w = random_tensor({4, 64}, 1, 3.0f);
   for (const kernels::PackedElement element : kernels::all_elements) {
     const kernels::ElementInfo& info = kernels::info_of(element);
-    if (!info.scaled()) continue;
+    if (!info.scaled) continue;
     CAPTURE(info.name);
     const QuantizedMatrix q = quantize_matrix(w, {element, 32, true}, "w");
-    const NearestInteger nearest(element);
+    const kernels::ElementNumbers numbers(element);
     for (int64_t i = 0; i < w.size(); ++i)
-      CHECK(nearest(w.data<float>()[i] / q.scales.data<float>()[i / 32]) ==
-            static_cast<float>(q.integers.data<int8_t>()[i]));
+      CHECK(numbers.nearest(w.data<float>()[i] / q.scales.data<float>()[i / 32]) == q.integers.data<int8_t>()[i]);
     for (int code = 0; code < info.codes(); ++code)
       if (const int value = info.integer_of(code); value >= info.lowest && value <= info.highest)
-        CHECK(nearest(static_cast<float>(value)) == static_cast<float>(value));
-    CHECK(nearest(1e6f) == static_cast<float>(info.highest));
-    CHECK(nearest(-1e6f) == static_cast<float>(info.lowest));
+        CHECK(numbers.nearest(info.number_of(value)) == value);
+    CHECK(numbers.nearest(1e6f) == info.highest);
+    CHECK(numbers.nearest(-1e6f) == info.lowest);
   }
 }
 
@@ -69,7 +68,7 @@ TEST_CASE("gptq leaves less error in the outputs than the search, with every ele
   const auto pattern = parse_pattern("unstructured");
   const Bitmask half = prune_method("magnitude").run({"layer", dense, {}, nullptr, *pattern, 0.5}).mask;
   for (const kernels::PackedElement element : kernels::all_elements) {
-    if (!kernels::info_of(element).scaled()) continue;
+    if (!kernels::info_of(element).scaled) continue;
     for (const int64_t group : {0, 32, 64})  // the last group of 64 is shorter
       for (const Bitmask& mask : {Bitmask(), half}) {
         CAPTURE(kernels::info_of(element).name);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "exchange/gguf_file.h"
+#include "exchange/numbers.h"
 #include "lib/exchange/folders.h"
 #include "support/check.h"
 
@@ -102,7 +103,7 @@ TEST_CASE("models there and back, in each type") {
       CAPTURE(name);
       CAPTURE(type);
       const Model model = with_bytes(name);
-      const GgufWritten written = export_gguf(model, folder / "m.gguf", {true, false, type});
+      const Exported written = export_gguf(model, folder / "m.gguf", {true, false, type});
       CHECK(written.architecture == name);
       CHECK(written.bytes == static_cast<int64_t>(std::filesystem::file_size(folder / "m.gguf")));
       const Model back = model_of_gguf(folder / "m.gguf");
@@ -129,7 +130,7 @@ TEST_CASE("tokenizers and keys of a file") {
 
 TEST_CASE("what llama.cpp would run as another model is refused") {
   const Folder folder("gguf-refused");
-  const auto said = [&](const Model& model, GgufSettings settings = {}) -> std::string {
+  const auto said = [&](const Model& model, ExportSettings settings = {}) -> std::string {
     try {
       export_gguf(model, folder / "m.gguf", settings);
     } catch (const Error& error) {

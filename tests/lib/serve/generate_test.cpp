@@ -24,8 +24,8 @@ Config tiny(PositionKind positions = PositionKind::rotary, int64_t context = 24)
 
 // With the head's rows apart, so that no two tokens have almost the same probability, but not so far that one has it
 // all.
-struct Tiny {
-  explicit Tiny(const Config& config = tiny()) : model(config) {
+struct TinyTransformer {
+  explicit TinyTransformer(const Config& config = tiny()) : model(config) {
     initialize(model, 3, 0.02);
     for (float& w : model.embedding()->parameter()->value.span<float>()) w *= 20;
     ++model.embedding()->parameter()->version;
@@ -61,7 +61,7 @@ Generated run(Transformer& model, std::string_view prompt, const GenerateSetting
 }  // namespace
 
 TEST_CASE("greedy generation takes the most probable token each time") {
-  Tiny t;
+  TinyTransformer t;
   std::string streamed;
   const Generated result = run(t.model, "Hello", greedy(12), [&](std::string_view text) {
     streamed += text;
@@ -82,7 +82,7 @@ TEST_CASE("greedy generation takes the most probable token each time") {
 }
 
 TEST_CASE("a seed repeats, another gives another text, and the prefill's chunks change nothing") {
-  Tiny t;
+  TinyTransformer t;
   GenerateSettings s;
   s.tokens = 18;
   s.sampling.temperature = 3;
@@ -95,7 +95,7 @@ TEST_CASE("a seed repeats, another gives another text, and the prefill's chunks 
 }
 
 TEST_CASE("an empty prompt begins with the separator") {
-  Tiny t;
+  TinyTransformer t;
   const Generated result = run(t.model, "", greedy(1));
   Tensor logits = whole(t.model, {document_separator});
   logits.data<float>()[document_separator] = -1e30f;
@@ -105,7 +105,7 @@ TEST_CASE("an empty prompt begins with the separator") {
 }
 
 TEST_CASE("generation ends at a stop text, at the separator, and when the caller has enough") {
-  Tiny t;
+  TinyTransformer t;
   const Generated all = run(t.model, "abc", greedy(16));
   REQUIRE(all.text.size() > 6);
   // Cut at a place that the text has only once: its beginning up to there.
@@ -121,7 +121,7 @@ TEST_CASE("generation ends at a stop text, at the separator, and when the caller
   CHECK(pieces == 3);
 
   // A model whose every prediction is the separator: zero hidden states give equal logits, and the first is taken.
-  Tiny even;
+  TinyTransformer even;
   for (float& w : even.model.embedding()->parameter()->value.span<float>()) w = 0;
   ++even.model.embedding()->parameter()->version;
   GenerateSettings end = greedy(16);
@@ -134,7 +134,7 @@ TEST_CASE("generation ends at a stop text, at the separator, and when the caller
 }
 
 TEST_CASE("rotary positions go on beyond the context, learned ones end the text there") {
-  Tiny rotary(tiny(PositionKind::rotary, 8)), learned(tiny(PositionKind::learned, 8));
+  TinyTransformer rotary(tiny(PositionKind::rotary, 8)), learned(tiny(PositionKind::learned, 8));
   CHECK(run(rotary.model, "12345", greedy(30)).tokens.size() == 30);
   const Generated result = run(learned.model, "12345", greedy(30));
   CHECK(result.finish == Finish::context);
@@ -147,7 +147,7 @@ TEST_CASE("rotary positions go on beyond the context, learned ones end the text 
 
 TEST_CASE("streamed text is always whole characters") {
   // Random bytes, since the model is not trained: many are no UTF-8.
-  Tiny t;
+  TinyTransformer t;
   GenerateSettings s;
   s.tokens = 200;
   s.sampling.temperature = 100;

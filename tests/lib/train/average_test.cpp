@@ -12,24 +12,46 @@ namespace {
 
 RunSettings averaged(int64_t steps) {
   RunSettings s = settings(steps);
-  s.average = 0.9;
+  s.average = average_rule("ema:0.9");
   return s;
 }
 
+struct Embedding : Visitor {
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    if (info.name == "embedding.weight") found = weight->parameter();
+  }
+  void parameter(const ParameterInfo&, Parameter&) override {}
+  Parameter* found = nullptr;
+};
+
 }  // namespace
+
+TEST_CASE("averages have names") {
+  for (const char* name : {"ema:0.999", "tail:0.25", ""}) CHECK(to_string(average_rule(name)) == name);
+  for (const char* wrong : {"ema", "ema:", "ema:0", "ema:1", "ema:x", "tail:0", "tail:1.5", "mean:0.5"})
+    CHECK_THROWS_AS(average_rule(wrong), Error);
+}
+
+TEST_CASE("the average of the tail is the parameters before it, and the mean of them in it") {
+  Model model = fresh();
+  ParameterAverage average(*model.transformer, average_rule("tail:0.4"), 20);
+  Embedding find;
+  model.transformer->visit(find);
+  for (int64_t step = 1; step <= 20; ++step) {
+    find.found->value.data<float>()[0] = static_cast<float>(step * step);
+    average.add(step);
+    double sum = 0, count = 0;
+    for (int64_t i = std::min<int64_t>(step, 13); i <= step; ++i, ++count) sum += static_cast<double>(i * i);
+    CHECK(average.state().at("embedding.weight").data<float>()[0] == doctest::Approx(sum / count));
+  }
+}
 
 TEST_CASE("an average follows the parameters, the beginning soon forgotten") {
   Model model = fresh();
-  ParameterAverage average(*model.transformer, 0.5);
+  ParameterAverage average(*model.transformer, average_rule("ema:0.5"), 20);
   const std::string name = "embedding.weight";
   const Tensor values = after(model).at(name);
-  struct Find : Visitor {
-    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-      if (info.name == "embedding.weight") found = weight->parameter();
-    }
-    void parameter(const ParameterInfo&, Parameter&) override {}
-    Parameter* found = nullptr;
-  } find;
+  Embedding find;
   model.transformer->visit(find);
   float expected = values.data<float>()[0];
   for (int64_t step = 1; step <= 20; ++step) {
@@ -73,16 +95,17 @@ TEST_CASE("a run ends with the average, trains as without one, and resumes exact
 
 TEST_CASE("the better of parameters and average is kept") {
   const Corpus valid = text();
-  const auto loss_with = [&](double decay, double rate) {
+  const auto loss_with = [&](const char* average, double rate) {
     Model model = fresh();
     RunSettings s = settings(30);
     s.step.schedule = {ScheduleKind::constant, rate, 1, 0, 30, 0};
-    s.average = decay;
+    s.average = average_rule(average);
     s.keep_best = true;
     s.valid_every = 10;
     return *run_training(model, text(), &valid, s).valid_loss;
   };
   // A high constant rate: the average is better. One of the beginning alone: the parameters are.
-  CHECK(loss_with(0.9, 0.01) <= loss_with(0, 0.01));
-  CHECK(loss_with(0.99999, 0.001) <= loss_with(0, 0.001));
+  CHECK(loss_with("ema:0.9", 0.01) <= loss_with("", 0.01));
+  CHECK(loss_with("ema:0.99999", 0.001) <= loss_with("", 0.001));
+  CHECK(loss_with("tail:0.3", 0.01) <= loss_with("", 0.01));
 }

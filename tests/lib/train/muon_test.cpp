@@ -92,7 +92,7 @@ TEST_CASE("fused matrices are moved part by part, the rest by AdamW with a rate 
   } find;
   m.visit(find);
   OptimizerSettings s = muon_settings(1).step.optimizer;
-  s.adamw.rate = 0;
+  s.adamw_rate = 0;
   Optimizer optimizer(m, s);
   const Tensor before = find.qkv->value.clone(), embedding = find.embedding->value.clone();
   const Tensor gradient = random_tensor(before.shape(), 7);

@@ -24,7 +24,7 @@ class Momentum : public UpdateRule {
   std::vector<StateArray> arrays(const Shape& shape) const override { return {{"momentum", shape}}; }
   void apply(const Update& update) const override {
     Parameter& p = update.parameter;
-    const float beta = static_cast<float>(settings_.adamw.beta1), scale = static_cast<float>(update.scale);
+    const float beta = static_cast<float>(settings_.numbers[adamw_beta1]), scale = static_cast<float>(update.scale);
     const float rate = static_cast<float>(update.learning_rate);
     const float decay = p.decay ? static_cast<float>(settings_.weight_decay) : 0.0f;
     float* const momentum = update.state.at("momentum").data<float>();
@@ -108,7 +108,7 @@ TEST_CASE("each parameter follows the rule that the optimizer has for its kind")
 TEST_CASE("a step is the rule's: gradient descent with momentum, by hand") {
   Model model = fresh();
   OptimizerSettings s = mixed_settings(5).step.optimizer;
-  s.adamw.beta1 = 0.5;
+  s.numbers.set(adamw_beta1, 0.5);
   s.weight_decay = 0.1;
   Optimizer optimizer(*model.transformer, s);
   struct Find : Visitor {

@@ -60,7 +60,7 @@ TEST_CASE("ranks share a step and end with the bits of one process") {
   SUBCASE("AdamW") {}
   SUBCASE("Muon, an average, and the best of both") {
     s.step.optimizer.kind = &optimizer_named("muon");
-    s.average = 0.9;
+    s.average = average_rule("ema:0.9");
     s.keep_best = true;
     s.valid_every = 2;
   }

@@ -47,7 +47,8 @@ QuantizedMatrix random_matrix(int64_t rows, int64_t cols, int64_t group, PackedE
 float expected(const QuantizedMatrix& q, int64_t r, int64_t c) {
   if (!kept(q.mask, r, c)) return 0;
   const int64_t groups = q.scales.dim(1), g = q.group ? c / q.group : 0;
-  return static_cast<float>(q.integers.data<int8_t>()[r * q.cols + c]) * q.scales.data<float>()[r * groups + g];
+  const float number = kernels::info_of(q.element).number_of(q.integers.data<int8_t>()[r * q.cols + c]);
+  return number * q.scales.data<float>()[r * groups + g];
 }
 
 void check_round_trip(const Weight& w) {
@@ -85,7 +86,7 @@ TEST_CASE("packed integers come back as they went in") {
       for (const double keep : {1.0, 0.95, 0.4, 0.0})
         for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 7}, {63, 32}, {65, 100}, {200, 384}}) {
           const kernels::ElementInfo& info = kernels::info_of(element);
-          if (!info.scaled()) continue;
+          if (!info.scaled) continue;
           INFO(info.name, " ", group, " ", keep, " ", rows, " ", cols);
           const QuantizedMatrix q = random_matrix(rows, cols, group, element, keep);
           const auto w = pack_integers(q);
@@ -157,11 +158,11 @@ TEST_CASE("what has no code is not packed") {
   for (const PackedElement element : kernels::all_elements) {
     const kernels::ElementInfo& info = kernels::info_of(element);
     CAPTURE(info.name);
-    QuantizedMatrix q = random_matrix(4, 8, 0, info.scaled() ? element : int8, 1.0);
+    QuantizedMatrix q = random_matrix(4, 8, 0, info.scaled ? element : int8, 1.0);
     q.element = element;
     for (int v = -128; v < 128; ++v) {
       q.integers.data<int8_t>()[3] = static_cast<int8_t>(v);
-      if (info.scaled() && info.code_of(v) >= 0) {
+      if (info.scaled && info.code_of(v) >= 0) {
         CHECK_NOTHROW(pack_integers(q));
       } else {
         CHECK_THROWS_AS(pack_integers(q), Error);

@@ -2,7 +2,8 @@
 // softmax. Whether anything is done is asked once a tile. Included only by kernels/isa/attention/.
 #pragma once
 
-#include "kernels/isa/attention/scores/softcap.h"
+#include "kernels/attention/score.h"
+#include "kernels/isa/vector_math.h"
 
 namespace hone::kernels::HONE_ISA {
 
@@ -12,6 +13,12 @@ struct ScoreTile {
   int64_t rows, columns, stride;
   float unit;
 };
+
+// Each kind's file, scores/NAME.cpp, specializes it: with change() and a Score that has
+//   value(score)   what a score becomes
+//   slope(value)   the derivative of that by the score, from what value() gave
+template <ScoreKind kind>
+void change_kind(const ScoreRule& rule, const ScoreTile& tile, float* slopes);
 
 template <class Score>
 inline void change(const Score& score, const ScoreTile& t, float* slopes) {
@@ -24,14 +31,12 @@ inline void change(const Score& score, const ScoreTile& t, float* slopes) {
     }
 }
 
+// Defined in scores.cpp, for the kinds of the table.
+void change_kinds(const ScoreRule& rule, const ScoreTile& tile, float* slopes);
+
 // `slopes`, where not null, lies as the numbers do and gets the derivative of what a score becomes by what it was.
-inline void change_scores(const ScoreRule& rule, const ScoreTile& t, float* slopes = nullptr) {
-  switch (rule.kind) {
-    case ScoreKind::plain:
-      return;
-    case ScoreKind::softcap:
-      return change(SoftcapScore(rule), t, slopes);
-  }
+inline void change_scores(const ScoreRule& rule, const ScoreTile& tile, float* slopes = nullptr) {
+  if (rule.kind != ScoreKind::plain) change_kinds(rule, tile, slopes);
 }
 
 }  // namespace hone::kernels::HONE_ISA

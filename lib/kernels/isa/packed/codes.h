@@ -27,7 +27,7 @@ inline constexpr auto code_mask = static_cast<uint8_t>(info_of(element).codes() 
 
 template <PackedElement element>
 inline __m512i bytes_of_codes(__m512i codes) {
-  if constexpr (!info_of(element).in_table) return codes;  // they are the bytes
+  if constexpr (info_of(element).codes_are == Codes::offset) return codes;  // they are the bytes
   return _mm512_shuffle_epi8(_mm512_load_si512(code_bytes<element>.of), codes);
 }
 
@@ -153,7 +153,7 @@ struct SparseCodes {
 // n % 32 == 0.
 template <PackedElement element>
 inline void bytes_of_codes(uint8_t* codes, int64_t n) {
-  if constexpr (!info_of(element).in_table) return;
+  if constexpr (info_of(element).codes_are == Codes::offset) return;
 #if defined(__AVX2__)
   const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(code_bytes<element>.of));
   for (int64_t i = 0; i < n; i += 32) {

@@ -21,6 +21,23 @@ inline void clear_pairs(int64_t from, int64_t pairs, bf16* out) {
   for (int64_t i = from * 128; i < pairs * 128; ++i) out[i].bits = 0;
 }
 
+inline void scale_words(const uint8_t* tiles, int64_t steps, const bf16* scales, uint8_t* out) {
+  for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += step_bytes)
+#pragma omp simd
+    for (int r = 0; r < 64; ++r) {
+      const uint32_t s = static_cast<uint32_t>(scales[r].bits) << 16;
+      uint32_t w;
+      __builtin_memcpy(&w, tiles + 4 * r, 4);
+      const uint32_t low = w << 16, high = w & 0xffff0000u;
+      float scale, even, odd;
+      __builtin_memcpy(&scale, &s, 4);
+      __builtin_memcpy(&even, &low, 4);
+      __builtin_memcpy(&odd, &high, 4);
+      const uint32_t lane = rounded(even * scale) >> 16 | rounded(odd * scale);
+      __builtin_memcpy(out + 4 * r, &lane, 4);
+    }
+}
+
 // A 32-bit lane holds 4 columns of a row; each two become a lane of the result.
 template <class Source, int Zero>
 void integers(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch) {
@@ -54,13 +71,20 @@ void integers(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scrat
   clear_pairs(2 * panel.steps, pairs, out);
 }
 
-template <class Source>
+// Lanes stay as they are, but for the scales.
+template <class Source, bool scaled>
 void words(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scratch) {
-  constexpr int64_t chunk = 32;
+  const int64_t chunk = scaled_chunk(panel);
   Source source(panel);
   for (int64_t begin = 0; begin < panel.steps; begin += chunk) {
     const int64_t left = panel.steps - begin, steps = left < chunk ? left : chunk;
-    __builtin_memcpy(out + begin * 128, source.tiles(steps, scratch), static_cast<size_t>(steps * step_bytes));
+    const uint8_t* tiles = source.tiles(steps, scratch);
+    auto* to = reinterpret_cast<uint8_t*>(out + begin * 128);
+    if constexpr (scaled) {
+      scale_words(tiles, steps, panel.scales + begin / panel.segment_steps * panel.scale_step, to);
+    } else {
+      __builtin_memcpy(to, tiles, static_cast<size_t>(steps * step_bytes));
+    }
   }
   clear_pairs(panel.steps, pairs, out);
 }

@@ -37,6 +37,20 @@ inline void widen_words(const uint8_t* tiles, int64_t steps, const bf16*, float*
     }
 }
 
+// The same times the scales of the rows.
+inline void widen_scaled_words(const uint8_t* tiles, int64_t steps, const bf16* scales, float* out) {
+  float scale[64];
+  for (int r = 0; r < 64; ++r) scale[r] = as_float(static_cast<uint32_t>(scales[r].bits) << 16);
+  for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 128)
+#pragma omp simd
+    for (int r = 0; r < 64; ++r) {
+      uint32_t w;
+      __builtin_memcpy(&w, tiles + 4 * r, 4);
+      out[r] = as_float(w << 16) * scale[r];
+      out[r + 64] = as_float(w & 0xffff0000u) * scale[r];
+    }
+}
+
 // Tiles of integers to out [4 * steps][64].
 template <int Zero>
 void widen_integers(const uint8_t* tiles, int64_t steps, const bf16* scales, float* out) {
@@ -61,9 +75,9 @@ template <class Source, Widen widen, int Lane, class F>
 inline void for_columns(const PackedPanel& panel, uint8_t* scratch, F use) {
   Source source(panel);
   auto* widened = reinterpret_cast<float*>(scratch + packed_unpack_bytes);
-  const bf16* scales = panel.scales;
-  const int64_t chunk = Lane == 2 ? chunk_tiles / step_bytes : panel.segment_steps;
-  for (int64_t begin = 0; begin < panel.steps; begin += chunk, scales += panel.scale_step) {
+  const int64_t chunk = scaled_chunk(panel);
+  for (int64_t begin = 0; begin < panel.steps; begin += chunk) {
+    const bf16* scales = panel.scales + begin / panel.segment_steps * panel.scale_step;
     const int64_t left = panel.steps - begin, steps = left < chunk ? left : chunk;
     widen(source.tiles(steps, scratch), steps, scales, widened);
     use(begin * Lane, steps * Lane, widened);

@@ -79,6 +79,67 @@ void step_errors(const float* magnitudes, const uint8_t* sides, const ValueSteps
   });
 }
 
+inline __attribute__((always_inline)) float as_float(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, 4);
+  return x;
+}
+inline __attribute__((always_inline)) uint32_t bits_of(float x) {
+  uint32_t u;
+  __builtin_memcpy(&u, &x, 4);
+  return u;
+}
+
+// x from 0 up to the nearest number of the element. As `rounds`, for bits that depend on the exponent.
+inline __attribute__((always_inline)) float to_float_element(float x, float most_bits, float least_normal,
+                                                             float highest) {
+  const float bounded = x < highest ? x : highest;
+  const float power = as_float(bits_of(bounded) & 0x7f800000u), base = power > least_normal ? power : least_normal;
+  const float rounds_here = base * most_bits;
+  return (bounded + rounds_here) - rounds_here;
+}
+
+inline float bits_beyond(const FloatSteps& steps) {  // 1.5 * 2^(23 - mantissa)
+  return 1.5f * static_cast<float>(1 << (23 - steps.mantissa));
+}
+
+// As errors(), the lanes being candidates.
+void float_errors(const float* magnitudes, const float* moments, int64_t n, const FloatSteps& steps,
+                  const float* scales, int64_t count, float* out) {
+  const float most_bits = bits_beyond(steps), least_normal = steps.least_normal, highest = steps.highest;
+  for_candidates(count, [&]<int N>(int64_t first) {
+    float inverse[N], scale[N], sum[N];
+    for (int i = 0; i < N; ++i) {
+      scale[i] = scales[first + i];
+      inverse[i] = 1.0f / scale[i];
+      sum[i] = 0;
+    }
+    for (int64_t j = 0; j < n; ++j) {
+      const float a = magnitudes[j], moment = moments[j];
+#pragma omp simd
+      for (int i = 0; i < N; ++i) {
+        const float difference = a - scale[i] * to_float_element(a * inverse[i], most_bits, least_normal, highest);
+        sum[i] += moment * (difference * difference);
+      }
+    }
+    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
+  });
+}
+
+void round_to_floats(const float* w, int64_t n, float scale, const FloatSteps& steps, int8_t* integers) {
+  const float most_bits = bits_beyond(steps), least_normal = steps.least_normal, highest = steps.highest;
+  // Below the least normal number q is how many of its last bits there are.
+  const float small_unit = static_cast<float>(1 << steps.mantissa) / least_normal;
+  const int shift = 23 - steps.mantissa, start = (127 << steps.mantissa) - steps.integer_of_one;
+  for (int64_t j = 0; j < n; ++j) {
+    const float quotient = scale == 0.0f ? 0.0f : w[j] / scale, size = quotient < 0 ? -quotient : quotient;
+    const float number = to_float_element(size, most_bits, least_normal, highest);
+    const int q = number < least_normal ? static_cast<int>(number * small_unit)
+                                        : static_cast<int>(bits_of(number) >> shift) - start;
+    integers[j] = static_cast<int8_t>(quotient < 0 ? -q : q);
+  }
+}
+
 void bounds(const float* magnitudes, const float* limits, const float* firsts, const float* moments, int64_t n,
             const float* scales, float* beyond, float* below) {
   float scale[scale_batch], high[scale_batch], low[scale_batch];
@@ -130,7 +191,7 @@ void round(const float* w, int64_t n, float scale, float lowest, float highest, 
 }  // namespace
 
 void set_functions(ScaleSearch& table) {
-  table = {errors, step_errors, bounds, round, round_to_steps};
+  table = {errors, step_errors, float_errors, bounds, round, round_to_steps, round_to_floats};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -16,9 +16,10 @@ struct Sources;  // Panels and Bitmask: a source (source.h) for each layout
 template <PackedElement element, class Source>
 void set_form(FormFunctions& f) {
   constexpr ElementInfo info = info_of(element);
-  if constexpr (info.arithmetic == Arithmetic::bf16) {
-    f = {words::product<Source>, nullptr, exact::product<Source, exact::widen_words, info.lane()>,
-         expansion::words<Source>, exact::expand<Source, exact::widen_words, info.lane()>};
+  if constexpr (info.arithmetic == Arithmetic::halves) {
+    constexpr auto widen = info.scaled ? exact::widen_scaled_words : exact::widen_words;
+    f = {words::product<Source, info.scaled>, nullptr, exact::product<Source, widen, info.lane()>,
+         expansion::words<Source, info.scaled>, exact::expand<Source, widen, info.lane()>};
 #if !defined(__AVX512BF16__)  // the bf16 product of these sets takes f32 activations as they are
     f.product_f32 = f.product;
 #endif

@@ -16,6 +16,12 @@ namespace hone::kernels::HONE_ISA {
 
 inline constexpr int64_t step_bytes = 256;
 
+// Steps of a panel that share their scales and fit packed_unpack_bytes.
+inline int64_t scaled_chunk(const PackedPanel& panel) {
+  constexpr int64_t most = packed_unpack_bytes / step_bytes;
+  return panel.segment_steps < most ? panel.segment_steps : most;
+}
+
 inline void prefetch(const void* address) {
   __builtin_prefetch(address, 0, 3);
 }

@@ -133,9 +133,40 @@ inline int64_t block_of(int64_t rows) {
   return rows < block ? rows : block;
 }
 
+// Sums of the steps that share their scales are taken apart, and added to the others times these.
 template <class Source>
+void scaled_product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
+  alignas(64) float sums[packed_pass_rows * 64];
+  Source source(panel);
+  const int64_t chunk = scaled_chunk(panel);
+  for (int64_t begin = 0; begin < panel.steps; begin += chunk) {
+    const int64_t left = panel.steps - begin, steps = left < chunk ? left : chunk;
+    const uint8_t* data = x.data + begin * x_step;
+    for (int64_t i = 0; i < x.rows * 64; ++i) sums[i] = 0;
+#if defined(__AVX512VBMI2__)
+    if (x.rows <= block)
+      add_block(x.rows, source, steps, data, x.row_bytes, sums, Nothing{});
+    else
+#endif
+      in_blocks(source, steps, x.rows, scratch, block_of, [&](int64_t m, int64_t rows, auto& from, auto beside) {
+        add_block(rows, from, steps, data + m * x.row_bytes, x.row_bytes, sums + m * 64, beside);
+      });
+    const bf16* scales = panel.scales + begin / panel.segment_steps * panel.scale_step;
+    for (int64_t m = 0; m < x.rows; ++m)
+#pragma omp simd
+      for (int r = 0; r < 64; ++r) {
+        const uint32_t bits = static_cast<uint32_t>(scales[r].bits) << 16;
+        float scale;
+        __builtin_memcpy(&scale, &bits, 4);
+        y[m * 64 + r] += sums[m * 64 + r] * scale;
+      }
+  }
+}
+
+template <class Source, bool scaled>
 void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
   for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
+  if constexpr (scaled) return scaled_product<Source>(panel, x, y, scratch);
   Source source(panel);
 #if defined(__AVX512VBMI2__)
   if (x.rows <= block) return add_block(x.rows, source, panel.steps, x.data, x.row_bytes, y, Nothing{});

@@ -73,7 +73,7 @@ TEST_CASE("scores under a soft cap: values and gradients equal the plain referen
   for (const float cap : {0.7f, 2.0f, 50.0f})  // scores are of about 1, and up to 4
     for (const MaskRule& rule : rules) {
       AttentionDims dims = dims_of(cap == 2 ? 130 : 70, 4, 2, cap == 2 ? 40 : 64);
-      dims.score = {ScoreKind::softcap, cap};
+      dims.score = {score_named("softcap"), cap};
       compare(dims, rule);
     }
 }
@@ -143,7 +143,7 @@ TEST_CASE("lists for each head with blocks selected for single queries") {
     CHECK(plan.causal_pairs == 8 * 300 * 301 / 2);
     compare(dims, plan, mask);
     AttentionDims capped = dims;
-    capped.score = {ScoreKind::softcap, 1.5f};
+    capped.score = {score_named("softcap"), 1.5f};
     compare(capped, plan, mask);
   }
 }

@@ -107,7 +107,7 @@ TEST_CASE("decode under a soft cap of scores equals the plain reference") {
           CAPTURE(cap);
           Cache cache(DType::f32, kv_type, 3, 700, 1, 4, 2, cap < 1 ? 40 : 64);
           DecodeDims dims = cache.dims(rule, lengths);
-          dims.score = {ScoreKind::softcap, cap};
+          dims.score = {score_named("softcap"), cap};
           cache.decode(dims);
           for (int64_t b = 0; b < 3; ++b)
             cache.reference(b, dims, lengths[static_cast<size_t>(b)], lengths[static_cast<size_t>(b)] - 1);

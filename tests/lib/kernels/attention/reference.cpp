@@ -52,11 +52,11 @@ auto transposed(const Matrix& m, int64_t cols) {
 }
 
 double changed(const ScoreRule& rule, double score) {
-  return rule.kind == ScoreKind::softcap ? rule.number * std::tanh(score / rule.number) : score;
+  return rule.kind == score_named("softcap") ? rule.number * std::tanh(score / rule.number) : score;
 }
 
 double slope(const ScoreRule& rule, double score) {
-  return rule.kind == ScoreKind::softcap ? 1 - std::pow(std::tanh(score / rule.number), 2) : 1;
+  return rule.kind == score_named("softcap") ? 1 - std::pow(std::tanh(score / rule.number), 2) : 1;
 }
 
 // The probabilities of one head, and the logarithm of each row's sum (-1e30 where nothing is visible).

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/packed/nearest.h"
 #include "kernels/packed/scale_search.h"
 
 using namespace hone::kernels;
@@ -42,7 +43,7 @@ TEST_CASE("every element has a name of its own, codes that come back, and bytes 
     CHECK(names.insert(info.name).second);
     CHECK(find_element(info.name) == element);
     CHECK_FALSE(info.what.empty());
-    if (!info.scaled()) continue;
+    if (!info.scaled) continue;
     CHECK(info.integer_of(info.zero) == 0);
     int known = 0;
     for (int q = -200; q <= 200; ++q) {
@@ -53,17 +54,44 @@ TEST_CASE("every element has a name of its own, codes that come back, and bytes 
       CHECK(info.integer_of(code) == q);
       CHECK(q >= info.lowest);
       CHECK(q <= info.highest);
-      CHECK(q + info.offset() >= 0);
+      CHECK(q + info.offset() >= (info.arithmetic == Arithmetic::integer ? 0 : -128));
       CHECK(q + info.offset() <= 255);
+      CHECK(info.number_of(q) == -info.number_of(-q));
+      CHECK(info.number_of(q) > info.number_of(q - 1));
     }
-    CHECK(known >= info.codes() - 1);
+    CHECK(known >= info.codes() - (info.codes_are == Codes::floating ? 3 : 1));  // -0 and numbers beyond the highest
     CHECK(info.code_of(info.lowest) >= 0);
     CHECK(info.code_of(info.highest) >= 0);
-    if (!info.in_table) continue;
+    if (info.codes_are != Codes::table) continue;
     CHECK(info.codes() <= ValueSteps::most + 1);  // for the scale search
     for (int code = 1; code < info.codes(); ++code) CHECK(info.values[code - 1] < info.values[code]);
   }
   CHECK_FALSE(find_element("int5"));
+}
+
+TEST_CASE("fp8 has the numbers of E4M3") {
+  const ElementInfo& info = info_of(element_named("fp8"));
+  CHECK(info.number_of(info.integer_of(0x7e)) == 448);
+  CHECK(info.number_of(info.integer_of(0x38)) == 1);
+  CHECK(info.number_of(info.integer_of(0xb9)) == -1.125f);
+  CHECK(info.number_of(info.integer_of(0x08)) == 0x1p-6f);
+  CHECK(info.number_of(info.integer_of(0x07)) == 7 * 0x1p-9f);
+  CHECK(info.number_of(info.integer_of(0x01)) == 0x1p-9f);
+  CHECK(info.integer_of(0x80) == 0);
+  CHECK(info.code_of(127) == -1);
+}
+
+TEST_CASE("the nearest integer of fp8: ties go to the even one, and none is beyond the highest") {
+  const ElementNumbers numbers(element_named("fp8"));
+  for (int q = -126; q < 126; ++q) {
+    const float middle = (numbers[q] + numbers[q + 1]) / 2, step = numbers[q + 1] - numbers[q];
+    CHECK(numbers.nearest(numbers[q]) == q);
+    CHECK(numbers.nearest(middle) == (q % 2 == 0 ? q : q + 1));
+    CHECK(numbers.nearest(middle - step / 16) == q);
+    CHECK(numbers.nearest(middle + step / 16) == q + 1);
+  }
+  CHECK(numbers.nearest(1e9f) == 126);
+  CHECK(numbers.nearest(-470) == -126);
 }
 
 TEST_CASE("nf4 has the quantiles of QLoRA's appendix E, to the nearest 127th") {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "kernels/packed/nearest.h"
 #include "support/isa.h"
 
 using namespace hone;
@@ -104,5 +105,48 @@ TEST_CASE("errors and rounding where values are not neighbours, at every instruc
           CHECK(integers[j] == (scale == 0.0f ? 0.0 : stepped(static_cast<double>(weights[j] / scale))));
       }
     }
+  });
+}
+
+TEST_CASE("errors and rounding of floating-point numbers, at every instruction set") {
+  const kernels::PackedElement fp8 = kernels::element_named("fp8");
+  const kernels::ElementInfo& info = kernels::info_of(fp8);
+  const kernels::ElementNumbers numbers(fp8);
+  const kernels::FloatSteps steps = {info.mantissa, info.least_normal(), 448, info.bias << info.mantissa};
+  Random random(8, "floats");
+  std::vector<float> weights(100), magnitudes(weights), moments(weights);
+  for (float& x : moments) x = static_cast<float>(random.uniform());
+  for (size_t j = 0; j < weights.size(); ++j) {
+    weights[j] = static_cast<float>(random.normal() * std::exp(4 * random.normal()));  // of every exponent
+    magnitudes[j] = std::fabs(weights[j]);
+  }
+  const auto n = static_cast<int64_t>(weights.size());
+  hone::test::at_every_isa([&] {
+    const kernels::ScaleSearch loops = kernels::scale_search();
+    float scales[candidates], errors[candidates];
+    for (float& s : scales) s = 0.002f + 0.03f * static_cast<float>(random.uniform());
+    loops.float_errors(magnitudes.data(), moments.data(), n, steps, scales, candidates, errors);
+    for (int i = 0; i < candidates; ++i) {
+      double expected = 0;
+      for (size_t j = 0; j < weights.size(); ++j) {
+        const float nearest = numbers[numbers.nearest(magnitudes[j] * (1.0f / scales[i]))];
+        const double difference =
+            static_cast<double>(magnitudes[j]) - static_cast<double>(scales[i]) * static_cast<double>(nearest);
+        expected += static_cast<double>(moments[j]) * difference * difference;
+      }
+      CHECK(static_cast<double>(errors[i]) == doctest::Approx(expected).epsilon(1e-4).scale(1e-3));
+    }
+    std::vector<int8_t> integers(weights.size());
+    for (float scale : {0.01f, -0.02f, 3.0f, 0.0f}) {
+      loops.round_to_floats(weights.data(), n, scale, steps, integers.data());
+      for (size_t j = 0; j < weights.size(); ++j)
+        CHECK(integers[j] == (scale == 0.0f ? 0 : numbers.nearest(weights[j] / scale)));
+    }
+    // Halves between two numbers, which go to the even one.
+    std::vector<float> middles;
+    for (int q = 0; q < 126; ++q) middles.push_back((numbers[q] + numbers[q + 1]) / 2);
+    integers.resize(126);
+    loops.round_to_floats(middles.data(), 126, 1.0f, steps, integers.data());
+    for (int q = 0; q < 126; ++q) CHECK(integers[static_cast<size_t>(q)] == q + q % 2);
   });
 }

@@ -19,11 +19,11 @@ using hone::test::at_every_isa;
 namespace {
 
 // The scores of one row, and its chosen experts with their gates.
-struct Reference {
+struct RoutingReference {
   std::vector<double> scores, gates;
   std::vector<int32_t> chosen;
 
-  Reference(const float* z, int64_t experts, RouterKind kind, int64_t k, const float* bias) {
+  RoutingReference(const float* z, int64_t experts, RouterKind kind, int64_t k, const float* bias) {
     double sum = 0;
     for (int64_t e = 0; e < experts; ++e) {
       const double x = static_cast<double>(z[e]);
@@ -110,7 +110,7 @@ TEST_CASE("routes: scores, choices and gates of both kinds; a bias changes the c
           std::vector<int32_t> chosen(gates.size());
           route_forward({view(z.data(), rows, experts), kind, k, b, scores.data(), chosen.data(), gates.data()});
           for (int64_t r = 0; r < rows; ++r) {
-            const Reference expected(z.data() + r * experts, experts, kind, k, b);
+            const RoutingReference expected(z.data() + r * experts, experts, kind, k, b);
             for (int64_t j = 0; j < k; ++j) {
               const size_t i = static_cast<size_t>(r * k + j);
               REQUIRE(chosen[i] == expected.chosen[static_cast<size_t>(j)]);

@@ -1,5 +1,5 @@
 // Inputs scaled before rounding: the model stays the same, and what rounding costs falls where inputs differ in size.
-#include "compress/balance.h"
+#include "compress/preparation.h"
 
 #include <doctest/doctest.h>
 
@@ -46,6 +46,11 @@ std::vector<LayerType> all_as(Transformer& model, kernels::PackedElement element
   return types;
 }
 
+std::map<std::string, double> awq(Transformer& model, const std::vector<LayerType>& layers,
+                                  const CalibrationText& text) {
+  return preparation("awq").run({model, layers, true, text, DType::f32});
+}
+
 }  // namespace
 
 TEST_CASE("balancing inputs leaves what the model computes, and only layers that alone read a norm change") {
@@ -56,7 +61,7 @@ TEST_CASE("balancing inputs leaves what the model computes, and only layers that
   const Tensor gain = model->blocks()[1].mixer_norm.gain->value;
   const auto output = weight_named(*model, "blocks.1.attention.output.weight");
 
-  const auto exponents = balance_inputs(*model, all_as(*model, int4, 32), true, text, DType::f32);
+  const auto exponents = awq(*model, all_as(*model, int4, 32), text);
   CHECK(exponents.size() == 4);  // query/key/value and up of two blocks
   CHECK(exponents.at(qkv) > 0);
   CHECK(exponents.at(up) > 0);
@@ -92,10 +97,10 @@ TEST_CASE("a model with uneven inputs loses less by rounding once they are balan
     s.group = 32;
     s.method = &round_method(method);
     s.calibration = round_method(method).needs.empty() && !balance ? nullptr : &text;
-    s.balance = balance;
+    if (balance) s.prepare = {&preparation("awq")};
     for (const QuantizedLayer& layer : quantize_model(*model, s)) {
       const bool reads = layer.name.find("qkv") != std::string::npos || layer.name.find("up") != std::string::npos;
-      CHECK(layer.balance.has_value() == (balance && reads));
+      CHECK(layer.prepared.contains("awq_exponent") == (balance && reads));
     }
     return squared_distance(exact, logits_of(*model, text));
   };
@@ -109,7 +114,7 @@ TEST_CASE("a model with uneven inputs loses less by rounding once they are balan
     s.embedding = PackedType();
     s.group = 32;
     s.calibration = &text;
-    s.balance = balance;
+    if (balance) s.prepare = {&preparation("awq")};
     return quantize_model(*model, s).front().relative_error;
   };
   CHECK(error(true) < error(false));
@@ -119,16 +124,16 @@ TEST_CASE("a model with uneven inputs loses less by rounding once they are balan
   for (int64_t r = 0; r < mask.rows(); ++r)
     for (int64_t c = r % 2; c < mask.cols(); c += 2) mask.set(r, c);
   weight_named(*model, qkv) = std::make_shared<DenseWeight>(weight_named(*model, qkv)->to_dense(), mask);
-  CHECK(balance_inputs(*model, all_as(*model, int4, 32), true, text, DType::f32).at(qkv) > 0);
+  CHECK(awq(*model, all_as(*model, int4, 32), text).at(qkv) > 0);
   CHECK(same_bytes(weight_named(*model, qkv)->mask(), mask));
 }
 
 TEST_CASE("where several layers read a norm, or a type has no scales, nothing is balanced") {
   const CalibrationText text = calibration_windows();
   const auto mixture = uneven(mixture_config());
-  CHECK(balance_inputs(*mixture, all_as(*mixture, int4, 32), true, text, DType::f32).size() == 3);
+  CHECK(awq(*mixture, all_as(*mixture, int4, 32), text).size() == 3);
   const auto model = uneven();
-  CHECK(balance_inputs(*model, all_as(*model, bf16_element, 0), true, text, DType::f32).empty());
+  CHECK(awq(*model, all_as(*model, bf16_element, 0), text).empty());
   weight_named(*model, qkv)->parameter()->value.data<float>()[5] = NAN;
-  CHECK(failure([&] { balance_inputs(*model, all_as(*model, int4, 32), true, text, DType::f32); }).starts_with("3 "));
+  CHECK(failure([&] { awq(*model, all_as(*model, int4, 32), text); }).starts_with("3 "));
 }

@@ -1,10 +1,8 @@
-// Scores between -C and C. Included only by isa/attention/scores.h.
-#pragma once
-
-#include "kernels/attention/score.h"
-#include "kernels/isa/vector_math.h"
+// Scores between -C and C.
+#include "kernels/isa/attention/scores.h"
 
 namespace hone::kernels::HONE_ISA {
+namespace {
 
 struct SoftcapScore {
   float cap, inverse;
@@ -16,11 +14,17 @@ struct SoftcapScore {
     const Vec most = broadcast(10.f), x = score * inverse, bounded = select(x > most, most, x);
     return cap - 2.f * cap / (exp2<5>(bounded * 2.88539008177792681f) + 1.f);  // 2 / ln 2
   }
-  // Of value(), from what it gave.
   Vec slope(Vec value) const {
     const Vec t = value * inverse;
     return 1.f - t * t;
   }
 };
+
+}  // namespace
+
+template <>
+void change_kind<score_named("softcap")>(const ScoreRule& rule, const ScoreTile& tile, float* slopes) {
+  change(SoftcapScore(rule), tile, slopes);
+}
 
 }  // namespace hone::kernels::HONE_ISA

@@ -1,11 +1,19 @@
-#include "compress/balance.h"
-
+// Scaling the inputs of linear layers so that rounding spares those that matter (AWQ: Lin et al., arXiv 2306.00978).
+//
+// Input j of a layer's weight is multiplied by s_j, and the gain and bias of the norm before it divided by s_j:
+// s_j = E[x_j^2]^(a/2) over the tokens of the text, their geometric mean 1. Of a = 0, 1/8, …, 1 each layer gets the one
+// behind which rounding to its element leaves the least sum_j E[x_j^2] (w_j - w'_j)^2 (section 3.2 there, which takes
+// means of |x_j|). Its number is a; 0: left as it was.
+//
+// Only where one layer reads the norm: query/key/value, and up of a feed-forward without experts. Others, those with
+// elements without scales and what is packed already stay as they are.
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
 
 #include "base/error.h"
+#include "compress/preparation.h"
 #include "compress/quantize_matrix.h"
 #include "weights/dense_weight.h"
 
@@ -124,29 +132,37 @@ double balance(const Reading& reading, const LayerType& layer, const std::vector
   return best;
 }
 
-}  // namespace
-
-std::map<std::string, double> balance_inputs(Transformer& model, std::span<const LayerType> layers, bool search,
-                                             const CalibrationText& text, DType type) {
-  const std::map<std::string, Reading> readings = readings_of(model);
+std::map<std::string, double> awq(const ModelToPrepare& what) {
+  const std::map<std::string, Reading> readings = readings_of(what.model);
   std::vector<LayerType> chosen;
   std::vector<CalibrationTarget> targets;
-  for (const LayerType& layer : layers) {
+  for (const LayerType& layer : what.layers) {
     const auto reading = readings.find(layer.name);
-    if (reading == readings.end() || !kernels::info_of(layer.element).scaled() ||
+    if (reading == readings.end() || !kernels::info_of(layer.element).scaled ||
         (*reading->second.weight)->element() != "f32")
       continue;
     chosen.push_back(layer);
     targets.push_back({layer.name, {StatisticKind::squares}});
   }
   std::map<std::string, double> done;
-  calibrate(model, targets, MeasuredBehind::blocks, &text, type, [&](size_t i, const Measurement& measured) {
+  const auto change = [&](size_t i, const Measurement& measured) {
     const std::string& name = chosen[i].name;
     done[name] = measured.inputs
-                     ? balance(readings.at(name), chosen[i], measured.inputs->get<ColumnSquares>().means(), search)
+                     ? balance(readings.at(name), chosen[i], measured.inputs->get<ColumnSquares>().means(), what.search)
                      : 0;
-  });
+  };
+  calibrate(what.model, targets, MeasuredBehind::blocks, &what.text, what.type, change);
   return done;
+}
+
+}  // namespace
+
+Preparation awq_preparation() {
+  return {
+      "awq",
+      "scales the inputs of query/key/value and up where it lessens what rounding costs, and the norm before them by "
+      "the inverse",
+      "awq_exponent", awq};
 }
 
 }  // namespace hone

@@ -1,9 +1,12 @@
-#include "compress/structured_experts.h"
-
+// Experts of each mixture. They go one after the other, each the one without which the output of the mixture changes
+// least in the squared mean, with the tokens that it had going to the others. Layers are measured behind what has become
+// of those before them. More experts than top_k stay, or as many.
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
 #include "base/stop.h"
+#include "compress/structure.h"
 
 namespace hone {
 namespace {
@@ -33,9 +36,9 @@ double squared_difference(const Tensor& a, const Tensor& b) {
   return sum;
 }
 
-class Chooser {
+class ExpertChooser {
  public:
-  Chooser(Transformer& model, const CalibrationText& text, DType type) : model_(model) {
+  ExpertChooser(Transformer& model, const CalibrationText& text, DType type) : model_(model) {
     text.require_text("the choice of experts");
     const int64_t windows = std::min(text.windows, windows_at_most);
     for (int64_t w = 0; w < windows; ++w) {
@@ -108,13 +111,12 @@ class Chooser {
   std::vector<Part> parts_;
 };
 
-}  // namespace
-
+// `count`: of each layer of the model as it is.
 std::vector<KeptLayer> choose_experts(Transformer& model, std::span<const int64_t> count, const CalibrationText& text,
                                       DType type) {
   const NoTape pause;
   std::vector<KeptLayer> layers = whole_layers(model.config());
-  Chooser chooser(model, text, type);
+  ExpertChooser chooser(model, text, type);
   for (size_t i = 0; i < layers.size(); ++i) {
     const std::vector<int64_t> kept = chooser.layer(static_cast<int64_t>(i), count[i]);
     if (count[i] == 0) continue;
@@ -125,6 +127,34 @@ std::vector<KeptLayer> choose_experts(Transformer& model, std::span<const int64_
     layers[i].units = units;
   }
   return layers;
+}
+
+std::vector<int64_t> count_experts(const Amount& amount, const Config& config, int64_t) {
+  require_some(amount, std::ranges::count_if(config.layers, [](const auto& l) { return l.experts > 0; }),
+               "mixture of experts");
+  std::vector<int64_t> counts(config.layers.size(), 0);
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const LayerBlueprint& l = config.layers[i];
+    if (l.experts == 0) continue;
+    counts[i] = whole(amount, l.experts);
+    require_within(amount, counts[i], 1, l.experts - l.top_k, l.experts, fmt::format("layer {}'s experts", i),
+                   fmt::format(", since a token takes {}", l.top_k));
+  }
+  return counts;
+}
+
+void take_experts(Thinning& thinning, const std::vector<int64_t>& count) {
+  std::vector<int64_t> here;
+  for (const int64_t layer : thinning.from) here.push_back(count[static_cast<size_t>(layer)]);
+  if (std::ranges::all_of(here, [](int64_t n) { return n == 0; })) return;
+  thinning.keep(choose_experts(*thinning.model, here, thinning.text, thinning.type));
+}
+
+}  // namespace
+
+StructureKind experts_structure() {
+  return {"experts", "experts of each mixture", count_experts,
+          [](LayerBlueprint& layer, int64_t count) { layer.experts -= count; }, take_experts, nullptr, ""};
 }
 
 }  // namespace hone

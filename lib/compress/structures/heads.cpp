@@ -1,0 +1,93 @@
+// Query heads of each layer, with the key/value heads that only they use.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "compress/structure.h"
+
+namespace hone {
+
+std::vector<int64_t> removable_heads(const LayerBlueprint& layer) {
+  std::set<int64_t> counts;
+  if (!layer.mixes()) return {};
+  const int64_t in_group = layer.heads / layer.kv_heads;
+  for (int64_t groups = 1; groups < layer.kv_heads; ++groups) counts.insert(groups * in_group);
+  for (int64_t of_each = 1; of_each < in_group; ++of_each) counts.insert(of_each * layer.kv_heads);
+  return {counts.begin(), counts.end()};
+}
+
+namespace {
+
+int64_t heads_to_remove(const Amount& amount, const LayerBlueprint& layer, size_t i) {
+  const std::vector<int64_t> possible = removable_heads(layer);
+  const std::string of = fmt::format("layer {}'s heads", i);
+  const int64_t wanted = whole(amount, layer.heads);
+  require_within(amount, wanted, amount.is_fraction && !possible.empty() ? possible.front() : 1,
+                 possible.empty() ? 0 : layer.heads - 1, layer.heads, of,
+                 "; attentions:N removes whole attention halves");
+  if (std::find(possible.begin(), possible.end(), wanted) != possible.end()) return wanted;
+  if (!amount.is_fraction)
+    throw usage_error(
+        "structure '{}': {} are {} groups of {}; whole groups or equally many of each group can go: {} heads",
+        amount.text, of, layer.kv_heads, layer.heads / layer.kv_heads, fmt::join(possible, ", "));
+  return *std::prev(std::upper_bound(possible.begin(), possible.end(), wanted));
+}
+
+std::vector<int64_t> count_heads(const Amount& amount, const Config& config, int64_t) {
+  require_some(amount, std::ranges::count_if(config.layers, [](const auto& l) { return l.mixes(); }), "attention");
+  std::vector<int64_t> counts(config.layers.size(), 0);
+  for (size_t i = 0; i < counts.size(); ++i)
+    if (config.layers[i].mixes()) counts[i] = heads_to_remove(amount, config.layers[i], i);
+  return counts;
+}
+
+// As whole groups where that is possible: what pruning may choose otherwise is no faster.
+void narrow_heads(LayerBlueprint& layer, int64_t count) {
+  if (count == 0) return;
+  const int64_t in_group = layer.heads / layer.kv_heads;
+  if (count % in_group == 0) layer.kv_heads -= count / in_group;
+  layer.heads -= count;
+}
+
+// Whole groups, or equally many of each: whichever costs less, where both can be.
+UnitChoice choose_heads(const Tensor& weight, const InputMoments& moments, const LayerBlueprint& layer, int64_t count) {
+  const int64_t in_group = layer.heads / layer.kv_heads, width = weight.dim(1) / layer.heads;
+  std::optional<UnitChoice> best;
+  if (count % in_group == 0 && count / in_group < layer.kv_heads) {
+    UnitChoice groups = choose_units(weight, moments, width * in_group, count / in_group);
+    std::vector<int64_t> kept;
+    for (const int64_t g : groups.kept)
+      for (int64_t h = 0; h < in_group; ++h) kept.push_back(g * in_group + h);
+    best = {kept, groups.error};
+  }
+  if (in_group > 1 && count % layer.kv_heads == 0 && count / layer.kv_heads < in_group) {
+    std::vector<int64_t> group;
+    for (int64_t h = 0; h < layer.heads; ++h) group.push_back(h / in_group);
+    UnitChoice each = choose_units(weight, moments, width, count, group, count / layer.kv_heads);
+    if (!best || each.error < best->error) best = each;
+  }
+  if (!best) throw internal_error("{} of {} heads cannot go", count, layer.heads);
+  return *best;
+}
+
+void keep_heads(KeptLayer& kept, const Projection&, const LayerBlueprint& layer, const UnitChoice& choice) {
+  const int64_t in_group = layer.heads / layer.kv_heads;
+  kept.heads = choice.kept;
+  kept.kv_heads.clear();
+  for (const int64_t h : choice.kept)
+    if (kept.kv_heads.empty() || kept.kv_heads.back() != h / in_group) kept.kv_heads.push_back(h / in_group);
+}
+
+constexpr ColumnStructure head_columns = {
+    Role::attention_output, [](const Projection&, const LayerBlueprint&, int64_t count) { return count; },
+    [](const BlockBlueprint& block) { return block.head_dim; }, choose_heads, keep_heads};
+
+}  // namespace
+
+StructureKind heads_structure() {
+  return {"heads", "heads of each layer", count_heads, narrow_heads, nullptr, &head_columns, "head_error"};
+}
+
+}  // namespace hone

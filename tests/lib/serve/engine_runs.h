@@ -1,0 +1,211 @@
+// Tiny models, random requests and runs of engines on them, compared with texts that are written alone.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/depth_routers.h"
+#include "serve/engine.h"
+#include "weights/packed_weight.h"
+
+namespace hone::test {
+
+inline Config tiny(const std::string& attention, int64_t experts = 0, PositionKind positions = PositionKind::rotary) {
+  Config c;
+  c.context = 448;
+  c.block.dim = 32;
+  c.block.head_dim = 16;
+  c.block.positions = positions;
+  LayerBlueprint layer{2, 1, 48, "full"};
+  layer.experts = experts;
+  layer.top_k = experts ? 2 : 0;
+  c.layers.assign(3, layer);
+  set_attention(c, attention);
+  return c;
+}
+
+// Every matrix in another form.
+struct Repack : Visitor {
+  explicit Repack(std::string to) : form(std::move(to)) {}
+  void weight(const ParameterInfo&, std::shared_ptr<Weight>& weight) override {
+    const Tensor dense = weight->to_dense();
+    const int64_t rows = dense.dim(0), cols = dense.dim(1);
+    Bitmask mask;
+    if (form.ends_with("sparse")) {
+      mask = Bitmask::zeros(rows, cols);
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c)
+          if ((r * 7 + c * 5) % 10 < 4) mask.set(r, c);
+    }
+    if (form.starts_with("bf16")) {
+      weight = pack_bf16(dense, mask);
+      return;
+    }
+    QuantizedMatrix q{rows,
+                      cols,
+                      32,
+                      *kernels::find_element(form.starts_with("int4") ? "int4" : "int8"),
+                      Tensor::zeros({rows, cols}, DType::i8),
+                      Tensor::zeros({rows, group_count(cols, 32)}),
+                      mask};
+    const float most = form.starts_with("int4") ? 7 : 127;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) {
+        float& scale = q.scales.data<float>()[r * group_count(cols, 32) + c / 32];
+        if (c % 32 == 0) {
+          for (int64_t i = c; i < std::min(c + 32, cols); ++i)
+            scale = std::max(scale, std::abs(dense.data<float>()[r * cols + i]) / most);
+          scale = to_float(to_bf16(scale * 1.01f));
+        }
+        if (!mask || mask.at(r, c))
+          q.integers.data<int8_t>()[r * cols + c] =
+              static_cast<int8_t>(std::lround(dense.data<float>()[r * cols + c] / scale));
+      }
+    weight = pack_integers(q);
+  }
+  void parameter(const ParameterInfo&, Parameter&) override {}
+  std::string form;
+};
+
+struct Tiny {
+  explicit Tiny(const Config& config, const std::string& form = "") : model(config) {
+    initialize(model, 5, 0.15);
+    if (form.empty()) return;
+    Repack repack(form);
+    model.visit(repack);
+  }
+  Transformer model;
+};
+
+// Requests of which many begin alike, as those of a chat do.
+inline std::vector<Request> random_requests(uint64_t seed, int64_t count, int64_t longest) {
+  Random random(seed, "requests");
+  const auto text = [&](int64_t length) {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < length; ++i) ids.push_back(static_cast<int32_t>(1 + random.below(255)));
+    return ids;
+  };
+  std::vector<std::vector<int32_t>> beginnings = {{}, text(64), text(150), text(200)};
+  beginnings.push_back(beginnings[3]);
+  beginnings.back().resize(140);
+  std::vector<Request> all;
+  for (int64_t i = 0; i < count; ++i) {
+    Request r;
+    r.prompt = beginnings[random.below(beginnings.size())];
+    for (const int32_t id : text(static_cast<int64_t>(random.below(static_cast<uint64_t>(longest)))))
+      r.prompt.push_back(id);
+    r.tokens = static_cast<int64_t>(1 + random.below(24) + (random.below(5) ? 0 : 120));  // some need more pages later
+    r.sampling.temperature = random.below(2) ? 0 : 0.9;
+    if (random.below(3) == 0) r.sampling.top_k = 20;
+    if (random.below(3) == 0) r.sampling.repetition_penalty = 1.2;
+    r.ignore_end = random.below(4) != 0;
+    if (random.below(4) == 0) r.stops = {"a", "\n"};
+    r.random = Random(random.next(), "sampling");
+    r.logprobs = static_cast<int64_t>(random.below(3));
+    r.score_prompt = random.below(8) == 0;
+    all.push_back(std::move(r));
+  }
+  return all;
+}
+
+using Done = std::map<size_t, Completion>;
+
+// All of them through one engine: some are there at once, others come between steps, and those of `cancelled` go.
+inline Done run(const Tiny& t, const EngineSettings& settings, const std::vector<Request>& requests, uint64_t seed,
+                const std::vector<size_t>& cancelled = {}, EngineStats* stats = nullptr) {
+  Engine engine(t.model, *byte_tokenizer(), settings);
+  Random random(seed, "arrivals");
+  Done done;
+  std::map<size_t, int64_t> numbers;
+  size_t next = 0;
+  for (bool more = true; more || next < requests.size();) {
+    while (next < requests.size() && (next % 3 == 0 || random.below(3) == 0)) {
+      Request request = requests[next];
+      request.on_done = [&done, next](const Completion& c) { CHECK(done.emplace(next, c).second); };
+      numbers[next] = engine.submit(std::move(request));
+      ++next;
+    }
+    for (const size_t i : cancelled)
+      if (numbers.contains(i) && random.below(10) == 0) engine.cancel(numbers[i]);
+    more = engine.step();
+  }
+  CHECK(engine.stats().pages_in_use == 0);
+  if (stats) *stats = engine.stats();
+  return done;
+}
+
+inline void check_same(const std::vector<ScoredToken>& a, const std::vector<ScoredToken>& b) {
+  REQUIRE(a.size() == b.size());
+  bool same = true;
+  for (size_t i = 0; i < a.size(); ++i)
+    same = same && a[i].token == b[i].token && a[i].logprob == b[i].logprob && a[i].top == b[i].top;
+  CHECK(same);
+}
+
+// Everything that a request gets, whatever else runs: against generate() and against an engine of one text.
+inline EngineStats check_alike(const Tiny& t, EngineSettings settings, uint64_t seed, int64_t count) {
+  const std::vector<Request> requests = random_requests(seed, count, 60);
+  settings.parallel = 1;
+  settings.reuse = false;
+  const Done alone = run(t, settings, requests, seed);
+  REQUIRE(alone.size() == requests.size());
+  for (size_t i = 0; i < requests.size(); i += 2) {
+    const Request& r = requests[i];
+    GenerateSettings g;
+    g.tokens = r.tokens;
+    g.sampling = r.sampling;
+    g.stops = r.stops;
+    g.ignore_end = r.ignore_end;
+    g.type = settings.type;
+    g.code = settings.code;
+    g.prefill_chunk = i % 3 ? 512 : 100;
+    const Generated expected = generate(t.model, *byte_tokenizer(), r.prompt, g, r.random);
+    CHECK(alone.at(i).tokens == expected.tokens);
+    CHECK(alone.at(i).text == expected.text);
+    CHECK(alone.at(i).finish == expected.finish);
+  }
+  EngineStats all;
+  for (int round = 0; round < 3; ++round) {
+    EngineSettings s = settings;
+    s.parallel = std::array{3, 8, 20}[round];
+    s.page_rows = std::array{64, 128, 192}[round];
+    s.cache_tokens = std::array{512, 768, 1152}[round];
+    s.chunk = std::array{64, 256, 512}[round];
+    s.busy_chunk = std::array{64, 64, 192}[round];
+    s.reuse = true;
+    const std::vector<size_t> cancelled = {3, 4, 11};
+    EngineStats stats;
+    const Done together = run(t, s, requests, seed + static_cast<uint64_t>(round), cancelled, &stats);
+    REQUIRE(together.size() == requests.size());
+    for (const auto& [i, text] : together) {
+      if (text.finish == Finish::interrupted && std::ranges::find(cancelled, i) != cancelled.end()) continue;
+      CAPTURE(i);
+      const Completion& expected = alone.at(i);
+      CHECK(text.tokens == expected.tokens);
+      CHECK(text.text == expected.text);
+      CHECK(text.finish == expected.finish);
+      CHECK(text.prompt_tokens == expected.prompt_tokens);
+      check_same(text.scores, expected.scores);
+      check_same(text.prompt_scores, expected.prompt_scores);
+    }
+    all.preemptions += stats.preemptions;
+    all.cached_tokens += stats.cached_tokens;
+  }
+  CHECK(all.cached_tokens > 0);
+  return all;
+}
+
+inline EngineSettings of_type(DType type, kernels::CacheCode code = kernels::CacheCode::none) {
+  EngineSettings s;
+  s.type = type;
+  s.code = code;
+  return s;
+}
+
+}  // namespace hone::test
