@@ -14,6 +14,7 @@
 #include "measure/footprint.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
+#include "model/part.h"
 #include "train/optimizer.h"
 
 namespace hone {
@@ -34,11 +35,11 @@ class ModelsBench {
 
   std::vector<BenchResult> run() {
     require_memory();
-    for (const Variant& variant : variants_) peaks_.push_back(peaks_of(variant));  // while this process is still small
+    for (const Variant& variant : variants_)  // while this process is still small; ranks could not talk in a child
+      peaks_.push_back(s_.ranks ? std::vector<int64_t>() : peaks_of(variant));
     for (const Variant& variant : variants_) models_.push_back(load(variant));
     for (const BenchPoint& point : s_.points)
-      if (!ceilings_.contains(point.threads))
-        ceilings_[point.threads] = machine_ceilings(point.threads, s_.refresh_ceilings, product_rate);
+      if (!ceilings_.contains(point.threads)) ceilings_[point.threads] = measured_ceilings(point.threads);
     for (size_t i = 0; i < s_.points.size(); ++i) measure_point(i);
     return std::move(results_);
   }
@@ -65,7 +66,7 @@ class ModelsBench {
 
   // For prompts longer than its context too: kinds must fit the longest.
   Model load(const Variant& variant) const {
-    Model model = load_model(variant.path, {.defer = !s_.train});
+    Model model = load_model(variant.path, {.defer = !s_.train}, nullptr, s_.ranks);
     if (s_.train) require_finite(model);
     int64_t longest = 0;
     for (const BenchPoint& point : s_.points) longest = std::max(longest, point.length);
@@ -85,6 +86,10 @@ class ModelsBench {
   void require_memory() const {
     for (const Variant& variant : variants_) {
       Config config = config_from_json(read_model_file(variant.path, {.parameters = false}).config, variant.path);
+      if (s_.ranks) {
+        check_parts(config, s_.ranks->size());
+        config = part_of(config, s_.ranks->size());
+      }
       if (!variant.kinds.empty()) set_attention(config, variant.kinds);
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;
@@ -128,6 +133,16 @@ class ModelsBench {
     }
   }
 
+  // Of the first rank, which reports, while the others wait.
+  kernels::Ceilings measured_ceilings(int threads) const {
+    if (!s_.ranks) return machine_ceilings(threads, s_.refresh_ceilings, product_rate);
+    kernels::Ceilings ceilings;
+    agree(*s_.ranks, [&] {
+      if (s_.ranks->rank() == 0) ceilings = machine_ceilings(threads, s_.refresh_ceilings, product_rate);
+    });
+    return ceilings;
+  }
+
   // Models take turns, so that what else the machine does meanwhile hits all of them alike.
   void measure_point(size_t index) {
     const BenchPoint& point = s_.points[index];
@@ -169,6 +184,10 @@ class ModelsBench {
     r.threads = point.threads;
     r.measured = measurement.result(ceilings);
     if (index < peaks_[m].size()) r.peak_rss_bytes = peaks_[m][index];
+    if (s_.ranks) {
+      r.tensor = s_.ranks->size();
+      r.peak_rss_bytes = peak_rss_bytes();  // of this rank, with all that was measured before
+    }
     r.file_bytes = static_cast<int64_t>(std::filesystem::file_size(models_[m].path));
     r.size = size_of(model);
     r.precision = s_.precision;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "measure/activations.h"
 #include "measure/speed.h"
+#include "model/part.h"
 #include "model/size.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
@@ -30,9 +31,13 @@ double flops_of_batch(const Config& part, const TrainingShape& shape) {
   return training_flops(model, shape.batch, shape.context) + recomputed_flops(part, shape);
 }
 
-// Halves of blocks that run in a step: forward, backward, and once more where they are computed again.
-double halves_run(const RecomputePlan& plan, int64_t layers) {
-  return number(4 * layers + plan.halves_again(layers));
+// Sums of rows behind the halves of blocks: forward, backward, and once more where a half is computed again. The output
+// of the last one of a stretch is not.
+double sums_of_halves(const RecomputePlan& plan, int64_t layers) {
+  int64_t sums = 4 * layers;
+  for (const Stretch& stretch : plan.stretches(0, layers))
+    if (stretch.again) sums += stretch.to - stretch.from - 1;
+  return number(sums);
 }
 
 }  // namespace
@@ -51,23 +56,7 @@ void check_plan(const Config& config, const PlanLayout& layout) {
   divides(layout.tensor, layout.ranks, "ranks of a tensor group", "ranks");
   divides(layout.groups(), layout.batch, "groups", "sequences of the batch");
   divides(layout.accumulate, layout.batch / layout.groups(), "batches", "sequences of a group");
-  for (const LayerBlueprint& layer : config.layers) {
-    divides(layout.tensor, layer.heads, "ranks of a tensor group", "heads");
-    divides(layout.tensor, layer.kv_heads, "ranks of a tensor group", "key/value heads");
-    divides(layout.tensor, layer.ffn, "ranks of a tensor group", "hidden rows of the feed-forward");
-  }
-  divides(layout.tensor, config.padded_vocabulary, "ranks of a tensor group", "tokens of the vocabulary");
-}
-
-Config part_of(Config config, int64_t tensor) {
-  for (LayerBlueprint& layer : config.layers) {
-    layer.heads /= tensor;
-    layer.kv_heads /= tensor;
-    layer.ffn /= tensor;
-  }
-  config.padded_vocabulary /= tensor;
-  config.vocabulary = std::min(config.vocabulary, config.padded_vocabulary);
-  return config;
+  check_parts(config, layout.tensor);
 }
 
 StepPlan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine) {
@@ -100,13 +89,13 @@ StepPlan plan_step(const Config& config, const PlanLayout& layout, const PlanMac
     plan.data_seconds = plan.data_bytes / machine.network + (batches + 1) * number(groups - 1) * machine.latency;
   }
   if (layout.tensor > 1) {
-    // Behind the mixer and the feed-forward of each layer, in each direction, and behind the head backward.
-    const double sums_of_rows = halves_run(layout.recompute, static_cast<int64_t>(config.layers.size())) + 1;
-    const double row_bytes = number(config.block.dim) * static_cast<double>(size_of(layout.type));
+    // Behind the halves of each layer, behind the head backward, and of embeddings, which are f32.
+    const double sums_of_rows = sums_of_halves(layout.recompute, static_cast<int64_t>(config.layers.size())) + 1;
+    const double row_bytes = sums_of_rows * static_cast<double>(size_of(layout.type)) + 4;
     const double rows = number(shape.batch) * number(context);
-    plan.tensor_bytes = batches * sums_of_rows * 2 * exchanged(layout.tensor) * rows * row_bytes;
-    plan.tensor_seconds =
-        plan.tensor_bytes / machine.network + batches * sums_of_rows * 2 * number(layout.tensor - 1) * machine.latency;
+    plan.tensor_bytes = batches * 2 * exchanged(layout.tensor) * rows * number(config.block.dim) * row_bytes;
+    plan.tensor_seconds = plan.tensor_bytes / machine.network +
+                          batches * (sums_of_rows + 1) * 2 * number(layout.tensor - 1) * machine.latency;
   }
   return plan;
 }

@@ -52,9 +52,6 @@ struct StepPlan {
 // Throws Error(usage) where ranks do not divide heads, widths, the vocabulary or the batch, naming both.
 void check_plan(const Config& config, const PlanLayout& layout);
 
-// The model that each of `tensor` ranks computes: its part of the heads, of the feed-forwards and of the vocabulary.
-Config part_of(Config config, int64_t tensor);
-
 // Throws as check_plan(). Formulas are in docs/scale.md.
 StepPlan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine);
 

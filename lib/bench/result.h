@@ -67,6 +67,7 @@ struct BenchResult {
   std::string model, form, attention;  // path; forms of the weights; kinds of attention
   int64_t batch = 1;
   int threads = 1;
+  int tensor = 1;  // ranks that had a part of the model each
   Measured measured;
   // Of medians to those of the first model at the same setting, "decode": 1.8; none where there is one model.
   std::vector<std::pair<std::string, double>> ratios = {};

@@ -124,7 +124,7 @@ class Training : public PointMeasurement {
 }  // namespace
 
 std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
-                                              const std::string& recompute) {
+                                                   const std::string& recompute) {
   BenchPoint own = point;
   if (own.length == 0) own.length = model.transformer->config().context;
   require_positions(model.transformer->config(), own.length, model.path);
@@ -133,6 +133,7 @@ std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoin
   step.type = settings.type;
   step.seed = settings.seed;
   step.recompute = recompute_plan(recompute);
+  if (settings.ranks) step.grid = RankGrid::of(settings.ranks, settings.ranks->size());
   step.schedule.kind = ScheduleKind::constant;
   step.schedule.peak = 1e-5;  // the work is that of any step, and no model diverges
   step.schedule.warmup = 0;

@@ -4,8 +4,15 @@
 
 namespace hone::cli {
 
-void EngineOptions::add(CLI::Option_group* group) {
-  add_count(group, "--parallel", parallel, "Texts that are written at once", {.least = 1, .most = 4096});
+void EngineOptions::add(CLI::Option_group* group, bool takes_ranks) {
+  constexpr CountRange range = {.least = 1, .most = 4096};
+  constexpr const char* texts = "Texts that are written at once";
+  if (takes_ranks)
+    add_count_or(group, "--parallel", parallel, parts, "COUNT|tensor:RANKS",
+                 fmt::format("{}; or how ranks that mpirun starts divide the model's matrices, as in tensor:2", texts),
+                 range);
+  else
+    add_count(group, "--parallel", parallel, texts, range);
   add_count(
       group, "--cache-tokens", cache_tokens,
       "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need");
@@ -60,8 +67,9 @@ void BatchOptions::check() const {
 std::vector<Idle> BatchOptions::idle() const {
   std::vector<Idle> all;
   for (const char* option :
-       {"--ordered", "--logprobs", "--parallel", "--cache-tokens", "--page", "--no-reuse", "--order"})
+       {"--ordered", "--logprobs", "--cache-tokens", "--page", "--no-reuse", "--order"})
     all.push_back({option, !given(), "without --input"});
+  all.push_back({"--parallel", !given() && engine.parts.empty(), "without --input"});
   return all;
 }
 

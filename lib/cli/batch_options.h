@@ -15,8 +15,9 @@ struct EngineOptions {
   int64_t parallel = 16, cache_tokens = 0, page = kernels::attention_block;
   bool no_reuse = false;
   std::string order = std::string(service_orders().front().name);
+  std::string parts;  // of --parallel tensor:2, where ranks take it: parallel_parts()
 
-  void add(CLI::Option_group* group);
+  void add(CLI::Option_group* group, bool takes_ranks = true);
   void check() const;  // Error(usage)
   EngineSettings settings() const;
 };

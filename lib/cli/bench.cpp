@@ -1,8 +1,10 @@
 #include "cli/bench.h"
 
 #include "base/log.h"
+#include "base/stop.h"
 #include "cli/bench_options.h"
 #include "cli/plan_options.h"
+#include "cli/ranks.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -47,16 +49,22 @@ int run_plans(const BenchOptions& o, const Common& common) {
 }
 
 int run(const BenchOptions& o, const Common& common) {
-  o.check();
+  const std::shared_ptr<Communicator> ranks =
+      parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
+  std::optional<StopLater> together;  // none of the ranks leaves alone
+  if (ranks) together.emplace();
+  agree(*common.ranks, [&] { o.check(); });
   if (!o.plans.empty()) return run_plans(o, common);
   if (o.kernels) return run_kernels(o, common);
   if (o.replay.given()) return run_requests(o, common);
-  const BenchSettings settings = o.settings(common);
+  BenchSettings settings = o.settings(common);
+  settings.ranks = ranks;
   if (common.dry_run) {
     check_bench(settings);
     return 0;
   }
   const std::vector<BenchResult> results = bench_models(settings);
+  if (common.ranks->rank() > 0) return 0;  // the first reports
   if (!o.writes() && o.parts.empty())
     for (const std::string& line : crossovers(results)) log_info("{}", line);
   if (!o.train) {
@@ -89,6 +97,7 @@ int bench(int argc, char** argv) {
         return [options, &common] { return run(*options, common); };
       },
       .many_threads = true,
+      .ranks = launched_ranks,
       .exclusions = {{"--kernels", {"models", "--train", "--attention", "--plot", "--requests"}},
                      {"models", {"--kernels", "--only"}},
                      {"--train", {"--kernels", "--only", "--requests"}},

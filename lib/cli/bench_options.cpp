@@ -145,6 +145,10 @@ void BenchOptions::check() const {
   if (recompute.size() > 1 && !plot.empty())
     throw usage_error(
         "--plot tells models and kinds of attention apart, not plans of --recompute: leave one of them out");
+  if (!replay.engine.parts.empty())
+    for (const auto& [is_given, option] :
+         {std::pair(kernels, "--kernels"), {writes(), "--data"}, {!plot.empty(), "--plot"}})
+      if (is_given) throw usage_error("--parallel does not go with {}: measure in one process", option);
   check_effects();
   if (plot.empty()) return;
   require_text_writable(plot, force);
@@ -184,6 +188,7 @@ void BenchOptions::check_replay() const {
         throw usage_error("{} {}:{} is a range, which only requests that come at random have (--requests poisson:RATE)",
                           option, range->low, range->high);
   if (!replay.given()) return;
+  if (!replay.engine.parts.empty()) throw usage_error("--parallel does not go with --requests: measure in one process");
   if (kernels || train || writes() || !attention.empty() || !parts.empty())
     throw usage_error("--requests does not go with {}", kernels           ? "--kernels"
                                                         : !parts.empty()  ? "--parts"
@@ -199,6 +204,8 @@ void BenchOptions::check_replay() const {
 }
 
 void BenchOptions::check_plans() const {
+  if (!replay.engine.parts.empty())
+    throw usage_error("--plan runs nothing in parallel: give ranks and tensor in the plan");
   if (models.size() > 1) throw usage_error("--plan takes one model file at most, whose shape it has");
   if (kernels || train || writes() || replay.given() || !parts.empty())
     throw usage_error("--plan measures neither models nor kernels: leave it alone");

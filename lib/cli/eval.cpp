@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "bench/child_process.h"
 #include "bench/eval_result.h"
 #include "bench/eval_samples.h"
@@ -19,6 +20,8 @@
 #include "cli/eval_texts.h"
 #include "cli/expert_options.h"
 #include "cli/precision.h"
+#include "cli/ranks.h"
+#include "comm/standard_input.h"
 #include "dataset/text_file.h"
 #include "measure/evaluate.h"
 #include "measure/example_scores.h"
@@ -26,6 +29,7 @@
 #include "measure/kept_baseline.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
+#include "model/part.h"
 #include "model/store.h"
 #include "report/choices.h"
 #include "report/late_texts.h"
@@ -46,7 +50,10 @@ class EvalTool {
   EvalTool(const EvalOptions& options, const Common& common) : o_(options), common_(common) {}
 
   int run() {
-    o_.check();
+    ranks_ = parallel_parts(o_.parallel, common_.ranks, "eval", common_.arguments);
+    agree(*common_.ranks, [&] { o_.check(); });
+    if (ranks_ && std::ranges::count(o_.data, "-") > 0) share_standard_input(*ranks_);
+    if (ranks_) together_.emplace();
     refuse_models_as_text();
     choose_examples();
     for (const std::string& path : o_.models) subjects_.push_back(subject(path));
@@ -64,6 +71,7 @@ class EvalTool {
       return 0;
     }
     measure();
+    if (common_.ranks->rank() > 0) return 0;  // the first writes
     o_.low_bit.warn_of_idle_activations(forms_);
     write_report();
     if (!o_.plot.empty()) write_plot();
@@ -191,7 +199,8 @@ class EvalTool {
     for (const Subject* s : all()) {
       const int64_t length = std::min(settings_.context, text_of(*s).size());
       if (length > settings_.chunk)
-        require_memory_for(generation_footprint(s->config, 1, length, settings_.chunk, settings_.type, settings_.code),
+        require_memory_for(generation_footprint(part_of(s->config, ranks_ ? ranks_->size() : 1), 1, length,
+                                                settings_.chunk, settings_.type, settings_.code),
                            fmt::format("scoring '{}'", s->path), "choose a smaller --context");
     }
   }
@@ -219,6 +228,10 @@ class EvalTool {
       }));
     if (baseline_ && subjects_.size() > 1 && !examples_) keep_baseline();
     for (Subject& s : subjects_) {
+      if (ranks_) {  // whose messages no child could send
+        score(s);
+        continue;
+      }
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
         score(s);
         nlohmann::json both = nlohmann::json::array({to_json(s)});
@@ -272,7 +285,7 @@ class EvalTool {
   }
 
   void score(Subject& s) {
-    Model model = load_model(s.path);
+    Model model = load_model(s.path, {}, nullptr, ranks_);
     forms_ += weight_forms(*model.transformer) + " ";
     settings_.routing = &s.routing;
     settings_.depth = &s.depth;
@@ -470,6 +483,8 @@ class EvalTool {
 
   const EvalOptions& o_;
   const Common& common_;
+  std::shared_ptr<Communicator> ranks_;  // with parts of the models; null: this process has them whole
+  std::optional<StopLater> together_;    // then none of them leaves alone
   LateTexts late_{o_.force};
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
@@ -495,11 +510,15 @@ int eval(int argc, char** argv) {
         auto options = std::make_shared<EvalOptions>();
         options->add(app);
         return [options, &common] {
+          const bool alone = options->about_exits() || options->retrieval;
+          if (alone && parallel_parts(options->parallel, common.ranks, "eval", common.arguments))
+            throw usage_error("--parallel does not go with exits and --retrieval: score in one process");
           if (options->retrieval) return eval_retrieval(*options, common);
           return options->about_exits() ? eval_exits(*options, common) : EvalTool(*options, common).run();
         };
       },
       .required = {"MODEL", "--data"},
+      .ranks = launched_ranks,
       .exclusions = {{"--answers", {"--stride"}}, {"--context", {"--stride"}, stride_exceeds_context}}};
   return run_tool(tool, argc, argv);
 }

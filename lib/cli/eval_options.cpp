@@ -13,6 +13,7 @@
 #include "cli/effects.h"
 #include "cli/eval_tasks.h"
 #include "cli/precision.h"
+#include "cli/ranks.h"
 #include "dataset/tasks.h"
 #include "measure/retrieval.h"
 #include "model/exit_calibration.h"
@@ -100,6 +101,8 @@ void EvalOptions::add(CLI::App& app) {
             size_range);
   execution->add_flag("--speed,!--no-speed", speed, "Measure the speed of one sequence: a prompt, then 64 tokens");
 
+  execution->add_option("--parallel", parallel, parallel_parts_help)->type_name("KIND:RANKS");
+
   auto* report = app.add_option_group("Report");
   report->add_option("--format", format, format_list())->check(one_of({"table", "json", "jsonl", "csv", "md"}));
   report->add_option("-o,--output", output, "File for the report; - is stdout")->type_name("FILE");
@@ -114,7 +117,14 @@ void EvalOptions::add(CLI::App& app) {
   report->add_flag("--force", force, "Replace existing output");
 }
 
+// What runs a model that the ranks do not divide, or reads it alone.
+void EvalOptions::check_parallel() const {
+  if (parallel.empty()) return;
+  if (!baseline.empty()) throw usage_error("--parallel does not go with --baseline: score in one process");
+}
+
 void EvalOptions::check() const {
+  check_parallel();
   if (models.empty())
     throw usage_error(
         "no model given: name it before --data, which takes every name that follows, e.g. eval small.h5 --data "

@@ -22,6 +22,7 @@ struct EvalOptions {
   bool answers = false;  // score the answers of questions, not text
   int64_t limit = 0, prefill_chunk = 4096;
   bool speed = true;
+  std::string parallel;  // empty: one process
   std::string precision = "auto", format = "table", output = "-", plot, samples;
   bool force = false;
   bool exits = false;  // all of them, and what thresholds give
@@ -44,6 +45,7 @@ struct EvalOptions {
   std::vector<Requirement> requirements(bool choices) const;
 
  private:
+  void check_parallel() const;
   void check_tasks() const;
   void check_exits() const;
   void check_retrieval() const;

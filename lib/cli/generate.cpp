@@ -17,9 +17,12 @@
 #include "base/units.h"
 #include "cli/batch_options.h"
 #include "cli/generate_options.h"
+#include "cli/ranks.h"
+#include "comm/standard_input.h"
 #include "measure/footprint.h"
 #include "measure/speed.h"
 #include "model/exits.h"
+#include "model/part.h"
 #include "nn/encoders/encoder.h"
 #include "report/late_texts.h"
 #include "report/report.h"
@@ -73,11 +76,14 @@ class GenerateTool {
   GenerateTool(const GenerateOptions& options, const Common& common) : o_(options), common_(common) {}
 
   int run() {
+    ranks_ = parallel_parts(o_.parallel, common_.ranks, "generate", common_.arguments);
     settings_ = o_.settings();
+    if (ranks_ && o_.reads_standard_input()) share_standard_input(*ranks_);
+    if (ranks_) together_.emplace();
     const bool typed = o_.typed();
     const std::vector<std::string> prompts = typed ? std::vector<std::string>() : o_.read_prompts();
     const Stopwatch watch;
-    model_ = load_model(o_.model, {.defer = true});
+    model_ = load_model(o_.model, {.defer = true}, nullptr, ranks_);
     tokenizer_ = make_tokenizer(model_.tokenizer);
     o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
@@ -101,7 +107,7 @@ class GenerateTool {
     if (o_.format == "json") print(Format::json);
     if (o_.format == "csv") print(Format::csv);
     if (o_.format == "text" && !out_.at_line_start() && at_terminal()) out_.write("\n");
-    const int status = write_depths();
+    const int status = common_.ranks->rank() == 0 ? write_depths() : 0;
     return out_.closed() ? 128 + SIGPIPE : status;
   }
 
@@ -177,9 +183,10 @@ class GenerateTool {
       throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest,
                         o_.model, config.context);
     if (o_.tokens > 0 && !learned)
-      require_memory_for(generation_footprint(config, 1, sum_of(longest, o_.tokens) - 1, o_.prefill_chunk,
-                                              settings_.type, settings_.code),
-                         "the continuation", "ask for fewer --tokens");
+      require_memory_for(
+          generation_footprint(part_of(config, ranks_ ? ranks_->size() : 1), 1, sum_of(longest, o_.tokens) - 1,
+                               o_.prefill_chunk, settings_.type, settings_.code),
+          "the continuation", "ask for fewer --tokens");
     if (longest + o_.tokens > config.context && !learned && !std::exchange(warned_, true))
       log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
                   o_.model, config.context, longest + o_.tokens);
@@ -295,6 +302,8 @@ class GenerateTool {
 
   const GenerateOptions& o_;
   const Common& common_;
+  std::shared_ptr<Communicator> ranks_;  // with parts of the model; null: this process has it whole
+  std::optional<StopLater> together_;    // then none of them leaves alone
   GenerateSettings settings_;
   Model model_;
   OpenDraft draft_;
@@ -322,14 +331,18 @@ int generate(int argc, char** argv) {
         batch->add(app);
         return [options, batch, &app, &common] {
           batch->check();
+          options->parallel = batch->engine.parts;
           batch->force = options->force;
           std::vector<Idle> idle = batch->idle();
           idle.push_back({"--force", !batch->given() && options->report.empty(), "without --report or --output"});
           warn_of_idle(app, idle);
           if (!batch->given()) return GenerateTool(*options, common).run();
+          if (parallel_parts(options->parallel, common.ranks, "generate", common.arguments))
+            throw usage_error("--parallel does not go with --input: write prompt by prompt");
           return generate_batch(*options, *batch, options->settings(), common);
         };
       },
+      .ranks = launched_ranks,
       .exclusions = {
           {"--format", {"--echo"}, [](const ValuesOf& values) { return values("--format").front() != "text"; }}}};
   return run_tool(tool, argc, argv);

@@ -113,6 +113,8 @@ void GenerateOptions::add(CLI::App& app) {
 }
 
 GenerateSettings GenerateOptions::settings() const {
+  if (!parallel.empty() && !draft.empty())
+    throw usage_error("--parallel does not go with --draft: write in one process");
   if (lines && !prompts.empty())
     throw usage_error("--lines reads prompts from a file or standard input, not from --prompt");
   if (echo && format != "text")
@@ -186,8 +188,12 @@ void drop_line_end(std::string& text) {
 
 }  // namespace
 
+bool GenerateOptions::reads_standard_input() const {
+  return prompts.empty() && (prompt_file.empty() || prompt_file == "-");
+}
+
 bool GenerateOptions::typed() const {
-  return prompts.empty() && (prompt_file.empty() || prompt_file == "-") && isatty(STDIN_FILENO);
+  return reads_standard_input() && isatty(STDIN_FILENO);
 }
 
 std::vector<std::pair<bool, std::string>> GenerateOptions::media() const {

@@ -27,6 +27,7 @@ struct GenerateOptions {
   std::string exit, exit_fill = "exact", report;
   int64_t max_depth = 0;
   bool force = false;
+  std::string parallel;  // tensor:RANKS, or empty: one process
   std::string precision = "auto", format = "text";
   LowBitOptions low_bit;
 
@@ -36,6 +37,7 @@ struct GenerateOptions {
   // How deep tokens go: Error(usage) as check() of serve/generate.h, and for exits that are not calibrated.
   ExitSettings exits(const Model& model) const;
   bool leaves_early() const { return !exit.empty() || max_depth > 0; }
+  bool reads_standard_input() const;
   // Whether prompts are typed: none is named, and standard input is a terminal.
   bool typed() const;
   // Images and sounds before each prompt, in the order of the command line: {is a sound, path}.

@@ -75,6 +75,16 @@ CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, 
   return add_parsed(app, names, value, description, "COUNT", fmt::format("{}", value), count_in(range));
 }
 
+CLI::Option* add_count_or(CLI::App* app, const std::string& names, int64_t& value, std::string& other, const char* type,
+                          const std::string& description, CountRange range) {
+  const auto parse = [&value, &other, range](const std::string& text) {
+    if (text.find(':') == std::string::npos) return count_in(range)(text);
+    other = text;
+    return value;
+  };
+  return add_parsed(app, names, value, description, type, fmt::format("{}", value), parse);
+}
+
 CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int64_t>& values,
                         const std::string& description, CountRange range) {
   return add_parsed(app, names, values, description, "COUNTS", fmt::format("{}", fmt::join(values, ",")),

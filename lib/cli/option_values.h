@@ -25,6 +25,9 @@ constexpr CountRange size_range = {.least = 1, .most = 1 << 30};
 // Options with units. The value shown as default in --help is the text that a person would type.
 CLI::Option* add_count(CLI::App* app, const std::string& names, int64_t& value, const std::string& description,
                        CountRange range = {});  // 2000, 10M
+// A count, or a text with a colon, which becomes `other`.
+CLI::Option* add_count_or(CLI::App* app, const std::string& names, int64_t& value, std::string& other, const char* type,
+                          const std::string& description, CountRange range);
 CLI::Option* add_bytes(CLI::App* app, const std::string& names, int64_t& value,
                        const std::string& description);  // 4MiB
 CLI::Option* add_fraction(CLI::App* app, const std::string& names, double& value,

@@ -7,20 +7,19 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <limits>
+#include <set>
+#include <sstream>
 #include <thread>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/units.h"
 #include "comm/launch.h"
+#include "kernels/parallel.h"
 
 namespace hone::cli {
 namespace {
-
-std::string machine_name() {
-  char name[256] = "";
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 // Processors that this process may run on, as the kernel writes them: "0-3,8".
 std::string allowed_cpu_list() {
@@ -90,24 +89,83 @@ void require_alike(Communicator& ranks, const nlohmann::json& description) {
   }
 }
 
-void check_parallel(const std::string& parallel, int ranks) {
-  if (parallel.empty()) return;
-  const size_t colon = parallel.find(':');
-  const std::string kind = parallel.substr(0, colon);
-  if (kind != "data" || colon == std::string::npos)
-    throw usage_error("--parallel {}: give data:RANKS, as in data:4", parallel);
-  int64_t count = 0;
-  try {
-    count = parse_count(parallel.substr(colon + 1));
-  } catch (const Error& error) {
-    throw usage_error("--parallel {}: {}", parallel, error.what());
+namespace {
+
+struct Counts {
+  int64_t data = 1, tensor = 1;
+};
+
+Counts parsed(const std::string& parallel, const char* forms) {
+  Counts counts;
+  std::set<std::string> seen;
+  std::istringstream list(parallel + ",");
+  for (std::string part; std::getline(list, part, ',');) {
+    const size_t colon = part.find(':');
+    const std::string kind = part.substr(0, colon);
+    if ((kind != "data" && kind != "tensor") || colon == std::string::npos || !seen.insert(kind).second)
+      throw usage_error("--parallel {}: give {}", parallel, forms);
+    int64_t count = 0;
+    try {
+      count = parse_count(part.substr(colon + 1));
+    } catch (const Error& error) {
+      throw usage_error("--parallel {}: {}", parallel, error.what());
+    }
+    if (count < 1) throw usage_error("--parallel {}: there is at least one rank", parallel);
+    if (count > std::numeric_limits<int>::max()) throw usage_error("--parallel {}: that many do not run", parallel);
+    (kind == "data" ? counts.data : counts.tensor) = count;
   }
-  if (count < 1) throw usage_error("--parallel {}: there is at least one rank", parallel);
+  return counts;
+}
+
+void require_count(const std::string& parallel, const Counts& counts, int ranks) {
+  const int64_t count = counts.data * counts.tensor;
   if (count == ranks) return;
   if (ranks == 1 && !built_with_mpi())
     throw usage_error("--parallel {}: this build has no MPI; install libopenmpi-dev and build again", parallel);
   throw usage_error("--parallel {} names {} ranks, and there {}; start as many: mpirun -n {} …", parallel, count,
                     ranks == 1 ? "is one" : fmt::format("are {}", ranks), count);
+}
+
+// What ranks of a row compute for themselves must come out the same on all, to the bit.
+void require_same_arithmetic(Communicator& row) {
+  const std::vector<std::string> all = row.gather(
+      fmt::format("{} thread{} ({})", kernels::threads(), kernels::threads() == 1 ? "" : "s", name_of(isa())));
+  for (size_t rank = 1; rank < all.size(); ++rank)
+    if (all[rank] != all.front())
+      throw usage_error(
+          "ranks with parts of one model compute alike, but one has {} and another {}; give all the same --threads and "
+          "HONE_ISA",
+          all.front(), all[rank]);
+}
+
+}  // namespace
+
+RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks) {
+  if (parallel.empty()) return RankGrid::of(ranks, 1);
+  const Counts counts = parsed(parallel, "data:RANKS, tensor:RANKS, or both, as in data:2,tensor:2");
+  require_count(parallel, counts, ranks->size());
+  const RankGrid grid = RankGrid::of(ranks, static_cast<int>(counts.tensor));
+  require_same_arithmetic(*grid.tensor);
+  return grid;
+}
+
+std::shared_ptr<Communicator> parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
+                                             const std::string& tool, const std::vector<std::string>& arguments) {
+  if (parallel.empty() && ranks->size() == 1) return nullptr;
+  if (parallel.empty())
+    throw usage_error(
+        "{} works in one process, and {} were launched; to have them share the model give --parallel "
+        "tensor:{}, or start it without the launcher",
+        tool, ranks->size(), ranks->size());
+  const Counts counts = parsed(parallel, "tensor:RANKS, as in tensor:2");
+  if (counts.data > 1) throw usage_error("--parallel {}: give tensor:RANKS, as in tensor:2", parallel);
+  require_count(parallel, counts, ranks->size());
+  const std::vector<std::string> all = ranks->gather(fmt::format("{}", fmt::join(arguments, "\n")));
+  for (size_t rank = 1; rank < all.size(); ++rank)
+    if (all[rank] != all.front())
+      throw usage_error("rank {} was started with other options than rank 0; start all ranks alike", rank);
+  require_same_arithmetic(*ranks);
+  return counts.tensor == 1 ? nullptr : ranks;
 }
 
 }  // namespace hone::cli

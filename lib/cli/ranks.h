@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 
@@ -29,7 +30,14 @@ void let_first_rank_speak();
 // say: they would train something else.
 void require_alike(Communicator& ranks, const nlohmann::json& description);
 
-// "data:4", or "" for all ranks. Throws Error(usage) where it is not of so many ranks as there are.
-void check_parallel(const std::string& parallel, int ranks);
+// On every rank, of "data:4", "data:2,tensor:2" or "" (each has the whole model): how they work together. Throws
+// Error(usage) where it is not of so many ranks as there are, and where those of a row would not compute alike.
+RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks);
+// The same of a tool that ranks run by parts of one model alone, "tensor:2"; null for "" in one process. They must have
+// been started with the same `arguments`.
+std::shared_ptr<Communicator> parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
+                                             const std::string& tool, const std::vector<std::string>& arguments);
+inline constexpr const char* parallel_parts_help =
+    "Ranks that mpirun starts divide the model's matrices among them, as in tensor:2 for two";
 
 }  // namespace hone::cli

@@ -81,9 +81,10 @@ void ReplayOptions::check() const {
 
 std::vector<Idle> ReplayOptions::idle() const {
   std::vector<Idle> all;
-  for (const char* option : {"--count", "--speed", "--divide", "--batching", "--slo", "--simulate", "--parallel",
+  for (const char* option : {"--count", "--speed", "--divide", "--batching", "--slo", "--simulate",
                              "--cache-tokens", "--page", "--no-reuse", "--order", "--busy-chunk"})
     all.push_back({option, !given(), "without --requests"});
+  all.push_back({"--parallel", !given() && engine.parts.empty(), "without --requests"});
   all.push_back({"--costs", !simulate, "without --simulate"});
   return all;
 }

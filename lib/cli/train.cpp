@@ -24,6 +24,7 @@
 #include "measure/footprint.h"
 #include "model/depth_routers.h"
 #include "model/exits.h"
+#include "model/part.h"
 #include "model/size.h"
 #include "nn/mixer.h"
 #include "report/late_texts.h"
@@ -43,10 +44,11 @@ class TrainTool {
 
   int run() {
     agree(*common_.ranks, [&] { o_.check(common_.config); });  // before one of them writes a file
-    check_parallel(o_.parallel, common_.ranks->size());
+    grid_ = parallel_grid(o_.parallel, common_.ranks);
+    agree(*common_.ranks, [&] { o_.check_grid(grid_); });
     if (std::ranges::count(o_.data, "-") + std::ranges::count(o_.valid, "-") > 0) share_standard_input(*common_.ranks);
     load_start();
-    o_.share_steps(common_.ranks->size(), description_of_checkpoint());
+    o_.share_steps(grid_.data->size(), description_of_checkpoint());
     std::vector<TextSource> sources;
     if (!o_.data.empty() && (wants_data() || !model_.transformer)) {
       if (o_.lines.taken(o_.data))
@@ -67,6 +69,7 @@ class TrainTool {
     adapt_attention();
     adapt_exits();
     adapt_depth_routers();
+    if (grid_.tensor->size() > 1) check_parts(config, grid_.tensor->size());
     if (const auto media = o_.lines.contrasted_media(); !media.empty())
       model_.transformer->align(media, ops::first_similarity_scale(o_.lines.contrast().loss));
     o_.experts.training(config);  // refuses what a dense model has no use for
@@ -88,23 +91,29 @@ class TrainTool {
     if (path.empty()) return;
     ReadOptions read;
     read.run = !o_.resume.empty();
-    model_ = load_model(path, read, &checkpoint_);
-    require_finite(model_);
+    model_ = load_model(path, read, &checkpoint_, grid_.tensor);
+    agree(*common_.ranks, [&] { require_finite(model_); });
     if (o_.resume.empty()) {
-      parent_ = sha256_of_file(path);
+      parent_ = sha256_of_start(path);
       if (o_.experts.experts) upcycle();
       return;
     }
     if (!checkpoint_.run)
       throw input_error("'{}' is a model, not a checkpoint of a run; continue from it with --init", path);
     parent_ = of_run("parent_sha256");
-    if (!o_.init.empty() && sha256_of_file(o_.init) != parent_)
+    if (!o_.init.empty() && sha256_of_start(o_.init) != parent_)
       throw usage_error("--init '{}' is not the model that the run of '{}' began with; leave it out", o_.init, path);
     model_.lineage = lineage_before_run(std::move(model_.lineage));
     if (const auto& d = (*checkpoint_.run)["description"]; d.is_object() && d.contains("upcycled"))
       upcycled_ = d["upcycled"];
     if (!o_.model.shape_option().empty()) check_shape();
     o_.experts.check_same(model_.transformer->config());
+  }
+
+  // Ranks with parts of one model read a file whole for this once.
+  std::string sha256_of_start(const std::string& path) const {
+    const auto read = [&] { return grid_.tensor->rank() == 0 ? sha256_of_file(path) : std::string(); };
+    return gather_agreed(*grid_.tensor, read).front();
   }
 
   void upcycle() {
@@ -207,7 +216,7 @@ class TrainTool {
     Config config = o_.model.config(tokenizer->vocabulary());
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
     const std::optional<ShapesOnly> shapes = shapes_of_dry_run();
-    model_.transformer = std::make_unique<Transformer>(config);
+    model_.transformer = std::make_unique<Transformer>(config, grid_.tensor);
     initialize(*model_.transformer, common_.seed, o_.model.init_std.value_or(init_deviation));
     model_.tokenizer = tokenizer->to_json();
   }
@@ -222,7 +231,7 @@ class TrainTool {
       if (!o_.valid.empty()) valid = open_corpus(o_.valid, tokenizer);
     }
     const Corpus& text = *all;
-    RunSettings settings = o_.settings(common_, model_.transformer->config(), context_, text.size());
+    RunSettings settings = o_.settings(common_, grid_, model_.transformer->config(), context_, text.size());
     describe_start(settings);
     if (!o_.checkpoint.empty() || !o_.resume.empty()) {
       settings.description["training_text"] = fingerprint(text);
@@ -262,7 +271,7 @@ class TrainTool {
     examples_->open(make_tokenizer(model_.tokenizer), config, context_);
     o_.lines.check_pairs(examples_->train().examples(), o_.batch);
     const int64_t count = examples_->train().size();
-    RunSettings settings = o_.settings(common_, config, context_, count * context_);
+    RunSettings settings = o_.settings(common_, grid_, config, context_, count * context_);
     describe_start(settings);
     settings.description["train_tokens"] = count;
     if (!o_.checkpoint.empty() || !o_.resume.empty()) examples_->describe(settings.description);
@@ -279,8 +288,8 @@ class TrainTool {
     if (resumed) check_same_run(*resumed, settings);
     require_room(config, settings);
     if (common_.dry_run) return 0;
-    if (count < common_.ranks->size())
-      throw input_error("{} examples are fewer than the {} ranks; use fewer ranks", count, common_.ranks->size());
+    if (count < grid_.data->size())
+      throw input_error("{} examples are fewer than the {} ranks; use fewer ranks", count, grid_.data->size());
     require_alike(*common_.ranks, settings.description);
     Journal journal = open_journal(resumed);
     settings.journal = &journal;
@@ -303,7 +312,7 @@ class TrainTool {
 
   // Decides what is kept for the backward pass, and whether the run fits this machine.
   void require_room(const Config& config, RunSettings& settings) {
-    const double parameters = size_of_shape(config).parameters;
+    const double parameters = size_of_shape(part_of(config, grid_.tensor->size())).parameters;
     const double process = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
     settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);
     const Footprint need = o_.footprint(config, settings);
@@ -408,7 +417,7 @@ class TrainTool {
 
   void save(const nlohmann::json& results) {
     agree(*common_.ranks, [&] {
-      if (first_rank()) write(results);
+      if (grid_.data->rank() == 0) write(results);  // on all that have parts of what is written
     });
   }
 
@@ -432,6 +441,7 @@ class TrainTool {
 
   TrainOptions& o_;
   const Common& common_;
+  RankGrid grid_;
   std::unique_ptr<TrainingExamples> examples_;  // where lines are sequences of their own
   TeacherOptions teacher_;
   std::unique_ptr<QuantizeAware> rounding_;

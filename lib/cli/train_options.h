@@ -73,7 +73,9 @@ struct TrainOptions {
   void check(const std::string& config) const;  // what can be refused before reading anything: Error(usage)
   // For a training text of `train_tokens` and a model of this configuration.
   std::optional<QuantizeAwareSettings> rounding(int64_t count) const;  // of a run of so many steps
-  RunSettings settings(const Common& common, const Config& config, int64_t context, int64_t train_tokens) const;
+  RunSettings settings(const Common& common, const RankGrid& grid, const Config& config, int64_t context,
+                       int64_t train_tokens) const;
+  void check_grid(const RankGrid& grid) const;  // Error(usage) for what ranks with parts of one model cannot do
   // What such a run takes beside the process itself; of several ranks each.
   Footprint footprint(const Config& config, const RunSettings& settings) const;
   // The plan of --recompute, or the one of least work that --memory-limit leaves room for, with `process` bytes for

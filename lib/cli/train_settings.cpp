@@ -10,6 +10,7 @@
 #include "cli/train_options.h"
 #include "compress/quantize.h"
 #include "model/exits.h"
+#include "model/part.h"
 #include "model/size.h"
 #include "train/division.h"
 #include "train/objectives/exits.h"
@@ -50,7 +51,23 @@ void TrainOptions::share_steps(int ranks, const nlohmann::json& resumed) {
 // In the description: of what Muon does not move, where no rate of its own is given.
 constexpr const char* as_learning_rate = "learning_rate";
 
-RunSettings TrainOptions::settings(const Common& common, const Config& config, int64_t context,
+void TrainOptions::check_grid(const RankGrid& grid) const {
+  if (grid.tensor->size() == 1) return;
+  const auto refuse = [&](bool is_given, const char* option, const char* why) {
+    if (is_given)
+      throw usage_error("{} {}, and --parallel {} divides them among ranks; leave one out", option, why, parallel);
+  };
+  refuse(sparsity.has_value(), "--sparsity", "ranks the weights of whole matrices");
+  refuse(!quantize_aware.empty(), "--quantize-aware", "rounds whole matrices");
+  refuse(teacher.teacher.has_value(), "--teacher", "compares whole rows of logits");
+  refuse(experts.experts.has_value(), "--experts", "sends tokens to whole matrices");
+  OptimizerSettings settings;
+  settings.kind = &optimizer_named(optimizer);
+  settings.moments = moment_form(moments);
+  require_elementwise(settings);
+}
+
+RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, const Config& config, int64_t context,
                                    int64_t train_tokens) const {
   RunSettings s;
   StepSettings& step = s.step;
@@ -60,7 +77,7 @@ RunSettings TrainOptions::settings(const Common& common, const Config& config, i
   if (epochs) count = std::max<int64_t>(1, std::llround(*epochs * static_cast<double>(train_tokens) / per_step));
   step.batch = batch;
   step.accumulate = accumulate;
-  step.ranks = common.ranks;
+  step.grid = grid;
   step.clip = clip;
   step.objectives.z_weight = static_cast<float>(z_loss);
   step.objectives.contrastive = lines.contrast();
@@ -131,15 +148,16 @@ int64_t exits_at_once(const ExitLossSettings& settings, const Config& config) {
 
 }  // namespace
 
-Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
+Footprint TrainOptions::footprint(const Config& whole, const RunSettings& settings) const {
   const StepSettings& step = settings.step;
+  const Config config = part_of(whole, step.grid.tensor->size());
   // Parts that are contrasted may be there once more, alone.
   const int64_t sequences = step.objectives.contrastive.weight > 0 ? 2 * step.batch : step.batch;
   const TrainingShape shape = {sequences,      settings.context,
                                step.type,      step.router.capacity_factor,
                                step.recompute, exits_at_once(step.objectives.exits, config)};
   Footprint need =
-      training_footprint(config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.ranks->size()));
+      training_footprint(config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.grid.data->size()));
   need.teacher = step.objectives.distillation.bytes;
   if (!quantize_aware.empty())
     need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);

@@ -16,6 +16,7 @@ class Alone : public Communicator {
   std::unique_ptr<Pending> broadcast(std::span<std::byte>, int root) override { return nobody(root); }
   std::unique_ptr<Pending> send(std::span<const std::byte>, int to) override { return nobody(to); }
   std::unique_ptr<Pending> receive(std::span<std::byte>, int from) override { return nobody(from); }
+  std::shared_ptr<Communicator> split(int) override { return alone(); }
   int leave(int status, const std::string& message, const std::function<void(const std::string&)>& say) override {
     if (status != 0) say(message);
     return status;
@@ -50,6 +51,23 @@ void wait(Pending& pending) {
 
 void wait(std::span<const std::unique_ptr<Pending>> all) {
   for (const auto& pending : all) wait(*pending);
+}
+
+RankGrid RankGrid::of(std::shared_ptr<Communicator> all, int tensor) {
+  if (tensor < 1 || all->size() % tensor != 0) throw internal_error("{} ranks in rows of {}", all->size(), tensor);
+  RankGrid grid;
+  const int row = all->rank() / tensor, column = all->rank() % tensor;
+  // Of one row or column nothing need be split.
+  if (tensor == 1) {
+    grid.data = all;
+  } else if (tensor == all->size()) {
+    grid.tensor = all;
+  } else {
+    grid.data = all->split(column);
+    grid.tensor = all->split(row);
+  }
+  grid.all = std::move(all);
+  return grid;
 }
 
 std::shared_ptr<Communicator> alone() {

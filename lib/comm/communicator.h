@@ -35,6 +35,9 @@ class Communicator {
   virtual std::unique_ptr<Pending> send(std::span<const std::byte> bytes, int to) = 0;
   virtual std::unique_ptr<Pending> receive(std::span<std::byte> bytes, int from) = 0;
 
+  // On every rank: a communicator of those that gave the same color, in the order of their ranks here. Not for leave().
+  virtual std::shared_ptr<Communicator> split(int color) = 0;
+
   // On every rank, as the last call: with what status this one ends, and why where that is no success. Returns the
   // status of the lowest rank that failed, which all end with; rank 0 has then said its message by `say`. Where another
   // rank does not come to its end within seconds, because it waits for this one, a failure says its own and ends all of
@@ -47,6 +50,19 @@ void wait(std::span<const std::unique_ptr<Pending>> all);
 
 // One process. It has nobody to send to.
 std::shared_ptr<Communicator> alone();
+
+// The ranks of a run in rows of `tensor`: those of a row divide each matrix, those of a column have the same part of
+// it. Ranks of a row are neighbours, so that they share a machine where launchers fill one after the other.
+struct RankGrid {
+  std::shared_ptr<Communicator> all = alone();
+  std::shared_ptr<Communicator> data = alone();    // of this rank's column
+  std::shared_ptr<Communicator> tensor = alone();  // of its row
+
+  // On every rank. `tensor` divides the ranks.
+  static RankGrid of(std::shared_ptr<Communicator> all, int tensor);
+  // In `all`: the rank of column `tensor` in row `data`.
+  int place(int data, int column) const { return data * tensor->size() + column; }
+};
 
 // The ranks that this process was launched with (launch()), or alone(). Error(usage) where they are several and this
 // build has no MPI. Call it once.

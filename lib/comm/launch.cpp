@@ -1,5 +1,7 @@
 #include "comm/launch.h"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +32,12 @@ Launch launch() {
     if (ranks && rank && *ranks > 0 && *rank < *ranks) return {*ranks, *rank, names.ranks};
   }
   return {};
+}
+
+std::string machine_name() {
+  char name[256] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
 }
 
 }  // namespace hone

@@ -16,4 +16,7 @@ struct Launch {
 // a batch system (SLURM_NTASKS beside PMIX_RANK). A value that is no number says nothing.
 Launch launch();
 
+// Of this machine, as its network knows it.
+std::string machine_name();
+
 }  // namespace hone

@@ -45,15 +45,26 @@ std::unique_ptr<Pending> in_parts(size_t bytes, F&& begin) {
   return std::make_unique<InFlight>(std::move(requests));
 }
 
+MPI_Comm world() {
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  MPI_Comm all = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &all);
+  return all;
+}
+
 class Ranks : public Communicator {
  public:
-  Ranks() {
-    int provided = 0;
-    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
-    MPI_Comm_dup(MPI_COMM_WORLD, &all_);
-    MPI_Comm_dup(MPI_COMM_WORLD, &leaving_);
+  // `all` lives as long as MPI. Of a part of the launch `leaving` is none.
+  Ranks(MPI_Comm all, MPI_Comm leaving) : all_(all), leaving_(leaving) {
     MPI_Comm_rank(all_, &rank_);
     MPI_Comm_size(all_, &size_);
+  }
+  static std::shared_ptr<Communicator> of_launch() {
+    const MPI_Comm all = world();
+    MPI_Comm leaving = MPI_COMM_NULL;
+    MPI_Comm_dup(MPI_COMM_WORLD, &leaving);
+    return std::make_shared<Ranks>(all, leaving);
   }
 
   int rank() const override { return rank_; }
@@ -79,7 +90,14 @@ class Ranks : public Communicator {
     });
   }
 
+  std::shared_ptr<Communicator> split(int color) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    MPI_Comm_split(all_, color, rank_, &part);
+    return std::make_shared<Ranks>(part, MPI_COMM_NULL);
+  }
+
   int leave(int status, const std::string& message, const std::function<void(const std::string&)>& say) override {
+    if (leaving_ == MPI_COMM_NULL) throw internal_error("a part of the ranks cannot leave alone");
     // A communicator of its own: others may be in the middle of something else, and then never come here.
     MPI_Request arrived;
     MPI_Ibarrier(leaving_, &arrived);
@@ -153,7 +171,7 @@ std::shared_ptr<Communicator> launched_ranks() {
   const Launch launched = launch();
   if (launched.ranks == 1) return alone();
 #ifdef HONE_MPI
-  return std::make_shared<Ranks>();
+  return Ranks::of_launch();
 #else
   throw usage_error(
       "{} ranks were launched ({}), but this build has no MPI, and they would replace each other's files; install "

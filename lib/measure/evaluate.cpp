@@ -11,6 +11,7 @@
 #include "measure/divergence.h"
 #include "measure/kept_baseline.h"
 #include "model/session.h"
+#include "model/whole_arrays.h"
 
 namespace hone {
 namespace {
@@ -191,8 +192,10 @@ Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSett
     for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
       for (const size_t place : group.places) ranks_of_windows[place] = turn;
       if (turn == ranks.rank())
-        add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text, !settings.answers.empty(),
-                   scores);
+        in_step(model, [&] {
+          add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text,
+                     !settings.answers.empty(), scores);
+        });
       turn = (turn + 1) % ranks.size();
     });
     return std::string(reinterpret_cast<const char*>(scores.data()), scores.size() * sizeof(WindowScore));

@@ -24,8 +24,8 @@ struct EvaluateSettings {
   kernels::CacheCode code = kernels::CacheCode::none;                  // else all windows go through a cache of codes
   AttentionMeter *attention = nullptr, *baseline_attention = nullptr;  // of the models; may be null
   std::function<void(int64_t done, int64_t all)> progress;             // windows; may be empty
-  // Ranks that share the windows: evaluate() is then called on each, and gives each the score of all, the same to the
-  // bit. What meters count is of this rank's windows.
+  // Ranks with the same of the model that share the windows: evaluate() is then called on each, and gives each the
+  // score of all, the same to the bit. What meters count is of this rank's windows.
   std::shared_ptr<Communicator> ranks = alone();
   // += where the model's tokens went, and the baseline's, by layer; null: not wanted. Every token that goes through the
   // model counts, scored or not.

@@ -39,26 +39,32 @@ class Initializer : public Visitor {
       if (piece.parameter->value.promised()) piece.parameter->value = Tensor::empty(piece.parameter->value.shape());
     kernels::parallel_each(static_cast<int64_t>(pieces_.size()), [&](int64_t i) {
       const Piece& piece = pieces_[static_cast<size_t>(i)];
-      const std::span<float> values = piece.parameter->value.span<float>();
+      float* const values = piece.parameter->value.data<float>();
       Random random(seed, "init:" + piece.name);
-      for (size_t done = 0; done < values.size() && !stop_wanted(); done += at_once)
-        for (float& w : values.subspan(done, std::min(at_once, values.size() - done)))
-          w = static_cast<float>(random.normal() * piece.deviation);
+      // Of a part all numbers of the whole are drawn, so that they do not depend on how it is divided.
+      for_each_stretch(piece.part, whole_shape(piece.part, piece.parameter->value.shape()),
+                       [&](int64_t count, int64_t at) {
+                         for (int64_t j = 0; j < count && (j % at_once != 0 || !stop_wanted()); ++j) {
+                           const auto w = static_cast<float>(random.normal() * piece.deviation);
+                           if (at >= 0) values[at + j] = w;
+                         }
+                       });
     });
     check_stop();
   }
 
  private:
-  static constexpr size_t at_once = 1 << 16;  // numbers between two looks at signals
+  static constexpr int64_t at_once = 1 << 16;  // numbers between two looks at signals
 
   struct Piece {
     std::string name;
     Parameter* parameter;
     double deviation;
+    RankPart part;
   };
 
   void add(const ParameterInfo& info, Parameter& parameter, double deviation) {
-    pieces_.push_back({info.name, &parameter, deviation});
+    pieces_.push_back({info.name, &parameter, deviation, info.part});
     ++parameter.version;
   }
 

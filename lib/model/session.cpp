@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "model/whole_arrays.h"
 
 namespace hone {
 
@@ -15,6 +16,7 @@ Session::Session(const Transformer& model, const StateShape& shape)
 
 template <class F>
 void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
+  go_on();
   const NoTape pause;
   const kernels::RowsScope scope(rows_as(pieces.empty() ? Phase::counted : pieces.front().phase));
   for (const Piece& piece : pieces) {
@@ -52,6 +54,10 @@ void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
       row += count;
     }
   }
+}
+
+void Session::go_on() const {
+  in_step(model_, [] {});
 }
 
 namespace {
@@ -169,6 +175,7 @@ Tensor Session::shallow(std::span<const int32_t> ids, int64_t layers) {
   if (sequences() != 1 || count < 1 || layers < 1 || layers > end_ ||
       (!waiting_.empty() && waiting_.begin()->first < layers))
     throw internal_error("{} tokens of {} sequences cannot wait behind {} layers", count, sequences(), layers);
+  go_on();
   const NoTape pause;
   const Call call = call_for(0, count);
   const Stream stream = model_.run(model_.embed(ids, call), 0, layers, call, &state_);
@@ -179,6 +186,7 @@ Tensor Session::shallow(std::span<const int32_t> ids, int64_t layers) {
 Tensor Session::deeper(int64_t layers) {
   if (waiting_.empty() || layers > end_ || waiting_.begin()->first >= layers)
     throw internal_error("no token waits behind fewer than {} of {} layers", layers, end_);
+  go_on();
   const NoTape pause;
   bring(layers);
   const Stream& last = waiting_.begin()->second.streams.back();

@@ -10,7 +10,8 @@
 
 namespace hone {
 
-// All calls run without a tape.
+// All calls run without a tape. Of a model in parts, every rank that has one makes the same calls; each begins by
+// throwing Stopped on all of them where one has received a signal.
 class Session {
  public:
   // Throws Error(usage) for a state that is larger than this machine's memory.
@@ -62,6 +63,7 @@ class Session {
   Trace trace;  // of the calls from now on
 
  private:
+  void go_on() const;
   std::vector<Piece> whole(std::span<const int32_t> ids) const;
   // Calls take(piece, first of its tokens, hidden states of some more of them) chunk by chunk.
   template <class F>

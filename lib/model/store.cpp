@@ -7,6 +7,9 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "comm/launch.h"
+#include "model/whole_arrays.h"
+#include "tensor/pages.h"
 
 namespace hone {
 namespace {
@@ -21,31 +24,72 @@ void refuse_nonfinite(const Encoded& encoded, const std::string& where) {
                       n == 1 ? "number that is" : "numbers that are");
 }
 
+// What is divided is told whole, its values promised. On every rank that has a part.
 class Saver : public Reader {
  public:
-  explicit Saver(std::map<std::string, Encoded>& into) : into_(into) {}
+  Saver(std::map<std::string, Encoded>& into, const std::shared_ptr<Communicator>& ranks)
+      : into_(into), ranks_(ranks) {}
   void weight(const ParameterInfo& info, const Weight& weight) override {
-    check_stop();
+    if (!ranks_) check_stop();
     Encoded& encoded = into_[info.name] = weight.encode();
     encoded.attributes[nonzeros_attribute] = weight.nonzeros();
     encoded.attributes[pruned_attribute] = weight.pruned();
+    if (!info.part.divided()) return;
+    tell_whole(encoded, info.part);
+    if (weight.mask()) encoded.arrays.at("mask") = whole_mask(weight.mask(), info.part).bits();
+    for (const char* name : {nonzeros_attribute, pruned_attribute}) {
+      int64_t sum = 0;
+      for (const std::string& number : ranks_->gather(std::to_string(encoded.attributes[name])))
+        sum += std::stoll(number);
+      encoded.attributes[name] = sum;
+    }
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
-    into_[info.name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
+    Encoded& encoded = into_[info.name] = {"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
+    if (info.part.divided()) tell_whole(encoded, info.part);
   }
 
  private:
+  static void tell_whole(Encoded& encoded, const RankPart& part) {
+    if (encoded.form != "dense" && encoded.form != "masked")
+      throw internal_error("parts of a {} weight are not put together", encoded.form);
+    encoded.shape = whole_shape(part, encoded.shape);
+    encoded.arrays.at("values") = Tensor::promised(encoded.shape);
+  }
+
+  Bitmask whole_mask(const Bitmask& mask, const RankPart& part) const {
+    const Shape shape = whole_shape(part, {mask.rows(), mask.cols()});
+    const Bitmask whole = Bitmask::zeros(shape[0], shape[1]);
+    const auto all = ranks_->gather({reinterpret_cast<const char*>(mask.data()), mask.bits().bytes()});
+    for (size_t rank = 0; rank < all.size(); ++rank) {
+      const Bitmask other = Bitmask::zeros(mask.rows(), mask.cols());
+      std::copy(all[rank].begin(), all[rank].end(), reinterpret_cast<char*>(other.data()));
+      put_part(other, part.of_rank(static_cast<int>(rank)), whole);
+    }
+    return whole;
+  }
+
   std::map<std::string, Encoded>& into_;
+  std::shared_ptr<Communicator> ranks_;
 };
 
 class Loader : public Visitor {
  public:
-  Loader(std::map<std::string, Encoded>& from, std::string path, bool finite)
-      : from_(from), path_(std::move(path)), finite_(finite) {}
+  // `checked`: of arrays that ranks divide, each on this machine compares a share with their checksums.
+  Loader(std::map<std::string, Encoded>& from, std::string path, bool finite, const Share& checked)
+      : from_(from), path_(std::move(path)), finite_(finite), checked_(checked) {}
 
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     const std::string& name = info.name;
-    Encoded e = find(name, {weight->rows(), weight->cols()});
+    Encoded e = find(name, whole_shape(info.part, {weight->rows(), weight->cols()}));
+    if (info.part.divided()) {
+      if (e.verify && divided_++ % checked_.count == checked_.index) e.verify();
+      e.verify = nullptr;
+      weight = part_of(decode_weight(e, where(name)), info.part, where(name));
+      for (const auto& [array, tensor] : e.arrays) let_go(tensor);
+      if (finite_) refuse_nonfinite(weight->encode(), where(name));
+      return;
+    }
     if (finite_ && e.verify)
       e.verify = [verify = e.verify, arrays = e, where = where(name)] {
         verify();
@@ -56,14 +100,14 @@ class Loader : public Visitor {
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
     const std::string& name = info.name;
-    const Encoded& e = find(name, parameter.value.shape());
+    const Encoded& e = find(name, whole_shape(info.part, parameter.value.shape()));
     const auto values = e.arrays.find("values");
     if (e.form != "dense" || values == e.arrays.end() || values->second.shape() != e.shape ||
         values->second.dtype() != DType::f32)
       throw input_error("{}: a plain f32 array is needed here", where(name));
     if (e.verify) e.verify();
     if (finite_) refuse_nonfinite(e, where(name));
-    parameter.value = values->second.clone();  // small, and training writes to it
+    parameter.value = take_part(values->second, info.part);  // small, and training writes to it
     ++parameter.version;
   }
 
@@ -89,6 +133,8 @@ class Loader : public Visitor {
   std::map<std::string, Encoded>& from_;
   std::string path_;
   bool finite_;
+  Share checked_;
+  int64_t divided_ = 0;  // arrays so far
   std::set<std::string> seen_;
 };
 
@@ -112,6 +158,7 @@ class Counter : public Reader {
   explicit Counter(bool tied) : tied_(tied) {}
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
+    if (info.part.divided()) return of_part(info, weight);
     check_stop();
     const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
@@ -125,6 +172,14 @@ class Counter : public Reader {
   }
 
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    if (info.part.divided()) {
+      const int64_t all = elements(whole_shape(info.part, parameter.value.shape()));
+      size.parameters += all;
+      add_active(all);
+      for (const float x : parameter.value.span<float>()) divided.nonzero_parameters += x != 0;
+      divided.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
+      return;
+    }
     size.parameters += parameter.value.size();
     if (info.kind <= 0) add_active(info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
     if (parameter.value.promised())
@@ -146,8 +201,22 @@ class Counter : public Reader {
   }
 
   ModelSize size;
+  ModelSize divided;  // of this rank's parts, what their ranks add up
 
  private:
+  void of_part(const ParameterInfo& info, const Weight& weight) {
+    const int64_t all = elements(whole_shape(info.part, {weight.rows(), weight.cols()}));
+    size.parameters += all;
+    add_active(info.role != Role::embedding || tied_ ? all : weight.cols());
+    const int64_t nonzeros = weight.nonzeros();
+    divided.nonzero_parameters += nonzeros;
+    divided.weight_bytes += weight.stored_bytes();
+    if (!is_linear(info.role)) return;
+    size.prunable += all;
+    divided.pruned += weight.pruned();
+    divided.prunable_zeros += weight.rows() * weight.cols() - nonzeros;
+  }
+
   void add_active(int64_t elements) { (experts_ > 0 ? of_experts_ : size.active_parameters) += elements; }
 
   bool tied_;
@@ -159,17 +228,18 @@ class Counter : public Reader {
 namespace {
 
 // `finite`: a number that is not finite is an error, of a deferred weight at its first use.
-Model assemble(ModelFile file, const std::string& path, bool finite) {
+Model assemble(ModelFile file, const std::string& path, bool finite,
+               const std::shared_ptr<Communicator>& ranks = nullptr, const Share& checked = {}) {
   Model model;
   model.path = path;
   if (!file.tokenizer.is_object() && !file.tokenizer.is_null())
     throw input_error("'{}': dataset 'tokenizer' is not a JSON object; use another copy", path);
-  model.transformer = std::make_unique<Transformer>(config_from_json(file.config, fmt::format("'{}'", path)));
+  model.transformer = std::make_unique<Transformer>(config_from_json(file.config, fmt::format("'{}'", path)), ranks);
   model.tokenizer = std::move(file.tokenizer);
   model.lineage = std::move(file.lineage);
   model.origin = std::move(file.origin);
   model.notes = std::move(file.notes);
-  Loader loader(file.parameters, path, finite);
+  Loader loader(file.parameters, path, finite, checked);
   model.transformer->visit(loader);
   loader.refuse_leftovers();
   return model;
@@ -186,7 +256,43 @@ void require_finite(const Model& model) {
   std::as_const(*model.transformer).visit(checker);
 }
 
-Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest) {
+namespace {
+
+// Those of the ranks that are on this machine, where each has its own copy of a file.
+Share of_machine(Communicator& ranks) {
+  Share share{0, 0};
+  const std::string machine = machine_name();
+  int rank = 0;
+  for (const std::string& other : ranks.gather(machine)) {
+    if (other == machine && rank < ranks.rank()) ++share.index;
+    share.count += other == machine;
+    ++rank;
+  }
+  return share;
+}
+
+Model load_part(const std::string& path, ReadOptions options, ModelFile* rest,
+                const std::shared_ptr<Communicator>& ranks) {
+  const Share checked = of_machine(*ranks);
+  const bool finite = options.defer;
+  options.defer = true;  // of what is divided nobody reads all
+  Model model;
+  agree(*ranks, [&] {
+    ModelFile file = read_model_file(path, options);
+    if (rest) {
+      rest->run = file.run;
+      rest->run_arrays = file.run_arrays;
+    }
+    model = assemble(std::move(file), path, finite, ranks, checked);
+  });
+  return model;
+}
+
+}  // namespace
+
+Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest,
+                 const std::shared_ptr<Communicator>& ranks) {
+  if (ranks && ranks->size() > 1) return load_part(path, options, rest, ranks);
   ModelFile file = read_model_file(path, options);
   if (rest) {
     rest->run = file.run;
@@ -203,18 +309,65 @@ ModelFile file_of(const Model& model) {
   file.lineage = model.lineage;
   file.origin = model.origin;
   file.notes = model.notes;
-  Saver saver(file.parameters);
+  Saver saver(file.parameters, model.transformer->ranks());
   std::as_const(*model.transformer).visit(saver);
   return file;
 }
 
+KeptArrays kept_arrays(const Transformer& model) {
+  struct Collector : Reader {
+    KeptArrays all;
+    void weight(const ParameterInfo& info, const Weight& weight) override {
+      if (info.part.divided()) all[info.name] = {weight.encode().arrays.at("values"), 0, info.part};
+    }
+    void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+      if (info.part.divided()) all[info.name] = {parameter.value, 0, info.part};
+    }
+  } collector;
+  model.visit(collector);
+  return collector.all;
+}
+
+namespace {
+
+// The first of the ranks that have its parts writes, and all return what it wrote.
+WrittenFile save_parts(const std::string& path, const Model& model, bool force) {
+  const ModelFile file = file_of(model);
+  const RankGrid grid = grid_of(*model.transformer);
+  const std::vector<std::string> said = gather_agreed(*grid.all, [&] {
+    nlohmann::json written;
+    with_whole_arrays(grid, kept_arrays(*model.transformer), [&](const WholeArray& whole) {
+      const WrittenFile made =
+          write_model_file(path, file, force, IfTaken::beside,
+                           [&](const std::string& parameter, const std::string&) { return whole(parameter); });
+      written = {made.path, made.bytes, made.sha256};
+    });
+    return written.dump();
+  });
+  const nlohmann::json written = nlohmann::json::parse(said.front());
+  return {written.at(0), written.at(1), written.at(2)};
+}
+
+}  // namespace
+
 WrittenFile save_model(const std::string& path, const Model& model, bool force) {
+  if (model.transformer->ranks()) return save_parts(path, model, force);
   return write_model_file(path, file_of(model), force, IfTaken::beside);
 }
 
 ModelSize size_of(const Transformer& model) {
   Counter counter(model.config().tied);
   model.visit(counter);
+  if (!model.ranks()) return counter.size;
+  const ModelSize& mine = counter.divided;
+  const nlohmann::json numbers = {mine.nonzero_parameters, mine.pruned, mine.prunable_zeros, mine.weight_bytes};
+  for (const std::string& text : model.ranks()->gather(numbers.dump())) {
+    const nlohmann::json part = nlohmann::json::parse(text);
+    counter.size.nonzero_parameters += part.at(0).get<int64_t>();
+    counter.size.pruned += part.at(1).get<int64_t>();
+    counter.size.prunable_zeros += part.at(2).get<int64_t>();
+    counter.size.weight_bytes += part.at(3).get<int64_t>();
+  }
   return counter.size;
 }
 

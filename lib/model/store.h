@@ -6,7 +6,7 @@
 #include <string>
 
 #include "io/model_file.h"
-#include "model/transformer.h"
+#include "model/whole_arrays.h"
 
 namespace hone {
 
@@ -23,17 +23,25 @@ struct Model {
 // mapped: a packed model starts without a copy, and with ReadOptions::defer without being read; damage is then found at
 // a weight's first use, and so is a number that is not finite. With `file`, the rest of the file (a checkpoint's run
 // state) is left there.
-Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr);
+//
+// With several `ranks`, on every one: each takes its part (Transformer), and reads of what they divide no more than that
+// and its share of comparing the arrays with their checksums. What one of them throws, all throw.
+Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr,
+                 const std::shared_ptr<Communicator>& ranks = nullptr);
 Model model_of(ModelFile file, const std::string& path);
 
 // Throws Error(input) naming file and parameter where a number is NaN or infinite: nothing can be made of such a model.
 void require_finite(const Model& model);
 
-ModelFile file_of(const Model& model);  // shares the storage of the weights
-// Of finished work: where `path` is taken by now, the model is saved beside it, and WrittenFile::path says where.
+// Shares the storage of the weights. Of a model in parts, on every rank that has one: values of what is divided are
+// promised, and come from kept_arrays().
+ModelFile file_of(const Model& model);
+KeptArrays kept_arrays(const Transformer& model);  // of what is divided, by parameter
+// On every rank that has a part. Of finished work: where `path` is taken by now, the model is saved beside it, and
+// WrittenFile::path says where.
 WrittenFile save_model(const std::string& path, const Model& model, bool force);
 
-// What reports say of a model.
+// What reports say of a model; of one in parts, on every rank that has one, of the whole.
 struct ModelSize {
   int64_t parameters = 0;          // logical elements
   int64_t nonzero_parameters = 0;  // elements whose value is not zero

@@ -11,8 +11,10 @@
 #include "base/units.h"
 #include "kernels/parallel.h"
 #include "model/exits.h"
+#include "model/part.h"
 #include "nn/encoders/encoder.h"
 #include "nn/rope.h"
+#include "ops/ranks.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -26,10 +28,12 @@ std::shared_ptr<Parameter> scale_of(Tensor numbers) {
 
 }  // namespace
 
-Transformer::Transformer(const Config& config) : config_(config) {
+Transformer::Transformer(const Config& config, std::shared_ptr<Communicator> ranks) : config_(config) {
   check(config_);
+  if (ranks && ranks->size() > 1) ranks_ = std::move(ranks);
+  if (ranks_) check_parts(config_, ranks_->size());
   const BlockBlueprint& b = config_.block;
-  embedding_ = std::make_shared<DenseWeight>(Tensor::promised({config_.padded_vocabulary, b.dim}));
+  embedding_ = std::make_shared<DenseWeight>(Tensor::promised({share().of(config_.padded_vocabulary), b.dim}));
   if (b.positions == PositionKind::learned) {
     position_ = std::make_shared<Parameter>();
     position_->value = Tensor::promised({config_.context, b.dim});
@@ -39,10 +43,11 @@ Transformer::Transformer(const Config& config) : config_(config) {
   if (!config_.aligned.empty()) similarity_scale_ = scale_of(Tensor::zeros({2}));
   for (const LayerBlueprint& layer : config_.layers) {
     check_stop();
-    blocks_.push_back(Block::make(b, layer));
+    blocks_.push_back(Block::make(b, layer, share()));
   }
   norm_ = Norm::make(b);
-  if (!config_.tied) head_ = Linear::make(config_.padded_vocabulary, b.dim, false);
+  if (!config_.tied)
+    head_ = Linear::make(config_.padded_vocabulary, b.dim, false, {}, share().rows({config_.padded_vocabulary}));
 }
 
 std::shared_ptr<const ops::RopeTable> Transformer::rope(int64_t positions) const {
@@ -63,6 +68,7 @@ Call Transformer::call(Batch batch, DType type) const {
   call.batch = std::move(batch);
   call.type = type;
   if (!position_) call.rope = rope(call.batch.end());
+  call.ranks = ranks_;
   return call;
 }
 
@@ -109,7 +115,10 @@ Var Transformer::rows_of(const Input& input, const Call& call) const {
   }
   text_until(input.size());
   std::vector<ops::Placed> placed;
-  if (!ids.empty()) placed.push_back({ops::embedding(ids, embedding_), at});
+  if (!ids.empty())
+    placed.push_back({ranks_ ? ops::embedding_of_parts(ids, embedding_, ranks_->rank() * embedding_->rows(), ranks_)
+                             : ops::embedding(ids, embedding_),
+                      at});
   for (size_t e = 0; e < encoders_.size(); ++e)
     if (!of_encoders[e].empty()) encoders_[e]->encode(of_encoders[e], call, placed);
   if (position_) placed.push_back({Var(), all, {{position_.get(), {positions.begin(), positions.end()}}}});
@@ -118,8 +127,9 @@ Var Transformer::rows_of(const Input& input, const Call& call) const {
 
 Stream Transformer::embed(const Input& input, const Call& call) const {
   assert(input.size() == call.batch.rows());
-  const Var x = input.parts.empty() ? ops::embedding(input.ids, embedding_, call.batch.positions(), position_.get())
-                                    : rows_of(input, call);
+  const bool plain = input.parts.empty() && !ranks_;
+  const Var x =
+      plain ? ops::embedding(input.ids, embedding_, call.batch.positions(), position_.get()) : rows_of(input, call);
   return {ops::dropout(x, call.noise.dropout, call.noise.at_embedding()), Var(), {}};
 }
 
@@ -160,9 +170,20 @@ class Halves {
     return false;
   }
 
+  // Before the halves of a tape: a step that says, once the backward pass comes to it, that those of the layers from
+  // this half's on are done. Not in the middle of a layer.
+  void mark(int64_t half, const Call& call) const {
+    BackwardObserver* const observer = call.trace.backward;
+    if (!observer || !Tape::recording()) return;
+    const int64_t layer = half / 2;
+    if (half % 2 == 0 || !blocks_[static_cast<size_t>(layer)].has(false))
+      Tape::record([observer, layer] { observer->done(layer); });
+  }
+
   // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
   Stream kept(Stream stream, const std::vector<int64_t>& halves, bool own, const Call& call, State* state) const {
     for (const int64_t half : halves) {
+      mark(half, call);
       Stream next = run(stream, half, call, state);
       if (own && Tape::recording()) drop_branch(stream);  // the norm has added it
       stream = std::move(next);
@@ -175,6 +196,7 @@ class Halves {
   // anyway (`kept_before`), the branch beside that. Terms from before pass it by.
   Stream again(const Stream& in, const std::vector<int64_t>& halves, bool own, bool kept_before,
                const Call& call) const {
+    mark(halves.front(), call);
     const bool apart = kept_before && in.branch;
     const Var begin = !apart && in.branch ? ops::sum(in.residual, in.branch) : in.residual;
     if (own && !apart) drop_branch(in);
@@ -286,8 +308,10 @@ Transformer::Output Transformer::forward(const Input& input, const Call& call, S
 
 Tensor Transformer::logits(const Tensor& hidden_rows) const {
   const int64_t rows = hidden_rows.view().rows;
-  const Tensor all = Tensor::empty({rows, config_.padded_vocabulary});
-  head().logits(hidden_rows.view(), all.view());
+  const ops::Head head = this->head();
+  Tensor all = Tensor::empty({rows, head.weight->rows()});
+  head.logits(hidden_rows.view(), all.view());
+  if (ranks_) all = ops::columns_of_parts(all, *ranks_);
   if (config_.padded_vocabulary == config_.vocabulary) return all;
   const Tensor cut = Tensor::empty({rows, config_.vocabulary});
   for (int64_t r = 0; r < rows; ++r)
@@ -299,6 +323,15 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
 ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> targets,
                                    const ops::TokenLossWeights& weights) const {
   return ops::cross_entropy_head(hidden, head(), targets, weights);
+}
+
+ops::Head Transformer::head() const {
+  ops::Head head{config_.tied ? embedding_ : head_.weight, config_.vocabulary, config_.logit_softcap};
+  if (!ranks_) return head;
+  head.ranks = ranks_;
+  head.first = ranks_->rank() * head.weight->rows();
+  head.vocabulary = std::clamp<int64_t>(config_.vocabulary - head.first, 0, head.weight->rows());
+  return head;
 }
 
 State Transformer::make_state(const StateShape& shape) const {
@@ -373,7 +406,9 @@ std::string Transformer::head_name() const {
 }
 
 void Transformer::visit(Visitor& visitor) {
-  visitor.weight(Place{"embedding"}.info("weight", Role::embedding), embedding_);
+  ParameterInfo of_embedding = Place{"embedding"}.info("weight", Role::embedding);
+  of_embedding.part = share().rows({config_.padded_vocabulary});
+  visitor.weight(of_embedding, embedding_);
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
   for (const auto& encoder : encoders_)
     encoder->visit(Place{fmt::format("encoders.{}", name_of(encoder->kind().medium()))}, visitor);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "comm/communicator.h"
 #include "nn/batch.h"
 #include "nn/recompute.h"
 #include "nn/routing.h"
@@ -44,6 +45,14 @@ class StreamObserver {
   virtual void behind(int64_t layer, Stream& stream) = 0;
 };
 
+// Is told how far a backward pass has come.
+class BackwardObserver {
+ public:
+  virtual ~BackwardObserver() = default;
+  // The gradients of layers from `layer` on are final: no step of theirs is left.
+  virtual void done(int64_t layer) = 0;
+};
+
 // What attention did in the calls that were given this.
 struct AttentionMeter {
   double seconds = 0;           // forward: choosing blocks, caches and rotary positions included, projections not
@@ -67,6 +76,7 @@ struct Trace {
   std::vector<LayerRouting>* routing = nullptr;  // by layer; a dense layer has no load
   InputObserver* inputs = nullptr;
   StreamObserver* streams = nullptr;
+  BackwardObserver* backward = nullptr;
   std::vector<EncoderLoad>* encoders = nullptr;  // an entry each; those that a batch has no part for are left alone
   ModelDepth* depth = nullptr;                   // by layer
 };
@@ -87,7 +97,8 @@ struct Call {
   // predictors take for the best, and the predictors learn which those are.
   bool best_pass = false;
   std::vector<int64_t> exits;  // behind how many layers the stream is read, ascending: Transformer::Output::exits
-  bool unread = false;         // nobody reads the values of the branch that comes out: its product may be left out
+  std::shared_ptr<Communicator> ranks;  // that have parts of the model's matrices; null: this one has them whole
+  bool unread = false;  // nobody reads the values of the branch that comes out: its product may be left out
 };
 
 }  // namespace hone

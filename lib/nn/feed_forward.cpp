@@ -1,13 +1,17 @@
 #include "nn/feed_forward.h"
 
+#include "base/error.h"
 #include "nn/mixture.h"
 #include "ops/activation.h"
 
 namespace hone {
 
-std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  if (layer.experts > 0) return std::make_unique<Mixture>(blueprint, layer);
-  return std::make_unique<DenseFeedForward>(blueprint, layer.ffn, layer.own_feed_forwards());
+std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer,
+                                               const Share& share) {
+  if (layer.experts == 0)
+    return std::make_unique<DenseFeedForward>(blueprint, layer.ffn, layer.own_feed_forwards(), share);
+  if (share.count > 1) throw usage_error("ranks do not divide the matrices of experts");
+  return std::make_unique<Mixture>(blueprint, layer);
 }
 
 Var activate(ActivationKind kind, const Var& x) {
@@ -22,11 +26,12 @@ Var activate(ActivationKind kind, const Var& x) {
 }
 
 DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width,
-                                   const std::vector<std::string>& others)
+                                   const std::vector<std::string>& others, const Share& share)
     : activation(blueprint.activation),
-      up(Linear::make(activation == ActivationKind::swiglu ? 2 * width : width, blueprint.dim, blueprint.biases,
-                      others)),
-      down(Linear::make(blueprint.dim, width, blueprint.biases, others)) {}
+      up(activation == ActivationKind::swiglu
+             ? Linear::make(2 * width, blueprint.dim, blueprint.biases, others, share.rows({width, width}))
+             : Linear::make(width, blueprint.dim, blueprint.biases, others, share.rows({width}))),
+      down(Linear::make(blueprint.dim, width, blueprint.biases, others, share.columns({width}))) {}
 
 FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t) const {
   return {down.forward(activate(activation, up.forward(x, call)), call, call.unread), {}};

@@ -21,15 +21,17 @@ class FeedForward {
   // choice.
   virtual void balance(const std::vector<int64_t>& /*load*/, double /*rate*/) {}
 
-  // The kind that the layer's blueprint asks for.
-  static std::unique_ptr<FeedForward> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+  // The kind that the layer's blueprint asks for; of several ranks that divide it, the part of one.
+  static std::unique_ptr<FeedForward> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer,
+                                           const Share& share = {});
 };
 
 // SwiGLU, or GELU (in its tanh form, or itself) between two linear layers.
 class DenseFeedForward : public FeedForward {
  public:
   // `others`: the kinds of rows beside text that have weights of their own.
-  DenseFeedForward(const BlockBlueprint& blueprint, int64_t width, const std::vector<std::string>& others = {});
+  DenseFeedForward(const BlockBlueprint& blueprint, int64_t width, const std::vector<std::string>& others = {},
+                   const Share& share = {});
   FeedForwardOutput forward(const Var& x, const Call& call, int64_t layer) const override;
   void visit(const Place& at, Visitor& visitor) override;
 

@@ -4,6 +4,7 @@
 
 #include "ops/kinds.h"
 #include "ops/mixture.h"
+#include "ops/ranks.h"
 #include "ops/take.h"
 #include "weights/dense_weight.h"
 
@@ -19,12 +20,15 @@ std::shared_ptr<Parameter> vector_of(int64_t size, float value) {
 
 }  // namespace
 
-Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others) {
+Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others,
+                    const RankPart& part) {
   Linear layer;
-  for (size_t k = 0; k < others.size(); ++k) layer.others.push_back(make(outputs, inputs, with_bias));
+  for (size_t k = 0; k < others.size(); ++k) layer.others.push_back(make(outputs, inputs, with_bias, {}, part));
   layer.other_names = others;
-  layer.weight = std::make_shared<DenseWeight>(Tensor::promised({outputs, inputs}));
-  if (with_bias) layer.bias = vector_of(outputs, 0.0f);
+  layer.part = part;
+  const Shape shape = part_shape(part, {outputs, inputs});
+  layer.weight = std::make_shared<DenseWeight>(Tensor::promised(shape));
+  if (with_bias) layer.bias = vector_of(shape[0], 0.0f);
   return layer;
 }
 
@@ -43,6 +47,14 @@ Var Linear::forward_by_kind(const Var& x, const Call& call) const {
 Var Linear::forward(const Var& x, const Call& call, bool unread) const {
   if (!others.empty() && call.batch.by_kind()) return forward_by_kind(x, call);
   if (call.trace.inputs) call.trace.inputs->observe(*weight, x.value().view());
+  switch (part.of) {
+    case RankPart::Of::rows:
+      return ops::linear(ops::for_parts(x, call.ranks), weight, bias.get(), unread);
+    case RankPart::Of::columns:
+      return ops::sum_of_parts(ops::linear(x, weight, nullptr, unread), call.ranks, bias.get());
+    case RankPart::Of::whole:
+      break;
+  }
   return ops::linear(x, weight, bias.get(), unread);
 }
 
@@ -50,6 +62,7 @@ void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std
   ParameterInfo info = at.info("weight", role);
   info.gated = gated;
   info.parts = gated ? std::vector<int64_t>(2, weight->rows() / 2) : parts;
+  info.part = part;
   if (!others.empty()) info.kind = 0;
   visitor.weight(info, weight);
   if (bias) {
@@ -57,6 +70,7 @@ void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std
     of_bias.of = role;
     of_bias.gated = gated;
     of_bias.kind = info.kind;
+    if (part.of == RankPart::Of::rows) of_bias.part = part;
     visitor.parameter(of_bias, *bias);
   }
   for (size_t k = 0; k < others.size(); ++k) {

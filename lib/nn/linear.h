@@ -14,15 +14,21 @@
 
 namespace hone {
 
+// A layer may be a part of a whole, of which the ranks of the call have one each. Of the matrix's rows: it gives a part
+// of the outputs. Of its columns: it takes a part of the inputs, and what comes out is the sum over the ranks. The bias
+// of rows is divided with them, that of columns is whole.
 struct Linear {
   std::shared_ptr<Weight> weight;
   std::shared_ptr<Parameter> bias;  // null: none
+  RankPart part = {};
   // Of rows of the other kinds: then `weight` is text's alone. None: all rows share it. Their names are in files.
   std::vector<Linear> others = {};
   std::vector<std::string> other_names = {};
 
-  // A weight without numbers, which take no memory yet, and a bias of 0; and as many for each of the other kinds.
-  static Linear make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others = {});
+  // A weight without numbers, which take no memory yet, and a bias of 0, of a whole of so many outputs and inputs; and
+  // as many for each of the other kinds.
+  static Linear make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others = {},
+                     const RankPart& part = {});
   // `unread`: nobody reads the values that come out (ops::linear).
   Var forward(const Var& x, const Call& call, bool unread = false) const;
   // `gated` and `parts`: see ParameterInfo. Gates and values are the parts of a gated one.

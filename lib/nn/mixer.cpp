@@ -12,8 +12,8 @@ namespace hone {
 namespace {
 
 template <class Made>
-std::unique_ptr<Mixer> make_mixer(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  return std::make_unique<Made>(blueprint, layer);
+std::unique_ptr<Mixer> make_mixer(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share) {
+  return std::make_unique<Made>(blueprint, layer, share);
 }
 
 constexpr MixerFamily families[] = {
@@ -36,8 +36,8 @@ std::vector<std::string> of_all(std::vector<std::string> (*MixerFamily::*names)(
 
 }  // namespace
 
-std::unique_ptr<Mixer> Mixer::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer) {
-  return family_of(layer.attention).make(blueprint, layer);
+std::unique_ptr<Mixer> Mixer::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share) {
+  return family_of(layer.attention).make(blueprint, layer, share);
 }
 
 std::vector<std::string> mixer_kinds() {

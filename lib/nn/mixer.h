@@ -46,8 +46,9 @@ class Mixer {
   // What a step of training holds of it.
   virtual MixerArrays training_arrays() const = 0;
 
-  // The kind that the layer's blueprint asks for.
-  static std::unique_ptr<Mixer> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+  // The kind that the layer's blueprint asks for; of several ranks that divide its heads, the part of one.
+  static std::unique_ptr<Mixer> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer,
+                                     const Share& share = {});
 };
 
 // Mixers go by the names that a layer's `attention` may have: "window:512:4". A row of the table in mixer.cpp.
@@ -56,7 +57,7 @@ struct MixerFamily {
   std::vector<std::string> (*examples)();  // a name of each kind, with small numbers
   // Throws Error(usage) where a name of these kinds makes no sense for sequences of `context` tokens.
   void (*check)(const std::string& name, int64_t context);
-  std::unique_ptr<Mixer> (*make)(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+  std::unique_ptr<Mixer> (*make)(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share);
 };
 
 // Of all families.

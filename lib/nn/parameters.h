@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "weights/weight.h"
+#include "weights/part.h"
 
 namespace hone {
 
@@ -46,6 +46,7 @@ struct ParameterInfo {
   Role of = role;       // of a bias: the role of the matrix it belongs to
   bool shared = false;  // of the experts that every token goes through
   int64_t kind = -1;    // only rows of this kind go through it: 0 text, then one for each encoder; -1: all rows
+  RankPart part = {};   // what this rank has of it, where several divide the model's matrices
   // Of a weight that holds several matrices, one below the other (queries, keys and values; gates and values): the rows
   // of each. Empty: it is one.
   std::vector<int64_t> parts = {};

@@ -50,12 +50,6 @@ std::vector<Stretch> RecomputePlan::stretches(int64_t from, int64_t to) const {
   return {{2 * from, 2 * to, false}};
 }
 
-int64_t RecomputePlan::halves_again(int64_t layers) const {
-  int64_t halves = 0;
-  for (const Stretch& stretch : stretches(0, layers)) halves += stretch.again ? stretch.to - stretch.from : 0;
-  return halves;
-}
-
 bool RecomputePlan::keeps_blocks_whole() const {
   return std::ranges::all_of(stretches(0, 2 * number),
                              [](const Stretch& stretch) { return stretch.from % 2 == 0 && stretch.to % 2 == 0; });

@@ -29,7 +29,6 @@ struct RecomputePlan {
   explicit operator bool() const { return cut != nullptr; }
 
   std::vector<Stretch> stretches(int64_t from, int64_t to) const;
-  int64_t halves_again(int64_t layers) const;  // of a model of so many layers
   bool keeps_blocks_whole() const;             // no stretch begins between the halves of a block
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/error.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 
@@ -39,9 +40,15 @@ class Kept : public Predictions {
   Tensor ids_, probabilities_;
 };
 
+// A divergence is of whole rows of logits.
+void require_whole(const Head& head) {
+  if (head.ranks) throw usage_error("a model in parts on several ranks is not compared with another");
+}
+
 }  // namespace
 
 std::unique_ptr<Predictions> predictions_of(Tensor hidden, Head head) {
+  require_whole(head);
   return std::make_unique<OfModel>(std::move(hidden), std::move(head));
 }
 
@@ -51,6 +58,7 @@ std::unique_ptr<Predictions> kept_predictions(Tensor ids, Tensor probabilities) 
 
 LossTerm divergence_head(const std::string& name, const Var& x, const Head& head, const Predictions& teacher,
                          float temperature, std::span<const int32_t> targets, float weight) {
+  require_whole(head);
   std::vector<float> losses(targets.size());
   const auto of_rows = [&](kernels::View logits, int64_t begin, std::span<float> of_chunk, float scale) {
     kernels::DivergenceRows rows;

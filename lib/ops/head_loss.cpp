@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "kernels/rows/elementwise.h"
+#include "ops/ranks.h"
 
 namespace hone::ops {
 
@@ -39,6 +40,7 @@ LossTerm head_loss(const std::string& name, const Var& x, const Head& head, std:
     head.weight->add_dw(logits, part);
     head.weight->matmul_dx(logits, dx.reshape({rows, in.cols}).rows(begin, count).view());
   }
+  if (recording && head.ranks) sum_over(*head.ranks, dx);
   double sum = 0;
   for (size_t r = 0; r < losses.size(); ++r) sum += static_cast<double>(losses[r]) * weight_of(r);
   const double mean = scored > 0 ? sum / scored : 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/error.h"
 #include "base/kind_name.h"
@@ -63,10 +62,10 @@ ParameterAverage::ParameterAverage(Transformer& model, const AverageRule& rule, 
   struct Collector : Visitor {
     std::vector<Slot>* slots;
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-      slots->push_back({info.name, weight->parameter(), weight, weight->parameter()->value.clone()});
+      slots->push_back({info.name, weight->parameter(), weight, weight->parameter()->value.clone(), info.part});
     }
     void parameter(const ParameterInfo& info, Parameter& parameter) override {
-      slots->push_back({info.name, &parameter, nullptr, parameter.value.clone()});
+      slots->push_back({info.name, &parameter, nullptr, parameter.value.clone(), info.part});
     }
   } collector;
   collector.slots = &slots_;
@@ -95,18 +94,18 @@ void ParameterAverage::exchange() {
   }
 }
 
-std::map<std::string, Tensor> ParameterAverage::state() const {
-  std::map<std::string, Tensor> result;
-  for (const Slot& slot : slots_) result[slot.name] = slot.average;
+KeptArrays ParameterAverage::state() const {
+  KeptArrays result;
+  for (const Slot& slot : slots_) result[slot.name] = {slot.average, 0, slot.part};
   return result;
 }
 
 void ParameterAverage::restore(const std::map<std::string, Tensor>& state) {
   for (Slot& slot : slots_) {
     const auto found = state.find(slot.name);
-    if (found == state.end() || found->second.shape() != slot.average.shape())
+    if (found == state.end() || found->second.shape() != whole_shape(slot.part, slot.average.shape()))
       throw input_error("the checkpoint's average of '{}' is missing or does not fit the model", slot.name);
-    std::memcpy(slot.average.raw(), found->second.raw(), slot.average.bytes());
+    slot.average = take_part(found->second, slot.part);
   }
 }
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "model/transformer.h"
+#include "model/whole_arrays.h"
 
 namespace hone {
 
@@ -46,8 +46,8 @@ class ParameterAverage {
   // The model gets the average and this the parameters; twice is as if never.
   void exchange();
 
-  std::map<std::string, Tensor> state() const;               // by the name of the parameter: shared, not copied
-  void restore(const std::map<std::string, Tensor>& state);  // Error(input) where arrays do not fit
+  KeptArrays state() const;                                  // by the name of the parameter: shared, not copied
+  void restore(const std::map<std::string, Tensor>& state);  // of the whole model; Error(input) where arrays do not fit
 
  private:
   struct Slot {
@@ -55,6 +55,7 @@ class ParameterAverage {
     Parameter* parameter;
     std::shared_ptr<Weight> weight;  // null for a plain parameter
     Tensor average;
+    RankPart part;
   };
   AverageRule rule_;
   int64_t steps_;

@@ -1,5 +1,6 @@
 #include "train/gradient_sum.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/rows/elementwise.h"
@@ -17,7 +18,14 @@ std::span<std::byte> bytes_of(const Tensor& tensor) {
 }  // namespace
 
 GradientSum::GradientSum(std::vector<OwnedParameter> parameters, Communicator& ranks) : ranks_(ranks) {
-  for (const OwnedParameter& p : parameters) slots_.push_back({p.parameter, p.owner, Tensor()});
+  for (const OwnedParameter& p : parameters) slots_.push_back({p.parameter, p.owner, p.layer, Tensor()});
+}
+
+// Messages of a batch that failed may still come, and then need their memory: the process ends soon.
+GradientSum::~GradientSum() {
+  if (coming_.empty() && sent_.empty()) return;
+  static std::vector<std::pair<std::vector<Coming>, std::vector<std::unique_ptr<Pending>>>> lost;
+  lost.emplace_back(std::move(coming_), std::move(sent_));
 }
 
 std::string GradientSum::present() const {
@@ -26,12 +34,67 @@ std::string GradientSum::present() const {
   return flags;
 }
 
+bool GradientSum::Coming::done() {
+  return std::ranges::all_of(pending, [](const auto& one) { return one->done(); });
+}
+
+// `from`: a letter a rank, of those that send one.
+GradientSum::Coming GradientSum::receive(size_t slot, const std::string& from) const {
+  Coming coming{slot, {}, {}};
+  for (size_t rank = 0; rank < from.size(); ++rank) {
+    if (static_cast<int>(rank) == ranks_.rank() || from[rank] == '0') continue;
+    const Tensor& gradient = coming.gradients.emplace_back(Tensor::empty(slots_[slot].parameter->value.shape()));
+    coming.pending.push_back(ranks_.receive(bytes_of(gradient), static_cast<int>(rank)));
+  }
+  return coming;
+}
+
+void GradientSum::begin(int64_t layer) {
+  const std::string all(static_cast<size_t>(ranks_.size()), '1');
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    if (slot.begun || slot.layer < layer || slot.layer < 0 || !slot.parameter->trainable) continue;
+    slot.begun = true;
+    gradient_to_add(*slot.parameter);  // zeros, should there be none: who owns it waits for all
+    if (slot.owner == ranks_.rank())
+      coming_.push_back(receive(i, all));
+    else
+      sent_.push_back(ranks_.send(bytes_of(slot.parameter->grad), slot.owner));
+  }
+  for (const auto& sent : sent_) sent->done();  // moves them along
+  add_arrived(most_received);
+}
+
+void GradientSum::add_arrived(size_t most_bytes) {
+  const std::string all(static_cast<size_t>(ranks_.size()), '1');
+  size_t bytes = 0;
+  for (const Coming& coming : coming_)
+    for (const Tensor& gradient : coming.gradients) bytes += gradient.bytes();
+  for (auto coming = coming_.begin(); coming != coming_.end();) {
+    if (bytes > most_bytes) wait(coming->pending);
+    if (!coming->done()) {
+      ++coming;
+      continue;
+    }
+    for (const Tensor& gradient : coming->gradients) bytes -= gradient.bytes();
+    add_in_order(slots_[coming->slot], all, coming->gradients);
+    coming = coming_.erase(coming);
+  }
+}
+
+void GradientSum::drop() {
+  for (const Coming& coming : coming_) wait(coming.pending);
+  wait(sent_);
+  coming_.clear();
+  sent_.clear();
+  for (Slot& slot : slots_) slot.begun = false;
+}
+
 // `received`: of this slot, from the other ranks that have one, by rank.
-void GradientSum::add_in_order(Slot& slot, size_t index, const std::vector<std::string>& present,
-                               std::span<Tensor> received) {
+void GradientSum::add_in_order(Slot& slot, const std::string& present, std::vector<Tensor>& received) {
   size_t next = 0;
   for (size_t rank = 0; rank < present.size(); ++rank) {
-    if (present[rank][index] == '0') continue;
+    if (present[rank] == '0') continue;
     Tensor& gradient = static_cast<int>(rank) == ranks_.rank() ? slot.parameter->grad : received[next++];
     if (slot.any)
       kernels::add(slot.sum.view(), gradient.view());
@@ -41,34 +104,37 @@ void GradientSum::add_in_order(Slot& slot, size_t index, const std::vector<std::
   }
 }
 
-void GradientSum::add(const std::vector<std::string>& present) {
+void GradientSum::add_late(const std::vector<std::string>& present) {
   const int me = ranks_.rank();
-  std::vector<std::unique_ptr<Pending>> sent;
-  for (size_t i = 0; i < slots_.size(); ++i)
-    if (const Slot& slot = slots_[i]; slot.owner != me && slot.parameter->has_grad)
-      sent.push_back(ranks_.send(bytes_of(slot.parameter->grad), slot.owner));
+  for (Slot& slot : slots_)
+    if (!slot.begun && slot.owner != me && slot.parameter->has_grad)
+      sent_.push_back(ranks_.send(bytes_of(slot.parameter->grad), slot.owner));
   for (size_t begin = 0; begin < slots_.size();) {
-    std::vector<std::vector<Tensor>> received;
-    std::vector<std::unique_ptr<Pending>> coming;
+    std::vector<std::pair<Coming, std::string>> some;
     size_t end = begin;
     for (size_t bytes = 0; end < slots_.size() && bytes < most_received; ++end) {
-      received.emplace_back();
-      if (slots_[end].owner != me) continue;
-      for (size_t rank = 0; rank < present.size(); ++rank) {
-        if (static_cast<int>(rank) == me || present[rank][end] == '0') continue;
-        const Tensor& gradient = received.back().emplace_back(Tensor::empty(slots_[end].parameter->value.shape()));
-        coming.push_back(ranks_.receive(bytes_of(gradient), static_cast<int>(rank)));
-        bytes += gradient.bytes();
-      }
+      if (slots_[end].owner != me || slots_[end].begun) continue;
+      std::string from;
+      for (const std::string& flags : present) from += flags[end];
+      some.emplace_back(receive(end, from), from);
+      for (const Tensor& gradient : some.back().first.gradients) bytes += gradient.bytes();
     }
-    wait(coming);
-    for (size_t i = begin; i < end; ++i)
-      if (slots_[i].owner == me) add_in_order(slots_[i], i, present, received[i - begin]);
+    for (auto& [coming, from] : some) {
+      wait(coming.pending);
+      add_in_order(slots_[coming.slot], from, coming.gradients);
+    }
     begin = end;
   }
-  wait(sent);
+}
+
+void GradientSum::add(const std::vector<std::string>& present) {
+  add_late(present);
+  add_arrived(0);
+  wait(sent_);
+  sent_.clear();
   for (size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
+    slot.begun = false;
     slot.parameter->has_grad = false;
     for (const std::string& flags : present) slot.any = slot.any || flags[i] == '1';
   }

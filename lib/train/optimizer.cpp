@@ -25,6 +25,16 @@ void require_trainable(const Transformer& model) {
   model.visit(check);
 }
 
+void require_elementwise(const OptimizerSettings& settings) {
+  if (settings.kind->name != "adamw")
+    throw usage_error(
+        "{} moves whole matrices, which the ranks of a tensor group divide; use adamw, or data ranks alone",
+        settings.kind->name);
+  if (settings.moments == MomentForm::int8)
+    throw usage_error(
+        "moments in int8 share scales among elements that the ranks of a tensor group divide; use bf16 or f32");
+}
+
 double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches, int ranks) {
   struct Counter : Reader {
     const Config* config;
@@ -55,8 +65,9 @@ double optimizer_bytes(const Config& config, const OptimizerSettings& settings, 
 }
 
 Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks)
-    : ranks_(ranks), name_(settings.kind->name) {
+    : ranks_(ranks), parts_(model.ranks()), name_(settings.kind->name) {
   require_trainable(model);
+  if (parts_) require_elementwise(settings);
   struct Collector : Visitor {
     const Config* config;
     const OptimizerSettings* settings;
@@ -71,7 +82,7 @@ Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings, Comm
       std::map<std::string, Tensor> state;
       for (const StateArray& array : rule->arrays(parameter.value.shape()))
         state[array.name] = Tensor::promised(array.shape, array.type);
-      slots->push_back({info.name, &parameter, std::move(weight), rule, 0, std::move(state)});
+      slots->push_back({info.name, &parameter, std::move(weight), rule, 0, std::move(state), info.part, info.layer});
     }
   } collector;
   collector.config = &model.config();
@@ -97,7 +108,7 @@ void Optimizer::divide_state() {
 
 std::vector<OwnedParameter> Optimizer::parameters() const {
   std::vector<OwnedParameter> all;
-  for (const Slot& slot : slots_) all.push_back({slot.parameter, slot.owner});
+  for (const Slot& slot : slots_) all.push_back({slot.parameter, slot.owner, slot.layer});
   return all;
 }
 
@@ -113,14 +124,26 @@ double Optimizer::gradient_norm() {
     }
     squares.append(reinterpret_cast<const char*>(&sum), sizeof sum);
   }
+  std::vector<double> sums(slots_.size());
   const std::vector<std::string> all = ranks_.gather(squares);
-  double total = 0;
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    double sum = 0;
-    std::memcpy(&sum, all[static_cast<size_t>(slots_[i].owner)].data() + i * sizeof sum, sizeof sum);
-    total += sum;
+  for (size_t i = 0; i < slots_.size(); ++i)
+    std::memcpy(&sums[i], all[static_cast<size_t>(slots_[i].owner)].data() + i * sizeof(double), sizeof(double));
+  if (parts_) add_parts(sums);
+  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
+}
+
+// Of what is divided the sums of all parts; the rest is the same on all.
+void Optimizer::add_parts(std::vector<double>& sums) const {
+  const size_t bytes = sums.size() * sizeof(double);
+  const std::vector<std::string> all = parts_->gather({reinterpret_cast<const char*>(sums.data()), bytes});
+  std::vector<double> other(sums.size());
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    std::memcpy(other.data(), all[rank].data(), bytes);
+    for (size_t i = 0; i < sums.size(); ++i) {
+      if (rank == 0) sums[i] = 0;
+      if (rank == 0 || slots_[i].part.divided()) sums[i] += other[i];
+    }
   }
-  return std::sqrt(total);
 }
 
 void Optimizer::step(double learning_rate, double scale, double decay) {
@@ -142,14 +165,14 @@ void Optimizer::discard_gradients() {
 int64_t Optimizer::state_bytes() const {
   size_t bytes = 0;
   for (const auto& [name, array] : kept())
-    if (array.owner == ranks_.rank()) bytes += array.tensor.bytes();
+    if (array.row == ranks_.rank()) bytes += array.tensor.bytes();
   return static_cast<int64_t>(bytes);
 }
 
-std::map<std::string, Optimizer::Kept> Optimizer::kept() const {
-  std::map<std::string, Kept> all;
+KeptArrays Optimizer::kept() const {
+  KeptArrays all;
   for (const Slot& slot : slots_)
-    for (const auto& [array, tensor] : slot.state) all[slot.name + "." + array] = {tensor, slot.owner};
+    for (const auto& [array, tensor] : slot.state) all[slot.name + "." + array] = {tensor, slot.owner, slot.part};
   return all;
 }
 
@@ -159,51 +182,16 @@ std::map<std::string, Tensor> Optimizer::state() const {
   return result;
 }
 
-// Rank 0 sends the place of an array in the order of names to who has it, and -1 to all in the end.
-void Optimizer::with_whole_state(
-    const std::function<void(const std::function<Tensor(const std::string& name)>& array)>& f) const {
-  const std::map<std::string, Kept> all = kept();
-  int64_t place = -1;
-  const std::span<std::byte> asked = std::as_writable_bytes(std::span(&place, 1));
-  if (ranks_.rank() == 0) {
-    struct End {
-      ~End() {
-        place = -1;
-        for (int rank = 1; rank < ranks.size(); ++rank) wait(*ranks.send(std::as_bytes(std::span(&place, 1)), rank));
-      }
-      Communicator& ranks;
-      int64_t& place;
-    } const end{ranks_, place};
-    f([&](const std::string& name) {
-      const auto found = all.find(name);
-      if (found == all.end()) throw internal_error("the optimizer keeps no '{}'", name);
-      const auto& [tensor, owner] = found->second;
-      if (owner == 0) return tensor;
-      place = std::distance(all.begin(), found);
-      wait(*ranks_.send(asked, owner));
-      Tensor array = Tensor::empty(tensor.shape(), tensor.dtype());
-      wait(*ranks_.receive({array.raw(), array.bytes()}, owner));
-      return array;
-    });
-    return;
-  }
-  for (;;) {
-    wait(*ranks_.receive(asked, 0));
-    if (place < 0) return;
-    const Tensor& tensor = std::next(all.begin(), place)->second.tensor;
-    wait(*ranks_.send({tensor.raw(), tensor.bytes()}, 0));
-  }
-}
-
 void Optimizer::restore(const std::map<std::string, Tensor>& state, int64_t steps) {
   for (Slot& slot : slots_) {
     if (slot.owner != ranks_.rank()) continue;
     for (auto& [array, own] : slot.state) {
       const std::string name = slot.name + "." + array;
       const auto found = state.find(name);
-      if (found == state.end() || found->second.shape() != own.shape() || found->second.dtype() != own.dtype())
+      if (found == state.end() || found->second.shape() != whole_shape(slot.part, own.shape()) ||
+          found->second.dtype() != own.dtype())
         throw input_error("the checkpoint's optimizer state '{}' is missing or does not fit the model", name);
-      std::memcpy(own.raw(), found->second.raw(), own.bytes());
+      own = take_part(found->second, slot.part);
     }
   }
   steps_ = steps;

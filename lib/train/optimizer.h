@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "model/transformer.h"
+#include "model/whole_arrays.h"
 #include "train/gradient_sum.h"
 #include "train/optimizers/update_rule.h"
 
@@ -16,19 +16,24 @@ namespace hone {
 // Throws Error(usage), naming the first, for a weight that cannot be trained.
 void require_trainable(const Transformer& model);
 
+// Throws Error(usage) for one whose steps are not of single elements: of a model in parts.
+void require_elementwise(const OptimizerSettings& settings);
+
 // Bytes of gradients and of what the optimizer keeps for a model of this shape: of one of `ranks`, the one with most.
 // With several batches a step, or ranks, there is a sum of gradients beside those of a batch.
 double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches = 1, int ranks = 1);
 
 class Optimizer {
  public:
-  // Keeps references into `model`: weights must not be replaced while it lives. Of several ranks each keeps the state
-  // of some parameters (divide()), and is given their gradients alone. Throws as require_trainable().
+  // Keeps references into `model`: weights must not be replaced while it lives. Of several ranks, which have the same of
+  // the model, each keeps the state of some parameters (divide()), and is given their gradients alone. Throws as
+  // require_trainable().
   Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks = *alone());
 
   std::vector<OwnedParameter> parameters() const;
 
-  // On every rank: Euclidean norm of all gradients; masked elements do not count (and are cleared).
+  // On every rank, those with other parts of the model among them: Euclidean norm of all gradients; masked elements do
+  // not count (and are cleared).
   double gradient_norm();
   // One step with the gradients scaled by `scale`, and of the weight decay the part `decay`; gradients are used up.
   // Masked elements stay 0. Values of parameters that other ranks own stay as they were.
@@ -40,11 +45,8 @@ class Optimizer {
   int64_t state_bytes() const;  // of what the rules keep, on this rank
   // "<parameter>.<array of its rule>": shared, not copied. Those of other ranks are promised.
   std::map<std::string, Tensor> state() const;
-  // On every rank: asks the others for what they keep, as long as `f` runs on rank 0, where `array` gives arrays of
-  // state() by name, one at a time. Elsewhere f is not run. What it throws is thrown there alone.
-  void with_whole_state(
-      const std::function<void(const std::function<Tensor(const std::string& name)>& array)>& f) const;
-  // `state`: of all ranks. Error(input) when arrays do not fit.
+  KeptArrays kept() const;  // the same, with who has them
+  // `state`: of all ranks, and of the whole model. Error(input) when arrays do not fit.
   void restore(const std::map<std::string, Tensor>& state, int64_t steps);
 
  private:
@@ -55,15 +57,13 @@ class Optimizer {
     std::shared_ptr<const UpdateRule> rule;
     int owner;
     std::map<std::string, Tensor> state;  // elsewhere than on its owner: promised
+    RankPart part;
+    int64_t layer;
   };
-  // An array of the state, and who has it.
-  struct Kept {
-    Tensor tensor;
-    int owner;
-  };
-  std::map<std::string, Kept> kept() const;
   void divide_state();
+  void add_parts(std::vector<double>& sums) const;
   Communicator& ranks_;
+  std::shared_ptr<Communicator> parts_;  // with the other parts of the model; null: none
   std::string_view name_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;

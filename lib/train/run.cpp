@@ -21,12 +21,12 @@ class Run {
       : model_(model),
         validate_(data.validate),
         settings_(settings),
-        ranks_(*settings_.step.ranks),
+        ranks_(*settings_.step.grid.all),
         source_(data.train),
         trainer_(*model.transformer, source_, settings.step) {
     if (settings_.average) average_.emplace(*model.transformer, settings_.average, settings_.step.schedule.steps);
     if (!resume) return;
-    state_ = restore_run(*resume, settings_, source_, trainer_.optimizer(), average());
+    state_ = restore_run(*resume, settings_, *model.transformer, source_, trainer_.optimizer(), average());
     result_.stopped_early = settings_.patience > 0 && state_.stale >= settings_.patience;
     result_.checkpoint_saved = true;
     if (state_.validated == state_.step) result_.valid_loss = state_.valid_loss;
@@ -137,6 +137,9 @@ class Run {
   }
 
   void validate() {
+    // Ranks with parts of one model score together: none of them leaves alone.
+    std::optional<StopLater> together;
+    if (model_.transformer->ranks()) together.emplace();
     // That of rank 0, on all.
     const auto score = [&] {
       return std::stod(gather_agreed(ranks_, [&] { return fmt::format("{:a}", guarded(validate_)); }).front());
@@ -279,9 +282,9 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
                const ModelFile* resume) {
   require_trainable(model);
   require_window(train, settings.context);
-  if (const int64_t windows = (train.size() - 1) / settings.context; windows < settings.step.ranks->size())
+  if (const int64_t windows = (train.size() - 1) / settings.context; windows < settings.step.grid.data->size())
     throw input_error("{} has {} windows of {} tokens, fewer than the {} ranks; use fewer ranks", train.name(), windows,
-                      settings.context, settings.step.ranks->size());
+                      settings.context, settings.step.grid.data->size());
   if (valid && valid->size() < 2)
     throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
   if (resume) check_same_run(*resume, settings);
@@ -299,7 +302,7 @@ RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, c
       s.context = s.stride = settings.context;
       s.limit = settings.valid_tokens;
       s.type = settings.step.type;
-      s.ranks = settings.step.ranks;
+      s.ranks = settings.step.grid.data;
       return evaluate(*model.transformer, *valid, s).loss();
     };
   return Run(model, data, settings, resume).go();

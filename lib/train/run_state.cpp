@@ -14,10 +14,17 @@ using nlohmann::json;
 class ParameterMap : public Visitor {
  public:
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-    if (Parameter* p = weight->parameter()) all[info.name] = p;
+    if (Parameter* p = weight->parameter()) add(info, *p);
   }
-  void parameter(const ParameterInfo& info, Parameter& parameter) override { all[info.name] = &parameter; }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override { add(info, parameter); }
   std::map<std::string, Parameter*> all;
+  std::map<std::string, RankPart> parts;
+
+ private:
+  void add(const ParameterInfo& info, Parameter& parameter) {
+    all[info.name] = &parameter;
+    parts[info.name] = info.part;
+  }
 };
 
 const json& member(const json& state, const char* name) {
@@ -34,6 +41,7 @@ double double_of(const json& x) {
 constexpr const char* best_prefix = "best.";
 constexpr const char* average_prefix = "average.";
 constexpr const char* optimizer_prefix = "optimizer.";
+const std::string parameter_prefix = "parameters.";  // among arrays that ranks are asked for
 constexpr std::string_view default_optimizer = "adamw";
 
 // State of one optimizer means nothing to another, even where its arrays have the same names.
@@ -99,10 +107,24 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
   if (optimizer.name() != default_optimizer) run["optimizer"] = optimizer.name();
   if (state.valid_loss) run["valid_loss"] = *state.valid_loss;
   if (state.best_loss) run["best_loss"] = *state.best_loss;
-  for (const auto& [name, tensor] : optimizer.state()) file.run_arrays[optimizer_prefix + name] = tensor;
-  if (average)
-    for (const auto& [name, tensor] : average->state()) file.run_arrays[average_prefix + name] = tensor;
-  for (const auto& [name, tensor] : state.best) file.run_arrays[best_prefix + name] = tensor;
+  // What lies with other ranks comes when it is written, one array at a time.
+  KeptArrays arrays;
+  const auto add = [&](const std::string& prefix, const KeptArrays& kept) {
+    for (const auto& [name, array] : kept) {
+      file.run_arrays[prefix + name] =
+          array.part.divided() ? Tensor::promised(whole_shape(array.part, array.tensor.shape()), array.tensor.dtype())
+                               : array.tensor;
+      arrays[prefix + name] = array;
+    }
+  };
+  add(optimizer_prefix, optimizer.kept());
+  if (average) add(average_prefix, average->state());
+  ParameterMap parameters;
+  model.transformer->visit(parameters);
+  KeptArrays best;
+  for (const auto& [name, tensor] : state.best) best[name] = {tensor, 0, parameters.parts.at(name)};
+  add(best_prefix, best);
+  for (const auto& [name, array] : kept_arrays(*model.transformer)) arrays[parameter_prefix + name] = array;
   file.run = std::move(run);
   if (settings.stage.is_object()) {
     json stage = settings.stage;
@@ -110,10 +132,9 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
     stage["results"] = {{"steps", state.step}, {"tokens", state.tokens}, {"loss", state.smoothed}};
     file.lineage.push_back(std::move(stage));
   }
-  // Arrays of the optimizer that other ranks keep come when they are written, one at a time.
-  optimizer.with_whole_state([&](const std::function<Tensor(const std::string&)>& array) {
-    write_model_file(path, file, true, IfTaken::refuse, [&](const std::string&, const std::string& name) {
-      return array(name.substr(std::string_view(optimizer_prefix).size()));
+  with_whole_arrays(settings.step.grid, arrays, [&](const WholeArray& whole) {
+    write_model_file(path, file, true, IfTaken::refuse, [&](const std::string& parameter, const std::string& name) {
+      return whole(parameter.empty() ? name : parameter_prefix + parameter);
     });
   });
 }
@@ -145,9 +166,12 @@ void check_same_run(const ModelFile& file, const RunSettings& settings) {
   }
 }
 
-RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSource& source, Optimizer& optimizer,
-                     ParameterAverage* average) {
+RunState restore_run(const ModelFile& file, const RunSettings& settings, Transformer& model, BatchSource& source,
+                     Optimizer& optimizer, ParameterAverage* average) {
   check_same_run(file, settings);
+  ParameterMap parameters;
+  model.visit(parameters);
+  const std::map<std::string, RankPart>& parts = parameters.parts;
   const json& run = *file.run;
   RunState state;
   try {
@@ -173,7 +197,10 @@ RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSo
     throw input_error("the checkpoint's run state is damaged; use another checkpoint");
   }
   if (average) average->restore(with_prefix(file.run_arrays, average_prefix));
-  for (auto& [name, tensor] : with_prefix(file.run_arrays, best_prefix)) state.best[name] = tensor.clone();
+  for (auto& [name, tensor] : with_prefix(file.run_arrays, best_prefix)) {
+    const auto part = parts.find(name);
+    state.best[name] = take_part(tensor, part == parts.end() ? RankPart() : part->second);
+  }
   return state;
 }
 

@@ -28,7 +28,7 @@ struct RunState {
 std::map<std::string, Tensor> copy_parameters(Transformer& model);
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& parameters);
 
-// On every rank of settings.step.ranks, of which the first writes: model and run state to `path`, replacing it, with
+// On every rank of settings.step.grid, of which the first writes: model and run state to `path`, replacing it, with
 // settings.description, which must be the same when the run is resumed, and an entry of the lineage that says how far it
 // has come. `average` may be null.
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
@@ -44,7 +44,7 @@ int64_t step_of_run(const ModelFile& file);  // steps that a checkpoint's run ha
 void check_same_run(const ModelFile& file, const RunSettings& settings);
 
 // Throws as check_same_run(); Error(input) when the state is damaged.
-RunState restore_run(const ModelFile& file, const RunSettings& settings, BatchSource& source, Optimizer& optimizer,
-                     ParameterAverage* average);
+RunState restore_run(const ModelFile& file, const RunSettings& settings, Transformer& model, BatchSource& source,
+                     Optimizer& optimizer, ParameterAverage* average);
 
 }  // namespace hone

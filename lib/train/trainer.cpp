@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "base/stop.h"
 #include "model/exits.h"
 #include "nn/skip.h"
 #include "train/objectives/exits.h"
@@ -20,9 +21,30 @@ Trainer::Trainer(Transformer& model, BatchSource& source, const StepSettings& se
       source_(source),
       settings_(settings),
       full_context_(settings.curriculum.empty() ? source.context() : settings.curriculum.back().context),
-      optimizer_(model, settings.optimizer, *settings.ranks),
-      sum_(optimizer_.parameters(), *settings.ranks),
-      objectives_(objectives_of(settings.objectives)) {}
+      optimizer_(model, settings.optimizer, *settings.grid.data),
+      sum_(optimizer_.parameters(), *settings.grid.data),
+      objectives_(objectives_of(settings.objectives)),
+      meanwhile_(sums_meanwhile()) {}
+
+bool Trainer::sums_meanwhile() const {
+  if (settings_.grid.data->size() == 1 || settings_.layer_dropout > 0 || settings_.objectives.exits.weight > 0)
+    return false;
+  if (!model_.encoders().empty()) return false;  // of which a batch may have no part
+  // Experts may be without tokens, and routers fail on one rank alone.
+  return std::ranges::none_of(model_.config().layers, [](const LayerBlueprint& layer) {
+    return layer.experts > 0 || layer.depth_fraction > 0 || layer.exit;
+  });
+}
+
+namespace {
+
+struct Sender : BackwardObserver {
+  explicit Sender(GradientSum& to) : sum(to) {}
+  void done(int64_t layer) override { sum.begin(layer); }
+  GradientSum& sum;
+};
+
+}  // namespace
 
 RouterCall Trainer::router_call(int64_t step, const ModelRouting& earlier) const {
   const RouterTraining& r = settings_.router;
@@ -77,6 +99,8 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   call.exits =
       exits_trained(settings_.objectives.exits, exits_of(model_.config()), step * settings_.accumulate + micro);
   call.skip = skip_by_depth(settings_.layer_dropout, model_.layers());
+  Sender sender(sum_);
+  if (meanwhile_) call.trace.backward = &sender;
   for (const auto& objective : objectives_) objective->prepare({input.ids, batch_.starts}, call);
   Tape tape;
   Transformer::Output out = model_.forward(input, call);
@@ -117,26 +141,49 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   return result;
 }
 
-void Trainer::add_round(int64_t step, int64_t round, StepResult& result) {
-  Communicator& ranks = *settings_.ranks;
+std::string Trainer::turn(int64_t step, int64_t round, const ModelRouting& earlier) {
+  Communicator& rows = *settings_.grid.data;
   const int64_t sequences = settings_.batch * full_context_ / source_.context();
-  const std::vector<std::string> turns = gather_agreed(ranks, [&] {
-    source_.skip(sequences * ranks.rank());
-    source_.next(sequences, batch_);
-    source_.skip(sequences * (ranks.size() - 1 - ranks.rank()));
-    nlohmann::json turn;
-    try {
-      turn["result"] = packed(batch_gradients(step, round * ranks.size() + ranks.rank(), result.routing));
-      turn["gradients"] = sum_.present();
-    } catch (const RouterError& error) {
-      turn["router_error"] = {error.kind(), error.what()};
+  source_.skip(sequences * rows.rank());
+  source_.next(sequences, batch_);
+  source_.skip(sequences * (rows.size() - 1 - rows.rank()));
+  nlohmann::json turn;
+  try {
+    turn["result"] = packed(batch_gradients(step, round * rows.size() + rows.rank(), earlier));
+    turn["gradients"] = sum_.present();
+  } catch (const RouterError& error) {
+    turn["router_error"] = {error.kind(), error.what()};
+  }
+  const std::vector<uint8_t> bytes = nlohmann::json::to_cbor(turn);  // which has what is not finite, too
+  return {bytes.begin(), bytes.end()};
+}
+
+void Trainer::add_round(int64_t step, int64_t round, StepResult& result) {
+  const RankGrid& grid = settings_.grid;
+  std::vector<std::string> turns;
+  if (grid.tensor->size() == 1 && !meanwhile_) {
+    turns = gather_agreed(*grid.all, [&] { return turn(step, round, result.routing); });
+  } else {
+    // Messages are on their way while ranks compute: a signal to one is looked at behind the batch, and an error of one
+    // alone, which leaves others waiting, ends all by Communicator::leave().
+    std::string mine;
+    {
+      const StopLater together;
+      mine = turn(step, round, result.routing);
     }
-    const std::vector<uint8_t> bytes = nlohmann::json::to_cbor(turn);  // which has what is not finite, too
-    return std::string(bytes.begin(), bytes.end());
-  });
+    try {
+      turns = gather_agreed(*grid.all, [&] {
+        check_stop();
+        return mine;
+      });
+    } catch (const Stopped&) {
+      sum_.drop();
+      throw;
+    }
+  }
   std::vector<std::string> present;
-  for (const std::string& bytes : turns) {
-    const nlohmann::json turn = nlohmann::json::from_cbor(bytes);
+  for (int row = 0; row < grid.data->size(); ++row) {  // whose ranks all say the same
+    const nlohmann::json turn = nlohmann::json::from_cbor(turns[static_cast<size_t>(grid.place(row, 0))]);
     if (const auto error = turn.find("router_error"); error != turn.end())
       throw RouterError(error->at(0).get<ErrorKind>(), error->at(1).get<std::string>());
     add(result, unpacked(turn.at("result")));
@@ -152,7 +199,7 @@ StepResult Trainer::gradients_and_step(int64_t step) {
   if (!settings_.curriculum.empty())
     source_.set_context(settings_.curriculum[stage_of(settings_.curriculum, step)].context);
   result.context = source_.context();
-  for (int64_t round = 0; round < settings_.accumulate / settings_.ranks->size(); ++round)
+  for (int64_t round = 0; round < settings_.accumulate / settings_.grid.data->size(); ++round)
     add_round(step, round, result);
   sum_.finish();
   result.gradient_norm = optimizer_.gradient_norm();

@@ -31,7 +31,7 @@ struct RouterTraining {
 
 struct StepSettings {
   int64_t batch = 32;      // sequences a batch, of the full context where there is a curriculum
-  int64_t accumulate = 1;  // batches whose gradients are averaged before a step; a multiple of the ranks
+  int64_t accumulate = 1;  // batches whose gradients are averaged before a step; a multiple of the rows of ranks
   double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
   double layer_dropout = 0;  // probability that a sequence passes the last layer by; see skip_by_depth()
@@ -47,7 +47,9 @@ struct StepSettings {
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
   RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
-  std::shared_ptr<Communicator> ranks = alone();  // that share each step's batches: batch i is computed by i mod ranks
+  // Who trains. The rows share each step's batches: batch i is computed by row i mod rows. Where they have several
+  // columns, the model is in as many parts.
+  RankGrid grid;
 };
 
 class Trainer {
@@ -62,11 +64,14 @@ class Trainer {
   Optimizer& optimizer() { return optimizer_; }
 
  private:
+  // Whether every layer has gradients in every batch, on every rank: they then go on their way as soon as they are final.
+  bool sums_meanwhile() const;
   RouterCall router_call(int64_t step, const ModelRouting& earlier) const;
   StepResult gradients_and_step(int64_t step);
   // Of one batch; `earlier`: where the step's batches before it went.
   StepResult batch_gradients(int64_t step, int64_t micro, const ModelRouting& earlier);
-  void add_round(int64_t step, int64_t round, StepResult& result);  // a batch on every rank
+  void add_round(int64_t step, int64_t round, StepResult& result);             // a batch on every row of ranks
+  std::string turn(int64_t step, int64_t round, const ModelRouting& earlier);  // this rank's part in it, in bytes
   void balance(const ModelRouting& routing);
 
   Transformer& model_;
@@ -77,6 +82,7 @@ class Trainer {
   GradientSum sum_;
   std::vector<std::unique_ptr<Objective>> objectives_;
   TrainingBatch batch_;
+  bool meanwhile_;  // sums_meanwhile()
 };
 
 }  // namespace hone

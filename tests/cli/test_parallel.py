@@ -12,19 +12,23 @@ from hone_cli import run, sentences, tiny_model, tool, write
 from model_files import ModelTest, QUICK, log_lines
 
 SHAPE = QUICK[: QUICK.index("--batch")]
-LAUNCH = ["mpirun", "--oversubscribe"]
+MPIRUN = shutil.which("mpirun")
+# MPICH's starts as many as it is asked for, Open MPI's as many as there are cores.
+OPEN_MPI = bool(MPIRUN) and "Open MPI" in subprocess.run([MPIRUN, "--version"], stdout=subprocess.PIPE, text=True).stdout
+LAUNCH = ["mpirun", "--oversubscribe"] if OPEN_MPI else ["mpirun"]
+RANK = b"OMPI_COMM_WORLD_RANK" if OPEN_MPI else b"PMI_RANK"
 # Tests run as root in containers, where Open MPI would not start.
 ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "HONE_THREADS": "1"}
 
 
-def command(ranks, *arguments):
-    return [*LAUNCH, "-n", str(ranks), tool("train"), *map(str, arguments)]
+def command(ranks, *arguments, name="train"):
+    return [*LAUNCH, "-n", str(ranks), tool(name), *map(str, arguments)]
 
 
-def launch(ranks, *arguments, check=False, stdin=None):
-    """`train` on so many ranks, to its end."""
+def launch(ranks, *arguments, check=False, stdin=None, name="train"):
+    """A tool on so many ranks, to its end."""
     source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    done = subprocess.run(command(ranks, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
+    done = subprocess.run(command(ranks, *arguments, name=name), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
                           env=dict(os.environ, **ROOT), **source)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(done.args)}: status {done.returncode}\n{done.stderr}")
@@ -38,7 +42,7 @@ def start(ranks, *arguments):
 
 def ranks_of(launcher):
     """The processes of a launch, by rank."""
-    found = {}
+    parents, ranks = {}, {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -46,15 +50,21 @@ def ranks_of(launcher):
             with open(f"/proc/{name}/environ", "rb") as file:
                 environment = dict(part.split(b"=", 1) for part in file.read().split(b"\0") if b"=" in part)
             with open(f"/proc/{name}/status") as file:
-                parent = int(next(line for line in file if line.startswith("PPid:")).split()[1])
+                parents[int(name)] = int(next(line for line in file if line.startswith("PPid:")).split()[1])
         except (OSError, StopIteration):
             continue
-        if parent == launcher.pid and b"OMPI_COMM_WORLD_RANK" in environment:
-            found[int(environment[b"OMPI_COMM_WORLD_RANK"])] = int(name)
-    return found
+        if RANK in environment:
+            ranks[int(name)] = int(environment[RANK])
+
+    def launched(process):  # MPICH's launcher has a process between
+        while process in parents and process != launcher.pid:
+            process = parents[process]
+        return process == launcher.pid
+
+    return {rank: process for process, rank in ranks.items() if launched(process)}
 
 
-@unittest.skipUnless(shutil.which("mpirun"), "no mpirun here")
+@unittest.skipUnless(MPIRUN, "no mpirun here")
 class Parallel(ModelTest):
     def setUp(self):
         super().setUp()
@@ -92,6 +102,135 @@ class Training(Parallel):
         run("train", "--data", write(self.path("t.txt"), text), *options, "--batch", 2, "--accumulate", 2, "--output",
             self.path("one.h5"), check=True)
         self.assert_same_parameters(self.path("one.h5"), self.path("two.h5"))
+
+
+class Parts(Parallel):
+    """Ranks that divide the matrices: the numbers of one process, to the rounding of sums."""
+
+    def assert_close(self, a, b, tolerance=1e-5):
+        self.assertLessEqual(abs(a - b), tolerance * abs(b), (a, b))
+
+    def assert_close_logs(self, a, b):
+        for x, y in zip(log_lines(a), log_lines(b), strict=True):
+            self.assertEqual((x["step"], x["tokens"]), (y["step"], y["tokens"]))
+            for key in ("loss", "gradient_norm"):
+                self.assert_close(x[key], y[key])
+
+    def test_losses_are_those_of_one_process(self):
+        more = ["--valid-fraction", 0.1, "--valid-every", 10, "--dropout", 0.1, "--format", "json", "--precision", "f32",
+                "--log-every", 1, "--ema", 0.9, "--keep", "best"]
+        one = json.loads(run("train", *self.options(20, *more, batch=2, accumulate=2), "--log", self.path("one.jsonl"), "--output",
+                             self.path("one.h5"), check=True).stdout)
+        for ranks, parallel in ((2, "tensor:2"), (4, "data:2,tensor:2")):
+            log, output = self.path(f"{ranks}.jsonl"), self.path(f"{ranks}.h5")
+            two = json.loads(launch(ranks, *self.options(20, *more, batch=2, accumulate=2), "--parallel", parallel, "--log", log,
+                                    "--output", output, check=True).stdout)
+            for key in ("loss", "valid_loss"):
+                self.assert_close(two[key], one[key])
+            for key in ("parameters", "nonzero_parameters", "bytes", "tokens", "steps"):
+                self.assertEqual(two[key], one[key], key)
+            self.assert_close_logs(log, self.path("one.jsonl"))
+            self.assert_close(self.loss_of(output), self.loss_of(self.path("one.h5")))
+            # Each rank keeps its part of what the optimizer does.
+            part = log_lines(log)[-1]["optimizer_bytes"] / log_lines(self.path("one.jsonl"))[-1]["optimizer_bytes"]
+            self.assertLess(part, 1.25 / ranks)
+
+    def loss_of(self, model):
+        return self.row(run("eval", model, "--data", self.corpus, "--format", "json", "--no-speed", check=True))["loss"]
+
+    @staticmethod
+    def row(done):
+        """Of the only model that was scored or measured."""
+        return json.loads(done.stdout)["rows"][0]
+
+    def test_a_run_goes_on_in_any_layout(self):
+        straight = json.loads(run("train", *self.options(16, "--format", "json", "--precision", "f32", batch=2, accumulate=2), "--output",
+                                  self.path("straight.h5"), check=True).stdout)
+        layouts = {"one": [1], "data": [2], "tensor": [2, "--parallel", "tensor:2"], "both": [4, "--parallel", "data:2,tensor:2"]}
+        for begun in ("one", "tensor", "both"):
+            checkpoint = self.path(f"{begun}.h5")
+            ranks, *parallel = layouts[begun]
+            process = start(ranks, *self.options(16, "--precision", "f32", batch=2, accumulate=2), *parallel, "--checkpoint", checkpoint,
+                            "--save-every", 2, "--output", self.path("never.h5"))
+            while not os.path.exists(checkpoint) and process.poll() is None:
+                time.sleep(0.005)
+            first = ranks_of(process).get(0)
+            if first:
+                os.kill(first, signal.SIGTERM)
+            process.communicate(timeout=60)
+            for later, (ranks, *parallel) in layouts.items():
+                state, output = self.path(f"{begun}-{later}.h5"), self.path(f"{begun}-{later}-out.h5")
+                shutil.copy(checkpoint, state)
+                done = launch(ranks, *self.options(16, "--format", "json", "--precision", "f32", batch=2, accumulate=2), *parallel,
+                              "--resume", state, "--checkpoint", state, "--output", output, check=True)
+                self.assert_close(json.loads(done.stdout)["loss"], straight["loss"])
+
+    def test_a_signal_to_one_rank_stops_all(self):
+        checkpoint = self.path("c.h5")
+        process = start(2, *self.options(5000), "--parallel", "tensor:2", "--checkpoint", checkpoint, "--save-every", 3, "--output",
+                        self.path("out.h5"))
+        while not os.path.exists(checkpoint) and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertIn(f"--resume {checkpoint}", err)
+        self.assertEqual((process.returncode, out), (128 + signal.SIGTERM, ""), err)
+        self.assert_no_leftovers()
+
+    def trained(self):
+        model = self.path("model.h5")
+        run("train", *self.options(60, batch=4), "--output", model, check=True)
+        return model
+
+    def test_other_tools_run_a_model_in_parts(self):
+        model = self.trained()
+        score = ["--data", self.corpus, "--format", "json", "--precision", "f32"]
+        one = self.row(run("eval", model, *score, check=True))
+        two = self.row(launch(2, model, *score, "--parallel", "tensor:2", name="eval", check=True))
+        for key in ("loss", "perplexity", "bits_per_byte"):
+            self.assert_close(two[key], one[key])
+        for key in ("parameters", "nonzero_parameters", "active_parameters", "tokens"):
+            self.assertEqual(two[key], one[key], key)
+        self.assertGreater(two["decode_tokens_per_second"], 0)
+        write_greedily = ["--prompt", "the ", "--tokens", 40, "--temperature", 0, "--precision", "f32"]
+        text = run("generate", model, *write_greedily, check=True).stdout
+        done = launch(2, model, *write_greedily, "--parallel", "tensor:2", name="generate", check=True)
+        self.assertEqual(done.stdout.rstrip("\n"), text.rstrip("\n"))
+        done = launch(2, model, *write_greedily[2:], "--parallel", "tensor:2", name="generate", stdin="the ", check=True)
+        self.assertEqual(done.stdout.rstrip("\n"), text.rstrip("\n"))
+        for options in (["--prompt", 16, "--generate", 4], ["--train", "--steps", 1]):
+            done = launch(2, model, *options, "--repeat", 1, "--parallel", "tensor:2", "--format", "json", name="bench", check=True)
+            row = self.row(done)
+            self.assertEqual((row["tensor"], row["parameters"]), (2, one["parameters"]))
+
+    def test_packed_weights_are_divided(self):
+        model, small = self.trained(), self.path("small.h5")
+        run("quantize", model, "--type", "int8", "--output", small, check=True)
+        score = ["--data", self.corpus, "--format", "json", "--precision", "f32", "--no-speed"]
+        one = self.row(run("eval", small, *score, check=True))["loss"]
+        done = launch(2, small, *score, "--parallel", "tensor:2", name="eval", check=True)
+        self.assert_close(self.row(done)["loss"], one)
+
+    def test_what_parts_cannot_do_is_refused(self):
+        model = self.trained()
+        for options, part in ((["--optimizer", "muon"], "muon moves whole matrices"), (["--moments", "int8"], "moments in int8"),
+                              (["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
+                              (["--teacher", model], "--teacher"), (["--experts", 8], "--experts")):
+            done = launch(2, *self.options(3), *options, "--parallel", "tensor:2", "--output", self.path("x.h5"))
+            self.assert_error(done, 2, part)
+            self.assertFalse(os.path.exists(self.path("x.h5")))
+        done = launch(3, *self.options(3), "--parallel", "tensor:3", "--output", self.path("x.h5"))
+        self.assert_error(done, 2, "3 ranks of a tensor group do not divide")
+        done = launch(3, *self.options(3), "--parallel", "tensor:2", "--output", self.path("x.h5"))
+        self.assert_error(done, 2, "names 2 ranks, and there are 3")
+        score = [model, "--data", self.corpus]
+        self.assert_error(launch(2, *score, name="eval"), 2, "give --parallel tensor:2")
+        self.assert_error(launch(2, *score, "--parallel", "data:2", name="eval"), 2, "give tensor:RANKS")
+        self.assert_error(launch(2, *score, "--baseline", model, "--parallel", "tensor:2", name="eval"), 2, "--baseline")
+        self.assert_error(launch(2, *score, "--parallel", "tensor:2", "--require", "loss < 0.001", name="eval"), 4, "requirements failed")
+        self.assert_error(launch(2, self.path("none.h5"), "--prompt", "a", "--parallel", "tensor:2", name="generate"), 3, "none.h5")
+        self.assert_error(launch(2, model, "--prompt", "a", "--draft", "ngram", "--parallel", "tensor:2", name="generate"), 2, "--draft")
+        self.assert_error(launch(2, "--kernels", "--parallel", "tensor:2", name="bench"), 2, "--kernels")
 
 
 class Endings(Parallel):
@@ -160,10 +299,37 @@ class BadInput(Parallel):
         self.assert_error(done, 2, "rank 1", "'steps' than rank 0 (4 there, 3 here)")
 
 
+class WithoutMpi(ModelTest):
+    """Tools that were built with -DHONE_MPI=OFF."""
+
+    def setUp(self):
+        super().setUp()
+        if "no MPI" not in run("train", "--parallel", "data:2", "--steps", 0, "--output", self.path("no.h5")).stderr:
+            self.skipTest("these tools were built with MPI")
+
+    def test_a_launch_is_an_error(self):
+        model = tiny_model(self.directory)
+        calls = [("train", "--data", self.corpus, *QUICK, "--output", self.path("x.h5")), ("eval", model, "--data", self.corpus),
+                 ("generate", model, "--prompt", "a"), ("bench", model)]
+        for name, *arguments in calls:
+            first, second = ({"OMPI_COMM_WORLD_SIZE": 2, "OMPI_COMM_WORLD_RANK": rank} for rank in (0, 1))
+            self.assert_refused(run(name, *arguments, env=first), 2, "this build has no MPI", "OMPI_COMM_WORLD_SIZE")
+            done = run(name, *arguments, env=second)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", ""))
+            if MPIRUN:
+                self.assert_error(launch(2, *arguments, name=name), 2, "this build has no MPI")
+        self.assertFalse(os.path.exists(self.path("x.h5")))
+
+    def test_parts_need_it(self):
+        model = tiny_model(self.directory)
+        self.assert_refused(run("eval", model, "--data", self.corpus, "--parallel", "tensor:2"), 2, "this build has no MPI")
+
+
 class WithoutALauncher(ModelTest):
     def test_no_ranks_but_one(self):
-        for parallel, parts in (("data:2", ["data:2"]), ("tensor:2", ["data:RANKS"]), ("data", ["data:RANKS"]),
-                                ("data:x", ["--parallel data:x"]), ("data:0", ["at least one"])):
+        for parallel, parts in (("data:2", ["data:2"]), ("tensor:2", ["tensor:2"]), ("data", ["data:RANKS"]),
+                                ("data:x", ["--parallel data:x"]), ("data:0", ["at least one"]), ("data:1,data:1", ["data:RANKS"]),
+                                ("expert:2", ["tensor:RANKS"])):
             done = run("train", "--data", self.corpus, *QUICK, "--parallel", parallel, "--output", self.path("x.h5"))
             self.assert_refused(done, 2, *parts)
         run("train", "--data", self.corpus, *QUICK, "--steps", 1, "--parallel", "data:1", "--output", self.path("x.h5"), check=True)

@@ -95,6 +95,20 @@ class ThreadRanks {
       return coming({from, rank_, Channel::message}, bytes);
     }
 
+    std::shared_ptr<Communicator> split(int color) override {
+      const std::vector<std::string> colors = gather(std::to_string(color));
+      int size = 0, place = 0;
+      for (int rank = 0; rank < all_->size_; ++rank) {
+        if (colors[static_cast<size_t>(rank)] != std::to_string(color)) continue;
+        if (rank == rank_) place = size;
+        ++size;
+      }
+      const std::lock_guard lock(all_->mutex_);
+      std::shared_ptr<ThreadRanks>& part = all_->parts_[{splits_++, color}];
+      if (!part) part = std::make_shared<ThreadRanks>(size);
+      return std::make_shared<Rank>(part, place);
+    }
+
     int leave(int status, const std::string&, const std::function<void(const std::string&)>&) override {
       return status;
     }
@@ -123,6 +137,7 @@ class ThreadRanks {
 
     std::shared_ptr<ThreadRanks> all_;
     int rank_;
+    int splits_ = 0;
   };
 
   int size_;
@@ -130,6 +145,7 @@ class ThreadRanks {
   std::condition_variable changed_;
   std::map<Line, std::map<int64_t, std::vector<std::byte>>> mail_;
   std::map<Line, int64_t> sent_, asked_;
+  std::map<std::pair<int, int>, std::shared_ptr<ThreadRanks>> parts_;  // by split and color
 };
 
 }  // namespace hone::test

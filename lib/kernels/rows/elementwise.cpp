@@ -198,6 +198,17 @@ void cross_entropy(const CrossEntropy& a) {
   parallel_for(a.logits.rows, row_grain(4 * a.logits.cols), [&](int64_t b, int64_t e) { t.cross_entropy(a, b, e); });
 }
 
+void sum_logits(ConstView logits, int64_t tokens, const int32_t* targets, LogitSum* sums) {
+  const ElementwiseTable& t = table();
+  parallel_for(logits.rows, row_grain(3 * logits.cols),
+               [&](int64_t b, int64_t e) { t.sum_logits(logits, tokens, targets, sums, b, e); });
+}
+
+void logit_gradient(const LogitGradient& a) {
+  const ElementwiseTable& t = table();
+  parallel_for(a.logits.rows, row_grain(2 * a.logits.cols), [&](int64_t b, int64_t e) { t.logit_gradient(a, b, e); });
+}
+
 void softcap(ConstView x, View y, float cap) {
   const ElementwiseTable& t = table();
   parallel_for(y.rows, row_grain(4 * y.cols), [&](int64_t b, int64_t e) { t.softcap(x, y, cap, b, e); });

@@ -10,14 +10,16 @@
 
 namespace hone {
 
-Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer)
-    : heads_(layer.heads),
-      kv_heads_(layer.kv_heads),
+Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share)
+    : heads_(share.of(layer.heads)),
+      kv_heads_(share.of(layer.kv_heads)),
       head_dim_(blueprint.head_dim),
       pattern_(attention_pattern(layer.attention)),
-      qkv_(Linear::make((heads_ + 2 * kv_heads_) * head_dim_, blueprint.dim, blueprint.biases || blueprint.qkv_biases,
-                        layer.own_projections())),
-      output_(Linear::make(blueprint.dim, heads_ * head_dim_, blueprint.biases, layer.own_projections())),
+      qkv_(Linear::make((layer.heads + 2 * layer.kv_heads) * head_dim_, blueprint.dim,
+                        blueprint.biases || blueprint.qkv_biases, layer.own_projections(),
+                        share.rows({layer.heads * head_dim_, layer.kv_heads * head_dim_, layer.kv_heads * head_dim_}))),
+      output_(Linear::make(blueprint.dim, layer.heads * head_dim_, blueprint.biases, layer.own_projections(),
+                           share.columns({layer.heads * head_dim_}))),
       score_(score_rule(layer.score)) {
   if (!layer.qk_norm) return;
   query_norm_ = Norm::of_head(blueprint);
@@ -227,7 +229,8 @@ Var Attention::project(const Var& x, const Call& call) const {
   AttentionMeter* const meter = call.trace.attention;
   const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
   if (query_norm_.gain)
-    projected = ops::head_norm(projected, heads_, kv_heads_, *query_norm_.gain, *key_norm_.gain, query_norm_.epsilon);
+    projected = ops::head_norm(projected, heads_, kv_heads_, *query_norm_.gain, *key_norm_.gain, query_norm_.epsilon,
+                               call.ranks);
   if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
   return projected;
 }

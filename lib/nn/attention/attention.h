@@ -10,7 +10,8 @@ namespace hone {
 
 class Attention : public Mixer {
  public:
-  Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer);
+  // Of several ranks each has some of the heads, and the keys and values that those read.
+  Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share = {});
 
   Var forward(const Var& x, const Call& call, int64_t layer, LayerState* state) const override;
   void remember(const Var& x, const Call& call, int64_t layer, LayerState* state) const override;

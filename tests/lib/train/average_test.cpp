@@ -42,7 +42,7 @@ TEST_CASE("the average of the tail is the parameters before it, and the mean of 
     average.add(step);
     double sum = 0, count = 0;
     for (int64_t i = std::min<int64_t>(step, 13); i <= step; ++i, ++count) sum += static_cast<double>(i * i);
-    CHECK(average.state().at("embedding.weight").data<float>()[0] == doctest::Approx(sum / count));
+    CHECK(average.state().at("embedding.weight").tensor.data<float>()[0] == doctest::Approx(sum / count));
   }
 }
 
@@ -59,7 +59,7 @@ TEST_CASE("an average follows the parameters, the beginning soon forgotten") {
     average.add(step);
     const float decay = std::min(0.5f, (1.0f + static_cast<float>(step)) / (10.0f + static_cast<float>(step)));
     expected = decay * expected + (1 - decay) * static_cast<float>(step);
-    CHECK(average.state().at(name).data<float>()[0] == doctest::Approx(expected));
+    CHECK(average.state().at(name).tensor.data<float>()[0] == doctest::Approx(expected));
   }
   const uint64_t version = find.found->version;
   average.exchange();

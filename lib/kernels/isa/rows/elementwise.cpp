@@ -318,6 +318,8 @@ void set_functions(ElementwiseTable& table) {
            dropout,
            rope,
            cross_entropy,
+           sum_logits,
+           logit_gradient,
            softcap,
            softcap_backward,
            divergence,

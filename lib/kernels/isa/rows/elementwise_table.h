@@ -5,6 +5,7 @@
 #include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/rows/head_norm.h"
+#include "kernels/rows/vocabulary_part.h"
 
 namespace hone::kernels {
 
@@ -33,6 +34,9 @@ struct ElementwiseTable {
   void (*rope)(View x, int64_t heads, int64_t head_dim, const int32_t* positions, const float* cosines,
                const float* sines, float direction, int64_t begin, int64_t end);
   void (*cross_entropy)(const CrossEntropy& a, int64_t begin, int64_t end);
+  void (*sum_logits)(ConstView logits, int64_t tokens, const int32_t* targets, LogitSum* sums, int64_t begin,
+                     int64_t end);
+  void (*logit_gradient)(const LogitGradient& a, int64_t begin, int64_t end);
   void (*softcap)(ConstView x, View y, float cap, int64_t begin, int64_t end);
   void (*softcap_backward)(ConstView y, View d, float cap, int64_t begin, int64_t end);
   void (*divergence)(const DivergenceRows& a, int64_t begin, int64_t end);

@@ -120,4 +120,36 @@ void cross_entropy(const CrossEntropy& a, int64_t begin, int64_t end) {
   });
 }
 
+void sum_logits(ConstView logits, int64_t tokens, const int32_t* targets, LogitSum* sums, int64_t begin, int64_t end) {
+  with_float_type(logits.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* row = logits.row<T>(r);
+      float largest = -__builtin_inff();
+#pragma omp simd reduction(max : largest)
+      for (int64_t c = 0; c < tokens; ++c) largest = load(row + c) > largest ? load(row + c) : largest;
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t c = 0; c < tokens; ++c) sum += exp_fast(load(row + c) - largest);
+      int64_t at = 0;
+      while (at < tokens && load(row + at) != largest) ++at;
+      sums[r] = {largest, sum, targets[r] >= 0 ? load(row + targets[r]) : 0.0f, static_cast<int32_t>(at)};
+    }
+  });
+}
+
+void logit_gradient(const LogitGradient& a, int64_t begin, int64_t end) {
+  with_float_type(a.logits.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r) {
+      T* row = a.logits.row<T>(r);
+      const int32_t target = a.targets[r];
+      const float log_sum = a.log_sums[r], factor = a.factors[r];
+      const float at_target = target >= 0 ? exp_fast(load(row + target) - log_sum) * factor - a.at_target : 0.0f;
+#pragma omp simd
+      for (int64_t c = 0; c < a.tokens; ++c) store(row + c, exp_fast(load(row + c) - log_sum) * factor);
+      for (int64_t c = a.tokens; c < a.logits.cols; ++c) store(row + c, 0.0f);
+      if (target >= 0) store(row + target, factor == 0.0f ? 0.0f : at_target);
+    }
+  });
+}
+
 }  // namespace hone::kernels::HONE_ISA

@@ -4,6 +4,7 @@
 #include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/rows/head_norm.h"
+#include "kernels/rows/vocabulary_part.h"
 
 namespace hone::kernels::HONE_ISA {
 
@@ -13,6 +14,8 @@ void cross_entropy(const CrossEntropy& a, int64_t begin, int64_t end);
 void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverses, int64_t begin, int64_t end);
 void head_norm_backward(const HeadNorm& norm, ConstView x, const float* inverses, View d, float* d_query_gain,
                         float* d_key_gain, int64_t begin, int64_t end);
+void sum_logits(ConstView logits, int64_t tokens, const int32_t* targets, LogitSum* sums, int64_t begin, int64_t end);
+void logit_gradient(const LogitGradient& a, int64_t begin, int64_t end);
 void divergence(const DivergenceRows& a, int64_t begin, int64_t end);
 void divergence_from_top(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
 

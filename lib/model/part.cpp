@@ -1,0 +1,39 @@
+#include "model/part.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hone {
+
+void check_parts(const Config& config, int64_t ranks) {
+  if (ranks == 1) return;
+  const auto divides = [ranks](int64_t whole, const char* what) {
+    if (whole % ranks != 0) throw usage_error("{} ranks of a tensor group do not divide {} {}", ranks, whole, what);
+  };
+  for (const LayerBlueprint& layer : config.layers) {
+    if (layer.experts > 0)
+      throw usage_error("tensor:{} divides no matrices of experts; share the batches instead: data:{}", ranks, ranks);
+    divides(layer.heads, "heads");
+    divides(layer.kv_heads, "key/value heads");
+    divides(layer.ffn, "hidden rows of the feed-forward");
+  }
+  if (!config.encoders.empty())
+    throw usage_error(
+        "tensor:{} divides no model with encoders of images or sounds; share the batches instead: data:{}", ranks,
+        ranks);
+  divides(config.padded_vocabulary, "tokens of the vocabulary");
+}
+
+Config part_of(Config config, int64_t ranks) {
+  for (LayerBlueprint& layer : config.layers) {
+    layer.heads /= ranks;
+    layer.kv_heads /= ranks;
+    layer.ffn /= ranks;
+  }
+  config.padded_vocabulary /= ranks;
+  config.vocabulary = std::min(config.vocabulary, config.padded_vocabulary);
+  return config;
+}
+
+}  // namespace hone

@@ -1,0 +1,180 @@
+// Models whose matrices ranks divide, as threads here: what they compute is what one that has the whole does.
+#include <doctest/doctest.h>
+
+#include <cstdio>
+
+#include "base/error.h"
+#include "model/part.h"
+#include "model/session.h"
+#include "model/store.h"
+#include "support/check.h"
+#include "support/models.h"
+#include "support/thread_ranks.h"
+#include "weights/packed_weight.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+struct Gradients : Visitor {
+  std::map<std::string, std::pair<Tensor, RankPart>> all;
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    parameter(info, *weight->parameter());
+  }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    if (parameter.has_grad) all[info.name] = {parameter.grad.clone(), info.part};
+  }
+};
+
+struct Computed {
+  double loss = 0;
+  Tensor logits;  // of the last token, through a session
+  std::map<std::string, std::pair<Tensor, RankPart>> gradients;
+};
+
+Computed compute(Transformer& model, const RecomputePlan& recompute = {}) {
+  const std::vector<int32_t> ids = some_ids(66);
+  const std::span<const int32_t> all(ids);
+  Computed c;
+  {
+    Call call = model.call(Batch::whole(2, 32), DType::f32);
+    call.noise = {7, 0.1f};
+    call.recompute = recompute;
+    call.best_pass = true;
+    call.exits = {1};
+    if (!model.blocks()[0].exits()) call.exits.clear();
+    Tape tape;
+    Transformer::Output out = model.forward(all.first(64), call);
+    std::vector<LossTerm> terms = out.terms;
+    terms.push_back(model.loss(out.hidden, all.subspan(1, 64)).term);
+    for (const ExitOutput& exit : out.exits) terms.push_back(model.loss(exit.hidden, all.subspan(1, 64), {0.5f}).term);
+    for (const LossTerm& term : terms) c.loss += static_cast<double>(term.value.value().data<float>()[0] * term.weight);
+    tape.backward(terms);
+    Gradients gradients;
+    model.visit(gradients);
+    c.gradients = gradients.all;
+  }
+  Session session(model, {.sequences = 1, .capacity = 32, .type = DType::f32});
+  session.feed(all.first(20), 7);
+  c.logits = session.feed(all.subspan(20, 1));
+  return c;
+}
+
+Config four_heads() {
+  Config c = small_config();
+  c.padded_vocabulary = 64;
+  c.layers = {{4, 2, 96, "full"}, {2, 2, 64, "full"}};
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("a model in parts computes as the whole") {
+  Config c = four_heads();
+  RecomputePlan recompute;
+  SUBCASE("tied") {}
+  SUBCASE("untied, with a soft cap") {
+    c.tied = false;
+    c.logit_softcap = 5;
+  }
+  SUBCASE("GPT-2's kind") {
+    c.block.norm = NormKind::layer_norm;
+    c.block.activation = ActivationKind::gelu;
+    c.block.positions = PositionKind::learned;
+    c.block.biases = true;
+  }
+  SUBCASE("norms of queries and keys, and windows") {
+    for (LayerBlueprint& layer : c.layers) {
+      layer.qk_norm = true;
+      layer.attention = "window:16:2";
+    }
+  }
+  SUBCASE("halves beside each other") {
+    c.block.parallel = true;
+  }
+  SUBCASE("an exit, and a router of depth") {
+    c.layers[0].exit = true;
+    c.layers[1].depth_fraction = 0.5;
+  }
+  SUBCASE("blocks that run again") {
+    recompute = recompute_plan("blocks");
+  }
+  Transformer whole(c);
+  initialize(whole, 3);
+  const Computed expected = compute(whole, recompute);
+  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    Transformer part(c, ranks);
+    initialize(part, 3);
+    const Computed own = compute(part, recompute);
+    CHECK(own.loss == doctest::Approx(expected.loss).epsilon(1e-5));
+    CHECK(relative_error(own.logits, expected.logits) < 1e-5);
+    CHECK(own.gradients.size() == expected.gradients.size());
+    for (const auto& [name, gradient] : own.gradients) {
+      CAPTURE(name);
+      const auto& [values, of] = gradient;
+      CHECK(relative_error(values, take_part(expected.gradients.at(name).first, of)) < 1e-4);
+    }
+  });
+}
+
+TEST_CASE("ranks load their parts, and save the file of the whole") {
+  const std::string path = "parts_test.h5", again = "parts_test_again.h5";
+  Model model;
+  model.transformer = std::make_unique<Transformer>(four_heads());
+  initialize(*model.transformer, 3);
+  struct Pruner : Visitor {  // some matrices with a mask
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (!is_linear(info.role) || info.layer != 1) return;
+      const Bitmask mask = Bitmask::zeros(weight->rows(), weight->cols());
+      for (int64_t r = 0; r < mask.rows(); ++r)
+        for (int64_t col = 0; col < mask.cols(); ++col)
+          if ((r * 31 + col * 17) % 5 > 1) mask.set(r, col);
+      weight->set_mask(mask);
+    }
+    void parameter(const ParameterInfo&, Parameter&) override {}
+  } pruner;
+  model.transformer->visit(pruner);
+  const Computed expected = compute(*model.transformer);
+  const WrittenFile written = save_model(path, model, true);
+  const ModelSize size = size_of(*model.transformer);
+  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    const Model part = load_model(path, {}, nullptr, ranks);
+    const Computed own = compute(*part.transformer);
+    CHECK(own.loss == doctest::Approx(expected.loss).epsilon(1e-5));
+    CHECK(relative_error(own.logits, expected.logits) < 1e-5);
+    const ModelSize own_size = size_of(*part.transformer);
+    CHECK(own_size.parameters == size.parameters);
+    CHECK(own_size.nonzero_parameters == size.nonzero_parameters);
+    CHECK(own_size.pruned == size.pruned);
+    CHECK(own_size.prunable == size.prunable);
+    CHECK(own_size.active_parameters == size.active_parameters);
+    const WrittenFile other = save_model(again, part, true);
+    CHECK(other.sha256 == written.sha256);  // on every rank
+  });
+  for (const std::string& file : {path, again}) std::remove(file.c_str());
+}
+
+TEST_CASE("what ranks do not divide is refused") {
+  const auto refused = [](const Config& c, int ranks, const std::string& part) {
+    try {
+      check_parts(c, ranks);
+      FAIL("not refused: " << part);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::usage);
+      CHECK(std::string(error.what()).find(part) != std::string::npos);
+    }
+  };
+  Config c = four_heads();
+  refused(c, 3, "3 ranks of a tensor group do not divide 4 heads");
+  refused(c, 4, "do not divide 2 key/value heads");
+  c.layers = {{4, 4, 98, "full"}};
+  refused(c, 4, "do not divide 98 hidden rows");
+  c.layers = {{4, 4, 96, "full"}};
+  c.padded_vocabulary = 50;
+  refused(c, 4, "do not divide 50 tokens");
+  c.layers[0].experts = 4;
+  c.layers[0].top_k = 1;
+  refused(c, 2, "experts");
+  check_parts(four_heads(), 2);
+}

@@ -1,0 +1,154 @@
+// Ranks with parts of one model train it together, as threads here.
+#include <doctest/doctest.h>
+
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "lib/train/runs.h"
+#include "support/thread_ranks.h"
+
+using namespace hone;
+using namespace hone::test;
+
+namespace {
+
+Config config_in_parts() {
+  Config c = small_config();
+  c.vocabulary = c.padded_vocabulary = 256;
+  c.layers = {{4, 2, 96, "full"}, {2, 2, 64, "full"}};
+  return c;
+}
+
+RunSettings batches_of_one(int64_t steps, int64_t batches) {
+  RunSettings s = settings(steps);
+  s.step.batch = 1;
+  s.step.accumulate = batches;
+  return s;
+}
+
+// The run of ranks in rows of `tensor`, from a checkpoint where one is named; its result on each.
+std::vector<RunResult> run_grid(int ranks, int tensor, const RunSettings& settings, const std::string& resume = "") {
+  std::vector<RunResult> results(static_cast<size_t>(ranks));
+  const Corpus corpus = text(), valid = text().slice(0, 500);
+  ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& all) {
+    RunSettings mine = settings;
+    mine.step.grid = RankGrid::of(all, tensor);
+    Model model;
+    ModelFile rest;
+    if (resume.empty()) {
+      model.transformer = std::make_unique<Transformer>(config_in_parts(), mine.step.grid.tensor);
+      initialize(*model.transformer, 1);
+    } else {
+      ReadOptions read;
+      read.run = true;
+      model = load_model(resume, read, &rest, mine.step.grid.tensor);
+    }
+    results[static_cast<size_t>(all->rank())] =
+        run_training(model, corpus, &valid, mine, resume.empty() ? nullptr : &rest);
+  });
+  return results;
+}
+
+std::map<std::string, Tensor> arrays_in(const std::string& path) {
+  ReadOptions read;
+  read.run = true;
+  const ModelFile file = read_model_file(path, read);
+  std::map<std::string, Tensor> all = file.run_arrays;
+  for (const auto& [name, encoded] : file.parameters)
+    for (const auto& [array, tensor] : encoded.arrays) all[name + "/" + array] = tensor;
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a run in parts is that of one process, and its checkpoint that of the whole") {
+  const std::string path = "tensor_test.h5", other = "tensor_test_other.h5";
+  RunSettings s = batches_of_one(6, 2);
+  s.average = average_rule("ema:0.9");
+  s.keep_best = true;
+  s.valid_every = 2;
+  s.checkpoint = path;
+  const RunResult one = run_grid(1, 1, s).front();
+  const std::map<std::string, Tensor> expected = arrays_in(path);
+  s.checkpoint = other;
+  struct Layout {
+    int ranks, tensor;
+  };
+  for (const Layout layout : {Layout{2, 2}, Layout{4, 2}}) {
+    CAPTURE(layout.ranks);
+    for (const RunResult& result : run_grid(layout.ranks, layout.tensor, s)) {
+      CHECK(result.loss == doctest::Approx(one.loss).epsilon(1e-5));
+      CHECK(*result.valid_loss == doctest::Approx(*one.valid_loss).epsilon(1e-5));
+      CHECK(result.tokens == one.tokens);
+      CHECK(result.kept_step == one.kept_step);
+    }
+    const std::map<std::string, Tensor> arrays = arrays_in(other);
+    CHECK(arrays.size() == expected.size());
+    for (const auto& [name, tensor] : arrays) {
+      CAPTURE(name);
+      CHECK(tensor.shape() == expected.at(name).shape());
+      CHECK(relative_error(tensor, expected.at(name)) < 2e-3);  // AdamW turns the last digits of small gradients up
+    }
+  }
+  for (const std::string& file : {path, other}) std::remove(file.c_str());
+}
+
+TEST_CASE("a run goes on in any layout") {
+  const std::string path = "tensor_test_run.h5";
+  RunSettings s = batches_of_one(8, 2);
+  const RunResult straight = run_grid(1, 1, s).front();
+  RunSettings first = s;
+  first.checkpoint = path;
+  first.before_step = [](int64_t step) {
+    if (step == 5) raise_stop(15);
+  };
+  for (const int tensor : {1, 2})
+    for (const int rows : {1, 2}) {
+      const std::vector<RunResult> stopped = run_grid(rows * tensor, tensor, first);
+      raise_stop(0);
+      for (const RunResult& result : stopped) {
+        CHECK(result.signal == 15);
+        CHECK(result.steps == 5);
+        CHECK(result.checkpoint_saved);
+      }
+      for (const int later : {1, 2})
+        for (const RunResult& result : run_grid(2, later, s, path)) {
+          CHECK(result.loss == doctest::Approx(straight.loss).epsilon(1e-5));
+          CHECK(*result.valid_loss == doctest::Approx(*straight.valid_loss).epsilon(1e-5));
+        }
+      for (const RunResult& result : run_grid(1, 1, s, path))
+        CHECK(result.loss == doctest::Approx(straight.loss).epsilon(1e-5));
+    }
+  std::remove(path.c_str());
+}
+
+TEST_CASE("the norm of gradients in parts is that of the whole") {
+  RunSettings s = batches_of_one(1, 2);
+  std::vector<double> norms;
+  for (const int tensor : {1, 2}) {
+    norms.emplace_back();
+    ThreadRanks::run(tensor, [&](const std::shared_ptr<Communicator>& all) {
+      StepSettings mine = s.step;
+      mine.grid = RankGrid::of(all, tensor);
+      Transformer model(config_in_parts(), mine.grid.tensor);
+      initialize(model, 1);
+      TextBatches batches(BatchSampler(text(), 32, 1, Shuffle::windows));
+      Trainer trainer(model, batches, mine);
+      const StepResult result = trainer.step(0);
+      if (all->rank() == 0) norms.back() = result.gradient_norm;
+    });
+  }
+  CHECK(norms[1] == doctest::Approx(norms[0]).epsilon(1e-5));
+}
+
+TEST_CASE("optimizers of whole matrices are refused") {
+  for (const bool muon : {true, false})
+    ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& all) {
+      OptimizerSettings settings;
+      if (muon) settings.kind = &optimizer_named("muon");
+      settings.moments = muon ? MomentForm::f32 : MomentForm::int8;
+      Transformer model(config_in_parts(), all);
+      CHECK_THROWS_AS(Optimizer(model, settings), Error);
+    });
+}
