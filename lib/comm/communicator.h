@@ -60,8 +60,8 @@ struct RankGrid {
 
   // On every rank. `tensor` divides the ranks.
   static RankGrid of(std::shared_ptr<Communicator> all, int tensor);
-  // In `all`: the rank of column `tensor` in row `data`.
-  int place(int data, int column) const { return data * tensor->size() + column; }
+  // In `all`: the rank of this column in this row.
+  int place(int row, int column) const { return row * tensor->size() + column; }
 };
 
 // The ranks that this process was launched with (launch()), or alone(). Error(usage) where they are several and this
