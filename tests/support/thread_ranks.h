@@ -2,13 +2,17 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <functional>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -16,25 +20,29 @@
 namespace hone::test {
 
 class ThreadRanks {
- public:
-  explicit ThreadRanks(int size) : size_(size) {}
+  using Failure = std::atomic<bool>;
 
-  // f(ranks) on every rank, each on a thread of its own; throws what the lowest rank threw.
+ public:
+  // Those of a part share the failure of the whole.
+  explicit ThreadRanks(int size, std::shared_ptr<Failure> failure = std::make_shared<Failure>(false))
+      : size_(size), failure_(std::move(failure)) {}
+
+  // f(ranks) on every rank, each on a thread of its own; throws what the first that failed threw. The others, which would
+  // wait for it for ever, then end where they wait.
   static void run(int size, const std::function<void(std::shared_ptr<Communicator>)>& f) {
     const auto all = std::make_shared<ThreadRanks>(size);
-    std::vector<std::exception_ptr> thrown(static_cast<size_t>(size));
+    std::exception_ptr thrown;
     std::vector<std::thread> threads;
     for (int rank = 0; rank < size; ++rank)
       threads.emplace_back([&, rank] {
         try {
           f(std::make_shared<Rank>(all, rank));
         } catch (...) {
-          thrown[static_cast<size_t>(rank)] = std::current_exception();
+          if (!all->failure_->exchange(true)) thrown = std::current_exception();
         }
       });
     for (std::thread& thread : threads) thread.join();
-    for (const std::exception_ptr& error : thrown)
-      if (error) std::rethrow_exception(error);
+    if (thrown) std::rethrow_exception(thrown);
   }
 
  private:
@@ -54,7 +62,10 @@ class ThreadRanks {
       const std::lock_guard lock(all->mutex_);
       auto& mail = all->mail_[line];
       const auto found = mail.find(number);
-      if (found == mail.end()) return false;
+      if (found == mail.end()) {
+        all->check();
+        return false;
+      }
       std::copy(found->second.begin(), found->second.end(), bytes.begin());
       mail.erase(found);
       return arrived = true;
@@ -105,7 +116,7 @@ class ThreadRanks {
       }
       const std::lock_guard lock(all_->mutex_);
       std::shared_ptr<ThreadRanks>& part = all_->parts_[{splits_++, color}];
-      if (!part) part = std::make_shared<ThreadRanks>(size);
+      if (!part) part = std::make_shared<ThreadRanks>(size, all_->failure_);
       return std::make_shared<Rank>(part, place);
     }
 
@@ -129,7 +140,10 @@ class ThreadRanks {
       std::unique_lock lock(all_->mutex_);
       const int64_t number = all_->asked_[line]++;
       auto& mail = all_->mail_[line];
-      all_->changed_.wait(lock, [&] { return mail.contains(number); });
+      while (!mail.contains(number)) {
+        all_->check();
+        all_->changed_.wait_for(lock, std::chrono::milliseconds(20));
+      }
       const std::vector<std::byte> bytes = std::move(mail.at(number));
       mail.erase(number);
       return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -140,7 +154,12 @@ class ThreadRanks {
     int splits_ = 0;
   };
 
+  void check() const {
+    if (*failure_) throw std::runtime_error("another rank has failed");
+  }
+
   int size_;
+  std::shared_ptr<Failure> failure_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<Line, std::map<int64_t, std::vector<std::byte>>> mail_;
