@@ -16,6 +16,13 @@ std::string plain(std::string_view name) {
   return result;
 }
 
+std::string listed(std::span<const std::string> names, const char* last) {
+  std::string list;
+  for (size_t i = 0; i < names.size(); ++i)
+    list += fmt::format("{}{}", i == 0 ? "" : i + 1 == names.size() ? last : ", ", names[i]);
+  return list;
+}
+
 }  // namespace
 
 int edit_distance(std::string_view a, std::string_view b) {
@@ -60,10 +67,17 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> nam
 }
 
 std::string either_of(std::span<const std::string> names) {
-  std::string list;
-  for (size_t i = 0; i < names.size(); ++i)
-    list += fmt::format("{}{}", i == 0 ? "" : i + 1 == names.size() ? " or " : ", ", names[i]);
-  return list;
+  return listed(names, " or ");
+}
+
+std::string each_of(std::span<const std::string> names) {
+  return listed(names, " and ");
+}
+
+std::string with_article(std::string_view noun) {
+  const size_t first = noun.find_first_not_of("\"'");
+  const bool vowel = first != noun.npos && std::string_view("aeiou").find(noun[first]) != std::string_view::npos;
+  return fmt::format("{} {}", vowel ? "an" : "a", noun);
 }
 
 }  // namespace hone

@@ -1,4 +1,4 @@
-// What a person may have meant by a name that is not known.
+// Names in messages: what a person may have meant by one that is not known, and lists of them.
 #pragma once
 
 #include <span>
@@ -19,7 +19,9 @@ std::string nearest_name(std::string_view word, std::span<const std::string> nam
 // "; did you mean 'steps'?", or nothing.
 std::string did_you_mean(std::string_view word, std::span<const std::string> names);
 
-// "a, b or c".
-std::string either_of(std::span<const std::string> names);
+std::string either_of(std::span<const std::string> names);  // "a, b or c"
+std::string each_of(std::span<const std::string> names);    // "a, b and c"
+
+std::string with_article(std::string_view noun);  // "an image", "a sound"; quotes before its first letter do not count
 
 }  // namespace hone

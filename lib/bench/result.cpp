@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "measure/machine.h"
+#include "media/medium.h"
 #include "report/statistics.h"
 
 namespace hone {
@@ -81,12 +82,10 @@ std::vector<std::string> result_columns() {
       names.push_back(fmt::format("{}_tokens_per_second{}", rate, end));
     names.push_back(fmt::format("{}_ratio", rate));
   }
-  const char* others[] = {"first_token_ms",
-                          "image_features_ms",
-                          "image_encoder_ms",
-                          "audio_features_ms",
-                          "audio_encoder_ms",
-                          "step_ms",
+  names.emplace_back("first_token_ms");
+  for (const std::string& medium : media_words(&Medium::name))
+    for (const char* end : {"_features_ms", "_encoder_ms"}) names.push_back(medium + end);
+  const char* others[] = {"step_ms",
                           "latency_ms_p50",
                           "latency_ms_p95",
                           "latency_ms_p99",

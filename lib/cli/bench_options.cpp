@@ -3,12 +3,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
 #include "cli/plan_options.h"
 #include "cli/precision.h"
+#include "media/medium.h"
 #include "model/exit_calibration.h"
 #include "nn/mixer.h"
 #include "nn/recompute.h"
@@ -65,10 +68,11 @@ void BenchOptions::add(CLI::App& app) {
               "Tokens generated one by one after each prompt; with --requests also a range, 16:128", CountRange())
       ->default_str("64");
   what->add_option("--parts", parts,
-                   "Measure images and sounds before the text of a prompt, a comma list of image and audio: their "
-                   "encoders, and the first token")
+                   fmt::format("Measure {} before the text of a prompt, a comma list of {}: their encoders, and the "
+                               "first token",
+                               each_of(media_words(&Medium::plural)), each_of(media_words(&Medium::name))))
       ->delimiter(',')
-      ->check(one_of({"image", "audio"}));
+      ->check(one_of(media_words(&Medium::name)));
   what->add_flag("--train", train,
                  "Measure training steps instead of prompts and generation; the files are not changed");
   what->add_option("--recompute", recompute,
@@ -175,8 +179,8 @@ void BenchOptions::check_parts() const {
   if (parts.empty()) return;
   for (const char* option : {"--kernels", "--train", "--draft", "--exit", "--data", "--plot", "--attention"})
     if (given(*app_, option)) throw usage_error("{} does not go with --parts", option);
-  if (parts.size() > 2 || (parts.size() == 2 && parts[0] == parts[1]))
-    throw usage_error("--parts names image or audio twice");
+  if (std::set<std::string>(parts.begin(), parts.end()).size() < parts.size())
+    throw usage_error("--parts names {} twice", either_of(media_words(&Medium::name)));
   warn_of_idle(*app_, {{"--generate", true, "with --parts"}});
 }
 

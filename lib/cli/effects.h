@@ -8,7 +8,7 @@
 namespace hone::cli {
 
 struct Idle {
-  const char* option;  // a long name, or that of a positional
+  std::string option;  // a long name, or that of a positional
   bool idle;           // in this call
   const char* why;     // "without --log", "with --kernels"
 };

@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "bench/child_process.h"
 #include "bench/eval_result.h"
@@ -29,6 +30,7 @@
 #include "measure/kept_baseline.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
+#include "media/medium.h"
 #include "model/part.h"
 #include "model/store.h"
 #include "report/choices.h"
@@ -99,10 +101,11 @@ class EvalTool {
     const auto found = std::ranges::find_if(
         o_.data, [](const std::string& path) { return path != "-" && !kind_of_file(path) && holds_parts(path); });
     if (found == o_.data.end()) return;
-    if (!o_.answers) throw usage_error("'{}' has images or sounds: score its answers with --answers", *found);
+    const std::string media = either_of(media_words(&Medium::plural));
+    if (!o_.answers) throw usage_error("'{}' has {}: score its answers with --answers", *found, media);
     if (!o_.samples.empty() || o_.limit > 0)
-      throw usage_error("{} is for questions of text, and '{}' has images or sounds",
-                        o_.samples.empty() ? "--limit" : "--samples", *found);
+      throw usage_error("{} is for questions of text, and '{}' has {}", o_.samples.empty() ? "--limit" : "--samples",
+                        *found, media);
     examples_ = read_examples(o_.data);
   }
 

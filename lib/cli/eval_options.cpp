@@ -16,8 +16,8 @@
 #include "cli/ranks.h"
 #include "dataset/tasks.h"
 #include "measure/retrieval.h"
+#include "media/medium.h"
 #include "model/exit_calibration.h"
-#include "nn/encoders/encoder.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
@@ -43,10 +43,13 @@ void EvalOptions::add(CLI::App& app) {
       "predicted whole. Or with \"prompt\", \"answers\" and \"label\": accuracy counts questions whose right answer is "
       "the most probable one");
 
+  const auto [left, right] = usual_pair();
   text->add_flag(
       "--retrieval", retrieval,
-      "Of JSON lines with an image and a sound, find each sound by its image and each image by its sound among "
-      "all: recall at 1, 5 and 10, and median rank, of the very one and of any with the same answer");
+      fmt::format("Of JSON lines with {} and {}, find each {} by its {} and each {} by its {} among all: recall at 1, "
+                  "5 and 10, and median rank, of the very one and of any with the same answer",
+                  with_article(left->noun), with_article(right->noun), right->noun, left->noun, left->noun,
+                  right->noun));
 
   text->add_option("--task", tasks,
                    fmt::format("NAME=FILE: score a published task instead, its file as it is; repeatable. NAME is {}",
@@ -242,7 +245,12 @@ DType EvalOptions::type() const {
 
 std::vector<Requirement> EvalOptions::requirements(bool choices) const {
   if (retrieval) {
-    const std::vector<std::string> names = retrieval_metrics(name_of(Medium::image), name_of(Medium::audio));
+    std::vector<std::string> names;  // of any two media: which, the models say
+    for (const Medium* left : all_media())
+      for (const Medium* right : all_media())
+        if (place_of(*left) < place_of(*right))
+          for (std::string& name : retrieval_metrics(left->name, right->name))
+            if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
     const std::vector<std::string_view> known(names.begin(), names.end());
     std::vector<Requirement> result;
     for (const std::string& text : require) result.emplace_back(text, known, false);

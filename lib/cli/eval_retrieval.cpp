@@ -5,8 +5,8 @@
 #include "base/log.h"
 #include "cli/precision.h"
 #include "measure/retrieval.h"
+#include "media/medium.h"
 #include "model/store.h"
-#include "nn/encoders/encoder.h"
 #include "report/late_texts.h"
 #include "report/report.h"
 
@@ -36,7 +36,7 @@ class RetrievalEval {
     const Config& config = transformer.config();
     std::vector<std::string> media = config.aligned;
     if (media.empty()) {
-      media = {name_of(Medium::image), name_of(Medium::audio)};
+      media = {usual_pair()[0]->name, usual_pair()[1]->name};
       log_warning("'{}' has not learned to find one by the other: train it with --contrastive", path);
     }
     for (const std::string& medium : media)

@@ -5,16 +5,20 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "cli/effects.h"
 #include "dataset/examples.h"
-#include "nn/encoders/encoder.h"
 
 namespace hone::cli {
 namespace {
 
 constexpr const char *infonce = "infonce", *siglip = "siglip";
 
-// "0.5:image,audio" -> 0.5 and the two; without names these two.
+std::string augment_option(const Medium& medium) {
+  return fmt::format("--augment-{}", medium.name);
+}
+
+// "0.5:image,audio" -> 0.5 and the two; without names the usual pair.
 std::pair<float, std::vector<std::string>> parse_contrastive(const std::string& text) {
   const size_t colon = text.find(':');
   double weight = 0;
@@ -25,17 +29,17 @@ std::pair<float, std::vector<std::string>> parse_contrastive(const std::string& 
   } catch (const std::exception&) {
   }
   if (!(weight > 0) || !std::isfinite(weight))
-    throw usage_error("--contrastive '{}': write WEIGHT or WEIGHT:image,audio, the weight above 0", text);
-  std::vector<std::string> media = {name_of(Medium::image), name_of(Medium::audio)};
+    throw usage_error("--contrastive '{}': write WEIGHT or WEIGHT:{},{}, the weight above 0", text,
+                      usual_pair()[0]->name, usual_pair()[1]->name);
+  std::vector<std::string> media = {usual_pair()[0]->name, usual_pair()[1]->name};
   if (colon == text.npos) return {static_cast<float>(weight), media};
   const std::string both = text.substr(colon + 1);
   const size_t comma = both.find(',');
   if (comma != both.npos) media = {both.substr(0, comma), both.substr(comma + 1)};
-  const auto known = [](const std::string& name) {
-    return name == name_of(Medium::image) || name == name_of(Medium::audio);
-  };
+  const std::vector<std::string> all = media_words(&Medium::name);
+  const auto known = [&](const std::string& name) { return std::ranges::find(all, name) != all.end(); };
   if (comma == both.npos || !std::ranges::all_of(media, known) || media[0] == media[1])
-    throw usage_error("--contrastive '{}': '{}' is not two of image and audio with a comma between", text, both);
+    throw usage_error("--contrastive '{}': '{}' is not two of {} with a comma between", text, both, each_of(all));
   return {static_cast<float>(weight), media};
 }
 
@@ -48,23 +52,23 @@ void ExampleOptions::add(RunOptions& run) {
          "each line is a sequence of its own",
          {"answers", "text", "all"})
       .shapes(Shapes::run);
+  const auto [left, right] = usual_pair();
+  const std::string plurals = each_of(media_words(&Medium::plural));
   run.text("--contrastive", contrastive,
-           "W or W:image,audio: also learn, with weight W, to find the sound of a line by its image among those of a "
-           "batch, and the image by its sound")
+           fmt::format("W or W:{},{}: also learn, with weight W, to find the {} of a line by its {} among those of a "
+                       "batch, and the {} by its {}",
+                       left->name, right->name, right->noun, left->noun, left->noun, right->noun))
       .shapes(Shapes::run);
   run.text("--contrastive-loss", contrastive_loss,
            "siglip (each pair by itself) or infonce (each against all others of the batch)", {siglip, infonce})
       .shapes(Shapes::run);
-  run.text("--augment-image", augment_image,
-           "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, shear:PART: "
-           "the most")
-      .shapes(Shapes::run);
-  run.text("--augment-audio", augment_audio,
-           "Change sounds, a comma list of shift:SECONDS, speed:PART, gain:DECIBELS, masks:COUNT: the most")
-      .shapes(Shapes::run);
-  run.bytes("--media-cache", media_cache, "Decoded images and sounds that are kept in memory; the rest is read again")
+  for (const Medium* medium : all_media())
+    if (medium->augmentation)
+      run.text(augment_option(*medium), augment[place_of(*medium)], medium->augmentation_help).shapes(Shapes::run);
+  run.bytes("--media-cache", media_cache,
+            fmt::format("Decoded {} that are kept in memory; the rest is read again", plurals))
       .shapes(Shapes::nothing);
-  run.flag("--skip-broken", skip_broken, "Leave out images and sounds that cannot be read, and count them")
+  run.flag("--skip-broken", skip_broken, fmt::format("Leave out {} that cannot be read, and count them", plurals))
       .shapes(Shapes::run);
 }
 
@@ -76,8 +80,11 @@ bool ExampleOptions::taken(const std::vector<std::string>& data) const {
 FeedSettings ExampleOptions::feed(bool augmented) const {
   FeedSettings settings;
   settings.loss = loss_rows(loss);
-  if (augmented) settings.image = image_augmentation(augment_image, "--augment-image");
-  if (augmented) settings.sound = sound_augmentation(augment_audio, "--augment-audio");
+  if (augmented)
+    for (const Medium* medium : all_media())
+      if (medium->augmentation)
+        settings.augmentations[medium->name] =
+            medium->augmentation(augment[place_of(*medium)], augment_option(*medium));
   settings.cache_bytes = media_cache;
   settings.skip_broken = skip_broken;
   return settings;
@@ -102,14 +109,17 @@ void ExampleOptions::check(const CLI::App& app) const {
 
 void ExampleOptions::check_effects(const CLI::App& app, bool examples) const {
   if (!contrastive.empty() && !examples)
-    throw usage_error("--contrastive has no effect on windows of text; give lines with an image and a sound");
+    throw usage_error("--contrastive has no effect on windows of text; give lines with {} and {}",
+                      with_article(usual_pair()[0]->noun), with_article(usual_pair()[1]->noun));
   constexpr const char* windows = "on windows of text";
-  warn_of_idle(app, {{"--augment-image", !examples, windows},
-                     {"--augment-audio", !examples, windows},
-                     {"--media-cache", !examples, windows},
-                     {"--skip-broken", !examples, windows},
-                     {"--shuffle", examples, "on lines of their own"},
-                     {"--valid-tokens", examples, "on lines of their own"}});
+  std::vector<Idle> idle;
+  for (const Medium* medium : all_media())
+    if (medium->augmentation) idle.push_back({augment_option(*medium), !examples, windows});
+  idle.insert(idle.end(), {{"--media-cache", !examples, windows},
+                           {"--skip-broken", !examples, windows},
+                           {"--shuffle", examples, "on lines of their own"},
+                           {"--valid-tokens", examples, "on lines of their own"}});
+  warn_of_idle(app, idle);
 }
 
 void ExampleOptions::check_pairs(const Examples& lines, int64_t batch) const {

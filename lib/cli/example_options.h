@@ -8,12 +8,14 @@
 
 #include "cli/run_options.h"
 #include "feed/sequence.h"
+#include "media/medium.h"
 #include "train/objectives/settings.h"
 
 namespace hone::cli {
 
 struct ExampleOptions {
-  std::string loss = "all", augment_image, augment_audio;
+  std::string loss = "all";
+  std::vector<std::string> augment = std::vector<std::string>(all_media().size());  // by their places
   int64_t media_cache = int64_t{1} << 30;
   bool skip_broken = false;
   std::string contrastive;  // W[:LEFT,RIGHT]; empty: none

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_limit.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/batch_options.h"
@@ -135,23 +136,21 @@ class GenerateTool {
     return true;
   }
 
-  // Once, before anything is generated: what a prompt's images and sounds are to the model.
+  // Once, before anything is generated: what the media of prompts are to the model.
   void read_media() {
     const Config& config = model_.transformer->config();
-    for (const auto& [sound, path] : o_.media()) {
-      size_t e = 0;
-      for (; e < config.encoders.size(); ++e)
-        if ((encoder_kind(config.encoders[e])->medium() == Medium::audio) == sound) break;
+    for (const auto& [medium, path] : o_.media()) {
+      const size_t e = model_.transformer->encoder_of(medium->name);
       if (e == config.encoders.size())
-        throw usage_error("'{}' has no encoder for --{} '{}': it was trained without", o_.model,
-                          sound ? "audio" : "image", path);
+        throw usage_error("'{}' has no encoder for --{} '{}': it was trained without", o_.model, medium->name, path);
       const auto kind = encoder_kind(config.encoders[e]);
       MediaPart part{e, media_rows_, kind->features(*std::make_unique<Decoded>(kind->read(path)), "'" + path + "'")};
       media_rows_ += part.rows();
       media_.push_back(std::move(part));
     }
     if (!media_.empty() && settings_.draft.model)
-      throw usage_error("--draft '{}': a model that drafts reads text alone, and no images or sounds", o_.draft);
+      throw usage_error("--draft '{}': a model that drafts reads text alone, and no {}", o_.draft,
+                        either_of(media_words(&Medium::plural)));
   }
 
   // Rows of the media, and the prompt behind them.

@@ -36,11 +36,13 @@ void add_prompts(CLI::App& app, GenerateOptions& o) {
   auto* lines = group->add_flag("--lines", o.lines,
                                 "Each line of the file or of standard input is a prompt; empty lines are skipped");
   prompt->excludes(file)->excludes(lines);
-  for (const auto& [name, paths, what] :
-       {std::tuple("--image", &o.images,
-                   "Picture (PNG, JPEG) before the prompt, of a model that takes images; repeat it"),
-        {"--audio", &o.sounds, "Sound before the prompt, of a model that takes sounds; repeat it"}})
-    group->add_option(name, *paths, what)->allow_extra_args(false)->type_name("FILE");
+  for (const Medium* medium : all_media())
+    group
+        ->add_option(
+            fmt::format("--{}", medium->name), o.files[place_of(*medium)],
+            fmt::format("{} before the prompt, of a model that takes {}; repeat it", medium->file, medium->plural))
+        ->allow_extra_args(false)
+        ->type_name("FILE");
 }
 
 void add_sampling(CLI::App& app, GenerateOptions& o) {
@@ -196,15 +198,18 @@ bool GenerateOptions::typed() const {
   return reads_standard_input() && isatty(STDIN_FILENO);
 }
 
-std::vector<std::pair<bool, std::string>> GenerateOptions::media() const {
-  std::vector<std::pair<bool, std::string>> all;
-  size_t image = 0, sound = 0;
-  for (const CLI::Option* option : app_->parse_order()) {
-    if (option->check_lname("image") && image < images.size()) all.emplace_back(false, images[image++]);
-    if (option->check_lname("audio") && sound < sounds.size()) all.emplace_back(true, sounds[sound++]);
-  }
-  while (image < images.size()) all.emplace_back(false, images[image++]);  // of a configuration file
-  while (sound < sounds.size()) all.emplace_back(true, sounds[sound++]);
+std::vector<std::pair<const Medium*, std::string>> GenerateOptions::media() const {
+  std::vector<std::pair<const Medium*, std::string>> all;
+  std::vector<size_t> taken(files.size());
+  const auto take = [&](const Medium* medium) {
+    const size_t m = place_of(*medium);
+    if (taken[m] < files[m].size()) all.emplace_back(medium, files[m][taken[m]++]);
+  };
+  for (const CLI::Option* option : app_->parse_order())
+    for (const Medium* medium : all_media())
+      if (option->check_lname(medium->name)) take(medium);
+  for (const Medium* medium : all_media())  // of a configuration file
+    while (taken[place_of(*medium)] < files[place_of(*medium)].size()) take(medium);
   return all;
 }
 

@@ -6,6 +6,7 @@
 
 #include "cli/low_bit.h"
 #include "cli/tool.h"
+#include "media/medium.h"
 #include "model/store.h"
 #include "serve/generate.h"
 
@@ -16,7 +17,7 @@ struct GenerateOptions {
   std::vector<std::string> prompts;
   std::string prompt_file;
   bool lines = false;
-  std::vector<std::string> images, sounds;
+  std::vector<std::vector<std::string>> files = std::vector<std::vector<std::string>>(all_media().size());  // of media
   int64_t tokens = 200, top_k = 0, prefill_chunk = 512;
   double temperature = 0.8, top_p = 1, repetition_penalty = 1;
   std::vector<std::string> stops;
@@ -40,8 +41,8 @@ struct GenerateOptions {
   bool reads_standard_input() const;
   // Whether prompts are typed: none is named, and standard input is a terminal.
   bool typed() const;
-  // Images and sounds before each prompt, in the order of the command line: {is a sound, path}.
-  std::vector<std::pair<bool, std::string>> media() const;
+  // What stands before each prompt, in the order of the command line.
+  std::vector<std::pair<const Medium*, std::string>> media() const;
   // From --prompt, --prompt-file or standard input, in order. Throws Error(input) for what cannot be read.
   std::vector<std::string> read_prompts() const;
 

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
@@ -59,16 +60,18 @@ void ModelOptions::add(RunOptions& run) {
   shape(run.number("--attention-softcap", attention_softcap, "The same as --attention-score softcap:C",
                    {.least = 0.01, .most = 1e6})
             .excludes(score));
-  shape(run.text("--image", image,
-                 "Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"));
-  shape(run.text("--audio", audio,
-                 "Take sounds, as log mel spectrograms: mel:BANDS[:RATE][:MS/STEP][:STACK], by default 16000 a "
-                 "second, frames of 25 ms every 10, STACK of them a row (1)"));
-  shape(run.text("--media-attention", media_attention, "Within an image or sound: causal (default), or both ways",
-                 {"causal", "both"}));
+  for (const Medium* medium : all_media())
+    shape(run.text(fmt::format("--{}", medium->name), encoders[place_of(*medium)], encoder_help(*medium)));
+  shape(run.text(
+      "--media-attention", media_attention,
+      fmt::format("Within {}: causal (default), or both ways", with_article(either_of(media_words(&Medium::noun)))),
+      {"causal", "both"}));
+  std::vector<std::string> kinds = media_words(&Medium::plural);
+  kinds.insert(kinds.begin(), "text");
   shape(run.text("--modality-experts", modality_experts,
-                 "Weights of their own for the rows of text, images and sounds: of feed-forwards (ffn), or also of "
-                 "projections and norms (all), with attention in common",
+                 fmt::format("Weights of their own for the rows of {}: of feed-forwards (ffn), or also of projections "
+                             "and norms (all), with attention in common",
+                             each_of(kinds)),
                  {"ffn", "all"}));
   run.number("--init-std", init_std, "Deviation of a new model's weights (default: 0.02)", {.above = 0, .most = 1e6})
       .shapes(Shapes::run)
@@ -132,16 +135,19 @@ Config ModelOptions::config(int64_t tokens) const {
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);
   if (attention) set_attention(c, *attention);
-  for (const auto& [name, medium] : {std::pair(image, Medium::image), std::pair(audio, Medium::audio)}) {
+  std::vector<std::string> takes;  // options that give an encoder
+  for (const Medium* medium : all_media()) {
+    takes.push_back(fmt::format("--{}", medium->name));
+    const std::optional<std::string>& name = encoders[place_of(*medium)];
     if (!name) continue;
     const auto kind = encoder_kind(*name);
-    if (kind->medium() != medium)
-      throw usage_error("--{} '{}': that is an encoder for {}", name_of(medium), *name, name_of(kind->medium()));
+    if (&kind->medium() != medium)
+      throw usage_error("--{} '{}': that is an encoder for {}", medium->name, *name, kind->medium().name);
     c.encoders.push_back(kind->name());
   }
   c.media_both_ways = media_attention == "both";
-  if (media_attention && c.encoders.empty()) throw usage_error("--media-attention needs --image or --audio");
-  if (modality_experts && c.encoders.empty()) throw usage_error("--modality-experts needs --image or --audio");
+  if (media_attention && c.encoders.empty()) throw usage_error("--media-attention needs {}", either_of(takes));
+  if (modality_experts && c.encoders.empty()) throw usage_error("--modality-experts needs {}", either_of(takes));
   if (modality_experts)
     set_modality_experts(c, *modality_experts == "all" ? ModalityExperts::all : ModalityExperts::ffn);
   c.vocabulary = tokens;

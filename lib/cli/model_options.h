@@ -4,8 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/run_options.h"
+#include "media/medium.h"
 #include "model/config.h"
 
 namespace hone::cli {
@@ -16,7 +18,8 @@ struct ModelOptions {
   std::optional<double> rope_theta, norm_epsilon, attention_softcap, logit_softcap, init_std;
   bool qk_norm = false;
   std::optional<bool> biases, tied;
-  std::optional<std::string> image, audio, media_attention, modality_experts;
+  std::vector<std::optional<std::string>> encoders = std::vector<std::optional<std::string>>(all_media().size());
+  std::optional<std::string> media_attention, modality_experts;
 
   void add(RunOptions& run);
   // The name of the first option given that describes a new model's shape, or "": an existing model has a shape

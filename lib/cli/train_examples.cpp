@@ -15,7 +15,7 @@ std::string fingerprint(const Examples& examples) {
   std::string all;
   for (const Example& example : examples.all) {
     for (const ExamplePart& part : example.parts)
-      all += fmt::format("{}\t{}\t{}\n", static_cast<int>(part.kind), part.index, part.value);
+      all += fmt::format("{}\t{}\t{}\n", part.medium ? place_of(*part.medium) + 1 : 0, part.index, part.value);
     all += fmt::format("{}\t{}\t{}\n", example.has_answer, example.weight, example.answer);
   }
   return checksum_of(all.data(), all.size());
@@ -42,7 +42,7 @@ std::vector<TextSource> TrainingExamples::texts() const {
   std::string all;
   for (const Example& example : train_lines_.all) {
     for (const ExamplePart& part : example.parts)
-      if (part.kind == PartKind::text) all += part.value;
+      if (!part.medium) all += part.value;
     all += example.answer + "\n";
   }
   return {text_in_memory(std::move(all), train_lines_.name())};
@@ -61,7 +61,7 @@ void TrainingExamples::describe(nlohmann::json& description) const {
 
 void TrainingExamples::name_encoders(const Config& config, Journal& journal) const {
   std::vector<std::string> names;
-  for (const std::string& encoder : config.encoders) names.emplace_back(name_of(encoder_kind(encoder)->medium()));
+  for (const std::string& encoder : config.encoders) names.emplace_back(encoder_kind(encoder)->medium().name);
   journal.set_encoders(std::move(names));
 }
 

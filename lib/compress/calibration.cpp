@@ -6,8 +6,10 @@
 
 #include "base/error.h"
 #include "base/memory_limit.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "kernels/rows/elementwise.h"
+#include "media/medium.h"
 #include "ops/linear.h"
 
 namespace hone {
@@ -365,7 +367,8 @@ class Walk {
 
 void CalibrationText::require_text(const char* who) const {
   if (!examples.empty())
-    throw usage_error("{} measures windows of text, and the calibration has images or sounds: give text", who);
+    throw usage_error("{} measures windows of text, and the calibration has {}: give text", who,
+                      either_of(media_words(&Medium::plural)));
 }
 
 CalibrationText calibration_examples(SequenceReader& reader, int64_t count) {

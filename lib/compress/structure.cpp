@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/spelling.h"
+#include "media/medium.h"
 
 namespace hone {
 
@@ -80,8 +82,8 @@ Structure parse_structure(const std::string& text) {
 
 StructureCounts structure_counts(const Structure& structure, const Config& config) {
   if (std::ranges::any_of(config.layers, [](const LayerBlueprint& l) { return !l.modalities.empty(); }))
-    throw usage_error(
-        "structures are not removed from layers with weights of their own for images and sounds: prune single weights");
+    throw usage_error("structures are not removed from layers with weights of their own for {}: prune single weights",
+                      each_of(media_words(&Medium::plural)));
   StructureCounts counts;
   for (const bool whole : {true, false}) {  // what goes as a whole before what is left of layers
     for (const AskedStructure& one : structure.asked)

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "dataset/json_lines.h"
 #include "dataset/reader.h"
 #include "dataset/text_file.h"
@@ -49,9 +50,9 @@ class LineReader {
     if (line.is_object() && line.contains("parts"))
       read_parts(line["parts"], example, entries);
     else if (std::string* prompt = string_member(line, "prompt"))
-      example.parts.push_back({PartKind::text, std::move(*prompt)});
+      example.parts.push_back({nullptr, std::move(*prompt)});
     else if (std::string* text = string_member(line, "text"))
-      example.parts.push_back({PartKind::text, std::move(*text)});
+      example.parts.push_back({nullptr, std::move(*text)});
     else
       throw input_error("{}: not an object with \"parts\", with \"prompt\" and \"answer\", or with \"text\"", where_);
     entries.resize(example.parts.size());
@@ -74,20 +75,28 @@ class LineReader {
     for (size_t i = 0; i < parts.size(); ++i) {
       const json& part = parts[i];
       if (!part.is_object())
-        throw input_error("{}: part {} is no object such as {{\"image\": \"a.png\"}}", where_, i + 1);
-      constexpr std::pair<const char*, PartKind> kinds[] = {
-          {"text", PartKind::text}, {"image", PartKind::image}, {"audio", PartKind::audio}};
+        throw input_error("{}: part {} is no object such as {{\"{}\": \"{}\"}}", where_, i + 1,
+                          all_media().front()->name, all_media().front()->example);
       size_t found = 0;
-      for (const auto& [name, kind] : kinds) {
-        if (!part.contains(name)) continue;
-        if (++found > 1 || !part[name].is_string()) break;
+      const auto take = [&](const char* name, const Medium* medium) {
+        if (!part.contains(name) || ++found > 1 || !part[name].is_string()) return;
         const std::string value = part[name].get<std::string>();
-        entries.push_back(kind == PartKind::text ? Entries() : entries_of(value));
-        example.parts.push_back({kind, kind == PartKind::text ? value : entries.back().path, entries.back().first});
-      }
+        entries.push_back(medium ? entries_of(value) : Entries());
+        example.parts.push_back({medium, medium ? entries.back().path : value, entries.back().first});
+      };
+      take("text", nullptr);
+      for (const Medium* medium : all_media()) take(medium->name, medium);
       if (found != 1 || example.parts.size() != i + 1)
-        throw input_error("{}: part {} must have one string: a \"text\", an \"image\" or an \"audio\"", where_, i + 1);
+        throw input_error("{}: part {} must have one string: {}", where_, i + 1, either_of(members()));
     }
+  }
+
+  // A "text", an "image", …
+  static std::vector<std::string> members() {
+    std::vector<std::string> all = media_words(&Medium::name);
+    all.insert(all.begin(), "text");
+    for (std::string& name : all) name = with_article(fmt::format("\"{}\"", name));
+    return all;
   }
 
   void read_answer(const json& answer, Example& example, Entries& labels) {
@@ -157,12 +166,12 @@ class LineReader {
 
 }  // namespace
 
-const char* name_of(PartKind kind) {
-  return kind == PartKind::image ? "image" : kind == PartKind::audio ? "audio" : "text";
+const char* ExamplePart::kind() const {
+  return medium ? medium->name : "text";
 }
 
 bool Example::has(std::string_view kind) const {
-  return std::ranges::any_of(parts, [&](const ExamplePart& part) { return name_of(part.kind) == kind; });
+  return std::ranges::any_of(parts, [&](const ExamplePart& part) { return part.kind() == kind; });
 }
 
 std::string ExamplePart::name() const {

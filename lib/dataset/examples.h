@@ -1,4 +1,4 @@
-// Examples of several parts, from JSON lines: text, images and sounds in any order, and an answer.
+// Examples of several parts, from JSON lines: text and media (media/medium.h) in any order, and an answer.
 //
 //   {"parts": [{"image": "seven.png"}, {"text": "digit: "}], "answer": "7", "loss_weight": 2}
 //
@@ -12,17 +12,16 @@
 #include <string_view>
 #include <vector>
 
+#include "media/medium.h"
+
 namespace hone {
 
-// Which of the parts are there beside text.
-enum class PartKind { text, image, audio };
-const char* name_of(PartKind kind);  // also of the member of a line: "text", "image", "audio"
-
 struct ExamplePart {
-  PartKind kind = PartKind::text;
-  std::string value;   // the text, or the path
-  int64_t index = -1;  // of an IDX file; -1: the file is one image or sound
+  const Medium* medium = nullptr;  // null: text
+  std::string value;               // the text, or the path
+  int64_t index = -1;              // of an IDX file; -1: the file is one image or sound
 
+  const char* kind() const;  // as its member of a line: "text", "image", "audio"
   std::string name() const;  // of a file, for messages: "'a.gz#17'"
 };
 
@@ -45,8 +44,7 @@ struct Examples {
 };
 
 // Lines with "parts"; with "prompt" and "answer"; or with "text". Throws Error(input) with file and line for one that
-// is
-// none of these, a part that is no object of one text, image or audio, ranges of different lengths, a weight that is no
+// is none of these, a part that is no object of one text or medium, ranges of different lengths, a weight that is no
 // number above 0, labels that cannot be read, and for files without lines.
 Examples read_examples(const std::vector<std::string>& paths);
 

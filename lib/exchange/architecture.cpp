@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "exchange/architectures/table.h"
+#include "media/medium.h"
 
 namespace hone {
 
@@ -86,7 +88,7 @@ const LayerBlueprint& require_expressible(const Config& config, const Expressibl
     express(other.depth_fraction == 0, "layers that only some tokens go through");
     express(other == layer, "layers that differ");
   }
-  express(config.encoders.empty(), "encoders of images and sounds");
+  express(config.encoders.empty(), fmt::format("encoders of {}", each_of(media_words(&Medium::plural))).c_str());
   express(config.logit_softcap == 0, "a soft cap of logits");
   return layer;
 }

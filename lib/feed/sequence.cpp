@@ -18,15 +18,6 @@ class IdxOnce {
   media::IdxFile file_;
 };
 
-namespace {
-
-int64_t bytes_of(const Decoded& decoded) {
-  if (const auto* image = std::get_if<media::Image>(&decoded)) return static_cast<int64_t>(image->pixels.size());
-  return static_cast<int64_t>(std::get<media::Sound>(decoded).samples.size() * sizeof(float));
-}
-
-}  // namespace
-
 const MediaPart* Sequence::first_of(size_t encoder) const {
   const auto found = std::ranges::find(parts, encoder, &MediaPart::encoder);
   return found == parts.end() ? nullptr : &*found;
@@ -46,18 +37,18 @@ SequenceReader::SequenceReader(Examples examples, std::shared_ptr<const Tokenize
   check();
 }
 
-size_t SequenceReader::encoder_of(PartKind kind) const {
-  for (size_t e = 0; e < encoders_.size(); ++e)
-    if (std::string_view(name_of(encoders_[e]->medium())) == name_of(kind)) return e;
-  return encoders_.size();
+size_t SequenceReader::encoder_of(const Medium& medium) const {
+  size_t e = 0;
+  while (e < encoders_.size() && &encoders_[e]->medium() != &medium) ++e;
+  return e;
 }
 
 void SequenceReader::check() const {
   for (const Example& example : examples_.all) {
     for (const ExamplePart& part : example.parts)
-      if (part.kind != PartKind::text && encoder_of(part.kind) == encoders_.size())
+      if (part.medium && encoder_of(*part.medium) == encoders_.size())
         throw input_error("{}: {} is of a kind, {}, that the model has no encoder for", examples_.where(example),
-                          part.name(), name_of(part.kind));
+                          part.name(), part.kind());
     if (settings_.loss == LossRows::answers && !example.has_answer)
       throw input_error("{}: no answer, which alone would be scored", examples_.where(example));
   }
@@ -79,7 +70,7 @@ std::shared_ptr<const Decoded> SequenceReader::decoded(const ExamplePart& part, 
     if (const auto found = cache_.find(part.value); found != cache_.end()) return found->second;
   }
   auto made = std::make_shared<const Decoded>(kind.read(part.value));
-  const int64_t bytes = bytes_of(*made) + static_cast<int64_t>(part.value.size()) + 128;
+  const int64_t bytes = made->bytes() + static_cast<int64_t>(part.value.size()) + 128;
   const std::lock_guard lock(mutex_);
   if (cached_ + bytes <= settings_.cache_bytes && cache_.emplace(part.value, made).second) cached_ += bytes;
   return made;
@@ -88,12 +79,10 @@ std::shared_ptr<const Decoded> SequenceReader::decoded(const ExamplePart& part, 
 Features SequenceReader::features(const ExamplePart& part, size_t encoder, Random* random) {
   const EncoderKind& kind = *encoders_[encoder];
   const std::shared_ptr<const Decoded> decoded = this->decoded(part, kind);
-  if (const auto* image = std::get_if<media::Image>(decoded.get()); image && random && settings_.image.any())
-    return kind.features(augmented(*image, settings_.image, *random), part.name());
-  const auto* sound = std::get_if<media::Sound>(decoded.get());
-  if (!sound || !random || !settings_.sound.any()) return kind.features(*decoded, part.name());
-  Features features = kind.features(augmented(*sound, settings_.sound, *random), part.name());
-  mask(features, settings_.sound, *random);
+  const auto by = settings_.augmentations.find(kind.medium().name);
+  if (!random || by == settings_.augmentations.end() || !by->second) return kind.features(*decoded, part.name());
+  Features features = kind.features(by->second->changed(*decoded, *random), part.name());
+  by->second->mask(features, *random);
   return features;
 }
 
@@ -139,10 +128,10 @@ std::optional<Sequence> SequenceReader::read(int64_t index, uint64_t seed) {
   Builder builder(s);
   try {
     for (const ExamplePart& part : example.parts) {
-      if (part.kind == PartKind::text)
+      if (!part.medium)
         builder.text(tokenizer_->encode(part.value));
       else
-        builder.media(encoder_of(part.kind), features(part, encoder_of(part.kind), seed ? &random : nullptr));
+        builder.media(encoder_of(*part.medium), features(part, encoder_of(*part.medium), seed ? &random : nullptr));
     }
     if (s.ids.empty()) builder.text({tokenizer_->separator()});
     if (example.has_answer) {
@@ -176,12 +165,10 @@ int64_t SequenceReader::cached_bytes() const {
 }
 
 std::string SequenceReader::kinds(int64_t example) const {
-  bool image = false, audio = false;
-  for (const ExamplePart& part : examples_.all[static_cast<size_t>(example)].parts) {
-    image = image || part.kind == PartKind::image;
-    audio = audio || part.kind == PartKind::audio;
-  }
-  return image && audio ? "image_audio" : image ? "image" : audio ? "audio" : "text";
+  MediaMix mix;
+  for (const Medium* medium : all_media())
+    if (examples_.all[static_cast<size_t>(example)].has(medium->name)) mix.push_back(medium);
+  return mix_name(mix);
 }
 
 }  // namespace hone

@@ -11,7 +11,7 @@
 
 #include "dataset/examples.h"
 #include "dataset/tokenizer.h"
-#include "feed/augment.h"
+#include "media/medium.h"
 #include "model/config.h"
 #include "model/input.h"
 #include "nn/encoders/encoder.h"
@@ -28,8 +28,7 @@ LossRows loss_rows(const std::string& name);  // Error(usage)
 
 struct FeedSettings {
   LossRows loss = LossRows::all;
-  ImageAugmentation image;
-  SoundAugmentation sound;
+  std::map<std::string, std::shared_ptr<const Augmentation>> augmentations;  // by the name of the medium
   int64_t cache_bytes = int64_t{1} << 30;  // of what was decoded; what does not fit is decoded again
   bool skip_broken = false;
 };
@@ -64,7 +63,7 @@ class SequenceReader {
   int64_t broken() const;  // examples that were skipped
   int64_t cached_bytes() const;
 
-  // "text", "image", "audio", "image_audio": the media of an example.
+  // "text", "image", "audio", "image_audio": the media of an example (mix_name).
   std::string kinds(int64_t example) const;
 
  private:
@@ -72,7 +71,7 @@ class SequenceReader {
   void check() const;
   Features features(const ExamplePart& part, size_t encoder, Random* random);
   std::shared_ptr<const Decoded> decoded(const ExamplePart& part, const EncoderKind& kind);
-  size_t encoder_of(PartKind kind) const;  // its place, or encoders_.size()
+  size_t encoder_of(const Medium& medium) const;  // its place, or encoders_.size()
 
   Examples examples_;
   std::shared_ptr<const Tokenizer> tokenizer_;

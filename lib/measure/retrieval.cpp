@@ -127,8 +127,8 @@ RetrievalScores retrieve(const Transformer& model, SequenceReader& reader, size_
   Gallery lefts, rights;
   Encoding encoding(model, type);
   const std::vector<Example>& examples = reader.examples().all;
-  const std::string left_name = name_of(model.encoders()[left]->kind().medium()),
-                    right_name = name_of(model.encoders()[right]->kind().medium());
+  const std::string left_name = model.encoders()[left]->kind().medium().name,
+                    right_name = model.encoders()[right]->kind().medium().name;
   for (int64_t e = 0; e < reader.size(); ++e) {
     check_stop();
     const Example& example = examples[static_cast<size_t>(e)];
@@ -136,7 +136,7 @@ RetrievalScores retrieve(const Transformer& model, SequenceReader& reader, size_
     const std::optional<Sequence> sequence = reader.read(e);
     if (!sequence) continue;
     const auto place_of = [&](const std::string& medium, size_t encoder, Gallery& gallery) {
-      const auto named = [&](const ExamplePart& part) { return name_of(part.kind) == medium; };
+      const auto named = [&](const ExamplePart& part) { return part.kind() == medium; };
       const std::string name = std::ranges::find_if(example.parts, named)->name();
       const auto [found, fresh] = gallery.places.emplace(name, gallery.size());
       if (fresh) {

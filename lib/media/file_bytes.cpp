@@ -6,6 +6,8 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/spelling.h"
+#include "media/medium.h"
 
 namespace hone::media {
 
@@ -16,7 +18,8 @@ std::vector<uint8_t> read_bytes(const std::string& path) {
   if (!std::filesystem::is_regular_file(path, failed)) throw input_error("'{}' is not a file", path);
   const uintmax_t size = std::filesystem::file_size(path, failed);
   if (failed) throw input_error("'{}' cannot be read: {}", path, failed.message());
-  if (size > most) throw input_error("'{}' has {} bytes: more than one image or sound should", path, size);
+  if (size > most)
+    throw input_error("'{}' has {} bytes: more than one {} should", path, size, either_of(media_words(&Medium::noun)));
   std::ifstream file(path, std::ios::binary);
   std::vector<uint8_t> bytes(size);
   if (!file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size)))

@@ -3,8 +3,10 @@
 #include <png.h>
 #include <turbojpeg.h>
 
+#include <cmath>
 #include <cstring>
 #include <memory>
+#include <numbers>
 
 #include "base/error.h"
 #include "media/file_bytes.h"
@@ -81,5 +83,74 @@ Image with_channels(Image image, int64_t channels) {
   }
   return other;
 }
+
+ImageAugmentation image_augmentation(const std::string& text, const std::string& option) {
+  ImageAugmentation a;
+  const AugmentationNumber numbers[] = {
+      {"shift", &a.shift, 1000}, {"rotate", &a.rotate, 180}, {"scale", &a.scale, 0.9}, {"shear", &a.shear, 1}};
+  parse_augmentation(text, option, numbers);
+  return a;
+}
+
+Image augmented(const Image& image, const ImageAugmentation& by, Random& random) {
+  const double dy = drawn(by.shift, random), dx = drawn(by.shift, random);
+  const double angle = drawn(by.rotate, random) * std::numbers::pi / 180;
+  const double zoom_y = 1 / (1 + drawn(by.scale, random)), zoom_x = 1 / (1 + drawn(by.scale, random));
+  const double shear = drawn(by.shear, random);
+  const double cy = static_cast<double>(image.height - 1) / 2, cx = static_cast<double>(image.width - 1) / 2;
+  Image out = image;
+  const auto at = [&](int64_t y, int64_t x, int64_t c) -> double {
+    const bool inside = y >= 0 && y < image.height && x >= 0 && x < image.width;
+    return image.pixels[static_cast<size_t>(inside ? (y * image.width + x) * image.channels + c : c)];
+  };
+  const double cosine = std::cos(angle), sine = std::sin(angle);
+  for (int64_t y = 0; y < image.height; ++y)
+    for (int64_t x = 0; x < image.width; ++x) {
+      // Where the pixel comes from.
+      const double v = static_cast<double>(y) - cy - dy, u = static_cast<double>(x) - cx - dx;
+      const double fy = (cosine * v - sine * u) * zoom_y + cy;
+      const double fx = (sine * v + cosine * u + shear * v) * zoom_x + cx;
+      const auto y0 = static_cast<int64_t>(std::floor(fy)), x0 = static_cast<int64_t>(std::floor(fx));
+      const double wy = fy - std::floor(fy), wx = fx - std::floor(fx);
+      for (int64_t c = 0; c < image.channels; ++c) {
+        const double upper = (1 - wx) * at(y0, x0, c) + wx * at(y0, x0 + 1, c);
+        const double lower = (1 - wx) * at(y0 + 1, x0, c) + wx * at(y0 + 1, x0 + 1, c);
+        out.pixels[static_cast<size_t>((y * image.width + x) * image.channels + c)] =
+            static_cast<uint8_t>(std::lround((1 - wy) * upper + wy * lower));
+      }
+    }
+  return out;
+}
+
+namespace {
+
+class ImageChanges : public Augmentation {
+ public:
+  explicit ImageChanges(const ImageAugmentation& by) : by_(by) {}
+  Decoded changed(const Decoded& decoded, Random& random) const override {
+    return augmented(decoded.as<Image>(), by_, random);
+  }
+
+ private:
+  ImageAugmentation by_;
+};
+
+std::shared_ptr<const Augmentation> image_changes(const std::string& text, const std::string& option) {
+  const ImageAugmentation by = image_augmentation(text, option);
+  return by.any() ? std::make_shared<const ImageChanges>(by) : nullptr;
+}
+
+}  // namespace
+
+constinit const Medium image_medium = {
+    .name = "image",
+    .noun = "image",
+    .plural = "images",
+    .file = "Picture (PNG, JPEG)",
+    .example = "a.png",
+    .augmentation_help =
+        "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, "
+        "shear:PART: the most",
+    .augmentation = image_changes};
 
 }  // namespace hone::media

@@ -1,9 +1,11 @@
-// Pictures from files.
+// Pictures: files, changes, and their row among the media.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "media/medium.h"
 
 namespace hone::media {
 
@@ -11,6 +13,8 @@ namespace hone::media {
 struct Image {
   int64_t height = 0, width = 0, channels = 1;
   std::vector<uint8_t> pixels;
+
+  int64_t bytes() const { return static_cast<int64_t>(pixels.size()); }
 };
 
 // What a reader takes at most; beyond it nothing is decoded.
@@ -27,5 +31,23 @@ Image read_image(const std::string& path, int64_t channels, const ImageLimit& li
 
 // Grey as three equal colours; colours as their luminance (ITU-R BT.601).
 Image with_channels(Image image, int64_t channels);
+
+struct ImageAugmentation {
+  double shift = 0;   // pixels, in both directions
+  double rotate = 0;  // degrees
+  double scale = 0;   // part of the size
+  double shear = 0;   // pixels sideways a pixel down
+
+  bool any() const { return shift > 0 || rotate > 0 || scale > 0 || shear > 0; }
+};
+
+// As parse_augmentation() reads it: "shift:2,rotate:10,scale:0.1". Throws Error(usage) with `option`.
+ImageAugmentation image_augmentation(const std::string& text, const std::string& option);
+
+// What was drawn from `random`, around the middle of the image, between pixels bilinear; what comes in from outside is
+// as its upper left corner.
+Image augmented(const Image& image, const ImageAugmentation& by, Random& random);
+
+extern const Medium image_medium;
 
 }  // namespace hone::media

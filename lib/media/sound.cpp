@@ -3,6 +3,7 @@
 #include <samplerate.h>
 #include <sndfile.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -70,5 +71,80 @@ Sound resampled(Sound sound, int64_t rate) {
   other.samples.resize(static_cast<size_t>(data.output_frames_gen));
   return other;
 }
+
+SoundAugmentation sound_augmentation(const std::string& text, const std::string& option) {
+  SoundAugmentation a;
+  const AugmentationNumber numbers[] = {
+      {"shift", &a.shift, 60}, {"speed", &a.speed, 0.9}, {"gain", &a.gain, 60}, {"masks", &a.masks, 16}};
+  parse_augmentation(text, option, numbers);
+  return a;
+}
+
+Sound augmented(const Sound& sound, const SoundAugmentation& by, Random& random) {
+  const double speed = 1 + drawn(by.speed, random);
+  const double shift = drawn(by.shift, random) * static_cast<double>(sound.rate);
+  const auto factor = static_cast<float>(std::pow(10, drawn(by.gain, random) / 20));
+  const auto count = static_cast<int64_t>(sound.samples.size());
+  const auto length = std::max<int64_t>(1, std::llround(static_cast<double>(count) / speed + shift));
+  Sound out{sound.rate, std::vector<float>(static_cast<size_t>(length), 0.0f)};
+  for (int64_t i = 0; i < length; ++i) {
+    const double from = (static_cast<double>(i) - shift) * speed;
+    const auto first = static_cast<int64_t>(std::floor(from));
+    if (first < 0 || first + 1 >= count) continue;
+    const auto w = static_cast<float>(from - std::floor(from));
+    out.samples[static_cast<size_t>(i)] = factor * ((1 - w) * sound.samples[static_cast<size_t>(first)] +
+                                                    w * sound.samples[static_cast<size_t>(first) + 1]);
+  }
+  return out;
+}
+
+void mask(Features& features, const SoundAugmentation& by, Random& random) {
+  if (by.masks <= 0 || features.values.empty()) return;
+  const float silent = *std::min_element(features.values.begin(), features.values.end());
+  const int64_t rows = features.rows();
+  const auto stretch = [&](int64_t size) {  // first and length
+    const auto length = static_cast<int64_t>(random.below(static_cast<uint64_t>(size / 8 + 1)));
+    return std::pair(static_cast<int64_t>(random.below(static_cast<uint64_t>(size - length + 1))), length);
+  };
+  for (int64_t m = 0; m < std::llround(by.masks); ++m) {
+    const auto [first_row, tall] = stretch(rows);
+    const auto [first_column, wide] = stretch(features.width);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < features.width; ++c)
+        if ((r >= first_row && r < first_row + tall) || (c >= first_column && c < first_column + wide))
+          features.values[static_cast<size_t>(r * features.width + c)] = silent;
+  }
+}
+
+namespace {
+
+class SoundChanges : public Augmentation {
+ public:
+  explicit SoundChanges(const SoundAugmentation& by) : by_(by) {}
+  Decoded changed(const Decoded& decoded, Random& random) const override {
+    return augmented(decoded.as<Sound>(), by_, random);
+  }
+  void mask(Features& features, Random& random) const override { media::mask(features, by_, random); }
+
+ private:
+  SoundAugmentation by_;
+};
+
+std::shared_ptr<const Augmentation> sound_changes(const std::string& text, const std::string& option) {
+  const SoundAugmentation by = sound_augmentation(text, option);
+  return by.any() ? std::make_shared<const SoundChanges>(by) : nullptr;
+}
+
+}  // namespace
+
+constinit const Medium sound_medium = {
+    .name = "audio",
+    .noun = "sound",
+    .plural = "sounds",
+    .file = "Sound",
+    .example = "a.wav",
+    .augmentation_help =
+        "Change sounds, a comma list of shift:SECONDS, speed:PART, gain:DECIBELS, masks:COUNT: the most",
+    .augmentation = sound_changes};
 
 }  // namespace hone::media

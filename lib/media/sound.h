@@ -1,9 +1,11 @@
-// Sounds from files.
+// Sounds: files, changes, and their row among the media.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "media/medium.h"
 
 namespace hone::media {
 
@@ -12,6 +14,7 @@ struct Sound {
   int64_t rate = 0;  // samples a second
   std::vector<float> samples;
 
+  int64_t bytes() const { return static_cast<int64_t>(samples.size() * sizeof(float)); }
   double seconds() const { return static_cast<double>(samples.size()) / static_cast<double>(rate); }
 };
 
@@ -24,5 +27,24 @@ Sound read_sound(const std::string& path, int64_t rate);
 
 // Throws Error(internal) where libsamplerate fails.
 Sound resampled(Sound sound, int64_t rate);
+
+struct SoundAugmentation {
+  double shift = 0;  // seconds of silence before it, or of its beginning left out
+  double speed = 0;  // part of the speed, pitch with it
+  double gain = 0;   // decibels
+  double masks = 0;  // of the spectrogram: bands of up to an eighth of its width and of its length each (SpecAugment,
+                     // Park et al., arXiv 1904.08779, without warping)
+
+  bool any() const { return shift > 0 || speed > 0 || gain > 0 || masks > 0; }
+};
+
+// As parse_augmentation() reads it: "speed:0.1,masks:1". Throws Error(usage) with `option`.
+SoundAugmentation sound_augmentation(const std::string& text, const std::string& option);
+
+// What was drawn from `random`, between samples linear; and of the features of that.
+Sound augmented(const Sound& sound, const SoundAugmentation& by, Random& random);
+void mask(Features& features, const SoundAugmentation& by, Random& random);
+
+extern const Medium sound_medium;
 
 }  // namespace hone::media

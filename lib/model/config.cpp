@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
@@ -252,19 +253,19 @@ Config config_from_json(const json& object, const std::string& where) {
 
 namespace {
 
-void check_aligned(const std::vector<std::string>& aligned, const std::vector<Medium>& media) {
+void check_aligned(const std::vector<std::string>& aligned, const std::vector<const Medium*>& media) {
   if (aligned.empty()) return;
   if (aligned.size() != 2 || aligned[0] == aligned[1])
     throw usage_error("representations of two different media can be aligned, not of '{}'", fmt::join(aligned, ","));
   for (const std::string& name : aligned)
-    if (std::ranges::none_of(media, [&](Medium medium) { return name_of(medium) == name; }))
+    if (std::ranges::none_of(media, [&](const Medium* medium) { return medium->name == name; }))
       throw usage_error("representations of '{}' cannot be aligned: the model has no encoder for that", name);
 }
 
-void check_modalities(const LayerBlueprint& layer, size_t i, const std::vector<Medium>& media) {
+void check_modalities(const LayerBlueprint& layer, size_t i, const std::vector<const Medium*>& media) {
   if (layer.modality_experts == ModalityExperts::none && layer.modalities.empty()) return;
   std::vector<std::string> names;
-  for (const Medium medium : media) names.emplace_back(name_of(medium));
+  for (const Medium* medium : media) names.emplace_back(medium->name);
   if (names.empty())
     throw usage_error("layer {} has weights for kinds of parts, and the model has no encoder that makes any", i);
   if (layer.modality_experts == ModalityExperts::none || layer.modalities != names)
@@ -274,23 +275,24 @@ void check_modalities(const LayerBlueprint& layer, size_t i, const std::vector<M
 }
 
 void check_encoders(const Config& c) {
-  std::vector<Medium> media;
+  std::vector<const Medium*> media;
   for (const std::string& name : c.encoders) {
-    const Medium medium = encoder_kind(name)->medium();
+    const Medium* const medium = &encoder_kind(name)->medium();
     if (std::find(media.begin(), media.end(), medium) != media.end())
       throw usage_error("a model has one encoder for each kind of media, and '{}' is a second for {}", name,
-                        name_of(medium));
+                        medium->name);
     media.push_back(medium);
   }
   check_aligned(c.aligned, media);
   for (size_t i = 0; i < c.layers.size(); ++i) check_modalities(c.layers[i], i, media);
   if (!c.media_both_ways) return;
-  if (c.encoders.empty()) throw usage_error("attention both ways is for images and sounds, and no encoder takes any");
+  if (c.encoders.empty())
+    throw usage_error("attention both ways is for {}, and no encoder takes any", each_of(media_words(&Medium::plural)));
   const ShapesOnly shapes;
   for (const LayerBlueprint& layer : c.layers)
     if (layer.mixes() && !Mixer::make(c.block, layer)->sees_together())
-      throw usage_error("attention '{}' looks back alone, also within an image or sound: choose causal there",
-                        layer.attention);
+      throw usage_error("attention '{}' looks back alone, also within {}: choose causal there", layer.attention,
+                        with_article(either_of(media_words(&Medium::noun))));
 }
 
 }  // namespace
@@ -353,9 +355,9 @@ void check(const Config& c) {
                         l.depth_fraction);
     if (l.depth_fraction > 0 && c.media_both_ways)
       throw usage_error(
-          "layer {} lets only some tokens through, and rows of an image or sound that see each other whole must all be "
-          "there: choose causal attention for these, or leave the router out",
-          i);
+          "layer {} lets only some tokens through, and rows of {} that see each other whole must all be there: choose "
+          "causal attention for these, or leave the router out",
+          i, with_article(either_of(media_words(&Medium::noun))));
     const double feed_forwards = l.experts > 0 ? static_cast<double>(l.experts + l.shared_experts)
                                                : static_cast<double>(1 + l.modalities.size());
     elements += static_cast<double>(c.block.dim) * (static_cast<double>(2 * (l.heads + l.kv_heads) * c.block.head_dim) +
@@ -389,7 +391,7 @@ void set_modality_experts(Config& config, ModalityExperts which) {
     layer.modality_experts = which;
     layer.modalities.clear();
     for (const std::string& encoder : config.encoders)
-      if (which != ModalityExperts::none) layer.modalities.emplace_back(name_of(encoder_kind(encoder)->medium()));
+      if (which != ModalityExperts::none) layer.modalities.emplace_back(encoder_kind(encoder)->medium().name);
   }
 }
 

@@ -17,7 +17,7 @@ struct Config {
   float logit_softcap = 0;          // of the head, see ops::Head; 0: none
   BlockBlueprint block;
   std::vector<LayerBlueprint> layers;
-  // Kinds of nn/encoders/, with all their numbers; at most one for images and one for sounds.
+  // Kinds of nn/encoders/, with all their numbers; at most one for each medium.
   std::vector<std::string> encoders = {};
   bool media_both_ways = false;  // rows of one image or sound see each other whole; otherwise attention is causal there
   // Two media, by name, whose pooled representations were trained to meet (ops/contrastive.h); the scale of their

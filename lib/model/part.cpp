@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/spelling.h"
+#include "media/medium.h"
 
 namespace hone {
 
@@ -19,9 +21,8 @@ void check_parts(const Config& config, int64_t ranks) {
     divides(layer.ffn, "hidden rows of the feed-forward");
   }
   if (!config.encoders.empty())
-    throw usage_error(
-        "tensor:{} divides no model with encoders of images or sounds; share the batches instead: data:{}", ranks,
-        ranks);
+    throw usage_error("tensor:{} divides no model with encoders of {}; share the batches instead: data:{}", ranks,
+                      either_of(media_words(&Medium::plural)), ranks);
   divides(config.padded_vocabulary, "tokens of the vocabulary");
 }
 

@@ -385,7 +385,7 @@ void Transformer::align(const std::vector<std::string>& media, const Tensor& sca
 
 size_t Transformer::encoder_of(std::string_view medium) const {
   size_t e = 0;
-  while (e < encoders_.size() && name_of(encoders_[e]->kind().medium()) != medium) ++e;
+  while (e < encoders_.size() && encoders_[e]->kind().medium().name != medium) ++e;
   return e;
 }
 
@@ -411,7 +411,7 @@ void Transformer::visit(Visitor& visitor) {
   visitor.weight(of_embedding, embedding_);
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
   for (const auto& encoder : encoders_)
-    encoder->visit(Place{fmt::format("encoders.{}", name_of(encoder->kind().medium()))}, visitor);
+    encoder->visit(Place{fmt::format("encoders.{}", encoder->kind().medium().name)}, visitor);
   if (similarity_scale_) visitor.parameter(Place{"alignment"}.info("scale", Role::bias), *similarity_scale_);
   for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(place_of_block(static_cast<int64_t>(i)), visitor);
   norm_.visit(Place{"norm"}, visitor);

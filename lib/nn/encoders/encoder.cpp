@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 #include "base/clock.h"
@@ -19,11 +18,12 @@ struct Row {
   const char* form;
   const char* example;
   std::shared_ptr<const EncoderKind> (*make)(const std::string& name);
+  const char* help;
 };
 
 constexpr Row table[] = {
-    {patches_form, "patches:2x3:GREY:8x9", patches_encoder},
-    {mel_form, "mel:8:8000:25/10:2", mel_encoder},
+    {patches_form, "patches:2x3:GREY:8x9", patches_encoder, patches_help},
+    {mel_form, "mel:8:8000:25/10:2", mel_encoder, mel_help},
 };
 
 std::shared_ptr<Parameter> rows_of(int64_t rows, int64_t dim) {
@@ -33,11 +33,6 @@ std::shared_ptr<Parameter> rows_of(int64_t rows, int64_t dim) {
 }
 
 }  // namespace
-
-const char* name_of(Medium medium) {
-  constexpr std::array names = {"image", "audio"};
-  return names[static_cast<size_t>(medium)];
-}
 
 Decoded EncoderKind::adopted(media::Image, const std::string& where) const {
   throw input_error("{} is an image, which '{}' takes none of", where, name());
@@ -92,6 +87,14 @@ std::vector<std::string> encoder_examples() {
   std::vector<std::string> names;
   for (const Row& row : table) names.emplace_back(row.example);
   return names;
+}
+
+std::string encoder_help(const Medium& medium) {
+  std::string kinds;
+  for (const Row& row : table)
+    if (&row.make(row.example)->medium() == &medium)
+      kinds += fmt::format("{}{}", kinds.empty() ? "" : "; or ", row.help);
+  return fmt::format("Take {}, {}", medium.plural, kinds);
 }
 
 MediaEncoder::MediaEncoder(std::shared_ptr<const EncoderKind> kind, const BlockBlueprint& blueprint)

@@ -2,38 +2,32 @@
 // grid, into rows of the model's width.
 //
 // A new kind is a file here and a line in the table of encoder.cpp. Its configuration is its name with all its numbers.
+// The media that kinds are for are a table of their own: media/medium.h.
 #pragma once
 
 #include <memory>
 #include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "base/random.h"
 #include "media/image.h"
-#include "media/sound.h"
+#include "media/medium.h"
 #include "nn/encoders/part.h"
 #include "nn/linear.h"
 #include "ops/place.h"
 
 namespace hone {
 
-enum class Medium { image, audio };
-const char* name_of(Medium medium);  // also of the member of a JSON line: "image", "audio"
-
-// What a kind of encoder wants of a file, decoded.
-using Decoded = std::variant<media::Image, media::Sound>;
-
 // How a kind of encoder looks at what it is given.
 class EncoderKind {
  public:
   virtual ~EncoderKind() = default;
   virtual std::string name() const = 0;  // with every number: "patches:4x4:GREY:64x64"
-  virtual Medium medium() const = 0;
+  virtual const Medium& medium() const = 0;
   virtual int64_t width() const = 0;  // of a row of features
-  // A file, and an image that is there already, as it wants them: their colours, their rate. Throw Error(input) as
-  // media/image.h and media/sound.h say, and (adopted) for what is no image or beyond the largest, with `where`.
+  // A file, and an image of an IDX file, as it wants them: their colours, their rate. Throw Error(input) as the readers
+  // of its medium do, and (adopted), with `where`, for an image beyond the largest, or where it takes none.
   virtual Decoded read(const std::string& path) const = 0;
   virtual Decoded adopted(media::Image image, const std::string& where) const;
   // An example to be timed: the largest image, a second of sound.
@@ -49,8 +43,9 @@ class EncoderKind {
 // By a name such as "patches:4x4" or "mel:40:8000:25/10:2"; what it leaves out is the usual. Throws Error(usage) saying
 // what is wrong with it.
 std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name);
-std::vector<std::string> encoder_forms();     // of all kinds, as they are written
-std::vector<std::string> encoder_examples();  // for tests of every row
+std::vector<std::string> encoder_forms();        // of all kinds, as they are written
+std::vector<std::string> encoder_examples();     // for tests of every row
+std::string encoder_help(const Medium& medium);  // "Take images, …", and how the kinds for it are written
 
 class MediaEncoder {
  public:

@@ -1,4 +1,5 @@
-// What makes the encoders of the table in encoder.cpp: a kind, a file, a line there.
+// What makes the encoders of the table in encoder.cpp: a kind, a file, a line there. Their help stands behind
+// "Take images, ".
 #pragma once
 
 #include "nn/encoders/encoder.h"
@@ -14,9 +15,14 @@ std::vector<int64_t> numbers_in(const std::string& word, char mark, size_t count
                                 const std::string& name, const std::string& form);
 
 inline constexpr const char* patches_form = "patches:HEIGHTxWIDTH[:GREY|RGB][:MAXxMAX]";
+inline constexpr const char* patches_help =
+    "cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default";
 std::shared_ptr<const EncoderKind> patches_encoder(const std::string& name);
 
 inline constexpr const char* mel_form = "mel:BANDS[:RATE][:MILLISECONDS/STEP][:STACK]";
+inline constexpr const char* mel_help =
+    "as log mel spectrograms: mel:BANDS[:RATE][:MS/STEP][:STACK], by default 16000 a second, frames of 25 ms every 10, "
+    "STACK of them a row (1)";
 std::shared_ptr<const EncoderKind> mel_encoder(const std::string& name);
 
 }  // namespace hone

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "media/log_mel.h"
+#include "media/sound.h"
 #include "nn/encoders/kinds.h"
 
 namespace hone {
@@ -30,7 +31,7 @@ class Mel : public EncoderKind {
     return fmt::format("mel:{}:{}:{}/{}:{}", shape_.bands, shape_.rate, shape_.milliseconds, shape_.step_milliseconds,
                        stack_);
   }
-  Medium medium() const override { return Medium::audio; }
+  const Medium& medium() const override { return media::sound_medium; }
   int64_t width() const override { return shape_.bands * stack_; }
 
   Decoded read(const std::string& path) const override { return media::read_sound(path, shape_.rate); }
@@ -43,7 +44,7 @@ class Mel : public EncoderKind {
 
   // Frames in order, `stack` to a row; what the last row lacks is as silent as the sound gets.
   Features features(const Decoded& decoded, const std::string& where) const override {
-    const auto& sound = std::get<media::Sound>(decoded);
+    const auto& sound = decoded.as<media::Sound>();
     Features f{media::log_mel(sound.samples, shape_), width()};
     if (f.values.empty())
       throw input_error("{} is a sound of {} samples at {} a second, shorter than one frame of {}", where,

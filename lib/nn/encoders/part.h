@@ -3,17 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+
+#include "media/features.h"
 
 namespace hone {
-
-// Of one image or sound: rows of numbers on a grid that is `columns` wide, one after another.
-struct Features {
-  std::vector<float> values;  // [rows, width]
-  int64_t width = 1, columns = 1;
-
-  int64_t rows() const { return static_cast<int64_t>(values.size()) / width; }
-};
 
 // A part of an input whose rows an encoder makes: a delimiter, a row for each of the features, a delimiter.
 struct MediaPart {

@@ -32,7 +32,7 @@ class Patches : public EncoderKind {
   std::string name() const override {
     return fmt::format("patches:{}x{}:{}:{}x{}", height_, width_, colours_ ? "RGB" : "GREY", most_height_, most_width_);
   }
-  Medium medium() const override { return Medium::image; }
+  const Medium& medium() const override { return media::image_medium; }
   int64_t width() const override { return height_ * width_ * (colours_ ? 3 : 1); }
 
   Decoded read(const std::string& path) const override {
@@ -54,7 +54,7 @@ class Patches : public EncoderKind {
   // hangs
   // over the image's edge is black.
   Features features(const Decoded& decoded, const std::string&) const override {
-    const auto& image = std::get<media::Image>(decoded);
+    const auto& image = decoded.as<media::Image>();
     const int64_t rows = (image.height + height_ - 1) / height_, columns = (image.width + width_ - 1) / width_;
     const int64_t channels = image.channels;
     Features f{std::vector<float>(static_cast<size_t>(rows * columns * width()), -1.0f), width(), columns};

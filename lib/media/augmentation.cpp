@@ -1,0 +1,34 @@
+#include "media/augmentation.h"
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "base/error.h"
+
+namespace hone::media {
+
+void parse_augmentation(const std::string& text, const std::string& option, std::span<const AugmentationNumber> known) {
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    const size_t colon = word.find(':');
+    const auto found = std::find_if(known.begin(), known.end(),
+                                    [&](const AugmentationNumber& n) { return n.name == word.substr(0, colon); });
+    std::string names;
+    for (const AugmentationNumber& n : known) names += fmt::format("{}{}:NUMBER", names.empty() ? "" : ",", n.name);
+    if (found == known.end() || colon == word.npos)
+      throw usage_error("{} '{}': '{}' is none of {}", option, text, word, names);
+    const char *begin = word.data() + colon + 1, *end = word.data() + word.size();
+    double number = 0;
+    const auto [stop, error] = std::from_chars(begin, end, number);
+    if (error != std::errc() || stop != end || !(number >= 0 && number <= found->most))
+      throw usage_error("{} '{}': '{}' needs a number from 0 to {}", option, text, found->name, found->most);
+    *found->value = number;
+  }
+}
+
+double drawn(double most, Random& random) {
+  return most * (2 * random.uniform() - 1);
+}
+
+}  // namespace hone::media
