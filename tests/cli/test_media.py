@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import unittest
@@ -84,6 +85,56 @@ class Media(MediaTest):
         shown = run("inspect", small, check=True).stdout
         self.assertIn("patches:3x4:GREY:12x12", shown)
         self.assertIn("mel:8:8000:25/10:2", shown)
+
+    def test_every_medium_has_its_options_and_metrics(self):
+        """All that is named by the table of media (lib/media/medium.cpp), whose names a list of them tells."""
+        done = run("bench", self.model, "--parts", "nothing")
+        self.assert_error(done, 2)
+        names = re.split(", | or ", re.search(r"'nothing' is not ([a-z, ]+)", done.stderr).group(1).strip())
+        self.assertEqual(names[:2], ["image", "audio"])
+        help_of = {tool: run(tool, "--help", check=True).stdout for tool in ("train", "generate")}
+        done = run("eval", self.model, "--data", self.data, "--answers", "--no-speed", "--require", "nothing > 0")
+        self.assert_error(done, 2)
+        for name in names:
+            with self.subTest(medium=name):
+                for text in help_of.values():
+                    self.assertRegex(text, rf"(?m)^\s+--{name}(?![\w-])")
+                self.assertRegex(done.stderr, rf"\baccuracy_{name}\b.*\baccuracy_{name}_stderr\b")
+        self.assertRegex(done.stderr, r"\baccuracy_image_audio\b")
+        words = " ".join(help_of["train"].split())
+        for text in ("Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default",
+                     "Take sounds, as log mel spectrograms: mel:BANDS[:RATE][:MS/STEP][:STACK], by default 16000 a",
+                     "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, shear:",
+                     "Change sounds, a comma list of shift:SECONDS, speed:PART, gain:DECIBELS, masks:COUNT: the most",
+                     "to find the sound of a line by its image among those of a batch, and the image by its sound",
+                     "Leave out images and sounds that cannot be read", "Within an image or sound: causal",
+                     "for the rows of text, images and sounds: of feed-forwards"):
+            self.assertIn(text, words)
+        words = " ".join(help_of["generate"].split())
+        self.assertIn("Picture (PNG, JPEG) before the prompt, of a model that takes images; repeat it", words)
+        self.assertIn("Sound before the prompt, of a model that takes sounds; repeat it", words)
+
+    def test_options_of_media_are_said_where_they_are_wrong_or_idle(self):
+        def train(*more):
+            return ["train", "--data", self.corpus, *SHAPE[:10], "--steps", 1, "--batch", 1, "--force", "--output",
+                    os.path.join(self.folder, "y.h5"), *more]
+
+        self.refused(2, "--image 'mel:8': that is an encoder for audio", *train("--image", "mel:8"))
+        self.refused(2, "--audio 'patches:2x2': that is an encoder for image", *train("--audio", "patches:2x2"))
+        self.refused(2, "--media-attention needs --image or --audio", *train("--media-attention", "both"))
+        self.refused(2, "--modality-experts needs --image or --audio", *train("--modality-experts", "ffn"))
+        self.refused(2, "--augment-audio 'gain': 'gain' is none of shift:NUMBER,speed:NUMBER,gain:NUMBER,masks:NUMBER",
+                     *train("--augment-audio", "gain"))
+        self.refused(2, "give lines with an image and a sound", *train("--contrastive", 1))
+        self.refused(2, "'image,video' is not two of image and audio with a comma between",
+                     *train("--contrastive", "1:image,video"))
+        self.refused(2, "--parts names image or audio twice", "bench", self.model, "--parts", "audio,audio")
+        done = run(*train("--augment-image", "shift:1", "--augment-audio", "gain:1"), check=True)
+        self.assertIn("--augment-image and --augment-audio have no effect on windows of text", done.stderr)
+        both = {"parts": [{"image": "0.png", "audio": "0.wav"}], "answer": "1"}
+        self.refused(3, 'must have one string: a "text", an "image" or an "audio"', "train", "--data",
+                     self.file("both.jsonl", json.dumps(both) + "\n"), *SHAPE, "--steps", 1, "--output",
+                     os.path.join(self.folder, "y.h5"), "--force")
 
     def test_what_cannot_be_is_refused_before_it_begins(self):
         def train(line, *more, shape=SHAPE):

@@ -35,6 +35,10 @@ TEST_CASE("lists of names") {
   CHECK(either_of(std::vector<std::string>{"a"}) == "a");
   CHECK(either_of(std::vector<std::string>{"a", "b"}) == "a or b");
   CHECK(either_of(std::vector<std::string>{"a", "b", "c"}) == "a, b or c");
+  CHECK(each_of(std::vector<std::string>{"a", "b", "c"}) == "a, b and c");
+  CHECK(with_article("image") == "an image");
+  CHECK(with_article("sound or image") == "a sound or image");
+  CHECK(with_article("\"audio\"") == "an \"audio\"");
 }
 
 TEST_CASE("a program has the last part of its path as its name, and other tools the same prefix") {

@@ -129,28 +129,6 @@ TEST_CASE("what a model cannot take and files that cannot be read are named, or 
   CHECK(refusal([&] { reader_of(text, LossRows::answers); }).find("no answer") != std::string::npos);
 }
 
-TEST_CASE("augmentation is a function of its seed, and none leaves an image as it is") {
-  media::Image image{8, 8, 1, std::vector<uint8_t>(64, 0)};
-  for (size_t i = 0; i < 64; ++i) image.pixels[i] = static_cast<uint8_t>(i % 9 == 0 ? 255 : i);
-  const auto made = [&](const std::string& text, uint64_t seed) {
-    Random random(seed, "augment");
-    return augmented(image, image_augmentation(text, "--augment-image"), random).pixels;
-  };
-  CHECK(made("shift:0", 1) == image.pixels);
-  CHECK(made("shift:2,rotate:20,scale:0.2,shear:0.2", 1) == made("shift:2,rotate:20,scale:0.2,shear:0.2", 1));
-  CHECK(made("shift:2,rotate:20", 1) != made("shift:2,rotate:20", 2));
-  CHECK(refusal([&] { made("shift", 1); }).find("'shift' is none of shift:NUMBER") != std::string::npos);
-  CHECK(refusal([&] { made("scale:7", 1); }).find("from 0 to 0.9") != std::string::npos);
-
-  media::Sound sound{1000, std::vector<float>(500, 0.5f)};
-  Random random(1, "augment");
-  const media::Sound same = augmented(sound, {}, random);
-  CHECK(same.samples.size() == 500);
-  CHECK(same.samples[100] == doctest::Approx(0.5f));
-  const media::Sound faster = augmented(sound, sound_augmentation("speed:0.5", "--augment-audio"), random);
-  CHECK(faster.samples.size() != 500);
-}
-
 TEST_CASE("sequences made ahead come in order, with the errors of those that could not be made") {
   const auto make = [](int64_t position) -> std::optional<Sequence> {
     if (position == 5) throw input_error("five");
