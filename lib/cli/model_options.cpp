@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
@@ -132,6 +134,10 @@ Config ModelOptions::config(int64_t tokens) const {
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);
   if (attention) set_attention(c, *attention);
+  if (std::ranges::none_of(c.layers, [](const LayerBlueprint& l) { return attends(l.attention); }))
+    for (const char* option : {"--kv-heads", "--qk-norm", "--attention-score", "--attention-softcap"})
+      if (options_->given(option))
+        throw usage_error("{} is of attention, and no layer of '--attention {}' has any", option, *attention);
   for (const auto& [name, medium] : {std::pair(image, Medium::image), std::pair(audio, Medium::audio)}) {
     if (!name) continue;
     const auto kind = encoder_kind(*name);
