@@ -135,9 +135,10 @@ Config ModelOptions::config(int64_t tokens) const {
   c.layers.assign(static_cast<size_t>(count), layer);
   if (attention) set_attention(c, *attention);
   if (std::ranges::none_of(c.layers, [](const LayerBlueprint& l) { return attends(l.attention); }))
-    for (const char* option : {"--kv-heads", "--qk-norm", "--attention-score", "--attention-softcap"})
-      if (options_->given(option))
-        throw usage_error("{} is of attention, and no layer of '--attention {}' has any", option, *attention);
+    for (const auto& [given, option] : {std::pair(kv_heads.has_value(), "--kv-heads"), std::pair(qk_norm, "--qk-norm"),
+                                        std::pair(attention_score.has_value(), "--attention-score"),
+                                        std::pair(attention_softcap.has_value(), "--attention-softcap")})
+      if (given) throw usage_error("{} is of attention, and no layer of '--attention {}' has any", option, *attention);
   for (const auto& [name, medium] : {std::pair(image, Medium::image), std::pair(audio, Medium::audio)}) {
     if (!name) continue;
     const auto kind = encoder_kind(*name);
