@@ -54,7 +54,8 @@ class Mixer {
                                      const Share& share = {});
 };
 
-// Mixers go by the names that a layer's `attention` may have: "window:512:4", "conv:4". A row of the table in mixer.cpp.
+// Mixers go by the names that a layer's `attention` may have: "window:512:4", "conv:4". A row of the table in
+// mixer.cpp.
 //
 // Whatever mixes has a layer's `heads`, of `head_dim` channels each, of which ranks and structured pruning take some. A
 // mixer that does not attend shows them by Role::mixer_input, mixer_array and mixer_output (nn/parameters.h).

@@ -1,6 +1,6 @@
-// Layers that single sequences pass by while a model trains (stochastic depth, Huang et al., arXiv 1603.09382; LayerSkip,
-// Elhoushi et al., arXiv 2404.16710): what remains of a batch goes through the layer, so that it costs as much less.
-// How likely that is, by layer and step, is a rule: a row of the table in skip.cpp.
+// Layers that single sequences pass by while a model trains (stochastic depth, Huang et al., arXiv 1603.09382;
+// LayerSkip, Elhoushi et al., arXiv 2404.16710): what remains of a batch goes through the layer, so that it costs as
+// much less. How likely that is, by layer and step, is a rule: a row of the table in skip.cpp.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Causal depthwise convolutions of few taps between two gates, over rows of a fused projection: gates B, gates C, values
-// x. A row's channel becomes C times the sum over k of kernel[k] times what B x was k rows before.
+// Causal depthwise convolutions of few taps between two gates, over rows of a fused projection: gates B, gates C,
+// values x. A row's channel becomes C times the sum over k of kernel[k] times what B x was k rows before.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Gated short convolutions in place of attention (LFM2, Liquid AI 2025; the short filters of Hyena, Poli et al., arXiv
-// 2302.10866): one matrix gives gates B and C and values x, each channel of B x is convolved with the latest rows of its
-// sequence, and C times that goes back by another matrix. It costs the same at every position, and remembers SIZE - 1
-// rows.
+// 2302.10866): one matrix gives gates B and C and values x, each channel of B x is convolved over the latest rows of
+// its sequence, and C times that goes back by another matrix. It costs the same at every position, and remembers
+// SIZE - 1 rows.
 #include "kernels/rows/short_conv.h"
 
 #include <algorithm>

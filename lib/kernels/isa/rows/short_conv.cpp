@@ -68,8 +68,8 @@ void short_conv_forward(const ShortConv& conv, ConstView in, const ShortConvSpan
   });
 }
 
-// With g = B x, v the sum and y = C v: dC = dy v, and with dv = dy C: dg of a row is the same sum over the dv of the rows
-// behind it, and the kernel's gradient that of dv times g.
+// With g = B x, v the sum and y = C v: dC = dy v, and with dv = dy C: dg of a row is the same sum over the dv of the
+// rows behind it, and the kernel's gradient that of dv times g.
 void short_conv_backward(const ShortConv& conv, ConstView in, ConstView d_out, const ShortConvSpan* spans,
                          int64_t count, View d_in, float* d_kernel, int64_t begin, int64_t end) {
   const int64_t n = end - begin, taps = conv.taps, width = conv.width;

@@ -1,4 +1,4 @@
-// Gated short convolutions in the place of attention: against a plain one, through a state, and what is asked of the row.
+// Gated short convolutions in the place of attention: against a plain one, through a state, and what the row says.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,7 +12,10 @@ using namespace hone::test;
 
 namespace {
 
-constexpr int64_t dim = 24, head_dim = 8, heads = 4, width = heads * head_dim;
+constexpr int64_t dim = 24;
+constexpr int64_t head_dim = 8;
+constexpr int64_t heads = 4;
+constexpr int64_t width = heads * head_dim;
 
 BlockBlueprint shape_of(bool biases) {
   BlockBlueprint b;
