@@ -33,6 +33,14 @@ ExitLossSettings parse_exit_loss(const std::string& text) {
   return {static_cast<float>(weight), rotate};
 }
 
+LayerDropout parse_layer_dropout(const std::string& text) {
+  try {
+    return layer_dropout(text);
+  } catch (const Error& error) {
+    throw usage_error("--layer-dropout {}: {}", text, error.what());
+  }
+}
+
 }  // namespace
 
 void DepthOptions::add(RunOptions& run) {
@@ -47,10 +55,16 @@ void DepthOptions::add(RunOptions& run) {
            "in turn")
       .type_name("W[:rotate]")
       .shapes(Shapes::run);
-  run.number("--layer-dropout", layer_dropout,
-             "Probability that a sequence passes the last layer by; less for earlier ones, none for the first",
-             {.least = 0, .below = 1})
-      .shapes(Shapes::run);
+  std::string rules;
+  for (const SkipRule& rule : skip_rules())
+    rules += fmt::format("{}{} ({})", rules.empty() ? "" : ", ", rule.name, rule.what);
+  run.text(
+         "--layer-dropout", dropout,
+         fmt::format("Probability that a sequence passes the last layer by, and the rule of the others: {}. Without a "
+                     "rule {}",
+                     rules, skip_rules().front().name))
+      .type_name("NUMBER[:RULE]")
+      .shapes(Shapes::derived, "layer_dropout");
   run.fraction(
          "--depth-router", router,
          "Part of a sequence's tokens that goes through the layers of --depth-layers; a router in each chooses them "
@@ -63,6 +77,7 @@ void DepthOptions::add(RunOptions& run) {
 
 void DepthOptions::check() const {
   parse_exit_loss(exit_loss);
+  parse_layer_dropout(dropout);
   if (router_layers && !router) throw usage_error("--depth-layers needs --depth-router: which part of the tokens?");
   if (router && !(*router > 0 && *router < 1))
     throw usage_error(
@@ -93,7 +108,12 @@ std::vector<int64_t> DepthOptions::depths(const Config& there) const {
 void DepthOptions::training(const Config& config, StepSettings& step) const {
   if (options_->given("--exit-loss")) require_exits(config, "--exit-loss");
   if (!exits_of(config).empty()) step.objectives.exits = parse_exit_loss(exit_loss);
-  step.layer_dropout = layer_dropout;
+  step.layer_dropout = parse_layer_dropout(dropout);
+}
+
+nlohmann::json DepthOptions::described_dropout() const {
+  const LayerDropout asked = parse_layer_dropout(dropout);
+  return asked.most > 0 && asked.rule ? nlohmann::json(to_string(asked)) : nlohmann::json(asked.most);
 }
 
 }  // namespace hone::cli

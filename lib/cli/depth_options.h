@@ -14,7 +14,7 @@ namespace hone::cli {
 struct DepthOptions {
   std::optional<std::string> exits;
   std::string exit_loss = "0.5";
-  double layer_dropout = 0;
+  std::string dropout = "0";     // of layers
   std::optional<double> router;  // of the tokens that go through; none: all
   std::optional<std::string> router_layers;
 
@@ -27,6 +27,8 @@ struct DepthOptions {
   Config routed(Config there) const;
   // Of a run of a model with this configuration: Error(usage) for an option that it has no use for.
   void training(const Config& config, StepSettings& step) const;
+  // --layer-dropout in the description of a run: a number, as it was before there was a choice of rules, or a text.
+  nlohmann::json described_dropout() const;
 
  private:
   const RunOptions* options_ = nullptr;

@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/spelling.h"
 #include "nn/attention/score.h"
@@ -135,6 +137,11 @@ Config ModelOptions::config(int64_t tokens) const {
   if (count < 1 || count > 4096) throw usage_error("--layers must be between 1 and 4096, not {}", count);
   c.layers.assign(static_cast<size_t>(count), layer);
   if (attention) set_attention(c, *attention);
+  if (std::ranges::none_of(c.layers, [](const LayerBlueprint& l) { return attends(l.attention); }))
+    for (const auto& [given, option] : {std::pair(kv_heads.has_value(), "--kv-heads"), std::pair(qk_norm, "--qk-norm"),
+                                        std::pair(attention_score.has_value(), "--attention-score"),
+                                        std::pair(attention_softcap.has_value(), "--attention-softcap")})
+      if (given) throw usage_error("{} is of attention, and no layer of '--attention {}' has any", option, *attention);
   std::vector<std::string> takes;  // options that give an encoder
   for (const Medium* medium : all_media()) {
     takes.push_back(fmt::format("--{}", medium->name));

@@ -122,6 +122,7 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
   s.description_defaults["adamw_rate"] = as_learning_rate;
   s.description_defaults["ema"] = 0;
   s.description_defaults["average"] = "";
+  s.description_defaults["layer_dropout"] = 0.0;
   const bool is_ema =
       s.average.kind == average_rule("ema:0.5").kind;  // which checkpoints had before there was a choice
   s.description.update({{"context", context},
@@ -132,6 +133,7 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
                         {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
                         {"ema", is_ema ? s.average.number : 0},
                         {"average", is_ema ? "" : to_string(s.average)},
+                        {"layer_dropout", depth.described_dropout()},
                         {"sparsity", sparsity.value_or(0)},
                         {"seed", common.seed}});
   s.description_defaults.update(TeacherOptions::description_of_none());
@@ -156,8 +158,8 @@ Footprint TrainOptions::footprint(const Config& whole, const RunSettings& settin
   const TrainingShape shape = {sequences,      settings.context,
                                step.type,      step.router.capacity_factor,
                                step.recompute, exits_at_once(step.objectives.exits, config)};
-  Footprint need =
-      training_footprint(config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.grid.data->size()));
+  Footprint need = training_footprint(config, shape,
+                                      optimizer_bytes(config, step.optimizer, step.accumulate, step.grid.data->size()));
   need.teacher = step.objectives.distillation.bytes;
   if (!quantize_aware.empty())
     need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);

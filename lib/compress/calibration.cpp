@@ -156,7 +156,7 @@ class Walk {
       GroupCollector mixing(by_name), feeding(by_name);
       const Block& block = model.blocks()[b];
       const Place place = Transformer::place_of_block(static_cast<int64_t>(b));
-      if (block.mixer) block.mixer->visit(place.in("attention"), mixing);
+      if (block.mixer) block.mixer->visit(place.in(block.mixer->place()), mixing);
       if (block.feed_forward) block.feed_forward->visit(place.in("feed_forward"), feeding);
       if (behind == MeasuredBehind::layers && block.router) {  // which runs as a whole
         for (Group& group : feeding.groups) mixing.groups.push_back(std::move(group));

@@ -73,7 +73,7 @@ class Narrower {
   // Of the structures that go, the one that is columns of this projection; null: none.
   const StructureKind* kind_of(const Projection& p) const {
     for (const auto& [kind, count] : counts_)
-      if (kind->columns && kind->columns->role == p.role) return kind;
+      if (kind->columns && kind->columns->of(p.role)) return kind;
     return nullptr;
   }
 

@@ -6,6 +6,7 @@
 #include "base/spelling.h"
 #include "exchange/architectures/table.h"
 #include "media/medium.h"
+#include "nn/mixer.h"
 
 namespace hone {
 
@@ -74,6 +75,7 @@ void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const
   express((l.experts > 0) == can.experts, l.experts > 0 ? "mixtures of experts" : "layers without experts");
   express(can.any_heads || (l.heads == l.kv_heads && l.heads * b.head_dim == b.dim),
           "heads that share keys, or of another width than dim / heads");
+  express(attends(l.attention), "layers that mix tokens without attention");
   express(can.any_attention || l.attention == "full", "attention that is not full");
   express(can.parallel || !b.parallel, "parallel halves of layers");
   express(can.turns_in_part || b.rotary_dim == 0 || b.rotary_dim == b.head_dim, "heads that turn in part");

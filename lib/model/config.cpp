@@ -345,6 +345,9 @@ void check(const Config& c) {
     } catch (const Error& error) {
       throw usage_error("layer {}: {}", i, error.what());
     }
+    if (l.mixes() && !attends(l.attention) && (l.kv_heads != l.heads || l.qk_norm || !l.score.empty()))
+      throw usage_error("layer {}: '{}' has no keys, so that kv_heads are its heads, and qk_norm and score nothing", i,
+                        l.attention);
     if (l.mixes() && l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
     if (l.experts < 0 || l.shared_experts < 0) throw usage_error("layer {}: a number of experts cannot be negative", i);
@@ -376,7 +379,14 @@ int64_t format_version_of(const Config& config) {
 
 void set_attention(Config& config, const std::string& kinds) {
   const std::vector<std::string> by_layer = mixer_by_layer(kinds, config.layers.size());
-  for (size_t i = 0; i < by_layer.size(); ++i) config.layers[i].attention = by_layer[i];
+  for (size_t i = 0; i < by_layer.size(); ++i) {
+    LayerBlueprint& layer = config.layers[i];
+    layer.attention = by_layer[i];
+    if (attends(layer.attention)) continue;
+    layer.kv_heads = layer.heads;
+    layer.qk_norm = false;
+    layer.score.clear();
+  }
 }
 
 std::string attention_of(const Config& config) {

@@ -37,7 +37,8 @@ Config config_from_json(const nlohmann::json& json, const std::string& where);
 // of a kind, more elements than memory could hold.
 void check(const Config& config);
 
-// Kinds of attention, "a,b" repeating over the layers: see mixer_by_layer() of nn/mixer.h.
+// Kinds of attention, "a,b" repeating over the layers: see mixer_by_layer() of nn/mixer.h. Where a layer does not
+// attend afterwards, what belongs to attention goes: heads of keys, norms of them, scores.
 void set_attention(Config& config, const std::string& kinds);  // Error(usage) for kinds that do not exist
 std::string attention_of(const Config& config);                // the shortest such list
 // Weights of their own for the kinds of parts that the encoders are for, in every layer. Error(usage) without encoders.

@@ -25,6 +25,7 @@ class Initializer : public Visitor {
     if (info.role == Role::position || info.role == Role::router || info.role == Role::depth_router ||
         info.role == Role::encoder_row)
       add(info, parameter, small);
+    if (info.role == Role::mixer_array && info.deviation > 0) add(info, parameter, info.deviation);
   }
 
   double bytes() const {

@@ -61,6 +61,10 @@ std::vector<int64_t> or_all(const std::vector<int64_t>& some, int64_t count) {
   return some.empty() ? numbers(count) : some;
 }
 
+int64_t count(const std::vector<int64_t>& list) {
+  return static_cast<int64_t>(list.size());
+}
+
 // Appends base + i * width … base + i * width + width - 1 for each i.
 void append_ranges(std::vector<int64_t>& to, const std::vector<int64_t>& which, int64_t width, int64_t base = 0) {
   for (const int64_t i : which)
@@ -82,7 +86,12 @@ class Origins {
         slice.rows = qkv_rows(kept);
         break;
       case Role::attention_output:
+      case Role::mixer_output:
         if (!bias) append_ranges(slice.cols, kept.heads, old_.block.head_dim);
+        break;
+      case Role::mixer_input:
+      case Role::mixer_array:
+        slice.rows = rows_of_heads(kept, info.parts);
         break;
       case Role::up:
         slice.rows = unit_rows(units_of(info, kept), info);
@@ -125,6 +134,19 @@ class Origins {
     return rows;
   }
 
+  // Of a mixer without queries: `parts` are the rows of what stays.
+  std::vector<int64_t> rows_of_heads(const KeptLayer& kept, const std::vector<int64_t>& parts) const {
+    const int64_t before = old_.layers[static_cast<size_t>(kept.from)].heads;
+    std::vector<int64_t> rows;
+    int64_t base = 0;
+    for (const int64_t part : parts) {
+      const int64_t width = part / count(kept.heads);
+      append_ranges(rows, kept.heads, width, base);
+      base += width * before;
+    }
+    return rows;
+  }
+
   std::vector<int64_t> unit_rows(const KeptUnits& units, const ParameterInfo& info) const {
     std::vector<int64_t> rows = units;
     if (!info.gated) return rows;
@@ -136,10 +158,6 @@ class Origins {
   const Config& old_;
   const std::vector<KeptLayer>& layers_;
 };
-
-int64_t count(const std::vector<int64_t>& list) {
-  return static_cast<int64_t>(list.size());
-}
 
 }  // namespace
 

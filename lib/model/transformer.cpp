@@ -355,6 +355,12 @@ void Transformer::set_attention(const std::string& kinds, int64_t context) {
   changed.context = std::max(changed.context, context);
   check(changed);
   for (size_t i = 0; i < blocks_.size(); ++i)
+    if (const std::string& before = config_.layers[i].attention, &after = changed.layers[i].attention;
+        blocks_[i].mixer && !share_parameters(before, after))
+      throw usage_error(
+          "layer {} is '{}', and its parameters do not fit '{}'; name its own kind in its place, or begin a new model",
+          i, before, after);
+  for (size_t i = 0; i < blocks_.size(); ++i)
     if (blocks_[i].mixer) blocks_[i].mixer->configure(changed.layers[i]);
   config_.layers = changed.layers;
 }

@@ -80,7 +80,8 @@ class Transformer {
   State make_state(const StateShape& shape) const;
 
   // Gives the layers other kinds of attention, see mixer_by_layer(); the parameters stay. Throws Error(usage) for
-  // kinds that do not fit the model's context, or `context` if that is longer.
+  // kinds that do not fit the model's context, or `context` if that is longer, and where a layer's parameters fit no
+  // such kind.
   void set_attention(const std::string& kinds, int64_t context = 0);
   // Exits behind so many layers (model/exits.h), and no others: those that are there stay, a new one's norm begins as
   // the last norm is. Throws Error(usage) where there is no such layer.

@@ -92,8 +92,8 @@ double Block::state_bytes(const StateShape& shape) const {
 
 void Block::visit(const Place& at, Visitor& visitor) {
   if (mixer) {
-    mixer_norm.visit(at.in("attention_norm"), visitor);
-    mixer->visit(at.in("attention"), visitor);
+    mixer_norm.visit(at.in(std::string(mixer->place()) + "_norm"), visitor);
+    mixer->visit(at.in(mixer->place()), visitor);
   }
   if (feed_forward) {
     feed_forward_norm.visit(at.in("feed_forward_norm"), visitor);

@@ -41,7 +41,7 @@ enum class ModalityExperts {
 
 // One layer. Widths may differ from layer to layer, and one of the two halves may be missing.
 struct LayerBlueprint {
-  int64_t heads = 6;  // 0: no attention, and no key/value heads
+  int64_t heads = 6;  // 0: no attention, and no key/value heads. Of what takes its place: head_dim channels each
   int64_t kv_heads = 6;
   int64_t ffn = 1024;              // hidden width of the feed-forward, or of each of its experts; 0: no feed-forward
   std::string attention = "full";  // a kind of nn/mixer.h

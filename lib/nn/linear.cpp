@@ -70,6 +70,7 @@ void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std
     of_bias.of = role;
     of_bias.gated = gated;
     of_bias.kind = info.kind;
+    of_bias.parts = info.parts;
     if (part.of == RankPart::Of::rows) of_bias.part = part;
     visitor.parameter(of_bias, *bias);
   }

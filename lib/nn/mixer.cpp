@@ -9,19 +9,22 @@
 #include "nn/attention/attention.h"
 
 namespace hone {
+
+// Each in a file of its own, nn/mixers/NAME.cpp.
+MixerFamily short_conv_mixer();
+
 namespace {
 
-template <class Made>
-std::unique_ptr<Mixer> make_mixer(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share) {
-  return std::make_unique<Made>(blueprint, layer, share);
+const std::vector<MixerFamily>& families() {
+  static const std::vector<MixerFamily> rows = {
+      {attention_kinds, attention_examples, check_attention, make_mixer<Attention>},
+      short_conv_mixer(),
+  };
+  return rows;
 }
 
-constexpr MixerFamily families[] = {
-    {attention_kinds, attention_examples, check_attention, make_mixer<Attention>},
-};
-
 const MixerFamily& family_of(const std::string& name) {
-  for (const MixerFamily& family : families)
+  for (const MixerFamily& family : families())
     for (const std::string& kind : family.kinds())
       if (first_word(kind) == first_word(name)) return family;
   throw usage_error("unknown kind of attention '{}'; known: {}", name, fmt::join(mixer_kinds(), ", "));
@@ -29,7 +32,7 @@ const MixerFamily& family_of(const std::string& name) {
 
 std::vector<std::string> of_all(std::vector<std::string> (*MixerFamily::*names)()) {
   std::vector<std::string> all;
-  for (const MixerFamily& family : families)
+  for (const MixerFamily& family : families())
     for (std::string& name : (family.*names)()) all.push_back(std::move(name));
   return all;
 }
@@ -50,6 +53,15 @@ std::vector<std::string> mixer_examples() {
 
 void check_mixer(const std::string& name, int64_t context) {
   family_of(name).check(name, context);
+}
+
+bool attends(const std::string& name) {
+  return family_of(name).attends;
+}
+
+bool share_parameters(const std::string& a, const std::string& b) {
+  const MixerFamily& family = family_of(a);
+  return &family == &family_of(b) && (!family.shares_parameters || family.shares_parameters(a, b));
 }
 
 std::vector<std::string> mixer_by_layer(const std::string& kinds, size_t layers) {

@@ -17,24 +17,33 @@ enum class Role {
   bias,              // of a norm or a linear layer
   qkv,               // queries, keys and values in one matrix
   attention_output,  // back into the residual stream
-  up,                // into the feed-forward; with gates, these first
-  down,              // back into the residual stream
-  router,            // [experts, dim]
-  router_bias,       // [experts]: moved by balancing, not by gradients
-  depth_router,      // [outputs, dim or hidden]: which tokens go through a layer, and who predicts that
-  encoder,           // [dim, width]: from features of an image or sound to rows
-  encoder_row,       // rows of an encoder that are added or looked up: its mark, delimiters, positions
+  // Of a mixer without queries, keys and values. `parts` says the rows of what lies one below the other in it; each has
+  // the rows of one head after those of the other, equally many of each.
+  mixer_input,   // from the normalized stream
+  mixer_array,   // small, f32: factors, decays; without parts it is no head's
+  mixer_output,  // [dim, heads * head_dim]: back into the residual stream
+  up,            // into the feed-forward; with gates, these first
+  down,          // back into the residual stream
+  router,        // [experts, dim]
+  router_bias,   // [experts]: moved by balancing, not by gradients
+  depth_router,  // [outputs, dim or hidden]: which tokens go through a layer, and who predicts that
+  encoder,       // [dim, width]: from features of an image or sound to rows
+  encoder_row,   // rows of an encoder that are added or looked up: its mark, delimiters, positions
   head,
 };
 
 // True for the matrices that products run on, whatever else they are used for: all weights but an embedding.
 constexpr bool is_linear(Role role) {
-  return role == Role::qkv || role == Role::attention_output || role == Role::up || role == Role::down ||
-         role == Role::head;
+  return role == Role::qkv || role == Role::attention_output || role == Role::mixer_input ||
+         role == Role::mixer_output || role == Role::up || role == Role::down || role == Role::head;
+}
+// True for those that read the norm before half a block.
+constexpr bool begins_branch(Role role) {
+  return role == Role::qkv || role == Role::mixer_input || role == Role::up;
 }
 // True for those whose product is added to the residual stream.
 constexpr bool ends_branch(Role role) {
-  return role == Role::attention_output || role == Role::down;
+  return role == Role::attention_output || role == Role::mixer_output || role == Role::down;
 }
 
 struct ParameterInfo {
@@ -47,9 +56,10 @@ struct ParameterInfo {
   bool shared = false;  // of the experts that every token goes through
   int64_t kind = -1;    // only rows of this kind go through it: 0 text, then one for each encoder; -1: all rows
   RankPart part = {};   // what this rank has of it, where several divide the model's matrices
-  // Of a weight that holds several matrices, one below the other (queries, keys and values; gates and values): the rows
-  // of each. Empty: it is one.
+  // Of a weight that holds several matrices, one below the other (queries, keys and values; gates and values), and of
+  // its bias: the rows of each. Empty: it is one.
   std::vector<int64_t> parts = {};
+  double deviation = 0;  // of a mixer_array: of its first numbers, which are normal; 0: it keeps those it was made with
 
   // The same of a weight with so many rows. Error(internal) where they do not add up to them.
   std::vector<int64_t> parts_of(int64_t rows) const;

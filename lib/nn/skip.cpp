@@ -4,17 +4,79 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/spelling.h"
+#include "base/units.h"
 
 namespace hone {
+namespace {
 
-std::vector<float> skip_by_depth(double most, int64_t layers) {
+// LayerSkip, section 4.1: exp(layer * ln 2 / (layers - 1)) - 1.
+double by_exponential_depth(const SkipPlace& at) {
+  return std::exp2(at.depth()) - 1;
+}
+
+// Huang et al., equation 4, whose layers count from 1: the first is passed by, too, if seldom.
+double by_linear_depth(const SkipPlace& at) {
+  return static_cast<double>(at.layer + 1) / static_cast<double>(at.layers);
+}
+
+double everywhere(const SkipPlace&) {
+  return 1;
+}
+
+// LayerSkip's curriculum for training from scratch, section 4.1: the same exponential over the steps, too.
+double by_depth_and_step(const SkipPlace& at) {
+  return by_exponential_depth(at) * (std::exp2(at.progress()) - 1);
+}
+
+constexpr SkipRule rows[] = {
+    {"exponential", "from none in the first layer, slowly at first", by_exponential_depth},
+    {"linear", "evenly with depth", by_linear_depth},
+    {"uniform", "the same in all layers", everywhere},
+    {"growing", "exponential over layers, and over the steps from none at the first", by_depth_and_step},
+};
+
+const SkipRule& rule_named(const std::string& name) {
+  std::vector<std::string> names;
+  for (const SkipRule& row : rows) {
+    if (row.name == name) return row;
+    names.emplace_back(row.name);
+  }
+  throw usage_error("'{}' is no rule of which layers are passed by: {}{}", name, either_of(names),
+                    did_you_mean(name, names));
+}
+
+void require_probability(double most) {
   if (!(most >= 0 && most < 1))
     throw usage_error("a layer cannot be passed by with probability {}: at least 0 and below 1 is needed", most);
+}
+
+}  // namespace
+
+std::span<const SkipRule> skip_rules() {
+  return rows;
+}
+
+LayerDropout layer_dropout(const std::string& text) {
+  const size_t colon = text.find(':');
+  LayerDropout dropout{parse_number(text.substr(0, colon)), nullptr};
+  require_probability(dropout.most);
+  if (colon == std::string::npos) return dropout;
+  const SkipRule& rule = rule_named(text.substr(colon + 1));
+  if (&rule != rows) dropout.rule = &rule;
+  return dropout;
+}
+
+std::string to_string(const LayerDropout& dropout) {
+  return dropout.rule ? fmt::format("{}:{}", dropout.most, dropout.rule->name) : fmt::format("{}", dropout.most);
+}
+
+std::vector<float> skip_probabilities(const LayerDropout& dropout, int64_t layers, int64_t step, int64_t steps) {
+  require_probability(dropout.most);
   std::vector<float> by_layer;
-  for (int64_t layer = 0; most > 0 && layer < layers; ++layer) {
-    const double part = layers > 1 ? static_cast<double>(layer) / static_cast<double>(layers - 1) : 1;
-    by_layer.push_back(static_cast<float>(most * (std::exp2(part) - 1)));
-  }
+  const SkipRule& rule = dropout.rule ? *dropout.rule : rows[0];
+  for (int64_t layer = 0; dropout.most > 0 && layer < layers; ++layer)
+    by_layer.push_back(static_cast<float>(dropout.most * rule.part({layer, layers, step, steps})));
   return by_layer;
 }
 

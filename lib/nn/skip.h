@@ -1,10 +1,13 @@
-// Layers that single sequences pass by while a model trains (stochastic depth, Huang et al., arXiv 1603.09382; by
-// depth as LayerSkip has it, Elhoushi et al., arXiv 2404.16710, section 4.1): what remains of a batch goes through the
-// layer, so that it costs as much less.
+// Layers that single sequences pass by while a model trains (stochastic depth, Huang et al., arXiv 1603.09382;
+// LayerSkip, Elhoushi et al., arXiv 2404.16710): what remains of a batch goes through the layer, so that it costs as
+// much less. How likely that is, by layer and step, is a rule: a row of the table in skip.cpp.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/call.h"
@@ -12,9 +15,37 @@
 
 namespace hone {
 
-// Probabilities by layer that grow with depth, from 0 to `most` in the last: most * (exp(layer * ln 2 / (layers - 1)) -
-// 1) (LayerSkip, equation 1 with its text). None for `most` 0. Throws Error(usage) outside [0, 1).
-std::vector<float> skip_by_depth(double most, int64_t layers);
+// Where in a model and in its run a sequence may pass a layer by; both count from 0.
+struct SkipPlace {
+  int64_t layer = 0, layers = 1;
+  int64_t step = 0, steps = 1;
+
+  double depth() const { return layers > 1 ? static_cast<double>(layer) / static_cast<double>(layers - 1) : 1; }
+  double progress() const { return steps > 1 ? static_cast<double>(step) / static_cast<double>(steps - 1) : 1; }
+};
+
+// A row of the table in skip.cpp.
+struct SkipRule {
+  std::string_view name;
+  std::string_view what;                // for people, after the name
+  double (*part)(const SkipPlace& at);  // the probability there, as a part of the highest: 0 to 1
+};
+std::span<const SkipRule> skip_rules();  // the first is meant where none is named
+
+// The highest probability, and the rule of what part of it a layer has.
+struct LayerDropout {
+  double most = 0;                 // at least 0 and below 1; 0: no layer is passed by
+  const SkipRule* rule = nullptr;  // null: the first of skip_rules()
+
+  bool operator==(const LayerDropout&) const = default;
+};
+// "0.2" or "0.2:linear". Throws Error(usage) for a number that cannot be and for a name of no rule.
+LayerDropout layer_dropout(const std::string& text);
+std::string to_string(const LayerDropout& dropout);  // the shortest such text
+
+// Probabilities by layer at step `step` of `steps`; none where no layer is passed by. Throws Error(usage) where the
+// highest is outside [0, 1).
+std::vector<float> skip_probabilities(const LayerDropout& dropout, int64_t layers, int64_t step, int64_t steps);
 
 // What of a call goes through a layer.
 struct Remaining {

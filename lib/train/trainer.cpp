@@ -6,7 +6,6 @@
 #include "base/random.h"
 #include "base/stop.h"
 #include "model/exits.h"
-#include "nn/skip.h"
 #include "train/objectives/exits.h"
 
 namespace hone {
@@ -27,7 +26,7 @@ Trainer::Trainer(Transformer& model, BatchSource& source, const StepSettings& se
       meanwhile_(sums_meanwhile()) {}
 
 bool Trainer::sums_meanwhile() const {
-  if (settings_.grid.data->size() == 1 || settings_.layer_dropout > 0 || settings_.objectives.exits.weight > 0)
+  if (settings_.grid.data->size() == 1 || settings_.layer_dropout.most > 0 || settings_.objectives.exits.weight > 0)
     return false;
   if (!model_.encoders().empty()) return false;  // of which a batch may have no part
   // Experts may be without tokens, and routers fail on one rank alone.
@@ -98,7 +97,7 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   call.recompute = settings_.recompute;
   call.exits =
       exits_trained(settings_.objectives.exits, exits_of(model_.config()), step * settings_.accumulate + micro);
-  call.skip = skip_by_depth(settings_.layer_dropout, model_.layers());
+  call.skip = skip_probabilities(settings_.layer_dropout, model_.layers(), step, settings_.schedule.steps);
   Sender sender(sum_);
   if (meanwhile_) call.trace.backward = &sender;
   for (const auto& objective : objectives_) objective->prepare({input.ids, batch_.starts}, call);

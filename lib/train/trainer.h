@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nn/call.h"
+#include "nn/skip.h"
 #include "train/batch_source.h"
 #include "train/curriculum.h"
 #include "train/objectives/objective.h"
@@ -34,8 +35,8 @@ struct StepSettings {
   int64_t accumulate = 1;  // batches whose gradients are averaged before a step; a multiple of the rows of ranks
   double clip = 1.0;       // largest norm of the gradients; 0: none
   float dropout = 0;
-  double layer_dropout = 0;  // probability that a sequence passes the last layer by; see skip_by_depth()
-  DType type = DType::f32;   // of activations and products; masters and optimizer stay f32
+  LayerDropout layer_dropout;  // of whole layers, for whole sequences
+  DType type = DType::f32;     // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
   DecaySchedule decay = DecaySchedule::constant;  // of the optimizer's weight decay

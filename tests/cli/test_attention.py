@@ -6,8 +6,10 @@ import subprocess
 import sys
 import unittest
 
+import numpy as np
+
 from hone_cli import ROOT, corpus, run, run_json, tiny_model, write
-from model_files import ModelTest, lineage, text_of
+from model_files import ModelTest, lineage, parameters, text_of
 
 KINDS = ["full", "window:64", "window:48:4", "routed:64:2", "routed:64:2:30"]
 
@@ -87,6 +89,7 @@ class Attention(ModelTest):
             "routed:64:0": ["COUNT"],
             "routed:64": ["routed:BLOCK:COUNT[:WINDOW]"],
             "window:x": ["whole number"],
+            "conv:x": ["whole number"],
             "full,full,full,full": ["4 kinds for 3 layers"],
         }.items():
             with self.subTest(kinds=kinds):
@@ -128,6 +131,104 @@ class Attention(ModelTest):
         row = json.loads(done.stdout)
         self.assertGreater(row["attention_backward_ms"], 0)
         self.assertLess(row["attention_fraction"], 0.6)
+
+
+class ShortConvolutions(ModelTest):
+    """Layers of `conv:SIZE` among others of attention, through every tool."""
+
+    train = dict(steps=0)
+    KINDS = "conv:4,full"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.hybrid = tiny_model(cls.shared, "hybrid.h5", data=cls.corpus, context=96, layers=4, dim=64, heads=4, steps=40, batch=4,
+                                lr=0.01, attention=cls.KINDS)
+
+    def test_it_learns_and_what_is_read_in_pieces_is_the_whole(self):
+        self.assertEqual(kinds_of(self.hybrid), ["conv:4", "full"] * 2)
+        fresh = tiny_model(self.directory, "fresh.h5", context=96, layers=4, dim=64, heads=4, attention=self.KINDS)
+        rows = [run_json("eval", path, "--data", self.corpus, "--limit", 1500, "--no-speed", "--precision", "f32")["rows"][0]
+                for path in (fresh, self.hybrid)]
+        self.assertLess(rows[1]["loss"], rows[0]["loss"] - 0.5)
+        self.assertEqual((rows[1]["attention"], rows[1]["attention_fraction"]), (self.KINDS, 1))
+        chunked = run_json("eval", self.hybrid, "--data", self.corpus, "--limit", 1500, "--no-speed", "--precision", "f32",
+                           "--prefill-chunk", 7)["rows"][0]
+        self.assertAlmostEqual(chunked["loss"], rows[1]["loss"], places=4)
+        write = lambda *more: run("generate", self.hybrid, "--prompt", "the river follows the stone bridge. " * 2, "--tokens", 20,
+                                  "--temperature", 0, "--ignore-end", "--precision", "f32", "-q", *more, check=True).stdout
+        text = write()
+        for more in (["--prefill-chunk", 1], ["--prefill-chunk", 13], ["--draft", "ngram"], ["--draft", "self:2"],
+                     ["--cache-type", "int8", "--prefill-chunk", 13]):
+            if "--cache-type" not in more:
+                self.assertEqual(write(*more), text, more)
+            else:
+                self.assertTrue(write(*more))
+
+    def test_a_model_of_nothing_else(self):
+        path = tiny_model(self.directory, "conv.h5", data=self.corpus, steps=3, batch=2, attention="conv:3")
+        row = run_json("eval", path, "--data", self.corpus, "--limit", 300)["rows"][0]
+        self.assertEqual((row["attention"], row["attention_fraction"], row["attention_ms"]), ("conv:3", 1, 0))
+        names = {tensor["name"]: tensor["shape"] for tensor in run_json("inspect", path)["tensors"]}
+        self.assertEqual(names["blocks.0.mixer.kernel"], [32, 3])
+        self.assertEqual(names["blocks.0.mixer.input.weight"], [96, 32])
+        self.assertIn("blocks.1.mixer_norm.gain", names)
+        self.assertFalse(any("attention" in name for name in names))
+        self.assertIn("attention conv:3", run("inspect", path, check=True).stdout)
+        row = run_json("bench", path, "--prompt", 8, "--generate", 3, "--repeat", 1, "--warmup", 0)["rows"][0]
+        self.assertGreater(row["decode_tokens_per_second"], 0)
+
+    def test_every_tool_takes_it(self):
+        pruned, narrow, again, small = (self.path(name) for name in ("p.h5", "n.h5", "r.h5", "q.h5"))
+        run("prune", self.hybrid, "--method", "sparsegpt", "--sparsity", 0.5, "--calibration", self.corpus, "--output", pruned,
+            "-q", check=True)
+        self.assertLess(np.count_nonzero(parameters(pruned)["blocks.0.mixer.input.weight"].values), 0.51 * 192 * 64)
+        run("prune", self.hybrid, "--structure", "heads:50%,attentions:1", "--calibration", self.corpus, "--output", narrow, "-q",
+            check=True)
+        self.assertEqual(sorted(layer["heads"] for layer in text_of(narrow, "config")["layers"]), [0, 2, 2, 2])
+        run("train", "--init", narrow, "--data", self.corpus, "--steps", 2, "--batch", 2, "--optimizer", "muon", "--recompute",
+            "blocks", "--output", again, "-q", check=True)
+        run("quantize", again, "--type", "int4", "--group", 32, "--calibration", self.corpus, "--prepare", "awq", "--output", small,
+            "-q", check=True)
+        for path in (pruned, small):
+            row = run_json("eval", path, "--data", self.corpus, "--limit", 400, "--no-speed")["rows"][0]
+            self.assertGreater(row["accuracy"], 0)
+        prompts = ["the river", "the stone bridge follows the river", "a"]
+        file = write(self.path("in.jsonl"), "".join(json.dumps({"prompt": p}) + "\n" for p in prompts))
+        run("generate", small, "--input", file, "--output", self.path("out.jsonl"), "--ordered", "--tokens", 12, "--parallel", 2,
+            "-q", check=True)
+        with open(self.path("out.jsonl"), encoding="utf-8") as out:
+            together = [json.loads(line)["text"] for line in out]
+        alone = run_json("generate", small, *[a for p in prompts for a in ("--prompt", p)], "--tokens", 12)["rows"]
+        self.assertEqual(together, [row["text"] for row in alone])
+        done = run("convert", self.hybrid, "--to", "safetensors", "--output", self.path("folder"))
+        self.assert_refused(done, 2, "without attention")
+        self.assert_refused(run("convert", self.hybrid, "--to", "gguf", "--output", self.path("m.gguf")), 2, "without attention")
+
+    def test_a_resumed_run_ends_with_the_same_bits(self):
+        options = ["--data", self.corpus, "--layers", 2, "--dim", 32, "--heads", 2, "--ffn", 64, "--context", 32, "--batch", 4,
+                   "--steps", 6, "--attention", self.KINDS, "--layer-dropout", "0.4:uniform"]
+        run("train", *options, "--checkpoint", self.path("c.h5"), "--save-every", 3, "--output", self.path("a.h5"), check=True)
+        run("train", *options, "--output", self.path("b.h5"), "--recompute", "blocks", check=True)
+        self.assert_same_parameters(self.path("a.h5"), self.path("b.h5"))
+        run("train", *options, "--resume", self.path("c.h5"), "--output", self.path("d.h5"), check=True)
+        self.assert_same_parameters(self.path("a.h5"), self.path("d.h5"))
+
+    def test_what_cannot_be(self):
+        begin = lambda *more: run("train", "--steps", 0, *more, "--output", self.path("x.h5"))
+        new = lambda *more: begin("--layers", 2, "--dim", 32, "--heads", 4, *more)
+        for kinds, part in (("conv", "conv:SIZE"), ("conv:1", "2 to 64"), ("conv:65", "2 to 64"), ("conv:4:2", "conv:SIZE")):
+            self.assert_refused(new("--attention", kinds), 2, part)
+        self.assert_refused(new("--context", 8, "--attention", "conv:9"), 2, "context of 8")
+        for option in (["--kv-heads", 2], ["--qk-norm"], ["--attention-softcap", 20]):
+            self.assert_refused(new("--attention", "conv:4", *option), 2, option[0], "conv:4")
+            self.assertEqual(new("--attention", self.KINDS, "--force", *option).returncode, 0)
+        os.remove(self.path("x.h5"))
+        self.assert_refused(begin("--init", self.hybrid, "--attention", "full"), 2, "layer 0 is 'conv:4'")
+        self.assert_refused(begin("--init", self.model, "--attention", "conv:4"), 2, "do not fit 'conv:4'")
+        self.assertEqual(begin("--init", self.hybrid, "--attention", "conv:4,window:16").returncode, 0)
+        self.assert_refused(new("--force", "--image", "patches:4x4", "--media-attention", "both", "--attention", self.KINDS), 2,
+                            "looks back alone")
 
 
 class Recall(ModelTest):

@@ -7,7 +7,7 @@ import unittest
 import numpy as np
 
 from hone_cli import run, run_json, sentences, write
-from model_files import ModelTest, lineage, log_lines, parameters
+from model_files import ModelTest, lineage, log_lines, parameters, text_of
 
 SHAPE = ["--layers", 4, "--dim", 32, "--heads", 2, "--ffn", 48, "--context", 32]
 QUICK = ["--batch", 4, "--learning-rate", 5e-3, "--warmup", 2, "--threads", 1]
@@ -72,6 +72,29 @@ class Depth(ModelTest):
         for other in (["--exits", "1"], ["--exit-loss", "0.4"], ["--layer-dropout", 0.1]):
             self.assert_refused(run("train", "--data", self.corpus, *QUICK, "--steps", 8, "--layer-dropout", 0.4, "--exit-loss",
                                     "0.5:rotate", "--dropout", 0.1, "--resume", checkpoint, "--output", self.path("d.h5"), *other), 2)
+        again = lambda dropout: run("train", "--data", self.corpus, *QUICK, "--steps", 8, "--layer-dropout", dropout, "--exit-loss",
+                                    "0.5:rotate", "--dropout", 0.1, "--resume", checkpoint, "--force", "--output", self.path("d.h5"))
+        self.assert_refused(again("0.4:linear"), 2, "'layer_dropout' (0.4 there, \"0.4:linear\" here)")
+        self.assertEqual(again("0.4:exponential").returncode, 0)
+        self.assert_same_parameters(self.path("d.h5"), self.path("out.h5"))
+
+    def test_layers_are_passed_by_as_the_rule_says(self):
+        models = {}
+        for dropout in ("0.5", "0.5:exponential", "0.5:linear", "0.5:uniform", "0.5:growing"):
+            self.assertEqual(self.trained(*SHAPE, "--steps", 3, "--layer-dropout", dropout).returncode, 0)
+            models[dropout] = {name: stored.values.tobytes() for name, stored in parameters(self.path("out.h5")).items()}
+        self.assertEqual(models["0.5"], models["0.5:exponential"])
+        self.assertEqual(len({tuple(sorted(model.items())) for model in models.values()}), 4)
+        # As a number or a text of a file, and the rule is in what a run is resumed by.
+        config = write(self.path("run.toml"), "[train]\nlayer-dropout = 0.5\n")
+        self.assertEqual(self.trained(*SHAPE, "--steps", 3, "--config", config).returncode, 0)
+        self.assertEqual({name: stored.values.tobytes() for name, stored in parameters(self.path("out.h5")).items()}, models["0.5"])
+        linear = write(self.path("linear.toml"), "[train]\nlayer-dropout = \"0.5:linear\"\n")
+        checkpoint = self.path("c.h5")
+        self.assertEqual(self.trained(*SHAPE, "--steps", 3, "--config", linear, "--checkpoint", checkpoint).returncode, 0)
+        self.assertEqual({name: stored.values.tobytes() for name, stored in parameters(self.path("out.h5")).items()},
+                         models["0.5:linear"])
+        self.assertEqual(text_of(checkpoint, "run/state")["description"]["layer_dropout"], "0.5:linear")
 
     def test_text_of_tokens_that_leave_early(self):
         common = ["--prompt", "The river", "--prompt", "A", "--tokens", 12, "--temperature", 0, "--ignore-end", "-q"]
@@ -167,8 +190,9 @@ class Depth(ModelTest):
         for value in ("-1", "x", "0.5:turns", "0.5:", "nan"):
             self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exits", "2", f"--exit-loss={value}"), 2, "--exit-loss")
         self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exit-loss", 0.5), 2, "exits")
-        for value in (1, -0.1, 2):
-            self.assert_refused(self.trained(*SHAPE, "--steps", 3, f"--layer-dropout={value}"), 2)
+        for value in (1, -0.1, 2, "0.2:", "x", "nan"):
+            self.assert_refused(self.trained(*SHAPE, "--steps", 3, f"--layer-dropout={value}"), 2, "--layer-dropout")
+        self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--layer-dropout", "0.2:liner"), 2, "did you mean 'linear'?")
         generate = lambda model, *more: run("generate", model, "--prompt", "a", "--tokens", 2, *more)
         self.assert_refused(generate(plain, "--exit", "gap:0.5"), 2, "trained with exits")
         self.assert_refused(generate(plain, "--max-depth", 2), 2, "trained with exits")

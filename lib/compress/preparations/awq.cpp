@@ -5,8 +5,8 @@
 // behind which rounding to its element leaves the least sum_j E[x_j^2] (w_j - w'_j)^2 (section 3.2 there, which takes
 // means of |x_j|). Its number is a; 0: left as it was.
 //
-// Only where one layer reads the norm: query/key/value, and up of a feed-forward without experts. Others, those with
-// elements without scales and what is packed already stay as they are.
+// Only where one layer reads the norm: query/key/value, what takes its place in another mixer, and up of a feed-forward
+// without experts. Others, those with elements without scales and what is packed already stay as they are.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -31,11 +31,11 @@ struct Reading {
 // Of the first layer in half a block, if nothing beside it reads what the norm gives.
 class FirstLayer : public Visitor {
  public:
-  explicit FirstLayer(Role role) : role_(role) {}
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     if (info.kind >= 0) {
       others_ = true;  // each kind of rows has a layer of its own
-    } else if (info.role == role_) {
+    } else if (begins_branch(info.role)) {
+      others_ = others_ || weight_;
       name = info.name;
       weight_ = &weight;
     } else if (!is_linear(info.role)) {
@@ -48,7 +48,6 @@ class FirstLayer : public Visitor {
   std::string name;
 
  private:
-  Role role_;
   std::shared_ptr<Weight>* weight_ = nullptr;
   bool others_ = false;
 };
@@ -58,8 +57,8 @@ std::map<std::string, Reading> readings_of(Transformer& model) {
   for (size_t b = 0; b < model.blocks().size(); ++b) {
     Block& block = model.blocks()[b];
     const Place place = Transformer::place_of_block(static_cast<int64_t>(b));
-    FirstLayer mixes(Role::qkv), feeds(Role::up);
-    if (block.mixer) block.mixer->visit(place.in("attention"), mixes);
+    FirstLayer mixes, feeds;
+    if (block.mixer) block.mixer->visit(place.in(block.mixer->place()), mixes);
     if (block.feed_forward) block.feed_forward->visit(place.in("feed_forward"), feeds);
     if (mixes.alone()) readings[mixes.name] = {mixes.alone(), &block.mixer_norm};
     if (feeds.alone()) readings[feeds.name] = {feeds.alone(), &block.feed_forward_norm};

@@ -1,4 +1,4 @@
-// Query heads of each layer, with the key/value heads that only they use.
+// Heads of each layer: query heads with the key/value heads that only they use, and channels of other mixers.
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -81,7 +81,8 @@ void keep_heads(KeptLayer& kept, const Projection&, const LayerBlueprint& layer,
 }
 
 constexpr ColumnStructure head_columns = {
-    Role::attention_output, [](const Projection&, const LayerBlueprint&, int64_t count) { return count; },
+    [](Role role) { return role == Role::attention_output || role == Role::mixer_output; },
+    [](const Projection&, const LayerBlueprint&, int64_t count) { return count; },
     [](const BlockBlueprint& block) { return block.head_dim; }, choose_heads, keep_heads};
 
 }  // namespace

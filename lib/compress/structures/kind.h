@@ -46,7 +46,7 @@ struct Projection {
 
 // Structures that are columns of a projection back into the stream.
 struct ColumnStructure {
-  Role role;  // of the projection
+  bool (*of)(Role role);  // whether they are columns of such a projection
   // How many of its units go where `count` of the layer do.
   int64_t (*count)(const Projection& projection, const LayerBlueprint& layer, int64_t count);
   int64_t (*width)(const BlockBlueprint& block);  // columns of a unit

@@ -39,7 +39,7 @@ std::vector<int64_t> count_neurons(const Amount& amount, const Config& config, i
 }
 
 constexpr ColumnStructure neuron_columns = {
-    Role::down,
+    [](Role role) { return role == Role::down; },
     [](const Projection& p, const LayerBlueprint& layer, int64_t count) {
       return count * (p.shared ? layer.shared_experts : 1);
     },

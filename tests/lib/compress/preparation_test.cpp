@@ -53,6 +53,20 @@ std::map<std::string, double> awq(Transformer& model, const std::vector<LayerTyp
 
 }  // namespace
 
+TEST_CASE("balancing inputs of a mixer that does not attend leaves what the model computes") {
+  Config config = small_config();
+  set_attention(config, "conv:4,full");
+  const auto model = uneven(config);
+  const CalibrationText text = calibration_windows();
+  const std::vector<float> before = logits_of(*model, text);
+  const auto exponents = awq(*model, all_as(*model, int4, 32), text);
+  CHECK(exponents.size() == 4);
+  CHECK(exponents.at("blocks.0.mixer.input.weight") > 0);
+  double size = 0;
+  for (const float x : before) size += x * x;
+  CHECK(squared_distance(before, logits_of(*model, text)) < 1e-9 * size);
+}
+
 TEST_CASE("balancing inputs leaves what the model computes, and only layers that alone read a norm change") {
   const auto model = uneven();
   const CalibrationText text = calibration_windows();

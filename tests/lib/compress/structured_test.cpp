@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "compress/reference.h"
 #include "lib/compress/models.h"
 #include "model/rebuild.h"
@@ -90,6 +92,26 @@ TEST_CASE("heads and neurons go, the others make up for them, and the model stay
   const auto again = fresh();
   const StructuredModel same = pruned(*again, "neurons:25%,heads:50%", text);
   CHECK(distance(*same.model, *result.model, text) == 0);
+}
+
+TEST_CASE("of mixers that do not attend heads go alike, and the mixer as a whole") {
+  Config config = small_config();
+  set_attention(config, "conv:4,full");
+  const CalibrationText text = calibration_windows(16, 24);
+  const auto before = fresh(config), model = fresh(config);
+  const StructuredModel result = pruned(*model, "heads:50%", text);
+  CHECK(result.model->config().layers[0] == LayerBlueprint{2, 2, 96, "conv:4"});
+  CHECK(result.model->config().layers[1].heads == 1);
+  CHECK(result.layers[0].errors.at("head_error") > 0);
+  std::vector<KeptLayer> first = whole_layers(config);
+  for (KeptLayer& layer : first) {
+    layer.heads.resize(layer.heads.size() / 2);
+    layer.kv_heads = layer.heads;
+  }
+  CHECK(distance(*before, *result.model, text) < distance(*before, *keep_layers(*before, first), text));
+  const auto other = fresh(config);
+  const StructuredModel halves = pruned(*other, "attentions:1", text);
+  CHECK(std::ranges::count_if(halves.model->config().layers, [](const auto& l) { return l.mixes(); }) == 1);
 }
 
 TEST_CASE("masked models: masks are sliced, and what they left out stays out") {

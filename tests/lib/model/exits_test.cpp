@@ -143,12 +143,6 @@ TEST_CASE("gradients of exits and of passed layers agree with finite differences
 }
 
 TEST_CASE("a sequence passes layers by as often as asked, and what is expected stays") {
-  CHECK(skip_by_depth(0, 4).empty());
-  const std::vector<float> by_depth = skip_by_depth(0.4, 5);
-  CHECK(by_depth.front() == 0.0f);
-  CHECK(by_depth.back() == doctest::Approx(0.4));
-  CHECK(std::ranges::is_sorted(by_depth));
-  for (const double wrong : {1.0, -0.1, 2.0}) CHECK_THROWS_AS(skip_by_depth(wrong, 4), Error);
   const NoTape pause;
   Call call;
   call.batch = Batch::whole(6, 2);

@@ -90,6 +90,10 @@ TEST_CASE("a model in parts computes as the whole") {
       layer.attention = "window:16:2";
     }
   }
+  SUBCASE("short convolutions in place of attention") {
+    c.block.biases = true;
+    set_attention(c, "conv:4,full");
+  }
   SUBCASE("halves beside each other") {
     c.block.parallel = true;
   }

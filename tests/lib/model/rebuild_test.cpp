@@ -102,6 +102,23 @@ TEST_CASE("a model without silent heads and units computes what it computed with
   CHECK(relative_error(hidden_of(*small), hidden_of(*model)) < 1e-5);
 }
 
+TEST_CASE("channels of a mixer that does not attend go by heads, too") {
+  Config config = small_config();
+  config.block.biases = true;
+  set_attention(config, "conv:3,full");
+  const auto model = fresh(config);
+  const int64_t head_dim = config.block.head_dim;
+  silence(*model, "blocks.0.mixer.output.weight", range(head_dim, 2 * head_dim));
+  std::vector<KeptLayer> kept = whole_layers(config);
+  CHECK(relative_error(hidden_of(*keep_layers(*model, kept)), hidden_of(*model)) == 0);
+  kept[0].heads = kept[0].kv_heads = {0, 2, 3};
+  const auto small = keep_layers(*model, kept);
+  CHECK(small->config().layers[0] == LayerBlueprint{3, 3, 96, "conv:3"});
+  CHECK(relative_error(hidden_of(*small), hidden_of(*model)) < 1e-5);
+  kept[0].heads = kept[0].kv_heads = {0, 1, 2};  // another head is missed
+  CHECK(relative_error(hidden_of(*keep_layers(*model, kept)), hidden_of(*model)) > 1e-3);
+}
+
 TEST_CASE("masks are sliced with their weights, and quantized ones are refused") {
   const auto model = fresh(small_config());
   struct Masker : Visitor {

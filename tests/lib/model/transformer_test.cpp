@@ -226,6 +226,34 @@ TEST_CASE("another kind of attention keeps the parameters") {
   CHECK_NOTHROW(model.set_attention("window:200", 4096));
 }
 
+TEST_CASE("layers that do not attend have nothing of attention, and stay what they are") {
+  Config config = small_config();
+  for (LayerBlueprint& layer : config.layers) {
+    layer.qk_norm = true;
+    layer.score = "softcap:3";
+  }
+  set_attention(config, "conv:4,full");
+  CHECK(config.layers[0] == LayerBlueprint{4, 4, 96, "conv:4"});
+  CHECK(config.layers[1].qk_norm);
+  CHECK(config_from_json(to_json(config), "test") == config);
+  Transformer model(config);
+  initialize(model, 6);
+  const std::vector<int32_t> ids = some_ids(40);
+  const Tensor before = in_one_pass(model, ids, 1, DType::f32);
+  for (const char* other : {"full", "conv:5,full", "conv:4", "full,conv:4"})
+    CHECK_THROWS_AS(model.set_attention(other), Error);
+  CHECK(attention_of(model.config()) == "conv:4,full");
+  CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), before) == 0.0);
+  model.set_attention("conv:4,window:8");
+  CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), before) > 1e-4);
+  for (const auto change : {+[](LayerBlueprint& l) { l.kv_heads = 2; }, +[](LayerBlueprint& l) { l.qk_norm = true; },
+                            +[](LayerBlueprint& l) { l.score = "softcap:3"; }}) {
+    Config wrong = config;
+    change(wrong.layers[0]);
+    CHECK_THROWS_AS(check(wrong), Error);
+  }
+}
+
 TEST_CASE("initial weights have the deviation of 0.02, or the one asked for") {
   Transformer model(small_config());
   const auto deviation = [](Weight& weight) {

@@ -17,6 +17,7 @@ using namespace hone::test;
 TEST_CASE("a text does not depend on what is written beside it, for every kind of attention") {
   std::vector<std::string> kinds = mixer_examples();
   kinds.push_back("full,window:70:3,routed:64:2");
+  kinds.push_back("conv:4,full");
   uint64_t seed = 1;
   for (const std::string& kind : kinds) {
     int64_t preemptions = 0;
@@ -42,7 +43,7 @@ TEST_CASE("nor with experts, packed weights, learned positions and caches of few
 }
 
 TEST_CASE("nor with layers that some tokens pass by") {
-  for (const char* kind : {"full", "full,window:40", "routed:64:2"}) {
+  for (const char* kind : {"full", "full,window:40", "routed:64:2", "full,conv:4"}) {
     CAPTURE(kind);
     Config config = tiny(kind);
     set_depth_routers(config, std::vector<int64_t>{1, 2}, 0.5);

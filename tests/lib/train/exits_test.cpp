@@ -1,6 +1,8 @@
 // Training with exits and with layers that sequences pass by.
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "lib/train/runs.h"
 #include "measure/activations.h"
 #include "model/exits.h"
@@ -26,13 +28,14 @@ struct Trained {
   std::map<std::string, Tensor> parameters;
 };
 
-Trained trained(const char* plan, double layer_dropout, ExitLossSettings exits, DType type, Config config = shape()) {
+Trained trained(const char* plan, LayerDropout layer_dropout, ExitLossSettings exits, DType type,
+                Config config = shape()) {
   Model model;
   model.transformer = std::make_unique<Transformer>(config);
   initialize(*model.transformer, 1);
   StepSettings s = settings(5).step;
   s.type = type;
-  s.dropout = layer_dropout > 0 ? 0.1f : 0;
+  s.dropout = layer_dropout.most > 0 ? 0.1f : 0;
   s.layer_dropout = layer_dropout;
   s.objectives.exits = exits;
   s.recompute = recompute_plan(plan);
@@ -49,18 +52,28 @@ Trained trained(const char* plan, double layer_dropout, ExitLossSettings exits, 
 
 TEST_CASE("exits and passed layers train to the same bits under every plan of recomputation") {
   for (const DType type : {DType::f32, DType::bf16}) {
-    const Trained plain = trained("none", 0.5, {0.5f, false}, type);
+    const Trained plain = trained("none", {0.5}, {0.5f, false}, type);
     for (const char* plan : {"attention", "feed_forward", "blocks", "every:4"}) {
       CAPTURE(plan);
-      const Trained again = trained(plan, 0.5, {0.5f, false}, type);
+      const Trained again = trained(plan, {0.5}, {0.5f, false}, type);
       CHECK(again.last.loss == plain.last.loss);
       CHECK(equal(plain.parameters, again.parameters));
     }
   }
 }
 
+TEST_CASE("each rule of skipping trains another model, and the one that grows begins without any") {
+  const auto with = [](const char* dropout) { return trained("none", layer_dropout(dropout), {}, DType::f32); };
+  const Trained exponential = with("0.5"), linear = with("0.5:linear"), uniform = with("0.5:uniform");
+  CHECK(equal(exponential.parameters, with("0.5:exponential").parameters));
+  CHECK_FALSE(equal(exponential.parameters, linear.parameters));
+  CHECK_FALSE(equal(linear.parameters, uniform.parameters));
+  CHECK_FALSE(equal(exponential.parameters, with("0.5:growing").parameters));
+  CHECK(std::isfinite(uniform.last.loss));
+}
+
 TEST_CASE("losses of exits are terms with their share of the weight, beside the loss that is reported") {
-  const Trained all = trained("none", 0, {0.6f, false}, DType::f32);
+  const Trained all = trained("none", {}, {0.6f, false}, DType::f32);
   CHECK(all.last.exit_losses.size() == 2);
   const auto loss_of = [&](const char* depth) {
     const auto& [sum, batches] = all.last.exit_losses.at(depth);
@@ -71,10 +84,10 @@ TEST_CASE("losses of exits are terms with their share of the weight, beside the 
   CHECK(all.last.terms.at("exit_4") == doctest::Approx(0.6 * 10 / 13 * loss_of("4")));
   CHECK(all.last.loss == doctest::Approx(all.last.terms.at("next_token")));
   CHECK(all.last.router_loss == 0.0);
-  const Trained turn = trained("none", 0, {0.6f, true}, DType::f32);
+  const Trained turn = trained("none", {}, {0.6f, true}, DType::f32);
   CHECK(turn.last.exit_losses.size() == 1);  // the third step: the first exit again
   CHECK(turn.last.exit_losses.contains("2"));
-  const Trained none = trained("none", 0, {}, DType::f32);
+  const Trained none = trained("none", {}, {}, DType::f32);
   CHECK(none.last.exit_losses.empty());
   CHECK_FALSE(equal(none.parameters, all.parameters));
 }

@@ -98,6 +98,15 @@ TEST_CASE("and with norms of queries and keys and soft caps") {
       check_foretold(config, {6, 96, type, 0, recompute_plan(plan)});
 }
 
+TEST_CASE("and with short convolutions in place of attention") {
+  Config config = deep_config(ActivationKind::swiglu);
+  config.layers.resize(3);
+  set_attention(config, "conv:4,conv:4,full");
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const char* plan : {"none", "attention", "feed_forward", "blocks"})
+      check_foretold(config, {6, 96, type, 0, recompute_plan(plan)});
+}
+
 TEST_CASE("and with exits, about") {
   Config config = deep_config(ActivationKind::swiglu);
   set_exits(config, std::vector<int64_t>{2, 5});
