@@ -130,6 +130,7 @@ json to_json(const EvalResult& result) {
   json j = {{"values", json::object()},
             {"routing", json::array()},
             {"speed", {result.speed_prompt, result.speed_generated}},
+            {"forms", result.forms},
             {"answers", json::array()}};
   for (const auto& [name, value] : result.values) j["values"][name] = value;
   for (const LayerRouting& layer : result.routing) j["routing"].push_back(json_of(layer));
@@ -145,6 +146,7 @@ EvalResult eval_result_of(const json& j) {
   result.speed_prompt = j.at("speed")[0].get<int64_t>();
   result.speed_generated = j.at("speed")[1].get<int64_t>();
   if (j.contains("comparison")) result.comparison = comparison_of(j["comparison"]);
+  result.forms = j.at("forms").get<std::string>();
   result.answers = window_scores_of(j.at("answers"));
   return result;
 }

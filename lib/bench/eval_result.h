@@ -18,6 +18,7 @@ struct EvalResult {
   ModelRouting routing;
   ModelDepth depth;  // of the process that measured it
   int64_t speed_prompt = 0, speed_generated = 0;
+  std::string forms;  // of its weights, by spaces
   std::optional<Comparison> comparison;
   std::vector<WindowScore> answers;  // with --samples: of every answer
 };

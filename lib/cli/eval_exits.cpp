@@ -3,12 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
-#include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "cli/eval_end.h"
 #include "cli/model_files.h"
-#include "cli/precision.h"
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/exits.h"
@@ -35,11 +34,8 @@ class ExitEval {
     for (const std::string& path : o_.models) one(path);
     if (common_.dry_run || o_.calibrate_exits) return status_;
     write_report();
-    if (!o_.plot.empty()) late_.write("--plot", o_.plot, render_svg(plots_));
-    if (failed_ > 0)
-      throw Error(ErrorKind::requirement,
-                  fmt::format("{} requirement{} failed, first {}", failed_, failed_ == 1 ? "" : "s", first_failed_));
-    return late_.status();
+    if (!o_.plot.empty()) end_.write("--plot", o_.plot, render_svg(plots_));
+    return end_.status();
   }
 
  private:
@@ -138,15 +134,8 @@ class ExitEval {
     }
     report_.add(row);
     for (size_t d = 0; d < scan.depths.size(); ++d) report_.show_detail(fmt::format("share_{}", scan.depths[d]));
-    for (const Requirement& requirement : o_.requirements(false)) require(path, requirement, values);
+    end_.require(path, o_.requirements(false), values);
     return rate;
-  }
-
-  void require(const std::string& path, const Requirement& requirement, const MetricValues& values) {
-    const RequirementResult result = requirement.evaluate(values);
-    const std::string text = fmt::format("{}: {}", path, describe(result));
-    log_line(result.passed ? LogLevel::info : LogLevel::error, text);
-    if (!result.passed && failed_++ == 0) first_failed_ = text;
   }
 
   // A row for each exit, and one for each of some thresholds.
@@ -209,25 +198,20 @@ class ExitEval {
     Row& common = report_.common();
     common.set("data", text_->name()).set("context", settings_.context).set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
-    common.set("precision", precision_in_use(settings_.type) + o_.low_bit.described())
-        .set("threads", common_.threads)
-        .set("isa", std::string(name_of(isa())))
-        .set("seed", static_cast<int64_t>(common_.seed));
-    const std::string text = render(report_, format_named(o_.format));
-    if (o_.output == "-" || !late_.write("--output", o_.output, text)) print_result(text);
+    end_.add_machine(common, settings_.type);
+    end_.write(report_);
   }
 
   const EvalOptions& o_;
   const Common& common_;
-  LateTexts late_{o_.force};
+  EvalEnd end_{o_, common_};
   Model model_;
   std::optional<Corpus> text_;
   std::optional<ExitCalibration> promise_;  // of the model that is scored
   ExitScanSettings settings_;
   Report report_;
   std::vector<Plot> plots_;
-  int failed_ = 0, status_ = 0;
-  std::string first_failed_;
+  int status_ = 0;
 };
 
 }  // namespace

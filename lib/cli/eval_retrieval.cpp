@@ -1,9 +1,8 @@
 #include "cli/eval_retrieval.h"
 
-#include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "cli/precision.h"
+#include "cli/eval_end.h"
 #include "measure/retrieval.h"
 #include "media/medium.h"
 #include "model/store.h"
@@ -23,10 +22,7 @@ class RetrievalEval {
     for (const std::string& path : o_.models) one(path);
     if (common_.dry_run) return 0;
     write_report();
-    if (failed_ > 0)
-      throw Error(ErrorKind::requirement,
-                  fmt::format("{} requirement{} failed, first {}", failed_, failed_ == 1 ? "" : "s", first_failed_));
-    return late_.status();
+    return end_.status();
   }
 
  private:
@@ -68,34 +64,21 @@ class RetrievalEval {
     report_.add(row);
     for (const auto& [name, value] : values)
       if (name.find("recall") != name.npos) report_.show(name, Display::fraction, 2);
-    for (const Requirement& requirement : o_.requirements(false)) require(path, requirement, values);
-  }
-
-  void require(const std::string& path, const Requirement& requirement, const MetricValues& values) {
-    const RequirementResult result = requirement.evaluate(values);
-    const std::string text = fmt::format("{}: {}", path, describe(result));
-    log_line(result.passed ? LogLevel::info : LogLevel::error, text);
-    if (!result.passed && failed_++ == 0) first_failed_ = text;
+    end_.require(path, o_.requirements(false), values);
   }
 
   void write_report() {
     Row& common = report_.common();
-    common.set("data", examples_.name())
-        .set("precision", precision_in_use(o_.type()) + o_.low_bit.described())
-        .set("threads", common_.threads)
-        .set("isa", std::string(name_of(isa())))
-        .set("seed", static_cast<int64_t>(common_.seed));
-    const std::string text = render(report_, format_named(o_.format));
-    if (o_.output == "-" || !late_.write("--output", o_.output, text)) print_result(text);
+    common.set("data", examples_.name());
+    end_.add_machine(common, o_.type());
+    end_.write(report_);
   }
 
   const EvalOptions& o_;
   const Common& common_;
-  LateTexts late_{o_.force};
+  EvalEnd end_{o_, common_};
   Examples examples_;
   Report report_;
-  int failed_ = 0;
-  std::string first_failed_;
 };
 
 }  // namespace

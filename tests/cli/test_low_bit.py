@@ -52,6 +52,8 @@ class LowBit(ModelTest):
         done = run("eval", self.model, "--data", self.corpus, "--limit", 50, "--no-speed", "--activations", "int8")
         self.assertEqual(done.returncode, 0)
         self.assertIn("--activations has no effect", done.stderr)
+        done = run("eval", self.small, "--data", self.corpus, "--limit", 50, "--no-speed", "--activations", "int8")
+        self.assertEqual(done.stderr.count("no effect"), 0)
         for tool, rest in (("eval", ("--data", self.corpus)), ("generate", ("--prompt", "a")), ("bench", ())):
             with self.subTest(tool=tool):
                 self.assert_refused(run(tool, self.small, *rest, "--activations", "int8", "--precision", "f32"), 2, "--precision f32")

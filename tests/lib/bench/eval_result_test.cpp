@@ -24,12 +24,14 @@ TEST_CASE("a result comes back from another process as it was") {
   result.answers = {{.loss = 0.1, .correct = 1, .tokens = 3, .bytes = 5, .trials = 1},
                     {.loss = 0.3, .correct = 0, .tokens = 4, .bytes = 6, .trials = 1, .correct_by_bytes = 1}};
   result.speed_prompt = 7;
+  result.forms = "int8 bf16";
   result.comparison = Comparison{{{"loss", {1, 0.5, 2}, {1, 0.9, 1.1}}}, {0.25, 0.125, 0.5}, {0.5, 0.25, 0.75}};
   const auto bytes = nlohmann::json::to_cbor(to_json(result));
   const EvalResult back = eval_result_of(nlohmann::json::from_cbor(bytes));
   CHECK(same_bits(back.values.at("loss"), result.values.at("loss")));
   CHECK(std::isnan(back.values.at("perplexity")));
   CHECK(back.speed_prompt == 7);
+  CHECK(back.forms == "int8 bf16");
   REQUIRE(back.answers.size() == 2);
   CHECK(same_bits(back.answers[0].loss, 0.1));
   CHECK(back.answers[0].correct_by_bytes == -1);

@@ -1,0 +1,42 @@
+// How every way of eval ends: with the report, the other texts it was asked for, and what was required of the numbers.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "cli/eval_options.h"
+#include "report/late_texts.h"
+#include "report/report.h"
+#include "report/requirement.h"
+
+namespace hone::cli {
+
+class EvalEnd {
+ public:
+  EvalEnd(const EvalOptions& options, const Common& common) : o_(options), common_(common) {}
+
+  // Adds to what all rows have alike: precision (`type` and the forms of --activations and --cache-type), threads,
+  // instruction set and seed.
+  void add_machine(Row& row, DType type) const;
+  // To --output, or where that fails to standard output: better there than nowhere.
+  void write(const Report& report);
+  void write(const std::string& option, const std::string& path, const std::string& text) {
+    late_.write(option, path, text);
+  }
+
+  // Says on standard error of each requirement whether it is met.
+  void require(const std::string& path, std::span<const Requirement> requirements, const MetricValues& values,
+               const MetricValues& baseline = {});
+  std::string failed() const;  // how many requirements, and which first; "" where all are met
+  // The exit status; Error(requirement) where one is not met.
+  int status() const;
+
+ private:
+  const EvalOptions& o_;
+  const Common& common_;
+  LateTexts late_{o_.force};
+  int required_ = 0, failed_ = 0;
+  std::string first_failed_;
+};
+
+}  // namespace hone::cli

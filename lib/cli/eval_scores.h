@@ -1,0 +1,44 @@
+// The scores of eval: of each model of the command line, and of the baseline beside them.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/eval_result.h"
+#include "cli/eval_options.h"
+#include "cli/eval_texts.h"
+#include "feed/sequence.h"
+#include "measure/evaluate.h"
+#include "model/config.h"
+
+namespace hone::cli {
+
+// One model file, with what is known of it so far.
+struct EvalSubject : EvalResult {
+  std::string path;
+  Config config;
+  nlohmann::json tokenizer_json;
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+// What is to be scored, and on what: texts, or examples with images and sounds.
+struct EvalWork {
+  std::vector<EvalSubject> subjects;
+  std::optional<EvalSubject> baseline;
+  std::optional<EvalTexts> texts;
+  std::optional<Examples> examples;
+  EvaluateSettings settings;
+  std::shared_ptr<Communicator> ranks;  // with parts of the models; null: this process has them whole
+
+  const Corpus& text_of(const EvalSubject& s) const { return texts->text(s.tokenizer_json); }
+  const Questions& questions_of(const EvalSubject& s) const { return texts->questions(s.tokenizer_json); }
+  bool choices() const { return texts && texts->choices(); }
+};
+
+// Fills the results of all subjects and of the baseline. Throws what loading and scoring throw.
+void score_all(EvalWork& work, const EvalOptions& options, const Common& common);
+
+}  // namespace hone::cli
