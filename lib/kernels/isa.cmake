@@ -26,6 +26,7 @@ endif()
 # Sets lowest first: each has the name of a level in base/cpu.h.
 function(hone_isa name)
   add_library(hone_isa_${name} OBJECT ${isa_sources})
+  set_target_properties(hone_isa_${name} PROPERTIES HONE_EVERY_CHECK ON)
   target_link_libraries(hone_isa_${name} PRIVATE hone_options OpenMP::OpenMP_CXX)
   target_compile_definitions(hone_isa_${name} PRIVATE HONE_ISA=${name} HONE_ISA_${name}=1)
   target_compile_options(hone_isa_${name} PRIVATE ${isa_common} ${ARGN})
