@@ -52,12 +52,13 @@ class EvalTool {
   int run() {
     ranks_ = parallel_parts(o_.parallel, common_.ranks, "eval", common_.arguments);
     agree(*common_.ranks, [&] { o_.check(); });
-    if (ranks_ && std::ranges::count(o_.data, "-") > 0) share_standard_input(*ranks_);
-    if (ranks_) together_.emplace();
+    if (ranks_.any() && std::ranges::count(o_.data, "-") > 0) share_standard_input(*ranks_.any());
+    if (ranks_.any()) together_.emplace();
     refuse_models_as_text();
     choose_examples();
     for (const std::string& path : o_.models) subjects_.push_back(subject(path));
     if (!o_.baseline.empty()) baseline_ = subject(o_.baseline);
+    for (const Subject& s : subjects_) check_model(o_.parallel, ranks_, s.config);
     if (!o_.plot.empty() &&
         std::none_of(subjects_.begin(), subjects_.end(), [](const Subject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
@@ -199,8 +200,8 @@ class EvalTool {
     for (const Subject* s : all()) {
       const int64_t length = std::min(settings_.context, text_of(*s).size());
       if (length > settings_.chunk)
-        require_memory_for(generation_footprint(part_of(s->config, ranks_ ? ranks_->size() : 1), 1, length,
-                                                settings_.chunk, settings_.type, settings_.code),
+        require_memory_for(generation_footprint(part_of(s->config, ranks_.tensor ? ranks_.tensor->size() : 1), 1,
+                                                length, settings_.chunk, settings_.type, settings_.code),
                            fmt::format("scoring '{}'", s->path), "choose a smaller --context");
     }
   }
@@ -228,7 +229,7 @@ class EvalTool {
       }));
     if (baseline_ && subjects_.size() > 1 && !examples_) keep_baseline();
     for (Subject& s : subjects_) {
-      if (ranks_) {  // whose messages no child could send
+      if (ranks_.any()) {  // whose messages no child could send
         score(s);
         continue;
       }
@@ -483,8 +484,8 @@ class EvalTool {
 
   const EvalOptions& o_;
   const Common& common_;
-  std::shared_ptr<Communicator> ranks_;  // with parts of the models; null: this process has them whole
-  std::optional<StopLater> together_;    // then none of them leaves alone
+  ModelRanks ranks_;                   // with parts of the models; nobody: this process has them whole
+  std::optional<StopLater> together_;  // then none of them leaves alone
   LateTexts late_{o_.force};
   std::vector<Subject> subjects_;
   std::optional<Subject> baseline_;
@@ -511,7 +512,7 @@ int eval(int argc, char** argv) {
         options->add(app);
         return [options, &common] {
           const bool alone = options->about_exits() || options->retrieval;
-          if (alone && parallel_parts(options->parallel, common.ranks, "eval", common.arguments))
+          if (alone && parallel_parts(options->parallel, common.ranks, "eval", common.arguments).any())
             throw usage_error("--parallel does not go with exits and --retrieval: score in one process");
           if (options->retrieval) return eval_retrieval(*options, common);
           return options->about_exits() ? eval_exits(*options, common) : EvalTool(*options, common).run();

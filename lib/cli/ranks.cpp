@@ -131,6 +131,12 @@ Counts parsed(const std::string& parallel, const char* forms) {
   return counts;
 }
 
+void require_one_way(const std::string& parallel, const Counts& counts) {
+  if (counts.tensor > 1 && counts.expert > 1)
+    throw usage_error("--parallel {}: ranks divide matrices or experts, not both; leave out tensor or expert",
+                      parallel);
+}
+
 void require_count(const std::string& parallel, const Counts& counts, int ranks) {
   const int64_t count = counts.data * counts.tensor * counts.expert;
   if (count == ranks) return;
@@ -158,9 +164,7 @@ RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Commun
   if (parallel.empty()) return RankGrid::of(ranks, 1);
   const Counts counts =
       parsed(parallel, "data:RANKS, tensor:RANKS, expert:RANKS, or data with one of the others, as in data:2,tensor:2");
-  if (counts.tensor > 1 && counts.expert > 1)
-    throw usage_error("--parallel {}: ranks divide matrices or experts, not both; leave out tensor or expert",
-                      parallel);
+  require_one_way(parallel, counts);
   require_count(parallel, counts, ranks->size());
   const RankGrid grid = counts.expert > 1 ? RankGrid::of_experts(ranks, static_cast<int>(counts.expert))
                                           : RankGrid::of(ranks, static_cast<int>(counts.tensor));
@@ -168,12 +172,14 @@ RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Commun
   return grid;
 }
 
-void check_grid(const std::string& parallel, const RankGrid& grid, const Config& config) {
-  check_parts(config, grid.tensor->size());
-  check_expert_parts(config, grid.experts->size());
-  if (grid.experts->size() > 1 &&
-      std::ranges::none_of(config.layers, [](const LayerBlueprint& layer) { return layer.experts > 0; }))
-    throw usage_error("--parallel {} divides experts, and the model is dense; --experts makes a mixture", parallel);
+void check_model(const std::string& parallel, const ModelRanks& ranks, const Config& config) {
+  if (ranks.tensor) check_parts(config, ranks.tensor->size());
+  if (!ranks.experts) return;
+  check_expert_parts(config, ranks.experts->size());
+  if (std::ranges::none_of(config.layers, [](const LayerBlueprint& layer) { return layer.experts > 0; }))
+    throw usage_error(
+        "--parallel {} divides experts, and the model is dense; leave it out, or share its matrices: tensor:{}",
+        parallel, ranks.experts->size());
 }
 
 double largest(Communicator& ranks, double mine) {
@@ -182,26 +188,25 @@ double largest(Communicator& ranks, double mine) {
   return most;
 }
 
-std::shared_ptr<Communicator> parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
-                                             const std::string& tool, const std::vector<std::string>& arguments) {
-  if (parallel.empty() && ranks->size() == 1) return nullptr;
+ModelRanks parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
+                          const std::string& tool, const std::vector<std::string>& arguments) {
+  constexpr const char* forms = "tensor:RANKS, or expert:RANKS for a mixture, as in tensor:2";
+  if (parallel.empty() && ranks->size() == 1) return {};
   if (parallel.empty())
     throw usage_error(
         "{} works in one process, and {} were launched; to have them share the model give --parallel "
         "tensor:{}, or start it without the launcher",
         tool, ranks->size(), ranks->size());
-  const Counts counts = parsed(parallel, "tensor:RANKS, as in tensor:2");
-  if (counts.expert > 1)
-    throw usage_error("--parallel {}: {} has all experts in one process; give tensor:RANKS, or start it alone",
-                      parallel, tool);
-  if (counts.data > 1) throw usage_error("--parallel {}: give tensor:RANKS, as in tensor:2", parallel);
+  const Counts counts = parsed(parallel, forms);
+  if (counts.data > 1) throw usage_error("--parallel {}: give {}", parallel, forms);
+  require_one_way(parallel, counts);
   require_count(parallel, counts, ranks->size());
   const std::vector<std::string> all = ranks->gather(fmt::format("{}", fmt::join(arguments, "\n")));
   for (size_t rank = 1; rank < all.size(); ++rank)
     if (all[rank] != all.front())
       throw usage_error("rank {} was started with other options than rank 0; start all ranks alike", rank);
   require_same_arithmetic(*ranks);
-  return counts.tensor == 1 ? nullptr : ranks;
+  return counts.expert > 1 ? ModelRanks(nullptr, ranks) : ModelRanks(ranks);
 }
 
 }  // namespace hone::cli

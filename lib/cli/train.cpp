@@ -69,7 +69,7 @@ class TrainTool {
     adapt_attention();
     adapt_exits();
     adapt_depth_routers();
-    check_grid(o_.parallel, grid_, config);
+    check_model(o_.parallel, grid_.of_model(), config);
     if (const auto media = o_.lines.contrasted_media(); !media.empty())
       model_.transformer->align(media, ops::first_similarity_scale(o_.lines.contrast().loss));
     o_.experts.training(config);  // refuses what a dense model has no use for

@@ -63,9 +63,9 @@ struct ModelRanks {
   std::shared_ptr<Communicator> experts;  // each has some of a mixture's experts, and all of what is no expert
 };
 
-// The ranks of a run in rows, which have one model together: those of a row divide each matrix (`tensor`) or the experts
-// of mixtures. Those of a column have the same part. Ranks of a row are neighbours, so that they share a machine where
-// launchers fill one after the other.
+// The ranks of a run in rows, which have one model together: those of a row divide each matrix (`tensor`) or the
+// experts of mixtures. Those of a column have the same part. Ranks of a row are neighbours, so that they share a
+// machine where launchers fill one after the other.
 struct RankGrid {
   std::shared_ptr<Communicator> all = alone();
   std::shared_ptr<Communicator> data = alone();     // that share a step's batches: this rank's column; all with experts

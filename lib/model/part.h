@@ -14,7 +14,8 @@ void check_parts(const Config& config, int64_t ranks);
 // routers of depth. A dense model has nothing to divide.
 void check_expert_parts(const Config& config, int64_t ranks);
 
-// Of check_parts(): the shape of what each of them computes: its part of the heads, of the feed-forwards and of the vocabulary.
+// Of check_parts(): the shape of what each of them computes: its part of the heads, of the feed-forwards and of the
+// vocabulary.
 Config part_of(Config config, int64_t ranks);
 
 }  // namespace hone

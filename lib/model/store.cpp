@@ -24,8 +24,8 @@ void refuse_nonfinite(const Encoded& encoded, const std::string& where) {
                       n == 1 ? "number that is" : "numbers that are");
 }
 
-// What differs from rank to rank is told whole, its values promised where they are not here. On every rank that has some
-// of it.
+// What differs from rank to rank is told whole, its values promised where they are not here. On every rank that has
+// some of it.
 class Saver : public Reader {
  public:
   Saver(std::map<std::string, Encoded>& into, const std::shared_ptr<Communicator>& ranks)
@@ -180,11 +180,12 @@ class FiniteChecker : public Reader {
 
 class Counter : public Reader {
  public:
-  explicit Counter(bool tied) : tied_(tied) {}
+  // `ranks`: there are others that count with this one, so that no signal to one ends it.
+  Counter(bool tied, bool ranks) : tied_(tied), ranks_(ranks) {}
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
     if (info.part.differs()) return of_part(info, weight);
-    check_stop();
+    if (!ranks_) check_stop();
     const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
@@ -246,7 +247,7 @@ class Counter : public Reader {
 
   void add_active(int64_t elements) { (experts_ > 0 ? of_experts_ : size.active_parameters) += elements; }
 
-  bool tied_;
+  bool tied_, ranks_;
   int64_t experts_ = 0, active_ = 0, of_experts_ = 0;  // of the mixture that is being visited
 };
 
@@ -381,7 +382,7 @@ WrittenFile save_model(const std::string& path, const Model& model, bool force) 
 }
 
 ModelSize size_of(const Transformer& model) {
-  Counter counter(model.config().tied);
+  Counter counter(model.config().tied, model.ranks() != nullptr);
   model.visit(counter);
   if (!model.ranks()) return counter.size;
   const ModelSize& mine = counter.divided;

@@ -1,8 +1,9 @@
-// Mixtures whose experts lie with several ranks, each of which owns as many, in their order (expert parallelism: GShard,
-// Lepikhin et al., arXiv 2006.16668, section 3.2): slots go to the owners of their experts, and what those make of them
-// comes back.
+// Mixtures whose experts lie with several ranks, each of which owns as many, in their order (expert parallelism:
+// GShard, Lepikhin et al., arXiv 2006.16668, section 3.2): slots go to the owners of their experts, and what those make
+// of them comes back.
 //
-// All are called on every rank, in one order, forward and backward: also where a rank has nothing to send or to process.
+// All are called on every rank, in one order, forward and backward: also where a rank has nothing to send or to
+// process.
 #pragma once
 
 #include <memory>
@@ -25,8 +26,8 @@ struct ExpertRoute {
   std::shared_ptr<const RoutePlan> owned;
 };
 
-// Tells the owners what comes, for `experts` in all, whose number the ranks divide. `plan`: of this rank's rows, or null
-// where its router failed. Null on all ranks where it is so on one.
+// Tells the owners what comes, for `experts` in all, whose number the ranks divide. `plan`: of this rank's rows, or
+// null where its router failed. Null on all ranks where it is so on one.
 std::shared_ptr<const ExpertRoute> route_to_owners(const RoutePlan* plan, int64_t experts,
                                                    const std::shared_ptr<Communicator>& ranks);
 

@@ -20,8 +20,8 @@ void require_trainable(const Transformer& model);
 void require_elementwise(const OptimizerSettings& settings);
 
 // Bytes of gradients and of what the optimizer keeps for a model of this shape: of one of `ranks`, the one with most.
-// With several batches a step, or ranks, there is a sum of gradients beside those of a batch. In rows of `experts` ranks
-// each has its part of the experts.
+// With several batches a step, or ranks, there is a sum of gradients beside those of a batch. In rows of `experts`
+// ranks each has its part of the experts.
 double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches = 1, int ranks = 1,
                        const std::shared_ptr<Communicator>& experts = nullptr);
 

@@ -1,5 +1,5 @@
-// Parts of a model that several ranks divide among them: some rows of each matrix, or some columns; or of many matrices,
-// such as those of experts, some whole.
+// Parts of a model that several ranks divide among them: some rows of each matrix, or some columns; or of many
+// matrices, such as those of experts, some whole.
 #pragma once
 
 #include <initializer_list>
