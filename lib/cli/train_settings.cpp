@@ -115,6 +115,11 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
   if (!curriculum.empty()) step.curriculum = curriculum_stages(curriculum, batch * context, context, count);
   step.router = experts.training(config);
   depth.training(config, step);
+  // Where other layers end a stretch that runs again, mixtures would meet in another order.
+  if (grid.experts->size() > 1 && step.objectives.exits.rotate && exits_of(config).size() > 1)
+    throw usage_error(
+        "--exit-loss {}: ranks with experts train the same exits at once; leave out rotate, or --parallel {}",
+        depth.exit_loss, parallel);
   s.context = context;
   s.valid_every = valid_every;
   s.valid_tokens = valid_tokens;

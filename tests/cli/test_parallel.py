@@ -246,7 +246,7 @@ class Experts(Parallel):
     """Ranks that have a mixture's experts between them."""
 
     SHAPE = ["--experts", 8, "--expert-ffn", 64, "--shared-experts", 1]
-    ROUTERS = ["--balance", "none", "--router-z-loss", 0.001]
+    ROUTERS = ["--balance", "none", "--router-z-loss", 0.001, "--router-noise", "gaussian"]
 
     def mixture(self, steps, *more, batch=1, accumulate=4):
         return self.options(steps, *self.SHAPE, *self.ROUTERS, "--precision", "f32", *more, batch=batch, accumulate=accumulate)
@@ -328,6 +328,8 @@ class Experts(Parallel):
         for options, part in ((["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
                               (["--layer-dropout", 0.1], "--layer-dropout"), (["--depth-router", 0.5], "routers of depth")):
             refused(2, self.mixture(3, *options), "expert:2", part)
+        deep = ["--data", self.corpus, "--layers", 3, "--dim", 64, "--heads", 2, "--context", 32, "--batch", 4, "--steps", 3]
+        refused(2, [*deep, *self.SHAPE, "--exits", "1,2", "--exit-loss", "0.5:rotate"], "expert:2", "--exit-loss 0.5:rotate")
         refused(3, self.mixture(3, batch=3, accumulate=1), "expert:3", "3 ranks of an expert group do not divide 8 experts")
         refused(2, self.mixture(3, batch=3, accumulate=1), "expert:2", "2 ranks cannot share a step")
         refused(2, self.options(3), "expert:2", "the model is dense")
