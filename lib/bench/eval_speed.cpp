@@ -37,7 +37,12 @@ EvalSpeed measure_speed(Transformer& model, DType type, kernels::CacheCode code,
 
   std::vector<double> prefill, decode, step_ms, attention, attention_decode;
   const Stopwatch watch;
-  while (prefill.empty() || (prefill.size() < most_repetitions && watch.seconds() < enough_seconds)) {
+  const auto goes_on = [&] {
+    const bool wanted = prefill.empty() || (prefill.size() < most_repetitions && watch.seconds() < enough_seconds);
+    // Ranks that compute together do so as often as the first of them says.
+    return model.ranks() ? model.ranks()->gather(wanted ? "more" : "").front() == "more" : wanted;
+  };
+  while (goes_on()) {
     const GenerationTimes times = time_generation(model, shape, seed);
     prefill.push_back(times.prefill_seconds);
     decode.push_back(times.decode_seconds());

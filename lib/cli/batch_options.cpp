@@ -4,13 +4,12 @@
 
 namespace hone::cli {
 
-void EngineOptions::add(CLI::Option_group* group, bool takes_ranks) {
+void EngineOptions::add(CLI::Option_group* group, const std::string& ranks) {
   constexpr CountRange range = {.least = 1, .most = 4096};
   constexpr const char* texts = "Texts that are written at once";
-  if (takes_ranks)
-    add_count_or(group, "--parallel", parallel, parts, "COUNT|tensor:RANKS",
-                 fmt::format("{}; or how ranks that mpirun starts divide the model's matrices, as in tensor:2", texts),
-                 range);
+  if (!ranks.empty())
+    add_count_or(group, "--parallel", parallel, parts, "COUNT|KIND:RANKS",
+                 fmt::format("{}; or how ranks that mpirun starts divide the model: {}", texts, ranks), range);
   else
     add_count(group, "--parallel", parallel, texts, range);
   add_count(
@@ -52,7 +51,7 @@ void BatchOptions::add(CLI::App& app) {
   group->add_flag("--ordered", ordered, "Write the texts in the order of the requests, not as they are finished");
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
-  engine.add(group);
+  engine.add(group, "each matrix, as in tensor:2, or the experts of mixtures, as in expert:2");
   for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats"})
     from->excludes(app.get_option(other));
 }
@@ -66,8 +65,7 @@ void BatchOptions::check() const {
 
 std::vector<Idle> BatchOptions::idle() const {
   std::vector<Idle> all;
-  for (const char* option :
-       {"--ordered", "--logprobs", "--cache-tokens", "--page", "--no-reuse", "--order"})
+  for (const char* option : {"--ordered", "--logprobs", "--cache-tokens", "--page", "--no-reuse", "--order"})
     all.push_back({option, !given(), "without --input"});
   all.push_back({"--parallel", !given() && engine.parts.empty(), "without --input"});
   return all;

@@ -17,7 +17,8 @@ struct EngineOptions {
   std::string order = std::string(service_orders().front().name);
   std::string parts;  // of --parallel tensor:2, where ranks take it: parallel_parts()
 
-  void add(CLI::Option_group* group, bool takes_ranks = true);
+  // `ranks`: how those that mpirun starts may divide the model, in words; empty: not at all.
+  void add(CLI::Option_group* group, const std::string& ranks);
   void check() const;  // Error(usage)
   EngineSettings settings() const;
 };

@@ -49,8 +49,10 @@ int run_plans(const BenchOptions& o, const Common& common) {
 }
 
 int run(const BenchOptions& o, const Common& common) {
-  const std::shared_ptr<Communicator> ranks =
-      parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
+  const ModelRanks parts = parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
+  if (parts.experts)
+    throw usage_error("--parallel {}: bench measures mixtures in one process; leave it out", o.replay.engine.parts);
+  const std::shared_ptr<Communicator> ranks = parts.tensor;
   std::optional<StopLater> together;  // none of the ranks leaves alone
   if (ranks) together.emplace();
   agree(*common.ranks, [&] { o.check(); });

@@ -31,7 +31,7 @@ struct EvalWork {
   std::optional<EvalTexts> texts;
   std::optional<Examples> examples;
   EvaluateSettings settings;
-  std::shared_ptr<Communicator> ranks;  // with parts of the models; null: this process has them whole
+  ModelRanks ranks;  // with parts of the models; nobody: this process has them whole
 
   const Corpus& text_of(const EvalSubject& s) const { return texts->text(s.tokenizer_json); }
   const Questions& questions_of(const EvalSubject& s) const { return texts->questions(s.tokenizer_json); }

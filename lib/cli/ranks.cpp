@@ -17,6 +17,7 @@
 #include "base/units.h"
 #include "comm/launch.h"
 #include "kernels/parallel.h"
+#include "model/part.h"
 
 namespace hone::cli {
 namespace {
@@ -92,7 +93,19 @@ void require_alike(Communicator& ranks, const nlohmann::json& description) {
 namespace {
 
 struct Counts {
-  int64_t data = 1, tensor = 1;
+  int64_t data = 1, tensor = 1, expert = 1;
+};
+
+// What --parallel may name, and how many ranks it says.
+struct Kind {
+  std::string_view name;
+  int64_t Counts::*count;
+};
+
+constexpr Kind parallel_kinds[] = {
+    {"data", &Counts::data},
+    {"tensor", &Counts::tensor},
+    {"expert", &Counts::expert},
 };
 
 Counts parsed(const std::string& parallel, const char* forms) {
@@ -101,8 +114,9 @@ Counts parsed(const std::string& parallel, const char* forms) {
   std::istringstream list(parallel + ",");
   for (std::string part; std::getline(list, part, ',');) {
     const size_t colon = part.find(':');
-    const std::string kind = part.substr(0, colon);
-    if ((kind != "data" && kind != "tensor") || colon == std::string::npos || !seen.insert(kind).second)
+    const std::string name = part.substr(0, colon);
+    const auto kind = std::ranges::find(parallel_kinds, name, &Kind::name);
+    if (kind == std::end(parallel_kinds) || colon == std::string::npos || !seen.insert(name).second)
       throw usage_error("--parallel {}: give {}", parallel, forms);
     int64_t count = 0;
     try {
@@ -112,13 +126,19 @@ Counts parsed(const std::string& parallel, const char* forms) {
     }
     if (count < 1) throw usage_error("--parallel {}: there is at least one rank", parallel);
     if (count > std::numeric_limits<int>::max()) throw usage_error("--parallel {}: that many do not run", parallel);
-    (kind == "data" ? counts.data : counts.tensor) = count;
+    counts.*kind->count = count;
   }
   return counts;
 }
 
+void require_one_way(const std::string& parallel, const Counts& counts) {
+  if (counts.tensor > 1 && counts.expert > 1)
+    throw usage_error("--parallel {}: ranks divide matrices or experts, not both; leave out tensor or expert",
+                      parallel);
+}
+
 void require_count(const std::string& parallel, const Counts& counts, int ranks) {
-  const int64_t count = counts.data * counts.tensor;
+  const int64_t count = counts.data * counts.tensor * counts.expert;
   if (count == ranks) return;
   if (ranks == 1 && !built_with_mpi())
     throw usage_error("--parallel {}: this build has no MPI; install libopenmpi-dev and build again", parallel);
@@ -142,30 +162,51 @@ void require_same_arithmetic(Communicator& row) {
 
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks) {
   if (parallel.empty()) return RankGrid::of(ranks, 1);
-  const Counts counts = parsed(parallel, "data:RANKS, tensor:RANKS, or both, as in data:2,tensor:2");
+  const Counts counts =
+      parsed(parallel, "data:RANKS, tensor:RANKS, expert:RANKS, or data with one of the others, as in data:2,tensor:2");
+  require_one_way(parallel, counts);
   require_count(parallel, counts, ranks->size());
-  const RankGrid grid = RankGrid::of(ranks, static_cast<int>(counts.tensor));
-  require_same_arithmetic(*grid.tensor);
+  const RankGrid grid = counts.expert > 1 ? RankGrid::of_experts(ranks, static_cast<int>(counts.expert))
+                                          : RankGrid::of(ranks, static_cast<int>(counts.tensor));
+  require_same_arithmetic(*grid.group());
   return grid;
 }
 
-std::shared_ptr<Communicator> parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
-                                             const std::string& tool, const std::vector<std::string>& arguments) {
-  if (parallel.empty() && ranks->size() == 1) return nullptr;
+void check_model(const std::string& parallel, const ModelRanks& ranks, const Config& config) {
+  if (ranks.tensor) check_parts(config, ranks.tensor->size());
+  if (!ranks.experts) return;
+  check_expert_parts(config, ranks.experts->size());
+  if (std::ranges::none_of(config.layers, [](const LayerBlueprint& layer) { return layer.experts > 0; }))
+    throw usage_error(
+        "--parallel {} divides experts, and the model is dense; leave it out, or share its matrices: tensor:{}",
+        parallel, ranks.experts->size());
+}
+
+double largest(Communicator& ranks, double mine) {
+  double most = mine;
+  for (const std::string& other : ranks.gather(fmt::format("{}", mine))) most = std::max(most, std::stod(other));
+  return most;
+}
+
+ModelRanks parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
+                          const std::string& tool, const std::vector<std::string>& arguments) {
+  constexpr const char* forms = "tensor:RANKS, or expert:RANKS for a mixture, as in tensor:2";
+  if (parallel.empty() && ranks->size() == 1) return {};
   if (parallel.empty())
     throw usage_error(
         "{} works in one process, and {} were launched; to have them share the model give --parallel "
         "tensor:{}, or start it without the launcher",
         tool, ranks->size(), ranks->size());
-  const Counts counts = parsed(parallel, "tensor:RANKS, as in tensor:2");
-  if (counts.data > 1) throw usage_error("--parallel {}: give tensor:RANKS, as in tensor:2", parallel);
+  const Counts counts = parsed(parallel, forms);
+  if (counts.data > 1) throw usage_error("--parallel {}: give {}", parallel, forms);
+  require_one_way(parallel, counts);
   require_count(parallel, counts, ranks->size());
   const std::vector<std::string> all = ranks->gather(fmt::format("{}", fmt::join(arguments, "\n")));
   for (size_t rank = 1; rank < all.size(); ++rank)
     if (all[rank] != all.front())
       throw usage_error("rank {} was started with other options than rank 0; start all ranks alike", rank);
   require_same_arithmetic(*ranks);
-  return counts.tensor == 1 ? nullptr : ranks;
+  return counts.expert > 1 ? ModelRanks(nullptr, ranks) : ModelRanks(ranks);
 }
 
 }  // namespace hone::cli

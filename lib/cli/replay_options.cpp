@@ -60,7 +60,7 @@ void ReplayOptions::add(CLI::App& app) {
   group->add_flag("--simulate", simulate, "Measure what steps take, then replay by these times without computing");
   group->add_option("--costs", costs, "With --simulate: read them from this file; where there is none, write it")
       ->type_name("FILE");
-  engine.add(group);
+  engine.add(group, "each matrix, as in tensor:2");
   add_count(group, "--busy-chunk", busy_chunk, "Tokens of a prompt in a step beside texts that are written",
             size_range);
 }
@@ -81,8 +81,8 @@ void ReplayOptions::check() const {
 
 std::vector<Idle> ReplayOptions::idle() const {
   std::vector<Idle> all;
-  for (const char* option : {"--count", "--speed", "--divide", "--batching", "--slo", "--simulate",
-                             "--cache-tokens", "--page", "--no-reuse", "--order", "--busy-chunk"})
+  for (const char* option : {"--count", "--speed", "--divide", "--batching", "--slo", "--simulate", "--cache-tokens",
+                             "--page", "--no-reuse", "--order", "--busy-chunk"})
     all.push_back({option, !given(), "without --requests"});
   all.push_back({"--parallel", !given() && engine.parts.empty(), "without --requests"});
   all.push_back({"--costs", !simulate, "without --simulate"});

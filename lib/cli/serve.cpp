@@ -40,7 +40,7 @@ struct ServeOptions {
               {.least = 1, .most = 16384});
     add_number(limits, "--timeout", timeout, "Seconds that a request may take; 0: any", {.least = 0});
     auto* batch = app.add_option_group("Batch");
-    engine.add(batch, false);
+    engine.add(batch, "");
     add_count(batch, "--prefill-chunk", chunk, "Tokens of a prompt in a step while nothing is written", size_range);
     add_count(batch, "--busy-chunk", busy_chunk, "Tokens of a prompt in a step beside texts that are written",
               size_range);

@@ -69,7 +69,7 @@ class TrainTool {
     adapt_attention();
     adapt_exits();
     adapt_depth_routers();
-    if (grid_.tensor->size() > 1) check_parts(config, grid_.tensor->size());
+    check_model(o_.parallel, grid_.of_model(), config);
     if (const auto media = o_.lines.contrasted_media(); !media.empty())
       model_.transformer->align(media, ops::first_similarity_scale(o_.lines.contrast().loss));
     o_.experts.training(config);  // refuses what a dense model has no use for
@@ -91,7 +91,7 @@ class TrainTool {
     if (path.empty()) return;
     ReadOptions read;
     read.run = !o_.resume.empty();
-    model_ = load_model(path, read, &checkpoint_, grid_.tensor);
+    model_ = load_model(path, read, &checkpoint_, grid_.of_model());
     agree(*common_.ranks, [&] { require_finite(model_); });
     if (o_.resume.empty()) {
       parent_ = sha256_of_start(path);
@@ -112,8 +112,8 @@ class TrainTool {
 
   // Ranks with parts of one model read a file whole for this once.
   std::string sha256_of_start(const std::string& path) const {
-    const auto read = [&] { return grid_.tensor->rank() == 0 ? sha256_of_file(path) : std::string(); };
-    return gather_agreed(*grid_.tensor, read).front();
+    const auto read = [&] { return grid_.group()->rank() == 0 ? sha256_of_file(path) : std::string(); };
+    return gather_agreed(*grid_.group(), read).front();
   }
 
   void upcycle() {
@@ -216,7 +216,7 @@ class TrainTool {
     Config config = o_.model.config(tokenizer->vocabulary());
     if (o_.experts.experts) config = o_.experts.apply(std::move(config));
     const std::optional<ShapesOnly> shapes = shapes_of_dry_run();
-    model_.transformer = std::make_unique<Transformer>(config, grid_.tensor);
+    model_.transformer = std::make_unique<Transformer>(config, grid_.of_model());
     initialize(*model_.transformer, common_.seed, o_.model.init_std.value_or(init_deviation));
     model_.tokenizer = tokenizer->to_json();
   }
@@ -312,8 +312,9 @@ class TrainTool {
 
   // Decides what is kept for the backward pass, and whether the run fits this machine.
   void require_room(const Config& config, RunSettings& settings) {
-    const double parameters = size_of_shape(part_of(config, grid_.tensor->size())).parameters;
-    const double process = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
+    const double parameters = size_of_shape(part_of(config, grid_.tensor->size()), grid_.experts).parameters;
+    const double own = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
+    const double process = largest(*common_.ranks, own);  // so that all choose the same
     settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);
     const Footprint need = o_.footprint(config, settings);
     if (o_.memory_limit > 0)
@@ -417,7 +418,7 @@ class TrainTool {
 
   void save(const nlohmann::json& results) {
     agree(*common_.ranks, [&] {
-      if (grid_.data->rank() == 0) write(results);  // on all that have parts of what is written
+      if (grid_.copies->rank() == 0) write(results);  // on all that have parts of what is written
     });
   }
 

@@ -51,6 +51,7 @@ struct Masters : Reader {
   bool tied = false, bf16 = false;
   double bytes = 0;
   void weight(const ParameterInfo& info, const Weight& weight) override {
+    if (!info.part.here()) return;
     const auto panels = [](int64_t rows, int64_t cols) {
       return pool_block_bytes(2 * std::ceil(count(rows) / 64) * 64 * count(cols));
     };
@@ -58,14 +59,14 @@ struct Masters : Reader {
     if (bf16 && (is_linear(info.role) || tied))
       bytes += panels(weight.rows(), weight.cols()) + panels(weight.cols(), weight.rows());
   }
-  void parameter(const ParameterInfo&, const Parameter& parameter) override {
-    bytes += pool_block_bytes(4 * count(parameter.value.size()));
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    if (info.part.here()) bytes += pool_block_bytes(4 * count(parameter.value.size()));
   }
 };
 
-double master_bytes(const Config& config, DType type) {
+double master_bytes(const Config& config, DType type, const std::shared_ptr<Communicator>& experts) {
   const ShapesOnly shapes;
-  const Transformer model(config);
+  const Transformer model(config, {nullptr, experts});
   Masters masters;
   masters.tied = config.tied;
   masters.bf16 = type == DType::bf16;
@@ -75,9 +76,10 @@ double master_bytes(const Config& config, DType type) {
 
 }  // namespace
 
-Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes) {
+Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes,
+                             const std::shared_ptr<Communicator>& experts) {
   Footprint f;
-  f.parameters = master_bytes(config, shape.type);
+  f.parameters = master_bytes(config, shape.type, experts);
   f.optimizer = optimizer_bytes;
   f.activations = activation_bytes(config, shape);
   return f;

@@ -1,8 +1,10 @@
 // The memory that work will surely take, from shapes alone: refused before it begins where there is less.
 #pragma once
 
+#include <memory>
 #include <string>
 
+#include "comm/communicator.h"
 #include "kernels/attention/cache_code.h"
 #include "measure/activations.h"
 #include "model/config.h"
@@ -24,8 +26,9 @@ struct Footprint {
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"
 
 // Steps of training: masters, bf16 copies for the products, what passes keep, and `optimizer_bytes` of gradients and of
-// what the optimizer keeps.
-Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes);
+// what the optimizer keeps. Where ranks divide the experts, of this one; activations are those of an even load.
+Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes,
+                             const std::shared_ptr<Communicator>& experts = nullptr);
 
 // `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
 // and do not count.

@@ -154,7 +154,7 @@ std::string weight_forms(const Transformer& model) {
   struct Forms : Reader {
     std::map<std::string, int64_t> elements;
     void weight(const ParameterInfo& info, const Weight& weight) override {
-      if (!is_linear(info.role)) return;
+      if (!is_linear(info.role) || !info.part.here()) return;
       elements[fmt::format("{} {}", weight.form(), weight.element())] += weight.rows() * weight.cols();
     }
     void parameter(const ParameterInfo&, const Parameter&) override {}

@@ -65,6 +65,7 @@ class Initializer : public Visitor {
   };
 
   void add(const ParameterInfo& info, Parameter& parameter, double deviation) {
+    if (!info.part.here()) return;
     pieces_.push_back({info.name, &parameter, deviation, info.part});
     ++parameter.version;
   }

@@ -8,20 +8,21 @@ namespace {
 struct ShapeCounter : Reader {
   ShapeSize size;
   void weight(const ParameterInfo& info, const Weight& weight) override {
+    if (!info.part.here()) return;
     const double elements = static_cast<double>(weight.rows()) * static_cast<double>(weight.cols());
     size.parameters += elements;
     if (is_linear(info.role)) size.linear += elements;
   }
-  void parameter(const ParameterInfo&, const Parameter& parameter) override {
-    size.parameters += static_cast<double>(parameter.value.size());
+  void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    if (info.part.here()) size.parameters += static_cast<double>(parameter.value.size());
   }
 };
 
 }  // namespace
 
-ShapeSize size_of_shape(const Config& config) {
+ShapeSize size_of_shape(const Config& config, const std::shared_ptr<Communicator>& experts) {
   const ShapesOnly shapes;
-  const Transformer model(config);
+  const Transformer model(config, {nullptr, experts});
   ShapeCounter counter;
   model.visit(counter);
   return counter.size;

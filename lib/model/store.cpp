@@ -24,7 +24,8 @@ void refuse_nonfinite(const Encoded& encoded, const std::string& where) {
                       n == 1 ? "number that is" : "numbers that are");
 }
 
-// What is divided is told whole, its values promised. On every rank that has a part.
+// What differs from rank to rank is told whole, its values promised where they are not here. On every rank that has
+// some of it.
 class Saver : public Reader {
  public:
   Saver(std::map<std::string, Encoded>& into, const std::shared_ptr<Communicator>& ranks)
@@ -34,6 +35,7 @@ class Saver : public Reader {
     Encoded& encoded = into_[info.name] = weight.encode();
     encoded.attributes[nonzeros_attribute] = weight.nonzeros();
     encoded.attributes[pruned_attribute] = weight.pruned();
+    if (info.part.holder >= 0) return ask_holder(encoded, weight, info.part);
     if (!info.part.divided()) return;
     tell_whole(encoded, info.part);
     if (weight.mask()) encoded.arrays.at("mask") = whole_mask(weight.mask(), info.part).bits();
@@ -57,6 +59,23 @@ class Saver : public Reader {
     encoded.arrays.at("values") = Tensor::promised(encoded.shape);
   }
 
+  // What only one rank knows of a weight.
+  void ask_holder(Encoded& encoded, const Weight& weight, const RankPart& part) const {
+    const auto said = [&](const std::string& mine) {
+      return ranks_->gather(part.here() ? mine : "").at(static_cast<size_t>(part.holder));
+    };
+    for (const char* name : {nonzeros_attribute, pruned_attribute})
+      encoded.attributes[name] = std::stoll(said(std::to_string(encoded.attributes[name])));
+    const Bitmask mask = weight.mask();
+    const std::string bits =
+        said(mask ? std::string(reinterpret_cast<const char*>(mask.data()), mask.bits().bytes()) : "");
+    if (part.here() || bits.empty()) return;
+    const Bitmask there = Bitmask::zeros(weight.rows(), weight.cols());
+    std::ranges::copy(bits, reinterpret_cast<char*>(there.data()));
+    encoded.form = "masked";
+    encoded.arrays["mask"] = there.bits();
+  }
+
   Bitmask whole_mask(const Bitmask& mask, const RankPart& part) const {
     const Shape shape = whole_shape(part, {mask.rows(), mask.cols()});
     const Bitmask whole = Bitmask::zeros(shape[0], shape[1]);
@@ -75,16 +94,20 @@ class Saver : public Reader {
 
 class Loader : public Visitor {
  public:
-  // `checked`: of arrays that ranks divide, each on this machine compares a share with their checksums.
-  Loader(std::map<std::string, Encoded>& from, std::string path, bool finite, const Share& checked)
-      : from_(from), path_(std::move(path)), finite_(finite), checked_(checked) {}
+  // Of several ranks (`parts`) each on this machine compares a share (`checked`) of the arrays with their checksums, of
+  // those that it has alone each all. What is not divided may wait for that until it is used where `finite`.
+  Loader(std::map<std::string, Encoded>& from, std::string path, bool finite, bool parts, const Share& checked)
+      : from_(from), path_(std::move(path)), finite_(finite), parts_(parts), checked_(checked) {}
 
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     const std::string& name = info.name;
     Encoded e = find(name, whole_shape(info.part, {weight->rows(), weight->cols()}));
-    if (info.part.divided()) {
-      if (e.verify && divided_++ % checked_.count == checked_.index) e.verify();
+    if (!info.part.here()) return;  // and stays promised
+    if (parts_ && (info.part.divided() || !finite_)) {
+      if (e.verify && (info.part.holder >= 0 || compared_++ % checked_.count == checked_.index)) e.verify();
       e.verify = nullptr;
+    }
+    if (info.part.divided()) {
       weight = part_of(decode_weight(e, where(name)), info.part, where(name));
       for (const auto& [array, tensor] : e.arrays) let_go(tensor);
       if (finite_) refuse_nonfinite(weight->encode(), where(name));
@@ -101,6 +124,7 @@ class Loader : public Visitor {
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
     const std::string& name = info.name;
     const Encoded& e = find(name, whole_shape(info.part, parameter.value.shape()));
+    if (!info.part.here()) return;
     const auto values = e.arrays.find("values");
     if (e.form != "dense" || values == e.arrays.end() || values->second.shape() != e.shape ||
         values->second.dtype() != DType::f32)
@@ -132,9 +156,9 @@ class Loader : public Visitor {
 
   std::map<std::string, Encoded>& from_;
   std::string path_;
-  bool finite_;
+  bool finite_, parts_;
   Share checked_;
-  int64_t divided_ = 0;  // arrays so far
+  int64_t compared_ = 0;  // weights so far, by whomever
   std::set<std::string> seen_;
 };
 
@@ -142,9 +166,10 @@ class FiniteChecker : public Reader {
  public:
   explicit FiniteChecker(const std::string& path) : path_(path) {}
   void weight(const ParameterInfo& info, const Weight& weight) override {
-    refuse_nonfinite(weight.encode(), where_is(path_, info.name));
+    if (info.part.here()) refuse_nonfinite(weight.encode(), where_is(path_, info.name));
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+    if (!info.part.here()) return;
     refuse_nonfinite({"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}},
                      where_is(path_, info.name));
   }
@@ -155,11 +180,12 @@ class FiniteChecker : public Reader {
 
 class Counter : public Reader {
  public:
-  explicit Counter(bool tied) : tied_(tied) {}
+  // `ranks`: there are others that count with this one, so that no signal to one ends it.
+  Counter(bool tied, bool ranks) : tied_(tied), ranks_(ranks) {}
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
-    if (info.part.divided()) return of_part(info, weight);
-    check_stop();
+    if (info.part.differs()) return of_part(info, weight);
+    if (!ranks_) check_stop();
     const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
@@ -172,10 +198,11 @@ class Counter : public Reader {
   }
 
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
-    if (info.part.divided()) {
+    if (info.part.differs()) {
       const int64_t all = elements(whole_shape(info.part, parameter.value.shape()));
       size.parameters += all;
       add_active(all);
+      if (!info.part.here()) return;
       for (const float x : parameter.value.span<float>()) divided.nonzero_parameters += x != 0;
       divided.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
       return;
@@ -201,25 +228,26 @@ class Counter : public Reader {
   }
 
   ModelSize size;
-  ModelSize divided;  // of this rank's parts, what their ranks add up
+  ModelSize divided;  // of what is here of that which differs from rank to rank: what they add up
 
  private:
   void of_part(const ParameterInfo& info, const Weight& weight) {
     const int64_t all = elements(whole_shape(info.part, {weight.rows(), weight.cols()}));
     size.parameters += all;
     add_active(info.role != Role::embedding || tied_ ? all : weight.cols());
+    if (is_linear(info.role)) size.prunable += all;
+    if (!info.part.here()) return;
     const int64_t nonzeros = weight.nonzeros();
     divided.nonzero_parameters += nonzeros;
     divided.weight_bytes += weight.stored_bytes();
     if (!is_linear(info.role)) return;
-    size.prunable += all;
     divided.pruned += weight.pruned();
     divided.prunable_zeros += weight.rows() * weight.cols() - nonzeros;
   }
 
   void add_active(int64_t elements) { (experts_ > 0 ? of_experts_ : size.active_parameters) += elements; }
 
-  bool tied_;
+  bool tied_, ranks_;
   int64_t experts_ = 0, active_ = 0, of_experts_ = 0;  // of the mixture that is being visited
 };
 
@@ -228,8 +256,8 @@ class Counter : public Reader {
 namespace {
 
 // `finite`: a number that is not finite is an error, of a deferred weight at its first use.
-Model assemble(ModelFile file, const std::string& path, bool finite,
-               const std::shared_ptr<Communicator>& ranks = nullptr, const Share& checked = {}) {
+Model assemble(ModelFile file, const std::string& path, bool finite, const ModelRanks& ranks = {},
+               const Share& checked = {}) {
   Model model;
   model.path = path;
   if (!file.tokenizer.is_object() && !file.tokenizer.is_null())
@@ -239,7 +267,7 @@ Model assemble(ModelFile file, const std::string& path, bool finite,
   model.lineage = std::move(file.lineage);
   model.origin = std::move(file.origin);
   model.notes = std::move(file.notes);
-  Loader loader(file.parameters, path, finite, checked);
+  Loader loader(file.parameters, path, finite, model.transformer->ranks() != nullptr, checked);
   model.transformer->visit(loader);
   loader.refuse_leftovers();
   return model;
@@ -271,13 +299,12 @@ Share of_machine(Communicator& ranks) {
   return share;
 }
 
-Model load_part(const std::string& path, ReadOptions options, ModelFile* rest,
-                const std::shared_ptr<Communicator>& ranks) {
-  const Share checked = of_machine(*ranks);
+Model load_part(const std::string& path, ReadOptions options, ModelFile* rest, const ModelRanks& ranks) {
+  const Share checked = of_machine(*ranks.any());
   const bool finite = options.defer;
   options.defer = true;  // of what is divided nobody reads all
   Model model;
-  agree(*ranks, [&] {
+  agree(*ranks.any(), [&] {
     ModelFile file = read_model_file(path, options);
     if (rest) {
       rest->run = file.run;
@@ -290,9 +317,8 @@ Model load_part(const std::string& path, ReadOptions options, ModelFile* rest,
 
 }  // namespace
 
-Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest,
-                 const std::shared_ptr<Communicator>& ranks) {
-  if (ranks && ranks->size() > 1) return load_part(path, options, rest, ranks);
+Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest, const ModelRanks& ranks) {
+  if (ranks.any()) return load_part(path, options, rest, ranks);
   ModelFile file = read_model_file(path, options);
   if (rest) {
     rest->run = file.run;
@@ -318,10 +344,10 @@ KeptArrays kept_arrays(const Transformer& model) {
   struct Collector : Reader {
     KeptArrays all;
     void weight(const ParameterInfo& info, const Weight& weight) override {
-      if (info.part.divided()) all[info.name] = {weight.encode().arrays.at("values"), 0, info.part};
+      if (info.part.differs()) all[info.name] = KeptArray::of(weight.encode().arrays.at("values"), info.part);
     }
     void parameter(const ParameterInfo& info, const Parameter& parameter) override {
-      if (info.part.divided()) all[info.name] = {parameter.value, 0, info.part};
+      if (info.part.differs()) all[info.name] = KeptArray::of(parameter.value, info.part);
     }
   } collector;
   model.visit(collector);
@@ -356,7 +382,7 @@ WrittenFile save_model(const std::string& path, const Model& model, bool force) 
 }
 
 ModelSize size_of(const Transformer& model) {
-  Counter counter(model.config().tied);
+  Counter counter(model.config().tied, model.ranks() != nullptr);
   model.visit(counter);
   if (!model.ranks()) return counter.size;
   const ModelSize& mine = counter.divided;

@@ -25,18 +25,19 @@ struct Model {
 // state) is left there.
 //
 // With several `ranks`, on every one: each takes its part (Transformer), and reads of what they divide no more than that
-// and its share of comparing the arrays with their checksums. What one of them throws, all throw.
+// and its share of comparing the arrays with their checksums; of experts that others have nothing. What one of them
+// throws, all throw.
 Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr,
-                 const std::shared_ptr<Communicator>& ranks = nullptr);
+                 const ModelRanks& ranks = {});
 Model model_of(ModelFile file, const std::string& path);
 
 // Throws Error(input) naming file and parameter where a number is NaN or infinite: nothing can be made of such a model.
 void require_finite(const Model& model);
 
-// Shares the storage of the weights. Of a model in parts, on every rank that has one: values of what is divided are
-// promised, and come from kept_arrays().
+// Shares the storage of the weights. Of a model in parts, on every rank that has one: values of what is divided, and of
+// experts that others have, are promised, and come from kept_arrays().
 ModelFile file_of(const Model& model);
-KeptArrays kept_arrays(const Transformer& model);  // of what is divided, by parameter
+KeptArrays kept_arrays(const Transformer& model);  // of what differs from rank to rank, by parameter
 // On every rank that has a part. Of finished work: where `path` is taken by now, the model is saved beside it, and
 // WrittenFile::path says where.
 WrittenFile save_model(const std::string& path, const Model& model, bool force);

@@ -28,10 +28,10 @@ std::shared_ptr<Parameter> scale_of(Tensor numbers) {
 
 }  // namespace
 
-Transformer::Transformer(const Config& config, std::shared_ptr<Communicator> ranks) : config_(config) {
+Transformer::Transformer(const Config& config, const ModelRanks& ranks) : config_(config), ranks_(ranks) {
   check(config_);
-  if (ranks && ranks->size() > 1) ranks_ = std::move(ranks);
-  if (ranks_) check_parts(config_, ranks_->size());
+  if (ranks_.tensor) check_parts(config_, ranks_.tensor->size());
+  if (ranks_.experts) check_expert_parts(config_, ranks_.experts->size());
   const BlockBlueprint& b = config_.block;
   embedding_ = std::make_shared<DenseWeight>(Tensor::promised({share().of(config_.padded_vocabulary), b.dim}));
   if (b.positions == PositionKind::learned) {
@@ -43,7 +43,7 @@ Transformer::Transformer(const Config& config, std::shared_ptr<Communicator> ran
   if (!config_.aligned.empty()) similarity_scale_ = scale_of(Tensor::zeros({2}));
   for (const LayerBlueprint& layer : config_.layers) {
     check_stop();
-    blocks_.push_back(Block::make(b, layer, share()));
+    blocks_.push_back(Block::make(b, layer, share(), share_of(ranks_.experts)));
   }
   norm_ = Norm::make(b);
   if (!config_.tied)
@@ -68,7 +68,8 @@ Call Transformer::call(Batch batch, DType type) const {
   call.batch = std::move(batch);
   call.type = type;
   if (!position_) call.rope = rope(call.batch.end());
-  call.ranks = ranks_;
+  call.ranks = ranks_.tensor;
+  call.expert_ranks = ranks_.experts;
   return call;
 }
 
@@ -116,8 +117,9 @@ Var Transformer::rows_of(const Input& input, const Call& call) const {
   text_until(input.size());
   std::vector<ops::Placed> placed;
   if (!ids.empty())
-    placed.push_back({ranks_ ? ops::embedding_of_parts(ids, embedding_, ranks_->rank() * embedding_->rows(), ranks_)
-                             : ops::embedding(ids, embedding_),
+    placed.push_back({ranks_.tensor
+                          ? ops::embedding_of_parts(ids, embedding_, share().index * embedding_->rows(), ranks_.tensor)
+                          : ops::embedding(ids, embedding_),
                       at});
   for (size_t e = 0; e < encoders_.size(); ++e)
     if (!of_encoders[e].empty()) encoders_[e]->encode(of_encoders[e], call, placed);
@@ -127,7 +129,7 @@ Var Transformer::rows_of(const Input& input, const Call& call) const {
 
 Stream Transformer::embed(const Input& input, const Call& call) const {
   assert(input.size() == call.batch.rows());
-  const bool plain = input.parts.empty() && !ranks_;
+  const bool plain = input.parts.empty() && !ranks_.tensor;
   const Var x =
       plain ? ops::embedding(input.ids, embedding_, call.batch.positions(), position_.get()) : rows_of(input, call);
   return {ops::dropout(x, call.noise.dropout, call.noise.at_embedding()), Var(), {}};
@@ -311,7 +313,7 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
   const ops::Head head = this->head();
   Tensor all = Tensor::empty({rows, head.weight->rows()});
   head.logits(hidden_rows.view(), all.view());
-  if (ranks_) all = ops::columns_of_parts(all, *ranks_);
+  if (ranks_.tensor) all = ops::columns_of_parts(all, *ranks_.tensor);
   if (config_.padded_vocabulary == config_.vocabulary) return all;
   const Tensor cut = Tensor::empty({rows, config_.vocabulary});
   for (int64_t r = 0; r < rows; ++r)
@@ -327,9 +329,9 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 
 ops::Head Transformer::head() const {
   ops::Head head{config_.tied ? embedding_ : head_.weight, config_.vocabulary, config_.logit_softcap};
-  if (!ranks_) return head;
-  head.ranks = ranks_;
-  head.first = ranks_->rank() * head.weight->rows();
+  if (!ranks_.tensor) return head;
+  head.ranks = ranks_.tensor;
+  head.first = share().index * head.weight->rows();
   head.vocabulary = std::clamp<int64_t>(config_.vocabulary - head.first, 0, head.weight->rows());
   return head;
 }

@@ -28,14 +28,16 @@ class Transformer {
   // Gains are 1 and biases 0; the weights hold nothing, and take no memory, until initialize() or load_model() sets
   // them.
   // With several `ranks`, each has a part of the heads, of the feed-forwards' widths and of the vocabulary, and all call
-  // what computes together (ops/ranks.h). Error(usage) where they do not divide those (model/part.h).
-  explicit Transformer(const Config& config, std::shared_ptr<Communicator> ranks = nullptr);
+  // what computes together (ops/ranks.h); or each has some of the experts (ops/expert_ranks.h). Error(usage) where they
+  // do not divide those (model/part.h).
+  explicit Transformer(const Config& config, const ModelRanks& ranks = {});
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const Config& config() const { return config_; }  // of the whole
   // Who has the other parts; null: nobody.
-  const std::shared_ptr<Communicator>& ranks() const { return ranks_; }
+  const std::shared_ptr<Communicator>& ranks() const { return ranks_.any(); }
+  const ModelRanks& model_ranks() const { return ranks_; }
   int64_t layers() const { return static_cast<int64_t>(blocks_.size()); }
 
   // A call for these tokens, with what the model adds to it; noise, routers and trace are the caller's to set. Throws
@@ -111,13 +113,16 @@ class Transformer {
   ops::Head head() const;
 
  private:
-  Share share() const { return ranks_ ? Share{ranks_->rank(), ranks_->size()} : Share{}; }
+  Share share() const { return share_of(ranks_.tensor); }
+  static Share share_of(const std::shared_ptr<Communicator>& ranks) {
+    return ranks ? Share{ranks->rank(), ranks->size()} : Share{};
+  }
   Stream read_exit(const Stream& in, int64_t depth, const Call& call, std::vector<ExitOutput>& exits) const;
   std::shared_ptr<const ops::RopeTable> rope(int64_t positions) const;
   Var rows_of(const Input& input, const Call& call) const;  // of text and of parts, put together
 
   Config config_;
-  std::shared_ptr<Communicator> ranks_;
+  ModelRanks ranks_;
   std::shared_ptr<Weight> embedding_;
   std::shared_ptr<Parameter> position_;  // null with rotary positions
   std::vector<std::shared_ptr<MediaEncoder>> encoders_;

@@ -64,6 +64,7 @@ class Filler : public Visitor {
 
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     check_stop();
+    if (!info.part.here()) return;
     Tensor value = source_.weights.at(origin_of(info)).clone();
     Bitmask mask = source_.masks.at(origin_of(info));
     const bool down = info.role == Role::down;
@@ -78,6 +79,7 @@ class Filler : public Visitor {
   }
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    if (!info.part.here()) return;
     if (info.role == Role::router)  // nearly even at first, so that experts keep what they were copied from
       for (float& w : parameter.value.span<float>()) w *= 0.1f;
     const auto found = source_.parameters.find(origin_of(info));
@@ -154,7 +156,7 @@ class Filler : public Visitor {
 std::unique_ptr<Transformer> upcycle(const Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed) {
   OldModel source;
   dense.visit(source);
-  auto model = std::make_unique<Transformer>(with_mixtures(dense.config(), shape));
+  auto model = std::make_unique<Transformer>(with_mixtures(dense.config(), shape), dense.model_ranks());
   if (ShapesOnly::active()) return model;
   initialize(*model, seed);
   Filler filler(source, shape, noise, seed);

@@ -22,6 +22,7 @@ Config with_mixtures(Config config, const MixtureShape& shape);
 // for sigmoid). With shared experts the first of them holds the dense feed-forward itself, and all others hold the same
 // but for a down projection of 0: what is routed begins as nothing and learns what the dense part lacks, which every
 // token trains on. Masks and their zeros stay exact. Throws Error(usage) for weights that cannot be trained.
+// Of ranks that divide experts (dense.model_ranks()) each makes its own.
 std::unique_ptr<Transformer> upcycle(const Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed);
 
 }  // namespace hone

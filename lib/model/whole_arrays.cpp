@@ -63,7 +63,9 @@ void with_whole_arrays(const RankGrid& grid, const KeptArrays& arrays,
 }
 
 RankGrid grid_of(const Transformer& model) {
-  return model.ranks() ? RankGrid::of(model.ranks(), model.ranks()->size()) : RankGrid();
+  const ModelRanks& ranks = model.model_ranks();
+  if (ranks.experts) return RankGrid::of_experts(ranks.experts, ranks.experts->size());
+  return ranks.tensor ? RankGrid::of(ranks.tensor, ranks.tensor->size()) : RankGrid();
 }
 
 void in_step(const Transformer& model, const std::function<void()>& f) {

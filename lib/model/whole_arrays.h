@@ -10,9 +10,12 @@
 namespace hone {
 
 struct KeptArray {
-  Tensor tensor;  // this rank's part; promised where another rank of its column keeps it
-  int row = 0;    // of the grid: who does, in each column
+  Tensor tensor;  // this rank's part; promised where another rank keeps it
+  int row = 0;    // of the grid: who does, in each column of a tensor group
   RankPart part = {};
+
+  // Of a parameter, or of what every rank that has it keeps of one.
+  static KeptArray of(Tensor tensor, const RankPart& part) { return {std::move(tensor), part.first(), part}; }
 };
 using KeptArrays = std::map<std::string, KeptArray>;  // the same names on every rank
 

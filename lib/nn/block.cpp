@@ -4,7 +4,8 @@
 
 namespace hone {
 
-Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share) {
+Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share,
+                  const Share& experts) {
   Block block;
   if (layer.mixes()) {
     block.mixer_norm = Norm::make(blueprint, layer.own_projections());
@@ -12,7 +13,7 @@ Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, 
   }
   if (layer.feeds()) {
     block.feed_forward_norm = Norm::make(blueprint, layer.own_projections());
-    block.feed_forward = FeedForward::make(blueprint, layer, share);
+    block.feed_forward = FeedForward::make(blueprint, layer, share, experts);
   }
   if (layer.depth_fraction > 0) block.router = std::make_unique<DepthRouter>(blueprint, layer);
   if (layer.exit) block.exit_norm = Norm::make(blueprint);

@@ -97,7 +97,11 @@ struct Call {
   // predictors take for the best, and the predictors learn which those are.
   bool best_pass = false;
   std::vector<int64_t> exits;  // behind how many layers the stream is read, ascending: Transformer::Output::exits
-  std::shared_ptr<Communicator> ranks;  // that have parts of the model's matrices; null: this one has them whole
+  std::shared_ptr<Communicator> ranks;         // that have parts of the model's matrices; null: this one has them whole
+  std::shared_ptr<Communicator> expert_ranks;  // that have the experts of mixtures; null: this one has all
+  // Of those: each runs this call at the same time with rows of its own, as in training. Otherwise all have the same
+  // rows, and nothing is recorded.
+  bool own_rows = false;
   bool unread = false;  // nobody reads the values of the branch that comes out: its product may be left out
 };
 

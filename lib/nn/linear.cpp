@@ -53,6 +53,7 @@ Var Linear::forward(const Var& x, const Call& call, bool unread) const {
     case RankPart::Of::columns:
       return ops::sum_of_parts(ops::linear(x, weight, nullptr, unread), call.ranks, bias.get());
     case RankPart::Of::whole:
+    case RankPart::Of::nothing:
       break;
   }
   return ops::linear(x, weight, bias.get(), unread);
@@ -62,7 +63,7 @@ void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std
   ParameterInfo info = at.info("weight", role);
   info.gated = gated;
   info.parts = gated ? std::vector<int64_t>(2, weight->rows() / 2) : parts;
-  info.part = part;
+  if (part.divided()) info.part = part;
   if (!others.empty()) info.kind = 0;
   visitor.weight(info, weight);
   if (bias) {

@@ -2,15 +2,20 @@
 
 namespace hone {
 
-Mixture::Mixture(const BlockBlueprint& blueprint, const LayerBlueprint& layer)
-    : kind_(layer.router), top_k_(layer.top_k) {
+Mixture::Mixture(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& experts)
+    : kind_(layer.router), top_k_(layer.top_k), share_(experts) {
   router_ = std::make_shared<Parameter>();
   router_->value = Tensor::promised({layer.experts, blueprint.dim});
   router_->decay = true;
   router_bias_ = std::make_shared<Parameter>();
   router_bias_->value = Tensor::zeros({layer.experts});
   router_bias_->trainable = false;
-  for (int64_t e = 0; e < layer.experts; ++e) experts_.emplace_back(blueprint, layer.ffn);
+  for (int64_t e = 0; e < layer.experts; ++e) {
+    DenseFeedForward& expert = experts_.emplace_back(blueprint, layer.ffn);
+    if (share_.thing(e, layer.experts).here()) continue;
+    for (const auto& bias : {expert.up.bias, expert.down.bias})
+      if (bias) bias->value = Tensor::promised(bias->value.shape());
+  }
   if (layer.shared_experts > 0) shared_.emplace(blueprint, layer.shared_experts * layer.ffn);
 }
 
@@ -29,9 +34,9 @@ LayerRouting report_of(const ops::Routing& routing) {
 }
 
 // One linear layer of every expert over the experts' rows.
-Var expert_linear(const Var& rows, const Call& call, const ops::Routing& routing,
-                  const std::vector<DenseFeedForward>& experts, Linear DenseFeedForward::*which) {
-  const auto& offsets = routing.plan->offsets;
+Var expert_linear(const Var& rows, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan,
+                  std::span<const DenseFeedForward> experts, Linear DenseFeedForward::*which) {
+  const auto& offsets = plan->offsets;
   std::vector<ops::ExpertLinear> layers;
   layers.reserve(experts.size());
   for (size_t e = 0; e < experts.size(); ++e) {
@@ -41,7 +46,7 @@ Var expert_linear(const Var& rows, const Call& call, const ops::Routing& routing
     if (call.trace.inputs && count > 0)
       call.trace.inputs->observe(*linear.weight, rows.value().rows(offsets[e], count).view());
   }
-  return ops::grouped_linear(rows, routing.plan, std::move(layers));
+  return ops::grouped_linear(rows, plan, std::move(layers));
 }
 
 }  // namespace
@@ -62,17 +67,48 @@ ops::Routing Mixture::route(const Var& x, const Call& call, int64_t layer) const
   s.z_weight = c.z_weight;
   s.capacity_factor = c.capacity_factor;
   s.entropy = call.trace.routing != nullptr;
-  ops::Routing routing = ops::route(x, *router_, router_bias_->value, s);
-  if (!routing.finite)
-    throw RouterError(ErrorKind::input,
-                      fmt::format("the router of layer {} (blocks.{}.feed_forward.router) gives numbers that "
-                                  "are not finite",
-                                  layer, layer));
-  return routing;
+  return ops::route(x, *router_, router_bias_->value, s);
+}
+
+// The experts that are here, each on its rows of the plan.
+Var Mixture::process(const Var& rows, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan) const {
+  const auto all = static_cast<int64_t>(experts_.size());
+  const auto here =
+      std::span(experts_).subspan(static_cast<size_t>(share_.first(all)), static_cast<size_t>(share_.of(all)));
+  // Where nobody's rows come, no product runs; what came and what goes back keep their places on the tape.
+  if (plan->slots == 0) return Var(Tensor::empty(rows.shape(), rows.value().dtype()), Tape::recording());
+  const Var hidden = activate(here.front().activation, expert_linear(rows, call, plan, here, &DenseFeedForward::up));
+  return expert_linear(hidden, call, plan, here, &DenseFeedForward::down);
+}
+
+// `ways`: to the owners, where ranks have rows of their own.
+Var Mixture::process_by_ranks(const Var& x, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan,
+                              const std::shared_ptr<const ops::ExpertRoute>& ways) const {
+  if (ways) {
+    const Var slots = ops::gather_slots(x, plan), owned = ops::to_owners(slots, ways);
+    const Var made = process(owned, call, ways->owned), back = ops::from_owners(made, ways);
+    if (Tape::recording())  // they have been sent
+      for (const Var& sent : {slots, made}) sent.drop_value();
+    return back;
+  }
+  const auto own = ops::plan_of_share(*plan, share_);
+  const Var rows =
+      own->slots > 0 ? ops::gather_slots(x, own) : Var(Tensor::empty({0, x.value().dim(-1)}, x.value().dtype()));
+  return Var(ops::slots_of_all(process(rows, call, own).value(), *plan, *call.expert_ranks));
 }
 
 FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer) const {
   const ops::Routing routing = route(x, call, layer);
+  const bool by_ranks = share_.count > 1;
+  if (by_ranks && !call.own_rows && Tape::recording()) throw internal_error("ranks train experts on rows of their own");
+  std::shared_ptr<const ops::ExpertRoute> ways;
+  if (by_ranks && call.own_rows)
+    ways = ops::route_to_owners(routing.plan.get(), static_cast<int64_t>(experts_.size()), call.expert_ranks);
+  if (!routing.finite || (by_ranks && call.own_rows && !ways))
+    throw RouterError(ErrorKind::input,
+                      fmt::format("the router of layer {} (blocks.{}.feed_forward.router) gives numbers that "
+                                  "are not finite",
+                                  layer, layer));
   if (ModelRouting* report = call.trace.routing) {
     ModelRouting mine(static_cast<size_t>(layer) + 1);
     mine.back() = report_of(routing);
@@ -81,10 +117,8 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
   Call summed = call;
   summed.unread = false;  // the experts' sum is added to it
   const Var base = shared_ ? shared_->forward(x, summed, layer).y : Var();
-  const Var rows = ops::gather_slots(x, routing.plan);
-  const Var hidden =
-      activate(experts_.front().activation, expert_linear(rows, call, routing, experts_, &DenseFeedForward::up));
-  const Var slots = expert_linear(hidden, call, routing, experts_, &DenseFeedForward::down);
+  const Var slots = by_ranks ? process_by_ranks(x, call, routing.plan, ways)
+                             : process(ops::gather_slots(x, routing.plan), call, routing.plan);
   FeedForwardOutput out{ops::combine_slots(slots, routing.gates, routing.plan, base), {}};
   if (routing.balance) out.terms.push_back({"balance", routing.balance});
   if (routing.z) out.terms.push_back({"router_z", routing.z});
@@ -103,6 +137,7 @@ void Mixture::visit(const Place& at, Visitor& visitor) {
   for (size_t e = 0; e < experts_.size(); ++e) {
     Place expert = at.in(fmt::format("experts.{}", e));
     expert.expert = static_cast<int64_t>(e);
+    expert.part = share_.thing(expert.expert, static_cast<int64_t>(experts_.size()));
     experts_[e].visit(expert, visitor);
   }
   visitor.end_experts();

@@ -55,7 +55,7 @@ struct ParameterInfo {
   Role of = role;       // of a bias: the role of the matrix it belongs to
   bool shared = false;  // of the experts that every token goes through
   int64_t kind = -1;    // only rows of this kind go through it: 0 text, then one for each encoder; -1: all rows
-  RankPart part = {};   // what this rank has of it, where several divide the model's matrices
+  RankPart part = {};   // what this rank has of it, where several divide the model
   // Of a weight that holds several matrices, one below the other (queries, keys and values; gates and values), and of
   // its bias: the rows of each. Empty: it is one.
   std::vector<int64_t> parts = {};
@@ -71,10 +71,11 @@ struct Place {
   int64_t layer = -1, expert = -1;
   bool shared = false;
   int64_t kind = -1;
+  RankPart part = {};
 
-  Place in(const std::string& child) const { return {name + "." + child, layer, expert, shared, kind}; }
+  Place in(const std::string& child) const { return {name + "." + child, layer, expert, shared, kind, part}; }
   ParameterInfo info(const char* parameter, Role role) const {
-    return {name + "." + parameter, role, layer, expert, false, role, shared, kind};
+    return {name + "." + parameter, role, layer, expert, false, role, shared, kind, part};
   }
 };
 

@@ -62,10 +62,12 @@ ParameterAverage::ParameterAverage(Transformer& model, const AverageRule& rule, 
   struct Collector : Visitor {
     std::vector<Slot>* slots;
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-      slots->push_back({info.name, weight->parameter(), weight, weight->parameter()->value.clone(), info.part});
+      add(info, *weight->parameter(), weight);
     }
-    void parameter(const ParameterInfo& info, Parameter& parameter) override {
-      slots->push_back({info.name, &parameter, nullptr, parameter.value.clone(), info.part});
+    void parameter(const ParameterInfo& info, Parameter& parameter) override { add(info, parameter, nullptr); }
+    void add(const ParameterInfo& info, Parameter& parameter, std::shared_ptr<Weight> weight) {
+      const Tensor& value = parameter.value;
+      slots->push_back({info.name, &parameter, std::move(weight), info.part.here() ? value.clone() : value, info.part});
     }
   } collector;
   collector.slots = &slots_;
@@ -77,6 +79,7 @@ void ParameterAverage::add(int64_t step) {
   const auto kept = static_cast<float>(decay), added = static_cast<float>(1 - decay);
   constexpr int64_t grain = 1 << 15;
   for (Slot& slot : slots_) {
+    if (!slot.part.here()) continue;
     float* const average = slot.average.data<float>();
     const float* const value = slot.parameter->value.data<float>();
     kernels::parallel_for(slot.average.size(), grain, [&](int64_t begin, int64_t end) {
@@ -96,7 +99,7 @@ void ParameterAverage::exchange() {
 
 KeptArrays ParameterAverage::state() const {
   KeptArrays result;
-  for (const Slot& slot : slots_) result[slot.name] = {slot.average, 0, slot.part};
+  for (const Slot& slot : slots_) result[slot.name] = KeptArray::of(slot.average, slot.part);
   return result;
 }
 

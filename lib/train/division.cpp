@@ -23,16 +23,20 @@ bool cut_of(const StepCut& other, const StepCut& asked) {
          other.batch == asked.batch / (other.accumulate / asked.accumulate);
 }
 
-std::vector<int> divide(std::span<const double> sizes, int ranks) {
+std::vector<int> divide(std::span<const double> sizes, int ranks, std::span<const int> columns, int width) {
   std::vector<size_t> order(sizes.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, [&](size_t a, size_t b) { return sizes[a] > sizes[b]; });
   std::vector<double> load(static_cast<size_t>(ranks), 0);
   std::vector<int> owners(sizes.size());
   for (const size_t i : order) {
-    const auto least = std::ranges::min_element(load);
-    owners[i] = static_cast<int>(least - load.begin());
-    *least += sizes[i];
+    const int column = columns.empty() ? -1 : columns[i];
+    const int step = column < 0 ? 1 : width;
+    int least = std::max(column, 0);
+    for (int rank = least + step; rank < ranks; rank += step)
+      if (load[static_cast<size_t>(rank)] < load[static_cast<size_t>(least)]) least = rank;
+    owners[i] = least;
+    load[static_cast<size_t>(least)] += sizes[i];
   }
   return owners;
 }

@@ -18,7 +18,7 @@ std::span<std::byte> bytes_of(const Tensor& tensor) {
 }  // namespace
 
 GradientSum::GradientSum(std::vector<OwnedParameter> parameters, Communicator& ranks) : ranks_(ranks) {
-  for (const OwnedParameter& p : parameters) slots_.push_back({p.parameter, p.owner, p.layer, Tensor()});
+  for (const OwnedParameter& p : parameters) slots_.push_back({p, Tensor()});
 }
 
 // Messages of a batch that failed may still come, and then need their memory: the process ends soon.
@@ -154,14 +154,27 @@ void GradientSum::discard() {
   for (Slot& slot : slots_) slot.any = slot.changes = false;
 }
 
+void GradientSum::share_value(const Slot& slot, std::vector<std::unique_ptr<Pending>>& on_way) const {
+  if (!slot.on(ranks_.rank())) return;
+  const std::span<std::byte> value = bytes_of(slot.parameter->value);
+  if (slot.column < 0) {
+    on_way.push_back(ranks_.broadcast(value, slot.owner));
+  } else if (slot.owner != ranks_.rank()) {
+    on_way.push_back(ranks_.receive(value, slot.owner));
+  } else {
+    for (int rank = slot.column; rank < ranks_.size(); rank += slot.width)
+      if (rank != slot.owner) on_way.push_back(ranks_.send(value, rank));
+  }
+}
+
 void GradientSum::share_values() {
   if (ranks_.size() == 1) return;
-  std::vector<std::unique_ptr<Pending>> coming;
+  std::vector<std::unique_ptr<Pending>> on_way;
   for (const Slot& slot : slots_)
-    if (slot.changes) coming.push_back(ranks_.broadcast(bytes_of(slot.parameter->value), slot.owner));
-  wait(coming);
+    if (slot.changes) share_value(slot, on_way);
+  wait(on_way);
   for (Slot& slot : slots_) {
-    if (slot.changes && slot.owner != ranks_.rank()) ++slot.parameter->version;
+    if (slot.changes && slot.owner != ranks_.rank() && slot.on(ranks_.rank())) ++slot.parameter->version;
     slot.changes = false;
   }
 }

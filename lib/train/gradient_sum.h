@@ -19,6 +19,11 @@ struct OwnedParameter {
   Parameter* parameter;
   int owner;
   int64_t layer = -1;  // of the block that it belongs to; -1: of none
+  // Of an expert that some ranks have, one in each group of `width`: those that are `column` there. Its gradient on one
+  // of them is the sum over its group's batches, and the others have none. -1: all have it.
+  int column = -1, width = 1;
+
+  bool on(int rank) const { return column < 0 || rank % width == column; }
 };
 
 class GradientSum {
@@ -44,14 +49,11 @@ class GradientSum {
   void finish();
   void discard();  // begins anew without
 
-  // On every rank, after the owners changed what has a sum: their values come to all.
+  // On every rank, after the owners changed what has a sum: their values come to all that have the parameter.
   void share_values();
 
  private:
-  struct Slot {
-    Parameter* parameter;
-    int owner;
-    int64_t layer;
+  struct Slot : OwnedParameter {
     Tensor sum;            // on its owner
     bool any = false;      // some batch so far had a gradient, on whatever rank
     bool changes = false;  // the step's sum is there, so that its owner changes the value
@@ -64,6 +66,7 @@ class GradientSum {
     std::vector<std::unique_ptr<Pending>> pending;
     bool done();
   };
+  void share_value(const Slot& slot, std::vector<std::unique_ptr<Pending>>& on_way) const;
   Coming receive(size_t slot, const std::string& from) const;
   void add_in_order(Slot& slot, const std::string& present, std::vector<Tensor>& received);
   void add_arrived(size_t most_bytes);  // of what is coming, until no more than that is on its way

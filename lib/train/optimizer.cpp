@@ -35,17 +35,22 @@ void require_elementwise(const OptimizerSettings& settings) {
         "moments in int8 share scales among elements that the ranks of a tensor group divide; use bf16 or f32");
 }
 
-double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches, int ranks) {
+double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches, int ranks,
+                       const std::shared_ptr<Communicator>& experts) {
   struct Counter : Reader {
     const Config* config;
     const OptimizerSettings* settings;
     std::vector<double> gradients, states;
+    std::vector<int> columns;
+    double here = 0;  // of the gradients
     void weight(const ParameterInfo& info, const Weight& weight) override { add(info, {weight.rows(), weight.cols()}); }
     void parameter(const ParameterInfo& info, const Parameter& parameter) override {
       add(info, parameter.value.shape());
     }
     void add(const ParameterInfo& info, const Shape& shape) {
       gradients.push_back(StateArray{"gradient", shape}.bytes());
+      columns.push_back(info.part.holder);
+      if (info.part.here()) here += gradients.back();
       states.push_back(0);
       for (const StateArray& array : settings->kind->rule(info, *config, *settings)->arrays(shape))
         states.back() += array.bytes();
@@ -54,18 +59,19 @@ double optimizer_bytes(const Config& config, const OptimizerSettings& settings, 
   counter.config = &config;
   counter.settings = &settings;
   const ShapesOnly shapes;
-  const Transformer model(config);
+  const Transformer model(config, {nullptr, experts});
   model.visit(counter);
   std::vector<double> of_rank(static_cast<size_t>(ranks), 0);
-  const std::vector<int> owners = divide(counter.states, ranks);
+  const std::vector<int> owners = divide(counter.states, ranks, counter.columns, experts ? experts->size() : 1);
   for (size_t i = 0; i < owners.size(); ++i)
     of_rank[static_cast<size_t>(owners[i])] +=
         counter.states[i] + (batches > 1 || ranks > 1 ? counter.gradients[i] : 0);
-  return std::accumulate(counter.gradients.begin(), counter.gradients.end(), 0.0) + *std::ranges::max_element(of_rank);
+  return counter.here + *std::ranges::max_element(of_rank);
 }
 
 Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks)
-    : ranks_(ranks), parts_(model.ranks()), name_(settings.kind->name) {
+    : ranks_(ranks), parts_(model.model_ranks().tensor), name_(settings.kind->name) {
+  if (const auto& experts = model.model_ranks().experts) width_ = experts->size();
   require_trainable(model);
   if (parts_) require_elementwise(settings);
   struct Collector : Visitor {
@@ -94,11 +100,13 @@ Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings, Comm
 
 void Optimizer::divide_state() {
   std::vector<double> sizes;
+  std::vector<int> columns;
   for (const Slot& slot : slots_) {
+    columns.push_back(slot.part.holder);
     sizes.push_back(0);
     for (const auto& [array, tensor] : slot.state) sizes.back() += static_cast<double>(tensor.bytes());
   }
-  const std::vector<int> owners = divide(sizes, ranks_.size());
+  const std::vector<int> owners = divide(sizes, ranks_.size(), columns, width_);
   for (size_t i = 0; i < slots_.size(); ++i) {
     slots_[i].owner = owners[i];
     if (owners[i] != ranks_.rank()) continue;
@@ -108,7 +116,7 @@ void Optimizer::divide_state() {
 
 std::vector<OwnedParameter> Optimizer::parameters() const {
   std::vector<OwnedParameter> all;
-  for (const Slot& slot : slots_) all.push_back({slot.parameter, slot.owner, slot.layer});
+  for (const Slot& slot : slots_) all.push_back({slot.parameter, slot.owner, slot.layer, slot.part.holder, width_});
   return all;
 }
 

@@ -20,14 +20,16 @@ void require_trainable(const Transformer& model);
 void require_elementwise(const OptimizerSettings& settings);
 
 // Bytes of gradients and of what the optimizer keeps for a model of this shape: of one of `ranks`, the one with most.
-// With several batches a step, or ranks, there is a sum of gradients beside those of a batch.
-double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches = 1, int ranks = 1);
+// With several batches a step, or ranks, there is a sum of gradients beside those of a batch. In rows of `experts`
+// ranks each has its part of the experts.
+double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches = 1, int ranks = 1,
+                       const std::shared_ptr<Communicator>& experts = nullptr);
 
 class Optimizer {
  public:
   // Keeps references into `model`: weights must not be replaced while it lives. Of several ranks, which have the same of
-  // the model, each keeps the state of some parameters (divide()), and is given their gradients alone. Throws as
-  // require_trainable().
+  // the model but for experts, each keeps the state of some parameters that it has (divide()), and is given their
+  // gradients alone. Throws as require_trainable().
   Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks = *alone());
 
   std::vector<OwnedParameter> parameters() const;
@@ -63,7 +65,8 @@ class Optimizer {
   void divide_state();
   void add_parts(std::vector<double>& sums) const;
   Communicator& ranks_;
-  std::shared_ptr<Communicator> parts_;  // with the other parts of the model; null: none
+  std::shared_ptr<Communicator> parts_;  // with the other parts of each matrix; null: none
+  int width_ = 1;                        // ranks that have all experts together
   std::string_view name_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;

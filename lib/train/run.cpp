@@ -302,7 +302,7 @@ RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, c
       s.context = s.stride = settings.context;
       s.limit = settings.valid_tokens;
       s.type = settings.step.type;
-      s.ranks = settings.step.grid.data;
+      s.ranks = settings.step.grid.copies;
       return evaluate(*model.transformer, *valid, s).loss();
     };
   return Run(model, data, settings, resume).go();

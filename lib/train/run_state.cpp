@@ -69,7 +69,8 @@ std::map<std::string, Tensor> copy_parameters(Transformer& model) {
   ParameterMap parameters;
   model.visit(parameters);
   std::map<std::string, Tensor> copies;
-  for (const auto& [name, parameter] : parameters.all) copies[name] = parameter->value.clone();
+  for (const auto& [name, parameter] : parameters.all)
+    copies[name] = parameters.parts.at(name).here() ? parameter->value.clone() : parameter->value;
   return copies;
 }
 
@@ -80,6 +81,7 @@ void put_parameters(Transformer& model, const std::map<std::string, Tensor>& val
     const auto found = values.find(name);
     if (found == values.end() || found->second.shape() != parameter->value.shape())
       throw input_error("the kept parameters lack '{}' in the shape of the model", name);
+    if (!parameters.parts.at(name).here()) continue;
     std::memcpy(parameter->value.raw(), found->second.raw(), parameter->value.bytes());
     ++parameter->version;
   }
@@ -122,7 +124,7 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
   ParameterMap parameters;
   model.transformer->visit(parameters);
   KeptArrays best;
-  for (const auto& [name, tensor] : state.best) best[name] = {tensor, 0, parameters.parts.at(name)};
+  for (const auto& [name, tensor] : state.best) best[name] = KeptArray::of(tensor, parameters.parts.at(name));
   add(best_prefix, best);
   for (const auto& [name, array] : kept_arrays(*model.transformer)) arrays[parameter_prefix + name] = array;
   file.run = std::move(run);

@@ -24,7 +24,7 @@ struct RunState {
   StepResult last;                     // of `step`, without routing
 };
 
-// Parameters by name, copied out of a model and put back.
+// Parameters by name, copied out of a model and put back; promised, what other ranks have.
 std::map<std::string, Tensor> copy_parameters(Transformer& model);
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& parameters);
 

@@ -93,6 +93,7 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   call.router = router_call(step, earlier);
   call.trace = {.attention = settings_.attention, .routing = &result.routing, .depth = &result.depth};
   call.best_pass = true;
+  call.own_rows = true;
   if (!result.encoders.empty()) call.trace.encoders = &result.encoders;
   call.recompute = settings_.recompute;
   call.exits =
@@ -160,7 +161,7 @@ std::string Trainer::turn(int64_t step, int64_t round, const ModelRouting& earli
 void Trainer::add_round(int64_t step, int64_t round, StepResult& result) {
   const RankGrid& grid = settings_.grid;
   std::vector<std::string> turns;
-  if (grid.tensor->size() == 1 && !meanwhile_) {
+  if (grid.group()->size() == 1 && !meanwhile_) {
     turns = gather_agreed(*grid.all, [&] { return turn(step, round, result.routing); });
   } else {
     // Messages are on their way while ranks compute: a signal to one is looked at behind the batch, and an error of one

@@ -31,9 +31,10 @@ struct RouterTraining {
 };
 
 struct StepSettings {
-  int64_t batch = 32;      // sequences a batch, of the full context where there is a curriculum
-  int64_t accumulate = 1;  // batches whose gradients are averaged before a step; a multiple of the rows of ranks
-  double clip = 1.0;       // largest norm of the gradients; 0: none
+  int64_t batch = 32;  // sequences a batch, of the full context where there is a curriculum
+  int64_t accumulate =
+      1;              // batches whose gradients are averaged before a step; a multiple of the ranks that share them
+  double clip = 1.0;  // largest norm of the gradients; 0: none
   float dropout = 0;
   LayerDropout layer_dropout;  // of whole layers, for whole sequences
   DType type = DType::f32;     // of activations and products; masters and optimizer stay f32
@@ -48,8 +49,8 @@ struct StepSettings {
   AttentionMeter* attention = nullptr;  // added to by every step, where wanted
   RouterTraining router;
   RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
-  // Who trains. The rows share each step's batches: batch i is computed by row i mod rows. Where they have several
-  // columns, the model is in as many parts.
+  // Who trains. The ranks of grid.data share each step's batches: batch i is computed by i mod their number. Of a
+  // tensor group all compute the same one, each its part; of an expert group each its own.
   RankGrid grid;
 };
 
@@ -71,7 +72,7 @@ class Trainer {
   StepResult gradients_and_step(int64_t step);
   // Of one batch; `earlier`: where the step's batches before it went.
   StepResult batch_gradients(int64_t step, int64_t micro, const ModelRouting& earlier);
-  void add_round(int64_t step, int64_t round, StepResult& result);             // a batch on every row of ranks
+  void add_round(int64_t step, int64_t round, StepResult& result);             // a batch on each of grid.data
   std::string turn(int64_t step, int64_t round, const ModelRouting& earlier);  // this rank's part in it, in bytes
   void balance(const ModelRouting& routing);
 

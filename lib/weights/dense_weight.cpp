@@ -9,7 +9,7 @@
 namespace hone {
 
 void make_writable(Tensor& tensor) {
-  if (tensor && !tensor.writable()) tensor = tensor.clone();
+  if (tensor && !tensor.writable() && !tensor.promised()) tensor = tensor.clone();
 }
 
 DenseWeight::DenseWeight(Tensor value, Bitmask mask) {

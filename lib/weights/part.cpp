@@ -12,11 +12,20 @@ namespace hone {
 
 RankPart Share::part(RankPart::Of of, std::initializer_list<int64_t> whole) const {
   if (count == 1) return {};
-  RankPart part{of, index, count, {}};
+  RankPart part{of, index, count};
   for (const int64_t size : whole) {
     if (size % count != 0) throw internal_error("{} do not divide into {} parts", size, count);
     part.stretches.push_back(size / count);
   }
+  return part;
+}
+
+RankPart Share::thing(int64_t i, int64_t things) const {
+  if (count == 1) return {};
+  if (things % count != 0) throw internal_error("{} do not divide into {} parts", things, count);
+  RankPart part{RankPart::Of::whole, index, count};
+  part.holder = static_cast<int>(i / of(things));
+  if (part.holder != index) part.of = RankPart::Of::nothing;
   return part;
 }
 
@@ -64,6 +73,7 @@ Shape part_shape(const RankPart& part, Shape whole) {
 }
 
 Tensor take_part(const Tensor& whole, const RankPart& part) {
+  if (!part.here()) return Tensor::promised(whole.shape(), whole.dtype());
   if (!part.divided()) return whole.clone();
   const Tensor elements = Tensor::empty(part_shape(part, whole.shape()), whole.dtype());
   for_each_run(part, whole, elements.shape().back(), [&](int64_t from, int64_t to, int64_t bytes) {
@@ -143,6 +153,7 @@ std::shared_ptr<Weight> part_of_integers(const QuantizedMatrix& whole, const Ran
 }  // namespace
 
 std::shared_ptr<Weight> part_of(const std::shared_ptr<Weight>& whole, const RankPart& part, const std::string& where) {
+  if (!part.here()) return std::make_shared<DenseWeight>(Tensor::promised({whole->rows(), whole->cols()}));
   if (!part.divided()) return whole;
   const Bitmask mask = take_part(whole->mask(), part);
   if (whole->trainable()) return std::make_shared<DenseWeight>(take_part(whole->to_dense(), part), mask);

@@ -1,4 +1,5 @@
-// Parts of matrices that several ranks divide among them: some rows of the whole, or some columns.
+// Parts of a model that several ranks divide among them: some rows of each matrix, or some columns; or of many
+// matrices, such as those of experts, some whole.
 #pragma once
 
 #include <initializer_list>
@@ -12,14 +13,18 @@ namespace hone {
 
 // What one rank has of a matrix. A vector is a matrix of one column.
 struct RankPart {
-  enum class Of { whole, rows, columns };
+  enum class Of { whole, rows, columns, nothing };
   Of of = Of::whole;
   int index = 0, count = 1;
   // Rows (columns) of this part, one number for each stretch of the whole that is divided for itself, as queries, keys
   // and values in one matrix are.
   std::vector<int64_t> stretches = {};
+  int holder = -1;  // the one rank that has it whole, where the others have nothing of it; -1: each has some
 
-  bool divided() const { return of != Of::whole; }
+  bool divided() const { return of == Of::rows || of == Of::columns; }
+  bool here() const { return of != Of::nothing; }            // elsewhere its values are promised
+  bool differs() const { return divided() || holder >= 0; }  // from rank to rank
+  int first() const { return holder < 0 ? 0 : holder; }      // rank that has some of it
   RankPart of_rank(int rank) const {
     RankPart other = *this;
     other.index = rank;
@@ -31,6 +36,9 @@ struct RankPart {
 struct Share {
   int index = 0, count = 1;
   int64_t of(int64_t whole) const { return whole / count; }
+  int64_t first(int64_t whole) const { return index * of(whole); }
+  // Of thing `i` of so many, of which each rank has some whole, in their order. Of one rank it is whole.
+  RankPart thing(int64_t i, int64_t things) const;
   // Of a matrix of so many rows or columns, by stretches. Of one rank it is whole.
   RankPart rows(std::initializer_list<int64_t> whole) const { return part(RankPart::Of::rows, whole); }
   RankPart columns(std::initializer_list<int64_t> whole) const { return part(RankPart::Of::columns, whole); }
@@ -42,7 +50,7 @@ struct Share {
 Shape whole_shape(const RankPart& part, Shape shape);  // of which `shape` is the part's
 Shape part_shape(const RankPart& part, Shape whole);
 
-// The part's elements of a whole array of any type, copied; and back into it.
+// The part's elements of a whole array of any type, copied (promised where there are none); and back into it.
 Tensor take_part(const Tensor& whole, const RankPart& part);
 void put_part(const Tensor& elements, const RankPart& part, const Tensor& whole);
 Bitmask take_part(const Bitmask& whole, const RankPart& part);  // an empty one stays empty

@@ -74,6 +74,45 @@ class Parallel(ModelTest):
     def options(self, steps, *more, batch=4, accumulate=1):
         return ["--data", self.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
 
+    def assert_close(self, a, b, tolerance=1e-5):
+        self.assertLessEqual(abs(a - b), tolerance * abs(b), (a, b))
+
+    def assert_close_logs(self, a, b, tolerance=1e-5):
+        for x, y in zip(log_lines(a), log_lines(b), strict=True):
+            self.assertEqual((x["step"], x["tokens"]), (y["step"], y["tokens"]))
+            for key in ("loss", "gradient_norm"):
+                self.assert_close(x[key], y[key], tolerance)
+
+    def loss_of(self, model):
+        return self.row(run("eval", model, "--data", self.corpus, "--format", "json", "--no-speed", check=True))["loss"]
+
+    @staticmethod
+    def row(done):
+        """Of the only model that was scored or measured."""
+        return json.loads(done.stdout)["rows"][0]
+
+    def stopped(self, begun, layout, *options):
+        """The checkpoint of a run on these ranks that a signal stopped."""
+        checkpoint = self.path(f"{begun}.h5")
+        ranks, *parallel = layout
+        process = start(ranks, *options, *parallel, "--checkpoint", checkpoint, "--save-every", 2, "--output", self.path("never.h5"))
+        while not os.path.exists(checkpoint) and process.poll() is None:
+            time.sleep(0.005)
+        first = ranks_of(process).get(0)
+        if first:
+            os.kill(first, signal.SIGTERM)
+        process.communicate(timeout=60)
+        return checkpoint
+
+    def goes_on(self, checkpoint, name, layout, *options):
+        """The result of a run that begins with a copy of the checkpoint."""
+        ranks, *parallel = layout
+        state = self.path(f"{name}.h5")
+        shutil.copy(checkpoint, state)
+        done = launch(ranks, *options, "--format", "json", *parallel, "--resume", state, "--checkpoint", state, "--output",
+                      self.path(f"{name}-out.h5"), check=True)
+        return json.loads(done.stdout)
+
 
 class Training(Parallel):
     def test_two_ranks_are_two_accumulated_batches(self):
@@ -107,15 +146,6 @@ class Training(Parallel):
 class Parts(Parallel):
     """Ranks that divide the matrices: the numbers of one process, to the rounding of sums."""
 
-    def assert_close(self, a, b, tolerance=1e-5):
-        self.assertLessEqual(abs(a - b), tolerance * abs(b), (a, b))
-
-    def assert_close_logs(self, a, b):
-        for x, y in zip(log_lines(a), log_lines(b), strict=True):
-            self.assertEqual((x["step"], x["tokens"]), (y["step"], y["tokens"]))
-            for key in ("loss", "gradient_norm"):
-                self.assert_close(x[key], y[key])
-
     def test_losses_are_those_of_one_process(self):
         more = ["--valid-fraction", 0.1, "--valid-every", 10, "--dropout", 0.1, "--format", "json", "--precision", "f32",
                 "--log-every", 1, "--ema", 0.9, "--keep", "best"]
@@ -135,35 +165,14 @@ class Parts(Parallel):
             part = log_lines(log)[-1]["optimizer_bytes"] / log_lines(self.path("one.jsonl"))[-1]["optimizer_bytes"]
             self.assertLess(part, 1.25 / ranks)
 
-    def loss_of(self, model):
-        return self.row(run("eval", model, "--data", self.corpus, "--format", "json", "--no-speed", check=True))["loss"]
-
-    @staticmethod
-    def row(done):
-        """Of the only model that was scored or measured."""
-        return json.loads(done.stdout)["rows"][0]
-
     def test_a_run_goes_on_in_any_layout(self):
-        straight = json.loads(run("train", *self.options(16, "--format", "json", "--precision", "f32", batch=2, accumulate=2), "--output",
-                                  self.path("straight.h5"), check=True).stdout)
+        options = self.options(16, "--precision", "f32", batch=2, accumulate=2)
+        straight = json.loads(run("train", *options, "--format", "json", "--output", self.path("straight.h5"), check=True).stdout)
         layouts = {"one": [1], "data": [2], "tensor": [2, "--parallel", "tensor:2"], "both": [4, "--parallel", "data:2,tensor:2"]}
         for begun in ("one", "tensor", "both"):
-            checkpoint = self.path(f"{begun}.h5")
-            ranks, *parallel = layouts[begun]
-            process = start(ranks, *self.options(16, "--precision", "f32", batch=2, accumulate=2), *parallel, "--checkpoint", checkpoint,
-                            "--save-every", 2, "--output", self.path("never.h5"))
-            while not os.path.exists(checkpoint) and process.poll() is None:
-                time.sleep(0.005)
-            first = ranks_of(process).get(0)
-            if first:
-                os.kill(first, signal.SIGTERM)
-            process.communicate(timeout=60)
-            for later, (ranks, *parallel) in layouts.items():
-                state, output = self.path(f"{begun}-{later}.h5"), self.path(f"{begun}-{later}-out.h5")
-                shutil.copy(checkpoint, state)
-                done = launch(ranks, *self.options(16, "--format", "json", "--precision", "f32", batch=2, accumulate=2), *parallel,
-                              "--resume", state, "--checkpoint", state, "--output", output, check=True)
-                self.assert_close(json.loads(done.stdout)["loss"], straight["loss"])
+            checkpoint = self.stopped(begun, layouts[begun], *options)
+            for later, layout in layouts.items():
+                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layout, *options)["loss"], straight["loss"])
 
     def test_a_signal_to_one_rank_stops_all(self):
         checkpoint = self.path("c.h5")
@@ -231,6 +240,106 @@ class Parts(Parallel):
         self.assert_error(launch(2, self.path("none.h5"), "--prompt", "a", "--parallel", "tensor:2", name="generate"), 3, "none.h5")
         self.assert_error(launch(2, model, "--prompt", "a", "--draft", "ngram", "--parallel", "tensor:2", name="generate"), 2, "--draft")
         self.assert_error(launch(2, "--kernels", "--parallel", "tensor:2", name="bench"), 2, "--kernels")
+
+
+class Experts(Parallel):
+    """Ranks that have a mixture's experts between them."""
+
+    SHAPE = ["--experts", 8, "--expert-ffn", 64, "--shared-experts", 1]
+    ROUTERS = ["--balance", "none", "--router-z-loss", 0.001, "--router-noise", "gaussian"]
+
+    def mixture(self, steps, *more, batch=1, accumulate=4):
+        return self.options(steps, *self.SHAPE, *self.ROUTERS, "--precision", "f32", *more, batch=batch, accumulate=accumulate)
+
+    def test_losses_are_those_of_one_process(self):
+        options = self.mixture(8, "--valid-fraction", 0.1, "--valid-every", 4, "--dropout", 0.1, "--format", "json", "--log-every", 1,
+                               "--ema", 0.9, "--keep", "best")
+        log = self.path("one.jsonl")
+        one = json.loads(run("train", *options, "--log", log, "--output", self.path("one.h5"), check=True).stdout)
+        for ranks, parallel in ((2, "expert:2"), (4, "data:2,expert:2")):
+            own, outputs = self.path(f"{ranks}.jsonl"), [self.path(f"{ranks}.h5"), self.path(f"{ranks}-again.h5")]
+            two = json.loads(launch(ranks, *options, "--parallel", parallel, "--log", own, "--output", outputs[0], check=True).stdout)
+            for key in ("loss", "valid_loss"):
+                self.assert_close(two[key], one[key])
+            for key in ("parameters", "nonzero_parameters", "tokens", "steps"):
+                self.assertEqual(two[key], one[key], key)
+            self.assert_close_logs(own, log, 1e-4)
+            self.assert_close(self.loss_of(outputs[0]), self.loss_of(self.path("one.h5")), 1e-4)
+            self.assertLess(log_lines(own)[-1]["optimizer_bytes"] / log_lines(log)[-1]["optimizer_bytes"], 1.25 / ranks)
+            # The same ranks give the same bits.
+            launch(ranks, *options, "--parallel", parallel, "--output", outputs[1], check=True)
+            self.assert_same_parameters(*outputs)
+
+    def test_a_run_goes_on_in_any_layout(self):
+        options = self.mixture(16)
+        straight = json.loads(run("train", *options, "--format", "json", "--output", self.path("straight.h5"), check=True).stdout)
+        layouts = {"one": [1], "data": [2], "experts": [2, "--parallel", "expert:2"], "both": [4, "--parallel", "data:2,expert:2"]}
+        for begun in ("one", "both"):
+            checkpoint = self.stopped(begun, layouts[begun], *options)
+            for later, layout in layouts.items():
+                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layout, *options)["loss"], straight["loss"], 1e-4)
+
+    def test_a_signal_to_one_rank_stops_all(self):
+        checkpoint = self.path("c.h5")
+        process = start(2, *self.mixture(5000, accumulate=2), "--parallel", "expert:2", "--checkpoint", checkpoint, "--save-every", 3,
+                        "--output", self.path("out.h5"))
+        while not os.path.exists(checkpoint) and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertIn(f"--resume {checkpoint}", err)
+        self.assertEqual((process.returncode, out), (128 + signal.SIGTERM, ""), err)
+        self.assert_no_leftovers()
+
+    def test_a_dense_model_becomes_a_mixture(self):
+        dense = self.path("dense.h5")
+        run("train", *self.options(10), "--output", dense, check=True)
+        options = ["--data", self.corpus, "--init", dense, "--experts", 8, *self.ROUTERS, "--precision", "f32", "--batch", 2,
+                   "--accumulate", 2, "--steps", 4, "--format", "json"]
+        one = json.loads(run("train", *options, "--output", self.path("one.h5"), check=True).stdout)
+        two = json.loads(launch(2, *options, "--parallel", "expert:2", "--output", self.path("two.h5"), check=True).stdout)
+        self.assert_close(two["loss"], one["loss"])
+        self.assertEqual(two["parameters"], one["parameters"])
+
+    def test_other_tools_run_a_model_whose_experts_are_divided(self):
+        model, small = self.path("mixture.h5"), self.path("small.h5")
+        run("train", *self.mixture(30, batch=4, accumulate=1), "--output", model, check=True)
+        run("quantize", model, "--type", "int8", "--output", small, check=True)
+        score = ["--data", self.corpus, "--format", "json", "--precision", "f32"]
+        for name in (model, small):
+            one = self.row(run("eval", name, *score, check=True))
+            two = self.row(launch(2, name, *score, "--parallel", "expert:2", name="eval", check=True))
+            for key in ("loss", "perplexity", "bits_per_byte", "router_entropy"):
+                self.assert_close(two[key], one[key])
+            for key in ("parameters", "nonzero_parameters", "active_parameters", "tokens"):
+                self.assertEqual(two[key], one[key], key)
+            self.assertGreater(two["decode_tokens_per_second"], 0)
+        greedy = ["--prompt", "the ", "--tokens", 40, "--temperature", 0, "--precision", "f32"]
+        text = run("generate", model, *greedy, check=True).stdout
+        done = launch(2, model, *greedy, "--parallel", "expert:2", name="generate", check=True)
+        self.assertEqual(done.stdout.rstrip("\n"), text.rstrip("\n"))
+
+    def test_what_ranks_cannot_do_with_experts_is_refused(self):
+        def refused(ranks, options, parallel, *parts):
+            done = launch(ranks, *options, "--parallel", parallel, "--output", self.path("x.h5"))
+            self.assert_error(done, 2, *parts)
+            self.assertFalse(os.path.exists(self.path("x.h5")))
+
+        for options, part in ((["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
+                              (["--layer-dropout", 0.1], "--layer-dropout"), (["--depth-router", 0.5], "routers of depth")):
+            refused(2, self.mixture(3, *options), "expert:2", part)
+        deep = ["--data", self.corpus, "--layers", 3, "--dim", 64, "--heads", 2, "--context", 32, "--batch", 4, "--steps", 3]
+        refused(2, [*deep, *self.SHAPE, "--exits", "1,2", "--exit-loss", "0.5:rotate"], "expert:2", "--exit-loss 0.5:rotate")
+        refused(3, self.mixture(3, batch=3, accumulate=1), "expert:3", "3 ranks of an expert group do not divide 8 experts")
+        refused(2, self.mixture(3, batch=3, accumulate=1), "expert:2", "2 ranks cannot share a step")
+        refused(2, self.options(3), "expert:2", "the model is dense")
+        refused(4, self.mixture(3), "tensor:2,expert:2", "not both")
+        refused(3, self.mixture(3, batch=3, accumulate=1), "expert:2", "names 2 ranks, and there are 3")
+        model = tiny_model(self.directory)
+        score = [model, "--data", self.corpus, "--parallel", "expert:2"]
+        self.assert_error(launch(2, *score, name="eval"), 2, "the model is dense")
+        self.assert_error(launch(2, model, "--prompt", "a", "--parallel", "expert:2", name="generate"), 2, "the model is dense")
+        self.assert_error(launch(2, model, "--parallel", "expert:2", name="bench"), 2, "bench measures mixtures in one process")
 
 
 class Endings(Parallel):
@@ -329,7 +438,8 @@ class WithoutALauncher(ModelTest):
     def test_no_ranks_but_one(self):
         for parallel, parts in (("data:2", ["data:2"]), ("tensor:2", ["tensor:2"]), ("data", ["data:RANKS"]),
                                 ("data:x", ["--parallel data:x"]), ("data:0", ["at least one"]), ("data:1,data:1", ["data:RANKS"]),
-                                ("expert:2", ["tensor:RANKS"])):
+                                ("expert:2", ["expert:2"]), ("expert:0", ["at least one"]), ("model:2", ["expert:RANKS"]),
+                                ("tensor:2,expert:2", ["not both"])):
             done = run("train", "--data", self.corpus, *QUICK, "--parallel", parallel, "--output", self.path("x.h5"))
             self.assert_refused(done, 2, *parts)
         run("train", "--data", self.corpus, *QUICK, "--steps", 1, "--parallel", "data:1", "--output", self.path("x.h5"), check=True)

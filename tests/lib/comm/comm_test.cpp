@@ -122,3 +122,24 @@ TEST_CASE("ranks in rows and columns") {
   });
   CHECK(alone()->split(3)->size() == 1);
 }
+
+TEST_CASE("ranks in rows that divide experts") {
+  ThreadRanks::run(6, [](const std::shared_ptr<Communicator>& all) {
+    const RankGrid grid = RankGrid::of_experts(all, 2);
+    CHECK(grid.data->size() == 6);  // each computes batches of its own
+    CHECK(grid.tensor->size() == 1);
+    CHECK(grid.experts->size() == 2);
+    CHECK(grid.experts->rank() == all->rank() % 2);
+    CHECK(grid.copies->size() == 3);
+    CHECK(grid.copies->rank() == all->rank() / 2);
+    CHECK((grid.group() == grid.experts));
+    CHECK(grid.place(grid.data->rank(), 0) == all->rank());
+    CHECK((grid.of_model().any() == grid.experts));
+    CHECK((RankGrid::of(all, 2).of_model().any()->size() == 2));
+    CHECK((RankGrid::of(all, 1).of_model().any() == nullptr));
+    CHECK((RankGrid::of_experts(all, 6).copies->size() == 1));
+    CHECK((RankGrid::of_experts(all, 1).copies->size() == 6));
+    CHECK_THROWS_AS(RankGrid::of_experts(all, 4), Error);
+    CHECK_THROWS_AS(ModelRanks(all, all), Error);
+  });
+}

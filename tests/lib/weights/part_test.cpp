@@ -110,3 +110,28 @@ TEST_CASE("a part of a weight has its numbers, mask and form") {
   // Groups of 32 do not divide into columns of 16.
   CHECK_THROWS_AS(part_of(weights.back(), Share{0, 8}.columns({128}), "w"), Error);
 }
+
+TEST_CASE("of many things each rank has some whole") {
+  for (const int rank : {0, 1, 2}) {
+    const Share share{rank, 3};
+    CHECK(share.of(6) == 2);
+    CHECK(share.first(6) == 2 * rank);
+    for (int64_t i = 0; i < 6; ++i) {
+      const RankPart part = share.thing(i, 6);
+      CHECK(part.holder == i / 2);
+      CHECK(part.first() == i / 2);
+      CHECK(part.here() == (i / 2 == rank));
+      CHECK(part.differs());
+      CHECK_FALSE(part.divided());
+      const Tensor whole = random_tensor({3, 5}, 1);
+      const Tensor taken = take_part(whole, part);
+      CHECK(taken.shape() == whole.shape());
+      CHECK(taken.promised() == !part.here());
+      if (part.here()) CHECK(relative_error(taken, whole) == 0);
+      CHECK(whole_shape(part, {3, 5}) == Shape{3, 5});
+    }
+  }
+  CHECK(Share{}.thing(3, 6).here());
+  CHECK_FALSE(Share{}.thing(3, 6).differs());
+  CHECK_THROWS_AS((Share{0, 4}.thing(0, 6)), Error);
+}
