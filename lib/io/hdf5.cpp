@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/isolate.h"
 
 namespace hone::hdf5 {
 namespace {
@@ -36,6 +37,7 @@ void put(hid_t object, const char* name, hid_t file_type, hid_t memory_type, hid
 }  // namespace
 
 void quiet() {
+  const std::unique_lock<std::mutex> library = library_here();
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   H5PLset_loading_state(0);
 }

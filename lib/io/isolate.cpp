@@ -103,13 +103,20 @@ void expect_bytes(uint64_t bytes) {
   limit(RLIMIT_CPU, seconds);
 }
 
+std::unique_lock<std::mutex> library_here() {
+  static std::mutex mutex;
+  return std::unique_lock(mutex);
+}
+
 json isolated(const std::function<json()>& work, const std::string& failure) {
+  std::unique_lock<std::mutex> library = library_here();
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return work();
   const Descriptor from(ends[0]);
   Descriptor to(ends[1]);
   const pid_t child = fork();
   if (child < 0) return work();
+  library.unlock();  // in the child, too: there this thread is all that is left
   if (child == 0) serve(to.fd(), work);
   to = Descriptor();
   const std::vector<uint8_t> answer = bytes_from(from.fd(), child);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "model/whole_arrays.h"
 
 namespace hone {
 namespace {
@@ -44,7 +45,7 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
   ExampleScores scores;
   scores.encoders.resize(model.encoders().size());
   for (int64_t next = 0; next < count;) {
-    check_stop();
+    if (!model.ranks()) check_stop();
     JoinedInput rows;
     std::vector<Sequence> sequences;
     std::vector<Span> spans;
@@ -61,7 +62,8 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
     if (sequences.empty()) continue;
     Call call = model.call(rows.input(), std::move(spans), type);
     call.trace.encoders = &scores.encoders;
-    const ops::TokenLosses losses = model.loss(model.hidden(rows.input(), call), targets);
+    ops::TokenLosses losses;
+    in_step(model, [&] { losses = model.loss(model.hidden(rows.input(), call), targets); });
     int64_t row = 0;
     for (const Sequence& s : sequences) {
       WindowScore score = score_of(s, losses, row);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -178,6 +179,11 @@ class FiniteChecker : public Reader {
   const std::string& path_;
 };
 
+int64_t nonzeros_of(const Tensor& values) {
+  if (values.promised()) return values.size();  // what it will be once it is initialized
+  return std::ranges::count_if(values.span<float>(), [](float x) { return x != 0; });
+}
+
 class Counter : public Reader {
  public:
   // `ranks`: there are others that count with this one, so that no signal to one ends it.
@@ -203,16 +209,13 @@ class Counter : public Reader {
       size.parameters += all;
       add_active(all);
       if (!info.part.here()) return;
-      for (const float x : parameter.value.span<float>()) divided.nonzero_parameters += x != 0;
+      divided.nonzero_parameters += nonzeros_of(parameter.value);
       divided.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
       return;
     }
     size.parameters += parameter.value.size();
     if (info.kind <= 0) add_active(info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
-    if (parameter.value.promised())
-      size.nonzero_parameters += parameter.value.size();  // what it will be once it is initialized
-    else
-      for (const float x : parameter.value.span<float>()) size.nonzero_parameters += x != 0;
+    size.nonzero_parameters += nonzeros_of(parameter.value);
     size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
   }
 

@@ -212,6 +212,12 @@ class Parts(Parallel):
             row = self.row(done)
             self.assertEqual((row["tensor"], row["parameters"]), (2, one["parameters"]))
 
+    def test_a_dry_run_counts_parts_of_arrays_that_are_not_there(self):
+        done = launch(2, *self.options(3), "--attention", "conv:4,full", "--parallel", "tensor:2", "--dry-run",
+                      "--output", self.path("x.h5"), check=True)
+        self.assertIn("would", done.stderr)
+        self.assertFalse(os.path.exists(self.path("x.h5")))
+
     def test_packed_weights_are_divided(self):
         model, small = self.trained(), self.path("small.h5")
         run("quantize", model, "--type", "int8", "--output", small, check=True)
@@ -236,7 +242,7 @@ class Parts(Parallel):
         self.assert_error(launch(2, *score, name="eval"), 2, "give --parallel tensor:2")
         self.assert_error(launch(2, *score, "--parallel", "data:2", name="eval"), 2, "give tensor:RANKS")
         self.assert_error(launch(2, *score, "--baseline", model, "--parallel", "tensor:2", name="eval"), 2, "--baseline")
-        self.assert_error(launch(2, *score, "--parallel", "tensor:2", "--require", "loss < 0.001", name="eval"), 4, "requirements failed")
+        self.assert_error(launch(2, *score, "--parallel", "tensor:2", "--require", "loss < 0.001", name="eval"), 4, "1 of 1 requirement failed")
         self.assert_error(launch(2, self.path("none.h5"), "--prompt", "a", "--parallel", "tensor:2", name="generate"), 3, "none.h5")
         self.assert_error(launch(2, model, "--prompt", "a", "--draft", "ngram", "--parallel", "tensor:2", name="generate"), 2, "--draft")
         self.assert_error(launch(2, "--kernels", "--parallel", "tensor:2", name="bench"), 2, "--kernels")

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <thread>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -208,4 +210,24 @@ TEST_CASE("a number that is not finite becomes null in JSON") {
   model.lineage[0]["results"] = {{"loss", std::numeric_limits<double>::quiet_NaN()}};
   write_model_file(scratch / "m.h5", model, false);
   CHECK(read_model_file(scratch / "m.h5").lineage[0]["results"]["loss"].is_null());
+}
+
+// Each reads by a child that HDF5 runs in, and a child that is made while another thread is within HDF5 would wait for
+// that one's lock for ever.
+TEST_CASE("threads write and read files side by side") {
+  constexpr int threads = 4, files = 25;
+  const ModelFile model = test::example(false);
+  std::vector<int> same(threads);
+  std::vector<std::thread> team;
+  for (int t = 0; t < threads; ++t)
+    team.emplace_back([&, t] {
+      const Scratch scratch;
+      const std::string path = scratch / "model.h5";
+      for (int i = 0; i < files; ++i) {
+        write_model_file(path, model, true);
+        same[static_cast<size_t>(t)] += test::same(read_model_file(path), model);
+      }
+    });
+  for (std::thread& thread : team) thread.join();
+  CHECK(same == std::vector<int>(threads, files));
 }
