@@ -4,11 +4,20 @@
 
 #include "base/error.h"
 #include "base/spelling.h"
-#include "exchange/architectures/table.h"
 #include "media/medium.h"
 #include "nn/mixer.h"
 
 namespace hone {
+
+// Each in a file of architectures/.
+Architecture llama_architecture();
+Architecture mistral_architecture();
+Architecture qwen2_architecture();
+Architecture qwen3_architecture();
+Architecture mixtral_architecture();
+Architecture qwen3_moe_architecture();
+Architecture gpt2_architecture();
+Architecture neox_architecture();
 
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> table = {

@@ -25,6 +25,9 @@ struct Parts {
   bool zero = false;
 };
 
+struct GgufForm;
+
+// A row of architecture.cpp, of a file in architectures/.
 struct Architecture {
   const char* name;    // `model_type` of config.json
   const char* prefix;  // of all tensors but the head, which files of the bare model leave out: "model."
@@ -35,6 +38,7 @@ struct Architecture {
   Parts (*parts)(const Config& config, const ParameterInfo& info);
   // Tensors that frameworks save and compute anew: passed over.
   bool (*buffer)(std::string_view tensor);
+  const GgufForm* gguf = nullptr;  // of its GGUF files (gguf_form.h); null: they are not read
 };
 
 const std::vector<Architecture>& architectures();

@@ -5,19 +5,20 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "exchange/assemble.h"
-#include "exchange/gguf_architecture.h"
+#include "exchange/gguf_form.h"
 #include "exchange/gguf_tokenizer.h"
 #include "exchange/model_numbers.h"
 
 namespace hone {
 namespace {
 
-const GgufArchitecture& architecture_of(const GgufFile& file) {
+const GgufForm& form_of(const GgufFile& file) {
   const std::string name = file.text("general.architecture");
   std::string known;
-  for (const GgufArchitecture& a : gguf_architectures()) {
-    if (name == a.name) return a;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", a.name);
+  for (const Architecture& a : architectures()) {
+    if (!a.gguf) continue;
+    if (name == a.gguf->name) return *a.gguf;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", a.gguf->name);
   }
   throw input_error("{}: the architecture '{}' is not read; of GGUF read are {}", file.where(), name, known);
 }
@@ -63,8 +64,8 @@ void check_sizes(const Config& config, const GgufFile& file) {
 Imported import_gguf(const std::string& path) {
   auto source = std::make_shared<Source>(Source{GgufFile(path), {}, {}});
   const GgufFile& file = source->file;
-  const GgufArchitecture& architecture = architecture_of(file);
-  Config config = architecture.read(file);
+  const GgufForm& form = form_of(file);
+  Config config = form.read(file);
   try {
     check(config);
   } catch (const Error& error) {
@@ -74,7 +75,7 @@ Imported import_gguf(const std::string& path) {
   Imported imported;
   std::set<std::string> used = {factors_name};
   for (const ParameterShape& p : parameter_shapes(config)) {
-    const Parts parts = architecture.parts(config, p.info);
+    const Parts parts = form.parts(config, p.info);
     for (const Part& part : parts.parts) {
       used.insert(source->tensor(part).name);
       imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
@@ -86,30 +87,31 @@ Imported import_gguf(const std::string& path) {
   }
   for (const auto& [name, tensor] : file.tensors())
     if (!used.contains(name))
-      throw input_error("{}: tensor '{}' belongs to nothing in a model of {}", file.where(), name, architecture.name);
+      throw input_error("{}: tensor '{}' belongs to nothing in a model of {}", file.where(), name, form.name);
   imported.file.config = to_json(config);
   imported.file.version = format_version_of(config);
   imported.file.tokenizer = tokenizer_from_gguf(file);
   imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
-  imported.what = fmt::format("{}, {} layers", architecture.name, config.layers.size());
+  imported.what = fmt::format("{}, {} layers", form.name, config.layers.size());
   return imported;
 }
 
 namespace {
 
 // The first architecture that can express it; its keys are in the content then.
-const GgufArchitecture& choose(const Config& config, GgufContent& content) {
+const GgufForm& choose(const Config& config, GgufContent& content) {
   std::string reasons;
-  for (const GgufArchitecture& a : gguf_architectures()) {
+  for (const Architecture& a : architectures()) {
+    if (!a.gguf) continue;
     GgufContent tried = content;
-    tried.values.front().second = std::string(a.name);
+    tried.values.front().second = std::string(a.gguf->name);
     try {
-      a.write(config, tried);
+      a.gguf->write(config, tried);
       content = std::move(tried);
-      return a;
+      return *a.gguf;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::usage) throw;
-      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", a.name, error.what());
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", a.gguf->name, error.what());
     }
   }
   throw usage_error("no architecture of llama.cpp has all that this model has ({})", reasons);
@@ -141,10 +143,10 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
                     {"general.name", std::string("hone")},
                     {"general.file_type", static_cast<int64_t>(wanted.file_type)},
                     {"general.quantization_version", int64_t{2}}};
-  const GgufArchitecture& architecture = choose(config, content);
+  const GgufForm& form = choose(config, content);
   add_gguf_tokenizer(model.tokenizer, config.padded_vocabulary, content);
   const ModelNumbers numbers(*model.transformer);
-  const TensorOrigins origins = origins_of(config, architecture.parts, numbers);
+  const TensorOrigins origins = origins_of(config, form.parts, numbers);
   for (const auto& [name, from] : origins)
     content.tensors.push_back({name, from.part.shape, &type_for(from.part, wanted)});
   const std::vector<float> factors = frequency_factors(config.block);
@@ -160,7 +162,7 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
     const TensorOrigin& from = origins.at(tensor.name);
     return take_apart(from.part, numbers.of(from.parameter), from.first);
   });
-  return {{path}, architecture.name, bytes, false};
+  return {{path}, form.name, bytes, false};
 }
 
 }  // namespace hone

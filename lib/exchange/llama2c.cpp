@@ -5,8 +5,8 @@
 #include <map>
 
 #include "base/error.h"
+#include "exchange/architectures/llama_gguf.h"
 #include "exchange/assemble.h"
-#include "exchange/gguf_architecture.h"
 #include "exchange/mapped_file.h"
 #include "exchange/numbers.h"
 
@@ -169,7 +169,7 @@ Imported import_llama2c(const std::string& path) {
   }
   Imported imported;
   for (const ParameterShape& p : parameter_shapes(config)) {
-    const Parts parts = gguf_llama_parts(config, p.info);
+    const Parts parts = llama_gguf.parts(config, p.info);
     for (const Part& part : parts.parts) {
       if (source->places->of(part.tensor).shape != part.shape)
         throw internal_error("'{}' of llama2.c has shape {}", part.tensor, to_string(part.shape));

@@ -1,6 +1,6 @@
 # Kernels compiled once for each instruction set, from the same sources in lib/kernels/isa/.
 #
-# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/kernel_set.cpp chooses among them. The files use no
+# Each set has a namespace of its own (HONE_ISA) and its own flags; kernels/isa/function.h chooses among them. The files use no
 # standard containers or algorithms: an inline function of the standard library compiled here would be merged by the linker
 # with the copy of the rest of the program, and a portable path would then run AVX code.
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/isa/*.cpp ${CMAKE_CURRENT_LIST_DIR}/isa/*/*.cpp
@@ -60,7 +60,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
     hone_isa(avx512_bf16 ${avx512} -mavx512bf16)
   endif()
 endif()
-set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/kernel_set.cpp PROPERTIES COMPILE_DEFINITIONS "HONE_KERNEL_SETS=${kernel_sets}")
+target_compile_definitions(hone_kernels PRIVATE "HONE_KERNEL_SETS=${kernel_sets}")
 
 if(HONE_ONEDNN AND HONE_DNNL_INCLUDE AND HONE_DNNL_LIBRARY)
   target_include_directories(hone_kernels PRIVATE ${HONE_DNNL_INCLUDE})

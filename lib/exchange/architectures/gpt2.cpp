@@ -1,7 +1,7 @@
 // GPT-2 (Radford et al. 2019): learned positions, LayerNorm, GELU, biases, and matrices that lie transposed.
 // Public definition: model code and config.json in huggingface/transformers.
 #include "base/error.h"
-#include "exchange/architectures/table.h"
+#include "exchange/gguf_form.h"
 
 namespace hone {
 namespace {
@@ -77,10 +77,57 @@ bool buffer(std::string_view tensor) {
   return tensor.ends_with(".attn.bias") || tensor.ends_with(".attn.masked_bias");
 }
 
+// ---- GGUF ----
+
+Config read_keys(const GgufFile& f) {
+  const GgufKeys key{"gpt2"};
+  Config c = read_gguf_sizes(f, key, true);
+  BlockBlueprint& b = c.block;
+  b.norm = NormKind::layer_norm;
+  b.norm_epsilon = static_cast<float>(f.number(key("attention.layer_norm_epsilon")));
+  b.activation = ActivationKind::gelu;
+  b.positions = PositionKind::learned;
+  b.biases = true;
+  return c;
+}
+
+void write_keys(const Config& c, GgufContent& to) {
+  require_expressible(c, {.norm = NormKind::layer_norm,
+                          .activations = {ActivationKind::gelu},
+                          .positions = PositionKind::learned,
+                          .biases = true});
+  const GgufKeys key{"gpt2"};
+  write_gguf_sizes(c, key, to);
+  to.values.emplace_back(key("attention.layer_norm_epsilon"), static_cast<double>(c.block.norm_epsilon));
+}
+
+Parts gguf_parts(const Config& c, const ParameterInfo& info) {
+  const int64_t dim = c.block.dim;
+  if (info.role == Role::embedding) return {{{"token_embd.weight", {c.padded_vocabulary, dim}}}};
+  if (info.role == Role::position) return {{{"position_embd.weight", {c.context, dim}}}};
+  if (info.role == Role::head) return {{{"output.weight", {c.padded_vocabulary, dim}}}};
+  const bool bias = info.role == Role::bias;
+  if (info.layer < 0) return {{{bias ? "output_norm.bias" : "output_norm.weight", {dim}}}};
+  const std::string name = within_block(info);
+  if (name.starts_with("attention_norm.")) return {{{gguf_tensor(info, "attn_norm"), {dim}}}};
+  if (name.starts_with("feed_forward_norm.")) return {{{gguf_tensor(info, "ffn_norm"), {dim}}}};
+  const int64_t ffn = c.layers[static_cast<size_t>(info.layer)].ffn;
+  const auto linear = [&](const char* tensor, int64_t outputs, int64_t inputs) {
+    return Parts{{{gguf_tensor(info, tensor), bias ? Shape{outputs} : Shape{outputs, inputs}}}};
+  };
+  if (info.of == Role::qkv) return linear("attn_qkv", 3 * dim, dim);
+  if (info.of == Role::attention_output) return linear("attn_output", dim, dim);
+  if (info.of == Role::up) return linear("ffn_up", ffn, dim);
+  if (info.of == Role::down) return linear("ffn_down", dim, ffn);
+  throw internal_error("no tensor for '{}'", info.name);
+}
+
+constexpr GgufForm gguf = {"gpt2", read_keys, write_keys, gguf_parts};
+
 }  // namespace
 
 Architecture gpt2_architecture() {
-  return {"gpt2", "transformer.", read, write, parts, buffer};
+  return {"gpt2", "transformer.", read, write, parts, buffer, &gguf};
 }
 
 }  // namespace hone

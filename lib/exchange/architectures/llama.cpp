@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "exchange/architectures/table.h"
+#include "exchange/architectures/llama_gguf.h"
 
 namespace hone {
 namespace {
@@ -317,23 +317,24 @@ bool llama_buffer(std::string_view tensor) {
 }
 
 template <const ExpertNames& experts = mixtral_experts>
-Architecture like_llama(const char* name, Config (*read)(const Settings&), Json (*write)(const Config&)) {
-  return {name, "model.", read, write, llama_parts<experts>, llama_buffer};
+Architecture like_llama(const char* name, Config (*read)(const Settings&), Json (*write)(const Config&),
+                        const GgufForm* gguf = nullptr) {
+  return {name, "model.", read, write, llama_parts<experts>, llama_buffer, gguf};
 }
 
 }  // namespace
 
 Architecture llama_architecture() {
-  return like_llama("llama", read_llama, write_llama);
+  return like_llama("llama", read_llama, write_llama, &llama_gguf);
 }
 Architecture mistral_architecture() {
   return like_llama("mistral", read_mistral, write_mistral);
 }
 Architecture qwen2_architecture() {
-  return like_llama("qwen2", read_qwen2, write_qwen2);
+  return like_llama("qwen2", read_qwen2, write_qwen2, &qwen2_gguf);
 }
 Architecture qwen3_architecture() {
-  return like_llama("qwen3", read_qwen3, write_qwen3);
+  return like_llama("qwen3", read_qwen3, write_qwen3, &qwen3_gguf);
 }
 Architecture qwen3_moe_architecture() {
   return like_llama<qwen_experts>("qwen3_moe", read_qwen3_moe, write_qwen3_moe);

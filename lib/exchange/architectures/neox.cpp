@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "exchange/architectures/table.h"
+#include "exchange/architecture.h"
 
 namespace hone {
 namespace {

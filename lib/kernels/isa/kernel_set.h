@@ -1,5 +1,5 @@
-// All functions of one instruction set: a table for each subject. Plain structs only: shared by files compiled with
-// different flags.
+// The subjects of one instruction set, a table each; a kernel by itself needs no place here (function.h). Plain structs
+// only: shared by files compiled with different flags.
 #pragma once
 
 #include "kernels/isa/attention/table.h"

@@ -1,4 +1,4 @@
-// Where each subject puts its functions of one instruction set into its table, and what puts all of them into a set.
+// Where each subject of a KernelSet puts its functions of one instruction set into its table.
 #pragma once
 
 namespace hone::kernels {
@@ -10,7 +10,6 @@ struct GemmTable;
 struct PackedTable;
 struct RoutingTable;
 struct ScaleSearch;
-struct KernelSet;
 
 namespace HONE_ISA {
 
@@ -21,7 +20,6 @@ void set_functions(GemmTable& table);
 void set_functions(PackedTable& table);
 void set_functions(RoutingTable& table);
 void set_functions(ScaleSearch& table);
-void set_functions(KernelSet& set);
 
 }  // namespace HONE_ISA
 }  // namespace hone::kernels

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
-#include "kernels/isa/kernel_set.h"
+#include "kernels/isa/function.h"
+#include "kernels/isa/rows/short_conv.h"
 #include "kernels/parallel.h"
 
 namespace hone::kernels {
@@ -24,19 +25,18 @@ void by_channels(const ShortConv& conv, int64_t rows, F&& f) {
 
 void short_conv_forward(const ShortConv& conv, ConstView in, std::span<const ShortConvSpan> spans, View out,
                         float* gated) {
-  const ElementwiseTable& t = kernel_set().elementwise;
+  const auto& f = functions<ShortConvFunctions>();
   const auto count = static_cast<int64_t>(spans.size());
-  by_channels(conv, in.rows, [&](int64_t begin, int64_t end) {
-    t.short_conv_forward(conv, in, spans.data(), count, out, gated, begin, end);
-  });
+  by_channels(conv, in.rows,
+              [&](int64_t begin, int64_t end) { f.forward(conv, in, spans.data(), count, out, gated, begin, end); });
 }
 
 void short_conv_backward(const ShortConv& conv, ConstView in, ConstView d_out, std::span<const ShortConvSpan> spans,
                          View d_in, float* d_kernel) {
-  const ElementwiseTable& t = kernel_set().elementwise;
+  const auto& f = functions<ShortConvFunctions>();
   const auto count = static_cast<int64_t>(spans.size());
   by_channels(conv, in.rows, [&](int64_t begin, int64_t end) {
-    t.short_conv_backward(conv, in, d_out, spans.data(), count, d_in, d_kernel, begin, end);
+    f.backward(conv, in, d_out, spans.data(), count, d_in, d_kernel, begin, end);
   });
 }
 

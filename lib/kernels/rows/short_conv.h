@@ -33,7 +33,4 @@ void short_conv_forward(const ShortConv& conv, ConstView in, std::span<const Sho
 void short_conv_backward(const ShortConv& conv, ConstView in, ConstView d_out, std::span<const ShortConvSpan> spans,
                          View d_in, float* d_kernel);
 
-// Channels that are computed together: what the functions of an instruction set are given at most.
-inline constexpr int64_t short_conv_lanes = 64;
-
 }  // namespace hone::kernels

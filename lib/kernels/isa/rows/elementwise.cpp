@@ -309,8 +309,6 @@ void set_functions(ElementwiseTable& table) {
            norm_backward,
            head_norm_forward,
            head_norm_backward,
-           short_conv_forward,
-           short_conv_backward,
            swiglu_forward,
            swiglu_backward,
            activate<Gelu>,

@@ -1,11 +1,10 @@
-// The functions of kernels/rows/ for one instruction set: each does rows (or elements, or channels) [begin, end) on one
-// thread.
+// The functions of kernels/rows/ for one instruction set: each does rows (or elements) [begin, end) on one thread. A
+// kernel with a file of its own needs no line here (isa/function.h).
 #pragma once
 
 #include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/rows/head_norm.h"
-#include "kernels/rows/short_conv.h"
 #include "kernels/rows/vocabulary_part.h"
 
 namespace hone::kernels {
@@ -25,11 +24,6 @@ struct ElementwiseTable {
   // d_query_gain and d_key_gain belong to this thread alone.
   void (*head_norm_backward)(const HeadNorm& norm, ConstView x, const float* inverses, View d, float* d_query_gain,
                              float* d_key_gain, int64_t begin, int64_t end);
-  // Channels, at most short_conv_lanes.
-  void (*short_conv_forward)(const ShortConv& conv, ConstView in, const ShortConvSpan* spans, int64_t count, View out,
-                             float* gated, int64_t begin, int64_t end);
-  void (*short_conv_backward)(const ShortConv& conv, ConstView in, ConstView d_out, const ShortConvSpan* spans,
-                              int64_t count, View d_in, float* d_kernel, int64_t begin, int64_t end);
   void (*swiglu_forward)(ConstView gate_up, View y, int64_t begin, int64_t end);
   void (*swiglu_backward)(ConstView gate_up, ConstView dy, View d_gate_up, int64_t begin, int64_t end);
   void (*gelu_forward)(ConstView x, View y, int64_t begin, int64_t end);

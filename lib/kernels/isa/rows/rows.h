@@ -1,10 +1,9 @@
-// Loops of elementwise_table.h with files of their own: norms, short convolutions, cross-entropy, divergence.
+// Loops of elementwise_table.h with files of their own: norms, cross-entropy, divergence.
 #pragma once
 
 #include "kernels/rows/divergence.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/rows/head_norm.h"
-#include "kernels/rows/short_conv.h"
 #include "kernels/rows/vocabulary_part.h"
 
 namespace hone::kernels::HONE_ISA {
@@ -15,10 +14,6 @@ void cross_entropy(const CrossEntropy& a, int64_t begin, int64_t end);
 void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverses, int64_t begin, int64_t end);
 void head_norm_backward(const HeadNorm& norm, ConstView x, const float* inverses, View d, float* d_query_gain,
                         float* d_key_gain, int64_t begin, int64_t end);
-void short_conv_forward(const ShortConv& conv, ConstView in, const ShortConvSpan* spans, int64_t count, View out,
-                        float* gated, int64_t begin, int64_t end);
-void short_conv_backward(const ShortConv& conv, ConstView in, ConstView d_out, const ShortConvSpan* spans,
-                         int64_t count, View d_in, float* d_kernel, int64_t begin, int64_t end);
 void sum_logits(ConstView logits, int64_t tokens, const int32_t* targets, LogitSum* sums, int64_t begin, int64_t end);
 void logit_gradient(const LogitGradient& a, int64_t begin, int64_t end);
 void divergence(const DivergenceRows& a, int64_t begin, int64_t end);

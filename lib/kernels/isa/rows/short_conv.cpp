@@ -1,8 +1,8 @@
 // Short convolutions, kernels/rows/short_conv.h. Channels lie beside each other, so that every loop over them is one of
 // vectors; rows go by one after the other, and the latest of them stand in a ring, each row at its number modulo taps.
-#include "kernels/rows/short_conv.h"
+#include "kernels/isa/rows/short_conv.h"
 
-#include "kernels/isa/rows/rows.h"
+#include "kernels/isa/function.h"
 #include "kernels/isa/scalar_math.h"
 
 namespace hone::kernels::HONE_ISA {
@@ -40,10 +40,8 @@ template <class T>
   }
 }
 
-}  // namespace
-
-void short_conv_forward(const ShortConv& conv, ConstView in, const ShortConvSpan* spans, int64_t count, View out,
-                        float* gated, int64_t begin, int64_t end) {
+void forward(const ShortConv& conv, ConstView in, const ShortConvSpan* spans, int64_t count, View out, float* gated,
+             int64_t begin, int64_t end) {
   const int64_t n = end - begin, taps = conv.taps, width = conv.width;
   Lanes kernel[ShortConv::most_taps], past[ShortConv::most_taps], sum;
   take_kernel(conv, begin, n, kernel);
@@ -70,8 +68,8 @@ void short_conv_forward(const ShortConv& conv, ConstView in, const ShortConvSpan
 
 // With g = B x, v the sum and y = C v: dC = dy v, and with dv = dy C: dg of a row is the same sum over the dv of the
 // rows behind it, and the kernel's gradient that of dv times g.
-void short_conv_backward(const ShortConv& conv, ConstView in, ConstView d_out, const ShortConvSpan* spans,
-                         int64_t count, View d_in, float* d_kernel, int64_t begin, int64_t end) {
+void backward(const ShortConv& conv, ConstView in, ConstView d_out, const ShortConvSpan* spans, int64_t count,
+              View d_in, float* d_kernel, int64_t begin, int64_t end) {
   const int64_t n = end - begin, taps = conv.taps, width = conv.width;
   Lanes kernel[ShortConv::most_taps], ring[ShortConv::most_taps], d_sums[ShortConv::most_taps], sum, dv;
   take_kernel(conv, begin, n, kernel);
@@ -113,6 +111,13 @@ void short_conv_backward(const ShortConv& conv, ConstView in, ConstView d_out, c
   });
   for (int64_t c = 0; d_kernel && c < n; ++c)
     for (int64_t k = 0; k < taps; ++k) d_kernel[(begin + c) * taps + k] += d_sums[k][c];
+}
+
+}  // namespace
+
+template <>
+ShortConvFunctions functions_of<ShortConvFunctions>() {
+  return {forward, backward};
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -1,0 +1,10 @@
+// What rows of llama.cpp say of GGUF files.
+#pragma once
+
+#include "exchange/gguf_form.h"
+
+namespace hone {
+
+extern const GgufForm llama_gguf, qwen2_gguf, qwen3_gguf;
+
+}  // namespace hone
