@@ -64,8 +64,7 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.group("Steps");
   run.count("--batch", o.batch, "Sequences a batch", size_range).shapes(Shapes::run);
   run.text("--curriculum", o.curriculum,
-           "Short windows first, in batches of as many tokens: LENGTH:PART,…,CONTEXT, as in 64:20%,128:30%,256; or "
-           "linear:FROM:CONTEXT")
+           fmt::format("Short windows first, in batches of as many tokens: {}", curriculum_forms()))
       .shapes(Shapes::run);
   run.text("--shuffle", o.shuffle,
            "What changes its order each pass over the text: windows cut from it, or its documents and then windows",
