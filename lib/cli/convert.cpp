@@ -54,6 +54,13 @@ std::string help_of_model() {
   return fmt::format("Model file of Hone; or {}", comma_list(files));
 }
 
+std::string help_of_output() {
+  std::vector<std::string> folders;
+  for (const ForeignFormat& format : foreign_formats())
+    if (format.write && format.folder) folders.emplace_back(format.name);
+  return "File to write" + (folders.empty() ? "" : ", or the folder of --to " + comma_list(folders));
+}
+
 struct ConvertTool {
   std::string model, output, to, type = "same", format = "table";
   bool densify = false, force = false;
@@ -68,9 +75,7 @@ struct ConvertTool {
     options->add_option("--type", type, help_of_types())->check(one_of(types()));
     options->add_flag("--densify", densify, "Write masked and packed weights as plain numbers, which others need");
     auto* files = a.add_option_group("Files");
-    files->add_option("-o,--output", output, "File to write, or the folder of --to safetensors")
-        ->type_name("PATH")
-        ->required();
+    files->add_option("-o,--output", output, help_of_output())->type_name("PATH")->required();
     files->add_flag("--force", force, "Replace existing output");
     files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
   }

@@ -8,6 +8,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/kind_name.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "base/target.h"
@@ -139,9 +140,10 @@ GenerateSettings GenerateOptions::settings() const {
   s.type = use_precision(precision);
   low_bit.use_activations();
   s.code = low_bit.code();
+  const std::string with_draft = fmt::format("with --draft {}", first_word(draft));
   warn_of_idle(*app_, {{"--draft-tokens", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.empty(), "without --draft"},
-                       {"--draft-min-probability", draft.starts_with("ngram"), "with --draft ngram"}});
+                       {"--draft-min-probability", !draft_knows_probabilities(draft), with_draft.c_str()}});
   if (!draft.empty()) check_draft_name(draft);
   check_exits();
   return s;

@@ -51,7 +51,7 @@ void ReplayOptions::add(CLI::App& app) {
                    fmt::format("Who is served together, {}; repeat it to compare several", batching_names()))
       ->allow_extra_args(false)
       ->type_name("POLICY")
-      ->default_str("continuous");
+      ->default_str(default_batching().name());
   group
       ->add_option("--slo", objective,
                    "What a request may take: first_token, token (between two, on average) and request, as in "

@@ -6,6 +6,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "cli/effects.h"
 #include "compress/speedup.h"
 
@@ -16,10 +17,10 @@ void StructureOptions::add(CLI::App& to) {
   auto* group = to.add_option_group("Structures");
   auto* what = group->add_option("--structure", structure, "Take structures out instead: " + structure_syntax())
                    ->type_name("KIND:AMOUNT,...");
-  add_number(
-      group, "--target-speedup", target_speedup,
-      "The same, with as many neurons and heads as make prefill and decode so many times as fast on this machine",
-      {.above = 1, .most = 1000})
+  add_number(group, "--target-speedup", target_speedup,
+             fmt::format("The same, with as many {} as make prefill and decode so many times as fast on this machine",
+                         speedup_structures()),
+             {.above = 1, .most = 1000})
       ->excludes(what);
   add_count(group, "--width-multiple", multiple,
             "Widths of feed-forwards are rounded to multiples of this where a part is asked for", size_range);
@@ -37,8 +38,11 @@ std::vector<std::string> mask_options() {
 
 namespace {
 
-std::string counts(int64_t before, int64_t after) {
-  return before == after ? fmt::format("{}", after) : fmt::format("{} of {}", after, before);
+// Of all kinds, in the order of their rows.
+std::vector<LayerSize> layer_sizes() {
+  std::vector<LayerSize> all;
+  for (const StructureKind& kind : structure_kinds()) all.insert(all.end(), kind.sizes.begin(), kind.sizes.end());
+  return all;
 }
 
 Report layer_report(const std::vector<StructuredLayer>& layers) {
@@ -46,21 +50,21 @@ Report layer_report(const std::vector<StructuredLayer>& layers) {
   for (const StructuredLayer& l : layers) {
     Row row;
     row.set("layer", l.from);
-    row.set("heads_before", l.before.heads);
-    row.set("heads", l.after.heads);
-    row.set("kv_heads_before", l.before.kv_heads);
-    row.set("kv_heads", l.after.kv_heads);
-    row.set("ffn_before", l.before.ffn);
-    row.set("ffn", l.after.ffn);
-    row.set("experts_before", l.before.experts);
-    row.set("experts", l.after.experts);
+    for (const LayerSize& size : layer_sizes()) {
+      row.set(fmt::format("{}_before", size.column), l.before.*size.of);
+      row.set(size.column, l.after.*size.of);
+    }
     if (l.kl) row.set("divergence", *l.kl);
     for (const auto& [name, error] : l.errors) row.set(name, error);
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  std::vector<std::string> columns = {"layer",      "heads_before", "heads",          "kv_heads_before", "kv_heads",
-                                      "ffn_before", "ffn",          "experts_before", "experts",         "divergence"};
+  std::vector<std::string> columns = {"layer"};
+  for (const LayerSize& size : layer_sizes()) {
+    columns.push_back(fmt::format("{}_before", size.column));
+    columns.emplace_back(size.column);
+  }
+  columns.emplace_back("divergence");
   for (const StructureKind& kind : structure_kinds())
     if (!kind.error.empty()) columns.emplace_back(kind.error);
   columns.insert(columns.end(), {"calibration_tokens", "calibration"});
@@ -74,14 +78,9 @@ nlohmann::json removed(const std::vector<StructuredLayer>& layers) {
   for (const StructuredLayer& l : layers) {
     if (l.before == l.after) continue;
     std::string text;
-    const auto add = [&](const char* what, int64_t before, int64_t after) {
-      if (before > 0 && before != after)
-        text += fmt::format("{}{} {}", text.empty() ? "" : ", ", what, counts(before, after));
-    };
-    add("heads", l.before.heads, l.after.heads);
-    add("key/value heads", l.before.kv_heads, l.after.kv_heads);
-    add("neurons", l.before.ffn, l.after.ffn);
-    add("experts", l.before.experts, l.after.experts);
+    for (const LayerSize& size : layer_sizes())
+      if (const int64_t before = l.before.*size.of, after = l.after.*size.of; before > 0 && before != after)
+        text += fmt::format("{}{} {} of {}", text.empty() ? "" : ", ", size.words, after, before);
     result[std::to_string(l.from)] = l.after.mixes() || l.after.feeds() ? text : "removed";
   }
   return result;
@@ -132,8 +131,7 @@ class StructureRun {
     if (!o_.target_speedup) {
       Structure structure = parse_structure(o_.structure);
       structure.multiple = o_.multiple;
-      if (!structure.asks("neurons"))
-        warn_of_idle(*o_.app, {{"--width-multiple", true, "without neurons in --structure"}});
+      warn_of_idle_multiple(structure);
       text_of_structure_ = o_.structure;
       settings_.counts = structure_counts(structure, before);
     }
@@ -143,7 +141,7 @@ class StructureRun {
     calibration_.require_memory(*model_.transformer, settings_.calibration, working_bytes(before));
     warn_of_few_tokens(*text, before);
     if (common_.dry_run) {
-      log_info("would take {} out of {} layers and write '{}'", o_.target_speedup ? "neurons and heads" : o_.structure,
+      log_info("would take {} out of {} layers and write '{}'", o_.target_speedup ? speedup_structures() : o_.structure,
                before.layers.size(), files_.output);
       return 0;
     }
@@ -155,6 +153,16 @@ class StructureRun {
   }
 
  private:
+  void warn_of_idle_multiple(const Structure& structure) const {
+    std::vector<std::string> names;
+    for (const StructureKind& kind : structure_kinds()) {
+      if (kind.rounds && structure.asks(kind.name)) return;
+      if (kind.rounds) names.emplace_back(kind.name);
+    }
+    const std::string why = fmt::format("without {} in --structure", either_of(names));
+    warn_of_idle(*o_.app, {{"--width-multiple", true, why.c_str()}});
+  }
+
   void prune() {
     Progress progress;
     settings_.progress = [&](const std::string& what, int64_t done, int64_t all) {

@@ -6,6 +6,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/target.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
@@ -27,6 +28,23 @@ std::string_view first_with(const OptimizerNumber& number) {
   for (const OptimizerKind& kind : optimizers())
     if (has_number(kind, number)) return kind.name;
   throw internal_error("no optimizer has the number '{}'", number.name);
+}
+
+std::string help_of_optimizers() {
+  std::vector<std::string> kinds;
+  for (const OptimizerKind& kind : optimizers())
+    kinds.push_back(fmt::format("{}{}{}", kind.name, kind.what.empty() ? "" : " ", kind.what));
+  std::string text = kinds.front();
+  for (size_t i = 1; i < kinds.size(); ++i) text += (i + 1 == kinds.size() ? ", or " : ", ") + kinds[i];
+  return text;
+}
+
+// "Muon", or "muon": of those that leave something to AdamW.
+std::string leaving_to_adamw(std::string_view OptimizerKind::*name) {
+  std::vector<std::string> all;
+  for (const OptimizerKind& kind : optimizers())
+    if (kind.leaves_rest_to_adamw) all.emplace_back(kind.*name);
+  return either_of(all);
 }
 
 void add_data(RunOptions& run, TrainOptions& o) {
@@ -64,8 +82,7 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.group("Steps");
   run.count("--batch", o.batch, "Sequences a batch", size_range).shapes(Shapes::run);
   run.text("--curriculum", o.curriculum,
-           "Short windows first, in batches of as many tokens: LENGTH:PART,…,CONTEXT, as in 64:20%,128:30%,256; or "
-           "linear:FROM:CONTEXT")
+           fmt::format("Short windows first, in batches of as many tokens: {}", curriculum_forms()))
       .shapes(Shapes::run);
   run.text("--shuffle", o.shuffle,
            "What changes its order each pass over the text: windows cut from it, or its documents and then windows",
@@ -99,14 +116,13 @@ void add_steps(RunOptions& run, TrainOptions& o) {
       .shapes(Shapes::run);
   std::vector<std::string> optimizer_names;
   for (const OptimizerKind& kind : optimizers()) optimizer_names.emplace_back(kind.name);
-  run.text("--optimizer", o.optimizer, "adamw, or muon for the matrices of blocks with AdamW for the rest",
-           optimizer_names)
-      .shapes(Shapes::run);
+  run.text("--optimizer", o.optimizer, help_of_optimizers(), optimizer_names).shapes(Shapes::run);
   for (auto& [number, value] : o.optimizer_numbers)
     run.number(option_of(*number), value, std::string(number->what), {.least = number->least, .most = number->most})
         .shapes(Shapes::run);
   run.number("--adamw-rate", o.adamw_rate,
-             "Highest learning rate of what Muon leaves to AdamW (default: the learning rate)",
+             fmt::format("Highest learning rate of what {} leaves to AdamW (default: the learning rate)",
+                         leaving_to_adamw(&OptimizerKind::title)),
              {.least = 0, .most = 1e6})
       .shapes(Shapes::derived, "adamw_rate");
   run.number("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6})
@@ -308,8 +324,8 @@ void TrainOptions::check_effects() const {
     if (const std::string option = option_of(*number);
         given(*app_, option) && !has_number(optimizer_named(optimizer), *number))
       throw usage_error("{} has no effect without --optimizer {}", option, first_with(*number));
-  if (optimizer != "muon" && given(*app_, "--adamw-rate"))
-    throw usage_error("--adamw-rate has no effect without --optimizer muon");
+  if (!optimizer_named(optimizer).leaves_rest_to_adamw && given(*app_, "--adamw-rate"))
+    throw usage_error("--adamw-rate has no effect without --optimizer {}", leaving_to_adamw(&OptimizerKind::name));
   for (const char* option : {"--weight-decay-cautious", "--weight-decay-schedule"})
     if (weight_decay == 0 && given(*app_, option)) throw usage_error("{} has no effect with --weight-decay 0", option);
   warn_of_idle(*app_, {{"--checkpoint", !trains, "without steps"},

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "report/statistics.h"
 
@@ -15,13 +16,28 @@ namespace {
 
 constexpr int repeats = 5;
 
-// Neurons first: of what a layer gives, a model of 4 heads of 64 loses a hundred times as much with a quarter of its
-// heads as with a third of its neurons (docs/results/structured.md).
+// Those of a search, in the order in which it comes to them.
+std::vector<const StructureKind*> searched() {
+  std::vector<const StructureKind*> kinds;
+  for (const StructureKind& kind : structure_kinds())
+    if (kind.speedup.percent > 0) kinds.push_back(&kind);
+  std::ranges::stable_sort(kinds, {}, [](const StructureKind* kind) { return kind->speedup.behind; });
+  return kinds;
+}
+
+// Ever more, until all of something would go.
 std::vector<std::string> structures() {
+  const std::vector<const StructureKind*> kinds = searched();
   std::vector<std::string> all;
-  for (int step = 1; step <= 30; ++step) all.push_back(fmt::format("neurons:{}%", 2.5 * step));
-  for (int step = 1; step <= 7; ++step)
-    all.push_back(fmt::format("neurons:{}%,heads:{}%", 75 + 2.5 * step, 12.5 * step));
+  for (int step = 1; !kinds.empty(); ++step) {
+    std::string text;
+    for (const StructureKind* kind : kinds) {
+      const double percent = kind->speedup.percent * (step - kind->speedup.behind);
+      if (percent >= 100) return all;
+      if (percent > 0) text += fmt::format("{}{}:{}%", text.empty() ? "" : ",", kind->name, percent);
+    }
+    if (!text.empty()) all.push_back(text);
+  }
   return all;
 }
 
@@ -36,6 +52,12 @@ std::optional<SpeedupChoice> choice_of(const std::string& structure, const Confi
 }
 
 }  // namespace
+
+std::string speedup_structures() {
+  std::vector<std::string> names;
+  for (const StructureKind* kind : searched()) names.emplace_back(kind->name);
+  return each_of(names);
+}
 
 Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape, int times) {
   std::vector<double> prefill[2], decode[2];

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "weights/dense_weight.h"
 
@@ -41,7 +42,12 @@ std::vector<Projection> projections(Transformer& model) {
 class Narrower {
  public:
   Narrower(Thinning& thinning, const StructureCounts& counts)
-      : thinning_(thinning), model_(*thinning.model), counts_(counts), kept_(whole_layers(model_.config())) {}
+      : thinning_(thinning), model_(*thinning.model), counts_(counts), kept_(whole_layers(model_.config())) {
+    std::vector<std::string> names;
+    for (const StructureKind& kind : structure_kinds())
+      if (kind.columns) names.emplace_back(kind.name);
+    of_layers_ = fmt::format("{} of layer", each_of(names));
+  }
 
   std::vector<KeptLayer> run() {
     std::vector<CalibrationTarget> targets;
@@ -56,7 +62,7 @@ class Narrower {
         model_, targets, MeasuredBehind::layers, &thinning_.text, thinning_.type,
         [&](size_t i, const Measurement& measured) { change(chosen[i], measured); },
         [&](int64_t done, int64_t all) {
-          if (thinning_.progress) thinning_.progress("heads and neurons of layer", done, all);
+          if (thinning_.progress) thinning_.progress(of_layers_, done, all);
         });
     return kept_;
   }
@@ -121,6 +127,7 @@ class Narrower {
   Transformer& model_;
   const StructureCounts& counts_;
   std::vector<KeptLayer> kept_;
+  std::string of_layers_;  // "heads and neurons of layer", for progress
 };
 
 }  // namespace
@@ -154,7 +161,8 @@ StructuredModel prune_structures(Transformer& model, const StructureSettings& s)
   std::vector<int64_t> from;
   for (const LayerBlueprint& layer : model.config().layers) {
     LayerBlueprint none = layer;
-    none.heads = none.kv_heads = none.ffn = none.experts = 0;
+    for (const StructureKind& kind : structure_kinds())
+      for (const LayerSize& size : kind.sizes) none.*size.of = 0;
     from.push_back(static_cast<int64_t>(from.size()));
     result.layers.push_back({from.back(), layer, none, {}, {}, {}, false});
   }

@@ -25,7 +25,7 @@ struct StructureSettings {
 // A layer of the old model and what of it stays.
 struct StructuredLayer {
   int64_t from = 0;                           // number in the old model
-  LayerBlueprint before, after;               // of a layer that went, after.heads and after.ffn are 0
+  LayerBlueprint before, after;               // of a layer that went, the sizes of `after` are 0
   std::optional<double> kl;                   // of the model without this layer or half, when it went
   std::map<std::string_view, double> errors;  // by StructureKind::error: squared error of the output over its square
   std::optional<int64_t> calibration_tokens;  // the fewest that entered one of its down projections

@@ -37,10 +37,11 @@ endfunction()
 
 hone_isa(portable)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
-  set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg -mfma -mf16c -mbmi -mbmi2
+  set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg -mfma -mf16c -mbmi -mbmi2
       -mpopcnt -mprefer-vector-width=512)
   # With the sanitizers a set takes a minute to test and more to compile: only those that this machine runs, and avx512_bf16 is all of
   # avx512 and more.
+  # (No variable may have the name of a set: if() would look into it.)
   set(runs avx512 avx512_bf16)
   if(HONE_SANITIZE)
     file(STRINGS /proc/cpuinfo cpu LIMIT_COUNT 1 REGEX "^flags")
@@ -54,10 +55,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
   endif()
   hone_isa(avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpopcnt)
   if(avx512 IN_LIST runs)  # Ice Lake, Zen 4 and newer
-    hone_isa(avx512 ${avx512})
+    hone_isa(avx512 ${avx512_flags})
   endif()
   if(avx512_bf16 IN_LIST runs)  # the same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer
-    hone_isa(avx512_bf16 ${avx512} -mavx512bf16)
+    hone_isa(avx512_bf16 ${avx512_flags} -mavx512bf16)
   endif()
 endif()
 target_compile_definitions(hone_kernels PRIVATE "HONE_KERNEL_SETS=${kernel_sets}")

@@ -30,12 +30,13 @@ std::vector<Stretch> whole_blocks(int64_t from, int64_t to, int64_t at_once) {
 struct Row {
   std::string_view name;
   RecomputePlan::Cut cut;
-  bool numbered = false;  // written "NAME:K"
+  bool numbered = false;         // written "NAME:K"
+  int64_t first_of_its_own = 1;  // the least K of which the plan is that of no other row
 };
 
 constexpr Row rows[] = {
-    {"none", nullptr},        {"attention", one_half<0>},    {"feed_forward", one_half<1>},
-    {"blocks", whole_blocks}, {"every", whole_blocks, true},
+    {"none", nullptr},        {"attention", one_half<0>},       {"feed_forward", one_half<1>},
+    {"blocks", whole_blocks}, {"every", whole_blocks, true, 2},  // every:1 is blocks
 };
 
 std::string form_of(const Row& row) {
@@ -86,7 +87,7 @@ std::string recompute_names() {
 std::vector<RecomputePlan> recompute_plans(int64_t layers) {
   std::vector<RecomputePlan> all;
   for (const Row& row : rows)
-    for (int64_t number = row.numbered ? 2 : 1; number <= (row.numbered ? layers : 1); ++number)
+    for (int64_t number = row.first_of_its_own; number <= (row.numbered ? layers : 1); ++number)
       all.push_back({row.cut, number});
   return all;
 }

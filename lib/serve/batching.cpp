@@ -14,9 +14,10 @@ namespace {
 // Static: who waits when the last batch has ended makes the next one, which nobody joins. Its prompts are read first.
 // Nobody waits for a batch to fill, and who ended is not computed further: as good as static batches can be.
 constexpr std::array policies = {
-    BatchingPolicy{"none", 1, true, [](const Admission& now) { return now.running == 0; }},
-    BatchingPolicy{"static", -1, false, [](const Admission& now) { return now.was_idle; }},
+    // The default, being first.
     BatchingPolicy{"continuous", 0, true, [](const Admission& now) { return !now.reading; }},
+    BatchingPolicy{"static", -1, false, [](const Admission& now) { return now.was_idle; }},
+    BatchingPolicy{"none", 1, true, [](const Admission& now) { return now.running == 0; }},
 };
 
 }  // namespace
@@ -25,8 +26,8 @@ std::string Batching::name() const {
   return policy->most < 0 ? fmt::format("{}:{}", policy->name, most) : std::string(policy->name);
 }
 
-Batching continuous_batching() {
-  return {&policies.back(), 0};
+Batching default_batching() {
+  return {&policies.front(), policies.front().most};
 }
 
 Batching batching_named(std::string_view text) {
@@ -44,6 +45,10 @@ Batching batching_named(std::string_view text) {
   std::vector<std::string> names;
   for (const BatchingPolicy& policy : policies) names.emplace_back(policy.name);
   throw usage_error("'{}' is no way of batching: {}{}", text, batching_names(), did_you_mean(std::string(name), names));
+}
+
+std::span<const BatchingPolicy> batching_policies() {
+  return policies;
 }
 
 std::string batching_names() {

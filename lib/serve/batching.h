@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,9 +31,10 @@ struct Batching {
   std::string name() const;
 };
 
-Batching continuous_batching();
+std::span<const BatchingPolicy> batching_policies();
+Batching default_batching();  // the first row
 // Throws Error(usage) for a name that no policy has.
 Batching batching_named(std::string_view text);
-std::string batching_names();  // "none, static:N or continuous"
+std::string batching_names();  // "continuous, static:N or none"
 
 }  // namespace hone

@@ -17,10 +17,11 @@ struct Row {
   const char* form;  // the name, and what its numbers are
   void (*check)(const DraftSettings&, const std::vector<int64_t>& numbers, const Transformer& target);
   std::unique_ptr<Drafter> (*make)(DraftSource source);
+  bool knows_probabilities = true;  // of what it guesses
 };
 
 constexpr Row table[] = {
-    {"ngram[:N]", check_ngram_draft, ngram_draft},
+    {"ngram[:N]", check_ngram_draft, ngram_draft, false},
     {"self:LAYERS", check_self_draft, self_draft},
     {"model", check_model_draft, model_draft},
 };
@@ -55,6 +56,11 @@ std::vector<std::string> draft_kinds() {
 bool is_draft_kind(const std::string& name) {
   const Row* row = find_row(name);
   return row && row->make != model_draft;
+}
+
+bool draft_knows_probabilities(const std::string& name) {
+  const Row* row = find_row(name);
+  return !row || row->knows_probabilities;
 }
 
 void check_draft_name(const std::string& name) {

@@ -55,6 +55,9 @@ struct DraftSource {
 // Each kind as it is written: "ngram[:N]", "self:LAYERS". Beside them "model": another one, of the same tokenizer.
 std::vector<std::string> draft_kinds();
 bool is_draft_kind(const std::string& name);
+// Whether its guesses come with probabilities, which DraftSettings::min_probability looks at. A model's do: any name
+// that is no kind.
+bool draft_knows_probabilities(const std::string& name);
 
 // A draft as a person names it: a kind, or the file of a model, which is held here for its settings.
 struct OpenDraft {

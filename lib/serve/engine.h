@@ -22,7 +22,7 @@ struct EngineSettings {
   int64_t chunk = 512;                           // tokens of a prompt in a step while nothing else runs
   int64_t busy_chunk = 64;                       // and beside texts that are being written
   bool reuse = true;                             // beginnings of prompts that are in the cache
-  Batching batching = continuous_batching();
+  Batching batching = default_batching();
   const ServiceOrder* order = &service_orders().front();
   DType type = DType::f32;
   kernels::CacheCode code = kernels::CacheCode::none;

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "kernels/rows/elementwise.h"
 #include "train/division.h"
 #include "weights/dense_weight.h"
@@ -26,10 +27,13 @@ void require_trainable(const Transformer& model) {
 }
 
 void require_elementwise(const OptimizerSettings& settings) {
-  if (settings.kind->name != "adamw")
-    throw usage_error(
-        "{} moves whole matrices, which the ranks of a tensor group divide; use adamw, or data ranks alone",
-        settings.kind->name);
+  if (!settings.kind->elementwise) {
+    std::vector<std::string> others;
+    for (const OptimizerKind& kind : optimizers())
+      if (kind.elementwise) others.emplace_back(kind.name);
+    throw usage_error("{} moves whole matrices, which the ranks of a tensor group divide; use {}, or data ranks alone",
+                      settings.kind->name, either_of(others));
+  }
   if (settings.moments == MomentForm::int8)
     throw usage_error(
         "moments in int8 share scales among elements that the ranks of a tensor group divide; use bf16 or f32");

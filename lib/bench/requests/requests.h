@@ -17,7 +17,7 @@ struct RequestsSettings {
   std::vector<double> loads = {1};                     // of a trace how much faster it comes; else requests a second
   LengthRange prompt = {512, 512}, tokens = {64, 64};  // of those that are drawn
   int64_t divide = 1, count = 0;                       // of a trace; how many requests, 0: all
-  std::vector<Batching> batching = {continuous_batching()};
+  std::vector<Batching> batching = {default_batching()};
   EngineSettings engine = {};
   Slo objective = {};
   bool simulate = false;

@@ -150,11 +150,19 @@ void take_experts(Thinning& thinning, const std::vector<int64_t>& count) {
   thinning.keep(choose_experts(*thinning.model, here, thinning.text, thinning.type));
 }
 
+constexpr LayerSize expert_sizes[] = {{"experts", "experts", &LayerBlueprint::experts}};
+
 }  // namespace
 
 StructureKind experts_structure() {
-  return {"experts", "experts of each mixture", count_experts,
-          [](LayerBlueprint& layer, int64_t count) { layer.experts -= count; }, take_experts, nullptr, ""};
+  return {.name = "experts",
+          .what = "experts of each mixture",
+          .count = count_experts,
+          .narrow = [](LayerBlueprint& layer, int64_t count) { layer.experts -= count; },
+          .take = take_experts,
+          .columns = nullptr,
+          .error = "",
+          .sizes = expert_sizes};
 }
 
 }  // namespace hone

@@ -54,6 +54,19 @@ struct ColumnStructure {
   void (*keep)(KeptLayer& kept, const Projection& projection, const LayerBlueprint& layer, const UnitChoice& choice);
 };
 
+// A size of layers that reports have.
+struct LayerSize {
+  std::string_view column;  // "heads"; beside it "heads_before"
+  std::string_view words;   // "heads", in the lineage
+  int64_t LayerBlueprint::*of;
+};
+
+// How the search for a speed-up takes them: behind so many of its steps, so many percent of each layer's more with each.
+struct SpeedupSteps {
+  int behind = 0;
+  double percent = 0;  // 0: never
+};
+
 struct StructureKind {
   std::string_view name;  // "heads"
   std::string_view what;  // "heads of each layer"
@@ -68,6 +81,9 @@ struct StructureKind {
   const ColumnStructure* columns;
   std::string_view error;  // of columns: what reports call the error that is left, "head_error"
   int halves = 0;          // of a layer that one of them takes out: 1 the mixer, 2 the feed-forward, 3 both
+  std::span<const LayerSize> sizes = {};  // that become smaller where a layer stays
+  bool rounds = false;                    // count() looks at `multiple`
+  SpeedupSteps speedup = {};
 };
 
 }  // namespace hone

@@ -51,13 +51,21 @@ constexpr ColumnStructure neuron_columns = {
       (p.shared ? kept.units.back() : kept.units[static_cast<size_t>(std::max<int64_t>(p.expert, 0))]) = choice.kept;
     }};
 
+constexpr LayerSize neuron_sizes[] = {{"ffn", "neurons", &LayerBlueprint::ffn}};
+
 }  // namespace
 
 StructureKind neurons_structure() {
-  return {"neurons",     "hidden units of each feed-forward",
-          count_neurons, [](LayerBlueprint& layer, int64_t count) { layer.ffn -= count; },
-          nullptr,       &neuron_columns,
-          "neuron_error"};
+  return {.name = "neurons",
+          .what = "hidden units of each feed-forward",
+          .count = count_neurons,
+          .narrow = [](LayerBlueprint& layer, int64_t count) { layer.ffn -= count; },
+          .take = nullptr,
+          .columns = &neuron_columns,
+          .error = "neuron_error",
+          .sizes = neuron_sizes,
+          .rounds = true,
+          .speedup = {.behind = 0, .percent = 2.5}};
 }
 
 }  // namespace hone

@@ -9,8 +9,8 @@ namespace hone {
 namespace {
 
 constexpr OptimizerKind rows[] = {
-    {"adamw", adamw_rule, adamw_numbers},
-    {"muon", muon_rule, muon_numbers},
+    {"adamw", "AdamW", "", adamw_rule, adamw_numbers, true},
+    {"muon", "Muon", "for the matrices of blocks with AdamW for the rest", muon_rule, muon_numbers, false, true},
 };
 
 }  // namespace

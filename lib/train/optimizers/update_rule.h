@@ -50,10 +50,14 @@ class UpdateRule {
 };
 
 struct OptimizerKind {
-  std::string_view name;  // as checkpoints have it
+  std::string_view name;   // as checkpoints have it
+  std::string_view title;  // "AdamW", in sentences
+  std::string_view what;   // behind the name in help texts: "for the matrices of blocks …"; or nothing
   std::shared_ptr<const UpdateRule> (*rule)(const ParameterInfo& parameter, const Config& config,
                                             const OptimizerSettings& settings);
   std::span<const OptimizerNumber* const> numbers = {};
+  bool elementwise = false;           // its steps are of single elements: ranks may have parts of a matrix
+  bool leaves_rest_to_adamw = false;  // at OptimizerSettings::adamw_rate
 };
 
 std::span<const OptimizerKind> optimizers();

@@ -87,9 +87,15 @@ TEST_CASE("inputs that are not finite are refused, and the weight is named") {
 }
 
 TEST_CASE("an unknown method lists the known ones, and a statistic that was not asked for is a mistake of ours") {
+  const auto names = [](const auto& rows) {
+    std::string all;
+    for (const auto& row : rows) all += (all.empty() ? "" : ", ") + std::string(row.name);
+    return all;
+  };
   CHECK(failure([] { prune_method("random"); }) ==
-        "2 unknown pruning method 'random'; choose one of magnitude, wanda, sparsegpt, alps");
-  CHECK(failure([] { round_method("up"); }) == "2 unknown rounding method 'up'; choose one of nearest, search, gptq");
+        "2 unknown pruning method 'random'; choose one of " + names(prune_methods()));
+  CHECK(failure([] { round_method("up"); }) ==
+        "2 unknown rounding method 'up'; choose one of " + names(round_methods()));
   const InputStatistics nothing = inputs_with({1, 1}, {});
   CHECK(failure([&] { prune("wanda", Tensor::of({1, 2}, {1, 2}), 0.5, &nothing); }).starts_with("1 "));
 }

@@ -241,6 +241,25 @@ TEST_CASE("rules of exits read logits as they say") {
     CHECK_THROWS_AS(parse_exit_rule(wrong), Error);
 }
 
+TEST_CASE("each criterion of exits is surer of one token than of many, and takes the numbers of its range") {
+  const std::vector<float> one = {9, 0, 0}, many = {0.1f, 0, 0};
+  for (const ExitCriterion& criterion : exit_criteria()) {
+    CAPTURE(criterion.name);
+    const double sure = criterion.measure(one), unsure = criterion.measure(many);
+    CHECK((sure < unsure) == criterion.least_is_surer);
+    const ExitRule between = {&criterion, (sure + unsure) / 2};
+    CHECK(between.sure(one));
+    CHECK_FALSE(between.sure(many));
+    const auto named = [&](double number) { return parse_exit_rule(fmt::format("{}:{}", criterion.name, number)); };
+    for (const double number : {criterion.least, criterion.most}) {
+      CHECK(named(number).criterion == &criterion);
+      CHECK(named(number).threshold == number);
+    }
+    CHECK_THROWS_AS(named(criterion.least - 1), Error);
+    CHECK_THROWS_AS(named(criterion.most + 1), Error);
+  }
+}
+
 TEST_CASE("a calibration holds for the stage that found it") {
   const ExitCalibration found = {parse_exit_rule("entropy:0.5"), 0.98, 0.95};
   nlohmann::json lineage = nlohmann::json::array({{{"tool", "train"}}});

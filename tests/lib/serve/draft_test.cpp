@@ -245,4 +245,6 @@ TEST_CASE("drafts that cannot be made are refused") {
   CHECK(is_draft_kind("self:4"));
   CHECK(!is_draft_kind("model"));
   CHECK(!is_draft_kind("small.h5"));
+  for (const char* sure : {"self:4", "small.h5", "ngram.h5", "model"}) CHECK(draft_knows_probabilities(sure));
+  for (const char* guess : {"ngram", "ngram:2"}) CHECK(!draft_knows_probabilities(guess));
 }

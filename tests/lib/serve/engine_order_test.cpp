@@ -108,6 +108,7 @@ TEST_CASE("a way of batching changes who is served when, and no text") {
   s.cache_tokens = 768;
   EngineStats together;
   const Done expected = run(t, s, requests, 1, {}, &together);
+  CHECK(s.batching.name() == "continuous");
   int64_t steps = 0;
   for (const char* name : {"static:4", "static:2", "none"}) {
     CAPTURE(name);

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "base/error.h"
 #include "base/stop.h"
 #include "lib/train/runs.h"
 
@@ -30,6 +31,23 @@ TEST_CASE("averages have names") {
   for (const char* name : {"ema:0.999", "tail:0.25", ""}) CHECK(to_string(average_rule(name)) == name);
   for (const char* wrong : {"ema", "ema:", "ema:0", "ema:1", "ema:x", "tail:0", "tail:1.5", "mean:0.5"})
     CHECK_THROWS_AS(average_rule(wrong), Error);
+}
+
+TEST_CASE("each kind of average has its name and range, and keeps a part of itself") {
+  for (const AverageKind& kind : average_kinds()) {
+    CAPTURE(kind.form);
+    const std::string name(kind.form.substr(0, kind.form.find(':')));
+    const AverageRule rule = average_rule(fmt::format("{}:{}", name, (kind.above + kind.below) / 2));
+    CHECK(rule.kind == &kind);
+    CHECK(average_rule(to_string(rule)) == rule);
+    for (const double outside : {kind.above, kind.below})
+      CHECK_THROWS_AS(average_rule(fmt::format("{}:{}", name, outside)), Error);
+    for (int64_t step = 1; step <= 20; ++step) {
+      const double kept = kind.kept(rule.number, step, 20);
+      CHECK(kept >= 0);
+      CHECK(kept < 1);
+    }
+  }
 }
 
 TEST_CASE("the average of the tail is the parameters before it, and the mean of them in it") {

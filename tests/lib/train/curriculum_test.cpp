@@ -59,7 +59,8 @@ TEST_CASE("a curriculum that cannot be is refused with the reason") {
                                                                     {"0:20%,256", "no length"},
                                                                     {"linear:64", "linear:FROM:TO"},
                                                                     {"linear:256:64", "must"},
-                                                                    {",", "LENGTH:PART"}}) {
+                                                                    {",", "LENGTH:PART"},
+                                                                    {"cubic:64:256", "nor linear:FROM:CONTEXT"}}) {
     CAPTURE(text);
     CHECK(refusal(text).find(why) != std::string::npos);
   }

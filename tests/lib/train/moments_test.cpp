@@ -31,7 +31,7 @@ struct Kept {
   }
 };
 
-RunSettings with(MomentForm form, const char* optimizer, int64_t steps = 12) {
+RunSettings with(MomentForm form, const std::string& optimizer, int64_t steps = 12) {
   RunSettings s = settings(steps);
   s.step.optimizer.kind = &optimizer_named(optimizer);
   s.step.optimizer.moments = form;
@@ -99,7 +99,8 @@ TEST_CASE("bf16: neighbours by chance whose mean is the value; the same for the 
 }
 
 TEST_CASE("every form with every optimizer: less memory, about the loss, and resumed bit for bit") {
-  for (const char* optimizer : {"adamw", "muon"}) {
+  for (const OptimizerKind& kind : optimizers()) {
+    const std::string optimizer(kind.name);
     double exact = 0;
     int64_t bytes = 0;
     for (const MomentForm form : {MomentForm::f32, MomentForm::bf16, MomentForm::int8}) {
@@ -138,11 +139,11 @@ TEST_CASE("every form with every optimizer: less memory, about the loss, and res
 
 TEST_CASE("cautious decay: only where the update moves towards 0; the schedule takes it away") {
   for (const bool cautious : {false, true})
-    for (const char* kind : {"adamw", "muon"}) {
-      CAPTURE(kind);
+    for (const OptimizerKind& kind : optimizers()) {
+      CAPTURE(kind.name);
       CAPTURE(cautious);
       OptimizerSettings s;
-      s.kind = &optimizer_named(kind);
+      s.kind = &kind;
       s.weight_decay = 0.5;
       s.cautious_decay = cautious;
       const auto stepped = [&](double decay) {

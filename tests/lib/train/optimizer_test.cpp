@@ -49,7 +49,7 @@ class Plain : public UpdateRule {
 };
 
 // A rule for each kind of parameter.
-constexpr OptimizerKind mixed = {"mixed",
+constexpr OptimizerKind mixed = {"mixed", "Mixed", "",
                                  [](const ParameterInfo& info, const Config& config,
                                     const OptimizerSettings& settings) -> std::shared_ptr<const UpdateRule> {
                                    if (is_linear(info.role) && info.role != Role::head)

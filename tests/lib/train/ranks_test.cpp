@@ -77,9 +77,10 @@ TEST_CASE("three ranks add in the order of one process") {
 }
 
 TEST_CASE("the state of the optimizer is divided") {
-  for (const char* name : {"adamw", "muon"}) {
+  for (const OptimizerKind& kind : optimizers()) {
+    CAPTURE(kind.name);
     RunSettings s = of_batches(2, 2);
-    s.step.optimizer.kind = &optimizer_named(name);
+    s.step.optimizer.kind = &kind;
     Model model = fresh();
     const int64_t whole = Optimizer(*model.transformer, s.step.optimizer).state_bytes();
     std::vector<int64_t> of_rank(2);

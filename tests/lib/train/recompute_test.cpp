@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "lib/train/runs.h"
 #include "measure/footprint.h"
@@ -68,8 +70,8 @@ void check_foretold(const Config& config, const TrainingShape& shape) {
 TEST_CASE("a step takes the memory that its shape foretells, whatever the plan") {
   for (const ActivationKind activation : {ActivationKind::gelu, ActivationKind::swiglu})
     for (const DType type : {DType::f32, DType::bf16})
-      for (const char* plan : {"none", "attention", "feed_forward", "blocks", "every:3"})
-        check_foretold(deep_config(activation), {6, 96, type, 0, recompute_plan(plan)});
+      for (const RecomputePlan& plan : recompute_plans(3))
+        check_foretold(deep_config(activation), {6, 96, type, 0, plan});
 }
 
 TEST_CASE("and where arrays are large, so that the pool rounds them up to 2 MiB") {
@@ -77,8 +79,8 @@ TEST_CASE("and where arrays are large, so that the pool rounds them up to 2 MiB"
   config.layers.resize(3);
   config.layers[1].kv_heads = 2;
   for (const DType type : {DType::f32, DType::bf16})
-    for (const char* plan : {"none", "attention", "feed_forward", "blocks"})
-      for (const int64_t batch : {25, 47}) check_foretold(config, {batch, 96, type, 0, recompute_plan(plan)});
+    for (const RecomputePlan& plan : recompute_plans(1))
+      for (const int64_t batch : {25, 47}) check_foretold(config, {batch, 96, type, 0, plan});
   config.block.dim = 800;  // weights of 2.5 and 2.1 MB
   config.layers.resize(2);
   config.layers[1].ffn = 0;
@@ -103,8 +105,7 @@ TEST_CASE("and with short convolutions in place of attention") {
   config.layers.resize(3);
   set_attention(config, "conv:4,conv:4,full");
   for (const DType type : {DType::f32, DType::bf16})
-    for (const char* plan : {"none", "attention", "feed_forward", "blocks"})
-      check_foretold(config, {6, 96, type, 0, recompute_plan(plan)});
+    for (const RecomputePlan& plan : recompute_plans(1)) check_foretold(config, {6, 96, type, 0, plan});
 }
 
 TEST_CASE("and with exits, about") {
@@ -149,9 +150,12 @@ TEST_CASE("computing blocks again takes a third of the memory") {
 }
 
 TEST_CASE("plans have names, and cover every half once") {
-  for (const char* name : {"none", "attention", "feed_forward", "blocks", "every:4"}) {
-    const RecomputePlan plan = recompute_plan(name);
-    CHECK(to_string(plan) == name);
+  const std::vector<RecomputePlan> all = recompute_plans(4);
+  CHECK(all.size() > 4);
+  for (const RecomputePlan& plan : all) {
+    CAPTURE(to_string(plan));
+    CHECK(recompute_plan(to_string(plan)) == plan);
+    CHECK(std::ranges::count(all, plan) == 1);
     int64_t half = 2;
     for (const Stretch& stretch : plan.stretches(1, 7)) {
       CHECK(stretch.from == half);

@@ -84,7 +84,8 @@ EngineSettings settings_of(const Config& config, const std::string& batching, in
 
 TEST_CASE("a simulated engine plans as a real one does") {
   for (const char* kind : {"full", "window:70:3", "routed:64:2"})
-    for (const char* batching : {"none", "static:4", "continuous"}) {
+    for (const BatchingPolicy& policy : batching_policies()) {
+      const std::string batching = Batching{&policy, 4}.name();
       CAPTURE(kind);
       CAPTURE(batching);
       const Tiny t(tiny(kind));
@@ -103,7 +104,7 @@ TEST_CASE("a simulated engine plans as a real one does") {
       const int64_t found = run(std::make_unique<ModelExecutor>(t.model, s), real);
       CHECK(found == run(std::make_unique<SimulatedExecutor>(t.model, s, costs), simulated));
       CHECK(found > 0);
-      CHECK((preemptions > 0) == (std::string(batching) != "none"));
+      CHECK((preemptions > 0) == (batching != "none"));
       REQUIRE(real.size() == simulated.size());
       bool same = true;
       for (size_t i = 0; i < real.size(); ++i)

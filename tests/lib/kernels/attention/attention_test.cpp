@@ -69,13 +69,18 @@ TEST_CASE("a query that is not a number gives nothing else, and spoils no other 
   });
 }
 
-TEST_CASE("scores under a soft cap: values and gradients equal the plain reference's") {
-  for (const float cap : {0.7f, 2.0f, 50.0f})  // scores are of about 1, and up to 4
+TEST_CASE("scores of each kind: values and gradients equal the plain reference's") {
+  bool wide = false;  // in turn
+  for (const ScoreRule& score : score_rules()) {
+    CAPTURE(info_of(score.kind).form);
+    CAPTURE(score.number);
     for (const MaskRule& rule : rules) {
-      AttentionDims dims = dims_of(cap == 2 ? 130 : 70, 4, 2, cap == 2 ? 40 : 64);
-      dims.score = {score_named("softcap"), cap};
+      AttentionDims dims = dims_of(wide ? 130 : 70, 4, 2, wide ? 40 : 64);
+      dims.score = score;
       compare(dims, rule);
     }
+    wide = !wide;
+  }
 }
 
 TEST_CASE("queries at an offset see the rows before them") {

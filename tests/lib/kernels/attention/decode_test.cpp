@@ -96,18 +96,18 @@ TEST_CASE("decode equals the plain reference for caches of different lengths") {
   set_isa(isa_levels().back());
 }
 
-TEST_CASE("decode under a soft cap of scores equals the plain reference") {
+TEST_CASE("decode with each kind of score equals the plain reference") {
   const std::vector<int64_t> lengths = {1, 65, 700};  // the last in parts
   for (Isa level : hone::test::isa_levels_tested())
     for (DType kv_type : {DType::f32, DType::bf16})
       for (const MaskRule& rule : rules)
-        for (const float cap : {0.7f, 50.0f}) {
+        for (const ScoreRule& score : score_rules()) {
           set_isa(level);
           CAPTURE(name_of(level));
-          CAPTURE(cap);
-          Cache cache(DType::f32, kv_type, 3, 700, 1, 4, 2, cap < 1 ? 40 : 64);
+          CAPTURE(score.number);
+          Cache cache(DType::f32, kv_type, 3, 700, 1, 4, 2, score.number < 1 ? 40 : 64);
           DecodeDims dims = cache.dims(rule, lengths);
-          dims.score = {score_named("softcap"), cap};
+          dims.score = score;
           cache.decode(dims);
           for (int64_t b = 0; b < 3; ++b)
             cache.reference(b, dims, lengths[static_cast<size_t>(b)], lengths[static_cast<size_t>(b)] - 1);

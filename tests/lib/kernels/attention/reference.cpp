@@ -1,6 +1,9 @@
 #include "lib/kernels/attention/reference.h"
 
 #include <cmath>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 
 namespace hone::kernels {
 namespace {
@@ -51,12 +54,34 @@ auto transposed(const Matrix& m, int64_t cols) {
   return [&m, cols](int64_t i, int64_t j) { return m[static_cast<size_t>(j * cols + i)]; };
 }
 
+// What a kind of score should be, with numbers to test it with: a row for each of score_kinds.
+struct ReferenceScore {
+  std::string_view name;
+  double (*value)(double score, double number);
+  double (*slope)(double score, double number);
+  std::vector<float> numbers;  // scores are of about 1, and up to 4
+};
+
+const ReferenceScore& reference_of(std::string_view name) {
+  static const ReferenceScore rows[] = {
+      {"softcap",
+       [](double x, double cap) { return cap * std::tanh(x / cap); },
+       [](double x, double cap) { return 1 - std::pow(std::tanh(x / cap), 2); },
+       {0.7f, 2.0f, 50.0f}},
+  };
+  for (const ReferenceScore& row : rows)
+    if (row.name == name) return row;
+  throw std::logic_error("tests have no reference of the score " + std::string(name));
+}
+
 double changed(const ScoreRule& rule, double score) {
-  return rule.kind == score_named("softcap") ? rule.number * std::tanh(score / rule.number) : score;
+  if (rule.kind == ScoreKind::plain) return score;
+  return reference_of(info_of(rule.kind).name()).value(score, rule.number);
 }
 
 double slope(const ScoreRule& rule, double score) {
-  return rule.kind == score_named("softcap") ? 1 - std::pow(std::tanh(score / rule.number), 2) : 1;
+  if (rule.kind == ScoreKind::plain) return 1;
+  return reference_of(info_of(rule.kind).name()).slope(score, rule.number);
 }
 
 // The probabilities of one head, and the logarithm of each row's sum (-1e30 where nothing is visible).
@@ -86,6 +111,14 @@ const uint8_t* list_of(const ReferenceMask& mask, const AttentionDims& dims, int
 }
 
 }  // namespace
+
+std::vector<ScoreRule> score_rules() {
+  std::vector<ScoreRule> rules;
+  for (size_t i = 0; i < score_kind_count; ++i)
+    for (const float number : reference_of(score_kinds[i].name()).numbers)
+      rules.push_back({static_cast<ScoreKind>(i + 1), number});
+  return rules;
+}
 
 ReferenceMask reference_mask(const AttentionDims& dims, const MaskRule& rule,
                              const std::vector<int32_t>& key_positions) {

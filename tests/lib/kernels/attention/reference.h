@@ -8,6 +8,8 @@
 
 namespace hone::kernels {
 
+std::vector<ScoreRule> score_rules();  // each kind of the table, with several numbers
+
 // visible[q * keys + k] of one (sequence, head), or of all when there is one list.
 struct ReferenceMask {
   std::vector<uint8_t> visible;
