@@ -1,20 +1,22 @@
 #include "kernels/isa/kernel_set.h"
 
-#include <iterator>
-
-#include "base/cpu.h"
+#include "kernels/compiled_sets.h"
 #include "kernels/isa/function.h"
 
 namespace hone::kernels {
 
-size_t set_in_use() {
+std::span<const Isa> compiled_sets() {
 #define HONE_SET(name) Isa::name,
   static constexpr Isa sets[] = {HONE_KERNEL_SETS};
 #undef HONE_SET
+  return sets;
+}
+
+size_t set_in_use() {
   const Isa level = isa();
   size_t highest = 0;
-  for (size_t i = 0; i < std::size(sets); ++i)
-    if (sets[i] <= level) highest = i;
+  for (size_t i = 0; i < compiled_sets().size(); ++i)
+    if (compiled_sets()[i] <= level) highest = i;
   return highest;
 }
 
