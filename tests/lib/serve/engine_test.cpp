@@ -21,12 +21,15 @@ TEST_CASE("a text does not depend on what is written beside it, for every kind o
   uint64_t seed = 1;
   for (const std::string& kind : kinds) {
     int64_t preemptions = 0;
+    CAPTURE(kind);
     for (const DType type : {DType::f32, DType::bf16}) {
-      CAPTURE(kind);
       CAPTURE(name_of(type));
       preemptions += check_alike(Tiny(tiny(kind)), of_type(type), ++seed, 26).preemptions;
     }
-    if (kind.find("conv") == kind.npos) CHECK(preemptions > 0);  // else as the seeds have it
+    // Not every draw of requests runs out of pages.
+    for (int more = 0; more < 8 && preemptions == 0; ++more)
+      preemptions += check_alike(Tiny(tiny(kind)), of_type(DType::f32), ++seed, 26).preemptions;
+    CHECK(preemptions > 0);
   }
 }
 
