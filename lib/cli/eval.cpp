@@ -24,6 +24,7 @@
 #include "media/medium.h"
 #include "model/part.h"
 #include "model/store.h"
+#include "train/fingerprint.h"
 
 namespace hone::cli {
 namespace {
@@ -48,13 +49,14 @@ class EvalTool {
     choose_windows();
     open_texts_of_all();
     if (!work_.examples) require_memory();
+    if (work_.ranks.any()) require_same_text();
     if (common_.dry_run) {
       log_info("would score {} model{} on {}, context {}, {}", work_.subjects.size(),
                work_.subjects.size() == 1 ? "" : "s", data_name(), work_.settings.context,
                o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
       return 0;
     }
-    score_all(work_, o_, common_);
+    score_or_report();
     if (common_.ranks->rank() > 0) return 0;  // the first writes
     o_.low_bit.warn_of_idle_activations(forms());
     write_report();
@@ -92,6 +94,29 @@ class EvalTool {
       throw usage_error("{} is for questions of text, and '{}' has {}", o_.samples.empty() ? "--limit" : "--samples",
                         *found, media);
     work_.examples = read_examples(o_.data);
+  }
+
+  // What is scored when a later model fails is reported.
+  void score_or_report() {
+    try {
+      score_all(work_, o_, common_);
+    } catch (const Error&) {
+      work_.subjects.erase(work_.subjects.begin() + static_cast<std::ptrdiff_t>(work_.scored), work_.subjects.end());
+      if (common_.ranks->rank() == 0 && work_.scored > 0) write_report();
+      throw;
+    }
+  }
+
+  // Ranks that have a model together go through it with the same rows.
+  void require_same_text() const {
+    nlohmann::json scored = {{"data", data_name()}, {"context", work_.settings.context}};
+    if (work_.examples)
+      scored["examples"] = work_.examples->all.size();
+    else if (!o_.answers)
+      scored["text"] = fingerprint(work_.text_of(work_.subjects.front()));
+    else
+      scored["questions"] = work_.questions_of(work_.subjects.front()).windows.size();
+    require_alike(*work_.ranks.any(), scored);
   }
 
   std::string data_name() const { return work_.examples ? work_.examples->name() : work_.texts->name(); }

@@ -31,6 +31,11 @@ class ExitEval {
 
   int run() {
     o_.check();
+    for (const std::string& path : o_.models) {  // before the first is scored
+      ReadOptions read;
+      read.parameters = false;
+      require_exits(config_from_json(read_model_file(path, read).config, fmt::format("'{}'", path)), for_exits(path));
+    }
     for (const std::string& path : o_.models) one(path);
     if (common_.dry_run || o_.calibrate_exits) return status_;
     write_report();
@@ -39,10 +44,11 @@ class ExitEval {
   }
 
  private:
+  static std::string for_exits(const std::string& path) { return fmt::format("'{}': eval of exits", path); }
+
   void one(const std::string& path) {
     model_ = load_model(path, {.defer = !o_.calibrate_exits.has_value()});
     const Config& config = model_.transformer->config();
-    require_exits(config, fmt::format("'{}': eval of exits", path));
     std::optional<ExitRule> rule;
     promise_.reset();
     if (!o_.exit.empty()) rule = rule_of(path);

@@ -39,6 +39,7 @@ class EvalScoring {
     for (EvalSubject& s : work_.subjects) {
       if (work_.ranks.any()) {  // whose messages no child could send
         score(s);
+        ++work_.scored;
         continue;
       }
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
@@ -49,6 +50,7 @@ class EvalScoring {
       });
       take(s, results[0]);
       if (work_.baseline && !kept_) take(*work_.baseline, results[1]);
+      ++work_.scored;
     }
   }
 

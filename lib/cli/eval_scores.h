@@ -27,6 +27,7 @@ struct EvalSubject : EvalResult {
 // What is to be scored, and on what: texts, or examples with images and sounds.
 struct EvalWork {
   std::vector<EvalSubject> subjects;
+  size_t scored = 0;  // of them, from the first
   std::optional<EvalSubject> baseline;
   std::optional<EvalTexts> texts;
   std::optional<Examples> examples;

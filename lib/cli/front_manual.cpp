@@ -100,7 +100,8 @@ complete -c hone -n __fish_use_subcommand -l version -d 'Print the version and e
 complete -c hone -n __fish_use_subcommand -a help -d 'Shows how to use a tool'
 )~";
   for (const ToolName& tool : all_tools())
-    text += fmt::format("complete -c hone -n __fish_use_subcommand -a {} -d {}\n", tool.name, shell_quoted(tool.summary));
+    text +=
+        fmt::format("complete -c hone -n __fish_use_subcommand -a {} -d {}\n", tool.name, shell_quoted(tool.summary));
   return text + fmt::format(
                     "complete -c hone -n '__fish_seen_subcommand_from help' -a '{}'\n"
                     "complete -c hone -n 'not __fish_use_subcommand; and not __fish_seen_subcommand_from help' -a "

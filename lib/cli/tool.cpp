@@ -148,6 +148,17 @@ std::string sentence(const CLI::ParseError& error, const CLI::App& app) {
   return error.what();
 }
 
+// A value that is empty is a variable of the shell that was not set, more often than a wish. Texts may be empty.
+void refuse_empty_values(const CLI::App& app) {
+  constexpr std::string_view texts[] = {"--prompt", "--stop", "--tokenize"};
+  for (const CLI::Option* option : all_options(app)) {
+    const std::string name = option->get_positional() ? option->get_name() : option->get_name(false, false);
+    if (option->get_items_expected_max() == 0 || std::ranges::find(texts, name) != std::end(texts)) continue;
+    for (const std::string& value : option->results())
+      if (value.empty()) throw usage_error("{} is given an empty value; leave it out, or give one", name);
+  }
+}
+
 // The command line, and the files it names, into options; what is to be done afterwards. Nothing where --help or
 // --version was asked for and printed.
 bool parse(CLI::App& app, int argc, char** argv, Common& common) {
@@ -165,6 +176,7 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
   } catch (const CLI::ParseError& error) {
     throw usage_error("{}", sentence(error, app));
   }
+  refuse_empty_values(app);
   if (app.get_config_ptr()->count() > 0) {
     common.config = app.get_config_ptr()->as<std::string>();
     common.arguments = spelled_out(app);

@@ -45,6 +45,18 @@ struct Tool {
   std::vector<Exclusion> exclusions = {};
 };
 
+// f(), which reads the value of an option: a usage error of it that does not name the option does so.
+template <class F>
+auto for_option(const char* option, F&& f) {
+  try {
+    return f();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::usage || std::string_view(error.what()).find(option) != std::string_view::npos)
+      throw;
+    throw usage_error("{}: {}", option, error.what());
+  }
+}
+
 // Parses, sets threads and logging, runs, and turns errors into one `error:` line and an exit status: 0 done, 2 bad
 // usage, 3 bad input, 4 requirement failed, 5 diverged, 128 + N stopped by signal N, 1 anything else. Ranks end with one
 // status, and the first of them prints.

@@ -233,7 +233,8 @@ class TrainTool {
     const Corpus& text = *all;
     RunSettings settings = o_.settings(common_, grid_, model_.transformer->config(), context_, text.size());
     describe_start(settings);
-    if (!o_.checkpoint.empty() || !o_.resume.empty()) {
+    // What a resumed run compares, and ranks do.
+    if (!o_.checkpoint.empty() || !o_.resume.empty() || common_.ranks->size() > 1) {
       settings.description["training_text"] = fingerprint(text);
       if (valid && (o_.keep == "best" || o_.patience > 0))
         settings.description["validation_text"] = fingerprint(*valid);
@@ -351,7 +352,7 @@ class TrainTool {
   // Behind add_pruning(): the same steps.
   void add_rounding(RunSettings& settings) {
     const auto rounding = o_.rounding(settings.step.schedule.steps);
-    if (!rounding) return;
+    if (!rounding || common_.dry_run) return;  // which has no weights to wrap
     rounding_ = std::make_unique<QuantizeAware>(*model_.transformer, *rounding);
     if (!o_.resume.empty()) rounding_->before_step(step_of_run(checkpoint_) - 1);  // a validation may come first
     settings.before_step = [aware = rounding_.get(), before = settings.before_step](int64_t step) {

@@ -246,8 +246,8 @@ void TrainOptions::check(const std::string& config) const {
   at_least("--accumulate", accumulate, 1);
   at_least("--log-every", log_every, 1);
   at_least("--sparsify-every", sparsify_every, 1);
-  recompute_plan(recompute);
-  average_rule(average);
+  for_option("--recompute", [&] { recompute_plan(recompute); });
+  for_option("--average", [&] { average_rule(average); });
   lines.check(*app_);
   experts.check(!init.empty(), !resume.empty());
   depth.check();

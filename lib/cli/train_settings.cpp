@@ -20,9 +20,12 @@ namespace hone::cli {
 std::optional<QuantizeAwareSettings> TrainOptions::rounding(int64_t count) const {
   if (quantize_aware.empty()) return std::nullopt;
   const size_t colon = quantize_aware.find(':');
-  const PackedType type = packed_type_named(quantize_aware.substr(0, colon));
+  const PackedType type =
+      for_option("--quantize-aware", [&] { return packed_type_named(quantize_aware.substr(0, colon)); });
   if (!has_scales(type)) throw usage_error("--quantize-aware {}: give a type that has scales", quantize_aware);
-  const int64_t group = colon == std::string::npos ? 0 : parse_count(quantize_aware.substr(colon + 1));
+  const int64_t group = colon == std::string::npos ? 0 : for_option("--quantize-aware", [&] {
+    return parse_count(quantize_aware.substr(colon + 1));
+  });
   if (group != 0 && group != 32 && group != 64 && group != 128)
     throw usage_error("--quantize-aware {}: a group has 32, 64 or 128 columns; without one a scale serves a row",
                       quantize_aware);

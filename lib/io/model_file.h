@@ -39,6 +39,7 @@ struct ModelFile {
   std::map<std::string, Encoded> parameters;         // by module path: "blocks.0.attention.qkv.weight"
   std::optional<nlohmann::json> run;                 // checkpoints only
   std::map<std::string, Tensor> run_arrays;  // by name, which may have dots; written only where `run` has a value
+  std::string digest;  // of what was read: equal for files of equal numbers and texts; "" of a file to be written
   std::map<std::string, Notes> notes;  // by parameter; "" is the root. Others than of `parameters` are not written
 };
 

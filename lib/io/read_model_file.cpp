@@ -177,8 +177,10 @@ class Loader {
     model.parameters = std::move(index_.parameters);
     model.notes = std::move(index_.notes);
     std::map<std::string, std::vector<Check>> checks;  // by parameter
+    std::string checksums;
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const Entry& e = index_.entries[i];
+      checksums += e.checksum;
       switch (e.section) {
         case Section::text:
           text_into(model, i);
@@ -200,6 +202,7 @@ class Loader {
             throw check.failure;
           }
       };
+    model.digest = checksum_of(checksums.data(), checksums.size());
     if (!model.config.is_object())
       throw input_error("'{}': dataset 'config' is not a JSON object; use another copy", path_);
     if (!model.lineage.is_array())

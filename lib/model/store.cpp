@@ -307,14 +307,19 @@ Model load_part(const std::string& path, ReadOptions options, ModelFile* rest, c
   const bool finite = options.defer;
   options.defer = true;  // of what is divided nobody reads all
   Model model;
-  agree(*ranks.any(), [&] {
+  const std::vector<std::string> digests = gather_agreed(*ranks.any(), [&] {
     ModelFile file = read_model_file(path, options);
     if (rest) {
       rest->run = file.run;
       rest->run_arrays = file.run_arrays;
     }
+    std::string digest = file.digest;
     model = assemble(std::move(file), path, finite, ranks, checked);
+    return digest;
   });
+  for (size_t rank = 1; rank < digests.size(); ++rank)
+    if (digests[rank] != digests.front())
+      throw input_error("'{}' is another model for rank {} than for rank 0; give all ranks the same file", path, rank);
   return model;
 }
 

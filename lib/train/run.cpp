@@ -75,6 +75,13 @@ class Run {
       result_.signal = stopped.signal();
       save_if_wanted(true);
       return std::nullopt;
+    } catch (const Error& error) {
+      // A line that cannot be read any more: what was learned before it is kept.
+      if (error.kind() == ErrorKind::input && state_.step > 0) {
+        source_.restore(place);
+        save_if_wanted(true);
+      }
+      throw;
     }
   }
 

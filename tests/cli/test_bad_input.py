@@ -223,6 +223,26 @@ class Texts(BadInput):
                 self.assert_refused(self.fit(path), 3, path)
         self.assert_refused(run("train", "--data", "-", *QUICK, "--output", self.path("m.h5"), stdin=""), 3, "standard input")
 
+    def test_an_empty_value_is_no_option(self):
+        """As of a variable of the shell that is not set: it would quietly do something else."""
+        model = self.path("m.h5")
+        for tool, before, option in (("train", ["--output", self.path("x.h5")], "--init"), ("train", ["--steps", 0], "--output"),
+                                     ("prune", [model, "--output", self.path("x.h5")], "--structure"), ("quantize", [model], "--output"),
+                                     ("eval", [model, "--data", self.path("none.txt")], "--baseline"),
+                                     ("generate", [model], "--draft"), ("bench", [model], "--requests")):
+            with self.subTest(tool=tool, option=option):
+                self.assert_refused(run(tool, *before, option, ""), 2, option, "empty value")
+
+    def test_errors_of_values_name_their_option(self):
+        for option, value in (("--average", "ema:"), ("--average", "tail:nan"), ("--recompute", "foo"), ("--quantize-aware", "int4:")):
+            with self.subTest(option=option, value=value):
+                done = run("train", "--data", self.path("none.txt"), "--steps", 1, option, value, "--output", self.path("m.h5"))
+                self.assert_refused(done, 2, option)
+
+    def test_a_dry_run_rounds_nothing(self):
+        text = write(self.path("some.txt"), sentences(60))
+        run("train", "--data", text, *QUICK, "--quantize-aware", "int4:32", "--dry-run", "--output", self.path("m.h5"), check=True)
+
     def test_any_bytes_are_text(self):
         wild = random.Random(2).randbytes(4000)
         for text in (wild, b"\0" * 4000, b"\xff\xfe" * 2000, sentences(30).encode("utf-16")):

@@ -76,7 +76,7 @@ class Rounding(ModelTest):
 
     def test_what_cannot_be_rounded_to(self):
         for options, parts in ((["--quantize-aware", "bf16"], ["--quantize-aware", "scales"]),
-                               (["--quantize-aware", "int5"], ["int5"]),
+                               (["--quantize-aware", "int5"], ["--quantize-aware", "int5"]),
                                (["--quantize-aware", "int4:33"], ["int4:33", "32, 64 or 128"]),
                                (["--quantize-aware", "int4", "--quantize-from", 1], ["--quantize-from"]),
                                (["--quantize-from", 0.1], ["--quantize-from", "--quantize-aware"])):

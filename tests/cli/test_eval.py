@@ -217,6 +217,12 @@ class Eval(CliTest):
                 self.assertEqual(done.stdout, "")
                 self.assert_error(run("eval", self.trained, "--data", self.test, "--no-speed", "--baseline", path), 3)
 
+    def test_what_is_scored_is_reported_when_a_later_model_fails(self):
+        flipped = damaged_files(self.directory, self.trained)["bits flipped"]
+        done = run("eval", self.trained, flipped, "--data", self.test, "--no-speed", "--format", "json")
+        self.assert_error(done, 3, flipped)
+        self.assertEqual([row["model"] for row in json.loads(done.stdout)["rows"]], [self.trained])
+
     def test_dry_run_scores_nothing(self):
         done = run("eval", self.trained, "--data", self.test, "--dry-run", check=True)
         self.assertEqual(done.stdout, "")

@@ -182,3 +182,18 @@ TEST_CASE("what ranks do not divide is refused") {
   refused(c, 2, "experts");
   check_parts(four_heads(), 2);
 }
+
+TEST_CASE("ranks with different files of one name are refused") {
+  const std::string paths[] = {"parts_test_0.h5", "parts_test_1.h5"};
+  for (uint64_t seed = 0; seed < 2; ++seed) {
+    Model model;
+    model.transformer = std::make_unique<Transformer>(four_heads());
+    initialize(*model.transformer, seed);
+    save_model(paths[seed], model, true);
+  }
+  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    CHECK_NOTHROW(load_model(paths[0], {}, nullptr, ranks));
+    CHECK_THROWS_AS(load_model(paths[static_cast<size_t>(ranks->rank())], {}, nullptr, ranks), Error);
+  });
+  for (const std::string& path : paths) std::remove(path.c_str());
+}

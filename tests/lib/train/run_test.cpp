@@ -181,6 +181,26 @@ TEST_CASE("a signal during a validation: the resumed run does it and ends as one
   std::remove(log.c_str());
 }
 
+TEST_CASE("input that fails in the middle leaves a checkpoint from which the run goes on as if nothing had been") {
+  const std::string path = "train_test_input.h5";
+  RunSettings s = settings(6);
+  Model straight = fresh();
+  run_training(straight, text(), nullptr, s);
+  RunSettings failing = s;
+  failing.checkpoint = path;
+  failing.before_step = [](int64_t step) {
+    if (step == 4) throw input_error("a line cannot be read");
+  };
+  Model model = fresh();
+  CHECK_THROWS_WITH_AS(run_training(model, text(), nullptr, failing), "a line cannot be read", Error);
+  ModelFile rest;
+  Model resumed = load_model(path, {.run = true}, &rest);
+  CHECK(step_of_run(rest) == 4);
+  run_training(resumed, text(), nullptr, s, &rest);
+  CHECK(equal(after(straight), after(resumed)));
+  std::remove(path.c_str());
+}
+
 TEST_CASE("a checkpoint says how far its run has come, and a resumed run's lineage is without that") {
   const std::string path = "train_test_lineage.h5";
   Model model = fresh();
