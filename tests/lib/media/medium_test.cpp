@@ -77,6 +77,11 @@ TEST_CASE("the changes of a medium are those that its help names, each may be 0,
     for (const std::string& number : numbers) known += (known.empty() ? "" : ",") + number + ":NUMBER";
     CHECK(augmentation_refusal([&] { medium->augmentation("nothing:1", "--option"); }) ==
           "--option 'nothing:1': 'nothing:1' is none of " + known);
+    const std::string one = numbers.front() + ":0.1", twice = one + "," + one, open = one + ",";
+    CHECK(augmentation_refusal([&] { medium->augmentation(twice, "--option"); }) ==
+          "--option '" + twice + "': " + numbers.front() + " stands there twice");
+    CHECK(augmentation_refusal([&] { medium->augmentation(open, "--option"); }) ==
+          "--option '" + open + "': '' is none of " + known);
   }
 }
 
