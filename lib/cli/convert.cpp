@@ -125,12 +125,13 @@ int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& c
   const Model model = load_model(o.model);
   require_finite(model);
   if (!o.densify) require_plain(model, format.title);
+  const Exported exported = format.write(
+      model, o.output, {.force = o.force, .densify = o.densify, .type = o.type, .only_check = common.dry_run});
   if (common.dry_run) {
-    log_info("would write '{}' as {} {} '{}'", o.model, format.title, format.folder ? "into the folder" : "to",
-             o.output);
+    log_info("would write '{}' as {} ({}) {} '{}'", o.model, format.title, exported.architecture,
+             format.folder ? "into the folder" : "to", o.output);
     return 0;
   }
-  const Exported exported = format.write(model, o.output, {o.force, o.densify, o.type});
   nlohmann::ordered_json result = {{"output", o.output}};
   if (format.folder) result["files"] = exported.files;
   result["bytes"] = exported.bytes;

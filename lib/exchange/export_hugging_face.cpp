@@ -102,6 +102,7 @@ class Exporter {
     } catch (const Json::exception&) {
       throw input_error("'{}': what it says of its origin is damaged", model_.path);
     }
+    if (settings_.only_check) return result_;
     std::error_code error;
     fs::create_directories(folder_, error);
     if (error) throw input_error("cannot make the folder '{}': {}", folder_, error.message());

@@ -28,6 +28,7 @@ struct ExportSettings {
   bool densify = false;  // write the zeros of masks and what packed weights stand for
   std::string type =
       "same";  // of the numbers: one of ForeignFormat::types, or as they came where the format can say, else f32
+  bool only_check = false;  // throw what writing would throw of the model, and write nothing
 };
 
 struct Exported {

@@ -152,6 +152,7 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
   const std::vector<float> factors = frequency_factors(config.block);
   if (!factors.empty())
     content.tensors.push_back({factors_name, {static_cast<int64_t>(factors.size())}, &block_type_named("f32")});
+  if (settings.only_check) return {{}, form.name, 0, false};
   const int64_t bytes = write_gguf(path, settings.force, std::move(content), [&](const GgufTensor& tensor) {
     check_stop();
     if (tensor.name == factors_name) {

@@ -203,7 +203,8 @@ class ShortConvolutions(ModelTest):
         self.assertEqual(together, [row["text"] for row in alone])
         done = run("convert", self.hybrid, "--to", "safetensors", "--output", self.path("folder"))
         self.assert_refused(done, 2, "conv:4")
-        self.assert_refused(run("convert", self.hybrid, "--to", "gguf", "--output", self.path("m.gguf")), 2, "mix tokens")
+        for dry in ((), ("--dry-run",)):
+            self.assert_refused(run("convert", self.hybrid, "--to", "gguf", "--output", self.path("m.gguf"), *dry), 2, "mix tokens")
 
     def test_a_resumed_run_ends_with_the_same_bits(self):
         options = ["--data", self.corpus, "--layers", 2, "--dim", 32, "--heads", 2, "--ffn", 64, "--context", 32, "--batch", 4,
