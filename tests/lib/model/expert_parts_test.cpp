@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kernels/rows/elementwise.h"
+#include "lib/model/some_masks.h"
 #include "model/part.h"
 #include "model/session.h"
 #include "model/store.h"
@@ -193,18 +194,9 @@ TEST_CASE("ranks load the experts that they own, and save the file of the whole"
   Model model;
   model.transformer = std::make_unique<Transformer>(c);
   initialize(*model.transformer, 3);
-  struct Pruner : Visitor {  // an expert of the second owner and all else of the second layer with a mask
-    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-      if (!is_linear(info.role) || info.layer != 1 || (info.expert >= 0 && info.expert != 2)) return;
-      const Bitmask mask = Bitmask::zeros(weight->rows(), weight->cols());
-      for (int64_t r = 0; r < mask.rows(); ++r)
-        for (int64_t col = 0; col < mask.cols(); ++col)
-          if ((r * 31 + col * 17) % 5 > 1) mask.set(r, col);
-      weight->set_mask(mask);
-    }
-    void parameter(const ParameterInfo&, Parameter&) override {}
-  } pruner;
-  model.transformer->visit(pruner);
+  // An expert of the second owner and all else of the second layer.
+  mask_some(*model.transformer,
+            [](const ParameterInfo& info) { return info.layer == 1 && (info.expert < 0 || info.expert == 2); });
   const Tensor expected = written(*model.transformer);
   const WrittenFile file = save_model(path, model, true);
   const ModelSize size = size_of(*model.transformer);

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "lib/model/some_masks.h"
 #include "model/part.h"
 #include "model/session.h"
 #include "model/store.h"
@@ -127,18 +128,7 @@ TEST_CASE("ranks load their parts, and save the file of the whole") {
   Model model;
   model.transformer = std::make_unique<Transformer>(four_heads());
   initialize(*model.transformer, 3);
-  struct Pruner : Visitor {  // some matrices with a mask
-    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
-      if (!is_linear(info.role) || info.layer != 1) return;
-      const Bitmask mask = Bitmask::zeros(weight->rows(), weight->cols());
-      for (int64_t r = 0; r < mask.rows(); ++r)
-        for (int64_t col = 0; col < mask.cols(); ++col)
-          if ((r * 31 + col * 17) % 5 > 1) mask.set(r, col);
-      weight->set_mask(mask);
-    }
-    void parameter(const ParameterInfo&, Parameter&) override {}
-  } pruner;
-  model.transformer->visit(pruner);
+  mask_some(*model.transformer, [](const ParameterInfo& info) { return info.layer == 1; });
   const Computed expected = compute(*model.transformer);
   const WrittenFile written = save_model(path, model, true);
   const ModelSize size = size_of(*model.transformer);

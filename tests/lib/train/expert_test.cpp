@@ -6,8 +6,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "lib/train/runs.h"
-#include "support/thread_ranks.h"
+#include "lib/train/rank_runs.h"
 #include "train/division.h"
 
 using namespace hone;
@@ -44,35 +43,9 @@ struct ExpertLayout {
 // The run of these ranks, from a checkpoint where one is named; its result on each.
 std::vector<RunResult> run_experts(const ExpertLayout& layout, const RunSettings& settings,
                                    const std::string& resume = "") {
-  std::vector<RunResult> results(static_cast<size_t>(layout.ranks));
-  const Corpus corpus = text(), valid = text().slice(0, 500);
-  ThreadRanks::run(layout.ranks, [&](const std::shared_ptr<Communicator>& all) {
-    RunSettings mine = settings;
-    mine.step.grid = RankGrid::of_experts(all, layout.experts);
-    Model model;
-    ModelFile rest;
-    if (resume.empty()) {
-      model.transformer = std::make_unique<Transformer>(config_of_mixtures(), mine.step.grid.of_model());
-      initialize(*model.transformer, 1);
-    } else {
-      ReadOptions read;
-      read.run = true;
-      model = load_model(resume, read, &rest, mine.step.grid.of_model());
-    }
-    results[static_cast<size_t>(all->rank())] =
-        run_training(model, corpus, &valid, mine, resume.empty() ? nullptr : &rest);
-  });
-  return results;
-}
-
-std::map<std::string, Tensor> all_arrays_in(const std::string& path) {
-  ReadOptions read;
-  read.run = true;
-  const ModelFile file = read_model_file(path, read);
-  std::map<std::string, Tensor> all = file.run_arrays;
-  for (const auto& [name, encoded] : file.parameters)
-    for (const auto& [array, tensor] : encoded.arrays) all[name + "/" + array] = tensor;
-  return all;
+  return run_on_grid(
+      layout.ranks, [&](const auto& all) { return RankGrid::of_experts(all, layout.experts); }, config_of_mixtures(),
+      settings, resume);
 }
 
 }  // namespace
@@ -100,7 +73,7 @@ TEST_CASE("a run with experts on ranks is that of one process, and its checkpoin
   }
   s.checkpoint = path;
   const RunResult one = run_experts({1, 1}, s).front();
-  const std::map<std::string, Tensor> expected = all_arrays_in(path);
+  const std::map<std::string, Tensor> expected = arrays_in(path);
   s.checkpoint = other;
   for (const ExpertLayout layout : {ExpertLayout{2, 2}, ExpertLayout{4, 2}, ExpertLayout{4, 4}}) {
     CAPTURE(layout.ranks);
@@ -116,7 +89,7 @@ TEST_CASE("a run with experts on ranks is that of one process, and its checkpoin
       if (launch > 0) CHECK(sha256_of_file(other) == written);  // the same ranks give the same bits
       written = sha256_of_file(other);
     }
-    const std::map<std::string, Tensor> arrays = all_arrays_in(other);
+    const std::map<std::string, Tensor> arrays = arrays_in(other);
     CHECK(arrays.size() == expected.size());
     for (const auto& [name, tensor] : arrays) {
       CAPTURE(name);

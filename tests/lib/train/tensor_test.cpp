@@ -5,8 +5,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "lib/train/runs.h"
-#include "support/thread_ranks.h"
+#include "lib/train/rank_runs.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -29,35 +28,8 @@ RunSettings batches_of_one(int64_t steps, int64_t batches) {
 
 // The run of ranks in rows of `tensor`, from a checkpoint where one is named; its result on each.
 std::vector<RunResult> run_grid(int ranks, int tensor, const RunSettings& settings, const std::string& resume = "") {
-  std::vector<RunResult> results(static_cast<size_t>(ranks));
-  const Corpus corpus = text(), valid = text().slice(0, 500);
-  ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& all) {
-    RunSettings mine = settings;
-    mine.step.grid = RankGrid::of(all, tensor);
-    Model model;
-    ModelFile rest;
-    if (resume.empty()) {
-      model.transformer = std::make_unique<Transformer>(config_in_parts(), mine.step.grid.tensor);
-      initialize(*model.transformer, 1);
-    } else {
-      ReadOptions read;
-      read.run = true;
-      model = load_model(resume, read, &rest, mine.step.grid.tensor);
-    }
-    results[static_cast<size_t>(all->rank())] =
-        run_training(model, corpus, &valid, mine, resume.empty() ? nullptr : &rest);
-  });
-  return results;
-}
-
-std::map<std::string, Tensor> arrays_in(const std::string& path) {
-  ReadOptions read;
-  read.run = true;
-  const ModelFile file = read_model_file(path, read);
-  std::map<std::string, Tensor> all = file.run_arrays;
-  for (const auto& [name, encoded] : file.parameters)
-    for (const auto& [array, tensor] : encoded.arrays) all[name + "/" + array] = tensor;
-  return all;
+  return run_on_grid(
+      ranks, [&](const auto& all) { return RankGrid::of(all, tensor); }, config_in_parts(), settings, resume);
 }
 
 }  // namespace
