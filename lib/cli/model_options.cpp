@@ -45,7 +45,8 @@ void ModelOptions::add(RunOptions& run) {
   shape(run.number("--norm-epsilon", norm_epsilon, "Added to the variance in norms", {.least = 0, .most = 1}));
   shape(run.text("--activation", activation, "swiglu, gelu (its tanh form) or gelu_erf (itself)",
                  {"swiglu", "gelu", "gelu_erf"}));
-  shape(run.text("--positions", positions, "rotary or learned", {"rotary", "learned"}));
+  shape(run.text("--positions", positions, "rotary, learned, or none, as beside --attention-score alibi",
+                 {"rotary", "learned", "none"}));
   shape(run.number("--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30}));
   run.text("--attention", attention,
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
@@ -100,7 +101,10 @@ Config ModelOptions::config(int64_t tokens) const {
     b.activation = *activation == "swiglu" ? ActivationKind::swiglu
                    : *activation == "gelu" ? ActivationKind::gelu
                                            : ActivationKind::gelu_erf;
-  if (positions) b.positions = *positions == "learned" ? PositionKind::learned : PositionKind::rotary;
+  if (positions)
+    b.positions = *positions == "learned"  ? PositionKind::learned
+                  : *positions == "rotary" ? PositionKind::rotary
+                                           : PositionKind::none;
   if (rope_theta) b.rope_theta = *rope_theta;
   if (logit_softcap) c.logit_softcap = static_cast<float>(*logit_softcap);
   if (biases) b.biases = *biases;

@@ -74,13 +74,15 @@ void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const
   express(active, b.activation == ActivationKind::swiglu     ? "SwiGLU"
                   : b.activation == ActivationKind::gelu_erf ? "GELU itself, not its tanh form"
                                                              : "GELU in its tanh form");
-  express(b.positions == can.positions, b.positions == PositionKind::rotary ? "rotary positions" : "learned positions");
+  express(b.positions == can.positions, b.positions == PositionKind::rotary    ? "rotary positions"
+                                        : b.positions == PositionKind::learned ? "learned positions"
+                                                                               : "layers without positions");
   express(b.biases == can.biases, b.biases ? "biases of all layers" : "layers without biases");
   if (!b.biases)
     express(b.qkv_biases == can.qkv_biases,
             b.qkv_biases ? "biases of queries, keys and values" : "queries, keys and values without biases");
   express(l.qk_norm == can.qk_norm, l.qk_norm ? "norms of queries and keys" : "queries and keys without norms");
-  express(l.score.empty(), "a soft cap of scores");
+  express(l.score.empty(), fmt::format("scores of attention as '{}' makes them", l.score).c_str());
   express((l.experts > 0) == can.experts, l.experts > 0 ? "mixtures of experts" : "layers without experts");
   express(can.any_heads || (l.heads == l.kv_heads && l.heads * b.head_dim == b.dim),
           "heads that share keys, or of another width than dim / heads");

@@ -62,8 +62,8 @@ void set_dividing_heads(const Settings& settings, const char* dim_name, const ch
 void express(bool good, const char* what);
 
 // What the files of an architecture can say beside sizes, an activation and whether the head is tied. What is not named
-// here, soft caps say, none of them can. A member of the first kind is what its models are; of the second, what they
-// may be.
+// here, soft caps and kinds of scores say, none of them can. A member of the first kind is what its models are; of the
+// second, what they may be.
 struct Expressible {
   NormKind norm = NormKind::rms_norm;
   std::vector<ActivationKind> activations = {ActivationKind::swiglu};

@@ -20,7 +20,7 @@ using nlohmann::json;
 
 constexpr std::array norm_names = {"rms_norm", "layer_norm"};
 constexpr std::array activation_names = {"swiglu", "gelu", "gelu_erf"};
-constexpr std::array position_names = {"rotary", "learned"};
+constexpr std::array position_names = {"rotary", "learned", "none"};
 constexpr std::array scaling_names = {"none", "linear", "llama3"};
 constexpr std::array router_names = {"softmax", "sigmoid"};
 constexpr std::array media_attention_names = {"causal", "both"};

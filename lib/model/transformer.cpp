@@ -67,7 +67,7 @@ Call Transformer::call(Batch batch, DType type) const {
   Call call;
   call.batch = std::move(batch);
   call.type = type;
-  if (!position_) call.rope = rope(call.batch.end());
+  if (config_.block.positions == PositionKind::rotary) call.rope = rope(call.batch.end());
   call.ranks = ranks_.tensor;
   call.expert_ranks = ranks_.experts;
   return call;

@@ -95,7 +95,7 @@ class Transformer {
   // similarities begins with (ops/contrastive.h): a model that has one keeps its numbers. Throws Error(usage) for media
   // that the model has no encoder for.
   void align(const std::vector<std::string>& media, const Tensor& scale);
-  // With rotary positions, the longest sequence it is made for.
+  // Without learned positions, the longest sequence it is made for.
   void set_context(int64_t context);
 
   // Every weight and parameter once, in a fixed order, under the names of the model file.
@@ -124,7 +124,7 @@ class Transformer {
   Config config_;
   ModelRanks ranks_;
   std::shared_ptr<Weight> embedding_;
-  std::shared_ptr<Parameter> position_;  // null with rotary positions
+  std::shared_ptr<Parameter> position_;  // null unless positions are learned
   std::vector<std::shared_ptr<MediaEncoder>> encoders_;
   std::shared_ptr<Parameter> similarity_scale_;  // [2]
   std::vector<Block> blocks_;

@@ -17,7 +17,7 @@ using kernels::RouterNoise;
 
 enum class NormKind { rms_norm, layer_norm };
 enum class ActivationKind { swiglu, gelu, gelu_erf };
-enum class PositionKind { rotary, learned };
+enum class PositionKind { rotary, learned, none };
 
 // What becomes of the rotary frequencies where a model reads on beyond what it was first trained with.
 struct RopeScaling {

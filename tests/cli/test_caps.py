@@ -85,7 +85,7 @@ class Caps(ModelTest):
 
     def test_what_cannot_be(self):
         for option, value in (("--logit-softcap", 0), ("--logit-softcap", -1), ("--logit-softcap", "nan"), ("--attention-softcap", 0),
-                              ("--attention-softcap", 1e9), ("--attention-score", "softcap:0"), ("--attention-score", "cap:1"), ("--z-loss", -1), ("--z-loss", "x")):
+                              ("--attention-softcap", 1e9), ("--attention-score", "softcap:0"), ("--attention-score", "cap:1"), ("--attention-score", "alibi:1"), ("--z-loss", -1), ("--z-loss", "x")):
             with self.subTest(option=option, value=value):
                 self.assert_refused(self.trained(*SHAPE, "--steps", 0, option, value), 2, option)
         for option in ("--qk-norm", "--attention-softcap=3", "--logit-softcap=3"):
@@ -97,7 +97,7 @@ class Caps(ModelTest):
         config = text_of(self.model, "config")
         layer = config["layers"][0]
         changes = [{"logit_softcap": x} for x in (-2, "3", 1e-9, None)]
-        changes += [{"layers": [{**layer, "score": x}] * 2} for x in ("softcap", "softcap:0", "softcap:x", "softcap:1:2", "relu:1", 3, "")]
+        changes += [{"layers": [{**layer, "score": x}] * 2} for x in ("softcap", "softcap:0", "softcap:x", "softcap:1:2", "alibi:1", "relu:1", 3, "")]
         changes += [{"layers": [{**layer, "qk_norm": x}] * 2} for x in (1, "yes", False)]  # false: the norms are too many
         for change in changes:
             with self.subTest(change=str(change)[-60:]):
@@ -110,7 +110,7 @@ class Caps(ModelTest):
                     self.assert_refused(run("inspect", path), 3, path)
 
     def test_others_are_told_what_they_cannot_express(self):
-        for option, value in (("--logit-softcap", "a soft cap of logits"), ("--attention-softcap", "a soft cap of scores")):
+        for option, value in (("--logit-softcap", "a soft cap of logits"), ("--attention-softcap", "scores of attention as 'softcap:9' makes them")):
             for to in ("safetensors", "gguf"):
                 with self.subTest(option=option, to=to):
                     self.assertEqual(self.trained(*SHAPE, option, 9, "--steps", 0, "--force").returncode, 0)
