@@ -42,7 +42,7 @@ const std::vector<int64_t>& counts_of(const StructureCounts& counts, std::string
 Config narrowed(Config config, const StructureCounts& counts);
 
 // How many heads of a layer can go: those of whole groups, or equally many of each group; ascending, at least one
-// stays.
+// stays. None where its score tells heads apart.
 std::vector<int64_t> removable_heads(const LayerBlueprint& layer);
 
 }  // namespace hone

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "nn/attention/score.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -210,6 +211,9 @@ Config kept_config(const Config& config, const std::vector<KeptLayer>& layers) {
   result.layers.clear();
   for (const KeptLayer& kept : layers) {
     LayerBlueprint layer = config.layers[static_cast<size_t>(kept.from)];
+    if (!kept.heads.empty() && count(kept.heads) != layer.heads && score_by_head(layer.score))
+      throw usage_error("layer {}: '{}' gives each of its {} heads a score of its own, so that none can go alone",
+                        kept.from, layer.score, layer.heads);
     layer.heads = count(kept.heads);
     layer.kv_heads = count(kept.kv_heads);
     layer.ffn = kept.units.empty() ? 0 : count(kept.units.front());

@@ -40,7 +40,8 @@ struct KeptLayer {
 // Everything stays.
 std::vector<KeptLayer> whole_layers(const Config& config);
 
-// The configuration of what stays: throws Error(usage) as check() of config.h.
+// The configuration of what stays: throws Error(usage) as check() of config.h, and for some of the heads of a layer
+// whose score tells them apart.
 Config kept_config(const Config& config, const std::vector<KeptLayer>& layers);
 // The model of what stays: with everything it is `model` itself, bit for bit. Throws as rebuild().
 std::unique_ptr<Transformer> keep_layers(const Transformer& model, const std::vector<KeptLayer>& layers);

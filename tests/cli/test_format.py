@@ -49,6 +49,12 @@ def softcap(x, cap):
     return float(cap) * np.tanh(x / float(cap))
 
 
+def alibi_slopes(heads):
+    power = 1 << (heads.bit_length() - 1)
+    places = [2 * i + 2 if i < power else 2 * (i - power) + 1 for i in range(heads)]
+    return 2.0 ** (-4 * np.array(places) / power)
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -96,7 +102,9 @@ class Reference:
             size, sinks = int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0
             seen &= (p[:, None] - p[None] < size) | (p[None] < sinks)
         scores = np.einsum("qhd,khd->hqk", q, k[:, of]) / np.sqrt(d)
-        if "score" in layer:
+        if layer.get("score") == "alibi":
+            scores = scores - alibi_slopes(heads)[:, None, None] * np.abs(p[:, None] - p[None])
+        elif "score" in layer:
             scores = softcap(scores, layer["score"].removeprefix("softcap:"))
         a = np.einsum("hqk,khd->qhd", softmax(np.where(seen, scores, -np.inf)), v[:, of])
         return self.linear(name + ".output", a.reshape(len(h), heads * d))
@@ -169,6 +177,7 @@ class Format(CliTest):
             "gpt2": {"norm": "layer_norm", "activation": "gelu", "positions": "learned", "biases": True, "untied": True},
             "capped": {"qk_norm": True, "attention_softcap": 0.7, "logit_softcap": 1.5, "attention": "window:8:2,full"},
             "capped gpt2": {"norm": "layer_norm", "activation": "gelu", "biases": True, "qk_norm": True, "logit_softcap": 2},
+            "alibi": {"dim": 48, "heads": 6, "kv_heads": 3, "positions": "none", "attention_score": "alibi", "attention": "full,window:8:2"},
             "mixture": {"experts": 4, "top_k": 2, "shared_experts": 1},
             "switch": {"experts": 3, "top_k": 1, "router": "sigmoid"},
         }

@@ -6,12 +6,13 @@
 
 #include "base/error.h"
 #include "compress/structure.h"
+#include "nn/attention/score.h"
 
 namespace hone {
 
 std::vector<int64_t> removable_heads(const LayerBlueprint& layer) {
   std::set<int64_t> counts;
-  if (!layer.mixes()) return {};
+  if (!layer.mixes() || score_by_head(layer.score)) return {};
   const int64_t in_group = layer.heads / layer.kv_heads;
   for (int64_t groups = 1; groups < layer.kv_heads; ++groups) counts.insert(groups * in_group);
   for (int64_t of_each = 1; of_each < in_group; ++of_each) counts.insert(of_each * layer.kv_heads);
@@ -21,6 +22,11 @@ std::vector<int64_t> removable_heads(const LayerBlueprint& layer) {
 namespace {
 
 int64_t heads_to_remove(const Amount& amount, const LayerBlueprint& layer, size_t i) {
+  if (score_by_head(layer.score))
+    throw usage_error(
+        "structure '{}': '{}' gives each of layer {}'s heads a score of its own, so that none can go alone; "
+        "attentions:N removes whole attention halves",
+        amount.text, layer.score, i);
   const std::vector<int64_t> possible = removable_heads(layer);
   const std::string of = fmt::format("layer {}'s heads", i);
   const int64_t wanted = whole(amount, layer.heads);

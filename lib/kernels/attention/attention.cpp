@@ -25,13 +25,20 @@ void check(bool fits, const char* what, const AttentionDims& d) {
                          what, d.batch, d.queries, d.query_offset, d.keys, d.heads, d.kv_heads, d.head_dim, d.scale);
 }
 
+// Whether the score has a number that its kind can have, and knows the heads of a call that are told apart.
+bool fits(const ScoreRule& score, int64_t heads) {
+  if (score.kind == ScoreKind::plain) return true;
+  const ScoreKindInfo& info = info_of(score.kind);
+  return score.number >= info.least &&
+         (!info.by_head || (score.first_head >= 0 && score.first_head + heads <= score.heads));
+}
+
 AttentionArgs checked_args(const AttentionDims& dims, const ConstHeadRows& q, const ConstHeadRows& k,
                            const ConstHeadRows& v, const BlockPlan& plan) {
   check(dims.batch >= 0 && dims.head_dim > 0 && dims.kv_heads > 0 && dims.heads > 0, "empty dimensions", dims);
   check(dims.heads % dims.kv_heads == 0, "heads is not a multiple of kv_heads", dims);
   check(dims.scale > 0, "scale must be above 0", dims);
-  check(dims.score.kind == ScoreKind::plain || dims.score.number >= info_of(dims.score.kind).least,
-        "the number of a score must not be below its least", dims);
+  check(fits(dims.score, dims.heads), "the score has no such number or heads", dims);
   check((q.dtype == DType::f32 || q.dtype == DType::bf16) && k.dtype == q.dtype && v.dtype == q.dtype,
         "q, k and v must all be f32 or all bf16", dims);
   check(plan.shape == PlanShape{dims.queries, dims.keys, dims.query_offset}, "the plan is of another shape", dims);
@@ -211,9 +218,10 @@ void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRo
                   const HeadRows& out) {
   const auto is_float = [](DType type) { return type == DType::f32 || type == DType::bf16; };
   if (d.queries < 1 || d.kv_heads < 1 || d.heads % d.kv_heads != 0 || d.head_dim < 1 || !(d.scale > 0) ||
-      !d.key_lengths || !d.rule.causal || (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) ||
-      !is_float(q.dtype) || !(is_float(k.dtype) || (is_coded(k.dtype) && d.k_scales.data && d.v_scales.data)) ||
-      out.dtype != q.dtype || v.dtype != k.dtype)
+      !d.key_lengths || !fits(d.score, d.heads) || !d.rule.causal ||
+      (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) || !is_float(q.dtype) ||
+      !(is_float(k.dtype) || (is_coded(k.dtype) && d.k_scales.data && d.v_scales.data)) || out.dtype != q.dtype ||
+      v.dtype != k.dtype)
     throw internal_error("attention decode: queries {}, heads {} of {}, head_dim {}, scale {}, types {} {} {} {}",
                          d.queries, d.heads, d.kv_heads, d.head_dim, d.scale, name_of(q.dtype), name_of(k.dtype),
                          name_of(v.dtype), name_of(out.dtype));

@@ -13,15 +13,19 @@ constexpr float least_softcap = 0.01f, most_softcap = 1e6f;
 
 // A new kind is a row here and a file in isa/attention/scores/; a row without a file does not link.
 struct ScoreKindInfo {
-  std::string_view form;  // how a layer's blueprint spells it, with its number: "NAME:NUMBER"
+  std::string_view form;  // how a layer's blueprint spells it: "NAME:NUMBER", or "NAME" of one without a number
   float least, most;      // of that
   std::string_view what;  // for people
+  bool by_head = false;   // heads differ in it by their place among the layer's, so that none can be taken out alone
 
   constexpr std::string_view name() const { return form.substr(0, form.find(':')); }
+  constexpr bool has_number() const { return name() != form; }
 };
 inline constexpr ScoreKindInfo score_kinds[] = {
     // Gemma 2, arXiv 2408.00118, section 2.
     {"softcap:CAP", least_softcap, most_softcap, "between -CAP and CAP: CAP tanh(score / CAP)"},
+    // Press et al., arXiv 2108.12409: in place of positions that embeddings or rotations tell.
+    {"alibi", 0, 0, "less by the head's slope for each token between query and key", true},
 };
 inline constexpr size_t score_kind_count = std::size(score_kinds);
 
@@ -41,6 +45,8 @@ consteval ScoreKind score_named(std::string_view name) {
 struct ScoreRule {
   ScoreKind kind = ScoreKind::plain;
   float number = 0;
+  // Of a kind by head: query head h of a call is head first_head + h of the layer's `heads`. A rank has some of them.
+  int64_t first_head = 0, heads = 0;
 
   bool operator==(const ScoreRule&) const = default;
 };

@@ -21,6 +21,8 @@ Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& laye
       output_(Linear::make(blueprint.dim, layer.heads * head_dim_, blueprint.biases, layer.own_projections(),
                            share.columns({layer.heads * head_dim_}))),
       score_(score_rule(layer.score)) {
+  score_.first_head = share.first(layer.heads);
+  score_.heads = layer.heads;
   if (!layer.qk_norm) return;
   query_norm_ = Norm::of_head(blueprint);
   key_norm_ = Norm::of_head(blueprint);

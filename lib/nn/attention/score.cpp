@@ -21,13 +21,20 @@ kernels::ScoreRule score_rule(const std::string& name) {
   for (const kernels::ScoreKindInfo& row : kernels::score_kinds) {
     if (first_word(name) != row.name()) continue;
     const size_t colon = name.find(':');
-    if (colon == std::string::npos) throw usage_error("score '{}': write {}", name, row.form);
-    const auto number = static_cast<float>(parse_number(name.substr(colon + 1)));
-    if (!(number >= row.least && number <= row.most))
+    if ((colon != std::string::npos) != row.has_number()) throw usage_error("score '{}': write {}", name, row.form);
+    kernels::ScoreRule rule{static_cast<kernels::ScoreKind>(1 + (&row - kernels::score_kinds))};
+    if (!row.has_number()) return rule;
+    rule.number = static_cast<float>(parse_number(name.substr(colon + 1)));
+    if (!(rule.number >= row.least && rule.number <= row.most))
       throw usage_error("score '{}': the number must be between {} and {}", name, row.least, row.most);
-    return {static_cast<kernels::ScoreKind>(1 + (&row - kernels::score_kinds)), number};
+    return rule;
   }
   throw usage_error("unknown kind of score '{}'; known: {}", name, forms());
+}
+
+bool score_by_head(const std::string& name) {
+  const kernels::ScoreRule rule = score_rule(name);
+  return rule.kind != kernels::ScoreKind::plain && info_of(rule.kind).by_head;
 }
 
 std::string softcap_score(float cap) {

@@ -46,6 +46,11 @@ TEST_CASE("structures in numbers: parts are rounded to whole groups and multiple
   CHECK(narrowed(mixture_config(), counts).layers[0].ffn == mixture_config().layers[0].ffn - 10);
   config.layers[0].heads = 6;
   CHECK(removable_heads(config.layers[0]) == std::vector<int64_t>{2, 3, 4});
+  config.layers[0].score = "alibi";
+  CHECK(removable_heads(config.layers[0]).empty());
+  CHECK(refusal("heads:50%", config).find("'alibi' gives each of layer 0's heads a score of its own") !=
+        std::string::npos);
+  CHECK(counts_of(structure_counts(parse_structure("attentions:1"), config), "attentions").front() == 1);
 }
 
 TEST_CASE("structures that leave nothing, remove nothing, or do not exist are refused") {

@@ -91,6 +91,11 @@ TEST_CASE("a model in parts computes as the whole") {
       layer.attention = "window:16:2";
     }
   }
+  SUBCASE("scores that tell the layer's heads apart") {
+    c.block.positions = PositionKind::none;
+    c.layers[1] = {6, 2, 64, "full"};
+    for (LayerBlueprint& layer : c.layers) layer.score = "alibi";
+  }
   SUBCASE("short convolutions in place of attention") {
     c.block.biases = true;
     set_attention(c, "conv:4,full");

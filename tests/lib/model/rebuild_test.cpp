@@ -102,6 +102,18 @@ TEST_CASE("a model without silent heads and units computes what it computed with
   CHECK(relative_error(hidden_of(*small), hidden_of(*model)) < 1e-5);
 }
 
+TEST_CASE("heads that a score tells apart stay together") {
+  Config config = small_config();
+  for (LayerBlueprint& layer : config.layers) layer.score = "alibi";
+  std::vector<KeptLayer> kept = whole_layers(config);
+  CHECK(kept_config(config, kept) == config);
+  kept[0].heads = {2, 3};
+  kept[0].kv_heads = {1};
+  CHECK_THROWS_AS(kept_config(config, kept), Error);
+  kept[0].heads = kept[0].kv_heads = {};
+  CHECK(kept_config(config, kept).layers[0].heads == 0);
+}
+
 TEST_CASE("channels of a mixer that does not attend go by heads, too") {
   Config config = small_config();
   config.block.biases = true;

@@ -32,6 +32,16 @@ Config capped_config(const std::string& kinds = "full") {
   return c;
 }
 
+// Without positions but by the distances that scores see.
+Config alibi_config(const std::string& kinds = "full") {
+  Config c = small_config();
+  c.context = 300;
+  c.block.positions = PositionKind::none;
+  set_attention(c, kinds);
+  for (LayerBlueprint& layer : c.layers) layer.score = "alibi";
+  return c;
+}
+
 Config attending(const std::string& kinds) {
   Config c = small_config();
   c.context = 300;
@@ -64,16 +74,18 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 
 TEST_CASE("feeding in chunks, token by token and at once gives the logits of a run without a state") {
   for (const Config& config :
-       {small_config(), learned_config(), capped_config(), capped_config("window:8:2"), capped_config("routed:64:2")}) {
+       {small_config(), learned_config(), capped_config(), capped_config("window:8:2"), capped_config("routed:64:2"),
+        alibi_config(), alibi_config("window:8"), alibi_config("window:8:2"), alibi_config("routed:64:2")}) {
     Transformer model(config);
     initialized(model);
-    const std::vector<int32_t> ids = some_ids(51);
+    const int64_t length = std::min<int64_t>(config.context, 200);  // of several blocks, and past the ends of rings
+    const std::vector<int32_t> ids = some_ids(length);
     const Tensor expected = whole(model, ids);
     for (const int64_t chunk : {1, 7, 16, 512}) {
-      Session session(model, {1, 51});
+      Session session(model, {1, length});
       const Tensor logits = session.feed(std::span<const int32_t>(ids), chunk);
       CHECK(logits.shape() == Shape{1, 50});
-      CHECK(session.length() == 51);
+      CHECK(session.length() == length);
       CHECK(relative_error(logits, expected) < 1e-4);
     }
   }
@@ -116,6 +128,20 @@ TEST_CASE("a soft cap bounds logits, one of scores and norms of heads change the
   CHECK(relative_error(whole(model, ids), whole(scores_as_they_are, ids)) > 1e-3);
   Session session(model, {.sequences = 1, .capacity = 70, .code = kernels::CacheCode::int8});
   CHECK(relative_error(session.feed(std::span<const int32_t>(ids), 1), whole(model, ids)) < 0.05);
+}
+
+TEST_CASE("what scores see of positions is what tells the order of tokens, and there is a way to have none") {
+  std::vector<int32_t> ids = some_ids(70);
+  Config config = alibi_config();
+  config.layers.pop_back();  // one layer: what the last token sees without positions is a set
+  Transformer ordered(config);
+  config.layers.front().score.clear();
+  Transformer without(config);
+  for (Transformer* model : {&ordered, &without}) initialized(*model);
+  const Tensor before[] = {whole(ordered, ids), whole(without, ids)};
+  std::reverse(ids.begin(), ids.end() - 1);
+  CHECK(relative_error(whole(ordered, ids), before[0]) > 1e-3);
+  CHECK(relative_error(whole(without, ids), before[1]) < 1e-4);
 }
 
 TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
@@ -269,7 +295,9 @@ TEST_CASE("up to eight tokens at once give the bits of one after another") {
         CAPTURE(kind);
         CAPTURE(name_of(type));
         CAPTURE(count);
-        Transformer model(attending(kind + ",full"));
+        Config config = attending(kind + ",full");
+        config.layers[1].score = "alibi";
+        Transformer model(config);
         initialized(model);
         Session once(model, {1, 150, type, 8}), one_by_one(model, {1, 150, type, 8});
         once.feed(part(ids, 0, 100));

@@ -11,6 +11,7 @@ namespace {
 struct QueryTile {
   const Unit *query_columns, *query_pairs, *out_columns, *out_pairs;
   const float *lse, *delta;
+  ScorePositions at;
 };
 
 // The same for queries that were gathered.
@@ -29,7 +30,9 @@ struct GatheredTile {
         delta(carver.take<float>(tile)),
         products(carver.take<float>(tile * width.padded)),
         queries(carver.take<int32_t>(tile)) {}
-  QueryTile operands() const { return {query_columns, query_pairs, out_columns, out_pairs, lse, delta}; }
+  QueryTile operands(const ScorePositions& at) const {
+    return {query_columns, query_pairs, out_columns, out_pairs, lse, delta, at};
+  }
 };
 
 template <class Op>
@@ -177,7 +180,7 @@ class Backward {
         see(mask, args_, visit.block, j, visit.queries, columns);
       else
         see_all(mask, columns);
-      visit_block(visit.block, mask, dk, dv);
+      visit_block(visit.block, j, mask, dk, dv);
     }
     if (args_.gathered) visit_gathered(list, j, dk, dv);
     if (item_.last) write(j, count, dk, dv);
@@ -189,11 +192,12 @@ class Backward {
             s_.out_columns + i * tile * width_.units16,
             s_.out_pairs + i * tile * width_.units,
             s_.lse + i * tile,
-            s_.delta + i * tile};
+            s_.delta + i * tile,
+            query_positions(args_, i * tile)};
   }
 
-  void visit_block(int64_t i, const TileMask& mask, float* dk, float* dv) {
-    add_to_keys(queries_of(i), mask, dk, dv);
+  void visit_block(int64_t i, int64_t j, const TileMask& mask, float* dk, float* dv) {
+    add_to_keys(queries_of(i), j, mask, dk, dv);
     float* dq = item_.dq + i * tile * width_.padded;
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
@@ -212,10 +216,10 @@ class Backward {
       s_.gathered.queries[count++] = static_cast<int32_t>(query);
       ask(query);
       if (count < tile) return;
-      compute_gathered(count, dk, dv);
+      compute_gathered(j, count, dk, dv);
       count = 0;
     });
-    if (count > 0) compute_gathered(count, dk, dv);
+    if (count > 0) compute_gathered(j, count, dk, dv);
   }
 
   void ask(int64_t query) const {
@@ -229,7 +233,7 @@ class Backward {
     for (int64_t at = 0; at < width_.padded; at += 16) __builtin_prefetch(row + at, 1, 3);
   }
 
-  void compute_gathered(int64_t count, float* dk, float* dv) {
+  void compute_gathered(int64_t j, int64_t count, float* dk, float* dv) {
     GatheredTile<Op>& t = s_.gathered;
     const int columns = static_cast<int>((count + 15) / 16 * 16);
     const UnitRows queries = gather_rows(width_, rows_of<T>(args_.q, item_.sequence, 0, item_.head), args_.q.row_stride,
@@ -246,7 +250,7 @@ class Backward {
     }
     TileMask mask;
     see_all(mask, columns);
-    add_to_keys(t.operands(), mask, dk, dv);
+    add_to_keys(t.operands(gathered_positions(args_, t.queries, count)), j, mask, dk, dv);
     product<Op>(columns, width_.padded, tile / Op::per_unit, Left{s_.score_pairs, 1, tile},
                 Right{s_.key_pairs, width_.padded}, t.products, width_.padded, false);
     for (int64_t c = 0; c < count; ++c) {
@@ -256,14 +260,14 @@ class Backward {
     }
   }
 
-  // dK and dV of the key block at hand from a tile of queries; leaves dS for dQ.
-  void add_to_keys(const QueryTile& queries, const TileMask& mask, float* dk, float* dv) {
+  // dK and dV of key block j, which is at hand, from a tile of queries; leaves dS for dQ.
+  void add_to_keys(const QueryTile& queries, int64_t j, const TileMask& mask, float* dk, float* dv) {
     constexpr int64_t row_units = tile / Op::per_unit;
     for (int g = 0; g < groups; ++g) {
       const int begin = mask.begin[g], columns = mask.end[g] - begin;
       if (columns == 0) continue;
       step_ahead();
-      score_group(queries, mask, g);
+      score_group(queries, j, mask, g);
       step_ahead();
       const int64_t from = g * group, units = columns / Op::per_unit, query = begin / Op::per_unit;
       const Unit* probabilities = s_.probabilities + from * row_units + query;
@@ -278,7 +282,7 @@ class Backward {
   }
 
   // P and dS of 16 keys.
-  void score_group(const QueryTile& queries, const TileMask& mask, int g) {
+  void score_group(const QueryTile& queries, int64_t j, const TileMask& mask, int g) {
     const int begin = mask.begin[g], columns = mask.end[g] - begin;
     const int64_t from = g * group * width_.units16;
     product<Op>(group, columns, width_.units, Left{s_.keys + from, width_.units16, 1},
@@ -287,7 +291,10 @@ class Backward {
                 Right{queries.out_columns + begin, tile}, s_.products + begin, tile, false);
     const bool changes = args_.dims.score.kind != ScoreKind::plain;
     if (changes)
-      change_scores(args_.dims.score, {s_.scores + begin, group, columns, tile, args_.dims.scale}, s_.slopes + begin);
+      change_scores(args_.dims.score,
+                    {s_.scores + begin, group, columns, tile, args_.dims.scale, item_.head, queries.at.behind(begin),
+                     key_positions(args_, j * tile + g * group)},
+                    s_.slopes + begin);
     hide(mask, g, s_.scores);
     changes ? softmax_group<true>(queries, mask, g) : softmax_group<false>(queries, mask, g);
   }

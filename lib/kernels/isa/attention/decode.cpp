@@ -138,6 +138,11 @@ class Decode {
             rows.row_stride * size, (is_code<T> ? rows.row_stride : args_.head_dim) * size, block.count};
   }
 
+  ScorePositions keys_at(const Block& block) const {
+    if (!item_.key_positions) return {static_cast<int32_t>(block.first)};
+    return {0, item_.key_positions + block.first, block.count};
+  }
+
   Soon keys_of_next() const {
     int64_t place = 0;
     const Block block = item_.next ? next_block(*item_.next, place) : Block{};
@@ -174,7 +179,15 @@ class Decode {
     for (int64_t r = 0; r < rows_; ++r) {
       apply_scales(args_.k_scales, r, block);
       // In powers of two here. The row's last numbers are no scores, and hidden with it.
-      change_scores(args_.score, {scores_ + r * tile, 1, (count + lanes - 1) / lanes * lanes, tile, ln_2});
+      change_scores(args_.score, {scores_ + r * tile,
+                                  1,
+                                  (count + lanes - 1) / lanes * lanes,
+                                  tile,
+                                  ln_2,
+                                  item_.kv_head * in_group_ + r / args_.queries,
+                                  {static_cast<int32_t>(item_.query_position + r % args_.queries)},
+                                  keys_at(block),
+                                  false});
       hide_keys(r, block);
       exponentiate(r);
       apply_scales(args_.v_scales, r, block);

@@ -116,7 +116,7 @@ class Forward {
         see(mask, args_, i, visit.block, visit.queries, columns);
       else
         see_all(mask, columns);
-      visit_block(packed(visit.block), mask, columns);
+      visit_block(head, i, visit.block, mask, columns);
     }
     write(head, i, count, gathered);
   }
@@ -135,7 +135,8 @@ class Forward {
     return slot;
   }
 
-  void visit_block(int64_t slot, const TileMask& mask, int columns) {
+  void visit_block(int64_t head, int64_t i, int64_t j, const TileMask& mask, int columns) {
+    const int64_t slot = packed(j);
     const Unit* keys = s_.keys + slot * tile * width_.units16;
     for (int g = 0, next; g < groups; g = next) {
       next = same_columns(mask, g);
@@ -144,8 +145,10 @@ class Forward {
       product<Op>((next - g) * group, mask.end[g] - mask.begin[g], width_.units,
                   Left{keys + g * group * width_.units16, width_.units16, 1}, Right{s_.query + mask.begin[g], tile},
                   s_.scores + g * group * tile + mask.begin[g], tile, false);
-      change_scores(args_.dims.score, {s_.scores + g * group * tile + mask.begin[g], (next - g) * group,
-                                       mask.end[g] - mask.begin[g], tile, args_.dims.scale});
+      change_scores(args_.dims.score,
+                    {s_.scores + g * group * tile + mask.begin[g], (next - g) * group, mask.end[g] - mask.begin[g],
+                     tile, args_.dims.scale, head, query_positions(args_, i * tile + mask.begin[g]),
+                     key_positions(args_, j * tile + g * group)});
     }
     for (int g = 0; g < groups; ++g) hide(mask, g, s_.scores + g * group * tile);
     for (int c = 0; c < columns; c += lanes) {

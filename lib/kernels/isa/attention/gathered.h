@@ -27,6 +27,10 @@ inline void for_gathered(const VisitLists& by_key, int64_t list, int64_t j, int6
   }
 }
 
+inline ScorePositions gathered_positions(const AttentionArgs& args, const int32_t* queries, int64_t count) {
+  return {static_cast<int32_t>(args.dims.query_offset), queries, count};
+}
+
 // to[tile][units16]: the rows of `count` queries as operand elements, zeros up to a multiple of 16 rows.
 template <class Op, class T>
 inline UnitRows gather_rows(const Width<Op>& width, const T* from, int64_t stride, const int32_t* queries,
@@ -89,7 +93,7 @@ class GatheredForward {
       const auto compute = [&] {
         const Unit *keys, *values;
         packed(j, keys, values);
-        compute_tile(keys, values);
+        compute_tile(j, keys, values);
         count_ = 0;
       };
       for_gathered(args_.by_key, list, j, item_.begin, item_.end, [&](int64_t query) {
@@ -111,13 +115,14 @@ class GatheredForward {
     for (int64_t at = 0; at < width_.padded; at += 16) __builtin_prefetch(row + at, 1, 3);
   }
 
-  void compute_tile(const Unit* keys, const Unit* values) {
+  void compute_tile(int64_t j, const Unit* keys, const Unit* values) {
     const int64_t columns = (count_ + 15) / 16 * 16;
     const UnitRows rows =
         gather_rows(width_, rows_of<T>(args_.q, item_.sequence, 0, head_), args_.q.row_stride, queries_, count_, rows_);
     transpose_rows(width_, rows, query_, columns);
     product<Op>(tile, columns, width_.units, Left{keys, width_.units16, 1}, Right{query_, tile}, scores_, tile, false);
-    change_scores(args_.dims.score, {scores_, tile, columns, tile, args_.dims.scale});
+    change_scores(args_.dims.score, {scores_, tile, columns, tile, args_.dims.scale, head_,
+                                     gathered_positions(args_, queries_, count_), key_positions(args_, j * tile)});
     for (int64_t c = 0; c < columns; c += lanes) exponentiate(c);
     product<Op>(columns, width_.padded, tile / Op::per_unit, Left{probabilities_, 1, tile},
                 Right{values, width_.padded}, products_, width_.padded, false);

@@ -5,7 +5,7 @@
 namespace hone::kernels::HONE_ISA {
 namespace {
 
-using Change = void (*)(const ScoreRule& rule, const ScoreTile& tile, float* slopes);
+using Change = void (*)(const ScoreRule& rule, const ScoreTile& t, float* slopes);
 
 struct Changes {
   Change of[score_kind_count];
@@ -20,8 +20,8 @@ constexpr Changes changes = changes_of(std::make_index_sequence<score_kind_count
 
 }  // namespace
 
-void change_kinds(const ScoreRule& rule, const ScoreTile& tile, float* slopes) {
-  changes.of[static_cast<size_t>(rule.kind) - 1](rule, tile, slopes);
+void change_kinds(const ScoreRule& rule, const ScoreTile& t, float* slopes) {
+  changes.of[static_cast<size_t>(rule.kind) - 1](rule, t, slopes);
 }
 
 }  // namespace hone::kernels::HONE_ISA

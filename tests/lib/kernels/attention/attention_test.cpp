@@ -90,6 +90,8 @@ TEST_CASE("queries at an offset see the rows before them") {
       dims.query_offset = offset;
       dims.keys = offset + 70;
       compare(dims, rule);
+      dims.score = alibi(4);
+      compare(dims, rule);
     }
 }
 
@@ -103,6 +105,9 @@ TEST_CASE("keys in any order with empty rows give the softmax over the rows that
   for (const MaskRule& rule : rules) {
     const ReferenceMask mask = reference_mask(dims, rule, positions);
     compare(dims, *causal_plan({80, 150, 40}, rule, positions), mask);
+    AttentionDims by_distance = dims;
+    by_distance.score = alibi(2);
+    compare(by_distance, *causal_plan({80, 150, 40}, rule, positions), mask);
   }
 }
 
@@ -147,9 +152,11 @@ TEST_CASE("lists for each head with blocks selected for single queries") {
     CHECK(plan.visible_pairs == pairs);
     CHECK(plan.causal_pairs == 8 * 300 * 301 / 2);
     compare(dims, plan, mask);
-    AttentionDims capped = dims;
-    capped.score = {score_named("softcap"), 1.5f};
-    compare(capped, plan, mask);
+    for (const ScoreRule& score : {ScoreRule{score_named("softcap"), 1.5f}, alibi(4)}) {
+      AttentionDims changed = dims;
+      changed.score = score;
+      compare(changed, plan, mask);
+    }
   }
 }
 
@@ -231,6 +238,12 @@ TEST_CASE("dimensions, types and plans that do not fit are refused") {
   CHECK_THROWS_AS(attention_forward(uneven, c.q(c.qkv), c.k(c.qkv), c.v(c.qkv), c.outputs(c.out), nullptr,
                                     *causal_plan({10, 10, 0}, {})),
                   Error);
+  for (const ScoreRule& score :
+       {ScoreRule{score_named("softcap"), 0}, alibi(2), ScoreRule{score_named("alibi"), 0, 1, 3}}) {
+    Case wrong(DType::f32, c.dims);
+    wrong.dims.score = score;
+    CHECK_THROWS_AS(wrong.forward(*causal_plan({10, 10, 0}, {})), Error);
+  }
   Buffer half(DType::bf16, c.out.size());
   CHECK_THROWS_AS(attention_forward(c.dims, c.q(c.qkv), c.k(c.qkv), c.v(c.qkv), c.outputs(half), nullptr,
                                     *causal_plan({10, 10, 0}, {})),

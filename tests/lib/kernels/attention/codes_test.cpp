@@ -165,6 +165,7 @@ TEST_CASE("decoding from codes is decoding from what they say, at every instruct
             d.scale = 1 / std::sqrt(static_cast<float>(head_dim));
             d.rule = rule;
             if (head_dim == 40) d.score = {score_named("softcap"), 1.5f};
+            if (head_dim == 64) d.score = alibi(heads);
             d.key_lengths = lengths.data();
             d.k_scales = k.scale_of_rows();
             d.v_scales = v.scale_of_rows();

@@ -121,11 +121,14 @@ TEST_CASE("several queries a sequence each see up to themselves") {
     for (const MaskRule& rule : rules) {
       const std::vector<int64_t> lengths = {8, 130};
       Cache cache(DType::f32, DType::bf16, 2, 140, queries, 4, 2, 32);
-      const DecodeDims dims = cache.dims(rule, lengths);
-      cache.decode(dims);
-      for (int64_t b = 0; b < 2; ++b)
-        cache.reference(b, dims, lengths[static_cast<size_t>(b)], lengths[static_cast<size_t>(b)] - queries);
-      CHECK(relative_error(cache.out, cache.expected) < 1e-5);
+      DecodeDims dims = cache.dims(rule, lengths);
+      for (const ScoreRule& score : {ScoreRule{}, alibi(4)}) {
+        dims.score = score;
+        cache.decode(dims);
+        for (int64_t b = 0; b < 2; ++b)
+          cache.reference(b, dims, lengths[static_cast<size_t>(b)], lengths[static_cast<size_t>(b)] - queries);
+        CHECK(relative_error(cache.out, cache.expected) < 1e-5);
+      }
     }
 }
 
@@ -166,9 +169,12 @@ TEST_CASE("a ring of rows is read by their positions") {
       dims.query_positions = first.data();
       dims.key_positions = positions.data();
       dims.key_positions_stride = ring;
-      cache.decode(dims);
-      cache.reference(0, dims, ring, position, positions);
-      CHECK(relative_error(cache.out, cache.expected) < 1e-5);
+      for (const ScoreRule& score : {ScoreRule{}, alibi(2)}) {
+        dims.score = score;
+        cache.decode(dims);
+        cache.reference(0, dims, ring, position, positions);
+        CHECK(relative_error(cache.out, cache.expected) < 1e-5);
+      }
     }
   set_isa(isa_levels().back());
 }
@@ -212,5 +218,8 @@ TEST_CASE("decode refuses what does not fit") {
   CHECK_THROWS_AS(cache.decode(dims), Error);
   dims = cache.dims({}, lengths);
   dims.key_lengths = nullptr;
+  CHECK_THROWS_AS(cache.decode(dims), Error);
+  dims = cache.dims({}, lengths);
+  dims.score = alibi(2);  // of three
   CHECK_THROWS_AS(cache.decode(dims), Error);
 }

@@ -1,5 +1,6 @@
 #include "lib/kernels/attention/reference.h"
 
+#include <bit>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -54,43 +55,69 @@ auto transposed(const Matrix& m, int64_t cols) {
   return [&m, cols](int64_t i, int64_t j) { return m[static_cast<size_t>(j * cols + i)]; };
 }
 
-// What a kind of score should be, with numbers to test it with: a row for each of score_kinds.
+std::vector<double> alibi_slopes(int64_t heads) {
+  const auto power = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(heads)));
+  std::vector<double> slopes;
+  for (int64_t i = 1; i <= power; ++i)
+    slopes.push_back(std::pow(2, -8.0 * static_cast<double>(i) / static_cast<double>(power)));
+  if (power == heads) return slopes;
+  const std::vector<double> finer = alibi_slopes(2 * power);
+  for (size_t i = 0; slopes.size() < static_cast<size_t>(heads); i += 2) slopes.push_back(finer[i]);
+  return slopes;
+}
+
+// What a kind of score should be, with rules to test it with: a row for each of score_kinds.
 struct ReferenceScore {
   std::string_view name;
-  double (*value)(double score, double number);
-  double (*slope)(double score, double number);
-  std::vector<float> numbers;  // scores are of about 1, and up to 4
+  double (*value)(double score, const ScoreRule& rule, int64_t head, int64_t distance);
+  double (*slope)(double score, const ScoreRule& rule);
+  std::vector<ScoreRule> rules;  // scores are of about 1, and up to 4
 };
 
 const ReferenceScore& reference_of(std::string_view name) {
   static const ReferenceScore rows[] = {
       {"softcap",
-       [](double x, double cap) { return cap * std::tanh(x / cap); },
-       [](double x, double cap) { return 1 - std::pow(std::tanh(x / cap), 2); },
-       {0.7f, 2.0f, 50.0f}},
+       [](double x, const ScoreRule& r, int64_t, int64_t) { return r.number * std::tanh(x / r.number); },
+       [](double x, const ScoreRule& r) { return 1 - std::pow(std::tanh(x / r.number), 2); },
+       {{score_named("softcap"), 0.7f}, {score_named("softcap"), 2.0f}, {score_named("softcap"), 50.0f}}},
+      {"alibi",
+       [](double x, const ScoreRule& r, int64_t head, int64_t distance) {
+         const double slope = alibi_slopes(r.heads)[static_cast<size_t>(r.first_head + head)];
+         return x - slope * static_cast<double>(std::abs(distance));
+       },
+       [](double, const ScoreRule&) { return 1.0; },
+       {alibi(4), {score_named("alibi"), 0, 6, 12}}},
   };
   for (const ReferenceScore& row : rows)
     if (row.name == name) return row;
   throw std::logic_error("tests have no reference of the score " + std::string(name));
 }
 
-double changed(const ScoreRule& rule, double score) {
-  if (rule.kind == ScoreKind::plain) return score;
-  return reference_of(info_of(rule.kind).name()).value(score, rule.number);
+// All scores of a head.
+void change(const AttentionDims& dims, int64_t head, const std::vector<int32_t>& key_positions, Matrix& scores) {
+  const ScoreRule& rule = dims.score;
+  if (rule.kind == ScoreKind::plain) return;
+  const ReferenceScore& reference = reference_of(info_of(rule.kind).name());
+  for (int64_t i = 0; i < dims.queries; ++i)
+    for (int64_t j = 0; j < dims.keys; ++j) {
+      const int64_t key = key_positions.empty() ? j : key_positions[static_cast<size_t>(j)];
+      double& score = scores[static_cast<size_t>(i * dims.keys + j)];
+      score = reference.value(score, rule, head, dims.query_offset + i - key);
+    }
 }
 
 double slope(const ScoreRule& rule, double score) {
   if (rule.kind == ScoreKind::plain) return 1;
-  return reference_of(info_of(rule.kind).name()).slope(score, rule.number);
+  return reference_of(info_of(rule.kind).name()).slope(score, rule);
 }
 
 // The probabilities of one head, and the logarithm of each row's sum (-1e30 where nothing is visible).
-Matrix probabilities(const AttentionDims& dims, const Matrix& q, const Matrix& k, const uint8_t* visible,
-                     std::vector<double>& log_sums) {
+Matrix probabilities(const AttentionDims& dims, int64_t head, const Matrix& q, const Matrix& k,
+                     const ReferenceMask& mask, const uint8_t* visible, std::vector<double>& log_sums) {
   Matrix p(static_cast<size_t>(dims.queries * dims.keys));
   add_product(p, dims.queries, dims.keys, dims.head_dim, plain(q, dims.head_dim), transposed(k, dims.head_dim),
               dims.scale);
-  for (double& score : p) score = changed(dims.score, score);
+  change(dims, head, mask.key_positions, p);
   log_sums.assign(static_cast<size_t>(dims.queries), -1e30);
   for (int64_t i = 0; i < dims.queries; ++i) {
     double* row = p.data() + i * dims.keys;
@@ -115,14 +142,14 @@ const uint8_t* list_of(const ReferenceMask& mask, const AttentionDims& dims, int
 std::vector<ScoreRule> score_rules() {
   std::vector<ScoreRule> rules;
   for (size_t i = 0; i < score_kind_count; ++i)
-    for (const float number : reference_of(score_kinds[i].name()).numbers)
-      rules.push_back({static_cast<ScoreKind>(i + 1), number});
+    for (const ScoreRule& rule : reference_of(score_kinds[i].name()).rules) rules.push_back(rule);
   return rules;
 }
 
 ReferenceMask reference_mask(const AttentionDims& dims, const MaskRule& rule,
                              const std::vector<int32_t>& key_positions) {
   ReferenceMask mask;
+  mask.key_positions = key_positions;
   mask.visible.resize(static_cast<size_t>(dims.queries * dims.keys));
   for (int64_t i = 0; i < dims.queries; ++i)
     for (int64_t j = 0; j < dims.keys; ++j) {
@@ -141,8 +168,9 @@ void attention_forward_reference(const AttentionDims& dims, ConstHeadRows q, Con
     for (int64_t h = 0; h < dims.heads; ++h) {
       std::vector<double> log_sums;
       const Matrix values = rows_of(v, b, h / in_group, dims.keys, dim);
-      const Matrix p = probabilities(dims, rows_of(q, b, h, dims.queries, dim),
-                                     rows_of(k, b, h / in_group, dims.keys, dim), list_of(mask, dims, b, h), log_sums);
+      const Matrix p =
+          probabilities(dims, h, rows_of(q, b, h, dims.queries, dim), rows_of(k, b, h / in_group, dims.keys, dim), mask,
+                        list_of(mask, dims, b, h), log_sums);
       Matrix o(static_cast<size_t>(dims.queries * dim));
       add_product(o, dims.queries, dim, dims.keys, plain(p, dims.keys), plain(values, dim));
       write(out, b, h, o, dim);
@@ -163,7 +191,7 @@ void attention_backward_reference(const AttentionDims& dims, ConstHeadRows q, Co
       for (int64_t h = kv * in_group; h < (kv + 1) * in_group; ++h) {
         const Matrix queries = rows_of(q, b, h, dims.queries, dim), d_o = rows_of(d_out, b, h, dims.queries, dim);
         std::vector<double> log_sums;
-        const Matrix p = probabilities(dims, queries, keys, list_of(mask, dims, b, h), log_sums);
+        const Matrix p = probabilities(dims, h, queries, keys, mask, list_of(mask, dims, b, h), log_sums);
         add_product(d_values, dims.keys, dim, dims.queries, transposed(p, dims.keys), plain(d_o, dim));
         Matrix ds(p.size());
         add_product(ds, dims.queries, dims.keys, dim, plain(d_o, dim), transposed(values, dim));

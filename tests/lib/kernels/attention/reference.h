@@ -8,12 +8,18 @@
 
 namespace hone::kernels {
 
-std::vector<ScoreRule> score_rules();  // each kind of the table, with several numbers
+// Each kind of the table, with several numbers, and heads where it tells apart those of a call, which has four.
+std::vector<ScoreRule> score_rules();
+// Of a call with all heads of a layer.
+inline ScoreRule alibi(int64_t heads) {
+  return {score_named("alibi"), 0, 0, heads};
+}
 
 // visible[q * keys + k] of one (sequence, head), or of all when there is one list.
 struct ReferenceMask {
   std::vector<uint8_t> visible;
   int64_t lists = 1;
+  std::vector<int32_t> key_positions = {};  // none: in order
 };
 
 // The mask of a rule: keys at key_positions, or in order when it is empty.

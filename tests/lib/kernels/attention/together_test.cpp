@@ -38,6 +38,7 @@ TEST_CASE("rows that see each other whole equal the plain reference, forward and
       AttentionDims dims = dims_of(200, 4, 2, 32);
       dims.query_offset = offset;
       dims.keys = offset + 200;
+      if (offset == 20) dims.score = alibi(4);
       const auto from = seen_from(dims.keys, {{static_cast<int32_t>(offset), static_cast<int32_t>(offset) + 11},
                                               {static_cast<int32_t>(offset) + 50, static_cast<int32_t>(offset) + 170}});
       const ReferenceMask mask = mask_of(dims, rule, from);
