@@ -66,13 +66,15 @@ def ranks_of(launcher):
 
 @unittest.skipUnless(MPIRUN, "no mpirun here")
 class Parallel(ModelTest):
-    def setUp(self):
-        super().setUp()
-        if "no MPI" in run("train", "--parallel", "data:2", "--steps", 0, "--output", self.path("no.h5")).stderr:
-            self.skipTest("these tools were built without MPI")
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if "no MPI" in run("train", "--parallel", "data:2", "--steps", 0, "--output", os.path.join(cls.shared, "no.h5")).stderr:
+            raise unittest.SkipTest("these tools were built without MPI")
 
-    def options(self, steps, *more, batch=4, accumulate=1):
-        return ["--data", self.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
+    @classmethod
+    def options(cls, steps, *more, batch=4, accumulate=1):
+        return ["--data", cls.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
 
     def assert_close(self, a, b, tolerance=1e-5):
         self.assertLessEqual(abs(a - b), tolerance * abs(b), (a, b))

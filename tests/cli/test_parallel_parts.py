@@ -14,6 +14,12 @@ from mpi_launch import Parallel, launch, ranks_of, start
 class Parts(Parallel):
     """Ranks that divide the matrices: the numbers of one process, to the rounding of sums."""
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = os.path.join(cls.shared, "model.h5")
+        run("train", *cls.options(60), "--output", cls.model, check=True)
+
     def test_losses_are_those_of_one_process(self):
         more = ["--valid-fraction", 0.1, "--valid-every", 10, "--dropout", 0.1, "--format", "json", "--precision", "f32",
                 "--log-every", 1, "--ema", 0.9, "--keep", "best"]
@@ -37,10 +43,11 @@ class Parts(Parallel):
         options = self.options(16, "--precision", "f32", batch=2, accumulate=2)
         straight = json.loads(run("train", *options, "--format", "json", "--output", self.path("straight.h5"), check=True).stdout)
         layouts = {"one": [1], "data": [2], "tensor": [2, "--parallel", "tensor:2"], "both": [4, "--parallel", "data:2,tensor:2"]}
-        for begun in ("one", "tensor", "both"):
+        # Each is left and gone to; all pairs of them are in tests/lib/train/tensor_test.cpp.
+        for begun, ends in (("one", ["tensor", "both"]), ("tensor", ["one", "data"]), ("both", ["one", "tensor"])):
             checkpoint = self.stopped(begun, layouts[begun], *options)
-            for later, layout in layouts.items():
-                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layout, *options)["loss"], straight["loss"])
+            for later in ends:
+                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"])
 
     def test_a_signal_to_one_rank_stops_all(self):
         checkpoint = self.path("c.h5")
@@ -54,13 +61,8 @@ class Parts(Parallel):
         self.assertEqual((process.returncode, out), (128 + signal.SIGTERM, ""), err)
         self.assert_no_leftovers()
 
-    def trained(self):
-        model = self.path("model.h5")
-        run("train", *self.options(60, batch=4), "--output", model, check=True)
-        return model
-
     def test_other_tools_run_a_model_in_parts(self):
-        model = self.trained()
+        model = self.model
         score = ["--data", self.corpus, "--format", "json", "--precision", "f32"]
         one = self.row(run("eval", model, *score, check=True))
         two = self.row(launch(2, model, *score, "--parallel", "tensor:2", name="eval", check=True))
@@ -87,7 +89,7 @@ class Parts(Parallel):
         self.assertFalse(os.path.exists(self.path("x.h5")))
 
     def test_packed_weights_are_divided(self):
-        model, small = self.trained(), self.path("small.h5")
+        model, small = self.model, self.path("small.h5")
         run("quantize", model, "--type", "int8", "--output", small, check=True)
         score = ["--data", self.corpus, "--format", "json", "--precision", "f32", "--no-speed"]
         one = self.row(run("eval", small, *score, check=True))["loss"]
@@ -95,7 +97,7 @@ class Parts(Parallel):
         self.assert_close(self.row(done)["loss"], one)
 
     def test_what_parts_cannot_do_is_refused(self):
-        model = self.trained()
+        model = self.model
         for options, part in ((["--optimizer", "muon"], "muon moves whole matrices"), (["--moments", "int8"], "moments in int8"),
                               (["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
                               (["--teacher", model], "--teacher"), (["--experts", 8], "--experts")):
@@ -148,10 +150,11 @@ class Experts(Parallel):
         options = self.mixture(16)
         straight = json.loads(run("train", *options, "--format", "json", "--output", self.path("straight.h5"), check=True).stdout)
         layouts = {"one": [1], "data": [2], "experts": [2, "--parallel", "expert:2"], "both": [4, "--parallel", "data:2,expert:2"]}
-        for begun in ("one", "both"):
+        # Each is gone to; all pairs of them are in tests/lib/train/expert_test.cpp.
+        for begun, ends in (("one", ["experts", "both"]), ("both", ["one", "data"])):
             checkpoint = self.stopped(begun, layouts[begun], *options)
-            for later, layout in layouts.items():
-                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layout, *options)["loss"], straight["loss"], 1e-4)
+            for later in ends:
+                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"], 1e-4)
 
     def test_a_signal_to_one_rank_stops_all(self):
         checkpoint = self.path("c.h5")
