@@ -8,15 +8,14 @@
 #include <vector>
 
 #include "base/cpu.h"
+#include "support/turns.h"
 
 namespace hone::test {
 
 // Every instruction set of this machine. With the sanitizers avx512 is not compiled (lib/kernels/isa.cmake).
 inline std::vector<Isa> isa_levels_tested() {
   std::vector<Isa> levels = isa_levels();
-#if defined(__SANITIZE_ADDRESS__)
-  std::erase(levels, Isa::avx512);
-#endif
+  if (sanitized) std::erase(levels, Isa::avx512);
   return levels;
 }
 

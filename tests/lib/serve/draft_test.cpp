@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "nn/mixer.h"
 #include "serve/generate.h"
+#include "support/turns.h"
 
 using namespace hone;
 
@@ -68,8 +69,11 @@ ErrorKind refusal(const DraftSettings& draft, const Transformer& target) {
 }  // namespace
 
 TEST_CASE("greedy text is the same whoever drafts, for every kind of attention") {
-  for (const std::string& attention : mixer_examples())
+  int64_t first_turn = 0;
+  for (const std::string& attention : mixer_examples()) {
+    int64_t turn = first_turn++;
     for (const DType type : {DType::f32, DType::bf16}) {
+      if (!hone::test::takes_turn(turn++, 2)) continue;  // under the sanitizers one type a kind, in turn
       CAPTURE(attention);
       const Made made(shape(attention + ",full")), other(shape("full", 1), 4);
       GenerateSettings s = settings(0, 90);
@@ -94,6 +98,7 @@ TEST_CASE("greedy text is the same whoever drafts, for every kind of attention")
       const Generated own = write(made.model, s);
       CHECK(own.accepted == own.drafted);  // few: one that costs as much as the model never gains
     }
+  }
 }
 
 TEST_CASE("a stop, the end of positions and the number of tokens end drafted text where they end other text") {

@@ -12,6 +12,7 @@
 #include "measure/activations.h"
 #include "nn/block.h"
 #include "support/scratch.h"
+#include "support/turns.h"
 #include "train/fingerprint.h"
 #include "train/teacher_cache.h"
 #include "train/trainer.h"
@@ -86,9 +87,13 @@ TEST_CASE("what a teacher takes is counted before it runs") {
 TEST_CASE("with a teacher too, what is computed again changes no bit") {
   const Corpus corpus = text();
   std::map<std::string, Tensor> expected;
+  int64_t first_turn = 0;
   for (const char* plan : {"none", "blocks", "every:2", "feed_forward", "attention"}) {
     CAPTURE(plan);
+    int64_t turn = first_turn++;
     for (const DType type : {DType::f32, DType::bf16}) {
+      // Under the sanitizers each plan in one of the types, but for the first, which others are compared with.
+      if (!takes_turn(turn++, 2) && std::string_view(plan) != "none") continue;
       Model model = fresh(), teacher = other(3);
       TextBatches sampler(BatchSampler(corpus, 32, 1));
       StepSettings s = step_settings(of(teacher), 0.5f);

@@ -7,6 +7,7 @@
 #include "compress/masks.h"
 #include "dataset/corpus.h"
 #include "lib/train/runs.h"
+#include "support/turns.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -264,7 +265,7 @@ TEST_CASE("selection biases even out the load that no balancing leaves uneven") 
 TEST_CASE("recomputing blocks changes no bit of training, dropout and noisy routers included") {
   const auto trained = [](const char* recompute) {
     Model model = fresh_mixture();
-    RunSettings s = mixture_settings(6);
+    RunSettings s = mixture_settings(rounds_of(6, 2));
     s.step.recompute = recompute_plan(recompute);
     s.step.dropout = 0.1f;
     s.step.accumulate = 2;

@@ -59,7 +59,7 @@ inline __m512i codes_of_stream(__m512i v) {
 
 // Tiles whose elements share bytes: 2 of 4 bits, 4 of 2 bits.
 template <PackedElement element>
-struct SharedCodes {
+struct SharedCodes : Unpacking<SharedCodes<element>> {
   static constexpr int bits = info_of(element).bits, shared = 8 / bits;
   explicit SharedCodes(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
@@ -73,23 +73,14 @@ struct SharedCodes {
     }
     p += step_bytes * bits / 8;
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
-    return unpack(*this, count, scratch);
-  }
   void fetch(int64_t at, int64_t) const {
     prefetch(p + at * bits / 8);
   }
-  static constexpr bool in_place = false;
 };
 
 // Tiles one after the other, where a byte does not hold a whole number of codes.
 template <PackedElement element>
-struct StreamCodes {
+struct StreamCodes : Unpacking<StreamCodes<element>> {
   static constexpr int bits = info_of(element).bits;
   explicit StreamCodes(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
@@ -99,23 +90,14 @@ struct StreamCodes {
     for (int i = 0; i < 4; ++i, p += 8 * bits)
       w[i] = bytes_of_codes<element>(codes_of_stream<element>(_mm512_maskz_loadu_epi8((1ull << 8 * bits) - 1, p)));
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
-    return unpack(*this, count, scratch);
-  }
   void fetch(int64_t at, int64_t) const {
     prefetch(p + at * bits / 8);
   }
-  static constexpr bool in_place = false;
 };
 
 // The kept elements of a tile in a stream of their own, from a new byte on.
 template <PackedElement element>
-struct SparseCodes {
+struct SparseCodes : Unpacking<SparseCodes<element>> {
   static constexpr int bits = info_of(element).bits;
   explicit SparseCodes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
   const uint8_t* p;
@@ -135,17 +117,10 @@ struct SparseCodes {
     }
     masks += 4;
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   void fetch(int64_t at, int64_t) const {  // as if half were pruned
     prefetch(p + at * bits / 16);
     prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
   }
-  static constexpr bool in_place = false;
 };
 
 #else
@@ -182,7 +157,7 @@ inline void codes_of_stream(const uint8_t* p, uint8_t* out) {
 }
 
 template <PackedElement element>
-struct SharedCodes {
+struct SharedCodes : Unpacking<SharedCodes<element>> {
   static constexpr int bits = info_of(element).bits, shared = 8 / bits;
   explicit SharedCodes(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
@@ -195,12 +170,10 @@ struct SharedCodes {
         for (int i = 0; i < 64; ++i) out[i] = static_cast<uint8_t>(from[i] >> t * bits) & code_mask<element>;
     bytes_of_codes<element>(out - step_bytes, step_bytes);
   }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  static constexpr bool in_place = false;
 };
 
 template <PackedElement element>
-struct StreamCodes {
+struct StreamCodes : Unpacking<StreamCodes<element>> {
   static constexpr int bits = info_of(element).bits;
   explicit StreamCodes(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
@@ -209,12 +182,10 @@ struct StreamCodes {
     for (int i = 0; i < 4; ++i, p += 8 * bits) codes_of_stream<element>(p, out + 64 * i);
     bytes_of_codes<element>(out, step_bytes);
   }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  static constexpr bool in_place = false;
 };
 
 template <PackedElement element>
-struct SparseCodes {
+struct SparseCodes : Unpacking<SparseCodes<element>> {
   static constexpr int bits = info_of(element).bits;
   explicit SparseCodes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
   const uint8_t* p;
@@ -234,8 +205,6 @@ struct SparseCodes {
       p += (__builtin_popcountll(*masks) * bits + 7) >> 3;
     }
   }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  static constexpr bool in_place = false;
 };
 
 #endif

@@ -1,15 +1,10 @@
 // Packed panels to bf16 panels, for products with many rows.
 #pragma once
 
+#include "kernels/isa/float_bits.h"
 #include "kernels/isa/packed/source.h"
 
 namespace hone::kernels::HONE_ISA::expansion {
-
-inline uint32_t bits_of(float x) {
-  uint32_t u;
-  __builtin_memcpy(&u, &x, 4);
-  return u;
-}
 
 // To nearest, ties to even, left in the upper half.
 inline uint32_t rounded(float x) {
@@ -25,14 +20,9 @@ inline void scale_words(const uint8_t* tiles, int64_t steps, const bf16* scales,
   for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += step_bytes)
 #pragma omp simd
     for (int r = 0; r < 64; ++r) {
-      const uint32_t s = static_cast<uint32_t>(scales[r].bits) << 16;
       uint32_t w;
       __builtin_memcpy(&w, tiles + 4 * r, 4);
-      const uint32_t low = w << 16, high = w & 0xffff0000u;
-      float scale, even, odd;
-      __builtin_memcpy(&scale, &s, 4);
-      __builtin_memcpy(&even, &low, 4);
-      __builtin_memcpy(&odd, &high, 4);
+      const float scale = as_float(scales[r]), even = as_float(w << 16), odd = as_float(w & 0xffff0000u);
       const uint32_t lane = rounded(even * scale) >> 16 | rounded(odd * scale);
       __builtin_memcpy(out + 4 * r, &lane, 4);
     }
@@ -47,10 +37,7 @@ void integers(const PackedPanel& panel, int64_t pairs, bf16* out, uint8_t* scrat
     const int64_t left = panel.steps - begin, steps = left < panel.segment_steps ? left : panel.segment_steps;
     const uint8_t* tiles = source.tiles(steps, scratch);
     float scale[64];
-    for (int r = 0; r < 64; ++r) {
-      const uint32_t u = static_cast<uint32_t>(scales[r].bits) << 16;
-      __builtin_memcpy(scale + r, &u, 4);
-    }
+    for (int r = 0; r < 64; ++r) scale[r] = as_float(scales[r]);
     for (int64_t n = 0; n < steps; ++n) {
       const uint8_t* from = tiles + n * step_bytes;
       auto* to = reinterpret_cast<uint8_t*>(out + (begin + n) * 256);

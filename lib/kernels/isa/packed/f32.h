@@ -2,6 +2,7 @@
 // as they are, sums in f32.
 #pragma once
 
+#include "kernels/isa/float_bits.h"
 #include "kernels/isa/packed/source.h"
 
 namespace hone::kernels::HONE_ISA::exact {
@@ -19,12 +20,6 @@ inline __attribute__((always_inline)) void store(const Vector& v, float* to) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
-inline float as_float(uint32_t bits) {
-  float x;
-  __builtin_memcpy(&x, &bits, 4);
-  return x;
-}
-
 // Tiles of words to out [2 * steps][64].
 inline void widen_words(const uint8_t* tiles, int64_t steps, const bf16*, float* out) {
   for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 128)
@@ -40,7 +35,7 @@ inline void widen_words(const uint8_t* tiles, int64_t steps, const bf16*, float*
 // The same times the scales of the rows.
 inline void widen_scaled_words(const uint8_t* tiles, int64_t steps, const bf16* scales, float* out) {
   float scale[64];
-  for (int r = 0; r < 64; ++r) scale[r] = as_float(static_cast<uint32_t>(scales[r].bits) << 16);
+  for (int r = 0; r < 64; ++r) scale[r] = as_float(scales[r]);
   for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 128)
 #pragma omp simd
     for (int r = 0; r < 64; ++r) {
@@ -55,7 +50,7 @@ inline void widen_scaled_words(const uint8_t* tiles, int64_t steps, const bf16* 
 template <int Zero>
 void widen_integers(const uint8_t* tiles, int64_t steps, const bf16* scales, float* out) {
   float scale[64];
-  for (int r = 0; r < 64; ++r) scale[r] = as_float(static_cast<uint32_t>(scales[r].bits) << 16);
+  for (int r = 0; r < 64; ++r) scale[r] = as_float(scales[r]);
   for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, out += 256)
 #pragma omp simd
     for (int r = 0; r < 64; ++r) {

@@ -44,25 +44,18 @@ inline __m256i load_codes(const uint8_t* from) {
 }
 
 template <PackedElement element>
-struct DenseFloats {
+struct DenseFloats : Unpacking<DenseFloats<element>> {
   explicit DenseFloats(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
 
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i, p += 32) w[i] = words_of_codes<element>(load_codes(p));
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   void fetch(int64_t at, int64_t) const { prefetch(p + (at >> 1)); }
-  static constexpr bool in_place = false;
 };
 
 template <PackedElement element>
-struct SparseFloats {
+struct SparseFloats : Unpacking<SparseFloats<element>> {
   explicit SparseFloats(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint32_t* masks;
@@ -75,17 +68,10 @@ struct SparseFloats {
     }
     masks += 4;
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   void fetch(int64_t at, int64_t) const {  // as if half were pruned
     prefetch(p + (at >> 2));
     prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
   }
-  static constexpr bool in_place = false;
 };
 
 #else
@@ -119,7 +105,7 @@ struct DenseFloats {
 };
 
 template <PackedElement element>
-struct SparseFloats {
+struct SparseFloats : Unpacking<SparseFloats<element>> {
   explicit SparseFloats(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint32_t* masks;
@@ -137,8 +123,6 @@ struct SparseFloats {
       p += __builtin_popcount(*masks);
     }
   }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  static constexpr bool in_place = false;
 };
 
 #endif

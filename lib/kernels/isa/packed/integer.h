@@ -2,6 +2,7 @@
 // are exact in 32 bits and added to f32 results.
 #pragma once
 
+#include "kernels/isa/float_bits.h"
 #include "kernels/isa/packed/source.h"
 
 namespace hone::kernels::HONE_ISA::integers {
@@ -120,12 +121,7 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
       for (int r = 0; r < 64; ++r)
         sum[r] += w[4 * r] * a[0] + w[4 * r + 1] * a[2] + w[4 * r + 2] * a[1] + w[4 * r + 3] * a[3];
     }
-    for (int r = 0; r < 64; ++r) {
-      const uint32_t bits = static_cast<uint32_t>(s.scales[r].bits) << 16;
-      float scale;
-      __builtin_memcpy(&scale, &bits, 4);
-      y[m * 64 + r] += static_cast<float>(sum[r]) * (scale * s.x_scales[m]);
-    }
+    for (int r = 0; r < 64; ++r) y[m * 64 + r] += static_cast<float>(sum[r]) * (as_float(s.scales[r]) * s.x_scales[m]);
   }
 }
 

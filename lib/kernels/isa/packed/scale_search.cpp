@@ -1,6 +1,7 @@
 // Errors of candidate scales, and rounding to integers.
 #include "kernels/packed/scale_search.h"
 
+#include "kernels/isa/float_bits.h"
 #include "kernels/isa/set_functions.h"
 #include "kernels/isa/vector_math.h"
 
@@ -22,72 +23,62 @@ inline __attribute__((always_inline)) void for_candidates(int64_t count, F try_s
 }
 
 // The lanes are candidates, not weights: no sum crosses lanes, and a group of any length fills the vectors. Several
-// vectors of candidates at a time hide the latency of their sums' additions.
+// vectors of candidates at a time hide the latency of their sums' additions. add<N>(j, inverse, scale, sum) adds to
+// the sums [N] the error of magnitude j under these scales and their inverses.
+template <class F>
+inline __attribute__((always_inline)) void sum_errors(int64_t n, const float* scales, int64_t count, float* out,
+                                                      F add) {
+  for_candidates(count, [&]<int N>(int64_t first) {
+    float inverse[N], scale[N], sum[N];
+    for (int i = 0; i < N; ++i) {
+      scale[i] = scales[first + i];
+      inverse[i] = 1.0f / scale[i];
+      sum[i] = 0;
+    }
+    for (int64_t j = 0; j < n; ++j) add.template operator()<N>(j, inverse, scale, sum);
+    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
+  });
+}
+
 void errors(const float* magnitudes, const float* limits, const float* moments, int64_t n, const float* scales,
             int64_t count, float* out) {
-  for_candidates(count, [&]<int N>(int64_t first) {
-    float inverse[N], scale[N], sum[N];
-    for (int i = 0; i < N; ++i) {
-      scale[i] = scales[first + i];
-      inverse[i] = 1.0f / scale[i];
-      sum[i] = 0;
-    }
-    for (int64_t j = 0; j < n; ++j) {
-      const float a = magnitudes[j], limit = limits[j], moment = moments[j];
+  const auto add = [&]<int N>(int64_t j, const float* inverse, const float* scale, float* sum)
+      __attribute__((always_inline)) {
+    const float a = magnitudes[j], limit = limits[j], moment = moments[j];
 #pragma omp simd
-      for (int i = 0; i < N; ++i) {
-        const float quotient = a * inverse[i], bounded = quotient < limit ? quotient : limit;
-        const float difference = a - scale[i] * ((bounded + rounds) - rounds);
-        sum[i] += moment * (difference * difference);
-      }
+    for (int i = 0; i < N; ++i) {
+      const float quotient = a * inverse[i], bounded = quotient < limit ? quotient : limit;
+      const float difference = a - scale[i] * ((bounded + rounds) - rounds);
+      sum[i] += moment * (difference * difference);
     }
-    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
-  });
+  };
+  sum_errors(n, scales, count, out, add);
 }
 
-// As errors(), the lanes being candidates.
 void step_errors(const float* magnitudes, const uint8_t* sides, const ValueSteps* steps, const float* moments,
                  int64_t n, const float* scales, int64_t count, float* out) {
-  for_candidates(count, [&]<int N>(int64_t first) {
-    float inverse[N], scale[N], sum[N];
+  const auto add = [&]<int N>(int64_t j, const float* inverse, const float* scale, float* sum)
+      __attribute__((always_inline)) {
+    const float a = magnitudes[j], moment = moments[j];
+    const ValueSteps& side = steps[sides[j]];
+    float quotient[N], q[N];
+#pragma omp simd
     for (int i = 0; i < N; ++i) {
-      scale[i] = scales[first + i];
-      inverse[i] = 1.0f / scale[i];
-      sum[i] = 0;
+      quotient[i] = a * inverse[i];
+      q[i] = 0;
     }
-    for (int64_t j = 0; j < n; ++j) {
-      const float a = magnitudes[j], moment = moments[j];
-      const ValueSteps& side = steps[sides[j]];
-      float quotient[N], q[N];
+    for (int k = 0; k < side.count; ++k) {
+      const float middle = side.middles[k], rise = side.rises[k];
 #pragma omp simd
-      for (int i = 0; i < N; ++i) {
-        quotient[i] = a * inverse[i];
-        q[i] = 0;
-      }
-      for (int k = 0; k < side.count; ++k) {
-        const float middle = side.middles[k], rise = side.rises[k];
-#pragma omp simd
-        for (int i = 0; i < N; ++i) q[i] += quotient[i] > middle ? rise : 0.0f;
-      }
-#pragma omp simd
-      for (int i = 0; i < N; ++i) {
-        const float difference = a - scale[i] * q[i];
-        sum[i] += moment * (difference * difference);
-      }
+      for (int i = 0; i < N; ++i) q[i] += quotient[i] > middle ? rise : 0.0f;
     }
-    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
-  });
-}
-
-inline __attribute__((always_inline)) float as_float(uint32_t bits) {
-  float x;
-  __builtin_memcpy(&x, &bits, 4);
-  return x;
-}
-inline __attribute__((always_inline)) uint32_t bits_of(float x) {
-  uint32_t u;
-  __builtin_memcpy(&u, &x, 4);
-  return u;
+#pragma omp simd
+    for (int i = 0; i < N; ++i) {
+      const float difference = a - scale[i] * q[i];
+      sum[i] += moment * (difference * difference);
+    }
+  };
+  sum_errors(n, scales, count, out, add);
 }
 
 // x from 0 up to the nearest number of the element. As `rounds`, for bits that depend on the exponent.
@@ -103,27 +94,19 @@ inline float bits_beyond(const FloatSteps& steps) {  // 1.5 * 2^(23 - mantissa)
   return 1.5f * static_cast<float>(1 << (23 - steps.mantissa));
 }
 
-// As errors(), the lanes being candidates.
 void float_errors(const float* magnitudes, const float* moments, int64_t n, const FloatSteps& steps,
                   const float* scales, int64_t count, float* out) {
   const float most_bits = bits_beyond(steps), least_normal = steps.least_normal, highest = steps.highest;
-  for_candidates(count, [&]<int N>(int64_t first) {
-    float inverse[N], scale[N], sum[N];
-    for (int i = 0; i < N; ++i) {
-      scale[i] = scales[first + i];
-      inverse[i] = 1.0f / scale[i];
-      sum[i] = 0;
-    }
-    for (int64_t j = 0; j < n; ++j) {
-      const float a = magnitudes[j], moment = moments[j];
+  const auto add = [&]<int N>(int64_t j, const float* inverse, const float* scale, float* sum)
+      __attribute__((always_inline)) {
+    const float a = magnitudes[j], moment = moments[j];
 #pragma omp simd
-      for (int i = 0; i < N; ++i) {
-        const float difference = a - scale[i] * to_float_element(a * inverse[i], most_bits, least_normal, highest);
-        sum[i] += moment * (difference * difference);
-      }
+    for (int i = 0; i < N; ++i) {
+      const float difference = a - scale[i] * to_float_element(a * inverse[i], most_bits, least_normal, highest);
+      sum[i] += moment * (difference * difference);
     }
-    for (int i = 0; i < N; ++i) out[first + i] = sum[i];
-  });
+  };
+  sum_errors(n, scales, count, out, add);
 }
 
 void round_to_floats(const float* w, int64_t n, float scale, const FloatSteps& steps, int8_t* integers) {

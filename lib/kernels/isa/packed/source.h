@@ -2,7 +2,7 @@
 // source, one for a layout of an element (elements/), has
 //   step(out)              the next step, 256 bytes; integers keep their offset
 //   tiles(count, scratch)  the next `count` steps as an array, in place where they lie unpacked already
-// With AVX-512 a source also has step(w), which leaves the four tiles in registers, and
+// With AVX-512 a source has step(w) instead, which leaves the four tiles in registers, and
 //   fetch(at, count)       starts loading what unpacks to about `count` bytes, `at` bytes of tiles further on
 #pragma once
 
@@ -31,11 +31,31 @@ inline void prefetch_far(const void* address) {
   __builtin_prefetch(address, 0, 2);
 }
 
-template <class Source>
-inline const uint8_t* unpack(Source& source, int64_t count, uint8_t* scratch) {
-  for (int64_t i = 0; i < count; ++i) source.step(scratch + i * step_bytes);
-  return scratch;
+#if defined(__AVX512VBMI2__)
+inline void store_step(const __m512i w[4], uint8_t* out) {
+  for (int i = 0; i < 4; ++i) _mm512_storeu_si512(out + i * 64, w[i]);
 }
+#endif
+
+// What sources have alike whose tiles do not lie unpacked already. Without members: registers hold the sources.
+template <class Source>
+struct Unpacking {
+  static constexpr bool in_place = false;
+
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
+    auto& source = static_cast<Source&>(*this);
+    for (int64_t i = 0; i < count; ++i) {
+#if defined(__AVX512VBMI2__)
+      __m512i w[4];
+      source.step(w);
+      store_step(w, scratch + i * step_bytes);
+#else
+      source.step(scratch + i * step_bytes);
+#endif
+    }
+    return scratch;
+  }
+};
 
 // What runs beside the products of a segment with several blocks of rows: each step also starts the loading of its
 // share of the segment after it. Evenly: one core has so few loads under way at once that bytes which do not flow
@@ -56,7 +76,7 @@ struct Nothing {
   void operator()() const {}
 };
 
-// Unpacked tiles: dense int8, dense bf16, and what unpack() has left.
+// Unpacked tiles: dense int8, dense bf16, and what tiles() has left.
 struct Plain {
   explicit Plain(const uint8_t* tiles_at) : p(tiles_at) {}
   explicit Plain(const PackedPanel& panel) : p(panel.values) {}
@@ -100,10 +120,6 @@ inline __m512i broadcast(const uint8_t* from) {
   __m512i v;
   asm("vpbroadcastd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const uint8_t(*)[4]>(from)));
   return v;
-}
-
-inline void store_step(const __m512i w[4], uint8_t* out) {
-  for (int i = 0; i < 4; ++i) _mm512_storeu_si512(out + i * 64, w[i]);
 }
 
 // Tiles as they come out of another source, left in memory as well for the rows that registers have no room for.

@@ -3,6 +3,7 @@
 // activations stay f32.
 #pragma once
 
+#include "kernels/isa/float_bits.h"
 #include "kernels/isa/packed/source.h"
 
 namespace hone::kernels::HONE_ISA::words {
@@ -74,11 +75,7 @@ inline __attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t step
     for (int r = 0; r < 16; ++r) {
       uint32_t w;
       __builtin_memcpy(&w, tiles + n * step_bytes + r * 4, 4);
-      const uint32_t low = w << 16, high = w & 0xffff0000u;
-      float even, odd;
-      __builtin_memcpy(&even, &low, 4);
-      __builtin_memcpy(&odd, &high, 4);
-      y[r] += even * a[0] + odd * a[1];
+      y[r] += as_float(w << 16) * a[0] + as_float(w & 0xffff0000u) * a[1];
     }
   }
 }
@@ -154,12 +151,7 @@ void scaled_product(const PackedPanel& panel, const PackedInput& x, float* y, ui
     const bf16* scales = panel.scales + begin / panel.segment_steps * panel.scale_step;
     for (int64_t m = 0; m < x.rows; ++m)
 #pragma omp simd
-      for (int r = 0; r < 64; ++r) {
-        const uint32_t bits = static_cast<uint32_t>(scales[r].bits) << 16;
-        float scale;
-        __builtin_memcpy(&scale, &bits, 4);
-        y[m * 64 + r] += sums[m * 64 + r] * scale;
-      }
+      for (int r = 0; r < 64; ++r) y[m * 64 + r] += sums[m * 64 + r] * as_float(scales[r]);
   }
 }
 

@@ -167,6 +167,7 @@ struct Threads {
   int before;
 };
 
+// f(layout, element, group) of every form.
 template <class F>
 void for_forms(F&& f) {
   for (const auto layout : {PackedLayout::panels, PackedLayout::bitmask})

@@ -6,7 +6,7 @@ namespace hone::kernels::HONE_ISA {
 namespace {
 
 #if defined(__AVX512VBMI2__)
-struct SparseWords {
+struct SparseWords : Unpacking<SparseWords> {
   explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint32_t* masks;
@@ -19,20 +19,13 @@ struct SparseWords {
     }
     masks += 4;
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   void fetch(int64_t at, int64_t) const {
     prefetch(p + (at >> 1));
     prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
   }
-  static constexpr bool in_place = false;
 };
 #else
-struct SparseWords {
+struct SparseWords : Unpacking<SparseWords> {
   explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint32_t* masks;
@@ -45,8 +38,6 @@ struct SparseWords {
         p += 2 * __builtin_popcount(mask);
       }
   }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  static constexpr bool in_place = false;
 };
 #endif
 

@@ -7,7 +7,7 @@ namespace {
 
 #if defined(__AVX512VBMI2__)
 // Pruned elements become 128, the byte of 0, by merging in the expansion.
-struct SparseBytes {
+struct SparseBytes : Unpacking<SparseBytes> {
   explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint64_t* masks;
@@ -21,20 +21,13 @@ struct SparseBytes {
     }
     masks += 4;
   }
-  void step(uint8_t* out) {
-    __m512i w[4];
-    step(w);
-    store_step(w, out);
-  }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
   void fetch(int64_t at, int64_t) const {  // as if half were pruned
     prefetch(p + (at >> 1));
     prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
   }
-  static constexpr bool in_place = false;
 };
 #else
-struct SparseBytes {
+struct SparseBytes : Unpacking<SparseBytes> {
   explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint64_t* masks;
@@ -47,8 +40,6 @@ struct SparseBytes {
         p += __builtin_popcount(mask);
       }
   }
-  const uint8_t* tiles(int64_t count, uint8_t* scratch) { return unpack(*this, count, scratch); }
-  static constexpr bool in_place = false;
 };
 #endif
 
