@@ -231,7 +231,7 @@ void many(const RowProducts& p) {
 }  // namespace
 
 void row_products(const RowProducts& p) {
-  if (p.held == Held::panels || p.m > few_rows) return many(p);
+  if (p.k > 0 && (p.held == Held::panels || p.m > few_rows)) return many(p);
   // Rows of b that are whole pages long compete for the same sets of the cache.
   if (p.m == 1 && p.b_stride % 1024 != 0)
     for (int64_t output = 0; output < p.n; output += 2 * quad) few<1, 2 * quad>(p, 0, output);
