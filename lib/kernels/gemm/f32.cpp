@@ -12,9 +12,12 @@ namespace hone::kernels::own {
 namespace {
 
 constexpr int64_t block_bytes = 192 << 10;  // of rows of a, which stay in the second-level cache while b passes
-constexpr int64_t least_columns = 2 * RowProducts::width;  // of a task
+constexpr int64_t least_columns = 32;       // of a task
 
-thread_local Scratch panel_scratch;
+static_assert(panel_outputs == RowProducts::outputs && panel_terms == RowProducts::terms &&
+              column_outputs == RowProducts::expanded);
+
+thread_local Scratch row_scratch;
 
 // b's outputs begin `step` elements after one another.
 void multiply(ConstView a, const float* b, int64_t b_stride, int64_t step, View c, Held held) {
@@ -30,8 +33,8 @@ void multiply(ConstView a, const float* b, int64_t b_stride, int64_t step, View 
     const int64_t row = task / cuts * block, first = task % cuts * width;
     const int64_t m = std::min(block, a.rows - row), n = std::min(width, c.cols - first);
     if (m <= 0 || n <= 0) return;
-    float* panel = held == Held::panels ? nullptr : panel_scratch.array<float>(k * RowProducts::width);
-    rows({a.row<float>(row), a.stride, m, b + first * step, b_stride, n, k, c.row<float>(row) + first, c.stride, panel,
+    float* room = row_scratch.array<float>(RowProducts::room_for(m, k));
+    rows({a.row<float>(row), a.stride, m, b + first * step, b_stride, n, k, c.row<float>(row) + first, c.stride, room,
           held});
   });
 }
@@ -52,7 +55,11 @@ void gemm_rows(ConstView a, ConstView b, View c) {
 }
 
 void gemm_panels(ConstView a, const float* b, View c) {
-  multiply(a, b, RowProducts::width, a.cols, c, Held::panels);
+  multiply(a, b, 0, round_up(a.cols, panel_terms), c, Held::panels);
+}
+
+void turn_to_panels(const float* columns, int64_t k, float* panels) {
+  kernel_set().gemm.turn(columns, ceil_div(k, panel_terms), panels);
 }
 
 }  // namespace hone::kernels::own

@@ -15,8 +15,13 @@ bool multiplies_rows(ConstView a, bool transpose_a, ConstView b, bool transpose_
 // c[m, n] = a[m, k] b[n, k]^T. A number in c depends on its row of a and its row of b alone: not on m, n or the threads.
 void gemm_rows(ConstView a, ConstView b, View c);
 
-// The same of b in panels of 16 outputs [n/16][k][16], the last one padded with anything.
-constexpr int64_t panel_outputs = 16;
+// The same of b in panels of 4 outputs by 8 terms [n/4][k/8][4][8], padded with zeros where terms and with anything
+// where outputs are missing.
+constexpr int64_t panel_outputs = 4, panel_terms = 8;
 void gemm_panels(ConstView a, const float* b, View c);
+
+// 16 outputs as four such panels, from columns[k padded to 8][16]: on the caller's thread.
+constexpr int64_t column_outputs = 16;
+void turn_to_panels(const float* columns, int64_t k, float* panels);
 
 }  // namespace hone::kernels::own

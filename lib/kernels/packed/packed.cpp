@@ -25,7 +25,7 @@ const FormFunctions& functions_of(const PackedTable& t, const PackedMatrix& w) {
 }
 
 // Apart, because a product that unpacks holds its panels while the products of the pieces run.
-thread_local Scratch work_scratch, panel_scratch, converted_scratch, result_scratch, shared_scratch;
+thread_local Scratch work_scratch, columns_scratch, panel_scratch, converted_scratch, result_scratch, shared_scratch;
 
 PackedPanel panel_of(const PackedMatrix& w, int64_t p) {
   const PackedShape& s = w.shape;
@@ -197,7 +197,8 @@ void multiply_f32(const PackedMatrix& w, int64_t begin, int64_t count, ConstView
 // Unpacks up to 8 MB at a time, which then lies in the cache that the dense product reads from.
 void multiply_unpacked(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense) {
   const PackedShape& s = w.shape;
-  const int64_t panel_bytes = (dense.panels ? round_up(s.cols, half_columns) * 2 : s.cols * 4) * panel_rows;
+  const int64_t panel_bytes =
+      (dense.panels ? round_up(s.cols, half_columns) * 2 : round_up(s.cols, own::panel_terms) * 4) * panel_rows;
   const int64_t count = std::clamp<int64_t>((int64_t{8} << 20) / panel_bytes, 1, s.panels);
   uint8_t* memory = panel_scratch.array<uint8_t>(count * panel_bytes);
   for (int64_t p = 0; p < s.panels; p += count) {
@@ -339,14 +340,20 @@ void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, 
 
 void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out) {
   const auto expand = functions_of(table(), w).expand_f32;
-  constexpr int64_t width = own::panel_outputs;
+  constexpr int64_t width = own::column_outputs;
   static_assert(width == 16);
+  const int64_t cols = w.shape.cols, padded = round_up(cols, own::panel_terms);
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_scratch_bytes);
+    float* columns = columns_scratch.array<float>(panel_rows * padded);
     for (int64_t i = from; i < to; ++i) {
       const int64_t rows = std::min(panel_rows, w.shape.rows - (begin + i) * panel_rows);
-      expand(panel_of(w, begin + i), rows, w.shape.cols, out + i * panel_rows * w.shape.cols, width * w.shape.cols,
-             width, scratch);
+      expand(panel_of(w, begin + i), rows, cols, columns, width * padded, width, scratch);
+      for (int64_t part = 0; part < ceil_div(rows, width); ++part) {
+        float* first = columns + part * width * padded;
+        std::fill(first + cols * width, first + padded * width, 0.0f);
+        own::turn_to_panels(first, cols, out + (i * panel_rows + part * width) * padded);
+      }
     }
   });
 }

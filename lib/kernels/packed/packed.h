@@ -94,7 +94,7 @@ struct DenseProduct {
   void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) = nullptr;
   // x [m, cols], W^T [cols, n] and y all f32. Null: use `f32_panels`.
   void (*columns)(ConstView x, ConstView w, View y) = nullptr;
-  // The same, W in panels of 16 outputs [n/16][cols][16], the last one padded.
+  // The same, W in panels [n/4][cols/8][4][8], padded: zeros where columns, anything where outputs are missing.
   void (*f32_panels)(ConstView x, const float* w, View y) = nullptr;
 };
 
@@ -164,7 +164,8 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
 
 // The same exactly, in f32 and by columns: out [cols, outputs], outputs = min(count * 64, rows - begin * 64).
 void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out);
-// The same in panels of 16 outputs: out [count * 4][cols][16], of which those beyond the matrix are left as they are.
+// The same in the panels of f32 products (kernels/gemm/f32.h): out [count * 16][cols/8][4][8], zeros beyond the columns,
+// anything beyond the rows.
 void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out);
 
 // ---- making and checking (build.cpp) ----

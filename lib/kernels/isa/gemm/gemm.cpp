@@ -100,11 +100,14 @@ void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64
 }  // namespace
 
 void set_functions(GemmTable& table) {
-  table = {product, interleave, row_products};
+  table = {product, interleave};
 }
+#elif defined(HONE_VECTOR_AVX512)
+void set_functions(GemmTable&) {}
 #else
 void set_functions(GemmTable& table) {
   table.rows = row_products;
+  table.turn = turn_panels;
 }
 #endif
 

@@ -21,12 +21,18 @@ struct PanelProduct {
   bool half;          // c is bf16
 };
 
-// How the other operand of a product of f32 rows lies in memory: b [n, k], or panels [n/16][k][16], padded.
+// How the other operand of a product of f32 rows lies in memory: b [n, k], or panels [n/4][k/8][4][8]; those are
+// padded, with zeros where terms and with anything where outputs are missing.
 enum class Held : uint8_t { rows, panels };
 
 // c[m, n] = a[m, k] times the other operand; all f32, strides in elements. A sum depends on what it is the sum of alone.
 struct RowProducts {
-  static constexpr int width = 16;  // outputs that are made together
+  static constexpr int outputs = 4;    // of a panel
+  static constexpr int terms = 8;      // of a sum, that lie together in a panel
+  static constexpr int expanded = 16;  // outputs of the columns that turn() takes
+  static constexpr int64_t deepest =
+      1024;  // terms that meet all rows of a: 16 KB of a panel, half of a first-level cache
+
   const float* a;
   int64_t a_stride, m;
   const float* b;
@@ -34,8 +40,12 @@ struct RowProducts {
   int64_t k;
   float* c;
   int64_t c_stride;
-  float* panel;  // room for [k][width], 64-byte aligned
+  float* room;  // of room_for() elements, 64-byte aligned
   Held held;
+
+  static constexpr int64_t room_for(int64_t m, int64_t k) {
+    return m * ((k + terms - 1) / terms * terms) + outputs * deepest + m * outputs * terms;
+  }
 };
 
 struct GemmTable {
@@ -43,7 +53,10 @@ struct GemmTable {
   // Rows 2 * begin … 2 * end - 1 of x as pairs [begin, end) of panels [pair][64][2], `panel_words` words apart; zeros
   // beyond x.
   void (*interleave)(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) = nullptr;
+  // Both null at avx512 and above, where f32 products are oneDNN's.
   void (*rows)(const RowProducts& products) = nullptr;
+  // columns[8 * groups][16] as four panels of f32 products.
+  void (*turn)(const float* columns, int64_t groups, float* panels) = nullptr;
 };
 
 }  // namespace hone::kernels

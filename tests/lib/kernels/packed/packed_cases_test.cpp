@@ -181,10 +181,12 @@ TEST_CASE("many rows: any dense product gives the same, and y may be bf16") {
                                   },
                                   nullptr};
   const DenseProduct plain_f32_panels{.f32_panels = [](ConstView a, const float* w, View out) {
+    const int64_t groups = (a.cols + 7) / 8;
     for (int64_t i = 0; i < a.rows; ++i)
       for (int64_t r = 0; r < out.cols; ++r) {
         float sum = 0;
-        for (int64_t c = 0; c < a.cols; ++c) sum += a.row<float>(i)[c] * w[(r / 16 * a.cols + c) * 16 + r % 16];
+        for (int64_t c = 0; c < a.cols; ++c)
+          sum += a.row<float>(i)[c] * w[((r / 4 * groups + c / 8) * 4 + r % 4) * 8 + c % 8];
         out.row<float>(i)[r] = sum;
       }
   }};
