@@ -71,6 +71,7 @@ struct Expressible {
   bool biases = false;
   bool qkv_biases = false;  // where the others have none
   bool qk_norm = false;
+  bool qk_norm_whole = false;  // where they have qk_norm
   bool experts = false;
 
   bool any_heads = false;  // fewer of keys and values, or of another width than dim / heads
@@ -78,6 +79,7 @@ struct Expressible {
   bool parallel = false;
   bool turns_in_part = false;
   bool rope_scaling = false;
+  bool any_gates = false;  // of several experts, that do not sum to 1
 };
 // Throws Error(usage) saying what of the model is more than that.
 void require_expressible(const BlockBlueprint& block, const LayerBlueprint& layer, const Expressible& can);

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "ops/activation.h"
 #include "ops/linear.h"
 #include "support/check.h"
@@ -109,6 +111,30 @@ Var sum_of(const Var& a, const Var& b) {
 }
 
 }  // namespace
+
+TEST_CASE("gates that are not divided by their sum: values, and gradients for both routers") {
+  at_every_isa([] {
+    for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})
+      for (const int64_t k : {2, 4}) {
+        CAPTURE(static_cast<int>(kind));
+        CAPTURE(k);
+        Case c(false);
+        c.settings.kind = kind;
+        c.settings.top_k = k;
+        const Tensor parts = c.route().gates.value();
+        c.settings.normalized_gates = false;
+        const Tensor whole = c.route().gates.value();
+        for (int64_t r = 0; r < rows; ++r) {
+          const float *scores = whole.data<float>() + r * k, *shares = parts.data<float>() + r * k;
+          float sum = 0;
+          for (int64_t j = 0; j < k; ++j) sum += scores[j];
+          if (kind == RouterKind::softmax) CHECK((k == experts ? std::abs(sum - 1) < 1e-5f : sum < 0.9999f));
+          for (int64_t j = 0; j < k; ++j) CHECK(std::abs(shares[j] - scores[j] / sum) < 1e-5f);
+        }
+        check_gradients([&] { return c.output(); }, c.numbers(), [&](size_t i) { return c.gradient(i); }, 5e-3, 1e-3f);
+      }
+  });
+}
 
 TEST_CASE("balance and z losses: values and gradients, with a selection bias, for both routers") {
   at_every_isa([] {
