@@ -110,6 +110,12 @@ const LayerBlueprint& require_expressible(const Config& config, const Expressibl
   return layer;
 }
 
+void require_usual_mixture(const LayerBlueprint& layer) {
+  express(layer.experts > 0, "layers without experts");
+  express(layer.shared_experts == 0, "shared experts");
+  express(layer.router == RouterKind::softmax, "sigmoid routers");
+}
+
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim) {
   std::vector<int64_t> rows;
   for (int64_t h = 0; h < heads; ++h)

@@ -232,12 +232,6 @@ Json write_qwen3(const Config& c) {
   return json;
 }
 
-void require_usual_mixture(const LayerBlueprint& l) {
-  express(l.experts > 0, "layers without experts");
-  express(l.shared_experts == 0, "shared experts");
-  express(l.router == RouterKind::softmax, "sigmoid routers");
-}
-
 Json write_mixtral(const Config& c) {
   const LayerBlueprint& l = c.layers.front();
   require_usual_mixture(l);
@@ -379,10 +373,10 @@ Architecture qwen3_architecture() {
   return like_llama("qwen3", read_qwen3, write_qwen3, &qwen3_gguf);
 }
 Architecture qwen3_moe_architecture() {
-  return like_llama<qwen_experts>("qwen3_moe", read_qwen3_moe, write_qwen3_moe);
+  return like_llama<qwen_experts>("qwen3_moe", read_qwen3_moe, write_qwen3_moe, &qwen3_moe_gguf);
 }
 Architecture olmoe_architecture() {
-  return like_llama<qwen_experts>("olmoe", read_olmoe, write_olmoe);
+  return like_llama<qwen_experts>("olmoe", read_olmoe, write_olmoe, &olmoe_gguf);
 }
 Architecture mixtral_architecture() {
   return like_llama("mixtral", read_mixtral, write_mixtral);
