@@ -1,5 +1,7 @@
 #include "exchange/gguf_tokenizer.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "dataset/sentence_piece.h"
 #include "dataset/sentence_piece_file.h"
@@ -16,11 +18,12 @@ using Json = nlohmann::json;
 // Kinds of tokens in a file: SentencePiece's.
 enum TokenKind : int64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
-// A pre-tokenizer by llama.cpp's name. It takes a word that is a token as it is, before all merges, where `whole_first`.
+// A pre-tokenizer by llama.cpp's name; of those that say the same the first is written. It takes a word that is a token as it is, before all merges, where `whole_first`.
 struct Pre {
   const char* name;
   const char* expression;  // of a Split before the bytes; null: the one of ByteLevel
   bool whole_first;
+  bool digits = false;  // each is a piece, before the expression of ByteLevel
 };
 constexpr Pre pres[] = {
     {"gpt-2", nullptr, false},
@@ -29,17 +32,21 @@ constexpr Pre pres[] = {
      true},
     {"qwen2",
      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     false}};
+     false},
+    {"smollm", nullptr, false, true},
+    {"olmo", nullptr, false}};
 
 Json pre_tokenizer_of(const Pre& pre) {
   const Json level = {{"type", "ByteLevel"},
                       {"add_prefix_space", false},
                       {"trim_offsets", false},
                       {"use_regex", pre.expression == nullptr}};
+  const auto before = [&](const Json& first) { return Json{{"type", "Sequence"}, {"pretokenizers", {first, level}}}; };
+  if (pre.digits) return before({{"type", "Digits"}, {"individual_digits", true}});
   if (!pre.expression) return level;
   const Json split = {
       {"type", "Split"}, {"pattern", {{"Regex", pre.expression}}}, {"behavior", "Isolated"}, {"invert", false}};
-  return {{"type", "Sequence"}, {"pretokenizers", {split, level}}};
+  return before(split);
 }
 
 const Pre* find_pre(const Json& part) {
@@ -53,7 +60,11 @@ const Pre* find_pre(const Json& part) {
     level = &list[1];
   }
   if (level->value("type", "") != "ByteLevel" || level->value("add_prefix_space", true)) return nullptr;
-  if (!split) return level->value("use_regex", true) ? &pres[0] : nullptr;
+  const auto first_with = [](bool digits) {
+    return std::ranges::find_if(pres, [=](const Pre& pre) { return !pre.expression && pre.digits == digits; });
+  };
+  const bool digits = split && split->value("type", "") == "Digits" && split->value("individual_digits", false);
+  if (!split || digits) return level->value("use_regex", true) ? first_with(digits) : nullptr;
   if (level->value("use_regex", true) || split->value("type", "") != "Split" || split->value("invert", false) ||
       split->value("behavior", "") != "Isolated")
     return nullptr;
@@ -89,7 +100,7 @@ void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
   const Json& model = whole.at("model");
   const Pre* pre = find_pre(whole.value("pre_tokenizer", Json()));
   express(model.value("type", "BPE") == "BPE" && pre,
-          "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3 and Qwen 2 have them)");
+          "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3, Qwen 2 and SmolLM have them)");
   express(model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
   const Json normalizer = whole.value("normalizer", Json());
   express(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");

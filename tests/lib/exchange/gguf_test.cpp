@@ -15,8 +15,10 @@
 #include "dataset/sentence_piece_file.h"
 #include "dataset/tokenizer.h"
 #include "exchange/gguf_file.h"
+#include "exchange/gguf_tokenizer.h"
 #include "exchange/model_numbers.h"
 #include "exchange/numbers.h"
+#include "exchange/tokenizer_files.h"
 #include "lib/exchange/folders.h"
 #include "support/check.h"
 #include "support/failure.h"
@@ -103,6 +105,59 @@ TEST_CASE("K-quants: codes, scales and smallest values by hand") {
   CHECK(out[0] == 0.5f * 2 * (16 + 12 - 32));
   CHECK(out[64] == 0.5f * -3 * (48 + 5 - 32));
   CHECK(out[1] == 0.5f * 2 * -32);
+  std::fill(b.begin(), b.end(), std::byte{0});
+  std::memcpy(b.data() + 80, &half, 2);
+  std::memcpy(b.data() + 82, &one, 2);
+  b[0] = std::byte{0x53};                // the first 16 numbers: scale 3, least 5
+  b[11] = std::byte{0x2f};               // numbers 176 to 191: scale 15, least 2
+  b[16] = std::byte{0b00'00'00'10};      // of number 0: 2; of 32, 64 and 96: 0
+  b[16 + 32 + 31] = std::byte{0b11'00};  // of number 128 + 32 + 31: 3
+  decode_blocks(block_type_named("q2_k"), b.data(), out);
+  CHECK(out[0] == 0.5f * 3 * 2 - 5);
+  CHECK(out[1] == -5);
+  CHECK(out[32] == 0);
+  CHECK(out[191] == 0.5f * 15 * 3 - 2);
+  CHECK(out[190] == -2);
+  std::fill(b.begin(), b.end(), std::byte{0});
+  std::memcpy(b.data() + 108, &half, 2);
+  b[0] = std::byte{0b0010'0001};      // high bits of numbers 0 and 160
+  b[32] = std::byte{0b11};            // low bits of number 0: 3
+  b[32 + 32] = std::byte{0b01'00};    // of number 128 + 32: 1
+  b[96] = std::byte{0x09};            // scale of group 0: 9,
+  b[96 + 8] = std::byte{0b11};        // and 3 << 4
+  b[96 + 2] = std::byte{0x70};        // of group 10: 7,
+  b[96 + 10] = std::byte{0b01'0000};  // and 1 << 4
+  decode_blocks(block_type_named("q3_k"), b.data(), out);
+  CHECK(out[0] == 0.5f * (57 - 32) * (7 - 4));
+  CHECK(out[1] == 0.5f * (57 - 32) * -4);
+  CHECK(out[160] == 0.5f * (23 - 32) * (5 - 4));
+  CHECK(out[161] == 0.5f * (23 - 32) * -4);
+  CHECK(out[16] == 0.5f * -32 * -4);
+}
+
+TEST_CASE("five bits: codes and smallest values by hand") {
+  std::vector<float> out(32);
+  std::vector<std::byte> b(24, std::byte{0});
+  const uint16_t two = to_half(2.0f), half = to_half(0.5f);
+  std::memcpy(b.data(), &two, 2);
+  b[2] = std::byte{1};          // the fifth bit of number 0,
+  b[5] = std::byte{0x80};       // and of 31
+  b[6] = std::byte{0x43};       // of number 0: 3; of 16: 4
+  b[6 + 15] = std::byte{0xf0};  // of number 31: 15
+  decode_blocks(block_type_named("q5_0"), b.data(), out);
+  CHECK(out[0] == 2 * (19 - 16));
+  CHECK(out[16] == 2 * (4 - 16));
+  CHECK(out[31] == 2 * (31 - 16));
+  CHECK(out[15] == 2 * -16);
+  std::fill(b.begin(), b.end(), std::byte{0});
+  std::memcpy(b.data(), &two, 2);
+  std::memcpy(b.data() + 2, &half, 2);
+  b[4 + 1] = std::byte{0b10};  // the fifth bit of number 9
+  b[8 + 9] = std::byte{0x21};  // of number 9: 1; of 25: 2
+  decode_blocks(block_type_named("q5_1"), b.data(), out);
+  CHECK(out[9] == 2 * 17 + 0.5f);
+  CHECK(out[25] == 2 * 2 + 0.5f);
+  CHECK(out[0] == 0.5f);
 }
 
 TEST_CASE("models there and back, in each type") {
@@ -195,6 +250,41 @@ Model with_sentence_pieces(const std::function<void(SentencePieceFile&)>& change
 }
 
 }  // namespace
+
+TEST_CASE("pre-tokenizers by their names, there and back") {
+  const Folder folder("gguf-pre");
+  const nlohmann::json bytes = nlohmann::json::parse(tokenizer_files(nullptr).front().second);
+  std::vector<std::string> letters(256);
+  for (const auto& [text, id] : bytes["model"]["vocab"].items()) letters[id.get<size_t>()] = text;
+  for (const auto& [name, written] :
+       {std::pair("gpt-2", "gpt-2"), std::pair("llama-bpe", "llama-bpe"), std::pair("qwen2", "qwen2"),
+        std::pair("smollm", "smollm"), std::pair("olmo", "gpt-2")}) {
+    CAPTURE(name);
+    GgufContent content;
+    content.values = {{"tokenizer.ggml.model", std::string("gpt2")},
+                      {"tokenizer.ggml.pre", std::string(name)},
+                      {"tokenizer.ggml.tokens", letters},
+                      {"tokenizer.ggml.merges", std::vector<std::string>()},
+                      {"tokenizer.ggml.eos_token_id", int64_t{0}}};
+    write_gguf(folder / "m.gguf", true, content, [](const GgufTensor& t) { return Tensor::zeros(t.shape); });
+    const nlohmann::json read = tokenizer_from_gguf(GgufFile(folder / "m.gguf"));
+    CHECK(make_tokenizer(read)->vocabulary() == 256);
+    GgufContent again;
+    add_gguf_tokenizer(read, 256, again);
+    CHECK(std::get<std::string>(again.values[1].second) == written);
+  }
+  const auto said = [&](const nlohmann::json& pre_tokenizer) {
+    nlohmann::json whole = bytes;
+    whole["pre_tokenizer"] = pre_tokenizer;
+    GgufContent content;
+    return failure([&] {
+      add_gguf_tokenizer({{"kind", "tokenizer.json"}, {"text", whole.dump()}, {"separator", 0}}, 256, content);
+    });
+  };
+  const nlohmann::json level = bytes["pre_tokenizer"], together = {{"type", "Digits"}, {"individual_digits", false}};
+  CHECK(said(level) == "none");
+  CHECK(said({{"type", "Sequence"}, {"pretokenizers", {together, level}}}).find("pre-tokenizer") != std::string::npos);
+}
 
 TEST_CASE("SentencePiece's byte pairs there and back") {
   const Folder folder("gguf-pieces");
