@@ -98,6 +98,11 @@ std::string merge_text(const Json& merge) {
 
 void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
   const Json& model = whole.at("model");
+  // Its merges have no scores, and another order than scores give where a piece can be joined in two ways.
+  express(
+      !model.value("byte_fallback", false),
+      "a tokenizer.json that SentencePiece's file was made into (a folder without it, and with its tokenizer.model, "
+      "becomes a model whose tokenizer GGUF has a place for)");
   const Pre* pre = find_pre(whole.value("pre_tokenizer", Json()));
   express(model.value("type", "BPE") == "BPE" && pre,
           "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3, Qwen 2 and SmolLM have them)");

@@ -281,6 +281,12 @@ TEST_CASE("pre-tokenizers by their names, there and back") {
       add_gguf_tokenizer({{"kind", "tokenizer.json"}, {"text", whole.dump()}, {"separator", 0}}, 256, content);
     });
   };
+  nlohmann::json falls_back = bytes;
+  falls_back["model"]["byte_fallback"] = true;
+  GgufContent nothing;
+  CHECK(failure([&] {
+          add_gguf_tokenizer({{"kind", "tokenizer.json"}, {"text", falls_back.dump()}, {"separator", 0}}, 256, nothing);
+        }).find("with its tokenizer.model") != std::string::npos);
   const nlohmann::json level = bytes["pre_tokenizer"], together = {{"type", "Digits"}, {"individual_digits", false}};
   CHECK(said(level) == "none");
   CHECK(said({{"type", "Sequence"}, {"pretokenizers", {together, level}}}).find("pre-tokenizer") != std::string::npos);
@@ -362,13 +368,17 @@ TEST_CASE("what llama.cpp would run as another model is refused") {
 
 TEST_CASE("thousands of mutations of a GGUF file crash nothing") {
   const Folder folder("gguf-mutations");
-  export_gguf(with_bytes("gpt2"), folder / "good.gguf", {});
-  const std::string good = bytes_of_file(folder / "good.gguf");
-  const size_t data = good.size() - 4 * 9000;
+  std::string goods[2];
+  for (size_t i = 0; i < 2; ++i) {
+    export_gguf(with_bytes(i == 0 ? "gpt2" : "mixtral"), folder / "good.gguf", {true});
+    goods[i] = bytes_of_file(folder / "good.gguf");
+  }
   std::mt19937 random(20261128);
   const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
   int refused = 0, read = 0;
-  for (int i = 0; i < 2500; ++i) {
+  for (int i = 0; i < 3500; ++i) {
+    const std::string& good = goods[i < 2500 ? 0 : 1];
+    const size_t data = good.size() - 4 * 9000;
     std::string bytes = good;
     for (size_t edits = 1 + below(3); edits > 0; --edits) {
       // Most of a file is its vocabulary: half of the edits go to the keys before it.

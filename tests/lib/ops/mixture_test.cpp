@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/activation.h"
@@ -124,13 +125,16 @@ TEST_CASE("gates that are not divided by their sum: values, and gradients for bo
         const Tensor parts = c.route().gates.value();
         c.settings.normalized_gates = false;
         const Tensor whole = c.route().gates.value();
+        float least = 1;
         for (int64_t r = 0; r < rows; ++r) {
           const float *scores = whole.data<float>() + r * k, *shares = parts.data<float>() + r * k;
           float sum = 0;
           for (int64_t j = 0; j < k; ++j) sum += scores[j];
-          if (kind == RouterKind::softmax) CHECK((k == experts ? std::abs(sum - 1) < 1e-5f : sum < 0.9999f));
           for (int64_t j = 0; j < k; ++j) CHECK(std::abs(shares[j] - scores[j] / sum) < 1e-5f);
+          if (kind == RouterKind::softmax) CHECK(sum < 1 + 1e-5f);
+          least = std::min(least, sum);
         }
+        if (kind == RouterKind::softmax) CHECK((least < 0.99f) == (k < experts));
         check_gradients([&] { return c.output(); }, c.numbers(), [&](size_t i) { return c.gradient(i); }, 5e-3, 1e-3f);
       }
   });
