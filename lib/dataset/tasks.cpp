@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "dataset/json_lines.h"
 #include "dataset/text_file.h"
+#include "dataset/utf8.h"
 
 namespace hone {
 namespace {
@@ -165,11 +166,13 @@ Question choices(const Line& line) {
 struct Row {
   const char* name;
   Question (*read)(const Line& line);
+  const char* plain =
+      nullptr;  // the one member that there is, which a line of a .txt file is; null: it has no such form
 };
 
 // Every task there is.
-constexpr Row rows[] = {{"hellaswag", hellaswag}, {"piqa", piqa}, {"blimp", blimp},
-                        {"lambada", lambada},     {"arc", arc},   {"winogrande", winogrande},
+constexpr Row rows[] = {{"hellaswag", hellaswag},     {"piqa", piqa}, {"blimp", blimp},
+                        {"lambada", lambada, "text"}, {"arc", arc},   {"winogrande", winogrande},
                         {"choices", choices}};
 
 const Row& row_named(const std::string& name) {
@@ -191,11 +194,26 @@ std::vector<size_t> labels_beside(const std::string& path) {
   return all;
 }
 
+// f(value, number) for each line of a file: an object of JSON, or the text of its one member. Empty lines are none.
+void each_line(const Row& row, const std::string& path, const FileText& file,
+               const std::function<void(json& value, size_t number)>& f) {
+  if (!row.plain || !path.ends_with(".txt")) return each_json_line(file.bytes.text, file.name, f);
+  std::istringstream lines{std::string(file.bytes.text)};
+  size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (valid_utf8_prefix(line) != line.size()) throw input_error("{}, line {}: not UTF-8", file.name, number);
+    if (stripped(line).empty()) continue;
+    json value = {{row.plain, std::move(line)}};
+    f(value, number);
+  }
+}
+
 void read_file(const Row& row, const std::string& path, QuestionFile& into) {
   const FileText file = read_file_text(path);
   std::vector<size_t> labels;
   size_t taken = 0;
-  each_json_line(file.bytes.text, file.name, [&](json& value, size_t number) {
+  each_line(row, path, file, [&](json& value, size_t number) {
     const Line line(value, fmt::format("{}, line {}", file.name, number));
     Question question = row.read(line);
     question.line = number;

@@ -16,13 +16,15 @@ Architecture qwen2_architecture();
 Architecture qwen3_architecture();
 Architecture mixtral_architecture();
 Architecture qwen3_moe_architecture();
+Architecture olmoe_architecture();
 Architecture gpt2_architecture();
 Architecture neox_architecture();
 
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> table = {
-      llama_architecture(),   mistral_architecture(),   qwen2_architecture(), qwen3_architecture(),
-      mixtral_architecture(), qwen3_moe_architecture(), gpt2_architecture(),  neox_architecture()};
+      llama_architecture(), mistral_architecture(), qwen2_architecture(),
+      qwen3_architecture(), mixtral_architecture(), qwen3_moe_architecture(),
+      olmoe_architecture(), gpt2_architecture(),    neox_architecture()};
   return table;
 }
 
@@ -82,8 +84,12 @@ void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const
     express(b.qkv_biases == can.qkv_biases,
             b.qkv_biases ? "biases of queries, keys and values" : "queries, keys and values without biases");
   express(l.qk_norm == can.qk_norm, l.qk_norm ? "norms of queries and keys" : "queries and keys without norms");
+  if (l.qk_norm)
+    express(l.qk_norm_whole == can.qk_norm_whole, l.qk_norm_whole ? "norms of queries and keys over all heads together"
+                                                                  : "norms of queries and keys head by head");
   express(l.score.empty(), fmt::format("scores of attention as '{}' makes them", l.score).c_str());
   express((l.experts > 0) == can.experts, l.experts > 0 ? "mixtures of experts" : "layers without experts");
+  express(can.any_gates || l.normalized_gates || l.top_k < 2, "chosen experts whose weights do not sum to 1");
   express(can.any_heads || (l.heads == l.kv_heads && l.heads * b.head_dim == b.dim),
           "heads that share keys, or of another width than dim / heads");
   express(attends(l.attention), "layers that mix tokens without attention");
@@ -104,6 +110,12 @@ const LayerBlueprint& require_expressible(const Config& config, const Expressibl
   express(config.encoders.empty(), fmt::format("encoders of {}", each_of(media_words(&Medium::plural))).c_str());
   express(config.logit_softcap == 0, "a soft cap of logits");
   return layer;
+}
+
+void require_usual_mixture(const LayerBlueprint& layer) {
+  express(layer.experts > 0, "layers without experts");
+  express(layer.shared_experts == 0, "shared experts");
+  express(layer.router == RouterKind::softmax, "sigmoid routers");
 }
 
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim) {

@@ -17,6 +17,14 @@ struct Part {
   Shape shape;                     // as it lies in the file
   bool transposed = false;         // [inputs, outputs] where Hone's matrices are [outputs, inputs]
   std::vector<int64_t> rows = {};  // row i of the parameter's part is this row of the tensor; empty: in order
+  // The matrices of `experts` may lie behind one another in one tensor, [experts, shape…]: it is the one of `expert`.
+  int64_t experts = 0, expert = 0;
+
+  Shape whole() const {  // of the tensor
+    Shape all = shape;
+    if (experts > 0) all.insert(all.begin(), experts);
+    return all;
+  }
 };
 
 // What a parameter is made of, its first rows first. With `zero` the file has nothing of it: it is 0, and stays it.
@@ -71,6 +79,7 @@ struct Expressible {
   bool biases = false;
   bool qkv_biases = false;  // where the others have none
   bool qk_norm = false;
+  bool qk_norm_whole = false;  // where they have qk_norm
   bool experts = false;
 
   bool any_heads = false;  // fewer of keys and values, or of another width than dim / heads
@@ -78,11 +87,15 @@ struct Expressible {
   bool parallel = false;
   bool turns_in_part = false;
   bool rope_scaling = false;
+  bool any_gates = false;  // of several experts, that do not sum to 1
 };
 // Throws Error(usage) saying what of the model is more than that.
 void require_expressible(const BlockBlueprint& block, const LayerBlueprint& layer, const Expressible& can);
 // The same of a whole model, whose layers must be alike; this is theirs.
 const LayerBlueprint& require_expressible(const Config& config, const Expressible& can);
+
+// Throws Error(usage) for a layer that is no mixture, or one with shared experts or a sigmoid router.
+void require_usual_mixture(const LayerBlueprint& layer);
 
 // Rows of heads whose pairs are neighbours (2i, 2i + 1), in Hone's order, where i and i + head_dim / 2 are a pair.
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim);

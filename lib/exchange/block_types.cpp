@@ -83,6 +83,53 @@ void decode_q4_1(const std::byte* from, float* to) {
   }
 }
 
+// Code i of 32, its fifth bit apart from the four: bit i of four bytes.
+int code_of_5_bits(const std::byte* high, const std::byte* low, int64_t i) {
+  const uint8_t four = byte_at(low, i % 16);
+  return (i < 16 ? four & 15 : four >> 4) | (byte_at(high, i / 8) >> (i % 8) & 1) << 4;
+}
+
+// As q4_0 with a fifth bit: d * (code - 16).
+void decode_q5_0(const std::byte* from, float* to) {
+  const float d = half_at(from);
+  for (int64_t i = 0; i < 32; ++i) to[i] = d * static_cast<float>(code_of_5_bits(from + 2, from + 6, i) - 16);
+}
+
+// As q4_1 with a fifth bit: d * code + m.
+void decode_q5_1(const std::byte* from, float* to) {
+  const float d = half_at(from), m = half_at(from + 2);
+  for (int64_t i = 0; i < 32; ++i) to[i] = d * static_cast<float>(code_of_5_bits(from + 4, from + 8, i)) + m;
+}
+
+// Of 256 codes of 2 bits: those of a half lie in 32 bytes, each quarter of it in two bits of all of them.
+int code_of_2_bits(const std::byte* codes, int64_t i) {
+  return byte_at(codes, i / 128 * 32 + i % 32) >> (i % 128 / 32 * 2) & 3;
+}
+
+// 256 codes of 2 bits in 16 groups, whose scale and smallest value are four bits each: d * scale * code - m * least.
+void decode_q2_k(const std::byte* from, float* to) {
+  const float d = half_at(from + 80), m = half_at(from + 82);
+  for (int64_t i = 0; i < 256; ++i) {
+    const uint8_t group = byte_at(from, i / 16);
+    to[i] = d * static_cast<float>(group & 15) * static_cast<float>(code_of_2_bits(from + 16, i)) -
+            m * static_cast<float>(group >> 4);
+  }
+}
+
+// 256 codes of 3 bits, 2 and 1 apart, in 16 groups with scales of 6 bits, 4 and 2 apart:
+// d * (scale - 32) * (code - 4). Bit k of 32 bytes is the high one of codes 32 k to 32 k + 31.
+void decode_q3_k(const std::byte* from, float* to) {
+  const std::byte *high = from, *low = from + 32, *scales = from + 96;
+  const float d = half_at(from + 108);
+  for (int64_t i = 0; i < 256; ++i) {
+    const int64_t g = i / 16;
+    const int four = g < 8 ? byte_at(scales, g) & 15 : byte_at(scales, g - 8) >> 4;
+    const int scale = four | (byte_at(scales, 8 + g % 4) >> (g / 4 * 2) & 3) << 4;
+    const int code = code_of_2_bits(low, i) | (byte_at(high, i % 32) >> (i / 32) & 1) << 2;
+    to[i] = d * static_cast<float>(scale - 32) * static_cast<float>(code - 4);
+  }
+}
+
 // Scale and smallest value of group j of 8, six bits each: four of both whole, four in parts.
 void scale_of_group(int64_t j, const std::byte* packed, int& scale, int& least) {
   if (j < 4) {
@@ -145,7 +192,11 @@ constexpr BlockType types[] = {
     {"f16", 1, 1, 2, 1, decode_number<NumberType::f16>, encode_number<NumberType::f16>},
     {"q4_0", 2, 32, 18, 2, decode_q4_0, encode_q4_0},
     {"q4_1", 3, 32, 20, 3, decode_q4_1, nullptr},
+    {"q5_0", 6, 32, 22, 8, decode_q5_0, nullptr},
+    {"q5_1", 7, 32, 24, 9, decode_q5_1, nullptr},
     {"q8_0", 8, 32, 34, 7, decode_q8_0, encode_q8_0},
+    {"q2_k", 10, 256, 84, 10, decode_q2_k, nullptr},
+    {"q3_k", 11, 256, 110, 12, decode_q3_k, nullptr},
     {"q4_k", 12, 256, 144, 15, decode_q4_k, nullptr},
     {"q5_k", 13, 256, 176, 17, decode_q5_k, nullptr},
     {"q6_k", 14, 256, 210, 18, decode_q6_k, nullptr},

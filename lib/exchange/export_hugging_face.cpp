@@ -200,8 +200,7 @@ class Exporter {
     write_safetensors(path(file.name), settings_.force, file.header, file.tensors,
                       [&](const StoredTensor& tensor, OutputFile& out) {
                         check_stop();
-                        const TensorOrigin& from = origins.at(names_.at(tensor.name));
-                        const Tensor values = take_apart(from.part, numbers_.of(from.parameter), from.first);
+                        const Tensor values = numbers_of(origins.at(names_.at(tensor.name)), numbers_);
                         bytes.resize(tensor.end - tensor.begin);
                         encode_numbers(values.span<float>(), number_type_of(tensor, "origin"), bytes.data());
                         out.write(bytes.data(), bytes.size());

@@ -32,15 +32,16 @@ struct Source {
   const GgufTensor& tensor(const Part& part) const {
     const auto found = file.tensors().find(part.tensor);
     if (found == file.tensors().end()) throw input_error("{}: tensor '{}' is missing", file.where(), part.tensor);
-    if (found->second.shape != part.shape)
+    if (found->second.shape != part.whole())
       throw input_error("{}: tensor '{}' has shape {} where the keys need {}", file.where(), part.tensor,
-                        to_string(found->second.shape), to_string(part.shape));
+                        to_string(found->second.shape), to_string(part.whole()));
     return found->second;
   }
 
   Tensor make(const std::string& parameter) const {
-    const Tensor made = assemble(parts.at(parameter), shapes.at(parameter),
-                                 [this](const Part& part) { return file.numbers(tensor(part)); });
+    const Tensor made = assemble(parts.at(parameter), shapes.at(parameter), [this](const Part& part) {
+      return part.experts > 0 ? file.numbers(tensor(part), part.expert) : file.numbers(tensor(part));
+    });
     file.forget();
     return made;
   }
@@ -52,7 +53,8 @@ void check_sizes(const Config& config, const GgufFile& file) {
   for (const auto& [name, tensor] : file.tensors()) numbers += static_cast<double>(elements(tensor.shape));
   for (const LayerBlueprint& l : config.layers) {
     const double widest =
-        std::max({static_cast<double>(config.block.dim), static_cast<double>(l.ffn),
+        std::max({static_cast<double>(config.block.dim) * static_cast<double>(std::max<int64_t>(l.experts, 1)),
+                  static_cast<double>(l.ffn),
                   static_cast<double>(l.heads + 2 * l.kv_heads) * static_cast<double>(config.block.head_dim)});
     if (widest * static_cast<double>(config.layers.size()) > numbers)
       throw input_error("{}: the sizes are larger than what the file holds", file.where());
@@ -118,7 +120,8 @@ const GgufForm& choose(const Config& config, GgufContent& content) {
 }
 
 const BlockType& type_for(const Part& part, const BlockType& wanted) {
-  if (part.shape.size() < 2) return block_type_named("f32");
+  // Routers stay as they are, as llama.cpp's own tools leave them: rounded ones choose other experts.
+  if (part.shape.size() < 2 || part.tensor.ends_with("ffn_gate_inp.weight")) return block_type_named("f32");
   if (part.shape.back() % wanted.block)
     throw usage_error("'{}' has rows of {} numbers, which are no whole blocks of {} ({}); choose another type",
                       part.tensor, part.shape.back(), wanted.name, wanted.block);
@@ -148,7 +151,7 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
   const ModelNumbers numbers(*model.transformer);
   const TensorOrigins origins = origins_of(config, form.parts, numbers);
   for (const auto& [name, from] : origins)
-    content.tensors.push_back({name, from.part.shape, &type_for(from.part, wanted)});
+    content.tensors.push_back({name, from.part.whole(), &type_for(from.part, wanted)});
   const std::vector<float> factors = frequency_factors(config.block);
   if (!factors.empty())
     content.tensors.push_back({factors_name, {static_cast<int64_t>(factors.size())}, &block_type_named("f32")});
@@ -160,8 +163,7 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
       std::copy(factors.begin(), factors.end(), values.data<float>());
       return values;
     }
-    const TensorOrigin& from = origins.at(tensor.name);
-    return take_apart(from.part, numbers.of(from.parameter), from.first);
+    return numbers_of(origins.at(tensor.name), numbers);
   });
   return {{path}, form.name, bytes, false};
 }

@@ -218,6 +218,10 @@ const std::vector<int64_t>& GgufFile::integers(const std::string& key) const {
   return value<std::vector<int64_t>>(key, "a list of whole numbers");
 }
 
+const std::vector<double>& GgufFile::fractions(const std::string& key) const {
+  return value<std::vector<double>>(key, "a list of numbers");
+}
+
 bool GgufFile::boolean(const std::string& key, bool otherwise) const {
   return has(key) ? value<bool>(key, "true or false") : otherwise;
 }
@@ -225,6 +229,14 @@ bool GgufFile::boolean(const std::string& key, bool otherwise) const {
 Tensor GgufFile::numbers(const GgufTensor& tensor) const {
   const Tensor made = Tensor::empty(tensor.shape);
   decode_blocks(*tensor.type, file_.bytes().data() + data_ + tensor.offset, made.span<float>());
+  return made;
+}
+
+Tensor GgufFile::numbers(const GgufTensor& tensor, int64_t expert) const {
+  const Tensor made = Tensor::empty({tensor.shape[1], tensor.shape[2]});
+  const uint64_t bytes = tensor.type->bytes_of(made.size());  // rows are whole blocks
+  decode_blocks(*tensor.type, file_.bytes().data() + data_ + tensor.offset + static_cast<uint64_t>(expert) * bytes,
+                made.span<float>());
   return made;
 }
 

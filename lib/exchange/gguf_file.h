@@ -39,6 +39,7 @@ class GgufFile {
   std::string text(const std::string& key) const;
   const std::vector<std::string>& texts(const std::string& key) const;
   const std::vector<int64_t>& integers(const std::string& key) const;
+  const std::vector<double>& fractions(const std::string& key) const;
   bool boolean(const std::string& key, bool otherwise) const;
   int64_t integer(const std::string& key, int64_t otherwise) const { return has(key) ? integer(key) : otherwise; }
   double number(const std::string& key, double otherwise) const { return has(key) ? number(key) : otherwise; }
@@ -46,6 +47,8 @@ class GgufFile {
   const std::map<std::string, GgufTensor>& tensors() const { return tensors_; }
   const std::string& where() const { return where_; }  // "'m.gguf'"
   Tensor numbers(const GgufTensor& tensor) const;      // f32
+  // The matrix of one expert of a tensor [experts, rows, cols]: f32 [rows, cols].
+  Tensor numbers(const GgufTensor& tensor, int64_t expert) const;
   void forget() const { file_.forget(); }
 
  private:

@@ -5,7 +5,7 @@
 
 namespace hone {
 
-Config read_gguf_sizes(const GgufFile& f, const GgufKeys& key, bool learned) {
+Config read_gguf_sizes(const GgufFile& f, const GgufKeys& key, bool learned, bool experts) {
   Config c;
   BlockBlueprint& b = c.block;
   c.context = f.integer(key("context_length"));
@@ -23,7 +23,12 @@ Config read_gguf_sizes(const GgufFile& f, const GgufKeys& key, bool learned) {
   b.head_dim = f.integer(key("attention.key_length"), b.dim / layer.heads);
   if (f.integer(key("attention.value_length"), b.head_dim) != b.head_dim)
     throw input_error("{}: values of another width than keys are not read", f.where());
-  if (f.integer(key("expert_count"), 0) > 0) throw input_error("{}: mixtures of experts are not read", f.where());
+  layer.experts = f.integer(key("expert_count"), 0);
+  if (layer.experts > 0) {
+    if (!experts) throw input_error("{}: mixtures of experts are not read", f.where());
+    layer.top_k = f.integer(key("expert_used_count"));
+    layer.ffn = f.integer(key("expert_feed_forward_length"), layer.ffn);
+  }
   if (!learned) {
     if (const int64_t turns = f.integer(key("rope.dimension_count"), b.head_dim); turns != b.head_dim)
       throw input_error("{}: heads that turn in part are not read", f.where());
@@ -48,6 +53,9 @@ void write_gguf_sizes(const Config& c, const GgufKeys& key, GgufContent& to) {
   put("feed_forward_length", l.ffn);
   put("attention.head_count", l.heads);
   put("attention.head_count_kv", l.kv_heads);
+  if (l.experts == 0) return;
+  put("expert_count", l.experts);
+  put("expert_used_count", l.top_k);
 }
 
 std::string gguf_tensor(const ParameterInfo& info, const char* name) {

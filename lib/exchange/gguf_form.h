@@ -21,8 +21,9 @@ struct GgufKeys {
   std::string operator()(const char* name) const { return prefix + "." + name; }
 };
 
-// Sizes, rotary positions unless they are `learned`, and layers alike. Throws Error(input) saying what is not read.
-Config read_gguf_sizes(const GgufFile& file, const GgufKeys& key, bool learned);
+// Sizes, rotary positions unless they are `learned`, and layers alike, which are mixtures where `experts` are read and
+// the file has them. Throws Error(input) saying what is not read.
+Config read_gguf_sizes(const GgufFile& file, const GgufKeys& key, bool learned, bool experts = false);
 void write_gguf_sizes(const Config& config, const GgufKeys& key, GgufContent& to);
 
 std::string gguf_tensor(const ParameterInfo& info, const char* name);  // of a layer: "blk.3.ffn_up.weight"

@@ -1,4 +1,5 @@
-// Tokenizers in GGUF files, and to them: byte-level pairs of the pre-tokenizers that llama.cpp and Hone both know.
+// Tokenizers in GGUF files, and to them: byte-level pairs of the pre-tokenizers that llama.cpp and Hone both know, and
+// SentencePiece's byte pairs.
 #pragma once
 
 #include "exchange/gguf_file.h"

@@ -1,5 +1,6 @@
 #include "exchange/llama2c.h"
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -9,6 +10,7 @@
 #include "exchange/assemble.h"
 #include "exchange/mapped_file.h"
 #include "exchange/numbers.h"
+#include "kernels/parallel.h"
 
 namespace hone {
 namespace {
@@ -21,7 +23,8 @@ constexpr int32_t most = 1 << 24;
 struct Header {
   int32_t dim = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0, context = 0;
   bool tied = true;
-  bool old = true;  // version 0: other order, and rotary tables that nobody needs
+  bool old = true;    // version 0: other order, and rotary tables that nobody needs
+  int32_t group = 0;  // version 2: so many numbers of a matrix share a scale; 0: all numbers are f32
   uint64_t bytes = 28;
 };
 
@@ -38,9 +41,14 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
   uint64_t at = 0;
   if (number_at<uint32_t>(bytes, 0, where) == magic) {
     const auto version = number_at<int32_t>(bytes, 4, where);
-    if (version == 2) throw input_error("{} is quantized (version 2), which is not read: export version 1", where);
-    if (version != 1) throw input_error("{}: version {} of llama2.c's format is not read", where, version);
+    if (version != 1 && version != 2)
+      throw input_error("{}: version {} of llama2.c's format is not read", where, version);
     h.old = false;
+    if (version == 2) {
+      h.group = number_at<int32_t>(bytes, 37, where);  // behind the byte that says whether the head is tied
+      if (h.group < 1 || h.group > most)
+        throw input_error("{}: 'group_size' is {}: no model of llama2.c", where, h.group);
+    }
     h.bytes = new_header_bytes;
     at = 8;
   }
@@ -75,7 +83,8 @@ Config config_of(const Header& h) {
 // Tensors by the names that GGUF has for them: both keep heads as the first Llama did, with pairs of neighbours.
 class Places {
  public:
-  Places(const Header& h, const std::string& where, uint64_t file_bytes) : layers_(h.layers), at_(h.bytes) {
+  Places(const Header& h, const std::string& where, uint64_t file_bytes)
+      : layers_(h.layers), group_(h.group), where_(where), at_(h.bytes) {
     const int64_t dim = h.dim, ffn = h.ffn, head_dim = dim / h.heads, keys = h.kv_heads * head_dim;
     const Shape table = {h.vocabulary, dim};
     if (h.old) {
@@ -107,27 +116,49 @@ class Places {
   struct Place {
     uint64_t at;
     Shape shape;
+    int64_t group;  // 0: f32; else bytes with signs, then the f32 scale of each group of them, rows or not
   };
   const Place& of(const std::string& tensor) const { return places_.at(tensor); }
 
  private:
-  void skip(const Shape& shape) {
-    double bytes = 4;  // as double: hostile sizes overflow nothing
-    for (const int64_t n : shape) bytes *= static_cast<double>(n);
-    at_ += bytes;
+  static double count(const Shape& shape) {  // as double: hostile sizes overflow nothing
+    double numbers = 1;
+    for (const int64_t n : shape) numbers *= static_cast<double>(n);
+    return numbers;
   }
+  void skip(const Shape& shape) { at_ += 4 * count(shape); }
   void add(const std::string& name, const Shape& shape) {
-    places_[name + ".weight"] = {static_cast<uint64_t>(std::min(at_, 1e18)), shape};
-    skip(shape);
+    const int64_t group = shape.size() < 2 ? 0 : group_;  // norms stay f32
+    places_[name + ".weight"] = {static_cast<uint64_t>(std::min(at_, 1e18)), shape, group};
+    if (group == 0) return skip(shape);
+    const double numbers = count(shape), each = static_cast<double>(group);
+    if (std::fmod(numbers, each) != 0)
+      throw input_error("{}: the {:.0f} numbers of a matrix are no whole groups of {}", where_, numbers, group);
+    at_ += numbers + 4 * (numbers / each);
   }
   void add_each(const char* name, const Shape& shape) {
     for (int64_t i = 0; i < layers_; ++i) add(fmt::format("blk.{}.{}", i, name), shape);
   }
 
-  int64_t layers_;
+  int64_t layers_, group_;
+  std::string where_;
   double at_;
   std::map<std::string, Place> places_;
 };
+
+// Of version 2: a number is its code times the scale of its group.
+void decode_groups(const std::byte* from, int64_t group, std::span<float> to) {
+  const auto count = static_cast<int64_t>(to.size());
+  const std::byte* const scales = from + count;
+  kernels::parallel_for(count / group, 1 + 65536 / group, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      float scale;
+      std::memcpy(&scale, scales + 4 * g, sizeof scale);
+      for (int64_t i = g * group; i < (g + 1) * group; ++i)
+        to[static_cast<size_t>(i)] = static_cast<float>(static_cast<int8_t>(from[i])) * scale;
+    }
+  });
+}
 
 // What is shared by all that make tensors of one model.
 struct Source {
@@ -139,7 +170,12 @@ struct Source {
   Tensor make(const std::string& parameter) const {
     const Tensor made = assemble(parts.at(parameter), shapes.at(parameter), [this](const Part& part) {
       const Tensor values = Tensor::empty(part.shape);
-      decode_numbers(file.bytes().data() + places->of(part.tensor).at, NumberType::f32, values.span<float>());
+      const Places::Place& place = places->of(part.tensor);
+      const std::byte* const from = file.bytes().data() + place.at;
+      if (place.group > 0)
+        decode_groups(from, place.group, values.span<float>());
+      else
+        decode_numbers(from, NumberType::f32, values.span<float>());
       return values;
     });
     file.forget();

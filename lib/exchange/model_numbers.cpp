@@ -1,5 +1,7 @@
 #include "exchange/model_numbers.h"
 
+#include <algorithm>
+
 namespace hone {
 
 ModelNumbers::ModelNumbers(const Transformer& model) {
@@ -19,6 +21,17 @@ Tensor ModelNumbers::of(const std::string& parameter) const {
   return found != weights_.end() ? found->second->to_dense() : values_.at(parameter);
 }
 
+Tensor numbers_of(const TensorOrigin& origin, const ModelNumbers& numbers) {
+  if (origin.of_experts.empty()) return take_apart(origin.part, numbers.of(origin.parameter), origin.first);
+  const Tensor all = Tensor::empty(origin.part.whole());
+  float* to = all.data<float>();
+  for (const std::string& parameter : origin.of_experts) {
+    const Tensor one = take_apart(origin.part, numbers.of(parameter), origin.first);
+    to = std::copy_n(one.data<float>(), one.size(), to);
+  }
+  return all;
+}
+
 TensorOrigins origins_of(const Config& config, Parts (*parts)(const Config&, const ParameterInfo&),
                          const ModelNumbers& numbers) {
   TensorOrigins origins;
@@ -28,7 +41,9 @@ TensorOrigins origins_of(const Config& config, Parts (*parts)(const Config&, con
       for (const float x : numbers.of(p.info.name).span<float>()) express(x == 0, "a router's bias that is not 0");
     int64_t first = 0;
     for (const Part& part : made_of.parts) {
-      origins[part.tensor] = {p.info.name, part, first};
+      TensorOrigin& origin = origins[part.tensor];
+      if (part.expert == 0) origin = {p.info.name, part, first};
+      if (part.experts > 0) origin.of_experts.push_back(p.info.name);
       first += rows_of(part);
     }
   }

@@ -20,13 +20,17 @@ class ModelNumbers {
   std::map<std::string, Tensor> values_;
 };
 
-// Where a tensor comes from: the rows of a parameter from `first` on.
+// Where a tensor comes from: the rows of a parameter from `first` on. One of all experts comes from as many parameters,
+// of which `part` is the first's.
 struct TensorOrigin {
   std::string parameter;
   Part part;
   int64_t first = 0;
+  std::vector<std::string> of_experts = {};  // empty: it is `parameter`
 };
 using TensorOrigins = std::map<std::string, TensorOrigin>;  // by tensor
+// f32 in the shape that the tensor has in the file.
+Tensor numbers_of(const TensorOrigin& origin, const ModelNumbers& numbers);
 
 // Throws Error(usage) where a parameter that the files have nothing of is not 0.
 TensorOrigins origins_of(const Config& config, Parts (*parts)(const Config&, const ParameterInfo&),

@@ -135,10 +135,12 @@ json to_json(const Config& c) {
       layer["top_k"] = l.top_k;
       layer["shared_experts"] = l.shared_experts;
       layer["router"] = router_names[static_cast<size_t>(l.router)];
+      if (!l.normalized_gates) layer["normalized_gates"] = false;
     }
     if (l.depth_fraction > 0) layer["depth_fraction"] = l.depth_fraction;
     if (l.exit) layer["exit"] = true;
     if (l.qk_norm) layer["qk_norm"] = true;
+    if (l.qk_norm_whole) layer["qk_norm_whole"] = true;
     if (!l.score.empty()) layer["score"] = l.score;
     if (!l.modalities.empty()) {
       layer["modality_experts"] = modality_experts_names[static_cast<size_t>(l.modality_experts)];
@@ -226,6 +228,7 @@ Config config_from_json(const json& object, const std::string& where) {
     if (l.has("depth_fraction")) c.layers.back().depth_fraction = l.number("depth_fraction");
     if (l.has("exit")) c.layers.back().exit = l.boolean("exit");
     if (l.has("qk_norm")) c.layers.back().qk_norm = l.boolean("qk_norm");
+    if (l.has("qk_norm_whole")) c.layers.back().qk_norm_whole = l.boolean("qk_norm_whole");
     if (l.has("score")) c.layers.back().score = l.text("score");
     if (l.has("modality_experts")) {
       c.layers.back().modality_experts = l.choice<ModalityExperts>("modality_experts", modality_experts_names);
@@ -237,6 +240,7 @@ Config config_from_json(const json& object, const std::string& where) {
     mixture.top_k = l.integer("top_k", 1, mixture.experts);
     mixture.shared_experts = l.integer("shared_experts", 0, 1 << 16);
     mixture.router = l.choice<RouterKind>("router", router_names);
+    if (l.has("normalized_gates")) mixture.normalized_gates = l.boolean("normalized_gates");
   }
   if (r.has("encoders")) {
     c.encoders = r.names("encoders");
@@ -348,6 +352,7 @@ void check(const Config& c) {
     if (l.mixes() && !attends(l.attention) && (l.kv_heads != l.heads || l.qk_norm || !l.score.empty()))
       throw usage_error("layer {}: '{}' has no keys, so that kv_heads are its heads, and qk_norm and score nothing", i,
                         l.attention);
+    if (l.qk_norm_whole && !l.qk_norm) throw usage_error("layer {}: qk_norm_whole needs qk_norm", i);
     if (l.mixes() && l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
     if (l.experts < 0 || l.shared_experts < 0) throw usage_error("layer {}: a number of experts cannot be negative", i);
@@ -373,8 +378,10 @@ void check(const Config& c) {
 }
 
 int64_t format_version_of(const Config& config) {
-  const auto needs = [](const LayerBlueprint& layer) { return layer.qk_norm || !layer.score.empty(); };
-  return config.logit_softcap > 0 || std::ranges::any_of(config.layers, needs) ? 3 : 2;
+  const auto needs_4 = [](const LayerBlueprint& layer) { return layer.qk_norm_whole || !layer.normalized_gates; };
+  const auto needs_3 = [](const LayerBlueprint& layer) { return layer.qk_norm || !layer.score.empty(); };
+  if (std::ranges::any_of(config.layers, needs_4)) return 4;
+  return config.logit_softcap > 0 || std::ranges::any_of(config.layers, needs_3) ? 3 : 2;
 }
 
 void set_attention(Config& config, const std::string& kinds) {
@@ -384,7 +391,7 @@ void set_attention(Config& config, const std::string& kinds) {
     layer.attention = by_layer[i];
     if (attends(layer.attention)) continue;
     layer.kv_heads = layer.heads;
-    layer.qk_norm = false;
+    layer.qk_norm = layer.qk_norm_whole = false;
     layer.score.clear();
   }
 }

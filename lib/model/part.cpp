@@ -17,6 +17,11 @@ void check_parts(const Config& config, int64_t ranks) {
     if (layer.experts > 0)
       throw usage_error("tensor:{} divides no matrices of experts; give each rank some of them: expert:{}", ranks,
                         ranks);
+    if (layer.mixes() && layer.qk_norm_whole)
+      throw usage_error(
+          "tensor:{} divides no layers whose norm of queries and keys is over all heads (qk_norm_whole); "
+          "share the batches instead: data:{}",
+          ranks, ranks);
     divides(layer.heads, "heads");
     divides(layer.kv_heads, "key/value heads");
     divides(layer.ffn, "hidden rows of the feed-forward");

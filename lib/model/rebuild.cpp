@@ -218,7 +218,10 @@ Config kept_config(const Config& config, const std::vector<KeptLayer>& layers) {
     layer.kv_heads = count(kept.kv_heads);
     layer.ffn = kept.units.empty() ? 0 : count(kept.units.front());
     layer.experts = layer.feeds() ? count(kept.experts) : 0;
-    if (layer.experts == 0) layer.top_k = layer.shared_experts = 0;
+    if (layer.experts == 0) {
+      layer.top_k = layer.shared_experts = 0;
+      layer.normalized_gates = true;
+    }
     result.layers.push_back(layer);
   }
   result.layers.back().exit = false;  // what is the last now is read through the last norm

@@ -50,11 +50,15 @@ struct LayerBlueprint {
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
   RouterKind router = RouterKind::softmax;
+  // Gates of several chosen experts are divided by their sum; else they are the router's scores as they are (OLMoE,
+  // arXiv 2409.02060), as that of one alone always is.
+  bool normalized_gates = true;
   // Of a sequence's tokens that go through the layer, above 0 and below 1 (mixture of depths, Raposo et al., arXiv
   // 2404.02258); 0: all, and there is no router.
   double depth_fraction = 0;
-  bool exit = false;       // the stream behind it may be read by the head, through a norm of its own
-  bool qk_norm = false;    // RMS norms of each head's queries and keys (ops/head_norm.h)
+  bool exit = false;           // the stream behind it may be read by the head, through a norm of its own
+  bool qk_norm = false;        // RMS norms of each head's queries and keys (ops/head_norm.h)
+  bool qk_norm_whole = false;  // those norms are of the queries of all heads together, and of their keys
   std::string score = {};  // a kind of kernels/attention/score.h; empty: products times 1 / sqrt(head_dim), as they are
   ModalityExperts modality_experts = ModalityExperts::none;
   std::vector<std::string> modalities = {};  // those beside text, by name in the order of the model's encoders

@@ -97,10 +97,10 @@ Norm Norm::make(const BlockBlueprint& blueprint, const std::vector<std::string>&
   return norm;
 }
 
-Norm Norm::of_head(const BlockBlueprint& blueprint) {
+Norm Norm::of_heads(const BlockBlueprint& blueprint, int64_t numbers) {
   Norm norm;
   norm.epsilon = blueprint.norm_epsilon;
-  norm.gain = vector_of(blueprint.head_dim, 1.0f);
+  norm.gain = vector_of(numbers, 1.0f);
   return norm;
 }
 

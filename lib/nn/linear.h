@@ -48,7 +48,8 @@ struct Norm {
   std::shared_ptr<Parameter> ones = nullptr;  // where there are others: the gain of what all kinds have in common
 
   static Norm make(const BlockBlueprint& blueprint, const std::vector<std::string>& others = {});  // gain 1, bias 0
-  static Norm of_head(const BlockBlueprint& blueprint);  // RMS over a head's numbers, whatever the others are
+  // RMS over so many numbers of queries or keys, whatever the others are.
+  static Norm of_heads(const BlockBlueprint& blueprint, int64_t numbers);
   ops::Normed forward(const Var& residual, const Var& branch, const Call& call) const;
   ops::Normed forward(const Var& residual, const Var& branch, DType type) const;  // of text, where kinds differ
   void visit(const Place& at, Visitor& visitor);

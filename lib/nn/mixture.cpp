@@ -3,7 +3,7 @@
 namespace hone {
 
 Mixture::Mixture(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& experts)
-    : kind_(layer.router), top_k_(layer.top_k), share_(experts) {
+    : kind_(layer.router), top_k_(layer.top_k), normalized_gates_(layer.normalized_gates), share_(experts) {
   router_ = std::make_shared<Parameter>();
   router_->value = Tensor::promised({layer.experts, blueprint.dim});
   router_->decay = true;
@@ -56,6 +56,7 @@ ops::Routing Mixture::route(const Var& x, const Call& call, int64_t layer) const
   ops::RouteSettings s;
   s.kind = kind_;
   s.top_k = top_k_;
+  s.normalized_gates = normalized_gates_;
   s.noise = c.noise;
   s.temperature = c.temperature;
   s.seed = call.noise.at(layer, Site::router);

@@ -30,6 +30,7 @@ class Mixture : public FeedForward {
 
   RouterKind kind_;
   int64_t top_k_;
+  bool normalized_gates_;
   std::shared_ptr<Parameter> router_;       // [experts, dim]
   std::shared_ptr<Parameter> router_bias_;  // [experts], affects the choice only; moved by balance(), not by gradients
   std::vector<DenseFeedForward> experts_;

@@ -11,9 +11,13 @@ namespace hone::ops {
 Var head_norm(const Var& qkv, int64_t heads, int64_t kv_heads, Parameter& query_gain, Parameter& key_gain,
               float epsilon, const std::shared_ptr<Communicator>& ranks) {
   const auto norm = [heads, kv_heads, epsilon, &query_gain, &key_gain] {
-    return kernels::HeadNorm{
-        heads,  kv_heads, query_gain.value.size(), query_gain.value.data<float>(), key_gain.value.data<float>(),
-        epsilon};
+    return kernels::HeadNorm{heads,
+                             kv_heads,
+                             query_gain.value.size(),
+                             key_gain.value.size(),
+                             query_gain.value.data<float>(),
+                             key_gain.value.data<float>(),
+                             epsilon};
   };
   const Tensor& x = qkv.value();
   const Tensor y = Tensor::empty(x.shape(), x.dtype()), inverse = Tensor::empty({x.dim(0), heads + kv_heads});

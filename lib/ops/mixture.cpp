@@ -96,6 +96,7 @@ void backward(const Kept& kept, Parameter& weight, const Routing& out) {
   back.d_gates = d_gates.data<float>();
   back.kind = s.kind;
   back.top_k = s.top_k;
+  back.normalized_gates = s.normalized_gates;
   back.d_logits = d_logits.view();
   if (kept.slopes) {
     const float seed = seed_of(out.balance);
@@ -134,6 +135,7 @@ Routing route(const Var& x, Parameter& weight, const Tensor& bias, const RouteSe
   forward.logits = logits.view();
   forward.kind = s.kind;
   forward.top_k = s.top_k;
+  forward.normalized_gates = s.normalized_gates;
   forward.bias = bias ? bias.data<float>() : nullptr;
   forward.scores = kept.scores.data<float>();
   forward.chosen = kept.chosen.data<int32_t>();

@@ -29,6 +29,7 @@ std::shared_ptr<const RoutePlan> plan_of_rows(std::span<const int32_t> chosen, i
 struct RouteSettings {
   kernels::RouterKind kind = kernels::RouterKind::softmax;
   int64_t top_k = 1;
+  bool normalized_gates = true;  // see kernels::RouteForward
   kernels::RouterNoise noise = kernels::RouterNoise::none;
   float temperature = 1;
   uint64_t seed = 0;          // of the noise

@@ -99,6 +99,8 @@ class Caps(ModelTest):
         changes = [{"logit_softcap": x} for x in (-2, "3", 1e-9, None)]
         changes += [{"layers": [{**layer, "score": x}] * 2} for x in ("softcap", "softcap:0", "softcap:x", "softcap:1:2", "alibi:1", "relu:1", 3, "")]
         changes += [{"layers": [{**layer, "qk_norm": x}] * 2} for x in (1, "yes", False)]  # false: the norms are too many
+        changes += [{"layers": [{**layer, "qk_norm_whole": x}] * 2} for x in (1, "yes", True)]  # true: they are too few
+        changes += [{"layers": [{**layer, "qk_norm": False, "qk_norm_whole": True}] * 2}]
         for change in changes:
             with self.subTest(change=str(change)[-60:]):
                 path = self.path("changed.h5")

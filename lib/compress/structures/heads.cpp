@@ -44,8 +44,16 @@ int64_t heads_to_remove(const Amount& amount, const LayerBlueprint& layer, size_
 std::vector<int64_t> count_heads(const Amount& amount, const Config& config, int64_t) {
   require_some(amount, std::ranges::count_if(config.layers, [](const auto& l) { return l.mixes(); }), "attention");
   std::vector<int64_t> counts(config.layers.size(), 0);
-  for (size_t i = 0; i < counts.size(); ++i)
-    if (config.layers[i].mixes()) counts[i] = heads_to_remove(amount, config.layers[i], i);
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const LayerBlueprint& layer = config.layers[i];
+    if (!layer.mixes()) continue;
+    if (layer.qk_norm_whole)  // without some the others would be divided by another size
+      throw usage_error(
+          "structure '{}': layer {}'s norm of queries and keys is over all heads, which stay together; "
+          "attentions:N removes whole attention halves",
+          amount.text, i);
+    counts[i] = heads_to_remove(amount, layer, i);
+  }
   return counts;
 }
 

@@ -1,5 +1,5 @@
 // Llama and those built like it: Mistral (window), Qwen2 (biases of queries, keys and values), Qwen3 (norms of their
-// heads), Mixtral and Qwen3-MoE (experts).
+// heads), Mixtral and Qwen3-MoE (experts), OLMoE (experts, norms over all heads).
 // Public definitions: the model code and config.json of each in huggingface/transformers.
 #include <algorithm>
 #include <cmath>
@@ -35,7 +35,7 @@ void read_rope(const Settings& s, BlockBlueprint& b) {
   r.factor = scaling.number("factor");
 }
 
-Config read_common(const Settings& s) {
+Config read_common(const Settings& s, double epsilon = 1e-6) {
   Config c;
   BlockBlueprint& b = c.block;
   s.require("hidden_act", "silu");
@@ -44,7 +44,7 @@ Config read_common(const Settings& s) {
   c.context = s.integer("max_position_embeddings", 2048);
   c.tied = s.boolean("tie_word_embeddings", false);
   b.dim = s.integer("hidden_size");
-  b.norm_epsilon = static_cast<float>(s.number("rms_norm_eps", 1e-6));
+  b.norm_epsilon = static_cast<float>(s.number("rms_norm_eps", epsilon));
   read_rope(s, b);
   LayerBlueprint layer;
   layer.heads = s.integer("num_attention_heads");
@@ -97,6 +97,14 @@ Config read_qwen3(const Settings& s) {
   return c;
 }
 
+// Weights of several experts may sum to 1; that of one alone is its probability.
+void set_gates(const Settings& s, LayerBlueprint& mixture) {
+  if (mixture.top_k > 1)
+    mixture.normalized_gates = s.boolean("norm_topk_prob", false);
+  else
+    s.require("norm_topk_prob", false);
+}
+
 // Dense are the layers that mlp_only_layers names, and those between every decoder_sparse_step.
 Config read_qwen3_moe(const Settings& s) {
   Config c = read_qwen3(s);
@@ -104,9 +112,7 @@ Config read_qwen3_moe(const Settings& s) {
   mixture.ffn = s.integer("moe_intermediate_size");
   mixture.experts = s.integer("num_experts", 128);
   mixture.top_k = s.integer("num_experts_per_tok", 8);
-  // Weights of several that were chosen sum to 1 in Hone; of one it is its probability.
-  s.require("norm_topk_prob", mixture.top_k > 1);
-  if (!s.has("norm_topk_prob") && mixture.top_k > 1) throw s.lacks("chosen experts whose weights do not sum to 1");
+  set_gates(s, mixture);
   const int64_t step = s.integer("decoder_sparse_step", 1);
   if (step < 1) throw input_error("{}: 'decoder_sparse_step' is {}", s.where(), step);
   const nlohmann::json dense = s.has("mlp_only_layers") ? s.json().at("mlp_only_layers") : nlohmann::json::array();
@@ -114,6 +120,21 @@ Config read_qwen3_moe(const Settings& s) {
   for (size_t i = 0; i < c.layers.size(); ++i)
     if ((static_cast<int64_t>(i) + 1) % step == 0 && std::find(dense.begin(), dense.end(), i) == dense.end())
       c.layers[i] = mixture;
+  return c;
+}
+
+Config read_olmoe(const Settings& s) {
+  s.require("attention_bias", false);
+  s.require("clip_qkv", nullptr);
+  Config c = read_common(s, 1e-5);
+  LayerBlueprint layer = c.layers.front();
+  set_dividing_heads(s, "hidden_size", "num_attention_heads", c.block, layer);
+  layer.kv_heads = c.layers.front().kv_heads;
+  layer.qk_norm = layer.qk_norm_whole = true;
+  layer.experts = s.integer("num_experts", 64);
+  layer.top_k = s.integer("num_experts_per_tok", 8);
+  set_gates(s, layer);
+  c.layers.assign(c.layers.size(), layer);
   return c;
 }
 
@@ -211,12 +232,6 @@ Json write_qwen3(const Config& c) {
   return json;
 }
 
-void require_usual_mixture(const LayerBlueprint& l) {
-  express(l.experts > 0, "layers without experts");
-  express(l.shared_experts == 0, "shared experts");
-  express(l.router == RouterKind::softmax, "sigmoid routers");
-}
-
 Json write_mixtral(const Config& c) {
   const LayerBlueprint& l = c.layers.front();
   require_usual_mixture(l);
@@ -246,9 +261,10 @@ Json write_qwen3_moe(const Config& c) {
     require_expressible(dense, can);
     LayerBlueprint attends = dense.layers.front();
     attends.ffn = l.ffn, attends.experts = l.experts, attends.top_k = l.top_k;
+    attends.normalized_gates = l.normalized_gates;
     express(attends == l, "layers that differ");
   }
-  can.experts = true;
+  can.experts = can.any_gates = true;
   Json json = write_common(mixtures, "qwen3_moe", "Qwen3MoeForCausalLM", can), only = Json::array();
   for (size_t i = 0; i < c.layers.size(); ++i)
     if (c.layers[i].experts == 0) only.push_back(i);
@@ -259,9 +275,26 @@ Json write_qwen3_moe(const Config& c) {
   json["moe_intermediate_size"] = l.ffn;
   json["num_experts"] = l.experts;
   json["num_experts_per_tok"] = l.top_k;
-  json["norm_topk_prob"] = l.top_k > 1;
+  json["norm_topk_prob"] = l.top_k > 1 && l.normalized_gates;
   json["decoder_sparse_step"] = 1;
   json["mlp_only_layers"] = only;
+  return json;
+}
+
+Json write_olmoe(const Config& c) {
+  const LayerBlueprint& l = c.layers.front();
+  require_no_window(c);
+  require_usual_mixture(l);
+  Expressible can = llama_says();
+  can.qk_norm = can.qk_norm_whole = can.experts = can.any_gates = true;
+  Json json = write_common(c, "olmoe", "OlmoeForCausalLM", can);
+  express(c.block.head_dim * l.heads == c.block.dim, "heads of another width than dim / heads");
+  json.erase("head_dim");
+  json["attention_bias"] = false;
+  json["clip_qkv"] = nullptr;
+  json["num_experts"] = l.experts;
+  json["num_experts_per_tok"] = l.top_k;
+  json["norm_topk_prob"] = l.top_k > 1 && l.normalized_gates;
   return json;
 }
 
@@ -294,8 +327,11 @@ Parts llama_parts(const Config& c, const ParameterInfo& info) {
   const std::string block = fmt::format("model.layers.{}.", info.layer), name = within_block(info);
   if (name == "attention_norm.gain") return {{{block + "input_layernorm.weight", {dim}}}};
   if (name == "feed_forward_norm.gain") return {{{block + "post_attention_layernorm.weight", {dim}}}};
-  if (name == "attention.query_norm.gain") return {{{block + "self_attn.q_norm.weight", {c.block.head_dim}}}};
-  if (name == "attention.key_norm.gain") return {{{block + "self_attn.k_norm.weight", {c.block.head_dim}}}};
+  const int64_t together = l.qk_norm_whole ? l.heads : 1, keys_together = l.qk_norm_whole ? l.kv_heads : 1;
+  if (name == "attention.query_norm.gain")
+    return {{{block + "self_attn.q_norm.weight", {together * c.block.head_dim}}}};
+  if (name == "attention.key_norm.gain")
+    return {{{block + "self_attn.k_norm.weight", {keys_together * c.block.head_dim}}}};
   if (info.of == Role::qkv) return attention_parts(c, info, block, info.role == Role::bias);
   if (info.role == Role::attention_output)
     return {{{block + "self_attn.o_proj.weight", {dim, l.heads * c.block.head_dim}}}};
@@ -337,7 +373,10 @@ Architecture qwen3_architecture() {
   return like_llama("qwen3", read_qwen3, write_qwen3, &qwen3_gguf);
 }
 Architecture qwen3_moe_architecture() {
-  return like_llama<qwen_experts>("qwen3_moe", read_qwen3_moe, write_qwen3_moe);
+  return like_llama<qwen_experts>("qwen3_moe", read_qwen3_moe, write_qwen3_moe, &qwen3_moe_gguf);
+}
+Architecture olmoe_architecture() {
+  return like_llama<qwen_experts>("olmoe", read_olmoe, write_olmoe, &olmoe_gguf);
 }
 Architecture mixtral_architecture() {
   return like_llama("mixtral", read_mixtral, write_mixtral);

@@ -1,4 +1,5 @@
-// GGUF files of Llama and those built like it: the architectures llama, qwen2 and qwen3 of llama.cpp.
+// GGUF files of Llama and those built like it: the architectures llama (Mixtral, too), qwen2, qwen3, qwen3moe and olmoe
+// of llama.cpp.
 #include "exchange/architectures/llama_gguf.h"
 
 #include <cmath>
@@ -8,14 +9,36 @@
 namespace hone {
 namespace {
 
-// What the three differ in.
+enum class Experts { none, some, all };  // in no model, in some models, in all
+
+// What they differ in.
 struct LikeLlama {
   const char* name;
-  bool biases = false;      // of queries, keys and values
-  bool qk_norm = false;     // norms of their heads
-  bool neighbours = false;  // the heads of the file have pairs (2i, 2i + 1)
+  bool biases = false;            // of queries, keys and values
+  bool qk_norm = false;           // norms of their heads,
+  bool qk_norm_whole = false;     // or of all of them
+  bool neighbours = false;        // the heads of the file have pairs (2i, 2i + 1)
+  bool factors = false;           // of frequencies are read: llama3's scaling
+  bool wide_heads = true;         // their width is a key, and need not be dim / heads
+  bool must_not_be_tied = false;  // there is always a head
+  Experts experts = Experts::none;
+  bool normalized_gates = true;   // of them; that of one alone then is 1
+  bool width_of_experts = false;  // has a key of its own
 };
-constexpr LikeLlama llama = {"llama", false, false, true}, qwen2 = {"qwen2", true}, qwen3 = {"qwen3", false, true};
+constexpr LikeLlama llama = {.name = "llama", .neighbours = true, .factors = true, .experts = Experts::some},
+                    qwen2 = {.name = "qwen2", .biases = true, .wide_heads = false},
+                    qwen3 = {.name = "qwen3", .qk_norm = true},
+                    qwen3_moe = {.name = "qwen3moe",
+                                 .qk_norm = true,
+                                 .experts = Experts::all,
+                                 .width_of_experts = true},
+                    olmoe = {.name = "olmoe",
+                             .qk_norm = true,
+                             .qk_norm_whole = true,
+                             .wide_heads = false,
+                             .must_not_be_tied = true,
+                             .experts = Experts::all,
+                             .normalized_gates = false};
 
 // Llama 3's scaling stands in a file as factors alone. Those of powers of two are recognized.
 void read_factors(const GgufFile& f, BlockBlueprint& b) {
@@ -38,22 +61,55 @@ void read_factors(const GgufFile& f, BlockBlueprint& b) {
 template <const LikeLlama& kind>
 Config read_like_llama(const GgufFile& f) {
   const GgufKeys key{kind.name};
-  Config c = read_gguf_sizes(f, key, false);
+  Config c = read_gguf_sizes(f, key, false, kind.experts != Experts::none);
   c.block.norm_epsilon = static_cast<float>(f.number(key("attention.layer_norm_rms_epsilon")));
   c.block.qkv_biases = kind.biases;
-  for (LayerBlueprint& layer : c.layers) layer.qk_norm = kind.qk_norm;
+  for (LayerBlueprint& layer : c.layers) {
+    layer.qk_norm = kind.qk_norm;
+    layer.qk_norm_whole = kind.qk_norm_whole;
+    if (kind.experts == Experts::all && layer.experts == 0)
+      throw input_error("{} has no '{}'", f.where(), key("expert_count"));
+    if (layer.experts == 0) continue;
+    if (kind.normalized_gates && layer.top_k < 2)
+      throw input_error("{}: one expert a token, weighted by 1, is not read ('{}')", f.where(),
+                        key("expert_used_count"));
+    if (layer.top_k > 1) layer.normalized_gates = kind.normalized_gates;
+  }
   read_factors(f, c.block);
   return c;
+}
+
+void require_same_mixture(const LikeLlama& kind, const LayerBlueprint& l) {
+  if (l.experts == 0) return;
+  require_usual_mixture(l);
+  if (l.top_k == 1)
+    express(!kind.normalized_gates, "one expert a token");
+  else
+    express(l.normalized_gates == kind.normalized_gates, l.normalized_gates
+                                                             ? "chosen experts whose weights sum to 1"
+                                                             : "chosen experts whose weights do not sum to 1");
 }
 
 template <const LikeLlama& kind>
 void write_like_llama(const Config& c, GgufContent& to) {
   const BlockBlueprint& b = c.block;
-  require_expressible(c, {.qkv_biases = kind.biases, .qk_norm = kind.qk_norm, .any_heads = true, .rope_scaling = true});
+  const LayerBlueprint& l = c.layers.front();
+  require_expressible(c, {.qkv_biases = kind.biases,
+                          .qk_norm = kind.qk_norm,
+                          .qk_norm_whole = kind.qk_norm_whole,
+                          .experts = kind.experts == Experts::some ? l.experts > 0 : kind.experts == Experts::all,
+                          .any_heads = !kind.qk_norm_whole,  // else as many of keys
+                          .rope_scaling = true,
+                          .any_gates = true});
+  require_same_mixture(kind, l);
+  express(kind.factors || b.rope_scaling.kind != RopeScaling::Kind::llama3, "Llama 3's rotary scaling");
+  express(kind.wide_heads || l.heads * b.head_dim == b.dim, "heads of another width than dim / heads");
+  express(!kind.must_not_be_tied || !c.tied, "a head that is the embedding");
   const GgufKeys key{kind.name};
   write_gguf_sizes(c, key, to);
   const auto put = [&](const char* what, GgufValue value) { to.values.emplace_back(key(what), std::move(value)); };
   put("attention.layer_norm_rms_epsilon", static_cast<double>(b.norm_epsilon));
+  if (kind.width_of_experts) put("expert_feed_forward_length", l.ffn);
   put("attention.key_length", b.head_dim);
   put("attention.value_length", b.head_dim);
   put("rope.dimension_count", b.head_dim);
@@ -74,8 +130,9 @@ Parts parts_like_llama(const Config& c, const ParameterInfo& info) {
   const std::string name = within_block(info);
   if (name == "attention_norm.gain") return {{{gguf_tensor(info, "attn_norm"), {dim}}}};
   if (name == "feed_forward_norm.gain") return {{{gguf_tensor(info, "ffn_norm"), {dim}}}};
-  if (name == "attention.query_norm.gain") return {{{gguf_tensor(info, "attn_q_norm"), {width}}}};
-  if (name == "attention.key_norm.gain") return {{{gguf_tensor(info, "attn_k_norm"), {width}}}};
+  const int64_t together = l.qk_norm_whole ? l.heads : 1, keys_together = l.qk_norm_whole ? l.kv_heads : 1;
+  if (name == "attention.query_norm.gain") return {{{gguf_tensor(info, "attn_q_norm"), {together * width}}}};
+  if (name == "attention.key_norm.gain") return {{{gguf_tensor(info, "attn_k_norm"), {keys_together * width}}}};
   if (info.of == Role::qkv) {
     const auto part = [&](const char* tensor, int64_t heads, bool turns) {
       const Shape shape = info.role == Role::bias ? Shape{heads * width} : Shape{heads * width, dim};
@@ -85,6 +142,15 @@ Parts parts_like_llama(const Config& c, const ParameterInfo& info) {
     return {{part("attn_q", l.heads, true), part("attn_k", l.kv_heads, true), part("attn_v", l.kv_heads, false)}};
   }
   if (info.role == Role::attention_output) return {{{gguf_tensor(info, "attn_output"), {dim, l.heads * width}}}};
+  if (info.role == Role::router) return {{{gguf_tensor(info, "ffn_gate_inp"), {l.experts, dim}}}};
+  if (info.role == Role::router_bias) return {{}, true};
+  if (info.expert >= 0) {
+    const auto part = [&](const char* tensor, Shape shape) {
+      return Part{gguf_tensor(info, tensor), std::move(shape), false, {}, l.experts, info.expert};
+    };
+    if (info.role == Role::down) return {{part("ffn_down_exps", {dim, l.ffn})}};
+    if (info.role == Role::up) return {{part("ffn_gate_exps", {l.ffn, dim}), part("ffn_up_exps", {l.ffn, dim})}};
+  }
   if (info.role == Role::up)
     return {{{gguf_tensor(info, "ffn_gate"), {l.ffn, dim}}, {gguf_tensor(info, "ffn_up"), {l.ffn, dim}}}};
   if (info.role == Role::down) return {{{gguf_tensor(info, "ffn_down"), {dim, l.ffn}}}};
@@ -96,6 +162,7 @@ constexpr GgufForm form = {kind.name, read_like_llama<kind>, write_like_llama<ki
 
 }  // namespace
 
-const GgufForm llama_gguf = form<llama>, qwen2_gguf = form<qwen2>, qwen3_gguf = form<qwen3>;
+const GgufForm llama_gguf = form<llama>, qwen2_gguf = form<qwen2>, qwen3_gguf = form<qwen3>,
+               qwen3_moe_gguf = form<qwen3_moe>, olmoe_gguf = form<olmoe>;
 
 }  // namespace hone

@@ -26,8 +26,9 @@ void router_dw(ConstView d_logits, ConstView x, View dw);
 // The top_k experts of largest logit + bias (softmax) or score + bias (sigmoid); the first of equals wins. Softmax has
 // its bias before the exponential because the scores of all but the first expert crowd at 0 when a router is sure:
 // added there, the bias alone would pick the others, the same ones for every token. Gates are the scores of the chosen,
-// divided by their sum where top_k > 1: for softmax that is the softmax over the chosen logits; with top_k 1 the gate
-// is the score itself, since otherwise no gradient would reach the router (Fedus et al., arXiv 2101.03961, equation 2).
+// divided by their sum where top_k > 1 and `normalized_gates`: for softmax that is the softmax over the chosen logits;
+// with top_k 1 the gate is the score itself, since otherwise no gradient would reach the router (Fedus et al., arXiv
+// 2101.03961, equation 2).
 struct RouteForward {
   ConstView logits;  // [rows, experts] f32
   RouterKind kind = RouterKind::softmax;
@@ -36,6 +37,7 @@ struct RouteForward {
   float* scores = nullptr;      // [rows, experts]
   int32_t* chosen = nullptr;    // [rows, top_k], the largest first
   float* gates = nullptr;       // [rows, top_k]
+  bool normalized_gates = true;
 };
 void route_forward(const RouteForward& a);
 
@@ -50,6 +52,7 @@ struct RouteBackward {
   RouterKind kind = RouterKind::softmax;
   int64_t top_k = 1;
   View d_logits;  // [rows, experts] f32; written
+  bool normalized_gates = true;
 };
 void route_backward(const RouteBackward& a);
 

@@ -138,15 +138,14 @@ void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverse
 void head_norm_backward(const HeadNorm& norm, ConstView x, const float* inverse, View d, float* d_query_gain,
                         float* d_key_gain) {
   const ElementwiseTable& t = table();
-  const auto n = static_cast<size_t>(norm.head_dim);
-  std::vector<float> sums(2 * n, 0.0f);
-  with_partial_sums(d.rows, d.cols, 2 * n, sums.data(), [&](int64_t b, int64_t e, float* into) {
-    t.head_norm_backward(norm, x, inverse, d, d_query_gain ? into : nullptr, d_key_gain ? into + n : nullptr, b, e);
+  const auto queries = static_cast<size_t>(norm.query_width), keys = static_cast<size_t>(norm.key_width);
+  std::vector<float> sums(queries + keys, 0.0f);
+  with_partial_sums(d.rows, d.cols, queries + keys, sums.data(), [&](int64_t b, int64_t e, float* into) {
+    t.head_norm_backward(norm, x, inverse, d, d_query_gain ? into : nullptr, d_key_gain ? into + queries : nullptr, b,
+                         e);
   });
-  for (size_t i = 0; i < n; ++i) {
-    if (d_query_gain) d_query_gain[i] += sums[i];
-    if (d_key_gain) d_key_gain[i] += sums[n + i];
-  }
+  for (size_t i = 0; d_query_gain && i < queries; ++i) d_query_gain[i] += sums[i];
+  for (size_t i = 0; d_key_gain && i < keys; ++i) d_key_gain[i] += sums[queries + i];
 }
 
 void swiglu_forward(ConstView gate_up, View y) {

@@ -20,12 +20,14 @@ Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& laye
                         share.rows({layer.heads * head_dim_, layer.kv_heads * head_dim_, layer.kv_heads * head_dim_}))),
       output_(Linear::make(blueprint.dim, layer.heads * head_dim_, blueprint.biases, layer.own_projections(),
                            share.columns({layer.heads * head_dim_}))),
+      normed_{heads_, kv_heads_},
       score_(score_rule(layer.score)) {
   score_.first_head = share.first(layer.heads);
   score_.heads = layer.heads;
   if (!layer.qk_norm) return;
-  query_norm_ = Norm::of_head(blueprint);
-  key_norm_ = Norm::of_head(blueprint);
+  if (layer.qk_norm_whole) normed_ = {1, 1};
+  query_norm_ = Norm::of_heads(blueprint, heads_ * head_dim_ / normed_.queries);
+  key_norm_ = Norm::of_heads(blueprint, kv_heads_ * head_dim_ / normed_.keys);
 }
 
 namespace {
@@ -231,8 +233,8 @@ Var Attention::project(const Var& x, const Call& call) const {
   AttentionMeter* const meter = call.trace.attention;
   const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
   if (query_norm_.gain)
-    projected = ops::head_norm(projected, heads_, kv_heads_, *query_norm_.gain, *key_norm_.gain, query_norm_.epsilon,
-                               call.ranks);
+    projected = ops::head_norm(projected, normed_.queries, normed_.keys, *query_norm_.gain, *key_norm_.gain,
+                               query_norm_.epsilon, call.ranks);
   if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
   return projected;
 }
@@ -309,13 +311,13 @@ void Attention::visit(const Place& at, Visitor& visitor) {
   key_norm_.visit(at.in("key_norm"), visitor);
 }
 
-// Queries, keys and values, with norms of heads also as they were before them; what attention gives and its log sums.
+// Queries, keys and values, with norms of them also as they were before them; what attention gives and its log sums.
 MixerArrays Attention::training_arrays() const {
   const int64_t out = heads_ * head_dim_, into = (heads_ + 2 * kv_heads_) * head_dim_;
   MixerArrays arrays = {{into, out}, {heads_}, out, into};
   if (query_norm_.gain) {
     arrays.kept.push_back(into);
-    arrays.kept_f32.push_back(heads_ + kv_heads_);
+    arrays.kept_f32.push_back(normed_.queries + normed_.keys);
   }
   return arrays;
 }

@@ -35,9 +35,13 @@ class Attention : public Mixer {
 
   int64_t heads_, kv_heads_, head_dim_;
   std::shared_ptr<const AttentionPattern> pattern_;
-  Linear qkv_;                  // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
-  Linear output_;               // [dim, heads * head_dim]
-  Norm query_norm_, key_norm_;  // of each head; no gain: none
+  Linear qkv_;     // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
+  Linear output_;  // [dim, heads * head_dim]
+  // Queries and keys are normed in so many stretches: each head by itself, or all of them together.
+  struct Stretches {
+    int64_t queries, keys;
+  } normed_;
+  Norm query_norm_, key_norm_;  // of a stretch; no gain: none
   kernels::ScoreRule score_;
 };
 

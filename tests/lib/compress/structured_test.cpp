@@ -66,6 +66,10 @@ TEST_CASE("structures that leave nothing, remove nothing, or do not exist are re
   CHECK(refusal("experts:1").find("has no mixture of experts") != std::string::npos);
   CHECK(refusal("experts:3", mixture_config()).find("at most 2 (50%) can go, since a token takes 2") !=
         std::string::npos);
+  Config whole = small_config();
+  whole.layers[1].qk_norm = whole.layers[1].qk_norm_whole = true;
+  CHECK(refusal("heads:50%", whole).find("layer 1's norm of queries and keys is over all heads") != std::string::npos);
+  CHECK(refusal("neurons:40%,attentions:1", whole) == "none");
   CHECK(refusal("layers:1,attentions:1,feed-forwards:1").find("together would leave nothing") != std::string::npos);
   for (const char* text : {"", "head:2", "heads", "heads:", "heads:x", "heads:0", "heads:0%", "heads:1,heads:1", ","})
     CHECK_MESSAGE(refusal(text).starts_with("2 structure '"), text);

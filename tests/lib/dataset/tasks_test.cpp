@@ -100,6 +100,27 @@ TEST_CASE("arc, winogrande, lambada, choices") {
   CHECK(c.label == 1);
 }
 
+TEST_CASE("lambada: plain lines") {
+  const Folder folder;
+  const QuestionFile file = read_task("lambada", folder.put("x.txt", "one two three \n\n{\"text\": 4} five\n"));
+  REQUIRE(file.questions.size() == 2);
+  CHECK(file.questions[0].prompt == "one two");
+  CHECK(file.questions[0].answers == Texts{" three"});
+  CHECK(file.questions[1].prompt == "{\"text\": 4}");
+  CHECK(file.questions[1].line == 3);
+  const auto said = [&](const std::string& task, const std::string& text) -> std::string {
+    try {
+      read_task(task, folder.put("y.txt", text));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(said("lambada", "one two\n\xff a\n").find("y.txt, line 2: not UTF-8") != std::string::npos);
+  CHECK(said("lambada", "one\n").find("no last word") != std::string::npos);
+  CHECK(said("choices", "one two\n") != "");  // of other tasks lines are JSON, whatever the file is called
+}
+
 TEST_CASE("blimp: a folder of files, in order") {
   const Folder folder;
   folder.put("b.jsonl", R"({"sentence_good": "good b", "sentence_bad": "bad b", "UID": "b"})");

@@ -13,7 +13,8 @@ using namespace hone::test;
 
 namespace {
 
-const std::vector<std::string> names = {"llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "gpt2", "neox"};
+const std::vector<std::string> names = {"llama",     "mistral", "qwen2", "qwen3", "mixtral",
+                                        "qwen3_moe", "olmoe",   "gpt2",  "neox"};
 
 // The largest difference between the model's logits and those of the fixture.
 double difference(const Transformer& model, const std::string& name) {
@@ -123,6 +124,26 @@ TEST_CASE("a mixture may stand in some layers alone") {
   CHECK(model_from(fixture_folder("qwen3_moe")).transformer->config().layers[1].ffn == 24);
 }
 
+TEST_CASE("gates sum to 1 where the file says so") {
+  const Folder folder("gates");
+  const auto normalized = [&](const std::string& name, const nlohmann::json& changes) {
+    copy_with(folder, name, changes);
+    const nlohmann::json config = nlohmann::json::parse(bytes_of_file(folder / "config.json"));
+    return architecture_of(Settings(config, "test")).read(Settings(config, "test")).layers[0].normalized_gates;
+  };
+  CHECK(normalized("qwen3_moe", nlohmann::json::object()));
+  CHECK(!normalized("qwen3_moe", {{"norm_topk_prob", nullptr}}));
+  CHECK(!normalized("olmoe", {{"norm_topk_prob", nullptr}}));
+  CHECK(normalized("olmoe", {{"norm_topk_prob", true}}));
+  copy_with(folder, "olmoe", {{"norm_topk_prob", true}});
+  const Model other = model_from(folder.path.string());
+  CHECK(difference(*other.transformer, "olmoe") > 1e-2);
+  const Config config = other.transformer->config();
+  CHECK(config.layers[0].qk_norm_whole);
+  CHECK(format_version_of(config) == 4);
+  CHECK(config_from_json(to_json(config), "test") == config);
+}
+
 TEST_CASE("what Hone lacks is named") {
   const Folder folder("lacks");
   const auto said = [&](const std::string& name, const nlohmann::json& changes) {
@@ -138,7 +159,11 @@ TEST_CASE("what Hone lacks is named") {
   CHECK(said("llama", {{"num_hidden_layers", 1}}).find("belongs to nothing") != std::string::npos);
   CHECK(said("llama", {{"hidden_size", "many"}}).find("'hidden_size' is not an integer") != std::string::npos);
   CHECK(said("qwen2", {{"use_sliding_window", true}}).find("use_sliding_window") != std::string::npos);
-  CHECK(said("qwen3_moe", {{"norm_topk_prob", false}}).find("norm_topk_prob") != std::string::npos);
+  CHECK(said("qwen3_moe", {{"num_experts_per_tok", 1}}).find("norm_topk_prob") != std::string::npos);
+  CHECK(said("olmoe", {{"clip_qkv", 8.0}}).find("clip_qkv") != std::string::npos);
+  CHECK(said("olmoe", {{"attention_bias", true}}).find("attention_bias") != std::string::npos);
+  CHECK(said("olmoe", {{"num_attention_heads", 3}}).find("no multiple of 'num_attention_heads' 3") !=
+        std::string::npos);
   CHECK(said("qwen3_moe", {{"decoder_sparse_step", 0}}).find("decoder_sparse_step") != std::string::npos);
   CHECK(said("qwen3_moe", {{"mlp_only_layers", 7}}).find("mlp_only_layers") != std::string::npos);
   const auto clear = [&] {  // of the shards of another
@@ -147,6 +172,8 @@ TEST_CASE("what Hone lacks is named") {
   };
   clear();
   CHECK(said("qwen3", {{"attention_bias", true}}).find("attention_bias") != std::string::npos);
+  CHECK(said("olmoe", {{"model_type", "qwen3_moe"}, {"moe_intermediate_size", 12}, {"head_dim", 4}})
+            .find("q_norm.weight' has shape [16]") != std::string::npos);
   CHECK(said("qwen3", {{"model_type", "llama"}}).find("norm.weight' belongs to nothing") != std::string::npos);
   CHECK(said("qwen2", {{"model_type", "qwen3"}, {"head_dim", 8}}).find("q_norm.weight' is missing") !=
         std::string::npos);

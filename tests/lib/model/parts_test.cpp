@@ -176,6 +176,12 @@ TEST_CASE("what ranks do not divide is refused") {
   c.layers[0].top_k = 1;
   refused(c, 2, "experts");
   check_parts(four_heads(), 2);
+  c = four_heads();
+  for (LayerBlueprint& layer : c.layers) layer.qk_norm = true;
+  check_parts(c, 2);
+  c.layers.back().qk_norm_whole = true;
+  refused(c, 2, "over all heads");
+  check_parts(c, 1);
 }
 
 TEST_CASE("ranks with different files of one name are refused") {

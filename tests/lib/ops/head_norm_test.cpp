@@ -14,9 +14,9 @@ namespace {
 constexpr int64_t heads = 4, kv_heads = 2, head_dim = 10, width = (heads + 2 * kv_heads) * head_dim;
 constexpr float epsilon = 1e-3f;
 
-Parameter gain(uint64_t seed) {
+Parameter gain(uint64_t seed, int64_t numbers = head_dim) {
   Parameter p;
-  p.value = random_tensor({head_dim}, seed);
+  p.value = random_tensor({numbers}, seed);
   return p;
 }
 
@@ -50,6 +50,34 @@ TEST_CASE("head_norm: gradients of what goes in and of both gains") {
     Parameter queries = gain(2), keys = gain(3);
     Var input(x, true);
     const auto run = [&] { return ops::head_norm(input, heads, kv_heads, queries, keys, epsilon); };
+    check_gradients(
+        run, {x, queries.value, keys.value},
+        [&](size_t i) { return i == 0   ? input.grad()
+                               : i == 1 ? queries.grad
+                                        : keys.grad; }, 2e-3);
+  });
+}
+
+TEST_CASE("head_norm: all queries as one head, and all keys as another of another width") {
+  at_every_isa([] {
+    const int64_t all_queries = heads * head_dim, all_keys = kv_heads * head_dim;
+    const Tensor x = random_tensor({3, width}, 1);
+    Parameter queries = gain(2, all_queries), keys = gain(3, all_keys);
+    Var input(x, true);
+    const auto run = [&] { return ops::head_norm(input, 1, 1, queries, keys, epsilon); };
+    const Tensor y = run().value(), expected = x.clone();
+    for (int64_t r = 0; r < 3; ++r)
+      for (const Parameter* p : {&queries, &keys}) {
+        float* part = expected.data<float>() + r * width + (p == &queries ? 0 : all_queries);
+        const int64_t n = p->value.size();
+        double squares = 0;
+        for (int64_t c = 0; c < n; ++c) squares += static_cast<double>(part[c]) * static_cast<double>(part[c]);
+        for (int64_t c = 0; c < n; ++c)
+          part[c] =
+              static_cast<float>(static_cast<double>(part[c]) / std::sqrt(squares / static_cast<double>(n) + 1e-3) *
+                                 static_cast<double>(p->value.data<float>()[c]));
+      }
+    CHECK(relative_error(y, expected) < 1e-6);
     check_gradients(
         run, {x, queries.value, keys.value},
         [&](size_t i) { return i == 0   ? input.grad()

@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "ops/activation.h"
 #include "ops/linear.h"
 #include "support/check.h"
@@ -109,6 +112,33 @@ Var sum_of(const Var& a, const Var& b) {
 }
 
 }  // namespace
+
+TEST_CASE("gates that are not divided by their sum: values, and gradients for both routers") {
+  at_every_isa([] {
+    for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})
+      for (const int64_t k : {2, 4}) {
+        CAPTURE(static_cast<int>(kind));
+        CAPTURE(k);
+        Case c(false);
+        c.settings.kind = kind;
+        c.settings.top_k = k;
+        const Tensor parts = c.route().gates.value();
+        c.settings.normalized_gates = false;
+        const Tensor whole = c.route().gates.value();
+        float least = 1;
+        for (int64_t r = 0; r < rows; ++r) {
+          const float *scores = whole.data<float>() + r * k, *shares = parts.data<float>() + r * k;
+          float sum = 0;
+          for (int64_t j = 0; j < k; ++j) sum += scores[j];
+          for (int64_t j = 0; j < k; ++j) CHECK(std::abs(shares[j] - scores[j] / sum) < 1e-5f);
+          if (kind == RouterKind::softmax) CHECK(sum < 1 + 1e-5f);
+          least = std::min(least, sum);
+        }
+        if (kind == RouterKind::softmax) CHECK((least < 0.99f) == (k < experts));
+        check_gradients([&] { return c.output(); }, c.numbers(), [&](size_t i) { return c.gradient(i); }, 5e-3, 1e-3f);
+      }
+  });
+}
 
 TEST_CASE("balance and z losses: values and gradients, with a selection bias, for both routers") {
   at_every_isa([] {

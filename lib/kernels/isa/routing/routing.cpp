@@ -128,7 +128,7 @@ void route_forward(const RouteForward& a, int64_t begin, int64_t end) {
       for (int64_t e = 0; e < experts; ++e) scores[e] = sigmoid(z[e]);
     choose(a.kind == RouterKind::softmax ? z : scores, a.bias, experts, k, chosen);
     for (int64_t j = 0; j < k; ++j) gates[j] = scores[chosen[j]];
-    if (k == 1) continue;
+    if (k == 1 || !a.normalized_gates) continue;
     if (a.kind == RouterKind::softmax) {
       softmax_gates(z, chosen, k, gates);
       continue;
@@ -153,18 +153,20 @@ void add_balance(const float* scores, const float* balance, RouterKind kind, int
 
 void route_backward(const RouteBackward& a, int64_t begin, int64_t end) {
   const int64_t experts = a.d_logits.cols, k = a.top_k;
+  const bool normalized = k > 1 && a.normalized_gates;
   for (int64_t r = begin; r < end; ++r) {
     const float* scores = a.scores + r * experts;
     const int32_t* chosen = a.chosen + r * k;
     const float *gates = a.gates + r * k, *d_gates = a.d_gates + r * k;
     float* d = a.d_logits.row<float>(r);
     for (int64_t e = 0; e < experts; ++e) d[e] = 0;
-    if (k == 1 && a.kind == RouterKind::softmax) {
-      const float flow = d_gates[0] * gates[0];
-      for (int64_t e = 0; e < experts; ++e) d[e] = (e == chosen[0] ? flow : 0.0f) - flow * scores[e];
+    if (!normalized && a.kind == RouterKind::softmax) {
+      float flow = 0;
+      for (int64_t j = 0; j < k; ++j) flow += d[chosen[j]] = d_gates[j] * gates[j];
+      for (int64_t e = 0; e < experts; ++e) d[e] -= flow * scores[e];
     } else {
       float mean = 0;
-      for (int64_t j = 0; j < k; ++j) mean += k == 1 ? 0.0f : gates[j] * d_gates[j];
+      for (int64_t j = 0; j < k; ++j) mean += normalized ? gates[j] * d_gates[j] : 0.0f;
       for (int64_t j = 0; j < k; ++j) {
         // Of a softmax over the chosen g (dg - mean); of s / sum s times another s (1 - s) / s.
         const float slope = a.kind == RouterKind::softmax ? 1.0f : 1.0f - scores[chosen[j]];

@@ -6,13 +6,13 @@ namespace hone::kernels::HONE_ISA {
 using namespace scalar;
 
 void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverses, int64_t begin, int64_t end) {
-  const int64_t n = norm.head_dim;
-  const float inverse_n = 1.0f / static_cast<float>(n);
   with_float_type(y.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
       for (int64_t h = 0; h < norm.normed(); ++h) {
-        const T* in = x.row<T>(r) + h * n;
-        T* out = y.row<T>(r) + h * n;
+        const int64_t n = norm.width(h), first = norm.first(h);
+        const float inverse_n = 1.0f / static_cast<float>(n);
+        const T* in = x.row<T>(r) + first;
+        T* out = y.row<T>(r) + first;
         const float* gain = h < norm.heads ? norm.query_gain : norm.key_gain;
         float squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -22,7 +22,7 @@ void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverse
         for (int64_t c = 0; c < n; ++c) store(out + c, load(in + c) * inverse * gain[c]);
         inverses[r * norm.normed() + h] = inverse;
       }
-      for (int64_t c = norm.normed() * n; c < x.cols; ++c) y.row<T>(r)[c] = x.row<T>(r)[c];
+      for (int64_t c = norm.first(norm.normed()); c < x.cols; ++c) y.row<T>(r)[c] = x.row<T>(r)[c];
     }
   });
 }
@@ -30,13 +30,13 @@ void head_norm_forward(const HeadNorm& norm, ConstView x, View y, float* inverse
 // With h = x * inverse and g = dy * gain: dx = inverse * (g - h * mean(g * h)).
 void head_norm_backward(const HeadNorm& norm, ConstView x, const float* inverses, View d, float* d_query_gain,
                         float* d_key_gain, int64_t begin, int64_t end) {
-  const int64_t n = norm.head_dim;
-  const float inverse_n = 1.0f / static_cast<float>(n);
   with_float_type(d.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t h = 0; h < norm.normed(); ++h) {
-        const T* in = x.row<T>(r) + h * n;
-        T* dy = d.row<T>(r) + h * n;
+        const int64_t n = norm.width(h), first = norm.first(h);
+        const float inverse_n = 1.0f / static_cast<float>(n);
+        const T* in = x.row<T>(r) + first;
+        T* dy = d.row<T>(r) + first;
         const float* gain = h < norm.heads ? norm.query_gain : norm.key_gain;
         float* d_gain = h < norm.heads ? d_query_gain : d_key_gain;
         const float inverse = inverses[r * norm.normed() + h];

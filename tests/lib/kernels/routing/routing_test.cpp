@@ -23,7 +23,8 @@ struct RoutingReference {
   std::vector<double> scores, gates;
   std::vector<int32_t> chosen;
 
-  RoutingReference(const float* z, int64_t experts, RouterKind kind, int64_t k, const float* bias) {
+  RoutingReference(const float* z, int64_t experts, RouterKind kind, int64_t k, const float* bias,
+                   bool normalized = true) {
     double sum = 0;
     for (int64_t e = 0; e < experts; ++e) {
       const double x = static_cast<double>(z[e]);
@@ -43,7 +44,7 @@ struct RoutingReference {
     chosen.assign(order.begin(), order.begin() + k);
     double all = 0;
     for (const int32_t e : chosen) all += scores[static_cast<size_t>(e)];
-    for (const int32_t e : chosen) gates.push_back(scores[static_cast<size_t>(e)] / (k > 1 ? all : 1));
+    for (const int32_t e : chosen) gates.push_back(scores[static_cast<size_t>(e)] / (k > 1 && normalized ? all : 1));
   }
 };
 
@@ -99,18 +100,21 @@ TEST_CASE("router: product and its gradients, f32 and bf16 rows, odd widths") {
   });
 }
 
-TEST_CASE("routes: scores, choices and gates of both kinds; a bias changes the choice and not the gates") {
+TEST_CASE(
+    "routes: scores, choices and gates of both kinds, divided by their sum or not; a bias changes the choice alone") {
   at_every_isa([] {
     const int64_t rows = 53, experts = 11;
     const std::vector<float> z = normal_numbers(rows * experts, 4, 2), bias = normal_numbers(experts, 5, 0.3);
     for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})
       for (const int64_t k : {int64_t{1}, int64_t{2}, int64_t{5}, experts})
-        for (const float* b : {static_cast<const float*>(nullptr), bias.data()}) {
+        for (const auto& [b, normalized] : {std::pair(static_cast<const float*>(nullptr), true),
+                                            std::pair(bias.data(), true), std::pair(bias.data(), false)}) {
           std::vector<float> scores(static_cast<size_t>(rows * experts)), gates(static_cast<size_t>(rows * k));
           std::vector<int32_t> chosen(gates.size());
-          route_forward({view(z.data(), rows, experts), kind, k, b, scores.data(), chosen.data(), gates.data()});
+          route_forward(
+              {view(z.data(), rows, experts), kind, k, b, scores.data(), chosen.data(), gates.data(), normalized});
           for (int64_t r = 0; r < rows; ++r) {
-            const RoutingReference expected(z.data() + r * experts, experts, kind, k, b);
+            const RoutingReference expected(z.data() + r * experts, experts, kind, k, b, normalized);
             for (int64_t j = 0; j < k; ++j) {
               const size_t i = static_cast<size_t>(r * k + j);
               REQUIRE(chosen[i] == expected.chosen[static_cast<size_t>(j)]);
