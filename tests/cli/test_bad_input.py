@@ -149,7 +149,7 @@ class ModelFiles(BadInput):
                    {"context": 1 << 60}, {"layers": []}, {"layers": "two"}, {"layers": [layer] * 2}, {"layers": [layer] * 5000},
                    {"layers": [{**layer, "heads": 3, "kv_heads": 2}]}, {"layers": [{**layer, "heads": 0}]},
                    {"layers": [{**layer, "ffn": 1 << 50}]}, {"layers": [{**layer, "attention": "sideways"}]}, {"layers": [7]},
-                   {"norm": "batch"}, {"activation": 3}, {"positions": "none"}, {"biases": "yes"}, {"tied": True},
+                   {"norm": "batch"}, {"activation": 3}, {"positions": "nowhere"}, {"biases": "yes"}, {"tied": True},
                    {"norm_epsilon": -1}, {"rope_theta": 0}]
         for change in changes:
             with self.subTest(change=str(change)[:60]):

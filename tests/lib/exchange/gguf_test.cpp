@@ -234,7 +234,8 @@ namespace {
 // SentencePiece's byte pairs with byte fallback of the fixtures, after `change`.
 Model with_sentence_pieces(const std::function<void(SentencePieceFile&)>& change) {
   std::ifstream stream(HONE_TEST_DATA "/sentence_pieces.json");
-  for (const nlohmann::json& known : nlohmann::json::parse(stream)["models"]) {
+  const nlohmann::json fixtures = nlohmann::json::parse(stream);
+  for (const nlohmann::json& known : fixtures["models"]) {
     if (known["name"] != "bpe with bytes") continue;
     SentencePieceFile file = parse_sentence_piece(from_base64(known["model"].get<std::string>()).value(), "it");
     for (SentencePieceFile::Piece& piece : file.pieces)  // llama.cpp puts a space behind a user's piece
