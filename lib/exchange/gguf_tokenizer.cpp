@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "dataset/tokenizer.h"
 #include "exchange/architecture.h"
+#include "exchange/obstacles.h"
 #include "exchange/settings.h"
 #include "exchange/tokenizer_files.h"
 
@@ -68,11 +69,13 @@ std::string merge_text(const Json& merge) {
 void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
   const Json& model = whole.at("model");
   const Pre* pre = find_pre(whole.value("pre_tokenizer", Json()));
-  express(model.value("type", "BPE") == "BPE" && pre,
-          "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3 and Qwen 2 have them)");
-  express(model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
+  Obstacles obstacles;
+  obstacles.require(model.value("type", "BPE") == "BPE" && pre,
+                    "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3 and Qwen 2 have them)");
+  obstacles.require(!pre || model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
   const Json normalizer = whole.value("normalizer", Json());
-  express(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");
+  obstacles.require(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");
+  obstacles.refuse("", "; ");
   std::vector<std::string> tokens;
   std::vector<int64_t> kinds(static_cast<size_t>(rows), unused);
   for (int64_t id = 0; id < rows; ++id) tokens.push_back(fmt::format("[PAD{}]", id));
