@@ -206,7 +206,7 @@ class TrainTool {
     } else if (names_tokenizer_file(name)) {
       tokenizer = make_tokenizer(read_tokenizer_file(name));
     } else {
-      const TokenizerSpec spec = parse_tokenizer_spec(name);
+      const TokenizerSpec spec = for_option("--tokenizer", [&] { return parse_tokenizer_spec(name); });
       // Not on what is held out.
       const auto texts = documents_of(o_.valid_fraction > 0 ? split_texts(sources, o_.valid_fraction).first : sources);
       if (spec.kind != "bytes" && sources.empty())
@@ -275,7 +275,8 @@ class TrainTool {
     RunSettings settings = o_.settings(common_, grid_, config, context_, count * context_);
     describe_start(settings);
     settings.description["train_tokens"] = count;
-    if (!o_.checkpoint.empty() || !o_.resume.empty()) examples_->describe(settings.description);
+    const bool ranks = common_.ranks->size() > 1;
+    if (!o_.checkpoint.empty() || !o_.resume.empty() || ranks) examples_->describe(settings.description);
     o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, parent_, common_.seed, nlohmann::json::object());
     add_pruning(settings);
@@ -291,7 +292,9 @@ class TrainTool {
     if (common_.dry_run) return 0;
     if (count < grid_.data->size())
       throw input_error("{} examples are fewer than the {} ranks; use fewer ranks", count, grid_.data->size());
-    require_alike(*common_.ranks, settings.description);
+    nlohmann::json alike = settings.description;
+    if (ranks) examples_->describe_files(alike);
+    require_alike(*common_.ranks, alike);
     Journal journal = open_journal(resumed);
     settings.journal = &journal;
     examples_->name_encoders(config, journal);

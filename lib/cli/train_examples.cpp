@@ -4,25 +4,11 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "io/checksum.h"
 #include "measure/example_scores.h"
+#include "train/fingerprint.h"
 #include "train/journal.h"
 
 namespace hone::cli {
-namespace {
-
-std::string fingerprint(const Examples& examples) {
-  std::string all;
-  for (const Example& example : examples.all) {
-    for (const ExamplePart& part : example.parts)
-      all += fmt::format("{}\t{}\t{}\n", part.medium ? place_of(*part.medium) + 1 : 0, part.index, part.value);
-    all += fmt::format("{}\t{}\t{}\n", example.has_answer, example.weight, example.answer);
-  }
-  return checksum_of(all.data(), all.size());
-}
-
-}  // namespace
-
 TrainingExamples::TrainingExamples(const TrainOptions& options) : o_(options) {
   if (o_.tokens) throw usage_error("--tokens counts windows of text; lines of their own take --steps or --epochs");
   if (!o_.curriculum.empty()) throw usage_error("--curriculum cuts windows of text, and lines are as long as they are");
@@ -57,6 +43,11 @@ void TrainingExamples::open(std::shared_ptr<const Tokenizer> tokenizer, const Co
 void TrainingExamples::describe(nlohmann::json& description) const {
   description["training_text"] = fingerprint(train_lines_);
   if (valid_ && (o_.keep == "best" || o_.patience > 0)) description["validation_text"] = fingerprint(valid_lines_);
+}
+
+void TrainingExamples::describe_files(nlohmann::json& description) const {
+  description["training_files"] = fingerprint_of_files(train_lines_);
+  if (valid_) description["validation_files"] = fingerprint_of_files(valid_lines_);
 }
 
 void TrainingExamples::name_encoders(const Config& config, Journal& journal) const {
