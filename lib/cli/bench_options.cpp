@@ -141,8 +141,8 @@ void BenchOptions::check() const {
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
-  for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
-  for (const std::string& plan : recompute) recompute_plan(plan);
+  for (const std::string& kinds : attention) for_option("--attention", [&] { mixer_by_layer(kinds, 4096); });
+  for (const std::string& plan : recompute) for_option("--recompute", [&] { recompute_plan(plan); });
   check_writing();
   check_parts();
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
@@ -162,9 +162,9 @@ void BenchOptions::check() const {
 // Text that is written.
 void BenchOptions::check_writing() const {
   const char* const option = !drafts.empty() ? "--draft" : !exits.empty() ? "--exit" : "--data";
-  for (const std::string& draft : drafts) check_draft_name(draft);
+  for (const std::string& draft : drafts) for_option("--draft", [&] { check_draft_name(draft); });
   for (const std::string& exit : exits)
-    if (exit != calibrated_rule) parse_exit_rule(exit);
+    if (exit != calibrated_rule) for_option("--exit", [&] { parse_exit_rule(exit); });
   if (!writes()) return;
   if (data.empty()) throw usage_error("{} needs prompts that make sense: give --data FILE", option);
   if (kernels || train)

@@ -307,7 +307,8 @@ int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool g
   for (const std::string& option : type_options())
     if (given(*o.app, option)) throw usage_error("a budget finds the types by itself: leave {} out", option);
   BudgetOptions options = o;
-  if (!o.max_bytes_text.empty()) options.max_bytes = parse_bytes(o.max_bytes_text);
+  if (!o.max_bytes_text.empty())
+    options.max_bytes = for_option("--max-bytes", [&] { return parse_bytes(o.max_bytes_text); });
   if (calibration.files.empty()) calibration.files = o.data;
   if (calibration.files.empty())
     throw usage_error("a budget needs --data FILE or --calibration FILE: text that the loss is measured on");

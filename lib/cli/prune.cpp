@@ -169,7 +169,7 @@ nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted
 int run(const PruneOptions& o, const Common& common) {
   if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.files, common);
   const PruneMethod& method = o.chosen_method();
-  const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
+  const std::shared_ptr<const Pattern> pattern = for_option("--pattern", [&] { return parse_pattern(o.pattern); });
   PruneSettings settings;
   settings.method = &method;
   settings.pattern = pattern.get();

@@ -104,7 +104,7 @@ struct QuantizeTool {
       const size_t equals = text.rfind('=');
       if (equals == std::string::npos) throw usage_error("--override '{}' is not REGEX=TYPE", text);
       s.overrides.emplace_back(name_pattern(text.substr(0, equals), "--override"),
-                               packed_type_named(text.substr(equals + 1)));
+                               for_option("--override", [&] { return packed_type_named(text.substr(equals + 1)); }));
     }
     return s;
   }

@@ -246,7 +246,7 @@ class StructureRun {
 int prune_structures(const StructureOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
                      const Common& common) {
   check(o, calibration);
-  if (!o.target_speedup) parse_structure(o.structure);  // before files are read
+  if (!o.target_speedup) for_option("--structure", [&] { parse_structure(o.structure); });  // before files are read
   calibration.check();
   files.check(calibration.files, common);
   return StructureRun(o, calibration, files, common).run();
