@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/text_output.h"
 #include "base/units.h"
 #include "cli/effects.h"
@@ -98,7 +99,7 @@ class BudgetRun {
     calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
     settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;
     if (common_.dry_run) {
-      log_info("would search the types of {} weights and write '{}'", chosen.size(), files_.output);
+      log_info("would search the types of {} and write '{}'", counted(chosen.size(), "weight"), files_.output);
       return 0;
     }
     Progress progress;

@@ -52,9 +52,8 @@ class EvalTool {
     if (!work_.examples) require_memory();
     if (work_.ranks.any()) require_same_text();
     if (common_.dry_run) {
-      log_info("would score {} model{} on {}, context {}, {}", work_.subjects.size(),
-               work_.subjects.size() == 1 ? "" : "s", data_name(), work_.settings.context,
-               o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
+      log_info("would score {} on {}, context {}, {}", counted(work_.subjects.size(), "model"), data_name(),
+               work_.settings.context, o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
       return 0;
     }
     score_or_report();

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "measure/example_scores.h"
 #include "train/fingerprint.h"
 #include "train/journal.h"
@@ -17,8 +18,8 @@ TrainingExamples::TrainingExamples(const TrainOptions& options) : o_(options) {
   if (o_.valid_fraction <= 0) return;
   const int64_t count = training_part(static_cast<int64_t>(train_lines_.all.size()), o_.valid_fraction);
   if (count < 1 || count == static_cast<int64_t>(train_lines_.all.size()))
-    throw input_error("{} has {} examples, too few to validate on {:.4g}% of them", train_lines_.name(),
-                      train_lines_.all.size(), 100 * o_.valid_fraction);
+    throw input_error("{} has {}, too few to validate on {:.4g}% of them", train_lines_.name(),
+                      counted(train_lines_.all.size(), "example"), 100 * o_.valid_fraction);
   valid_lines_.files = train_lines_.files;
   valid_lines_.all.assign(train_lines_.all.begin() + count, train_lines_.all.end());
   train_lines_.all.resize(static_cast<size_t>(count));
@@ -72,7 +73,7 @@ std::function<double()> TrainingExamples::validation(const Transformer& model, c
 void TrainingExamples::say_broken() const {
   const int64_t broken = train_->broken() + (valid_ ? valid_->broken() : 0);
   if (broken > 0)
-    log_warning("{} examples were left out: their files cannot be read (--log-level debug names them)", broken);
+    log_warning("left out {} whose files cannot be read (--log-level debug names them)", counted(broken, "example"));
 }
 
 }  // namespace hone::cli

@@ -121,7 +121,7 @@ class BatchTest(unittest.TestCase):
         self.assertEqual(other.returncode, 3)
         self.assertIn("another input", other.stderr)
         done = run("generate", self.model, "--input", source, "--output", parts, *options[:-1], check=True)
-        self.assertRegex(done.stderr, r"\d+ of 60 texts are there already")
+        self.assertRegex(done.stderr, r"found \d+ of 60 texts written already")
         with open(parts, "rb") as a, open(whole, "rb") as b:
             self.assertEqual(a.read(), b.read())
 

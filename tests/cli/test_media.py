@@ -173,7 +173,7 @@ class Media(MediaTest):
         arguments = ["train", "--data", path, *SHAPE, "--steps", 10, "--batch", 8, "--output", output, "--force"]
         self.refused(3, "line 49", *arguments)
         done = run(*arguments, "--skip-broken", check=True)
-        self.assertIn("1 examples were left out", done.stderr)
+        self.assertIn("left out 1 example whose", done.stderr)
 
 
 class Scripts(CliTest):
