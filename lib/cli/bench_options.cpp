@@ -214,9 +214,10 @@ void BenchOptions::check_plans() const {
   if (kernels || train || writes() || replay.given() || !parts.empty())
     throw usage_error("--plan measures neither models nor kernels: leave it alone");
   if (!plot.empty()) throw usage_error("--plot shows models and does not go with --plan");
-  std::vector<Idle> idle;
+  std::vector<Idle> idle = replay.idle();
   for (const char* option : {"--prompt", "--batch", "--attention", "--prefill-chunk", "--generate", "--recompute",
-                             "--steps", "--only", "--repeat", "--warmup", "--precision", "--force"})
+                             "--steps", "--only", "--repeat", "--warmup", "--precision", "--activations",
+                             "--cache-type", "--exit-fill", "--draft-tokens", "--draft-min-probability", "--force"})
     idle.push_back({option, true, "with --plan"});
   warn_of_idle(*app_, idle);
 }
