@@ -22,8 +22,8 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-// A router whose logits are not finite. Outside training it is an input error; training says that it diverged. Who hands
-// errors on from rank to rank (comm) keeps that it is one.
+// A router whose logits are not finite. Outside training it is an input error; training says that it diverged. Who
+// hands errors on from rank to rank (comm) keeps that it is one.
 struct RouterError : Error {
   using Error::Error;
 };

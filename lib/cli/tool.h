@@ -45,8 +45,8 @@ struct Tool {
   std::vector<Exclusion> exclusions = {};
 };
 
-// f(), which reads the value of an option: a usage error of it that does not name the option does so. "pattern '3:2': …"
-// is of --pattern: it becomes "--pattern '3:2': …".
+// f(), which reads the value of an option: a usage error of it that does not name the option does so. "pattern '3:2':
+// …" is of --pattern: it becomes "--pattern '3:2': …".
 template <class F>
 auto for_option(const std::string& option, F&& f) {
   try {

@@ -93,8 +93,8 @@ class State {
   PageTable& table() { return *shape_.table; }
   void copy_page(int32_t from, int32_t to, int64_t rows);
   bool keeps() const;  // any layer does
-  // What all layers keep beside pages, of a sequence from whose end nothing was taken back; and one that begins with `length` tokens, of which its pages hold what
-  // they have, and `kept` the rest.
+  // What all layers keep beside pages, of a sequence from whose end nothing was taken back; and one that begins with
+  // `length` tokens, of which its pages hold what they have, and `kept` the rest.
   using Kept = std::vector<std::vector<Tensor>>;
   Kept keep(int64_t sequence) const;
   void begin(int64_t sequence, int64_t length, const Kept* kept);
@@ -104,8 +104,8 @@ class State {
   std::vector<std::unique_ptr<LayerState>> layers_;
   std::vector<int64_t> lengths_;                // of each sequence
   std::vector<std::vector<int64_t>> by_layer_;  // [layer][sequence]
-  // The same: how far tokens have been stored since the sequence began. Those that were taken back have overwritten what
-  // a ring had of earlier ones, whatever came after.
+  // The same: how far tokens have been stored since the sequence began. Those that were taken back have overwritten
+  // what a ring had of earlier ones, whatever came after.
   std::vector<std::vector<int64_t>> stored_;
 };
 
