@@ -57,6 +57,8 @@ void require_directory(const Target& target) {
     throw input_error("cannot write '{}': there is no directory '{}'", target.name, directory);
   if (access(directory.c_str(), W_OK | X_OK) != 0)
     throw input_error("cannot write '{}': {}", target.name, std::strerror(errno));
+  // Known by making one: access() says yes of /proc, and where all inodes are taken.
+  unlink(make_temporary(target.file, target.name).c_str());
 }
 
 // Owner and mode of `path` for `temporary`, as far as the system permits: only root gives files away.

@@ -22,6 +22,12 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
+// A router whose logits are not finite. Outside training it is an input error; training says that it diverged. Who
+// hands errors on from rank to rank (comm) keeps that it is one.
+struct RouterError : Error {
+  using Error::Error;
+};
+
 // A message says what is wrong, where (file, dataset, line), and what to do about it.
 template <class... Args>
 Error usage_error(fmt::format_string<Args...> format, Args&&... args) {

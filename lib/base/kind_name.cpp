@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone {
 
@@ -18,15 +19,16 @@ std::vector<int64_t> numbers_of(const std::string& what, const std::string& name
     const char* end = name.data() + std::min(name.find(':', colon + 1), name.size());
     int64_t number = 0;
     const auto [stop, error] = std::from_chars(begin, end, number);
-    if (begin == end || stop != end || error != std::errc() || number < 0 || number > INT32_MAX)
+    if (stop == end && begin != end && *begin != '-' && (error == std::errc::result_out_of_range || number > INT32_MAX))
+      throw usage_error("{} '{}': {} is too large: at most {}", what, name, std::string(begin, end), INT32_MAX);
+    if (begin == end || stop != end || error != std::errc() || number < 0)
       throw usage_error("{} '{}': '{}' is not a whole number; write {}", what, name, std::string(begin, end), form);
     numbers.push_back(number);
   }
   const auto most = static_cast<size_t>(std::count(form.begin(), form.end(), ':'));
   const auto least = most - static_cast<size_t>(std::count(form.begin(), form.end(), '['));
   if (numbers.size() < least || numbers.size() > most)
-    throw usage_error("{} '{}' has {} number{}; write {}", what, name, numbers.size(), numbers.size() == 1 ? "" : "s",
-                      form);
+    throw usage_error("{} '{}' has {}; write {}", what, name, counted(numbers.size(), "number"), form);
   return numbers;
 }
 

@@ -8,6 +8,10 @@
 namespace hone {
 namespace {
 
+bool is_vowel(char c) {
+  return std::string_view("aeiou").find(c) != std::string_view::npos;
+}
+
 // Without what people confuse: case, - and _, and dashes in front.
 std::string plain(std::string_view name) {
   name.remove_prefix(std::min(name.find_first_not_of('-'), name.size()));
@@ -74,9 +78,19 @@ std::string each_of(std::span<const std::string> names) {
   return listed(names, " and ");
 }
 
+std::string plural(std::string_view noun) {
+  const auto with = [&](size_t cut, std::string_view ending) {
+    return fmt::format("{}{}", noun.substr(0, noun.size() - cut), ending);
+  };
+  if (noun.ends_with("rix")) return with(1, "ces");
+  if (noun.size() > 1 && noun.ends_with('y') && !is_vowel(noun[noun.size() - 2])) return with(1, "ies");
+  const bool hisses = noun.ends_with('s') || noun.ends_with('x') || noun.ends_with("ch") || noun.ends_with("sh");
+  return with(0, hisses ? "es" : "s");
+}
+
 std::string with_article(std::string_view noun) {
   const size_t first = noun.find_first_not_of("\"'");
-  const bool vowel = first != noun.npos && std::string_view("aeiou").find(noun[first]) != std::string_view::npos;
+  const bool vowel = first != noun.npos && is_vowel(noun[first]);
   return fmt::format("{} {}", vowel ? "an" : "a", noun);
 }
 

@@ -1,6 +1,9 @@
 // Names in messages: what a person may have meant by one that is not known, and lists of them.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <concepts>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +25,12 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> nam
 std::string either_of(std::span<const std::string> names);  // "a, b or c"
 std::string each_of(std::span<const std::string> names);    // "a, b and c"
 
+std::string plural(std::string_view noun);  // "layers", "matrices", "entries", "batches"
+// "1 layer", "12 layers", "0 layers".
+template <std::integral Count>
+std::string counted(Count count, std::string_view noun) {
+  return fmt::format("{} {}", count, count == 1 ? std::string(noun) : plural(noun));
+}
 std::string with_article(std::string_view noun);  // "an image", "a sound"; quotes before its first letter do not count
 
 }  // namespace hone

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -38,6 +39,8 @@ ThreadChoice choose_threads(int flag, int sharing) {
     const auto [end, error] = std::from_chars(text, text + std::strlen(text), count);
     // OMP_NUM_THREADS may list one count for each nesting level; the first is the outermost.
     const bool whole = *end == 0 || (*end == ',' && variable[0] == 'O');
+    if (error == std::errc::result_out_of_range && whole && *text != '-')
+      throw usage_error("{}='{}' is too large: at most {} threads", variable, text, std::numeric_limits<int>::max());
     if (error != std::errc() || !whole || count < 1)
       throw usage_error("{}='{}' is not a number of threads; give one of 1 or more", variable, text);
     return {count, variable};

@@ -71,6 +71,10 @@ bool beyond_double(std::string_view text) {
   return error == std::errc::result_out_of_range && end == text.data() + text.size();
 }
 
+Error out_of_range(std::string_view text, std::string_view kind) {
+  return usage_error("'{}' is out of range: a {} is 0 or more and below 2^63", text, kind);
+}
+
 int64_t parse_whole(std::string_view text, bool bytes, std::string_view kind, std::string_view examples) {
   int64_t exact = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), exact);
@@ -78,11 +82,11 @@ int64_t parse_whole(std::string_view text, bool bytes, std::string_view kind, st
   if (digits_only && exact >= 0) return exact;  // beyond 2^53 a double would round it
   const Number number = split(text);
   const double scale = scale_of(number.unit, bytes, false);
+  if (number.length == 0 && beyond_double(text)) throw out_of_range(text, kind);
   if (number.length == 0 || number.length != text.size() || scale == 0)
     throw usage_error("'{}' is not a {}; give one such as {}", text, kind, examples);
   const double value = number.value * scale;
-  if (value < 0 || value >= 0x1p63)
-    throw usage_error("'{}' is out of range: a {} is 0 or more and below 2^63", text, kind);
+  if (value < 0 || value >= 0x1p63) throw out_of_range(text, kind);
   // 1.1M is 1100000.0000000002 in binary: what lies within rounding of a whole number is meant as one.
   const double whole = std::round(value);
   if (std::abs(value - whole) > 1e-9 * std::max(1.0, value))
@@ -136,11 +140,15 @@ std::string format_percent(double fraction, int digits) {
 double parse_fraction(std::string_view text) {
   const Number number = split(text);
   const bool percent = number.unit == "%";
+  const auto outside = [&] {
+    return usage_error("'{}' is out of range: a fraction is from 0 to 1, or from 0% to 100%", text);
+  };
+  if (number.length == 0 && beyond_double(text.ends_with('%') ? text.substr(0, text.size() - 1) : text))
+    throw outside();
   if (number.length == 0 || number.length != text.size() || !(percent || number.unit.empty()))
     throw usage_error("'{}' is not a fraction; give one such as 0.2 or 20%", text);
   const double value = percent ? number.value / 100 : number.value;
-  if (value < 0 || value > 1)
-    throw usage_error("'{}' is out of range: a fraction is from 0 to 1, or from 0% to 100%", text);
+  if (value < 0 || value > 1) throw outside();
   return value;
 }
 
@@ -155,7 +163,10 @@ double parse_number(std::string_view text) {
 uint64_t parse_seed(std::string_view text) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size())
+  const bool whole = end == text.data() + text.size();
+  if (error == std::errc::result_out_of_range && whole)
+    throw usage_error("'{}' is too large: a seed is at most 2^64 - 1", text);
+  if (error != std::errc() || !whole)
     throw usage_error("'{}' is not a seed; give a whole number from 0 to 2^64 - 1", text);
   return value;
 }

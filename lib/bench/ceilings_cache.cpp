@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/version.h"
 
 namespace hone {
@@ -90,8 +91,7 @@ kernels::Ceilings machine_ceilings(int threads, bool refresh, kernels::ProductRa
   const std::string path = ceilings_path(threads);
   kernels::Ceilings ceilings;
   if (!refresh && !path.empty() && load_ceilings(path, threads, ceilings)) return ceilings;
-  log_info("measuring the read bandwidth and matrix peak of this machine with {} thread{}", threads,
-           threads == 1 ? "" : "s");
+  log_info("measuring the read bandwidth and matrix peak of this machine with {}", counted(threads, "thread"));
   ceilings = kernels::measure_ceilings(threads, product_rate);
   if (ceilings.core_share < fair_share) {
     log_warning(

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_limit.h"
+#include "base/spelling.h"
 #include "bench/ceilings_cache.h"
 #include "bench/child_process.h"
 #include "bench/kernel_bench.h"
@@ -50,8 +51,7 @@ class ModelsBench {
     for (size_t m = 0; m < models_.size(); ++m)
       for (const BenchPoint& point : s_.points) {
         begin(models_[m], variants_[m], point);
-        log_info("would measure '{}': {} thread{}, batch {}{}", name_of(m), point.threads,
-                 point.threads == 1 ? "" : "s", point.batch,
+        log_info("would measure '{}': {}, batch {}{}", name_of(m), counted(point.threads, "thread"), point.batch,
                  point.length ? fmt::format(", {} {}", s_.train ? "context" : "prompt", point.length) : "");
       }
   }

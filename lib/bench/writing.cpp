@@ -1,6 +1,7 @@
 // Text that is written with drafts, or with tokens that end early, and without.
 #include "base/error.h"
 #include "base/random.h"
+#include "base/spelling.h"
 #include "bench/models.h"
 #include "dataset/text_file.h"
 #include "model/exit_calibration.h"
@@ -20,7 +21,7 @@ class Writing : public PointMeasurement {
                         config.context, point.length, s_.generate);
     tokens_ = tokenizer_->encode(text_of_bytes(read_text_file(s_.data), s_.data));
     if (static_cast<int64_t>(tokens_.size()) < point.length)
-      throw input_error("'{}' has {} tokens, a prompt {}", s_.data, tokens_.size(), point.length);
+      throw input_error("'{}' has {}, a prompt {}", s_.data, counted(tokens_.size(), "token"), point.length);
     settings_.tokens = s_.generate;
     settings_.sampling.temperature = 0;
     settings_.ignore_end = true;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/batch_options.h"
@@ -42,20 +43,20 @@ class Batch {
       if (!line.error.empty() && ++broken) log_warning("'{}' line {}: {}", b_.input, line.number, line.error);
     }
     if (common_.dry_run) {
-      log_info("would continue {} prompts of '{}' with '{}', {} at once", lines.size() - broken, b_.input, o_.model,
-               b_.engine.parallel);
+      log_info("would continue {} of '{}' with '{}', {} at once", counted(lines.size() - broken, "prompt"), b_.input,
+               o_.model, b_.engine.parallel);
       return broken ? static_cast<int>(ErrorKind::input) : 0;
     }
     BatchOutput output(b_.output, described(all), b_.force);
-    if (output.found() > 0) log_info("{} of {} texts are there already", output.found(), lines.size());
+    if (output.found() > 0) log_info("found {} of {} written already", output.found(), counted(lines.size(), "text"));
     write(engine, lines, output);
     broken =
         static_cast<size_t>(std::ranges::count_if(lines, [](const BatchLine& line) { return !line.error.empty(); }));
     output.finish(b_.ordered, b_.force);
     tell(engine, lines.size() - broken);
     if (broken)
-      throw input_error("{} of {} lines of '{}' could not be run; all others are in '{}'", broken, lines.size(),
-                        b_.input, b_.output);
+      throw input_error("{} of {} of '{}' could not be run; all others are in '{}'", broken,
+                        counted(lines.size(), "line"), b_.input, b_.output);
     return 0;
   }
 
@@ -152,10 +153,10 @@ class Batch {
   void tell(const Engine& engine, size_t texts) const {
     const EngineStats s = engine.stats();
     const double seconds = watch_.seconds();
-    log_info("{} texts in {}: {} tokens written ({}), {} of prompts read, {} found in the cache, {} steps", texts,
-             format_duration(seconds), s.decoded_tokens,
+    log_info("{} in {}: {} written ({}), {} of prompts read, {} found in the cache, {}", counted(texts, "text"),
+             format_duration(seconds), counted(s.decoded_tokens, "token"),
              format_rate(static_cast<double>(s.decoded_tokens) / seconds, "tokens"), s.prompt_tokens, s.cached_tokens,
-             s.steps);
+             counted(s.steps, "step"));
     log_debug("{} preemptions, {} of {} in the model, {} around it", s.preemptions, format_duration(s.model_seconds),
               format_duration(seconds), format_duration(s.own_seconds));
   }

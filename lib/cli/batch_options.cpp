@@ -1,17 +1,20 @@
 #include "cli/batch_options.h"
 
 #include "base/error.h"
+#include "media/medium.h"
 
 namespace hone::cli {
 
-void EngineOptions::add(CLI::Option_group* group, const std::string& ranks) {
+void EngineOptions::add(CLI::Option_group* group, const std::string& ranks, const std::string& option) {
   constexpr CountRange range = {.least = 1, .most = 4096};
-  constexpr const char* texts = "Texts that are written at once";
   if (!ranks.empty())
     add_count_or(group, "--parallel", parallel, parts, "COUNT|KIND:RANKS",
-                 fmt::format("{}; or how ranks that mpirun starts divide the model: {}", texts, ranks), range);
+                 fmt::format("With {}, a number: texts that are written at once. Without it, a kind and a number: how "
+                             "ranks that mpirun starts divide the model, {}",
+                             option, ranks),
+                 range);
   else
-    add_count(group, "--parallel", parallel, texts, range);
+    add_count(group, "--parallel", parallel, "Texts that are written at once", range);
   add_count(
       group, "--cache-tokens", cache_tokens,
       "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need");
@@ -51,9 +54,12 @@ void BatchOptions::add(CLI::App& app) {
   group->add_flag("--ordered", ordered, "Write the texts in the order of the requests, not as they are finished");
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
-  engine.add(group, "each matrix, as in tensor:2, or the experts of mixtures, as in expert:2");
-  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats"})
+  engine.add(group, "each matrix, as in tensor:2, or the experts of mixtures, as in expert:2", "--input");
+  // An engine writes text behind text, all layers deep.
+  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats",
+                            "--exit", "--max-depth", "--report"})
     from->excludes(app.get_option(other));
+  for (const Medium* medium : all_media()) from->excludes(app.get_option(fmt::format("--{}", medium->name)));
 }
 
 void BatchOptions::check() const {

@@ -17,8 +17,9 @@ struct EngineOptions {
   std::string order = std::string(service_orders().front().name);
   std::string parts;  // of --parallel tensor:2, where ranks take it: parallel_parts()
 
-  // `ranks`: how those that mpirun starts may divide the model, in words; empty: not at all.
-  void add(CLI::Option_group* group, const std::string& ranks);
+  // `ranks`: how those that mpirun starts may divide the model, in words, which then is what --parallel means where
+  // `option` is not given; empty: not at all.
+  void add(CLI::Option_group* group, const std::string& ranks, const std::string& option = "");
   void check() const;  // Error(usage)
   EngineSettings settings() const;
 };

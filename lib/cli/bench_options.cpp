@@ -141,8 +141,8 @@ void BenchOptions::check() const {
   if (!kernels && models.empty()) throw usage_error("give one or more model files, or --kernels");
   if (!kernels && !only.empty()) throw usage_error("--only chooses kernels and needs --kernels");
   if (kernels && !attention.empty()) throw usage_error("--attention changes models and does not go with --kernels");
-  for (const std::string& kinds : attention) mixer_by_layer(kinds, 4096);
-  for (const std::string& plan : recompute) recompute_plan(plan);
+  for (const std::string& kinds : attention) for_option("--attention", [&] { mixer_by_layer(kinds, 4096); });
+  for (const std::string& plan : recompute) for_option("--recompute", [&] { recompute_plan(plan); });
   check_writing();
   check_parts();
   if (kernels && !plot.empty()) throw usage_error("--plot shows models and does not go with --kernels");
@@ -162,9 +162,9 @@ void BenchOptions::check() const {
 // Text that is written.
 void BenchOptions::check_writing() const {
   const char* const option = !drafts.empty() ? "--draft" : !exits.empty() ? "--exit" : "--data";
-  for (const std::string& draft : drafts) check_draft_name(draft);
+  for (const std::string& draft : drafts) for_option("--draft", [&] { check_draft_name(draft); });
   for (const std::string& exit : exits)
-    if (exit != calibrated_rule) parse_exit_rule(exit);
+    if (exit != calibrated_rule) for_option("--exit", [&] { parse_exit_rule(exit); });
   if (!writes()) return;
   if (data.empty()) throw usage_error("{} needs prompts that make sense: give --data FILE", option);
   if (kernels || train)
@@ -214,9 +214,10 @@ void BenchOptions::check_plans() const {
   if (kernels || train || writes() || replay.given() || !parts.empty())
     throw usage_error("--plan measures neither models nor kernels: leave it alone");
   if (!plot.empty()) throw usage_error("--plot shows models and does not go with --plan");
-  std::vector<Idle> idle;
+  std::vector<Idle> idle = replay.idle();
   for (const char* option : {"--prompt", "--batch", "--attention", "--prefill-chunk", "--generate", "--recompute",
-                             "--steps", "--only", "--repeat", "--warmup", "--precision", "--force"})
+                             "--steps", "--only", "--repeat", "--warmup", "--precision", "--activations",
+                             "--cache-type", "--exit-fill", "--draft-tokens", "--draft-min-probability", "--force"})
     idle.push_back({option, true, "with --plan"});
   warn_of_idle(*app_, idle);
 }

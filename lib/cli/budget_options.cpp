@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/text_output.h"
 #include "base/units.h"
 #include "cli/effects.h"
@@ -98,7 +99,7 @@ class BudgetRun {
     calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
     settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;
     if (common_.dry_run) {
-      log_info("would search the types of {} weights and write '{}'", chosen.size(), files_.output);
+      log_info("would search the types of {} and write '{}'", counted(chosen.size(), "weight"), files_.output);
       return 0;
     }
     Progress progress;
@@ -307,7 +308,8 @@ int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool g
   for (const std::string& option : type_options())
     if (given(*o.app, option)) throw usage_error("a budget finds the types by itself: leave {} out", option);
   BudgetOptions options = o;
-  if (!o.max_bytes_text.empty()) options.max_bytes = parse_bytes(o.max_bytes_text);
+  if (!o.max_bytes_text.empty())
+    options.max_bytes = for_option("--max-bytes", [&] { return parse_bytes(o.max_bytes_text); });
   if (calibration.files.empty()) calibration.files = o.data;
   if (calibration.files.empty())
     throw usage_error("a budget needs --data FILE or --calibration FILE: text that the loss is measured on");

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "cli/effects.h"
 #include "cli/precision.h"
 #include "compress/targets.h"
@@ -62,8 +63,8 @@ std::optional<CalibrationText> CalibrationOptions::read(const Model& model, int6
   const Corpus text = open_corpus(files, make_tokenizer(model.tokenizer));
   if (text.size() < tokens)
     throw input_error(
-        "'{}' has {} tokens, less than one calibration window of {}; give more text or a smaller --calibration-context",
-        text.name(), text.size(), tokens);
+        "'{}' has {}, less than one calibration window of {}; give more text or a smaller --calibration-context",
+        text.name(), counted(text.size(), "token"), tokens);
   return calibration_text(text, most, tokens);
 }
 

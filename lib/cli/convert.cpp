@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/units.h"
 #include "cli/effects.h"
 #include "cli/tool.h"
@@ -32,13 +33,6 @@ std::vector<std::string> types() {
   return all;
 }
 
-// "a, b or c".
-std::string comma_list(const std::vector<std::string>& all) {
-  std::string text;
-  for (size_t i = 0; i < all.size(); ++i) text += (i == 0 ? "" : i + 1 == all.size() ? " or " : ", ") + all[i];
-  return text;
-}
-
 std::string help_of_types() {
   std::string text = "Of the numbers in files of others: same (as they came where the format says it, else f32), or";
   for (const ForeignFormat& format : foreign_formats())
@@ -51,14 +45,14 @@ std::string help_of_types() {
 std::string help_of_model() {
   std::vector<std::string> files;
   for (const ForeignFormat& format : foreign_formats()) files.emplace_back(format.files);
-  return fmt::format("Model file of Hone; or {}", comma_list(files));
+  return fmt::format("Model file of Hone; or {}", either_of(files));
 }
 
 std::string help_of_output() {
   std::vector<std::string> folders;
   for (const ForeignFormat& format : foreign_formats())
     if (format.write && format.folder) folders.emplace_back(format.name);
-  return "File to write" + (folders.empty() ? "" : ", or the folder of --to " + comma_list(folders));
+  return "File to write" + (folders.empty() ? "" : ", or the folder of --to " + either_of(folders));
 }
 
 struct ConvertTool {
@@ -70,7 +64,7 @@ struct ConvertTool {
     app = &a;
     a.add_option("MODEL", model, help_of_model())->required();
     auto* options = a.add_option_group("Conversion");
-    options->add_option("--to", to, fmt::format("{} (default: {} for models of others)", comma_list(targets()), own))
+    options->add_option("--to", to, fmt::format("{} (default: {} for models of others)", either_of(targets()), own))
         ->check(one_of(targets()));
     options->add_option("--type", type, help_of_types())->check(one_of(types()));
     options->add_flag("--densify", densify, "Write masked and packed weights as plain numbers, which others need");
@@ -124,7 +118,6 @@ int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& c
   }
   const Model model = load_model(o.model);
   require_finite(model);
-  if (!o.densify) require_plain(model, format.title);
   const Exported exported = format.write(
       model, o.output, {.force = o.force, .densify = o.densify, .type = o.type, .only_check = common.dry_run});
   if (common.dry_run) {
@@ -138,7 +131,7 @@ int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& c
   result["architecture"] = exported.architecture;
   if (format.folder) result["as_it_came"] = exported.as_it_came;
   print(o, result,
-        fmt::format("{}  {}{}  {}{}", o.output, format.folder ? fmt::format("{} files  ", exported.files.size()) : "",
+        fmt::format("{}  {}{}  {}{}", o.output, format.folder ? counted(exported.files.size(), "file") + "  " : "",
                     format_bytes(static_cast<double>(exported.bytes)), exported.architecture,
                     exported.as_it_came ? ", in the files that it came in" : ""));
   return 0;

@@ -48,12 +48,12 @@ class EvalTool {
       throw usage_error("--plot draws the load of experts, and no model has any");
     choose_windows();
     open_texts_of_all();
+    refuse_unmeasured();
     if (!work_.examples) require_memory();
     if (work_.ranks.any()) require_same_text();
     if (common_.dry_run) {
-      log_info("would score {} model{} on {}, context {}, {}", work_.subjects.size(),
-               work_.subjects.size() == 1 ? "" : "s", data_name(), work_.settings.context,
-               o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
+      log_info("would score {} on {}, context {}, {}", counted(work_.subjects.size(), "model"), data_name(),
+               work_.settings.context, o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
       return 0;
     }
     score_or_report();
@@ -96,6 +96,32 @@ class EvalTool {
     work_.examples = read_examples(o_.data);
   }
 
+  // A requirement on what no score of a model will have, which its configuration says before it is scored.
+  void refuse_unmeasured() const {
+    for (const Requirement& requirement : o_.requirements(work_.choices()))
+      for (const std::string& name : requirement.metrics()) {
+        const Metric* metric = find_metric(name);
+        for (const EvalSubject& s : work_.subjects) {
+          const bool routing = metric && metric->origin == Origin::routing && !has_mixtures(s.config);
+          const bool depth = metric && metric->origin == Origin::depth &&
+                             std::ranges::none_of(s.config.layers, [](const auto& l) { return l.depth_fraction > 0; });
+          if (routing || depth)
+            throw usage_error("requirement '{}': '{}' has no {}, of which {} is a number", requirement.text(), s.path,
+                              routing ? "mixtures of experts" : "routers of depth", name);
+        }
+        if (metric && !work_.examples && is_of_media(name))
+          throw usage_error("requirement '{}': {} is measured on examples with {}", requirement.text(), name,
+                            either_of(media_words(&Medium::plural)));
+      }
+  }
+
+  static bool is_of_media(const std::string& name) {
+    return std::ranges::any_of(media_mixes(), [&](const MediaMix& mix) {
+      const std::string accuracy = "accuracy_" + mix_name(mix);
+      return name == accuracy || name == accuracy + "_stderr";
+    });
+  }
+
   // What is scored when a later model fails is reported.
   void score_or_report() {
     try {
@@ -110,12 +136,14 @@ class EvalTool {
   // Ranks that have a model together go through it with the same rows.
   void require_same_text() const {
     nlohmann::json scored = {{"data", data_name()}, {"context", work_.settings.context}};
-    if (work_.examples)
-      scored["examples"] = work_.examples->all.size();
-    else if (!o_.answers)
+    if (work_.examples) {
+      scored["examples"] = fingerprint(*work_.examples);
+      scored["files"] = fingerprint_of_files(*work_.examples);
+    } else if (!o_.answers) {
       scored["text"] = fingerprint(work_.text_of(work_.subjects.front()));
-    else
-      scored["questions"] = work_.questions_of(work_.subjects.front()).windows.size();
+    } else {
+      scored["questions"] = fingerprint(work_.questions_of(work_.subjects.front()).text);
+    }
     require_alike(*work_.ranks.any(), scored);
   }
 

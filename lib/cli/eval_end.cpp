@@ -3,6 +3,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "cli/precision.h"
 
 namespace hone::cli {
@@ -33,8 +34,7 @@ void EvalEnd::require(const std::string& path, std::span<const Requirement> requ
 
 std::string EvalEnd::failed() const {
   if (failed_ == 0) return "";
-  return fmt::format("{} of {} requirement{} failed, first {}", failed_, required_, required_ == 1 ? "" : "s",
-                     first_failed_);
+  return fmt::format("{} of {} failed, first {}", failed_, counted(required_, "requirement"), first_failed_);
 }
 
 int EvalEnd::status() const {

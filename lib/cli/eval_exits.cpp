@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/spelling.h"
 #include "cli/eval_end.h"
 #include "cli/model_files.h"
 #include "dataset/corpus.h"
@@ -158,7 +159,7 @@ class ExitEval {
     for (size_t d = 0; d < scan.depths.size(); ++d) {
       const ExitScores scores = scores_at(scan, d);
       point(depths, timed_depths, scores,
-            add_row(path, fmt::format("{} layers", scan.depths[d]), scan, scores, {.max_depth = scan.depths[d]}));
+            add_row(path, counted(scan.depths[d], "layer"), scan, scores, {.max_depth = scan.depths[d]}));
     }
     for (const double threshold : exit_thresholds(*settings_.criterion, shown_thresholds)) {
       const ExitRule rule = {settings_.criterion, threshold};

@@ -200,7 +200,7 @@ void EvalOptions::check_exits() const {
   for (const char* option : {"--baseline", "--answers", "--task", "--samples", "--cache-type"})
     if (given(*app_, option)) throw usage_error("{} does not go with {}", option, what);
   if (!plot.empty() && !exits) throw usage_error("--plot draws what --exits gives; {} gives one number", what);
-  if (!exit.empty() && exit != calibrated_rule) parse_exit_rule(exit);
+  if (!exit.empty() && exit != calibrated_rule) for_option("--exit", [&] { parse_exit_rule(exit); });
   warn_of_idle(*app_, {{"--prefill-chunk", true, "on exits"},
                        {"--require", calibrate_exits.has_value(), "with --calibrate-exits"},
                        {"--speed", calibrate_exits.has_value(), "with --calibrate-exits"}});
@@ -288,7 +288,27 @@ std::vector<Requirement> EvalOptions::requirements(bool choices) const {
       tasks.empty() ? std::vector<std::string>() : task_metric_names(names_of_tasks(), !baseline.empty());
   known.insert(known.end(), of_tasks.begin(), of_tasks.end());
   std::vector<Requirement> result;
-  for (const std::string& text : require) result.emplace_back(text, known, !baseline.empty());
+  const auto why = [this](std::string_view name) -> std::string {
+    const Metric* metric = find_metric(name);
+    if (!metric && !tasks.empty() && std::ranges::count(task_metric_names(names_of_tasks(), true), name) > 0)
+      return "needs a baseline model to compare with";
+    if (!metric) return "";
+    switch (metric->origin) {
+      case Origin::none:
+        return "is not of eval";
+      case Origin::answers:
+        return "is measured with --answers or --task";
+      case Origin::choices:
+        return "is measured on questions with several answers (--answers, --task)";
+      case Origin::speed:
+        return "is measured with --speed";
+      case Origin::memory:
+        return "is measured with --speed, or without --baseline";
+      default:
+        return "";
+    }
+  };
+  for (const std::string& text : require) result.emplace_back(text, known, !baseline.empty(), why);
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "dataset/few_shot.h"
 #include "dataset/tasks.h"
 
@@ -56,11 +57,12 @@ void EvalTexts::add(const nlohmann::json& json, const std::shared_ptr<const Toke
 
 Corpus EvalTexts::tokenize_text(const std::shared_ptr<const Tokenizer>& tokenizer) const {
   Corpus text = open_corpus(sources_, tokenizer);
-  if (text.size() < 2) throw input_error("'{}' has {} token; scoring needs at least 2", name_, text.size());
+  if (text.size() < 2) throw input_error("'{}' has {}; scoring needs at least 2", name_, counted(text.size(), "token"));
   if (o_.limit > text.size())
-    log_warning("--limit {}: '{}' has {} tokens, and all are scored", o_.limit, name_, text.size());
+    log_warning("--limit {}: '{}' has {}, and all are scored", o_.limit, name_, counted(text.size(), "token"));
   if (o_.context.value_or(1) >= text.size())
-    log_warning("--context {}: '{}' has {} tokens, and no window is longer", *o_.context, name_, text.size());
+    log_warning("--context {}: '{}' has {}, and no window is longer", *o_.context, name_,
+                counted(text.size(), "token"));
   return text;
 }
 

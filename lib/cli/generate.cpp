@@ -96,12 +96,12 @@ class GenerateTool {
     for (const std::string& prompt : prompts) ids.push_back(with_media(tokenizer_->encode(prompt)));
     check_lengths(ids);
     if (common_.dry_run && typed) {
-      log_info("would continue each line that is typed by {} tokens with '{}'", o_.tokens, o_.model);
+      log_info("would continue each line that is typed by {} with '{}'", counted(o_.tokens, "token"), o_.model);
       return 0;
     }
     if (common_.dry_run) {
-      log_info("would continue {} prompt{} by {} tokens each with '{}'", prompts.size(), prompts.size() == 1 ? "" : "s",
-               o_.tokens, o_.model);
+      log_info("would continue {} by {} each with '{}'", counted(prompts.size(), "prompt"), counted(o_.tokens, "token"),
+               o_.model);
       return 0;
     }
     for (size_t i = 0; i < prompts.size() && !out_.closed(); ++i) one(prompts[i], i, prompts.size() > 1, ids[i]);
@@ -204,8 +204,8 @@ class GenerateTool {
     const Generated result = hone::generate(*model_.transformer, *tokenizer_, Input(ids, media_), settings_, random,
                                             [&](std::string_view piece) { return !text || out_.write(piece); });
     if (result.finish == Finish::context)
-      log_warning("'{}' has {} learned positions: the text ends after {} tokens", o_.model,
-                  model_.transformer->config().context, result.tokens.size());
+      log_warning("'{}' has {} learned positions: the text ends after {}", o_.model,
+                  model_.transformer->config().context, counted(result.tokens.size(), "token"));
     if (settings_.exits) count_depths(prompt, result);
     if (!text) add_row(prompt, result);
     if (o_.stats) print_stats(result);
@@ -287,16 +287,17 @@ class GenerateTool {
     if (r.prefill_seconds == 0) return;  // nothing was asked for
     if (!out_.at_line_start() && at_terminal()) out_.write("\n");
     const auto tokens = static_cast<double>(r.tokens.size());
-    std::string line = fmt::format("prompt: {} tokens in {} ({})", r.prompt_tokens, format_duration(r.prefill_seconds),
-                                   format_rate(static_cast<double>(r.prompt_tokens) / r.prefill_seconds, "tokens"));
+    std::string line =
+        fmt::format("prompt: {} in {} ({})", counted(r.prompt_tokens, "token"), format_duration(r.prefill_seconds),
+                    format_rate(static_cast<double>(r.prompt_tokens) / r.prefill_seconds, "tokens"));
     if (r.tokens.size() > 1)
-      line += fmt::format("; then {} tokens in {} ({})", r.tokens.size() - 1, format_duration(r.decode_seconds),
-                          format_rate((tokens - 1) / r.decode_seconds, "tokens"));
+      line += fmt::format("; then {} in {} ({})", counted(r.tokens.size() - 1, "token"),
+                          format_duration(r.decode_seconds), format_rate((tokens - 1) / r.decode_seconds, "tokens"));
     if (!o_.draft.empty() && r.steps > 0)
-      line += fmt::format("; {} of {} drafted tokens accepted, {:.2f} tokens a step", r.accepted, r.drafted,
+      line += fmt::format("; {} of {} accepted, {:.2f} tokens a step", r.accepted, counted(r.drafted, "drafted token"),
                           static_cast<double>(r.steps + r.accepted) / static_cast<double>(r.steps));
     if (settings_.exits)
-      line += fmt::format("; mean depth {:.2f} of {} layers", r.mean_depth(), model_.transformer->layers());
+      line += fmt::format("; mean depth {:.2f} of {}", r.mean_depth(), counted(model_.transformer->layers(), "layer"));
     log_line(LogLevel::error, line);  // asked for, so --quiet does not silence it
   }
 

@@ -144,7 +144,7 @@ GenerateSettings GenerateOptions::settings() const {
   warn_of_idle(*app_, {{"--draft-tokens", draft.empty(), "without --draft"},
                        {"--draft-min-probability", draft.empty(), "without --draft"},
                        {"--draft-min-probability", !draft_knows_probabilities(draft), with_draft.c_str()}});
-  if (!draft.empty()) check_draft_name(draft);
+  if (!draft.empty()) for_option("--draft", [&] { check_draft_name(draft); });
   check_exits();
   return s;
 }
@@ -153,7 +153,7 @@ void GenerateOptions::check_exits() const {
   if (!draft.empty() && leaves_early())
     throw usage_error("--draft keeps the text of all layers, {} does not; give one of them",
                       exit.empty() ? "--max-depth" : "--exit");
-  if (!exit.empty() && exit != calibrated_rule) parse_exit_rule(exit);
+  if (!exit.empty() && exit != calibrated_rule) for_option("--exit", [&] { parse_exit_rule(exit); });
   warn_of_idle(*app_, {{"--exit-fill", exit.empty(), "without --exit"}});
   if (report.empty()) return;
   if (!leaves_early()) throw usage_error("--report says how deep tokens went; give --exit or --max-depth");

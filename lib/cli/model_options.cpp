@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/spelling.h"
+#include "cli/tool.h"
 #include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
@@ -151,7 +152,7 @@ Config ModelOptions::config(int64_t tokens) const {
     takes.push_back(fmt::format("--{}", medium->name));
     const std::optional<std::string>& name = encoders[place_of(*medium)];
     if (!name) continue;
-    const auto kind = encoder_kind(*name);
+    const auto kind = for_option(takes.back(), [&] { return encoder_kind(*name); });
     if (&kind->medium() != medium)
       throw usage_error("--{} '{}': that is an encoder for {}", medium->name, *name, kind->medium().name);
     c.encoders.push_back(kind->name());

@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/units.h"
 #include "cli/calibration_options.h"
 #include "cli/model_files.h"
@@ -169,7 +170,7 @@ nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted
 int run(const PruneOptions& o, const Common& common) {
   if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.files, common);
   const PruneMethod& method = o.chosen_method();
-  const std::shared_ptr<const Pattern> pattern = parse_pattern(o.pattern);
+  const std::shared_ptr<const Pattern> pattern = for_option("--pattern", [&] { return parse_pattern(o.pattern); });
   PruneSettings settings;
   settings.method = &method;
   settings.pattern = pattern.get();
@@ -188,8 +189,8 @@ int run(const PruneOptions& o, const Common& common) {
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
   if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 4));
   if (common.dry_run) {
-    log_info("would prune {} weights to {:.1f}% ({}, {}) and write '{}'", chosen.size(), 100 * settings.sparsity,
-             method.name, pattern->name(), o.files.output);
+    log_info("would prune {} to {:.1f}% ({}, {}) and write '{}'", counted(chosen.size(), "weight"),
+             100 * settings.sparsity, method.name, pattern->name(), o.files.output);
     return 0;
   }
   Progress progress;

@@ -8,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "cli/budget_options.h"
 #include "cli/calibration_options.h"
 #include "cli/effects.h"
@@ -104,7 +105,7 @@ struct QuantizeTool {
       const size_t equals = text.rfind('=');
       if (equals == std::string::npos) throw usage_error("--override '{}' is not REGEX=TYPE", text);
       s.overrides.emplace_back(name_pattern(text.substr(0, equals), "--override"),
-                               packed_type_named(text.substr(equals + 1)));
+                               for_option("--override", [&] { return packed_type_named(text.substr(equals + 1)); }));
     }
     return s;
   }
@@ -279,7 +280,7 @@ int run(const QuantizeTool& o, const Common& common) {
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
   if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 0.5));
   if (common.dry_run) {
-    log_info("would quantize {} weights and write '{}'", chosen.size(), o.files.output);
+    log_info("would quantize {} and write '{}'", counted(chosen.size(), "weight"), o.files.output);
     return 0;
   }
   Progress progress;

@@ -14,6 +14,7 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/units.h"
 #include "comm/launch.h"
 #include "kernels/parallel.h"
@@ -148,8 +149,8 @@ void require_count(const std::string& parallel, const Counts& counts, int ranks)
 
 // What ranks of a row compute for themselves must come out the same on all, to the bit.
 void require_same_arithmetic(Communicator& row) {
-  const std::vector<std::string> all = row.gather(
-      fmt::format("{} thread{} ({})", kernels::threads(), kernels::threads() == 1 ? "" : "s", name_of(isa())));
+  const std::vector<std::string> all =
+      row.gather(fmt::format("{} ({})", counted(kernels::threads(), "thread"), name_of(isa())));
   for (size_t rank = 1; rank < all.size(); ++rank)
     if (all[rank] != all.front())
       throw usage_error(

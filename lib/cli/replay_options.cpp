@@ -11,7 +11,7 @@ std::vector<double> loads_of(const std::string& text, const std::string& option)
   std::vector<double> loads;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
-    const double load = parse_number(text.substr(begin, end - begin));
+    const double load = for_option(option, [&] { return parse_number(text.substr(begin, end - begin)); });
     if (load <= 0) throw usage_error("{} must be above 0, not {}", option, text.substr(begin, end - begin));
     loads.push_back(load);
     begin = end + 1;
@@ -60,7 +60,7 @@ void ReplayOptions::add(CLI::App& app) {
   group->add_flag("--simulate", simulate, "Measure what steps take, then replay by these times without computing");
   group->add_option("--costs", costs, "With --simulate: read them from this file; where there is none, write it")
       ->type_name("FILE");
-  engine.add(group, "each matrix, as in tensor:2");
+  engine.add(group, "each matrix, as in tensor:2", "--requests");
   add_count(group, "--busy-chunk", busy_chunk, "Tokens of a prompt in a step beside texts that are written",
             size_range);
 }
@@ -69,10 +69,11 @@ void ReplayOptions::check() const {
   if (!given()) return;
   engine.check();
   loads_of(speed, "--speed");
-  if (drawn()) loads_of(requests.substr(poisson.size()), "the rate of --requests");
-  if (!objective.empty()) slo_of(objective);
+  if (drawn()) loads_of(requests.substr(poisson.size()), "--requests");
+  if (!objective.empty()) for_option("--slo", [&] { return slo_of(objective); });
   for (const std::string& name : batching)
-    if (const Batching policy = batching_named(name); policy.most > engine.parallel)
+    if (const Batching policy = for_option("--batching", [&] { return batching_named(name); });
+        policy.most > engine.parallel)
       throw usage_error("--batching {} has no room in --parallel {}", name, engine.parallel);
   if (drawn() && (divide > 1 || speed != "1"))
     throw usage_error("{} is of a trace; poisson's rates and lengths are said themselves",

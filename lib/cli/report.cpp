@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/target.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
@@ -53,8 +54,8 @@ int run(const ReportOptions& o, const Common& common) {
   require_distinct({{"--output", o.output}}, named("PATH", o.paths));
   const RunFiles files = read_run_files(o.paths);
   for (const auto& [name, why] : files.unused) log_info("'{}' is not used: {}", name, why);
-  log_info("{} models, {} logs, {} results of eval, {} of bench", files.models.size(), files.logs.size(),
-           files.scores.size(), files.speeds.size());
+  log_info("{}, {}, {} of eval, {} of bench", counted(files.models.size(), "model"), counted(files.logs.size(), "log"),
+           counted(files.scores.size(), "result"), files.speeds.size());
   if (common.dry_run) return 0;
   const std::string page = overview_page(files, in_utf8(o.title.empty() ? name_of(o.paths.front()) : o.title));
   if (o.output == "-") {

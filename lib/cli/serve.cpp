@@ -6,6 +6,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "cli/batch_options.h"
 #include "cli/http_server.h"
@@ -89,15 +90,15 @@ int run(const ServeOptions& o, const Common& common) {
   Service service(engine, o.queue);
   {
     const HttpServer server(service, *tokenizer, http);
-    log_info("serving {} at http://{}:{}: {} texts at once, {} tokens of cache in pages of {}", http.model, o.host,
-             server.port(), engine.settings().parallel, s.pages * engine.settings().page_rows,
+    log_info("serving {} at http://{}:{}: {} at once, {} tokens of cache in pages of {}", http.model, o.host,
+             server.port(), counted(engine.settings().parallel, "text"), s.pages * engine.settings().page_rows,
              engine.settings().page_rows);
     service.run();
     log_info("what had begun is finished");
   }
   const EngineStats end = engine.stats();
-  log_info("{} requests: {} finished, {} dropped; {} tokens written", end.requests, end.finished, end.cancelled,
-           end.decoded_tokens);
+  log_info("{}: {} finished, {} dropped; {} written", counted(end.requests, "request"), end.finished, end.cancelled,
+           counted(end.decoded_tokens, "token"));
   check_stop();
   return 0;
 }

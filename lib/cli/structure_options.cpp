@@ -141,8 +141,8 @@ class StructureRun {
     calibration_.require_memory(*model_.transformer, settings_.calibration, working_bytes(before));
     warn_of_few_tokens(*text, before);
     if (common_.dry_run) {
-      log_info("would take {} out of {} layers and write '{}'", o_.target_speedup ? speedup_structures() : o_.structure,
-               before.layers.size(), files_.output);
+      log_info("would take {} out of {} and write '{}'", o_.target_speedup ? speedup_structures() : o_.structure,
+               counted(before.layers.size(), "layer"), files_.output);
       return 0;
     }
     if (o_.target_speedup)
@@ -246,7 +246,7 @@ class StructureRun {
 int prune_structures(const StructureOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
                      const Common& common) {
   check(o, calibration);
-  if (!o.target_speedup) parse_structure(o.structure);  // before files are read
+  if (!o.target_speedup) for_option("--structure", [&] { parse_structure(o.structure); });  // before files are read
   calibration.check();
   files.check(calibration.files, common);
   return StructureRun(o, calibration, files, common).run();

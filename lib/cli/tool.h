@@ -45,15 +45,17 @@ struct Tool {
   std::vector<Exclusion> exclusions = {};
 };
 
-// f(), which reads the value of an option: a usage error of it that does not name the option does so.
+// f(), which reads the value of an option: a usage error of it that does not name the option does so. "pattern '3:2':
+// …" is of --pattern: it becomes "--pattern '3:2': …".
 template <class F>
-auto for_option(const char* option, F&& f) {
+auto for_option(const std::string& option, F&& f) {
   try {
     return f();
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::usage || std::string_view(error.what()).find(option) != std::string_view::npos)
-      throw;
-    throw usage_error("{}: {}", option, error.what());
+    const std::string_view what = error.what();
+    if (error.kind() != ErrorKind::usage || what.find(option) != what.npos) throw;
+    if (what.starts_with(option.substr(2) + " '")) throw usage_error("--{}", what);
+    throw usage_error("{}: {}", option, what);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_limit.h"
+#include "base/spelling.h"
 #include "base/units.h"
 #include "cli/ranks.h"
 #include "cli/train_end.h"
@@ -92,11 +93,11 @@ class TrainTool {
     add_pruning(settings);
     add_rounding(settings);
     teacher_.load(model_, text, settings);
-    log_info("{} parameters, {} tokens to train on{}, {} steps of {} x {}{}, {}",
+    log_info("{} parameters, {} tokens to train on{}, {} of {} x {}{}, {}",
              format_count(static_cast<double>(size_of(*model_.transformer).parameters)),
              format_count(static_cast<double>(text.size())),
              valid ? fmt::format(" and {} to validate on", format_count(static_cast<double>(valid->size()))) : "",
-             settings.step.schedule.steps, o_.batch, context_,
+             counted(settings.step.schedule.steps, "step"), o_.batch, context_,
              o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
     const Config& config = model_.transformer->config();
@@ -124,23 +125,27 @@ class TrainTool {
     RunSettings settings = o_.settings(common_, grid_, config, context_, count * context_);
     start_.describe(settings);
     settings.description["train_tokens"] = count;
-    if (!o_.checkpoint.empty() || !o_.resume.empty()) examples_->describe(settings.description);
+    const bool ranks = common_.ranks->size() > 1;
+    if (!o_.checkpoint.empty() || !o_.resume.empty() || ranks) examples_->describe(settings.description);
     o_.check_description(settings);
     settings.stage = lineage_entry("train", common_.arguments, start_.parent(), common_.seed, nlohmann::json::object());
     add_pruning(settings);
     add_rounding(settings);
-    log_info("{} parameters, {} examples to train on{}, {} steps of {}{}, {}",
-             format_count(static_cast<double>(size_of(*model_.transformer).parameters)), count,
+    log_info("{} parameters, {} to train on{}, {} of {}{}, {}",
+             format_count(static_cast<double>(size_of(*model_.transformer).parameters)), counted(count, "example"),
              examples_->valid() ? fmt::format(" and {} to validate on", examples_->valid()->size()) : "",
-             settings.step.schedule.steps, o_.batch, o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
+             counted(settings.step.schedule.steps, "step"), o_.batch,
+             o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
              settings.step.type == DType::bf16 ? "bf16" : "f32");
     const ModelFile* resumed = start_.resumed();
     if (resumed) check_same_run(*resumed, settings);
     require_room(config, settings);
     if (common_.dry_run) return 0;
     if (count < grid_.data->size())
-      throw input_error("{} examples are fewer than the {} ranks; use fewer ranks", count, grid_.data->size());
-    require_alike(*common_.ranks, settings.description);
+      throw input_error("{} for {}; use fewer ranks", counted(count, "example"), counted(grid_.data->size(), "rank"));
+    nlohmann::json alike = settings.description;
+    if (ranks) examples_->describe_files(alike);
+    require_alike(*common_.ranks, alike);
     Journal journal = open_journal(resumed);
     settings.journal = &journal;
     examples_->name_encoders(config, journal);

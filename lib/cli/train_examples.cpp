@@ -4,25 +4,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "io/checksum.h"
+#include "base/spelling.h"
 #include "measure/example_scores.h"
+#include "train/fingerprint.h"
 #include "train/journal.h"
 
 namespace hone::cli {
-namespace {
-
-std::string fingerprint(const Examples& examples) {
-  std::string all;
-  for (const Example& example : examples.all) {
-    for (const ExamplePart& part : example.parts)
-      all += fmt::format("{}\t{}\t{}\n", part.medium ? place_of(*part.medium) + 1 : 0, part.index, part.value);
-    all += fmt::format("{}\t{}\t{}\n", example.has_answer, example.weight, example.answer);
-  }
-  return checksum_of(all.data(), all.size());
-}
-
-}  // namespace
-
 TrainingExamples::TrainingExamples(const TrainOptions& options) : o_(options) {
   if (o_.tokens) throw usage_error("--tokens counts windows of text; lines of their own take --steps or --epochs");
   if (!o_.curriculum.empty()) throw usage_error("--curriculum cuts windows of text, and lines are as long as they are");
@@ -31,8 +18,8 @@ TrainingExamples::TrainingExamples(const TrainOptions& options) : o_(options) {
   if (o_.valid_fraction <= 0) return;
   const int64_t count = training_part(static_cast<int64_t>(train_lines_.all.size()), o_.valid_fraction);
   if (count < 1 || count == static_cast<int64_t>(train_lines_.all.size()))
-    throw input_error("{} has {} examples, too few to validate on {:.4g}% of them", train_lines_.name(),
-                      train_lines_.all.size(), 100 * o_.valid_fraction);
+    throw input_error("{} has {}, too few to validate on {:.4g}% of them", train_lines_.name(),
+                      counted(train_lines_.all.size(), "example"), 100 * o_.valid_fraction);
   valid_lines_.files = train_lines_.files;
   valid_lines_.all.assign(train_lines_.all.begin() + count, train_lines_.all.end());
   train_lines_.all.resize(static_cast<size_t>(count));
@@ -59,6 +46,11 @@ void TrainingExamples::describe(nlohmann::json& description) const {
   if (valid_ && (o_.keep == "best" || o_.patience > 0)) description["validation_text"] = fingerprint(valid_lines_);
 }
 
+void TrainingExamples::describe_files(nlohmann::json& description) const {
+  description["training_files"] = fingerprint_of_files(train_lines_);
+  if (valid_) description["validation_files"] = fingerprint_of_files(valid_lines_);
+}
+
 void TrainingExamples::name_encoders(const Config& config, Journal& journal) const {
   std::vector<std::string> names;
   for (const std::string& encoder : config.encoders) names.emplace_back(encoder_kind(encoder)->medium().name);
@@ -81,7 +73,7 @@ std::function<double()> TrainingExamples::validation(const Transformer& model, c
 void TrainingExamples::say_broken() const {
   const int64_t broken = train_->broken() + (valid_ ? valid_->broken() : 0);
   if (broken > 0)
-    log_warning("{} examples were left out: their files cannot be read (--log-level debug names them)", broken);
+    log_warning("left out {} whose files cannot be read (--log-level debug names them)", counted(broken, "example"));
 }
 
 }  // namespace hone::cli

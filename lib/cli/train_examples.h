@@ -26,6 +26,8 @@ class TrainingExamples {
   std::shared_ptr<SequenceReader> train_reader() const { return train_; }
   const SequenceReader* valid() const { return valid_.get(); }
   void describe(nlohmann::json& description) const;  // fingerprints of the lines
+  // And of their images and sounds, which ranks must have alike: one that skips another line trains on other batches.
+  void describe_files(nlohmann::json& description) const;
   void name_encoders(const Config& config, Journal& journal) const;
   // The loss on the validation lines, with the accuracy of answers said on the way; empty without any.
   std::function<double()> validation(const Transformer& model, const RunSettings& settings) const;

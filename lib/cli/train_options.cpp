@@ -10,6 +10,7 @@
 #include "base/target.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
+#include "compress/patterns.h"
 
 namespace hone::cli {
 namespace {
@@ -269,6 +270,7 @@ void TrainOptions::check(const std::string& config) const {
     throw usage_error("{} needs --valid or --valid-fraction", patience > 0 ? "--patience" : "--keep best");
   if (patience > 0 && valid_every == 0) throw usage_error("--patience needs --valid-every");
   if (sparsity && *sparsity >= 1) throw usage_error("--sparsity must be in [0, 1), not {}", *sparsity);
+  if (sparsity) for_option("--pattern", [&] { parse_pattern(pattern); });
   if (sparsify_from > sparsify_until) throw usage_error("--sparsify-from lies after --sparsify-until");
   if (quantize_from >= 1) throw usage_error("--quantize-from must be below 1: some steps must be left for it");
   rounding(1);

@@ -146,7 +146,7 @@ void TrainStart::create(const std::vector<TextSource>& sources) {
   } else if (names_tokenizer_file(name)) {
     tokenizer = make_tokenizer(read_tokenizer_file(name));
   } else {
-    const TokenizerSpec spec = parse_tokenizer_spec(name);
+    const TokenizerSpec spec = for_option("--tokenizer", [&] { return parse_tokenizer_spec(name); });
     // Not on what is held out.
     const auto texts = documents_of(o_.valid_fraction > 0 ? split_texts(sources, o_.valid_fraction).first : sources);
     if (spec.kind != "bytes" && sources.empty())

@@ -9,7 +9,7 @@ namespace hone {
 namespace {
 
 // What a rank says of its turn: a letter and a number, and behind a blank the text.
-enum class Turn : char { done = 'd', failed = 'f', stopped = 's' };
+enum class Turn : char { done = 'd', failed = 'f', router_failed = 'r', stopped = 's' };
 
 std::string said(Turn turn, int number, std::string_view text) {
   return fmt::format("{}{} {}", static_cast<char>(turn), number, text);
@@ -37,6 +37,9 @@ std::vector<std::string> gather_agreed(Communicator& ranks, const std::function<
   } catch (const Stopped& stopped) {
     mine = said(Turn::stopped, stopped.signal(), "");
     thrown = std::current_exception();
+  } catch (const RouterError& error) {
+    mine = said(Turn::router_failed, static_cast<int>(error.kind()), error.what());
+    thrown = std::current_exception();
   } catch (const Error& error) {
     mine = said(Turn::failed, static_cast<int>(error.kind()), error.what());
     thrown = std::current_exception();
@@ -62,7 +65,9 @@ std::vector<std::string> gather_agreed(Communicator& ranks, const std::function<
   if (!first) return results;
   if (first_rank == ranks.rank()) std::rethrow_exception(thrown);
   if (first->turn == Turn::stopped) throw Stopped(first->number);
-  throw Error(static_cast<ErrorKind>(first->number), first->text);
+  const auto kind = static_cast<ErrorKind>(first->number);
+  if (first->turn == Turn::router_failed) throw RouterError(kind, first->text);
+  throw Error(kind, first->text);
 }
 
 void agree(Communicator& ranks, const std::function<void()>& f) {

@@ -90,7 +90,8 @@ std::shared_ptr<Communicator> launched_ranks();
 
 bool built_with_mpi();
 
-// On every rank: f(). Where it failed on some, all throw what the lowest of them threw: Error of its kind, Stopped.
+// On every rank: f(). Where it failed on some, all throw what the lowest of them threw: RouterError or another
+// Error of its kind, Stopped.
 void agree(Communicator& ranks, const std::function<void()>& f);
 // The same, and what each of them returned, by rank.
 std::vector<std::string> gather_agreed(Communicator& ranks, const std::function<std::string()>& f);

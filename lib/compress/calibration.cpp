@@ -388,8 +388,8 @@ CalibrationText calibration_examples(SequenceReader& reader, int64_t count) {
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length) {
   const int64_t available = text.size() / length;
   if (available < 1)
-    throw input_error("'{}' has {} tokens, less than one calibration window of {}; give more text or shorter windows",
-                      text.name(), text.size(), length);
+    throw input_error("'{}' has {}, less than one calibration window of {}; give more text or shorter windows",
+                      text.name(), counted(text.size(), "token"), length);
   CalibrationText result{std::min(windows, available), length, {}};
   result.ids.resize(static_cast<size_t>(result.windows * length));
   for (int64_t w = 0; w < result.windows; ++w)

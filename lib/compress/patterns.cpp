@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -137,15 +138,24 @@ class Blocks : public Pattern {
   int64_t rows_, cols_;
 };
 
+// A number at the front of `text`; one that is too large for its type is the largest, which no pattern takes either.
+std::from_chars_result number_at_front(const char* text, const char* end, int64_t& number) {
+  std::from_chars_result result = std::from_chars(text, end, number);
+  if (result.ec != std::errc::result_out_of_range) return result;
+  number = std::numeric_limits<int64_t>::max();
+  result.ec = {};
+  return result;
+}
+
 // The two numbers of "<prefix>A<separator>B"; none for any other text.
 std::optional<std::pair<int64_t, int64_t>> two_numbers(std::string_view text, std::string_view prefix, char separator) {
   if (!text.starts_with(prefix)) return std::nullopt;
   text.remove_prefix(prefix.size());
   std::pair<int64_t, int64_t> numbers;
   const char* end = text.data() + text.size();
-  const auto first = std::from_chars(text.data(), end, numbers.first);
+  const auto first = number_at_front(text.data(), end, numbers.first);
   if (first.ec != std::errc() || first.ptr == end || *first.ptr != separator) return std::nullopt;
-  const auto second = std::from_chars(first.ptr + 1, end, numbers.second);
+  const auto second = number_at_front(first.ptr + 1, end, numbers.second);
   if (second.ec != std::errc() || second.ptr != end) return std::nullopt;
   return numbers;
 }

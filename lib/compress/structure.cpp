@@ -47,8 +47,8 @@ void require_rest(const StructureCounts& counts, const Config& config) {
   if (go[0] > there[0] || go[1] > there[1] || go[0] + go[1] >= there[0] + there[1])
     throw usage_error(
         "structures of layers that go together would leave nothing: the model has {} attention and {} "
-        "feed-forward halves in {} layers",
-        there[0], there[1], config.layers.size());
+        "feed-forward halves in {}",
+        there[0], there[1], counted(config.layers.size(), "layer"));
 }
 
 }  // namespace

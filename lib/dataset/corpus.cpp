@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "kernels/parallel.h"
 
@@ -297,8 +298,8 @@ std::pair<Corpus, Corpus> open_split_corpus(std::vector<TextSource> sources, std
 
 void require_window(const Corpus& corpus, int64_t context) {
   if (corpus.size() > context) return;
-  throw input_error("{} has {} tokens ({}), and a window of context {} needs {}: use more text or a smaller context",
-                    corpus.name(), corpus.size(), corpus.tokenizer().name(), context, context + 1);
+  throw input_error("{} has {} ({}), and a window of context {} needs {}: use more text or a smaller context",
+                    corpus.name(), counted(corpus.size(), "token"), corpus.tokenizer().name(), context, context + 1);
 }
 
 }  // namespace hone

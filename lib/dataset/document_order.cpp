@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "dataset/permutation.h"
 
 namespace hone {
@@ -12,9 +13,9 @@ DocumentOrder::DocumentOrder(const Corpus& corpus)
     : size_(corpus.size()), starts_(corpus.document_starts()), order_(starts_.size()), places_(starts_) {
   if (documents() < 3)
     throw input_error(
-        "{} has {} document{}, which cannot be put in another order; documents are records of JSON lines, files, and "
+        "{} has {}, which cannot be put in another order; documents are records of JSON lines, files, and "
         "what blank lines separate in plain text: shuffle windows instead",
-        corpus.name(), documents(), documents() == 1 ? "" : "s");
+        corpus.name(), counted(documents(), "document"));
   std::iota(order_.begin(), order_.end(), 0);
 }
 

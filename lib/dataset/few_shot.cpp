@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/spelling.h"
 
 namespace hone {
 namespace {
@@ -22,8 +23,8 @@ void add_examples(QuestionFile& file, const QuestionFile* from, int64_t count, u
   for (const Question& question : (from ? *from : file).questions) examples.push_back(answered(question));
   const size_t there = examples.size() - (from ? 0 : 1);  // for each question
   if (static_cast<size_t>(count) > there)
-    throw input_error("{} has {} questions to take examples of, fewer than {}", (from ? *from : file).name, there,
-                      count);
+    throw input_error("{} has {} to take examples of, fewer than {}", (from ? *from : file).name,
+                      counted(there, "question"), count);
   for (size_t q = 0; q < file.questions.size(); ++q) {
     Question& question = file.questions[q];
     if (question.prompt.empty())

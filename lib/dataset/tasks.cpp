@@ -49,8 +49,9 @@ class Line {
     const json& value = at(name);
     if (value.is_number_integer()) return value.get<int64_t>();
     const std::string digits = value.is_string() ? value.get<std::string>() : "";
-    if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != digits.npos)
+    if (digits.empty() || digits.find_first_not_of("0123456789") != digits.npos)
       throw input_error("{}: \"{}\" is not a whole number", where_, name);
+    if (digits.size() > 9) throw input_error("{}: \"{}\" is too large: it has more than 9 digits", where_, name);
     return std::stoll(digits);
   }
   Line object(const char* name) const { return {at(name), where_}; }

@@ -70,7 +70,10 @@ void set_dividing_heads(const Settings& settings, const char* dim_name, const ch
   block.head_dim = block.dim / layer.heads;
 }
 
-void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const Expressible& can) {
+namespace {
+
+void require_block(const BlockBlueprint& b, const LayerBlueprint& l, const Expressible& can, Obstacles& obstacles) {
+  const auto express = [&](bool good, const char* what) { obstacles.require(good, what); };
   express(b.norm == can.norm, b.norm == NormKind::rms_norm ? "rms_norm" : "layer_norm");
   const bool active = std::ranges::find(can.activations, b.activation) != can.activations.end();
   express(active, b.activation == ActivationKind::swiglu     ? "SwiGLU"
@@ -100,22 +103,30 @@ void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const
   express(l.mixes() && l.feeds(), "layers without attention or feed-forward");
 }
 
-const LayerBlueprint& require_expressible(const Config& config, const Expressible& can) {
+}  // namespace
+
+void require_expressible(const Config& config, const Expressible& can, Obstacles& obstacles) {
   const LayerBlueprint& layer = config.layers.front();
-  require_expressible(config.block, layer, can);
+  require_block(config.block, layer, can, obstacles);
   for (const LayerBlueprint& other : config.layers) {
-    express(other.depth_fraction == 0, "layers that only some tokens go through");
-    express(other == layer, "layers that differ");
+    obstacles.require(other.depth_fraction == 0, "layers that only some tokens go through");
+    obstacles.require(other == layer, "layers that differ");
   }
-  express(config.encoders.empty(), fmt::format("encoders of {}", each_of(media_words(&Medium::plural))).c_str());
-  express(config.logit_softcap == 0, "a soft cap of logits");
-  return layer;
+  obstacles.require(config.encoders.empty(), fmt::format("encoders of {}", each_of(media_words(&Medium::plural))));
+  obstacles.require(config.logit_softcap == 0, "a soft cap of logits");
 }
 
-void require_usual_mixture(const LayerBlueprint& layer) {
-  express(layer.experts > 0, "layers without experts");
-  express(layer.shared_experts == 0, "shared experts");
-  express(layer.router == RouterKind::softmax, "sigmoid routers");
+const LayerBlueprint& require_expressible(const Config& config, const Expressible& can) {
+  Obstacles obstacles;
+  require_expressible(config, can, obstacles);
+  obstacles.refuse("", ", ");
+  return config.layers.front();
+}
+
+void require_usual_mixture(const LayerBlueprint& layer, Obstacles& obstacles) {
+  if (layer.experts == 0) return;
+  obstacles.require(layer.shared_experts == 0, "shared experts");
+  obstacles.require(layer.router == RouterKind::softmax, "sigmoid routers");
 }
 
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "exchange/obstacles.h"
 #include "exchange/settings.h"
 #include "model/transformer.h"
 
@@ -41,7 +42,7 @@ struct Architecture {
   const char* prefix;  // of all tensors but the head, which files of the bare model leave out: "model."
   // A blueprint. Throws Error(input) saying what Hone lacks.
   Config (*read)(const Settings& settings);
-  // config.json of a blueprint. Throws Error(usage) saying what the architecture cannot express.
+  // config.json of a blueprint. Throws Error(usage) saying all that the architecture cannot express.
   nlohmann::ordered_json (*write)(const Config& config);
   Parts (*parts)(const Config& config, const ParameterInfo& info);
   // Tensors that frameworks save and compute anew: passed over.
@@ -89,13 +90,13 @@ struct Expressible {
   bool rope_scaling = false;
   bool any_gates = false;  // of several experts, that do not sum to 1
 };
-// Throws Error(usage) saying what of the model is more than that.
-void require_expressible(const BlockBlueprint& block, const LayerBlueprint& layer, const Expressible& can);
-// The same of a whole model, whose layers must be alike; this is theirs.
+// Adds what of a model is more than that, whose layers must be alike.
+void require_expressible(const Config& config, const Expressible& can, Obstacles& obstacles);
+// Throws Error(usage) saying all of it. The layer that all are.
 const LayerBlueprint& require_expressible(const Config& config, const Expressible& can);
 
-// Throws Error(usage) for a layer that is no mixture, or one with shared experts or a sigmoid router.
-void require_usual_mixture(const LayerBlueprint& layer);
+// Adds shared experts and a sigmoid router of a layer that is a mixture.
+void require_usual_mixture(const LayerBlueprint& layer, Obstacles& obstacles);
 
 // Rows of heads whose pairs are neighbours (2i, 2i + 1), in Hone's order, where i and i + head_dim / 2 are a pair.
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim);

@@ -9,6 +9,7 @@
 #include "exchange/hugging_face.h"
 #include "exchange/model_numbers.h"
 #include "exchange/numbers.h"
+#include "exchange/obstacles.h"
 #include "exchange/safetensors.h"
 #include "exchange/tokenizer_files.h"
 
@@ -17,21 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
-
-class PlainChecker : public Reader {
- public:
-  explicit PlainChecker(std::string_view target) : target_(target) {}
-  void weight(const ParameterInfo& info, const Weight& weight) override {
-    if (weight.form() != "dense" && !weight.mask() && weight.element() == "f32") return;
-    if (weight.form() == "dense") return;
-    throw usage_error("'{}' is a {} {} weight, which {} cannot express; densify writes its numbers plainly", info.name,
-                      weight.form(), weight.element(), target_);
-  }
-  void parameter(const ParameterInfo&, const Parameter&) override {}
-
- private:
-  std::string_view target_;
-};
 
 // The first architecture that can express it, the model's own before all others.
 struct Choice {
@@ -45,18 +31,17 @@ Choice choose(const Model& model, const ModelNumbers& numbers) {
   if (model.origin.is_object())
     if (const Architecture* own = find_architecture(model.origin.value("architecture", ""))) tried.push_back(own);
   for (const Architecture& a : architectures()) tried.push_back(&a);
-  std::string reasons;
+  Obstacles reasons;  // each is said once, and the model's own architecture is tried twice
   for (const Architecture* a : tried) {
     try {
       nlohmann::ordered_json written = a->write(config);
       return {a, std::move(written), origins_of(config, a->parts, numbers)};
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::usage) throw;
-      if (reasons.find(fmt::format("{}:", a->name)) == reasons.npos)
-        reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", a->name, error.what());
+      reasons.require(false, fmt::format("{}: {}", a->name, error.what()));
     }
   }
-  throw usage_error("no architecture has all that this model has ({})", reasons);
+  throw usage_error("no architecture has all that this model has ({})", reasons.list("; "));
 }
 
 // The origin, where what it says still is what the model is.
@@ -93,8 +78,12 @@ class Exporter {
         numbers_(*model.transformer) {}
 
   Exported run() {
-    if (!settings_.densify) require_plain(model_, "safetensors");
-    const Choice choice = choose(model_, numbers_);
+    Obstacles obstacles;
+    if (!settings_.densify) require_plain(model_, obstacles);
+    Choice choice{};
+    obstacles.gather([&] { choice = choose(model_, numbers_); });
+    obstacles.gather([&] { tokenizer_ = tokenizer_files(model_.tokenizer); });
+    obstacles.refuse(fmt::format("'{}' cannot be written as safetensors: ", model_.path), "; ");
     result_.architecture = choice.architecture->name;
     const std::optional<Settings> origin = type_ ? std::nullopt : origin_that_fits(model_);
     try {
@@ -134,7 +123,7 @@ class Exporter {
     result_.as_it_came = same;
     if (!same) plan_afresh(choice);
     if (!same || !model_.tokenizer.is_null())  // it came without
-      for (auto& [name, text] : tokenizer_files(model_.tokenizer)) texts_.emplace_back(name, std::move(text));
+      for (auto& [name, text] : tokenizer_) texts_.emplace_back(name, std::move(text));
     if (same) {
       if (const std::string index = origin->text("index"); !index.empty())
         texts_.emplace_back("model.safetensors.index.json", index);
@@ -214,17 +203,12 @@ class Exporter {
   const std::optional<NumberType> type_;  // of all tensors; none: that of the files it came from, else F32
   const ModelNumbers numbers_;
   std::vector<File> files_;
-  std::map<std::string, std::string> names_;  // of the architecture, by those in the files
-  std::vector<std::pair<std::string, std::string>> texts_;
+  std::map<std::string, std::string> names_;                            // of the architecture, by those in the files
+  std::vector<std::pair<std::string, std::string>> tokenizer_, texts_;  // names and what is in them
   Exported result_;
 };
 
 }  // namespace
-
-void require_plain(const Model& model, std::string_view target) {
-  PlainChecker checker(target);
-  model.transformer->visit(checker);
-}
 
 bool is_hugging_face(const std::string& path) {
   return fs::is_directory(path) || path.ends_with(".safetensors");

@@ -47,15 +47,12 @@ struct ForeignFormat {
   // With the tokenizer, where there is one. Throws Error(input) naming file and tensor.
   Imported (*read)(const std::string& path);
   std::vector<std::string_view> (*types)();  // of the numbers that it writes
-  // Null: it is only read. Throws Error(usage) naming what the format cannot express.
+  // Null: it is only read. Throws Error(usage) naming the model and all that the format cannot express.
   Exported (*write)(const Model& model, const std::string& path, const ExportSettings& settings);
 };
 
 std::span<const ForeignFormat> foreign_formats();
 const ForeignFormat* foreign_format_of(const std::string& path);  // by its name and first bytes; null: of none of these
 const ForeignFormat* foreign_format_named(std::string_view name);  // null: no such
-
-// Throws Error(usage) for the first parameter that is not stored plainly: what the target cannot express.
-void require_plain(const Model& model, std::string_view target);
 
 }  // namespace hone

@@ -1,13 +1,16 @@
 #include "exchange/gguf.h"
 
+#include <map>
 #include <set>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "exchange/assemble.h"
 #include "exchange/gguf_form.h"
 #include "exchange/gguf_tokenizer.h"
 #include "exchange/model_numbers.h"
+#include "exchange/obstacles.h"
 
 namespace hone {
 namespace {
@@ -94,7 +97,7 @@ Imported import_gguf(const std::string& path) {
   imported.file.version = format_version_of(config);
   imported.file.tokenizer = tokenizer_from_gguf(file);
   imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
-  imported.what = fmt::format("{}, {} layers", form.name, config.layers.size());
+  imported.what = fmt::format("{}, {}", form.name, counted(config.layers.size(), "layer"));
   return imported;
 }
 
@@ -121,11 +124,19 @@ const GgufForm& choose(const Config& config, GgufContent& content) {
 
 const BlockType& type_for(const Part& part, const BlockType& wanted) {
   // Routers stay as they are, as llama.cpp's own tools leave them: rounded ones choose other experts.
-  if (part.shape.size() < 2 || part.tensor.ends_with("ffn_gate_inp.weight")) return block_type_named("f32");
-  if (part.shape.back() % wanted.block)
-    throw usage_error("'{}' has rows of {} numbers, which are no whole blocks of {} ({}); choose another type",
-                      part.tensor, part.shape.back(), wanted.name, wanted.block);
-  return wanted;
+  return part.shape.size() < 2 || part.tensor.ends_with("ffn_gate_inp.weight") ? block_type_named("f32") : wanted;
+}
+
+// An obstacle for each length of rows that is no whole blocks.
+void require_whole_blocks(const TensorOrigins& origins, const BlockType& wanted, Obstacles& obstacles) {
+  std::map<int64_t, const Part*> first;  // by length
+  for (const auto& [name, from] : origins)
+    if (&type_for(from.part, wanted) == &wanted && from.part.shape.size() > 1)
+      first.emplace(from.part.shape.back(), &from.part);
+  for (const auto& [length, part] : first)
+    obstacles.require(length % wanted.block == 0,
+                      fmt::format("'{}' has rows of {}, which are no whole blocks of {} ({}); choose another type",
+                                  part->tensor, counted(length, "number"), wanted.name, wanted.block));
 }
 
 }  // namespace
@@ -138,7 +149,8 @@ std::vector<std::string_view> gguf_types() {
 }
 
 Exported export_gguf(const Model& model, const std::string& path, const ExportSettings& settings) {
-  if (!settings.densify) require_plain(model, "GGUF");
+  Obstacles obstacles;
+  if (!settings.densify) require_plain(model, obstacles);
   const Config& config = model.transformer->config();
   const BlockType& wanted = block_type_named(settings.type == "same" ? "f32" : settings.type);
   GgufContent content;
@@ -146,10 +158,17 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
                     {"general.name", std::string("hone")},
                     {"general.file_type", static_cast<int64_t>(wanted.file_type)},
                     {"general.quantization_version", int64_t{2}}};
-  const GgufForm& form = choose(config, content);
-  add_gguf_tokenizer(model.tokenizer, config.padded_vocabulary, content);
+  const GgufForm* chosen = nullptr;
   const ModelNumbers numbers(*model.transformer);
-  const TensorOrigins origins = origins_of(config, form.parts, numbers);
+  TensorOrigins origins;
+  obstacles.gather([&] {
+    chosen = &choose(config, content);
+    origins = origins_of(config, chosen->parts, numbers);
+  });
+  obstacles.gather([&] { add_gguf_tokenizer(model.tokenizer, config.padded_vocabulary, content); });
+  require_whole_blocks(origins, wanted, obstacles);
+  obstacles.refuse(fmt::format("'{}' cannot be written as GGUF: ", model.path), "; ");
+  const GgufForm& form = *chosen;
   for (const auto& [name, from] : origins)
     content.tensors.push_back({name, from.part.whole(), &type_for(from.part, wanted)});
   const std::vector<float> factors = frequency_factors(config.block);

@@ -12,8 +12,8 @@ Imported import_gguf(const std::string& path);
 
 std::vector<std::string_view> gguf_types();  // of matrices that are written
 
-// The type is that of matrices; vectors stay f32, and "same" is f32. Throws Error(usage) naming what llama.cpp would
-// not run as the same model.
+// The type is that of matrices; vectors stay f32, and "same" is f32. Throws Error(usage) naming the model
+// and all that llama.cpp would not run as the same.
 Exported export_gguf(const Model& model, const std::string& path, const ExportSettings& settings);
 
 }  // namespace hone

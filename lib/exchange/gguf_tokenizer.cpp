@@ -7,6 +7,7 @@
 #include "dataset/sentence_piece_file.h"
 #include "dataset/tokenizer.h"
 #include "exchange/architecture.h"
+#include "exchange/obstacles.h"
 #include "exchange/settings.h"
 #include "exchange/tokenizer_files.h"
 
@@ -104,11 +105,14 @@ void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
       "a tokenizer.json that SentencePiece's file was made into (a folder without it, and with its tokenizer.model, "
       "becomes a model whose tokenizer GGUF has a place for)");
   const Pre* pre = find_pre(whole.value("pre_tokenizer", Json()));
-  express(model.value("type", "BPE") == "BPE" && pre,
-          "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3, Qwen 2 and SmolLM have them)");
-  express(model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
+  Obstacles obstacles;
+  obstacles.require(
+      model.value("type", "BPE") == "BPE" && pre,
+      "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3, Qwen 2 and SmolLM have them)");
+  obstacles.require(!pre || model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
   const Json normalizer = whole.value("normalizer", Json());
-  express(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");
+  obstacles.require(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");
+  obstacles.refuse("", "; ");
   Vocabulary all(rows);
   for (const auto& [text, id] : model.at("vocab").items()) all.put(id.get<size_t>(), text, normal);
   for (const Json& token : whole.value("added_tokens", Json::array()))

@@ -5,6 +5,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "exchange/assemble.h"
 #include "exchange/hugging_face.h"
@@ -237,7 +238,7 @@ Imported import_hugging_face(const std::string& path) {
   imported.file.version = format_version_of(config);
   imported.file.origin = origin_of(*source, folder, text);
   imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
-  imported.what = fmt::format("{}, {} layers", architecture.name, config.layers.size());
+  imported.what = fmt::format("{}, {}", architecture.name, counted(config.layers.size(), "layer"));
   return imported;
 }
 

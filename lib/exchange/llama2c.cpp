@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "exchange/architectures/llama_gguf.h"
 #include "exchange/assemble.h"
 #include "exchange/mapped_file.h"
@@ -218,7 +219,7 @@ Imported import_llama2c(const std::string& path) {
   }
   imported.file.config = to_json(config);
   imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
-  imported.what = fmt::format("llama2.c, {} layers", config.layers.size());
+  imported.what = fmt::format("llama2.c, {}", counted(config.layers.size(), "layer"));
   return imported;
 }
 

@@ -1,6 +1,7 @@
 #include "feed/ahead.h"
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone {
 
@@ -51,7 +52,7 @@ Sequence SequencesAhead::next(int64_t most_skipped) {
     if (made.error) std::rethrow_exception(made.error);
     if (made.sequence) return std::move(*made.sequence);
   }
-  throw input_error("none of the {} examples can be read", most_skipped);
+  throw input_error("none of {} can be read", counted(most_skipped, "example"));
 }
 
 }  // namespace hone

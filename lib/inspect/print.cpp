@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 
+#include "base/spelling.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "base/wrap.h"
@@ -94,10 +95,12 @@ std::vector<std::pair<std::string, std::string>> config_lines(const InspectedMod
   if (const auto layers = m.config.find("layers"); layers != m.config.end())
     for (auto& line : layer_lines(*layers)) lines.push_back(std::move(line));
   if (const auto exits = exits_of(config_from_json(m.config, m.path)); !exits.empty())
-    lines.emplace_back("exits", fmt::format("behind {} layers", fmt::join(exits, ", ")));
+    lines.emplace_back("exits", fmt::format("behind {} {}", fmt::join(exits, ", "),
+                                            exits.size() == 1 && exits[0] == 1 ? "layer" : "layers"));
   if (const std::string routers = describe_depth_routers(config_from_json(m.config, m.path)); !routers.empty())
     lines.emplace_back("depth routers", routers);
-  lines.emplace_back("tokenizer", fmt::format("{}, {} tokens", m.tokenizer->name(), m.tokenizer->vocabulary()));
+  lines.emplace_back("tokenizer",
+                     fmt::format("{}, {}", m.tokenizer->name(), counted(m.tokenizer->vocabulary(), "token")));
   return lines;
 }
 

@@ -29,6 +29,7 @@ class Arrays {
         rows_(number(shape.batch) * number(shape.context)),
         unit_(number(static_cast<int64_t>(size_of(shape.type)))),
         capacity_(shape.capacity),
+        experts_elsewhere_(shape.expert_ranks > 1),
         batch_(number(shape.batch)),
         context_(shape.context) {}
 
@@ -94,7 +95,10 @@ class Arrays {
     const auto of_slots = [&](int64_t width) { return block(slots * unit_ * number(width)); };
     const double row = of_slots(config_.block.dim), up = of_slots(gates() * layer.ffn), active = of_slots(layer.ffn);
     HalfBytes half = {norm() + floats(layer.experts) + 4 * floats(layer.top_k) + 2 * row + up + active, stream()};
-    half.backward += std::max(branch() + row, active + std::max(row, up - row));
+    // On their way to other ranks, slots stand beside a block for each rank and what is made of these there. On the way
+    // back forward there are as many, without a gradient of the stream.
+    const double on_way = experts_elsewhere_ ? 3 * row : 0;
+    half.backward += std::max({branch() + row, active + std::max(row, up - row), on_way});
     if (layer.shared_experts == 0) return half;
     half.kept += values(gates() * layer.shared_experts * layer.ffn) + values(layer.shared_experts * layer.ffn);
     half.backward += branch();
@@ -118,7 +122,9 @@ class Arrays {
   }
 
   const Config& config_;
-  double rows_, unit_, capacity_, batch_;
+  double rows_, unit_, capacity_;
+  bool experts_elsewhere_;
+  double batch_;
   int64_t context_;
 };
 

@@ -13,7 +13,8 @@ struct TrainingShape {
   DType type = DType::f32;         // of activations and products
   double capacity = 0;             // capacity factor of mixtures; 0: none is left out
   RecomputePlan recompute = {};
-  int64_t exits = 0;  // whose losses count in the step
+  int64_t exits = 0;         // whose losses count in the step
+  int64_t expert_ranks = 1;  // that have the experts of mixtures between them
 };
 
 // The most bytes that tensors of a step take at once beside parameters, gradients and what the optimizer keeps, in the

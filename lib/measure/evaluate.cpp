@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/rows/elementwise.h"
 #include "measure/divergence.h"
@@ -32,7 +33,8 @@ std::vector<EvalWindow> windows_of(const Corpus& text, const EvaluateSettings& s
   if (!s.answers.empty()) return s.answers;
   const int64_t tokens = s.limit > 0 ? std::min(s.limit, text.size()) : text.size();
   std::vector<EvalWindow> windows = windows_for_eval(tokens, s.context, s.stride);
-  if (windows.empty()) throw input_error("'{}' has {} tokens; scoring needs at least 2", text.name(), tokens);
+  if (windows.empty())
+    throw input_error("'{}' has {}; scoring needs at least 2", text.name(), counted(tokens, "token"));
   return windows;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "model/whole_arrays.h"
 
@@ -76,7 +77,7 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
     if (progress) progress(next, count);
   }
   if (scores.all.windows().empty())
-    throw input_error("{}: none of {} examples can be read", reader.examples().name(), count);
+    throw input_error("{}: none of {} can be read", reader.examples().name(), counted(count, "example"));
   return scores;
 }
 

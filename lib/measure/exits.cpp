@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "dataset/windows.h"
 #include "model/exits.h"
 
@@ -39,7 +40,8 @@ class Scanner {
     const NoTape pause;
     const int64_t tokens = s_.limit > 0 ? std::min(s_.limit, text_.size()) : text_.size();
     const std::vector<EvalWindow> windows = windows_for_eval(tokens, s_.context, s_.stride);
-    if (windows.empty()) throw input_error("'{}' has {} tokens; scoring needs at least 2", text_.name(), tokens);
+    if (windows.empty())
+      throw input_error("'{}' has {}; scoring needs at least 2", text_.name(), counted(tokens, "token"));
     for (size_t done = 0; done < windows.size();) {
       size_t end = done + 1;
       const int64_t length = windows[done].length, most = std::max<int64_t>(1, rows_at_once / length);
@@ -208,10 +210,10 @@ CalibratedExits calibrate_exits(const ExitScan& scan, const ExitCriterion& crite
   const int64_t needed = windows_needed(agreement, confidence);
   if (result.windows < needed)
     throw input_error(
-        "the text has {} windows of {} tokens, and a promise of {} needs {}: {} tokens of text, or more where exits "
-        "and "
-        "the last layer disagree",
-        result.windows, context, agreement, needed, needed * context + 1);
+        "the text has {} of {} tokens, and a promise of {} needs {}: {} tokens of text, or more where exits and the "
+        "last "
+        "layer disagree",
+        counted(result.windows, "window"), context, agreement, needed, needed * context + 1);
   for (const double threshold : exit_thresholds(criterion, 200)) {
     const ExitRule rule = {&criterion, threshold};
     const ExitScores scores = scores_of(scan, rule);
@@ -225,9 +227,8 @@ CalibratedExits calibrate_exits(const ExitScan& scan, const ExitCriterion& crite
     result.p_value = p;
   }
   if (!result.calibration.rule.criterion)
-    throw input_error(
-        "no threshold of {} keeps a promise of {} on this text of {} windows: promise less, or give more text",
-        criterion.name, agreement, result.windows);
+    throw input_error("no threshold of {} keeps a promise of {} on this text of {}: promise less, or give more text",
+                      criterion.name, agreement, counted(result.windows, "window"));
   return result;
 }
 

@@ -81,7 +81,9 @@ Footprint training_footprint(const Config& config, const TrainingShape& shape, d
   Footprint f;
   f.parameters = master_bytes(config, shape.type, experts);
   f.optimizer = optimizer_bytes;
-  f.activations = activation_bytes(config, shape);
+  TrainingShape here = shape;
+  if (experts) here.expert_ranks = experts->size();
+  f.activations = activation_bytes(config, here);
   return f;
 }
 

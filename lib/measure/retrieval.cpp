@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "ops/contrastive.h"
 
@@ -156,9 +157,9 @@ RetrievalScores retrieve(const Transformer& model, SequenceReader& reader, size_
   encoding.flush();
   if (lefts.size() < 2 || rights.size() < 2)
     throw input_error(
-        "{}: {} examples with both, {} and {}, which have {} of the one and {} of the other; two of each "
+        "{}: {} with both, {} and {}, which have {} of the one and {} of the other; two of each "
         "are needed to find one among them",
-        reader.examples().name(), scores.pairs, left_name, right_name, lefts.size(), rights.size());
+        reader.examples().name(), counted(scores.pairs, "example"), left_name, right_name, lefts.size(), rights.size());
   scores.to_right = direction(lefts, rights, scores.classes);
   scores.to_left = direction(rights, lefts, scores.classes);
   return scores;

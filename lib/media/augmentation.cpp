@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <set>
 #include <string_view>
 
@@ -29,6 +30,8 @@ void parse_augmentation(const std::string& text, const std::string& option, std:
     const auto [stop, error] = std::from_chars(digits, end, number);
     if (error != std::errc() || stop != end || !(number >= 0 && number <= found->most))
       throw usage_error("{} '{}': '{}' needs a number from 0 to {}", option, text, found->name, found->most);
+    if (found->whole && number != std::floor(number))
+      throw usage_error("{} '{}': '{}' needs a whole number from 0 to {}", option, text, found->name, found->most);
     *found->value = number;
   }
 }

@@ -26,10 +26,12 @@ struct AugmentationNumber {
   const char* name;
   double* value;
   double most;
+  bool whole = false;  // no parts of one
 };
 
 // "shift:2,rotate:10,scale:0.1": the most that is drawn, evenly, both ways; what is not named stays. Throws
-// Error(usage), with `option`, for other names or one twice, and for numbers below 0 or above the largest.
+// Error(usage), with `option`, for other names or one twice, for numbers below 0 or above the largest, and for
+// parts of what is counted whole.
 void parse_augmentation(const std::string& text, const std::string& option, std::span<const AugmentationNumber> known);
 
 double drawn(double most, Random& random);  // evenly from -most to most

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone::media {
 namespace {
@@ -69,11 +70,12 @@ IdxFile::IdxFile(const std::string& path) : path_(path) {
     data_.resize(before + wanted);
     const size_t got = bytes.read(data_.data() + before, wanted);
     if (got == wanted) continue;
-    throw input_error("'{}' is cut: its header says {} entries of {} bytes, and {} bytes of {} are there", path, count_,
-                      each, before + got, all);
+    throw input_error("'{}' is cut: its header says {} of {} bytes, and {} bytes of {} are there", path,
+                      counted(count_, "entry"), each, before + got, all);
   }
   uint8_t more = 0;
-  if (bytes.read(&more, 1) != 0) throw input_error("'{}' has more than the {} entries of its header", path, count_);
+  if (bytes.read(&more, 1) != 0)
+    throw input_error("'{}' has more than the {} of its header", path, counted(count_, "entry"));
 }
 
 void IdxFile::require(int64_t index, bool image) const {

@@ -75,7 +75,7 @@ Sound resampled(Sound sound, int64_t rate) {
 SoundAugmentation sound_augmentation(const std::string& text, const std::string& option) {
   SoundAugmentation a;
   const AugmentationNumber numbers[] = {
-      {"shift", &a.shift, 60}, {"speed", &a.speed, 0.9}, {"gain", &a.gain, 60}, {"masks", &a.masks, 16}};
+      {"shift", &a.shift, 60}, {"speed", &a.speed, 0.9}, {"gain", &a.gain, 60}, {"masks", &a.masks, 16, true}};
   parse_augmentation(text, option, numbers);
   return a;
 }

@@ -372,7 +372,8 @@ void check(const Config& c) {
                                                     feed_forwards * 3.0 * static_cast<double>(l.ffn));
   }
   if (c.layers.back().exit)
-    throw usage_error("an exit behind all {} layers: what is read there is what the model gives", c.layers.size());
+    throw usage_error("an exit behind all of {}: what is read there is what the model gives",
+                      counted(c.layers.size(), "layer"));
   check_encoders(c);
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
 }

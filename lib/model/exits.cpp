@@ -4,27 +4,19 @@
 
 #include <algorithm>
 #include <charconv>
-#include <optional>
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone {
 namespace {
 
 constexpr std::string_view every_prefix = "every:";
 
-std::optional<int64_t> number_of(std::string_view text) {
-  int64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, failure] = std::from_chars(text.data(), end, number);
-  if (failure != std::errc() || stop != end) return std::nullopt;
-  return number;
-}
-
 void require_inside(int64_t depth, int64_t layers) {
   if (depth < 1 || depth >= layers)
-    throw usage_error("an exit behind {} layers: the model has {}, and exits stand behind 1 to {} of them", depth,
-                      layers, layers - 1);
+    throw usage_error("an exit behind {}: the model has {}, and exits stand behind 1 to {} of them",
+                      counted(depth, "layer"), layers, layers - 1);
 }
 
 }  // namespace
@@ -38,20 +30,28 @@ std::vector<int64_t> exits_of(const Config& config) {
 
 std::vector<int64_t> parse_exits(const std::string& text, int64_t layers) {
   const auto wrong = [&] { return usage_error("exits '{}': write every:K or a list such as 2,4,6", text); };
+  const auto number_of = [&](std::string_view word) {
+    int64_t number = 0;
+    const char* const end = word.data() + word.size();
+    const auto [stop, failure] = std::from_chars(word.data(), end, number);
+    if (failure == std::errc::result_out_of_range && stop == end)
+      throw usage_error("exits '{}': {} is too large: the model has {}", text, word, counted(layers, "layer"));
+    if (failure != std::errc() || stop != end) throw wrong();
+    return number;
+  };
   std::vector<int64_t> depths;
   if (text.starts_with(every_prefix)) {
-    const std::optional<int64_t> every = number_of(std::string_view(text).substr(every_prefix.size()));
-    if (!every || *every < 1) throw wrong();
-    require_inside(*every, layers);
-    for (int64_t depth = *every; depth < layers; depth += *every) depths.push_back(depth);
+    const int64_t every = number_of(std::string_view(text).substr(every_prefix.size()));
+    if (every < 1) throw wrong();
+    require_inside(every, layers);
+    for (int64_t depth = every; depth < layers; depth += every) depths.push_back(depth);
     return depths;
   }
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
-    const std::optional<int64_t> depth = number_of(std::string_view(text).substr(begin, end - begin));
-    if (!depth) throw wrong();
-    require_inside(*depth, layers);
-    depths.push_back(*depth);
+    const int64_t depth = number_of(std::string_view(text).substr(begin, end - begin));
+    require_inside(depth, layers);
+    depths.push_back(depth);
     begin = end + 1;
   }
   std::ranges::sort(depths);

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "weights/dense_weight.h"
 
@@ -15,8 +16,8 @@ Config with_mixtures(Config config, const MixtureShape& shape) {
     if (!shape.layers.at(i)) continue;
     LayerBlueprint& layer = config.layers[i];
     if (layer.experts > 0)
-      throw usage_error("layer {} is a mixture of {} experts already; only dense layers can be turned into one", i,
-                        layer.experts);
+      throw usage_error("layer {} is a mixture of {} already; only dense layers can be turned into one", i,
+                        counted(layer.experts, "expert"));
     if (!layer.feeds()) throw usage_error("layer {} has no feed-forward that could become a mixture", i);
     layer.experts = shape.experts;
     layer.top_k = shape.top_k;

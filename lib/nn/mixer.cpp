@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/kind_name.h"
+#include "base/spelling.h"
 #include "nn/attention/attention.h"
 
 namespace hone {
@@ -72,8 +73,7 @@ std::vector<std::string> mixer_by_layer(const std::string& kinds, size_t layers)
     listed.push_back(kind);
   }
   if (listed.size() > layers)
-    throw usage_error("attention '{}' names {} kinds for {} layer{}", kinds, listed.size(), layers,
-                      layers == 1 ? "" : "s");
+    throw usage_error("attention '{}' names {} kinds for {}", kinds, listed.size(), counted(layers, "layer"));
   std::vector<std::string> result;
   for (size_t i = 0; i < layers; ++i) result.push_back(listed[i % listed.size()]);
   return result;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <string_view>
 
 #include "base/error.h"
@@ -64,6 +65,8 @@ RecomputePlan recompute_plan(const std::string& text) {
     int64_t number = 0;
     const char* const end = text.data() + text.size();
     const auto [stop, failure] = std::from_chars(text.data() + prefix.size(), end, number);
+    if (failure == std::errc::result_out_of_range && stop == end && number >= 0)
+      throw usage_error("'{}' is too large: at most {}:{}", text, row.name, std::numeric_limits<int64_t>::max());
     if (failure == std::errc() && stop == end && number >= 1) return {row.cut, number};
   }
   throw usage_error("what is computed again must be {}, not '{}'", recompute_names(), text);

@@ -63,9 +63,4 @@ struct RouterCall {
   const ModelRouting* earlier = nullptr;
 };
 
-// A router whose logits are not finite. Outside training it is an input error; training says that it diverged.
-struct RouterError : Error {
-  using Error::Error;
-};
-
 }  // namespace hone

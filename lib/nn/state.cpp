@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone {
 
@@ -29,7 +30,12 @@ bool State::keeps() const {
 
 State::Kept State::keep(int64_t sequence) const {
   Kept kept;
-  for (const auto& layer : layers_) kept.push_back(layer->keep(sequence, length(sequence)));
+  const auto s = static_cast<size_t>(sequence);
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    if (stored_[layer][s] != by_layer_[layer][s])
+      throw internal_error("sequence {} cannot be kept: tokens of it were taken back", sequence);
+    kept.push_back(layers_[layer]->keep(sequence, length(sequence)));
+  }
   return kept;
 }
 
@@ -37,7 +43,7 @@ void State::begin(int64_t sequence, int64_t length, const Kept* kept) {
   const auto s = static_cast<size_t>(sequence);
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     if (kept) layers_[layer]->restore(sequence, length, (*kept)[layer]);
-    by_layer_[layer][s] = length;
+    by_layer_[layer][s] = stored_[layer][s] = length;
   }
   lengths_[s] = length;
 }
@@ -51,6 +57,7 @@ int64_t State::bytes() const {
 void State::add_layer(std::unique_ptr<LayerState> layer) {
   layers_.push_back(std::move(layer));
   by_layer_.push_back(lengths_);
+  stored_.push_back(lengths_);
 }
 
 void State::require_room(const Batch& batch, int64_t from, int64_t to) const {
@@ -72,7 +79,11 @@ void State::advance(const Batch& batch, int64_t from, int64_t to) {
   for (const Span& span : batch.spans()) {
     const auto s = static_cast<size_t>(span.sequence);
     const int64_t end = span.first + span.count;
-    for (int64_t layer = from; layer < to; ++layer) by_layer_[static_cast<size_t>(layer)][s] = end;
+    for (int64_t layer = from; layer < to; ++layer) {
+      by_layer_[static_cast<size_t>(layer)][s] = end;
+      int64_t& stored = stored_[static_cast<size_t>(layer)][s];
+      stored = std::max(stored, end);
+    }
     lengths_[s] = end;
     for (const std::vector<int64_t>& layer : by_layer_) lengths_[s] = std::min(lengths_[s], layer[s]);
   }
@@ -84,14 +95,16 @@ void State::truncate(int64_t sequence, int64_t tokens) {
     throw internal_error("sequence {} of {} cannot be cut to {} tokens", sequence, sequences(), tokens);
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     const int64_t before = by_layer_[layer][s];
-    if (tokens > 0 && tokens < before && tokens < layers_[layer]->earliest(sequence, before))
-      throw usage_error("{} of {} tokens cannot be taken back: a layer keeps enough for {}", before - tokens, before,
-                        before - layers_[layer]->earliest(sequence, before));
+    const int64_t earliest = layers_[layer]->earliest(sequence, stored_[layer][s]);
+    if (tokens > 0 && tokens < before && tokens < earliest)
+      throw usage_error("{} of {} cannot be taken back: a layer keeps enough for {}", before - tokens,
+                        counted(before, "token"), before - earliest);
   }
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     int64_t& length = by_layer_[layer][s];
     if (tokens < length) layers_[layer]->truncate(sequence, length, tokens);
     length = tokens;
+    if (tokens == 0) stored_[layer][s] = 0;
   }
   lengths_[s] = tokens;
 }

@@ -40,7 +40,7 @@ class LayerState {
  public:
   virtual ~LayerState() = default;
   virtual int64_t bytes() const = 0;
-  // Of a sequence that has seen `length` tokens, the fewest that truncate() can leave, but for none at all.
+  // Of a sequence that has been `length` tokens long, the fewest that truncate() can leave, but for none at all.
   virtual int64_t earliest(int64_t sequence, int64_t length) const = 0;
   // Leaves the first `tokens` of the sequence's `length` tokens, as if no more had ever been seen: 0, or earliest() and
   // above.
@@ -85,15 +85,16 @@ class State {
   void require_room(const Batch& batch, int64_t from, int64_t to) const;
   void advance(const Batch& batch, int64_t from, int64_t to);  // after it: what they have stored counts from now on
   // Takes tokens back: the first `tokens` of the sequence stay, in every layer. Throws Error(usage) where a layer no
-  // longer has what it would need (a ring): give a larger `take_back`. Nothing is changed then.
+  // longer has what it would need (a ring): give a larger `take_back`, which counts from the longest that the sequence
+  // has been, through all calls. Nothing is changed then.
   void truncate(int64_t sequence, int64_t tokens);
 
   // With pages: where the next tokens of a sequence go is written here before the call.
   PageTable& table() { return *shape_.table; }
   void copy_page(int32_t from, int32_t to, int64_t rows);
   bool keeps() const;  // any layer does
-  // What all layers keep beside pages; and a sequence that begins with `length` tokens, of which its pages hold what
-  // they have, and `kept` the rest.
+  // What all layers keep beside pages, of a sequence from whose end nothing was taken back; and one that begins with
+  // `length` tokens, of which its pages hold what they have, and `kept` the rest.
   using Kept = std::vector<std::vector<Tensor>>;
   Kept keep(int64_t sequence) const;
   void begin(int64_t sequence, int64_t length, const Kept* kept);
@@ -103,6 +104,9 @@ class State {
   std::vector<std::unique_ptr<LayerState>> layers_;
   std::vector<int64_t> lengths_;                // of each sequence
   std::vector<std::vector<int64_t>> by_layer_;  // [layer][sequence]
+  // The same: how far tokens have been stored since the sequence began. Those that were taken back have overwritten
+  // what a ring had of earlier ones, whatever came after.
+  std::vector<std::vector<int64_t>> stored_;
 };
 
 }  // namespace hone

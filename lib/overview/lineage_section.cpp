@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/spelling.h"
 #include "base/units.h"
 #include "overview/html.h"
 #include "overview/sections.h"
@@ -67,8 +68,8 @@ std::string chain_of(const RunFiles& files, const ListedModel& model) {
            {.text = made ? made->name : "", .note = made ? format_bytes(static_cast<double>(made->file_bytes)) : ""}});
     }
   const std::string about =
-      fmt::format("{}{} layers of width {}, context {}, sha256 {}", model.checkpoint ? "checkpoint, " : "",
-                  model.layers, model.dim, model.context, model.sha256);
+      fmt::format("{}{} of width {}, context {}, sha256 {}", model.checkpoint ? "checkpoint, " : "",
+                  counted(model.layers, "layer"), model.dim, model.context, model.sha256);
   return "<h3>" + html_escaped(model.name) + "</h3>\n<p>" + html_escaped(about) + "</p>\n" +
          (rows.empty() ? "" : html_table({"stage", "command", "measured", "file"}, rows));
 }

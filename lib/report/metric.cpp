@@ -146,9 +146,14 @@ const Metric* find_metric(std::string_view name) {
 }
 
 std::pair<std::string_view, std::string_view> split_comparison(std::string_view name) {
-  for (const std::string_view suffix : suffixes)
-    if (name.ends_with(suffix) && find_metric(name.substr(0, name.size() - suffix.size())))
-      return {name.substr(0, name.size() - suffix.size()), name.substr(name.size() - suffix.size())};
+  for (const std::string_view suffix : suffixes) {
+    if (!name.ends_with(suffix)) continue;
+    const std::string_view rest = name.substr(0, name.size() - suffix.size());
+    const Metric* metric = find_metric(rest);
+    const bool end = suffix == "_low" || suffix == "_high";  // of an interval that has no more to its name
+    if (metric && (end ? metric->origin == Origin::comparison : metric->compared))
+      return {rest, name.substr(rest.size())};
+  }
   return {name, ""};
 }
 

@@ -51,7 +51,8 @@ std::span<const Metric> metrics();
 // _low and _high) is not in the table: split_comparison finds the metric it belongs to.
 const Metric* find_metric(std::string_view name);
 
-// "loss_ratio_low" -> "loss" and "_ratio_low"; a name without such a suffix is returned whole with "".
+// "loss_ratio_low" -> "loss" and "_ratio_low", "kl_low" -> "kl" and "_low"; a name without a suffix that its metric has
+// ("loss_low", "seed_ratio") is returned whole with "".
 std::pair<std::string_view, std::string_view> split_comparison(std::string_view name);
 
 // True for kl, top1_agreement and the names with a suffix of a comparison, which exist only beside a baseline.

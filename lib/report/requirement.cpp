@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
+#include <optional>
 
-#include "base/error.h"
 #include "base/units.h"
 
 namespace hone {
@@ -31,8 +30,9 @@ class RequirementParser {
   using Program = Requirement::Program;
 
  public:
-  RequirementParser(Requirement& into, std::span<const std::string_view> known, bool have_baseline)
-      : into_(into), text_(into.text_), known_(known), have_baseline_(have_baseline) {}
+  RequirementParser(Requirement& into, std::span<const std::string_view> known, bool have_baseline,
+                    const WhyUnmeasured& why)
+      : into_(into), text_(into.text_), known_(known), have_baseline_(have_baseline), why_(why) {}
 
   void parse() {
     sum(into_.left_);
@@ -41,6 +41,10 @@ class RequirementParser {
     skip_blanks();
     if (at_ != text_.size()) fail("an operator or the end");
     resolve_bare_baselines();
+    for (const Program* program : {&into_.left_, &into_.right_}) {
+      refuse_comparisons_of_baseline(*program);
+      refuse_division_by_zero(*program);
+    }
   }
 
  private:
@@ -147,27 +151,22 @@ class RequirementParser {
       ++at_;
       metric = word();
     }
-    // loss_ratio_high is known where loss is.
-    if (std::find(known_.begin(), known_.end(), split_comparison(metric).first) == known_.end()) {
-      at_ -= metric.size();
-      fail(baseline ? "a metric after 'baseline.'" : "a metric");
-    }
     if (needs_baseline(metric) && !have_baseline_)
       throw usage_error("requirement '{}', position {}: '{}' needs a baseline model to compare with", text_, start + 1,
                         metric);
+    const std::string_view whole = split_comparison(metric).first;  // loss_ratio_high is known where loss is
+    if (std::find(known_.begin(), known_.end(), whole) == known_.end()) {
+      if (const std::string why = why_ ? why_(whole) : std::string(); !why.empty())
+        throw usage_error("requirement '{}', position {}: '{}' {}", text_, start + 1, metric, why);
+      at_ -= metric.size();
+      fail(baseline ? "a metric after 'baseline.'" : "a metric");
+    }
     program.push_back({baseline ? Operation::baseline : Operation::model, 0, std::string(metric)});
   }
 
-  static std::set<std::string> named(const Program& program) {
-    std::set<std::string> names;
-    for (const auto& step : program)
-      if (step.operation == Operation::model) names.insert(step.metric);
-    return names;
-  }
-
   void resolve_bare_baselines() {
-    auto names = named(into_.left_);
-    if (names.empty()) names = named(into_.right_);
+    auto names = Requirement::named(into_.left_);
+    if (names.empty()) names = Requirement::named(into_.right_);
     for (Program* program : {&into_.left_, &into_.right_})
       for (auto& step : *program) {
         if (step.operation != Operation::baseline || !step.metric.empty()) continue;
@@ -178,17 +177,69 @@ class RequirementParser {
       }
   }
 
+  void refuse_comparisons_of_baseline(const Program& program) const {
+    for (const auto& step : program)
+      if (step.operation == Operation::baseline && needs_baseline(step.metric))
+        throw usage_error("requirement '{}': {} is not measured for the baseline", text_, step.metric);
+  }
+
+  // Of numbers alone: what is measured may come out as anything.
+  void refuse_division_by_zero(const Program& program) const {
+    std::vector<std::optional<double>> stack;  // none: it depends on what is measured
+    for (const auto& step : program) {
+      if (step.operation == Operation::number) {
+        stack.emplace_back(step.number);
+      } else if (step.operation == Operation::model || step.operation == Operation::baseline) {
+        stack.emplace_back();
+      } else if (step.operation == Operation::negate) {
+        if (stack.back()) stack.back() = -*stack.back();
+      } else {
+        const std::optional<double> b = stack.back();
+        stack.pop_back();
+        if (step.operation == Operation::divide && b == 0.0) throw into_.division_by_zero();
+        stack.back() =
+            stack.back() && b ? std::optional(Requirement::combine(step.operation, *stack.back(), *b)) : std::nullopt;
+      }
+    }
+  }
+
   Requirement& into_;
   const std::string_view text_;
   std::span<const std::string_view> known_;
   bool have_baseline_;
+  const WhyUnmeasured& why_;
   size_t at_ = 0;
   int depth_ = 0;
 };
 
-Requirement::Requirement(std::string text, std::span<const std::string_view> known, bool have_baseline)
+Requirement::Requirement(std::string text, std::span<const std::string_view> known, bool have_baseline,
+                         const WhyUnmeasured& why)
     : text_(std::move(text)) {
-  RequirementParser(*this, known, have_baseline).parse();
+  RequirementParser(*this, known, have_baseline, why).parse();
+}
+
+std::set<std::string> Requirement::named(const Program& program) {
+  std::set<std::string> names;
+  for (const Step& step : program)
+    if (step.operation == Operation::model) names.insert(step.metric);
+  return names;
+}
+
+std::set<std::string> Requirement::metrics() const {
+  std::set<std::string> names = named(left_);
+  names.merge(named(right_));
+  return names;
+}
+
+Error Requirement::division_by_zero() const {
+  return usage_error("requirement '{}': division by zero", text_);
+}
+
+double Requirement::combine(Operation operation, double a, double b) {
+  return operation == Operation::add        ? a + b
+         : operation == Operation::subtract ? a - b
+         : operation == Operation::multiply ? a * b
+                                            : a / b;
 }
 
 double Requirement::run(const Program& program, const MetricValues& model, const MetricValues& baseline) const {
@@ -222,11 +273,8 @@ double Requirement::run(const Program& program, const MetricValues& model, const
         break;
     }
     const double b = pop(), a = pop();
-    if (step.operation == Operation::divide && b == 0) throw usage_error("requirement '{}': division by zero", text_);
-    stack.push_back(step.operation == Operation::add        ? a + b
-                    : step.operation == Operation::subtract ? a - b
-                    : step.operation == Operation::multiply ? a * b
-                                                            : a / b);
+    if (step.operation == Operation::divide && b == 0) throw division_by_zero();
+    stack.push_back(combine(step.operation, a, b));
   }
   return stack.back();
 }

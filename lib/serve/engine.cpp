@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/integers.h"
+#include "base/spelling.h"
 #include "serve/engine_text.h"
 
 namespace hone {
@@ -57,10 +58,10 @@ void Engine::check(const Request& r) const {
   const int64_t prompt = std::max<int64_t>(1, static_cast<int64_t>(r.prompt.size()));
   const int64_t positions = positions_of(config, prompt + std::max<int64_t>(r.tokens, 1) - 1, prompt);
   if (positions > settings_.capacity)
-    throw input_error("a prompt of {} tokens and {} more are longer than the {} that a text may have", prompt, r.tokens,
-                      settings_.capacity);
+    throw input_error("a prompt of {} and {} more are longer than the {} that a text may have",
+                      counted(prompt, "token"), r.tokens, settings_.capacity);
   if (ceil_div(positions, settings_.page_rows) > pages_.size())
-    throw input_error("a prompt of {} tokens and {} more do not fit a cache of {}", prompt, r.tokens,
+    throw input_error("a prompt of {} and {} more do not fit a cache of {}", counted(prompt, "token"), r.tokens,
                       pages_.size() * settings_.page_rows);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/spelling.h"
 #include "model/exits.h"
 #include "serve/written_text.h"
 
@@ -138,8 +139,8 @@ void check(const ExitSettings& settings, const Config& config) {
   const int64_t depth = settings.max_depth;
   if (depth == 0 || depth == layers || std::ranges::find(exits, depth) != exits.end()) return;
   require_exits(config, fmt::format("a depth of {}", depth));
-  throw usage_error("nothing can be read behind {} layers; the model has exits behind {}, and {} layers", depth,
-                    fmt::join(exits, ", "), layers);
+  throw usage_error("nothing can be read behind {}; the model has exits behind {}, and {}", counted(depth, "layer"),
+                    fmt::join(exits, ", "), counted(layers, "layer"));
 }
 
 double Generated::mean_depth() const {

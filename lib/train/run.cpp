@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "measure/evaluate.h"
@@ -180,7 +181,8 @@ class Run {
       const auto copy = [&] { return copy_parameters(*model_.transformer); };
       if (settings_.keep_best) state_.best = of_average ? with_average(copy) : copy();
     } else if (++state_.stale >= settings_.patience && settings_.patience > 0) {
-      log_info("no better validation loss in {} validations: stopping at step {}", state_.stale, state_.step);
+      log_info("no better validation loss in {}: stopping at step {}", counted(state_.stale, "validation"),
+               state_.step);
       result_.stopped_early = true;
     }
   }
@@ -290,10 +292,10 @@ void check_run(Transformer& model, const Corpus& train, const Corpus* valid, con
   require_trainable(model);
   require_window(train, settings.context);
   if (const int64_t windows = (train.size() - 1) / settings.context; windows < settings.step.grid.data->size())
-    throw input_error("{} has {} windows of {} tokens, fewer than the {} ranks; use fewer ranks", train.name(), windows,
-                      settings.context, settings.step.grid.data->size());
+    throw input_error("{} has {} of {}, fewer than the {} ranks; use fewer ranks", train.name(),
+                      counted(windows, "window"), counted(settings.context, "token"), settings.step.grid.data->size());
   if (valid && valid->size() < 2)
-    throw input_error("{} has {} tokens; a validation needs at least 2", valid->name(), valid->size());
+    throw input_error("{} has {}; a validation needs at least 2", valid->name(), counted(valid->size(), "token"));
   if (resume) check_same_run(*resume, settings);
   if (settings.shuffle == Shuffle::documents) DocumentOrder{train};  // throws where there is nothing to shuffle
 }

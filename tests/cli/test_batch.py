@@ -121,7 +121,7 @@ class BatchTest(unittest.TestCase):
         self.assertEqual(other.returncode, 3)
         self.assertIn("another input", other.stderr)
         done = run("generate", self.model, "--input", source, "--output", parts, *options[:-1], check=True)
-        self.assertRegex(done.stderr, r"\d+ of 60 texts are there already")
+        self.assertRegex(done.stderr, r"found \d+ of 60 texts written already")
         with open(parts, "rb") as a, open(whole, "rb") as b:
             self.assertEqual(a.read(), b.read())
 
@@ -130,6 +130,9 @@ class BatchTest(unittest.TestCase):
         for arguments, word, status in (
             (["--input", self.input], "--output", 2), (["--output", out], "--input", 2),
             (["--input", self.input, "--output", out, "--prompt", "x"], "--prompt", 2),
+            *((["--input", self.input, "--output", out, *other], other[0], 2)  # none of these would have an effect
+              for other in (["--exit", "gap:0.5"], ["--max-depth", 1], ["--report", self.path("r.csv")],
+                            ["--image", self.path("x.png")], ["--audio", self.path("x.wav")])),
             (["--input", self.input, "--output", out, "--page", "100"], "64", 2),
             (["--input", self.path("none.jsonl"), "--output", out], "none.jsonl", 3),
             (["--input", write(self.path("empty.jsonl"), "\n\n"), "--output", out], "empty.jsonl", 3),

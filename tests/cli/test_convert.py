@@ -117,6 +117,15 @@ class Convert(CliTest):
         routed = tiny_model(self.directory, "routed.h5", attention="window:16:4")
         self.assert_error(run("convert", routed, "--to", "safetensors", "--output", self.path("r")), 2,
                           "llama: attention of the kind 'window:16:4'")
+        sparse = self.path("sparse.h5")
+        run("prune", routed, "--sparsity", 0.5, "--output", sparse, check=True)
+        for target, lacks in (("safetensors", "gpt2: rms_norm, SwiGLU, rotary positions, layers without biases"),
+                              ("gguf", "llama: attention that is not full")):
+            with self.subTest(target):  # one error names the model and all that is in the way
+                done = run("convert", sparse, "--to", target, "--output", self.path("no"))
+                self.assert_error(done, 2, f"'{sparse}' cannot be written as", "masked f32 weights", "densify (--densify)",
+                                  lacks)
+                self.assertFalse(os.path.exists(self.path("no")))
         done = run("convert", os.path.join(FIXTURES, "llama"), "--output", self.path("l.h5"), "--type", "bf16", check=True)
         self.assertIn("warning: --type has no effect", done.stderr)
 

@@ -140,7 +140,31 @@ class Eval(CliTest):
         self.assert_error(self.require("speed > 3"), 2, "speed")
         self.assert_error(self.require("loss <= baseline"), 2, "--baseline")
         self.assert_error(self.require("loss"), 2)
-        self.assert_error(self.require("decode_tokens_per_second > 1"), 2)  # not measured with --no-speed
+        before = {  # nothing of these needs a score: none is made
+            "decode_tokens_per_second > 1": "'decode_tokens_per_second' is measured with --speed",  # here --no-speed
+            "kl < 1": "'kl' needs a baseline model (--baseline)",
+            "loss_ratio < 1": "'loss_ratio' needs a baseline model (--baseline)",
+            "answers > 1": "'answers' is measured with --answers or --task",
+            "train_tokens_per_second > 1": "'train_tokens_per_second' is not of eval",
+            "loss_low < 3": "expected a metric, found 'loss_low",
+            "loss/0 < 1": "division by zero",
+            "router_entropy > 0": "has no mixtures of experts",
+            "depth_fraction > 0": "has no routers of depth",
+        }
+        for condition, words in before.items():
+            with self.subTest(condition):
+                done = self.require(condition)
+                self.assert_error(done, 2, words)
+                self.assertEqual(done.stdout, "")
+        self.assert_error(self.require("kl < baseline", options=("--baseline", self.trained)), 2,
+                          "kl is not measured for the baseline")
+
+    def test_a_report_that_cannot_be_written_is_refused_before_scoring(self):
+        for option, path in (("--output", "/proc/none.json"), ("--output", self.path("none/x.json")), ("--plot", "/proc/none.svg")):
+            with self.subTest(option + path):
+                done = run("eval", self.trained, "--data", self.test, "--no-speed", option, path)
+                self.assert_error(done, 3, f"cannot write '{path}'")
+                self.assertEqual(done.stdout, "")
 
     def test_formats_carry_the_same_numbers(self):
         row, = self.eval(self.trained)

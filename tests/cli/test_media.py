@@ -126,6 +126,8 @@ class Media(MediaTest):
         self.refused(2, "--modality-experts needs --image or --audio", *train("--modality-experts", "ffn"))
         self.refused(2, "--augment-audio 'gain': 'gain' is none of shift:NUMBER,speed:NUMBER,gain:NUMBER,masks:NUMBER",
                      *train("--augment-audio", "gain"))
+        self.refused(2, "--augment-audio 'masks:0.1': 'masks' needs a whole number from 0 to 16",
+                     *train("--augment-audio", "masks:0.1"))
         self.refused(2, "give lines with an image and a sound", *train("--contrastive", 1))
         self.refused(2, "'image,video' is not two of image and audio with a comma between",
                      *train("--contrastive", "1:image,video"))
@@ -171,7 +173,7 @@ class Media(MediaTest):
         arguments = ["train", "--data", path, *SHAPE, "--steps", 10, "--batch", 8, "--output", output, "--force"]
         self.refused(3, "line 49", *arguments)
         done = run(*arguments, "--skip-broken", check=True)
-        self.assertIn("1 examples were left out", done.stderr)
+        self.assertIn("left out 1 example whose", done.stderr)
 
 
 class Scripts(CliTest):

@@ -9,6 +9,7 @@ import time
 import unittest
 
 from hone_cli import run, sentences, tiny_model, tool, write
+from media_files import SHAPE as MEDIA, MediaTest
 from model_files import ModelTest, QUICK, log_lines
 from mpi_launch import MPIRUN, ROOT, SHAPE, Parallel, command, launch, ranks_of, start
 
@@ -106,6 +107,31 @@ class BadInput(Parallel):
         done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               timeout=60, env=dict(os.environ, **ROOT))
         self.assert_error(done, 2, "rank 1", "'steps' than rank 0 (4 there, 3 here)")
+
+
+@unittest.skipUnless(MPIRUN, "no mpirun here")
+class Media(MediaTest):
+    def test_ranks_whose_files_differ(self):
+        """Files of the same names, one of them broken on the second rank, which would leave its line out."""
+        other = os.path.join(self.folder, "other")
+        shutil.copytree(self.folder, other)
+        write(os.path.join(other, "0.png"), "no image")
+        options = ["--data", "digits.jsonl", *MEDIA, "--steps", 1, "--batch", 2, "--skip-broken", "--output",
+                   os.path.join(self.folder, "x.h5")]
+        if "no MPI" in run("train", *options, "--parallel", "data:2", cwd=self.folder).stderr:
+            self.skipTest("these tools were built without MPI")
+
+        def ranks(*folders):
+            arguments = []
+            for folder in folders:
+                arguments += [":"] * bool(arguments) + ["-n", "1", "-wdir", folder, tool("train"), *map(str, options)]
+            return subprocess.run([*LAUNCH, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                  stderr=subprocess.PIPE, timeout=120, env=dict(os.environ, **ROOT))
+
+        self.assert_error(ranks(self.folder, other), 2, "rank 1 runs with another 'training_files' than rank 0")
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "x.h5")))
+        done = ranks(self.folder, self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 class WithoutMpi(ModelTest):

@@ -49,6 +49,10 @@ class Plans(CliTest):
         self.assert_error(run("bench", model, "--plan", "layers=3"), 2, "has a shape already")
         self.assert_error(run("bench", model, model, "--plan", "batch=4"), 2, "one model file")
         self.assert_error(run("bench", "--kernels", "--plan", "batch=4"), 2, "--plan")
+        done = run("bench", model, "--plan", "batch=4", "--cache-type", "int8", "--count", 5, "--exit-fill", "exact", "--dry-run",
+                   check=True)
+        self.assertIn("--cache-type and --exit-fill have no effect with --plan", done.stderr)
+        self.assertIn("--count has no effect without --requests", done.stderr)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,9 @@ class RequestsTest(CliTest):
         self.assert_error(self.bench("--requests", self.path("none.jsonl")), 3, "none.jsonl")
         drawn = ("--requests", "poisson:5")
         for options, part in (((*drawn, "--batching", "dynamic"), "dynamic"), ((*drawn, "--batching", "static:99"), "--parallel"),
+                              ((*drawn, "--batching", "static:"), "--batching: '' is not a count"),
+                              ((*drawn, "--batching", "static:x"), "--batching: 'x'"), ((*drawn, "--slo", "token=nan"), "--slo: 'nan'"),
+                              ((*drawn, "--speed", "x"), "--speed: 'x'"), (("--requests", "poisson:5,x"), "--requests: 'x'"),
                               ((*drawn, "--slo", "first=1s"), "first_token"), ((*drawn, "--slo", "token=1"), "500ms"),
                               (("--requests", "poisson:0"), "above 0"), (("--requests", "poisson:x"), "'x'"), (("--requests", "poisson:"), "''"),
                               ((*drawn, "--prompt", "9:3"), "--prompt"), ((*drawn, "--generate", "0"), "--generate"),

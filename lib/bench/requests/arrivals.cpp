@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -27,7 +28,7 @@ const json& member(const json& object, const char* name) {
 int64_t length_of(const json& object, const char* name) {
   const json& given = member(object, name);
   if (!given.is_number_integer() || given < 1 || given > most_tokens)
-    throw input_error("\"{}\" is a number of tokens, at least 1, not {}", name, given.dump());
+    throw input_error("\"{}\" is a number of tokens from 1 to {}, not {}", name, most_tokens, given.dump());
   return given;
 }
 
@@ -37,7 +38,8 @@ std::vector<int64_t> blocks_of(const json& object, int64_t length) {
   if (found == object.end()) return blocks;
   if (!found->is_array()) throw input_error("\"hash_ids\" is a list of whole numbers, not {}", found->dump());
   for (const json& id : *found) {
-    if (!id.is_number_integer()) throw input_error("\"hash_ids\" is a list of whole numbers, not of {}", id.dump());
+    if (!id.is_number_integer() || (id.is_number_unsigned() && id > std::numeric_limits<int64_t>::max()))
+      throw input_error("\"hash_ids\" is a list of whole numbers below 2^63, not of {}", id.dump());
     blocks.push_back(id);
   }
   if (static_cast<int64_t>(blocks.size()) != ceil_div(length, trace_block))

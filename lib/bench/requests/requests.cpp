@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "base/units.h"
 #include "bench/requests/simulate.h"
 #include "kernels/parallel.h"
@@ -36,8 +37,8 @@ class RequestsBench {
       const Model model = load_model(path, {.defer = true});
       const EngineSettings engine = engine_of(model, s_.batching.front());
       require_some(model, engine);
-      log_info("would replay {} requests with '{}' at {} load{}", arrivals_.front().size(), path, s_.loads.size(),
-               s_.loads.size() == 1 ? "" : "s");
+      log_info("would replay {} with '{}' at {}", counted(arrivals_.front().size(), "request"), path,
+               counted(s_.loads.size(), "load"));
     }
   }
 
@@ -164,7 +165,7 @@ class RequestsBench {
       log_warning("{} {} is longer than the {} tokens that a text of '{}' may have, and left out",
                   s_.trace.empty() ? "request" : fmt::format("'{}' line", s_.trace), all[i], r.engine.capacity,
                   r.model);
-    if (all.size() > most) log_warning("so are {} others", all.size() - most);
+    if (all.size() > most) log_warning("and so {} more", all.size() - most);
   }
 
   const RequestsSettings& s_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/spelling.h"
 #include "bench/requests/requests.h"
 #include "report/plot.h"
 #include "report/statistics.h"
@@ -21,7 +22,7 @@ std::string name_of(const Replays& results, const RequestsResult& r) {
   std::string name;
   const auto add = [&](const std::string& part) { name += (name.empty() ? "" : ", ") + part; };
   if (differ(results, [](const auto& x) { return x.model; })) add(r.model);
-  if (differ(results, [](const auto& x) { return x.threads; })) add(fmt::format("{} threads", r.threads));
+  if (differ(results, [](const auto& x) { return x.threads; })) add(counted(r.threads, "thread"));
   if (name.empty() || differ(results, [](const auto& x) { return x.batching; })) add(r.batching);
   return name;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "base/spelling.h"
 #include "bench/requests/requests.h"
 #include "bench/result.h"
 #include "report/statistics.h"
@@ -163,8 +164,7 @@ std::vector<std::string> held_loads(const std::vector<RequestsResult>& results) 
   std::vector<std::pair<std::string, std::vector<const RequestsResult*>>> groups;
   for (const RequestsResult& r : results) {
     if (!r.objective.any()) return {};
-    const std::string name =
-        fmt::format("{}, {}, {} thread{}", r.model, r.batching, r.threads, r.threads == 1 ? "" : "s");
+    const std::string name = fmt::format("{}, {}, {}", r.model, r.batching, counted(r.threads, "thread"));
     const auto found = std::ranges::find(groups, name, &decltype(groups)::value_type::first);
     (found == groups.end() ? groups.emplace_back(name, std::vector<const RequestsResult*>()) : *found)
         .second.push_back(&r);

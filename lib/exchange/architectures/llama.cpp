@@ -155,9 +155,13 @@ Expressible llama_says() {
   return {.any_heads = true, .any_attention = true, .rope_scaling = true};  // windows: window_of()
 }
 
-Json write_common(const Config& c, const char* type, const char* class_name, const Expressible& can) {
+// Throws what `obstacles` have with what is added here.
+Json write_common(const Config& c, const char* type, const char* class_name, const Expressible& can,
+                  Obstacles obstacles) {
   const BlockBlueprint& b = c.block;
-  const LayerBlueprint& l = require_expressible(c, can);
+  const LayerBlueprint& l = c.layers.front();
+  require_expressible(c, can, obstacles);
+  obstacles.refuse("", ", ");
   Json json = {{"architectures", {class_name}},
                {"model_type", type},
                {"hidden_act", "silu"},
@@ -183,50 +187,55 @@ Json write_common(const Config& c, const char* type, const char* class_name, con
   return json;
 }
 
-// The size of a window, or null for full attention.
-Json window_of(const Config& c) {
+// The size of a window, or null for full attention, and where there is another.
+Json window_of(const Config& c, Obstacles& obstacles) {
   const std::string& kind = c.layers.front().attention;
-  if (kind == "full") return nullptr;
+  if (kind == "full" || !attends(kind)) return nullptr;  // what does not attend is said of the layer
   const std::string start = "window:";
   const bool window = kind.starts_with(start) && kind.find(':', start.size()) == kind.npos;
-  if (!window) throw usage_error("attention of the kind '{}'", kind);
-  return std::stoll(kind.substr(start.size()));
+  obstacles.require(window, fmt::format("attention of the kind '{}'", kind));
+  return window ? Json(std::stoll(kind.substr(start.size()))) : Json();
 }
 
-void require_no_window(const Config& c) {
-  express(window_of(c).is_null(), "windows of attention");
+void require_no_window(const Config& c, Obstacles& obstacles) {
+  obstacles.require(window_of(c, obstacles).is_null(), "windows of attention");
 }
 
 Json write_llama(const Config& c) {
-  require_no_window(c);
-  Json json = write_common(c, "llama", "LlamaForCausalLM", llama_says());
+  Obstacles obstacles;
+  require_no_window(c, obstacles);
+  Json json = write_common(c, "llama", "LlamaForCausalLM", llama_says(), obstacles);
   json["attention_bias"] = false;
   json["mlp_bias"] = false;
   return json;
 }
 
 Json write_mistral(const Config& c) {
-  const Json window = window_of(c);
-  Json json = write_common(c, "mistral", "MistralForCausalLM", llama_says());
+  Obstacles obstacles;
+  const Json window = window_of(c, obstacles);
+  Json json = write_common(c, "mistral", "MistralForCausalLM", llama_says(), obstacles);
   json["sliding_window"] = window;
   return json;
 }
 
 Json write_qwen2(const Config& c) {
-  require_no_window(c);
+  Obstacles obstacles;
+  require_no_window(c, obstacles);
+  obstacles.require(c.block.head_dim * c.layers.front().heads == c.block.dim,
+                    "heads of another width than dim / heads");
   Expressible can = llama_says();
   can.qkv_biases = true;
-  Json json = write_common(c, "qwen2", "Qwen2ForCausalLM", can);
-  express(c.block.head_dim * c.layers.front().heads == c.block.dim, "heads of another width than dim / heads");
+  Json json = write_common(c, "qwen2", "Qwen2ForCausalLM", can, obstacles);
   json["use_sliding_window"] = false;
   return json;
 }
 
 Json write_qwen3(const Config& c) {
-  require_no_window(c);
+  Obstacles obstacles;
+  require_no_window(c, obstacles);
   Expressible can = llama_says();
   can.qk_norm = true;
-  Json json = write_common(c, "qwen3", "Qwen3ForCausalLM", can);
+  Json json = write_common(c, "qwen3", "Qwen3ForCausalLM", can, obstacles);
   json["attention_bias"] = false;
   json["use_sliding_window"] = false;
   return json;
@@ -234,12 +243,13 @@ Json write_qwen3(const Config& c) {
 
 Json write_mixtral(const Config& c) {
   const LayerBlueprint& l = c.layers.front();
-  require_usual_mixture(l);
-  express(l.top_k >= 2, "one expert a token");
-  const Json window = window_of(c);
+  Obstacles obstacles;
+  require_usual_mixture(l, obstacles);
+  obstacles.require(l.experts == 0 || l.top_k >= 2, "one expert a token");  // that there are none is said with all else
+  const Json window = window_of(c, obstacles);
   Expressible can = llama_says();
   can.experts = true;
-  Json json = write_common(c, "mixtral", "MixtralForCausalLM", can);
+  Json json = write_common(c, "mixtral", "MixtralForCausalLM", can, obstacles);
   json["sliding_window"] = window;
   json["num_local_experts"] = l.experts;
   json["num_experts_per_tok"] = l.top_k;
@@ -248,24 +258,29 @@ Json write_mixtral(const Config& c) {
 
 // Layers with experts are alike, and so are those without.
 Json write_qwen3_moe(const Config& c) {
-  require_no_window(c);
+  Obstacles obstacles;
+  require_no_window(c, obstacles);
   Config dense = c, mixtures = c;
   std::erase_if(dense.layers, [](const LayerBlueprint& l) { return l.experts > 0; });
   std::erase_if(mixtures.layers, [](const LayerBlueprint& l) { return l.experts == 0; });
-  express(!mixtures.layers.empty(), "layers without experts");
-  const LayerBlueprint l = mixtures.layers.front();
-  require_usual_mixture(l);
   Expressible can = llama_says();
   can.qk_norm = true;
+  if (!dense.layers.empty()) require_expressible(dense, can, obstacles);
+  can.experts = true;
+  if (mixtures.layers.empty()) {
+    obstacles.require(false, "layers without experts");
+    obstacles.refuse("", ", ");
+  }
+  const LayerBlueprint l = mixtures.layers.front();
+  require_usual_mixture(l, obstacles);
   if (!dense.layers.empty()) {
-    require_expressible(dense, can);
     LayerBlueprint attends = dense.layers.front();
     attends.ffn = l.ffn, attends.experts = l.experts, attends.top_k = l.top_k;
     attends.normalized_gates = l.normalized_gates;
-    express(attends == l, "layers that differ");
+    obstacles.require(attends == l, "layers that differ");
   }
-  can.experts = can.any_gates = true;
-  Json json = write_common(mixtures, "qwen3_moe", "Qwen3MoeForCausalLM", can), only = Json::array();
+  can.any_gates = true;
+  Json json = write_common(mixtures, "qwen3_moe", "Qwen3MoeForCausalLM", can, obstacles), only = Json::array();
   for (size_t i = 0; i < c.layers.size(); ++i)
     if (c.layers[i].experts == 0) only.push_back(i);
   json["intermediate_size"] = dense.layers.empty() ? l.ffn : dense.layers.front().ffn;
@@ -283,12 +298,13 @@ Json write_qwen3_moe(const Config& c) {
 
 Json write_olmoe(const Config& c) {
   const LayerBlueprint& l = c.layers.front();
-  require_no_window(c);
-  require_usual_mixture(l);
+  Obstacles obstacles;
+  require_no_window(c, obstacles);
+  require_usual_mixture(l, obstacles);
+  obstacles.require(c.block.head_dim * l.heads == c.block.dim, "heads of another width than dim / heads");
   Expressible can = llama_says();
   can.qk_norm = can.qk_norm_whole = can.experts = can.any_gates = true;
-  Json json = write_common(c, "olmoe", "OlmoeForCausalLM", can);
-  express(c.block.head_dim * l.heads == c.block.dim, "heads of another width than dim / heads");
+  Json json = write_common(c, "olmoe", "OlmoeForCausalLM", can, obstacles);
   json.erase("head_dim");
   json["attention_bias"] = false;
   json["clip_qkv"] = nullptr;

@@ -79,32 +79,36 @@ Config read_like_llama(const GgufFile& f) {
   return c;
 }
 
-void require_same_mixture(const LikeLlama& kind, const LayerBlueprint& l) {
+void require_same_mixture(const LikeLlama& kind, const LayerBlueprint& l, Obstacles& obstacles) {
   if (l.experts == 0) return;
-  require_usual_mixture(l);
+  require_usual_mixture(l, obstacles);
   if (l.top_k == 1)
-    express(!kind.normalized_gates, "one expert a token");
+    obstacles.require(!kind.normalized_gates, "one expert a token");
   else
-    express(l.normalized_gates == kind.normalized_gates, l.normalized_gates
-                                                             ? "chosen experts whose weights sum to 1"
-                                                             : "chosen experts whose weights do not sum to 1");
+    obstacles.require(
+        l.normalized_gates == kind.normalized_gates,
+        l.normalized_gates ? "chosen experts whose weights sum to 1" : "chosen experts whose weights do not sum to 1");
 }
 
 template <const LikeLlama& kind>
 void write_like_llama(const Config& c, GgufContent& to) {
   const BlockBlueprint& b = c.block;
   const LayerBlueprint& l = c.layers.front();
-  require_expressible(c, {.qkv_biases = kind.biases,
-                          .qk_norm = kind.qk_norm,
-                          .qk_norm_whole = kind.qk_norm_whole,
-                          .experts = kind.experts == Experts::some ? l.experts > 0 : kind.experts == Experts::all,
-                          .any_heads = !kind.qk_norm_whole,  // else as many of keys
-                          .rope_scaling = true,
-                          .any_gates = true});
-  require_same_mixture(kind, l);
-  express(kind.factors || b.rope_scaling.kind != RopeScaling::Kind::llama3, "Llama 3's rotary scaling");
-  express(kind.wide_heads || l.heads * b.head_dim == b.dim, "heads of another width than dim / heads");
-  express(!kind.must_not_be_tied || !c.tied, "a head that is the embedding");
+  Obstacles obstacles;
+  require_expressible(c,
+                      {.qkv_biases = kind.biases,
+                       .qk_norm = kind.qk_norm,
+                       .qk_norm_whole = kind.qk_norm_whole,
+                       .experts = kind.experts == Experts::some ? l.experts > 0 : kind.experts == Experts::all,
+                       .any_heads = !kind.qk_norm_whole,  // else as many of keys
+                       .rope_scaling = true,
+                       .any_gates = true},
+                      obstacles);
+  require_same_mixture(kind, l, obstacles);
+  obstacles.require(kind.factors || b.rope_scaling.kind != RopeScaling::Kind::llama3, "Llama 3's rotary scaling");
+  obstacles.require(kind.wide_heads || l.heads * b.head_dim == b.dim, "heads of another width than dim / heads");
+  obstacles.require(!kind.must_not_be_tied || !c.tied, "a head that is the embedding");
+  obstacles.refuse("", ", ");
   const GgufKeys key{kind.name};
   write_gguf_sizes(c, key, to);
   const auto put = [&](const char* what, GgufValue value) { to.values.emplace_back(key(what), std::move(value)); };

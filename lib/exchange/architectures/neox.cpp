@@ -47,14 +47,19 @@ Config read(const Settings& s) {
 
 nlohmann::ordered_json write(const Config& c) {
   const BlockBlueprint& b = c.block;
-  const LayerBlueprint& l = require_expressible(c, {.norm = NormKind::layer_norm,
-                                                    .activations = {ActivationKind::gelu, ActivationKind::gelu_erf},
-                                                    .biases = true,
-                                                    .parallel = true,
-                                                    .turns_in_part = true});
+  const LayerBlueprint& l = c.layers.front();
+  Obstacles obstacles;
+  require_expressible(c,
+                      {.norm = NormKind::layer_norm,
+                       .activations = {ActivationKind::gelu, ActivationKind::gelu_erf},
+                       .biases = true,
+                       .parallel = true,
+                       .turns_in_part = true},
+                      obstacles);
   const int64_t turns = b.rotary_dim > 0 ? b.rotary_dim : b.head_dim;
   const double fraction = static_cast<double>(turns) / static_cast<double>(b.head_dim);
-  express(turning(fraction, b.head_dim) == turns, "this part of a head that turns");
+  obstacles.require(turning(fraction, b.head_dim) == turns, "this part of a head that turns");
+  obstacles.refuse("", ", ");
   return {{"architectures", {"GPTNeoXForCausalLM"}},
           {"model_type", "gpt_neox"},
           {"hidden_act", b.activation == ActivationKind::gelu ? "gelu_new" : "gelu"},

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/kind_name.h"
+#include "base/spelling.h"
 #include "nn/encoders/kinds.h"
 #include "weights/dense_weight.h"
 
@@ -48,8 +49,7 @@ std::vector<std::string> words_of(const std::string& name, const std::string& fo
   std::vector<std::string> words = split(name);
   const size_t most = split(form).size(), least = split(form.substr(0, form.find('['))).size();
   if (words.size() < least || words.size() > most)
-    throw usage_error("encoder '{}' has {} word{} behind its name; write {}", name, words.size(),
-                      words.size() == 1 ? "" : "s", form);
+    throw usage_error("encoder '{}' has {} behind its name; write {}", name, counted(words.size(), "word"), form);
   return words;
 }
 
@@ -67,8 +67,8 @@ std::vector<int64_t> numbers_in(const std::string& word, char mark, size_t count
     if (stop == end || *stop != mark) break;
     at = stop + 1;
   }
-  throw usage_error("encoder '{}': '{}' is not {} whole number{} from {} to {}; write {}", name, word, count,
-                    count == 1 ? "" : "s", least, most, form);
+  throw usage_error("encoder '{}': '{}' is not {} from {} to {}; write {}", name, word, counted(count, "whole number"),
+                    least, most, form);
 }
 
 std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/kind_name.h"
+#include "base/spelling.h"
 #include "nn/linear.h"
 #include "nn/mixer.h"
 #include "ops/short_conv.h"
@@ -21,7 +22,7 @@ constexpr const char* form = "conv:SIZE";
 int64_t taps_of(const std::string& name) {
   const int64_t taps = numbers_of("attention", name, form).front();
   if (taps < 2 || taps > kernels::ShortConv::most_taps)
-    throw usage_error("attention '{}': a convolution over {} token{}; give 2 to {}", name, taps, taps == 1 ? "" : "s",
+    throw usage_error("attention '{}': a convolution over {}; give 2 to {}", name, counted(taps, "token"),
                       kernels::ShortConv::most_taps);
   return taps;
 }

@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/spelling.h"
 #include "serve/drafts/kinds.h"
 
 namespace hone {
@@ -26,8 +27,8 @@ class SelfDraft : public LogitsDraft {
 
 void check_self_draft(const DraftSettings& s, const std::vector<int64_t>& numbers, const Transformer& target) {
   if (numbers[0] >= target.layers())
-    throw usage_error("draft '{}': the model has {} layers, of which at most {} can draft", s.kind, target.layers(),
-                      target.layers() - 1);
+    throw usage_error("draft '{}': the model has {}, of which at most {} can draft", s.kind,
+                      counted(target.layers(), "layer"), target.layers() - 1);
 }
 
 std::unique_ptr<Drafter> self_draft(DraftSource source) {

@@ -211,6 +211,9 @@ TEST_CASE("targets that cannot be files") {
   const Scratch scratch;
   CHECK(kind_of_failure([&] { require_writable(scratch / "none/a", false); }) == ErrorKind::input);
   CHECK(kind_of_failure([&] { require_writable(scratch / ".", true); }) == ErrorKind::usage);
+  CHECK(kind_of_failure([&] { require_writable("/proc/none", false); }) == ErrorKind::input);  // for root neither
+  require_writable(scratch / "free", false);
+  CHECK(scratch.files() == 0);  // what was tried is gone
   for (const char* stream : {"/dev/null", "/dev/stdout", "-"})
     CHECK(kind_of_failure([&] { require_writable(stream, true); }) == ErrorKind::usage);
   REQUIRE(mkfifo((scratch / "pipe").c_str(), 0600) == 0);

@@ -21,6 +21,14 @@ TEST_CASE("a kind's name has the numbers of its form") {
                        "attention 'window:x': 'x' is not a whole number; write window:SIZE[:SINKS]", Error);
   CHECK_THROWS_WITH_AS(numbers_of("draft", "self", "self:LAYERS"), "draft 'self' has 0 numbers; write self:LAYERS",
                        Error);
-  for (const char* name : {"window:", "window:-1", "window:1:2:3", "window:99999999999", "window::2"})
+  for (const char* large : {"2147483648", "99999999999", "99999999999999999999999"}) {
+    CAPTURE(large);
+    CHECK_THROWS_WITH_AS(
+        numbers_of("attention", std::string("window:") + large, form),
+        (std::string("attention 'window:") + large + "': " + large + " is too large: at most 2147483647").c_str(),
+        Error);
+  }
+  CHECK(numbers_of("attention", "window:2147483647", form) == std::vector<int64_t>{2147483647});
+  for (const char* name : {"window:", "window:-1", "window:1:2:3", "window::2", "window:-99999999999999999999"})
     CHECK_THROWS_AS(numbers_of("attention", name, form), Error);
 }

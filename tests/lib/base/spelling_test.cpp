@@ -41,6 +41,16 @@ TEST_CASE("lists of names") {
   CHECK(with_article("\"audio\"") == "an \"audio\"");
 }
 
+TEST_CASE("things that are counted") {
+  CHECK(counted(1, "layer") == "1 layer");
+  CHECK(counted(size_t{0}, "layer") == "0 layers");
+  CHECK(counted(int64_t{12}, "packed matrix") == "12 packed matrices");
+  CHECK(plural("entry") == "entries");
+  CHECK(plural("key") == "keys");
+  CHECK(plural("batch") == "batches");
+  CHECK(plural("box") == "boxes");
+}
+
 TEST_CASE("a program has the last part of its path as its name, and other tools the same prefix") {
   set_program("/usr/bin/hone-train", "train");
   CHECK(program_name() == "hone-train");

@@ -69,6 +69,19 @@ TEST_CASE("parse_count refuses what is not a count, quoting it") {
   }
 }
 
+TEST_CASE("what is too large for its type is called so, with the limit") {
+  for (const char* large : {"99999999999999999999", "1e30", "1e400", "9000P", "10000000T"}) {
+    CAPTURE(large);
+    const bool unit = std::string(large).ends_with('P');  // none that is known
+    CHECK(contains(usage_message([&] { parse_count(large); }), "below 2^63") != unit);
+    CHECK(contains(usage_message([&] { parse_bytes(large); }), "below 2^63") != unit);
+  }
+  CHECK(contains(usage_message([] { parse_fraction("1e400"); }), "'1e400' is out of range"));
+  CHECK(contains(usage_message([] { parse_fraction("1e400%"); }), "'1e400%' is out of range"));
+  CHECK(usage_message([] { parse_seed("18446744073709551616"); }) ==
+        "'18446744073709551616' is too large: a seed is at most 2^64 - 1");
+}
+
 TEST_CASE("parse_bytes takes units with and without B") {
   CHECK(parse_bytes("512") == 512);
   CHECK(parse_bytes("512B") == 512);

@@ -104,6 +104,20 @@ TEST_CASE("ranks throw alike what one of them threw") {
   }
 }
 
+TEST_CASE("that it was a router that failed is known on every rank") {
+  std::vector<std::string> seen(3);
+  ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
+    try {
+      agree(*ranks, [&] {
+        if (ranks->rank() == 1) throw RouterError(ErrorKind::input, "the router of layer 1");
+      });
+    } catch (const RouterError& error) {
+      seen[static_cast<size_t>(ranks->rank())] = fmt::format("{} {}", error.exit_status(), error.what());
+    }
+  });
+  CHECK(seen == std::vector<std::string>(3, "3 the router of layer 1"));
+}
+
 TEST_CASE("ranks in rows and columns") {
   ThreadRanks::run(6, [](const std::shared_ptr<Communicator>& all) {
     const RankGrid grid = RankGrid::of(all, 2);

@@ -202,7 +202,9 @@ TEST_CASE("what a format lacks is refused, or written plainly where that is aske
   CHECK(model_from(back / "yes").transformer->blocks().size() == 2);
   CHECK(files_of(back / "yes").at("config.json") == files_of(fixture_folder("llama")).at("config.json"));
   model.transformer->set_attention("window:8:2");
-  const std::string said = complaint([&] { export_hugging_face(model, back / "other", settings); });
-  CHECK(said.find("gpt2: rms_norm") != std::string::npos);
+  const std::string said = complaint([&] { export_hugging_face(model, back / "other", {}); });
+  CHECK(said.find("gpt2: rms_norm, SwiGLU, rotary positions, layers without biases") != std::string::npos);
+  CHECK(said.find(fmt::format("'{}'", model.path)) != std::string::npos);
+  CHECK(said.find("masked f32 weight") != std::string::npos);
   CHECK(said.find("mistral: attention of the kind 'window:8:2'") != std::string::npos);
 }

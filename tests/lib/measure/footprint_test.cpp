@@ -53,6 +53,24 @@ TEST_CASE("training of mixtures: as many rows of experts as are chosen, at most"
   CHECK(bytes(0) > none_shared);
 }
 
+TEST_CASE("training of mixtures on ranks: rows of experts on their way, where no product takes as much") {
+  Config mixture = config();
+  mixture.layers[0].experts = 8;
+  mixture.layers[0].top_k = 4;
+  const auto bytes = [&](int64_t ranks) {
+    TrainingShape shape = {8, 32, DType::f32};
+    shape.expert_ranks = ranks;
+    return activation_bytes(mixture, shape);
+  };
+  const double row = 4.0 * 4 * 8 * 32 * 64;
+  mixture.layers[0].ffn = 32;
+  CHECK(bytes(2) > bytes(1));
+  CHECK(bytes(2) <= bytes(1) + 2 * row);
+  CHECK(bytes(4) == bytes(2));
+  mixture.layers[0].ffn = 512;
+  CHECK(bytes(2) == bytes(1));
+}
+
 TEST_CASE("what is computed again is not kept, and costs products") {
   Config deep = config();
   deep.layers.assign(12, deep.layers[0]);

@@ -71,7 +71,12 @@ TEST_CASE("the changes of a medium are those that its help names, each may be 0,
     for (const std::string& number : numbers) {
       CAPTURE(number);
       CHECK(medium->augmentation(number + ":0", "--option") == nullptr);
-      CHECK(medium->augmentation(number + ":0.1", "--option") != nullptr);
+      const bool whole = std::string(medium->augmentation_help).find(number + ":COUNT") != std::string::npos;
+      CHECK(medium->augmentation(number + (whole ? ":1" : ":0.1"), "--option") != nullptr);
+      const std::string part = number + ":0.1";  // of a count it would do nothing
+      CHECK((augmentation_refusal([&] {
+               medium->augmentation(part, "--option");
+             }).find("'" + number + "' needs a whole number from 0 to ") != std::string::npos) == whole);
     }
     std::string known;
     for (const std::string& number : numbers) known += (known.empty() ? "" : ",") + number + ":NUMBER";

@@ -76,6 +76,13 @@ TEST_CASE("exits are named by the layers before them") {
   CHECK(parse_exits("every:2", 8) == std::vector<int64_t>{2, 4, 6});
   CHECK(parse_exits("every:3", 8) == std::vector<int64_t>{3, 6});
   CHECK(parse_exits("5,1", 8) == std::vector<int64_t>{1, 5});
+  for (const char* large : {"every:99999999999999999999", "1,99999999999999999999"}) {
+    CAPTURE(large);
+    CHECK_THROWS_WITH_AS(
+        parse_exits(large, 8),
+        (std::string("exits '") + large + "': 99999999999999999999 is too large: the model has 8 layers").c_str(),
+        Error);
+  }
   for (const char* wrong : {"", "every:", "every:0", "every:8", "0", "8", "2,", "2,2", "two", "-1", "2 ,4"}) {
     CAPTURE(wrong);
     CHECK_THROWS_AS(parse_exits(wrong, 8), Error);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/error.h"
 #include "support/check.h"
 
 using namespace hone;
@@ -182,6 +183,39 @@ TEST_CASE(
       check_history(cache, 0, earliest + 4, window, sinks);
     }
   }
+}
+
+TEST_CASE("tokens that are taken back in several calls count from the longest that the sequence has been") {
+  constexpr int64_t window = 8, take_back = 6;
+  const StateShape shape = {1, 60, DType::f32, take_back};
+  State state(shape);
+  state.add_layer(std::make_unique<LayerCache>(CacheNeed{window, 0, 0}, heads, head_dim, shape));
+  auto& cache = dynamic_cast<LayerCache&>(*state.layer(0));
+  const auto feed = [&](int64_t count) {
+    const int64_t first = state.length(0);
+    store(cache, 0, first, count);
+    state.advance(Batch({{0, first, count}}), 0, 1);
+  };
+  feed(30);
+  const int64_t earliest = cache.earliest(0, 30);
+  state.truncate(0, earliest + 2);
+  CHECK_THROWS_AS(state.truncate(0, earliest - 1), Error);  // the second call has no more than the first
+  CHECK(state.length(0) == earliest + 2);
+  CHECK_THROWS_AS(state.keep(0), Error);
+  state.truncate(0, earliest);
+  check_history(cache, 0, earliest, window, 0);
+  feed(3);  // where others were: the ring has still nothing of earlier ones
+  CHECK_THROWS_AS(state.truncate(0, earliest - 1), Error);
+  state.truncate(0, earliest + 1);
+  check_history(cache, 0, earliest + 1, window, 0);
+  feed(20);  // longer than ever
+  CHECK_THROWS_AS(state.truncate(0, cache.earliest(0, earliest + 21) - 1), Error);
+  state.truncate(0, cache.earliest(0, earliest + 21));
+  check_history(cache, 0, cache.earliest(0, earliest + 21), window, 0);
+  state.truncate(0, 0);
+  feed(5);
+  state.truncate(0, 1);  // a sequence that begins anew has all that it has stored
+  check_history(cache, 0, 1, window, 0);
 }
 
 TEST_CASE("summaries after taking tokens back are those of the tokens that stay") {

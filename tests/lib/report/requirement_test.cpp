@@ -129,5 +129,37 @@ TEST_CASE("division by zero and missing values are errors, not passes") {
   CHECK(contains(refusal("loss < 1/0"), "division by zero"));
   CHECK(contains(refusal("parameters/baseline > 1"), "division by zero"));
   CHECK(contains(refusal("sparsity > 0.5"), "sparsity was not measured for the model"));
-  CHECK(contains(refusal("kl <= baseline"), "kl was not measured for the baseline"));
+}
+
+TEST_CASE("what cannot be known once models are scored is refused before") {
+  const auto refused = [](const std::string& text, const WhyUnmeasured& why = {}) {
+    const std::vector<std::string_view> known = {"loss", "kl"};
+    try {
+      const Requirement requirement(text, known, true, why);
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::usage);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(contains(refused("loss_low < 1"), "position 1: expected a metric, found 'loss_low < 1'"));
+  CHECK(contains(refused("kl <= baseline"), "kl is not measured for the baseline"));
+  CHECK(contains(refused("loss < baseline.loss_ratio"), "loss_ratio is not measured for the baseline"));
+  CHECK(contains(refused("loss/0 < 1"), "division by zero"));
+  CHECK(contains(refused("1 < loss/(2 - 4/2)"), "division by zero"));
+  for (const char* fine : {"loss/kl < 1", "loss/(kl - 0) < 1", "kl_low > 0", "loss_ratio_low > 0", "loss/2 < 1"}) {
+    CAPTURE(fine);
+    CHECK(refused(fine).empty());
+  }
+  const auto why = [](std::string_view metric) {
+    return metric == "accuracy" ? std::string("is measured with --answers") : std::string();
+  };
+  CHECK(contains(refused("loss < accuracy", why), "position 8: 'accuracy' is measured with --answers"));
+  CHECK(contains(refused("loss < accuracy_ratio", why), "position 8: 'accuracy_ratio' is measured with --answers"));
+  CHECK(contains(refused("loss < sparsity", why), "position 8: expected a metric"));
+}
+
+TEST_CASE("the metrics that a requirement names") {
+  const Requirement requirement("loss + 2*accuracy < baseline.parameters + loss", metric_names(), true);
+  CHECK(requirement.metrics() == std::set<std::string>{"accuracy", "loss"});
 }

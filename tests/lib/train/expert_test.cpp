@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "lib/train/rank_runs.h"
+#include "measure/footprint.h"
 #include "support/turns.h"
 #include "train/division.h"
 
@@ -166,6 +167,9 @@ TEST_CASE("the memory of a rank has its experts alone") {
     CHECK(own < 0.8 * all);
     CHECK(own > 0.4 * all);
     CHECK(own < optimizer_bytes(c, settings, 2, 2));
+    TrainingShape shape = {2, 32};
+    shape.expert_ranks = 2;
+    CHECK(training_footprint(c, {2, 32}, 0, ranks).activations == activation_bytes(c, shape));
   });
 }
 

@@ -2,8 +2,11 @@
 #include "train/run.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -13,6 +16,7 @@
 #include "compress/gradual.h"
 #include "lib/train/runs.h"
 #include "measure/evaluate.h"
+#include "media/medium.h"
 #include "train/fingerprint.h"
 
 using namespace hone;
@@ -245,4 +249,23 @@ TEST_CASE("texts of the same length have other fingerprints") {
   CHECK(fingerprint(a.slice(0, 100)) == fingerprint(a.slice(24, 100)));  // the same words again
   CHECK(fingerprint(a.slice(0, 100)) != fingerprint(a.slice(1, 100)));
   CHECK(fingerprint(a.slice(0, 100)) != fingerprint(a.slice(0, 101)));
+}
+
+TEST_CASE("lines are alike where other files stand under the names in them, and their files are not") {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / fmt::format("hone-fingerprint-{}", getpid())).string();
+  Examples lines;
+  lines.all.resize(2);
+  lines.all[0].parts = {{all_media().front(), path}};
+  lines.all[1].parts = {{all_media().front(), path}, {nullptr, "behind it"}};
+  const std::string same = fingerprint(lines), missing = fingerprint_of_files(lines);
+  std::ofstream(path) << "one";
+  const std::string one = fingerprint_of_files(lines);
+  std::ofstream(path) << "two";
+  CHECK(fingerprint_of_files(lines) != one);
+  CHECK(one != missing);
+  CHECK(fingerprint(lines) == same);
+  std::ofstream(path) << "one";
+  CHECK(fingerprint_of_files(lines) == one);
+  std::filesystem::remove(path);
 }
