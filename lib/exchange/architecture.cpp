@@ -49,7 +49,7 @@ std::string within_block(const ParameterInfo& info) {
   return info.name.substr(fmt::format("blocks.{}.", info.layer).size());
 }
 
-void express(bool good, const char* what) {
+void express(bool good, std::string_view what) {
   if (!good) throw usage_error("{}", what);
 }
 
@@ -69,20 +69,16 @@ void set_dividing_heads(const Settings& settings, const char* dim_name, const ch
 }
 
 void require_expressible(const BlockBlueprint& b, const LayerBlueprint& l, const Expressible& can) {
-  express(b.norm == can.norm, b.norm == NormKind::rms_norm ? "rms_norm" : "layer_norm");
+  express(b.norm == can.norm, info_of(b.norm).name);
   const bool active = std::ranges::find(can.activations, b.activation) != can.activations.end();
-  express(active, b.activation == ActivationKind::swiglu     ? "SwiGLU"
-                  : b.activation == ActivationKind::gelu_erf ? "GELU itself, not its tanh form"
-                                                             : "GELU in its tanh form");
-  express(b.positions == can.positions, b.positions == PositionKind::rotary    ? "rotary positions"
-                                        : b.positions == PositionKind::learned ? "learned positions"
-                                                                               : "layers without positions");
+  express(active, info_of(b.activation).what);
+  express(b.positions == can.positions, info_of(b.positions).what);
   express(b.biases == can.biases, b.biases ? "biases of all layers" : "layers without biases");
   if (!b.biases)
     express(b.qkv_biases == can.qkv_biases,
             b.qkv_biases ? "biases of queries, keys and values" : "queries, keys and values without biases");
   express(l.qk_norm == can.qk_norm, l.qk_norm ? "norms of queries and keys" : "queries and keys without norms");
-  express(l.score.empty(), fmt::format("scores of attention as '{}' makes them", l.score).c_str());
+  express(l.score.empty(), fmt::format("scores of attention as '{}' makes them", l.score));
   express((l.experts > 0) == can.experts, l.experts > 0 ? "mixtures of experts" : "layers without experts");
   express(can.any_heads || (l.heads == l.kv_heads && l.heads * b.head_dim == b.dim),
           "heads that share keys, or of another width than dim / heads");

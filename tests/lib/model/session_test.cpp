@@ -16,7 +16,7 @@ namespace {
 
 Config learned_config() {
   Config c = small_config();
-  c.block.positions = PositionKind::learned;
+  c.block.positions = positions_named("learned");
   c.block.biases = true;
   return c;
 }
@@ -36,7 +36,7 @@ Config capped_config(const std::string& kinds = "full") {
 Config alibi_config(const std::string& kinds = "full") {
   Config c = small_config();
   c.context = 300;
-  c.block.positions = PositionKind::none;
+  c.block.positions = positions_named("none");
   set_attention(c, kinds);
   for (LayerBlueprint& layer : c.layers) layer.score = "alibi";
   return c;
