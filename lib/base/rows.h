@@ -1,4 +1,4 @@
-// Tables whose rows have a name, by which options and files call them, and enumerations that are places in such a table.
+// Tables of rows with names, by which options and files call them, and enumerations that are places in such tables.
 #pragma once
 
 #include <cstddef>

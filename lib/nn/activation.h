@@ -1,5 +1,5 @@
-// The activations of feed-forwards. A new one is a function of ops and a row here; who counts, names or runs activations
-// asks the row.
+// The activations of feed-forwards. A new one is a function of ops and a row here; who counts, names or runs
+// activations asks the row.
 #pragma once
 
 #include <cstdint>

@@ -112,8 +112,7 @@ ops::Normed Norm::forward(const Var& residual, const Var& branch, const Call& ca
     gains.push_back(other.gain.get());
     biases.push_back(other.bias.get());
   }
-  const ops::Normed normed =
-      info_of(kind).add(residual, branch, *ones, nullptr, epsilon, call.type);
+  const ops::Normed normed = info_of(kind).add(residual, branch, *ones, nullptr, epsilon, call.type);
   const std::span<const int32_t> kinds = call.batch.kinds();
   return {normed.residual, ops::gain_by_kind(normed.y, {kinds.begin(), kinds.end()}, std::move(gains),
                                              bias ? std::move(biases) : std::vector<Parameter*>())};

@@ -47,8 +47,8 @@ struct DecodeDims {
   // At most 64 query rows (queries * heads / kv_heads); not together with key_positions.
   const DecodeVisit* visits = nullptr;
   const int64_t* visit_starts = nullptr;
-  // What k and v are. Scales of codes (cache_code.h; strides of codes count bytes): bf16, a number a row, rows of a head
-  // one after the other and readable up to a multiple of 64.
+  // What k and v are. Of codes (cache_code.h), whose strides count bytes, the scales: bf16, a number a row, rows of a
+  // head one after the other and readable up to a multiple of 64.
   CacheCode code = CacheCode::none;
   ConstHeadRows k_scales, v_scales;
 };

@@ -14,8 +14,8 @@
 
 namespace hone::kernels {
 
-// A new code is a row here and a file in isa/attention/codes/, which says what its bytes mean; a row without a file does
-// not link.
+// A new code is a row here and a file in isa/attention/codes/, which says what its bytes mean; a row without a file
+// does not link.
 struct CacheCodeInfo {
   std::string_view name;   // in options and reports
   int64_t numbers, bytes;  // so many numbers, a multiple of 16, take so many bytes; rows are padded to whole ones

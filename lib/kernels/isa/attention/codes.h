@@ -1,5 +1,5 @@
-// Rows of a cache that are codes (kernels/attention/cache_code.h): what the file of each says, their rotation, and where
-// their functions are found. Which code it is is asked once an item, never inside a loop.
+// Rows of a cache that are codes (kernels/attention/cache_code.h): what the file of each says, their rotation, and
+// where their functions are found. Which code it is is asked once an item, never inside a loop.
 #pragma once
 
 #include "kernels/isa/attention/table.h"
@@ -10,7 +10,7 @@ namespace hone::kernels::HONE_ISA {
 // What arrays of codes are made of. A code's file, codes/NAME.cpp, derives its own from it, with
 //   most                            what the largest number of a row is, without the scale
 //   load(row, d)                    numbers d … d + lanes - 1 of a row, d a multiple of the lanes, without the scale
-//   encode(row, n, inverse, codes)  codes of row[0 … n - 1] times the scale's inverse, and of what the row is padded with
+//   encode(row, n, inverse, codes)  codes of row[0 … n - 1] times the scale's inverse, and of the row's padding
 struct CodeByte {
   uint8_t byte;
 };
