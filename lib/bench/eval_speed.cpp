@@ -19,11 +19,9 @@ GenerationShape shape_for(const Config& config, DType type, kernels::CacheCode c
   shape.code = code;
   shape.chunk = chunk;
   shape.prompt = std::min(longest_prompt, config.context);
-  shape.generate = most_tokens;
-  if (config.block.positions == PositionKind::learned) {
-    shape.generate = std::min(most_tokens, config.context - 1);
-    shape.prompt = std::min(shape.prompt, config.context - shape.generate);
-  }
+  const int64_t most = max_positions(config);
+  shape.generate = std::min(most_tokens, most - 1);
+  shape.prompt = std::min(shape.prompt, most - shape.generate);
   return shape;
 }
 

@@ -16,7 +16,7 @@ class Writing : public PointMeasurement {
   Writing(Model& model, const BenchPoint& point, const BenchSettings& settings, const WritingVariant& variant)
       : model_(*model.transformer), point_(point), s_(settings), tokenizer_(make_tokenizer(model.tokenizer)) {
     const Config& config = model_.config();
-    if (config.block.positions == PositionKind::learned && point.length + s_.generate - 1 > config.context)
+    if (point.length + s_.generate - 1 > max_positions(config))
       throw usage_error("'{}' has {} learned positions: a prompt of {} and {} more tokens do not fit", model.path,
                         config.context, point.length, s_.generate);
     tokens_ = tokenizer_->encode(text_of_bytes(read_text_file(s_.data), s_.data));

@@ -191,7 +191,7 @@ hone_session* hone_begin(const hone_model* model, int64_t capacity) {
     const auto& loaded = given(model, "the model").loaded;
     if (capacity < 1) throw hone::usage_error("room for {} tokens; give 1 or more", capacity);
     const hone::Config& config = loaded->transformer().config();
-    if (config.block.positions == hone::PositionKind::learned && capacity > config.context)
+    if (capacity > hone::max_positions(config))
       throw hone::usage_error("room for {} tokens; the model has {} learned positions", capacity, config.context);
     const hone::StateShape shape{.sequences = 1, .capacity = capacity, .type = hone::DType::f32};
     result = new hone_session{loaded, hone::Session(loaded->transformer(), shape)};

@@ -85,7 +85,7 @@ class Batch {
       if (line.error.empty()) longest = std::max(longest, size);
       beyond += line.error.empty() && size > config.context;
     }
-    if (beyond > 0 && config.block.positions != PositionKind::learned)
+    if (beyond > 0 && max_positions(config) > config.context)
       log_warning(
           "'{}' was made for {} tokens; prompt and continuation of {} lines may reach up to {}, where it can "
           "lose the thread",

@@ -45,7 +45,7 @@ int64_t CalibrationOptions::length(const Model& model) const {
   const Config& config = model.transformer->config();
   const int64_t tokens = context.value_or(std::min<int64_t>(config.context, 2048));
   if (tokens < 1) throw usage_error("--calibration-context must be at least 1, not {}", tokens);
-  if (config.block.positions == PositionKind::learned && tokens > config.context)
+  if (tokens > max_positions(config))
     throw usage_error("--calibration-context {} is longer than the model's {} learned positions", tokens,
                       config.context);
   return tokens;

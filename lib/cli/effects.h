@@ -10,7 +10,7 @@ namespace hone::cli {
 struct Idle {
   std::string option;  // a long name, or that of a positional
   bool idle;           // in this call
-  const char* why;     // "without --log", "with --kernels"
+  std::string why;     // "without --log", "with --kernels"
 };
 
 // On the command line or in the file of --config.

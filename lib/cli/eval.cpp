@@ -181,7 +181,7 @@ class EvalTool {
     for (const EvalSubject* s : all()) {
       differ = differ || (smallest > 0 && s->config.context != smallest);
       smallest = smallest ? std::min(smallest, s->config.context) : s->config.context;
-      if (o_.context && s->config.block.positions == PositionKind::learned && *o_.context > s->config.context)
+      if (o_.context && *o_.context > max_positions(s->config))
         throw usage_error("--context {} is longer than the {} learned positions of '{}'", *o_.context,
                           s->config.context, s->path);
       if (work_.baseline && s->tokenizer_json != work_.baseline->tokenizer_json)

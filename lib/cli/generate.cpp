@@ -176,18 +176,19 @@ class GenerateTool {
   // Before anything is generated: a prompt that is too long, and once what to expect beyond the context.
   void check_lengths(const std::vector<std::vector<int32_t>>& ids) {
     const Config& config = model_.transformer->config();
-    const bool learned = config.block.positions == PositionKind::learned;
+    const int64_t most = max_positions(config);
+    const bool goes_on = most > config.context;
     int64_t longest = 0;
     for (const std::vector<int32_t>& prompt : ids) longest = std::max(longest, static_cast<int64_t>(prompt.size()));
-    if (learned && longest > config.context)
+    if (longest > most)
       throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest,
-                        o_.model, config.context);
-    if (o_.tokens > 0 && !learned)
+                        o_.model, most);
+    if (o_.tokens > 0 && goes_on)
       require_memory_for(
           generation_footprint(part_of(config, ranks_.tensor ? ranks_.tensor->size() : 1), 1,
                                sum_of(longest, o_.tokens) - 1, o_.prefill_chunk, settings_.type, settings_.code),
           "the continuation", "ask for fewer --tokens");
-    if (longest + o_.tokens > config.context && !learned && !std::exchange(warned_, true))
+    if (longest + o_.tokens > config.context && goes_on && !std::exchange(warned_, true))
       log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
                   o_.model, config.context, longest + o_.tokens);
   }

@@ -16,12 +16,17 @@ void LowBitOptions::add(CLI::Option_group* group) {
                    "int8: integers of 8 bits, with a scale for each row and 32 to 128 columns: faster where many rows "
                    "are multiplied at once, less exact")
       ->check(one_of({"same", "int8"}));
-  std::vector<std::string> names;
-  for (const kernels::CacheCodeInfo& info : kernels::cache_codes) names.emplace_back(info.name);
+  std::vector<std::string> names = {"same"};
+  std::string codes;
+  for (const kernels::CacheCodeInfo& info : kernels::cache_codes) {
+    names.emplace_back(info.name);
+    codes += fmt::format("; {}: {}", info.name, info.what);
+  }
   group
       ->add_option("--cache-type", cache_type,
-                   "Of the keys and values of earlier tokens. same: as --precision says; int8 and int4: integers of 8 "
-                   "or 4 bits with a scale for each row of a head, in a half or a quarter of the memory")
+                   fmt::format("Of the keys and values of earlier tokens. same: as --precision says; or codes with a "
+                               "scale for each row of a head{}",
+                               codes))
       ->check(one_of(names));
 }
 

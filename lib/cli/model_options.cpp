@@ -20,6 +20,13 @@ std::string preset_names() {
   return text;
 }
 
+// Of a value that the option's list has.
+template <class Enum, class Rows>
+Enum row_of(const Rows& rows, const std::string& name) {
+  if (const std::optional<Enum> found = find_row<Enum>(rows, name)) return *found;
+  throw internal_error("no row is '{}'", name);
+}
+
 }  // namespace
 
 void ModelOptions::add(RunOptions& run) {
@@ -36,18 +43,18 @@ void ModelOptions::add(RunOptions& run) {
                   "Key/value heads, shared by groups of query heads (default: as many as heads)", size_range));
   shape(run.count("--head-dim", head_dim, "Width of a head (default: dim / heads)", size_range));
   shape(run.count("--ffn", ffn,
-                  "Hidden width of the feed-forward (default: 8/3 dim for swiglu, 4 dim for gelu, as the presets have)",
+                  "Hidden width of the feed-forward (default: 8/3 dim where the activation has gates, else 4 dim)",
                   size_range));
   run.count("--context", context, "Longest sequence, and the length of training windows", size_range)
       .shapes(Shapes::derived, "context");
   shape(run.count("--vocab", vocabulary,
                   "Rows of embedding and head; at least the tokenizer's ids, the rest is padding", size_range));
-  shape(run.text("--norm", norm, "rms_norm or layer_norm", {"rms_norm", "layer_norm"}));
+  shape(run.text("--norm", norm, rows_in_words(norm_kinds), names_of_rows(norm_kinds)));
   shape(run.number("--norm-epsilon", norm_epsilon, "Added to the variance in norms", {.least = 0, .most = 1}));
-  shape(run.text("--activation", activation, "swiglu, gelu (its tanh form) or gelu_erf (itself)",
-                 {"swiglu", "gelu", "gelu_erf"}));
-  shape(run.text("--positions", positions, "rotary, learned, or none, as beside --attention-score alibi",
-                 {"rotary", "learned", "none"}));
+  shape(run.text("--activation", activation, rows_in_words(activation_kinds), names_of_rows(activation_kinds)));
+  shape(run.text("--positions", positions,
+                 fmt::format("{}, as beside --attention-score alibi", rows_in_words(position_kinds)),
+                 names_of_rows(position_kinds)));
   shape(run.number("--rope-theta", rope_theta, "Base of the rotary frequencies", {.above = 0, .most = 1e30}));
   run.text("--attention", attention,
            fmt::format("Kind of attention, or a comma list that repeats over the layers: {}",
@@ -96,16 +103,10 @@ Config ModelOptions::config(int64_t tokens) const {
   Config c = hone::preset(preset.value_or("nano"));
   BlockBlueprint& b = c.block;
   LayerBlueprint layer = c.layers.front();
-  if (norm) b.norm = *norm == "layer_norm" ? NormKind::layer_norm : NormKind::rms_norm;
+  if (norm) b.norm = row_of<NormKind>(norm_kinds, *norm);
   if (norm_epsilon) b.norm_epsilon = static_cast<float>(*norm_epsilon);
-  if (activation)
-    b.activation = *activation == "swiglu" ? ActivationKind::swiglu
-                   : *activation == "gelu" ? ActivationKind::gelu
-                                           : ActivationKind::gelu_erf;
-  if (positions)
-    b.positions = *positions == "learned"  ? PositionKind::learned
-                  : *positions == "rotary" ? PositionKind::rotary
-                                           : PositionKind::none;
+  if (activation) b.activation = row_of<ActivationKind>(activation_kinds, *activation);
+  if (positions) b.positions = row_of<PositionKind>(position_kinds, *positions);
   if (rope_theta) b.rope_theta = *rope_theta;
   if (logit_softcap) c.logit_softcap = static_cast<float>(*logit_softcap);
   if (biases) b.biases = *biases;
@@ -122,11 +123,10 @@ Config ModelOptions::config(int64_t tokens) const {
     b.head_dim = b.dim / layer.heads;
   }
   if (head_dim) b.head_dim = *head_dim;
-  // SwiGLU has three matrices where GELU has two: two thirds of the width keep the parameters, in steps of 64 for the
-  // kernels.
+  // A gated activation has three matrices where others have two: two thirds of the width keep the parameters, in steps
+  // of 64 for the kernels.
   if (dim || activation)
-    layer.ffn =
-        b.activation == ActivationKind::swiglu ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
+    layer.ffn = info_of(b.activation).gated ? std::max<int64_t>(64, (b.dim * 8 / 3 + 32) / 64 * 64) : 4 * b.dim;
   if (ffn) layer.ffn = *ffn;
   layer.qk_norm = qk_norm;
   if (attention_softcap) layer.score = softcap_score(static_cast<float>(*attention_softcap));

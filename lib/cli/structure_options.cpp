@@ -160,7 +160,7 @@ class StructureRun {
       if (kind.rounds) names.emplace_back(kind.name);
     }
     const std::string why = fmt::format("without {} in --structure", either_of(names));
-    warn_of_idle(*o_.app, {{"--width-multiple", true, why.c_str()}});
+    warn_of_idle(*o_.app, {{"--width-multiple", true, why}});
   }
 
   void prune() {

@@ -122,7 +122,7 @@ void TeacherOptions::check_fits(const Model& teacher_model, const Model& student
   if (t.padded_vocabulary != s.padded_vocabulary)
     throw usage_error("the teacher '{}' pads its vocabulary to {}, the model to {}", path(), t.padded_vocabulary,
                       s.padded_vocabulary);
-  if (t.block.positions == PositionKind::learned && settings.context > t.context)
+  if (settings.context > max_positions(t))
     throw usage_error("the teacher '{}' has {} learned positions, and windows have {} tokens; use a shorter --context",
                       path(), t.context, settings.context);
   if (hidden > 0 && (t.block.dim != s.block.dim || t.layers.size() != s.layers.size()))

@@ -54,7 +54,7 @@ class TrainTool {
     const Config& config = model_.transformer->config();
     context_ = o_.model.context.value_or(config.context);
     if (context_ > config.context) {
-      if (config.block.positions == PositionKind::learned)
+      if (context_ > max_positions(config))
         throw usage_error("--context {} is longer than the model's {} learned positions", context_, config.context);
       model_.transformer->set_context(context_);
     }

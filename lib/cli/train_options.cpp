@@ -6,6 +6,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/rows.h"
 #include "base/spelling.h"
 #include "base/target.h"
 #include "base/text_output.h"
@@ -38,6 +39,13 @@ std::string help_of_optimizers() {
   std::string text = kinds.front();
   for (size_t i = 1; i < kinds.size(); ++i) text += (i + 1 == kinds.size() ? ", or " : ", ") + kinds[i];
   return text;
+}
+
+std::vector<std::string> schedules_that(bool ScheduleKind::*what) {
+  std::vector<std::string> names;
+  for (const ScheduleKind& kind : schedule_kinds())
+    if (kind.*what) names.emplace_back(kind.name);
+  return names;
 }
 
 // "Muon", or "muon": of those that leave something to AdamW.
@@ -98,14 +106,18 @@ void add_steps(RunOptions& run, TrainOptions& o) {
       .shapes(Shapes::nothing);
   run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
       .shapes(Shapes::run);
-  run.text("--schedule", o.schedule, "cosine, wsd (warmup, stable, decay) or constant", {"cosine", "wsd", "constant"})
+  run.text("--schedule", o.schedule, fmt::format("Of the rate: {}", rows_in_words(schedule_kinds())),
+           names_of_rows(schedule_kinds()))
       .shapes(Shapes::run);
   Declared warmup = run.count("--warmup", o.warmup, "Steps of linear rise to the learning rate");
   warmup.shown_default("5% of the steps, at most 100").shapes(Shapes::derived, "warmup");
   run.count("--warmup-tokens", o.warmup_tokens, "The same in tokens, e.g. 500k, in whole steps")
       .excludes(warmup)
       .shapes(Shapes::derived, "warmup");
-  run.fraction("--decay", o.decay, "Last part of the steps that wsd decays over").shapes(Shapes::run);
+  run.fraction("--decay", o.decay,
+               fmt::format("Last part of the steps that {} decays over",
+                           either_of(schedules_that(&ScheduleKind::falls_late))))
+      .shapes(Shapes::run);
   run.fraction("--final-rate", o.final_fraction, "Learning rate at the end, as a fraction of the highest")
       .shapes(Shapes::run);
   run.number("--clip", o.clip, "Largest norm of the gradients; 0: no clipping", {.least = 0}).shapes(Shapes::run);
@@ -131,8 +143,8 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   run.flag("--weight-decay-cautious", o.cautious_decay,
            "Decay an element only in steps whose update moves it towards 0, too")
       .shapes(Shapes::run);
-  run.text("--weight-decay-schedule", o.decay_schedule, "The decay stays, or falls to 0 over the steps",
-           {"constant", "linear", "cosine"})
+  run.text("--weight-decay-schedule", o.decay_schedule,
+           fmt::format("Of the decay: {}", rows_in_words(decay_schedules())), names_of_rows(decay_schedules()))
       .shapes(Shapes::run);
   run.text("--moments", o.moments,
            "What the optimizer keeps its moving means in: f32, bf16 rounded by chance, or int8 by blocks of 256",
@@ -337,8 +349,10 @@ void TrainOptions::check_effects() const {
                        {"--plot", !trains, "without steps"},
                        {"--valid-every", trains && !validates, "without --valid or --valid-fraction"},
                        {"--valid-tokens", trains && !validates, "without --valid or --valid-fraction"},
-                       {"--decay", trains && schedule != "wsd", "without --schedule wsd"},
-                       {"--final-rate", trains && schedule == "constant", "without --schedule cosine or wsd"},
+                       {"--decay", trains && !schedule_named(schedule).falls_late,
+                        "without --schedule " + either_of(schedules_that(&ScheduleKind::falls_late))},
+                       {"--final-rate", trains && !schedule_named(schedule).falls,
+                        "without --schedule " + either_of(schedules_that(&ScheduleKind::falls))},
                        {"--log-every", log.empty(), "without --log"}});
 }
 

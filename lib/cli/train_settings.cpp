@@ -100,10 +100,10 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
   step.optimizer.cautious_decay = cautious_decay;
   step.optimizer.moments = moment_form(moments);
   step.optimizer.seed = common.seed;
-  step.decay = decay_schedule_named(decay_schedule);
+  step.decay = &decay_schedule_named(decay_schedule);
   step.optimizer.kind = &optimizer_named(optimizer);
   if (adamw_rate) step.optimizer.adamw_rate = learning_rate > 0 ? *adamw_rate / learning_rate : 1;
-  step.schedule = {schedule_named(schedule),
+  step.schedule = {&schedule_named(schedule),
                    learning_rate,
                    final_fraction,
                    warmup >= 0 ? warmup : std::min<int64_t>(100, count / 20),

@@ -51,7 +51,7 @@ std::string within_block(const ParameterInfo& info) {
   return info.name.substr(fmt::format("blocks.{}.", info.layer).size());
 }
 
-void express(bool good, const char* what) {
+void express(bool good, std::string_view what) {
   if (!good) throw usage_error("{}", what);
 }
 
@@ -73,15 +73,11 @@ void set_dividing_heads(const Settings& settings, const char* dim_name, const ch
 namespace {
 
 void require_block(const BlockBlueprint& b, const LayerBlueprint& l, const Expressible& can, Obstacles& obstacles) {
-  const auto express = [&](bool good, const char* what) { obstacles.require(good, what); };
-  express(b.norm == can.norm, b.norm == NormKind::rms_norm ? "rms_norm" : "layer_norm");
+  const auto express = [&](bool good, std::string_view what) { obstacles.require(good, std::string(what)); };
+  express(b.norm == can.norm, info_of(b.norm).name);
   const bool active = std::ranges::find(can.activations, b.activation) != can.activations.end();
-  express(active, b.activation == ActivationKind::swiglu     ? "SwiGLU"
-                  : b.activation == ActivationKind::gelu_erf ? "GELU itself, not its tanh form"
-                                                             : "GELU in its tanh form");
-  express(b.positions == can.positions, b.positions == PositionKind::rotary    ? "rotary positions"
-                                        : b.positions == PositionKind::learned ? "learned positions"
-                                                                               : "layers without positions");
+  express(active, info_of(b.activation).what);
+  express(b.positions == can.positions, info_of(b.positions).what);
   express(b.biases == can.biases, b.biases ? "biases of all layers" : "layers without biases");
   if (!b.biases)
     express(b.qkv_biases == can.qkv_biases,
@@ -90,7 +86,7 @@ void require_block(const BlockBlueprint& b, const LayerBlueprint& l, const Expre
   if (l.qk_norm)
     express(l.qk_norm_whole == can.qk_norm_whole, l.qk_norm_whole ? "norms of queries and keys over all heads together"
                                                                   : "norms of queries and keys head by head");
-  express(l.score.empty(), fmt::format("scores of attention as '{}' makes them", l.score).c_str());
+  express(l.score.empty(), fmt::format("scores of attention as '{}' makes them", l.score));
   express((l.experts > 0) == can.experts, l.experts > 0 ? "mixtures of experts" : "layers without experts");
   express(can.any_gates || l.normalized_gates || l.top_k < 2, "chosen experts whose weights do not sum to 1");
   express(can.any_heads || (l.heads == l.kv_heads && l.heads * b.head_dim == b.dim),

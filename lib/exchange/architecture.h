@@ -68,15 +68,15 @@ void set_dividing_heads(const Settings& settings, const char* dim_name, const ch
                         LayerBlueprint& layer);
 
 // Throws Error(usage) with `what` unless `good`.
-void express(bool good, const char* what);
+void express(bool good, std::string_view what);
 
 // What the files of an architecture can say beside sizes, an activation and whether the head is tied. What is not named
 // here, soft caps and kinds of scores say, none of them can. A member of the first kind is what its models are; of the
 // second, what they may be.
 struct Expressible {
-  NormKind norm = NormKind::rms_norm;
-  std::vector<ActivationKind> activations = {ActivationKind::swiglu};
-  PositionKind positions = PositionKind::rotary;
+  NormKind norm = norm_named("rms_norm");
+  std::vector<ActivationKind> activations = {activation_named("swiglu")};
+  PositionKind positions = positions_named("rotary");
   bool biases = false;
   bool qkv_biases = false;  // where the others have none
   bool qk_norm = false;

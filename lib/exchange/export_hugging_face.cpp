@@ -31,17 +31,17 @@ Choice choose(const Model& model, const ModelNumbers& numbers) {
   if (model.origin.is_object())
     if (const Architecture* own = find_architecture(model.origin.value("architecture", ""))) tried.push_back(own);
   for (const Architecture& a : architectures()) tried.push_back(&a);
-  Obstacles reasons;  // each is said once, and the model's own architecture is tried twice
+  Nearest nearest;
   for (const Architecture* a : tried) {
     try {
       nlohmann::ordered_json written = a->write(config);
       return {a, std::move(written), origins_of(config, a->parts, numbers)};
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::usage) throw;
-      reasons.require(false, fmt::format("{}: {}", a->name, error.what()));
+      nearest.tried(a->name, error.what());
     }
   }
-  throw usage_error("no architecture has all that this model has ({})", reasons.list("; "));
+  throw usage_error("no architecture has all of this model (nearest is {})", nearest.text());
 }
 
 // The origin, where what it says still is what the model is.

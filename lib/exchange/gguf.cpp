@@ -105,7 +105,7 @@ namespace {
 
 // The first architecture that can express it; its keys are in the content then.
 const GgufForm& choose(const Config& config, GgufContent& content) {
-  std::string reasons;
+  Nearest nearest;
   for (const Architecture& a : architectures()) {
     if (!a.gguf) continue;
     GgufContent tried = content;
@@ -116,10 +116,10 @@ const GgufForm& choose(const Config& config, GgufContent& content) {
       return *a.gguf;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::usage) throw;
-      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", a.gguf->name, error.what());
+      nearest.tried(a.gguf->name, error.what());
     }
   }
-  throw usage_error("no architecture of llama.cpp has all that this model has ({})", reasons);
+  throw usage_error("no architecture of llama.cpp has all of this model (nearest is {})", nearest.text());
 }
 
 const BlockType& type_for(const Part& part, const BlockType& wanted) {

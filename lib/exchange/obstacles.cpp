@@ -3,30 +3,22 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
-#include "base/spelling.h"
 
 namespace hone {
 namespace {
 
-struct WeightsOfAForm {
-  std::string first;
-  int64_t count = 0;
-};
-
 class PlainChecker : public Reader {
  public:
-  void weight(const ParameterInfo& info, const Weight& weight) override {
-    if (weight.form() == "dense") return;
-    WeightsOfAForm& form = forms[{std::string(weight.form()), std::string(weight.element())}];
-    if (form.count++ == 0) form.first = info.name;
+  void weight(const ParameterInfo&, const Weight& weight) override {
+    if (weight.form() != "dense") forms.insert(fmt::format("{} {}", weight.form(), weight.element()));
   }
   void parameter(const ParameterInfo&, const Parameter&) override {}
 
-  std::map<std::pair<std::string, std::string>, WeightsOfAForm> forms;  // by form and element
+  std::set<std::string> forms;
 };
 
 }  // namespace
@@ -52,13 +44,17 @@ void Obstacles::refuse(std::string_view before, std::string_view between) const 
   if (!none()) throw usage_error("{}{}", before, list(between));
 }
 
+void Nearest::tried(std::string_view name, std::string_view lacks) {
+  if (!name_.empty() && std::ranges::count(lacks, ',') >= std::ranges::count(lacks_, ',')) return;
+  name_ = name;
+  lacks_ = lacks;
+}
+
 void require_plain(const Model& model, Obstacles& obstacles) {
   PlainChecker checker;
   std::as_const(*model.transformer).visit(checker);
-  for (const auto& [form, weights] : checker.forms)
-    obstacles.require(false, fmt::format("{} ('{}'{}), which have no place there; densify writes their numbers plainly",
-                                         counted(weights.count, fmt::format("{} {} weight", form.first, form.second)),
-                                         weights.first, weights.count > 1 ? " first" : ""));
+  obstacles.require(checker.forms.empty(), fmt::format("it has weights of the form {}; densify writes plain numbers",
+                                                       fmt::join(checker.forms, ", ")));
 }
 
 }  // namespace hone

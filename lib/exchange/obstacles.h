@@ -24,7 +24,17 @@ class Obstacles {
   std::vector<std::string> all_;
 };
 
-// An obstacle for each form of weights that is not stored plainly, as masks and packed weights are not.
+// Of architectures that lack something of a model, the one that lacks least; of several the one that was tried first.
+class Nearest {
+ public:
+  void tried(std::string_view name, std::string_view lacks);
+  std::string text() const { return name_ + ": " + lacks_; }
+
+ private:
+  std::string name_, lacks_;
+};
+
+// An obstacle where weights are not stored plainly, as masked and packed ones are not, with all their forms.
 void require_plain(const Model& model, Obstacles& obstacles);
 
 }  // namespace hone

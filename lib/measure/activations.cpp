@@ -86,7 +86,7 @@ class Arrays {
   }
 
  private:
-  int64_t gates() const { return config_.block.activation == ActivationKind::swiglu ? 2 : 1; }
+  int64_t gates() const { return info_of(config_.block.activation).gated ? 2 : 1; }
 
   // Beside the norm: scores, choices and weights of the router; the rows of each expert go in and come out, and each has
   // its own row inside. The gradients of neighbouring steps exist together, and that of the sum for shared experts.
@@ -234,7 +234,7 @@ double recomputed_flops(const Config& config, const TrainingShape& shape) {
         return products.all - (unread ? products.last : 0) + mixer->flops(tokens / 2);
       };
       const auto feeding = [&](bool unread) {
-        const double in = config.block.activation == ActivationKind::swiglu ? 2 : 1;
+        const double in = info_of(config.block.activation).gated ? 2 : 1;
         const double widths = number(layer.ffn) * number(layer.experts > 0 ? layer.top_k + layer.shared_experts : 1);
         return 2 * dim * widths * (in + (unread && layer.experts == 0 ? 0 : 1));
       };

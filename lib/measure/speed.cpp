@@ -92,7 +92,7 @@ double GenerationTimes::decode_seconds() const {
 }
 
 void require_positions(const Config& config, int64_t length, const std::string& where) {
-  if (config.block.positions == PositionKind::learned && length > config.context)
+  if (length > max_positions(config))
     throw usage_error(
         "'{}' has {} learned positions and cannot take {} tokens; ask for a shorter prompt or fewer tokens after it",
         where, config.context, length);

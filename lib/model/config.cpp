@@ -18,9 +18,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array norm_names = {"rms_norm", "layer_norm"};
-constexpr std::array activation_names = {"swiglu", "gelu", "gelu_erf"};
-constexpr std::array position_names = {"rotary", "learned", "none"};
 constexpr std::array scaling_names = {"none", "linear", "llama3"};
 constexpr std::array router_names = {"softmax", "sigmoid"};
 constexpr std::array media_attention_names = {"causal", "both"};
@@ -86,6 +83,15 @@ class Members {
     throw input_error("{}: '{}' in the configuration is '{}'; known: {}", where_, name, value, fmt::join(names, ", "));
   }
 
+  // A place in a table of rows with names.
+  template <class Enum, class Rows>
+  Enum row(const char* name, const Rows& rows) const {
+    const std::string value = text(name);
+    if (const std::optional<Enum> found = find_row<Enum>(rows, value)) return *found;
+    throw input_error("{}: '{}' in the configuration is '{}'; known: {}", where_, name, value,
+                      fmt::join(names_of_rows(rows), ", "));
+  }
+
  private:
   const json& object_;
   std::string where_;
@@ -107,9 +113,9 @@ Config gpt2() {
   c.vocabulary = c.padded_vocabulary = 50257;
   c.context = 1024;
   c.block.dim = 768;
-  c.block.norm = NormKind::layer_norm;
-  c.block.activation = ActivationKind::gelu;
-  c.block.positions = PositionKind::learned;
+  c.block.norm = norm_named("layer_norm");
+  c.block.activation = activation_named("gelu");
+  c.block.positions = positions_named("learned");
   c.block.biases = true;
   c.layers.assign(12, {12, 12, 3072, "full"});
   return c;
@@ -155,10 +161,10 @@ json to_json(const Config& c) {
                  {"tied", c.tied},
                  {"dim", b.dim},
                  {"head_dim", b.head_dim},
-                 {"norm", norm_names[static_cast<size_t>(b.norm)]},
+                 {"norm", info_of(b.norm).name},
                  {"norm_epsilon", shortest(b.norm_epsilon)},
-                 {"activation", activation_names[static_cast<size_t>(b.activation)]},
-                 {"positions", position_names[static_cast<size_t>(b.positions)]},
+                 {"activation", info_of(b.activation).name},
+                 {"positions", info_of(b.positions).name},
                  {"rope_theta", b.rope_theta},
                  {"biases", b.biases},
                  {"layers", layers}};
@@ -211,10 +217,10 @@ Config config_from_json(const json& object, const std::string& where) {
   c.tied = r.boolean("tied");
   c.block.dim = r.integer("dim", 1, 1 << 24);
   c.block.head_dim = r.integer("head_dim", 1, 1 << 16);
-  c.block.norm = r.choice<NormKind>("norm", norm_names);
+  c.block.norm = r.row<NormKind>("norm", norm_kinds);
   c.block.norm_epsilon = static_cast<float>(r.number("norm_epsilon"));
-  c.block.activation = r.choice<ActivationKind>("activation", activation_names);
-  c.block.positions = r.choice<PositionKind>("positions", position_names);
+  c.block.activation = r.row<ActivationKind>("activation", activation_kinds);
+  c.block.positions = r.row<PositionKind>("positions", position_kinds);
   c.block.rope_theta = r.number("rope_theta");
   c.block.biases = r.boolean("biases");
   read_rare(r, where, c);
@@ -323,8 +329,8 @@ void check(const Config& c) {
   if (c.padded_vocabulary < c.vocabulary)
     throw usage_error("the padded vocabulary of {} is smaller than the tokenizer's {}", c.padded_vocabulary,
                       c.vocabulary);
-  if (c.block.positions == PositionKind::rotary && c.block.head_dim % 2)
-    throw usage_error("rotary positions need an even head_dim, not {}", c.block.head_dim);
+  if (info_of(c.block.positions).turns && c.block.head_dim % 2)
+    throw usage_error("{} need an even head_dim, not {}", info_of(c.block.positions).what, c.block.head_dim);
   if (c.block.rotary_dim % 2 || c.block.rotary_dim < 0 || c.block.rotary_dim > c.block.head_dim)
     throw usage_error("rotary_dim must be even and at most head_dim, not {}", c.block.rotary_dim);
   if (const RopeScaling& s = c.block.rope_scaling; !(s.factor >= 1) || !(s.low > 0) || !(s.high > s.low))
@@ -376,6 +382,10 @@ void check(const Config& c) {
                       counted(c.layers.size(), "layer"));
   check_encoders(c);
   if (elements > 1e12) throw usage_error("a model of {:.3g} parameters does not fit any memory", elements);
+}
+
+int64_t max_positions(const Config& config) {
+  return info_of(config.block.positions).learned ? config.context : std::numeric_limits<int64_t>::max();
 }
 
 int64_t format_version_of(const Config& config) {

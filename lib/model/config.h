@@ -36,6 +36,8 @@ Config config_from_json(const nlohmann::json& json, const std::string& where);
 // halves, an odd head_dim with rotary positions, attention that does not fit the context, encoders that are none or two
 // of a kind, more elements than memory could hold.
 void check(const Config& config);
+// The longest sequence that the model has positions for: its context where they are learned, else no limit.
+int64_t max_positions(const Config& config);
 
 // Kinds of attention, "a,b" repeating over the layers: see mixer_by_layer() of nn/mixer.h. Where a layer does not
 // attend afterwards, what belongs to attention goes: heads of keys, norms of them, scores.

@@ -34,7 +34,7 @@ Transformer::Transformer(const Config& config, const ModelRanks& ranks) : config
   if (ranks_.experts) check_expert_parts(config_, ranks_.experts->size());
   const BlockBlueprint& b = config_.block;
   embedding_ = std::make_shared<DenseWeight>(Tensor::promised({share().of(config_.padded_vocabulary), b.dim}));
-  if (b.positions == PositionKind::learned) {
+  if (info_of(b.positions).learned) {
     position_ = std::make_shared<Parameter>();
     position_->value = Tensor::promised({config_.context, b.dim});
   }
@@ -61,13 +61,13 @@ std::shared_ptr<const ops::RopeTable> Transformer::rope(int64_t positions) const
 }
 
 Call Transformer::call(Batch batch, DType type) const {
-  if (position_ && batch.end() > config_.context)
+  if (batch.end() > max_positions(config_))
     throw usage_error("a sequence of {} tokens is longer than the model's {} learned positions; use a shorter one",
                       batch.end(), config_.context);
   Call call;
   call.batch = std::move(batch);
   call.type = type;
-  if (config_.block.positions == PositionKind::rotary) call.rope = rope(call.batch.end());
+  if (info_of(config_.block.positions).turns) call.rope = rope(call.batch.end());
   call.ranks = ranks_.tensor;
   call.expert_ranks = ranks_.experts;
   return call;

@@ -7,6 +7,9 @@
 
 #include "kernels/attention/score.h"
 #include "kernels/routing/routing.h"
+#include "nn/activation.h"
+#include "nn/norm_kind.h"
+#include "nn/position_kind.h"
 
 namespace hone {
 
@@ -14,10 +17,6 @@ using kernels::least_softcap;
 using kernels::most_softcap;
 using kernels::RouterKind;
 using kernels::RouterNoise;
-
-enum class NormKind { rms_norm, layer_norm };
-enum class ActivationKind { swiglu, gelu, gelu_erf };
-enum class PositionKind { rotary, learned, none };
 
 // What becomes of the rotary frequencies where a model reads on beyond what it was first trained with.
 struct RopeScaling {
@@ -81,10 +80,10 @@ inline double passing_fraction(const LayerBlueprint& layer) {
 struct BlockBlueprint {
   int64_t dim = 384;
   int64_t head_dim = 64;
-  NormKind norm = NormKind::rms_norm;
+  NormKind norm = norm_named("rms_norm");
   float norm_epsilon = 1e-5f;
-  ActivationKind activation = ActivationKind::swiglu;
-  PositionKind positions = PositionKind::rotary;
+  ActivationKind activation = activation_named("swiglu");
+  PositionKind positions = positions_named("rotary");
   double rope_theta = 10000;
   int64_t rotary_dim = 0;  // numbers of a head that turn: pairs (c, c + head_dim / 2) for c below its half; 0: all
   RopeScaling rope_scaling = {};

@@ -2,7 +2,6 @@
 
 #include "base/error.h"
 #include "nn/mixture.h"
-#include "ops/activation.h"
 
 namespace hone {
 
@@ -14,31 +13,20 @@ std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, 
   return std::make_unique<Mixture>(blueprint, layer, experts);
 }
 
-Var activate(ActivationKind kind, const Var& x) {
-  switch (kind) {
-    case ActivationKind::swiglu:
-      return ops::swiglu(x);
-    case ActivationKind::gelu:
-      return ops::gelu(x);
-    default:
-      return ops::gelu_erf(x);
-  }
-}
-
 DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width,
                                    const std::vector<std::string>& others, const Share& share)
     : activation(blueprint.activation),
-      up(activation == ActivationKind::swiglu
+      up(info_of(activation).gated
              ? Linear::make(2 * width, blueprint.dim, blueprint.biases, others, share.rows({width, width}))
              : Linear::make(width, blueprint.dim, blueprint.biases, others, share.rows({width}))),
       down(Linear::make(blueprint.dim, width, blueprint.biases, others, share.columns({width}))) {}
 
 FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t) const {
-  return {down.forward(activate(activation, up.forward(x, call)), call, call.unread), {}};
+  return {down.forward(info_of(activation).function(up.forward(x, call)), call, call.unread), {}};
 }
 
 void DenseFeedForward::visit(const Place& at, Visitor& visitor) {
-  const bool gated = activation == ActivationKind::swiglu;
+  const bool gated = info_of(activation).gated;
   up.visit(at.in(gated ? "gate_up" : "up"), Role::up, visitor, gated);
   down.visit(at.in("down"), Role::down, visitor);
 }

@@ -27,7 +27,7 @@ class FeedForward {
                                            const Share& share = {}, const Share& experts = {});
 };
 
-// SwiGLU, or GELU (in its tanh form, or itself) between two linear layers.
+// An activation between two linear layers.
 class DenseFeedForward : public FeedForward {
  public:
   // `others`: the kinds of rows beside text that have weights of their own.
@@ -37,11 +37,8 @@ class DenseFeedForward : public FeedForward {
   void visit(const Place& at, Visitor& visitor) override;
 
   ActivationKind activation;
-  Linear up;    // SwiGLU: gates and values in one, [2 * width, dim]; GELU: [width, dim]
+  Linear up;    // of a gated one: gates and values in one, [2 * width, dim]; else [width, dim]
   Linear down;  // [dim, width]
 };
-
-// Between `up` and `down`.
-Var activate(ActivationKind kind, const Var& x);
 
 }  // namespace hone

@@ -112,15 +112,14 @@ ops::Normed Norm::forward(const Var& residual, const Var& branch, const Call& ca
     gains.push_back(other.gain.get());
     biases.push_back(other.bias.get());
   }
-  const ops::Normed normed =
-      ops::add_norm(residual, branch, *ones, nullptr, kind == NormKind::layer_norm, epsilon, call.type);
+  const ops::Normed normed = info_of(kind).add(residual, branch, *ones, nullptr, epsilon, call.type);
   const std::span<const int32_t> kinds = call.batch.kinds();
   return {normed.residual, ops::gain_by_kind(normed.y, {kinds.begin(), kinds.end()}, std::move(gains),
                                              bias ? std::move(biases) : std::vector<Parameter*>())};
 }
 
 ops::Normed Norm::forward(const Var& residual, const Var& branch, DType type) const {
-  return ops::add_norm(residual, branch, *gain, bias.get(), kind == NormKind::layer_norm, epsilon, type);
+  return info_of(kind).add(residual, branch, *gain, bias.get(), epsilon, type);
 }
 
 void Norm::visit(const Place& at, Visitor& visitor) {

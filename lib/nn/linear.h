@@ -39,7 +39,7 @@ struct Linear {
 };
 
 struct Norm {
-  NormKind kind = NormKind::rms_norm;
+  NormKind kind = norm_named("rms_norm");
   float epsilon = 1e-5f;
   std::shared_ptr<Parameter> gain;
   std::shared_ptr<Parameter> bias;  // null: none

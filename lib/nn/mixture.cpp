@@ -78,7 +78,8 @@ Var Mixture::process(const Var& rows, const Call& call, const std::shared_ptr<co
       std::span(experts_).subspan(static_cast<size_t>(share_.first(all)), static_cast<size_t>(share_.of(all)));
   // Where nobody's rows come, no product runs; what came and what goes back keep their places on the tape.
   if (plan->slots == 0) return Var(Tensor::empty(rows.shape(), rows.value().dtype()), Tape::recording());
-  const Var hidden = activate(here.front().activation, expert_linear(rows, call, plan, here, &DenseFeedForward::up));
+  const Var hidden =
+      info_of(here.front().activation).function(expert_linear(rows, call, plan, here, &DenseFeedForward::up));
   return expert_linear(hidden, call, plan, here, &DenseFeedForward::down);
 }
 

@@ -12,8 +12,8 @@ namespace hone::ops {
 // alone and the product is left out: for a second run in the backward pass, where only gradients flow through y.
 Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias = nullptr, bool unread = false);
 
-// residual + branch in the type of the first: in f32 as add_norm() adds them, bit for bit. Where the branch has a shape
-// alone (linear() with `unread`), so has the sum.
+// residual + branch in the type of the first: in f32 as norms (norm.h) add them, bit for bit. Where the branch has a
+// shape alone (linear() with `unread`), so has the sum.
 Var sum(const Var& residual, const Var& branch);
 
 // out[i] = row ids[i] of the weight, f32 [ids, cols]; plus row positions[i] of `position_table` where given. Ids must

@@ -3,7 +3,9 @@
 #include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
+namespace {
 
+// `center`: without the mean.
 Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, bool center, float epsilon,
                 DType type) {
   const Shape& shape = residual.shape();
@@ -50,6 +52,18 @@ Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Paramet
     if (d_branch) branch.add_grad(d_branch);
   });
   return {residual_out, output};
+}
+
+}  // namespace
+
+Normed add_rms_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, float epsilon,
+                    DType type) {
+  return add_norm(residual, branch, gain, bias, false, epsilon, type);
+}
+
+Normed add_layer_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, float epsilon,
+                      DType type) {
+  return add_norm(residual, branch, gain, bias, true, epsilon, type);
 }
 
 }  // namespace hone::ops

@@ -10,9 +10,10 @@ struct Normed {
   Var y;         // [rows, dim] of `type`
 };
 
-// y = norm(residual + branch) * gain + bias. `branch` may be empty; `bias` null means none. `center` subtracts the mean
-// (LayerNorm).
-Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, bool center, float epsilon,
-                DType type);
+// y = norm(residual + branch) * gain + bias. `branch` may be empty; `bias` null means none.
+using NormFunction = Normed(const Var& residual, const Var& branch, Parameter& gain, Parameter* bias, float epsilon,
+                            DType type);
+NormFunction add_rms_norm;    // divides by the root of the mean square
+NormFunction add_layer_norm;  // of what remains without the mean
 
 }  // namespace hone::ops

@@ -21,7 +21,7 @@ EngineSettings complete(const Config& config, EngineSettings s) {
     throw usage_error("an engine for {} texts at once, pages of {} tokens (a multiple of {}) and a cache of {}",
                       s.parallel, s.page_rows, block, s.cache_tokens);
   if (s.capacity == 0) s.capacity = config.context;
-  if (config.block.positions == PositionKind::learned) s.capacity = std::min(s.capacity, config.context);
+  s.capacity = std::min(s.capacity, max_positions(config));
   const int64_t pages = ceil_div(s.capacity, s.page_rows);
   if (s.cache_tokens == 0) s.cache_tokens = s.parallel * pages * s.page_rows;
   if (s.cache_tokens < s.page_rows) s.cache_tokens = s.page_rows;

@@ -20,7 +20,7 @@ namespace hone {
 class WrittenText {
  public:
   WrittenText(const Tokenizer& tokenizer, const std::vector<std::string>& stops,
-             std::function<bool(std::string_view)> on_text, std::string& text)
+              std::function<bool(std::string_view)> on_text, std::string& text)
       : tokenizer_(tokenizer), on_text_(std::move(on_text)), text_(text), stop_(stops) {}
 
   void add(int32_t token) { give(stop_.push(characters_.push(tokenizer_.text_of(token)))); }
@@ -48,11 +48,11 @@ class WrittenText {
 
 // How many positions a text may fill: `wanted`, or as many as are learned. Throws Error(input) for a longer prompt.
 inline int64_t positions_of(const Config& config, int64_t wanted, int64_t prompt) {
-  if (config.block.positions != PositionKind::learned) return wanted;
-  if (prompt > config.context)
+  const int64_t most = max_positions(config);
+  if (prompt > most)
     throw input_error("the prompt has {} tokens, the model's learned positions end at {}; shorten the prompt", prompt,
-                      config.context);
-  return std::min(wanted, config.context);
+                      most);
+  return std::min(wanted, most);
 }
 
 // Prompts are cut where blocks of keys are, so that no bit depends on how much goes through the model at once.

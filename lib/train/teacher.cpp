@@ -72,7 +72,7 @@ double teacher_bytes(const Transformer& teacher, const TrainingShape& shape, boo
   double widest = 0;
   const ShapesOnly shapes;
   for (const LayerBlueprint& layer : config.layers) {
-    const double wide = config.block.activation == ActivationKind::swiglu ? 3 : 2;
+    const double wide = info_of(config.block.activation).gated ? 3 : 2;
     const double experts = layer.experts > 0 ? number(layer.top_k + layer.shared_experts) : 1;
     double mixing = 0;
     if (layer.mixes())

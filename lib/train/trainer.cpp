@@ -209,7 +209,7 @@ StepResult Trainer::gradients_and_step(int64_t step) {
   }
   const bool clipped = settings_.clip > 0 && result.gradient_norm > settings_.clip;
   optimizer_.step(result.learning_rate, clipped ? settings_.clip / result.gradient_norm : 1.0,
-                  decay_part(settings_.decay, step, settings_.schedule.steps));
+                  settings_.decay->part(step, settings_.schedule.steps));
   sum_.share_values();
   balance(result.routing);
   return result;

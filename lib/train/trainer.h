@@ -40,7 +40,7 @@ struct StepSettings {
   DType type = DType::f32;     // of activations and products; masters and optimizer stay f32
   uint64_t seed = 1;
   Schedule schedule;
-  DecaySchedule decay = DecaySchedule::constant;  // of the optimizer's weight decay
+  const DecaySchedule* decay = decay_schedules().data();  // of the optimizer's weight decay
   OptimizerSettings optimizer;
   ObjectiveSettings objectives;
   // Lengths of windows by step; none: the sampler's all along. Batches keep their tokens: the last stage has `batch`

@@ -119,11 +119,11 @@ class Convert(CliTest):
                           "llama: attention of the kind 'window:16:4'")
         sparse = self.path("sparse.h5")
         run("prune", routed, "--sparsity", 0.5, "--output", sparse, check=True)
-        for target, lacks in (("safetensors", "gpt2: rms_norm, SwiGLU, rotary positions, layers without biases"),
+        for target, lacks in (("safetensors", "llama: attention of the kind 'window:16:4'"),
                               ("gguf", "llama: attention that is not full")):
             with self.subTest(target):  # one error names the model and all that is in the way
                 done = run("convert", sparse, "--to", target, "--output", self.path("no"))
-                self.assert_error(done, 2, f"'{sparse}' cannot be written as", "masked f32 weights", "densify (--densify)",
+                self.assert_error(done, 2, "sparse.h5' cannot be written as", "masked f32", "densify (--densify)",
                                   lacks)
                 self.assertFalse(os.path.exists(self.path("no")))
         done = run("convert", os.path.join(FIXTURES, "llama"), "--output", self.path("l.h5"), "--type", "bf16", check=True)

@@ -11,7 +11,7 @@ import unittest
 from hone_cli import run, sentences, tiny_model, tool, write
 from media_files import SHAPE as MEDIA, MediaTest
 from model_files import ModelTest, QUICK, log_lines
-from mpi_launch import MPIRUN, ROOT, SHAPE, Parallel, command, launch, ranks_of, start
+from mpi_launch import LAUNCH, MPIRUN, ROOT, SHAPE, Parallel, command, launch, ranks_of, start
 
 
 class Training(Parallel):

@@ -20,10 +20,10 @@ Config read(const Settings& s) {
   c.context = s.integer("n_positions", s.integer("n_ctx", 1024));
   c.tied = s.boolean("tie_word_embeddings", true);
   b.dim = s.integer("n_embd");
-  b.norm = NormKind::layer_norm;
+  b.norm = norm_named("layer_norm");
   b.norm_epsilon = static_cast<float>(s.number("layer_norm_epsilon", 1e-5));
-  b.activation = activation == "gelu" ? ActivationKind::gelu_erf : ActivationKind::gelu;
-  b.positions = PositionKind::learned;
+  b.activation = activation == "gelu" ? activation_named("gelu_erf") : activation_named("gelu");
+  b.positions = positions_named("learned");
   b.biases = true;
   LayerBlueprint layer;
   set_dividing_heads(s, "n_embd", "n_head", b, layer);
@@ -34,13 +34,14 @@ Config read(const Settings& s) {
 
 nlohmann::ordered_json write(const Config& c) {
   const BlockBlueprint& b = c.block;
-  const LayerBlueprint& l = require_expressible(c, {.norm = NormKind::layer_norm,
-                                                    .activations = {ActivationKind::gelu, ActivationKind::gelu_erf},
-                                                    .positions = PositionKind::learned,
-                                                    .biases = true});
+  const LayerBlueprint& l =
+      require_expressible(c, {.norm = norm_named("layer_norm"),
+                              .activations = {activation_named("gelu"), activation_named("gelu_erf")},
+                              .positions = positions_named("learned"),
+                              .biases = true});
   return {{"architectures", {"GPT2LMHeadModel"}},
           {"model_type", "gpt2"},
-          {"activation_function", b.activation == ActivationKind::gelu ? "gelu_new" : "gelu"},
+          {"activation_function", b.activation == activation_named("gelu") ? "gelu_new" : "gelu"},
           {"vocab_size", c.padded_vocabulary},
           {"n_positions", c.context},
           {"n_embd", b.dim},
@@ -83,18 +84,18 @@ Config read_keys(const GgufFile& f) {
   const GgufKeys key{"gpt2"};
   Config c = read_gguf_sizes(f, key, true);
   BlockBlueprint& b = c.block;
-  b.norm = NormKind::layer_norm;
+  b.norm = norm_named("layer_norm");
   b.norm_epsilon = static_cast<float>(f.number(key("attention.layer_norm_epsilon")));
-  b.activation = ActivationKind::gelu;
-  b.positions = PositionKind::learned;
+  b.activation = activation_named("gelu");
+  b.positions = positions_named("learned");
   b.biases = true;
   return c;
 }
 
 void write_keys(const Config& c, GgufContent& to) {
-  require_expressible(c, {.norm = NormKind::layer_norm,
-                          .activations = {ActivationKind::gelu},
-                          .positions = PositionKind::learned,
+  require_expressible(c, {.norm = norm_named("layer_norm"),
+                          .activations = {activation_named("gelu")},
+                          .positions = positions_named("learned"),
                           .biases = true});
   const GgufKeys key{"gpt2"};
   write_gguf_sizes(c, key, to);

@@ -26,9 +26,9 @@ Config read(const Settings& s) {
   c.context = s.integer("max_position_embeddings");
   c.tied = s.boolean("tie_word_embeddings", false);
   b.dim = s.integer("hidden_size");
-  b.norm = NormKind::layer_norm;
+  b.norm = norm_named("layer_norm");
   b.norm_epsilon = static_cast<float>(s.number("layer_norm_eps", 1e-5));
-  b.activation = activation == "gelu" ? ActivationKind::gelu_erf : ActivationKind::gelu;
+  b.activation = activation == "gelu" ? activation_named("gelu_erf") : activation_named("gelu");
   b.biases = true;
   b.parallel = s.boolean("use_parallel_residual", true);
   b.rope_theta = s.number("rotary_emb_base", s.number("rope_theta", 10000));
@@ -50,8 +50,8 @@ nlohmann::ordered_json write(const Config& c) {
   const LayerBlueprint& l = c.layers.front();
   Obstacles obstacles;
   require_expressible(c,
-                      {.norm = NormKind::layer_norm,
-                       .activations = {ActivationKind::gelu, ActivationKind::gelu_erf},
+                      {.norm = norm_named("layer_norm"),
+                       .activations = {activation_named("gelu"), activation_named("gelu_erf")},
                        .biases = true,
                        .parallel = true,
                        .turns_in_part = true},
@@ -62,7 +62,7 @@ nlohmann::ordered_json write(const Config& c) {
   obstacles.refuse("", ", ");
   return {{"architectures", {"GPTNeoXForCausalLM"}},
           {"model_type", "gpt_neox"},
-          {"hidden_act", b.activation == ActivationKind::gelu ? "gelu_new" : "gelu"},
+          {"hidden_act", b.activation == activation_named("gelu") ? "gelu_new" : "gelu"},
           {"vocab_size", c.padded_vocabulary},
           {"max_position_embeddings", c.context},
           {"hidden_size", b.dim},

@@ -210,18 +210,14 @@ void combine(const DecodeDims& dims, HeadRows out, int64_t sequence, int64_t kv_
   }
 }
 
-bool is_coded(DType type) {
-  return type == DType::i8 || type == DType::u8;
-}
-
 void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRows& k, const ConstHeadRows& v,
                   const HeadRows& out) {
   const auto is_float = [](DType type) { return type == DType::f32 || type == DType::bf16; };
   if (d.queries < 1 || d.kv_heads < 1 || d.heads % d.kv_heads != 0 || d.head_dim < 1 || !(d.scale > 0) ||
       !d.key_lengths || !fits(d.score, d.heads) || !d.rule.causal ||
       (d.visits && (d.key_positions || d.queries * d.heads > 64 * d.kv_heads)) || !is_float(q.dtype) ||
-      !(is_float(k.dtype) || (is_coded(k.dtype) && d.k_scales.data && d.v_scales.data)) || out.dtype != q.dtype ||
-      v.dtype != k.dtype)
+      !(d.code == CacheCode::none ? is_float(k.dtype) : k.dtype == DType::u8 && d.k_scales.data && d.v_scales.data) ||
+      out.dtype != q.dtype || v.dtype != k.dtype)
     throw internal_error("attention decode: queries {}, heads {} of {}, head_dim {}, scale {}, types {} {} {} {}",
                          d.queries, d.heads, d.kv_heads, d.head_dim, d.scale, name_of(q.dtype), name_of(k.dtype),
                          name_of(v.dtype), name_of(out.dtype));
@@ -258,7 +254,8 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
                         v,
                         dims.k_scales,
                         dims.v_scales,
-                        dims.score};
+                        dims.score,
+                        dims.code};
   const AttentionKernels& kernels = kernel_set().attention;
   const size_t scratch_bytes = kernels.decode_scratch(args);
   const auto item_of = [&](int64_t index) {
@@ -300,7 +297,7 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   parallel_for(pairs, 8, [&](int64_t first, int64_t last) {
     for (int64_t pair = first; pair < last; ++pair)
       with_float_type(out.dtype, [&]<class T>(T*) {
-        combine<T>(dims, out, pair / dims.kv_heads, pair % dims.kv_heads, parts, is_coded(k.dtype),
+        combine<T>(dims, out, pair / dims.kv_heads, pair % dims.kv_heads, parts, dims.code != CacheCode::none,
                    [&](int64_t part) { return part_at(pair, part); });
       });
   });

@@ -47,14 +47,15 @@ struct DecodeDims {
   // At most 64 query rows (queries * heads / kv_heads); not together with key_positions.
   const DecodeVisit* visits = nullptr;
   const int64_t* visit_starts = nullptr;
-  // Where k and v are codes (cache_code.h; their strides count bytes): bf16, a number a row, rows of a head one after
-  // the other and readable up to a multiple of 64.
+  // What k and v are. Of codes (cache_code.h), whose strides count bytes, the scales: bf16, a number a row, rows of a
+  // head one after the other and readable up to a multiple of 64.
+  CacheCode code = CacheCode::none;
   ConstHeadRows k_scales, v_scales;
 };
 
 // out = softmax(scale * q k^T) v as above. q and out: [batch, queries, heads, head_dim]; k and v: caches of at least
-// key_lengths[b] rows. Types: q and out alike, k and v alike, each f32 or bf16, k and v also codes: i8 those of int8, u8
-// those of int4. All arithmetic is f32.
+// key_lengths[b] rows. Types: q and out alike, k and v alike, each f32 or bf16, k and v also bytes of codes, u8. All
+// arithmetic is f32.
 // A long cache is read several times faster when the rows of one head lie together (row_stride = head_dim) than when
 // the heads of one token do. Long caches are cut into parts of fixed length and combined, so that results do not depend
 // on batch or threads.

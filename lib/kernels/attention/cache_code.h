@@ -3,47 +3,60 @@
 // A row of head_dim numbers is rotated by a Hadamard matrix in blocks of the largest power of two that divides head_dim
 // (QuaRot, arXiv 2404.00456, section 4): single large channels, which keys have, spread over the block, and one scale
 // fits it. Scores do not change where queries are rotated alike; of values the sum is rotated back. The rotation is its
-// own inverse.
-//   int8   a byte a number, value q * scale, q from -127 to 127; rows padded to 16 bytes
-//   int4   a nibble a number, value (code - 7.5) * scale; of each 32 numbers byte b has number b in its low and number
-//          b + 16 in its high half; rows padded to 16 bytes
-// Scales are bf16. A row that holds a NaN or an infinity gets the scale NaN.
+// own inverse. Scales are bf16. A row that holds a NaN or an infinity gets the scale NaN.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
-#include "base/dtype.h"
-
 namespace hone::kernels {
 
-enum class CacheCode : uint8_t { none, int8, int4 };
-
+// A new code is a row here and a file in isa/attention/codes/, which says what its bytes mean; a row without a file
+// does not link.
 struct CacheCodeInfo {
-  std::string_view name;  // in options and reports; of `none` what says that the cache has the type of activations
-  int bits;               // of a code
-  DType type;             // of arrays of codes, which are counted in bytes
+  std::string_view name;   // in options and reports
+  int64_t numbers, bytes;  // so many numbers, a multiple of 16, take so many bytes; rows are padded to whole ones
+  std::string_view what;   // for people
 };
+inline constexpr CacheCodeInfo cache_codes[] = {
+    {"int8", 16, 16, "integers of 8 bits, in half the memory"},
+    {"int4", 32, 16, "integers of 4 bits, in a quarter of it"},
+};
+inline constexpr size_t cache_code_count = std::size(cache_codes);
 
-// Index = value of the enumeration.
-inline constexpr std::array<CacheCodeInfo, 3> cache_codes = {
-    {{"same", 0, DType::f32}, {"int8", 8, DType::i8}, {"int4", 4, DType::u8}}};
+// 1 + an index into the table; none: numbers of the type of activations.
+enum class CacheCode : uint8_t { none = 0 };
 
+// Every code, in the order of the table.
+inline constexpr std::array<CacheCode, cache_code_count> all_cache_codes = [] {
+  std::array<CacheCode, cache_code_count> all{};
+  for (size_t i = 0; i < cache_code_count; ++i) all[i] = static_cast<CacheCode>(i + 1);
+  return all;
+}();
+
+// Not of none. In an instruction set's files only as a constant (kernels/packed/element.h).
 constexpr const CacheCodeInfo& info_of(CacheCode code) {
-  return cache_codes[static_cast<size_t>(code)];
+  return cache_codes[static_cast<size_t>(code) - 1];
 }
 
 constexpr std::optional<CacheCode> find_cache_code(std::string_view name) {
-  for (size_t i = 0; i < cache_codes.size(); ++i)
-    if (cache_codes[i].name == name) return static_cast<CacheCode>(i);
+  for (const CacheCode code : all_cache_codes)
+    if (info_of(code).name == name) return code;
   return std::nullopt;
+}
+// Of a name that the program itself says: one that is not in the table does not compile.
+consteval CacheCode cache_code_named(std::string_view name) {
+  if (const std::optional<CacheCode> found = find_cache_code(name)) return *found;
+  throw "no such code";
 }
 
 // Bytes of a row of codes.
 constexpr int64_t code_row_bytes(CacheCode code, int64_t head_dim) {
-  return code == CacheCode::int4 ? (head_dim + 31) / 32 * 16 : (head_dim + 15) / 16 * 16;
+  const CacheCodeInfo& info = info_of(code);
+  return (head_dim + info.numbers - 1) / info.numbers * info.bytes;
 }
 
 }  // namespace hone::kernels

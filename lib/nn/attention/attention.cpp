@@ -192,6 +192,7 @@ class CachedAttention {
       d.visit_starts = visit_starts.data();
     }
     if (cache_.coded()) {
+      d.code = cache_.code();
       d.k_scales = cache_.key_scales();
       d.v_scales = cache_.value_scales();
     }

@@ -66,8 +66,7 @@ LayerCache::LayerCache(const CacheNeed& need, int64_t kv_heads, int64_t head_dim
   if (paged(need, shape)) table_ = shape.table;
   const int64_t rows = table_ ? table_->page_rows : rows_, pieces = table_ ? table_->pages : shape.sequences;
   const int64_t width = coded() ? kernels::code_row_bytes(code_, head_dim) : head_dim;
-  for (Tensor* t : {&keys_, &values_})
-    *t = Tensor::empty({pieces, kv_heads, rows, width}, coded() ? info_of(code_).type : type_);
+  for (Tensor* t : {&keys_, &values_}) *t = Tensor::empty({pieces, kv_heads, rows, width}, coded() ? DType::u8 : type_);
   if (coded())
     for (Tensor* t : {&key_scales_, &value_scales_}) *t = scales_for(pieces, kv_heads, rows);
   if (need.summary_block)

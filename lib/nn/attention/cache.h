@@ -53,6 +53,7 @@ class LayerCache : public LayerState {
   kernels::HeadRows keys(int64_t sequence = 0) const { return view(keys_, sequence); }
   kernels::HeadRows values(int64_t sequence = 0) const { return view(values_, sequence); }
   bool coded() const { return code_ != kernels::CacheCode::none; }
+  kernels::CacheCode code() const { return code_; }
   kernels::HeadRows key_scales(int64_t sequence = 0) const { return view(key_scales_, sequence); }
   kernels::HeadRows value_scales(int64_t sequence = 0) const { return view(value_scales_, sequence); }
   // The first `tokens` rows of a sequence, in the type of activations: what is stored where it is no codes, else copies

@@ -19,9 +19,7 @@ class ModelDraft : public LogitsDraft {
  private:
   // Learned positions may end sooner than those of the model it drafts for.
   static int64_t capacity(const DraftSource& source) {
-    const Config& config = source.settings.model->config();
-    const int64_t wanted = source.session.capacity();
-    return config.block.positions == PositionKind::learned ? std::min(wanted, config.context) : wanted;
+    return std::min(source.session.capacity(), max_positions(source.settings.model->config()));
   }
 
   // It has read what it drafted itself: of that only what was accepted stays.

@@ -20,7 +20,7 @@ using namespace hone::test;
 namespace {
 
 // Bytes as tokens; in `path`.
-Model written(const std::string& path, PositionKind positions = PositionKind::rotary) {
+Model written(const std::string& path, PositionKind positions = positions_named("rotary")) {
   Config config = small_config();
   config.vocabulary = config.padded_vocabulary = 256;
   config.block.positions = positions;
@@ -127,7 +127,7 @@ TEST_CASE("C: what fails says why, and nothing is thrown") {
   hone_end(session);
   hone_free(model);
 
-  written(scratch / "learned.h5", PositionKind::learned);
+  written(scratch / "learned.h5", positions_named("learned"));
   model = hone_load((scratch / "learned.h5").c_str());
   CHECK(hone_begin(model, 97) == nullptr);
   CHECK(std::string(hone_error()).find("96 learned positions") != std::string::npos);

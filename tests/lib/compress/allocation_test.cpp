@@ -106,7 +106,7 @@ TEST_CASE("best densities: what is asked for exactly, less error than all alike,
 TEST_CASE("owl: the blocks' outliers, computed apart, decide, and the total stays") {
   // Layers of a feed-forward alone, whose inputs are easily computed.
   Config config = small_config();
-  config.block.activation = ActivationKind::gelu;
+  config.block.activation = activation_named("gelu");
   config.layers = {{0, 0, 40, "full"}, {0, 0, 24, "full"}, {0, 0, 64, "full"}};
   Setup setup("wanda", 0.6, config, "up");
   // Some weights far above others, in each block another part.

@@ -26,10 +26,10 @@ std::vector<std::string> encoders_for(const Medium& medium) {
 // "shift:0.1,rotate:0.1", of all that its help names; "" where it has no changes.
 std::string all_changes(const Medium& medium) {
   const std::string help = medium.augmentation_help ? medium.augmentation_help : "";
-  const std::regex number("([a-z]+):[A-Z]+");
+  const std::regex number("([a-z]+):([A-Z]+)");
   std::string text;
   for (std::sregex_iterator at(help.begin(), help.end(), number), end; at != end; ++at)
-    text += (text.empty() ? "" : ",") + (*at)[1].str() + ":0.1";
+    text += (text.empty() ? "" : ",") + (*at)[1].str() + ((*at)[2] == "COUNT" ? ":1" : ":0.1");
   return text;
 }
 

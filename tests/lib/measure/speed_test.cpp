@@ -12,7 +12,7 @@ using namespace hone;
 namespace {
 
 // 2 layers, dim 16, 4 heads of 4 with 2 for keys, ffn 24, vocabulary 40.
-Config tiny(bool tied, PositionKind positions = PositionKind::rotary) {
+Config tiny(bool tied, PositionKind positions = positions_named("rotary")) {
   Config c;
   c.vocabulary = c.padded_vocabulary = 40;
   c.context = 32;
@@ -45,7 +45,7 @@ TEST_CASE("a step reads every matrix once, rows of an embedding that is not the 
   const GenerationShape shape{.batch = 2, .prompt = 5, .generate = 3, .type = DType::f32};
   // Keys and values of 6, 7 and 8 positions, 2 heads of 4, 2 layers, 2 sequences.
   const double cache = 2 * 2 * 2 * 8 * 4 * (6 + 7 + 8) / 3.0;
-  Transformer tied(tiny(true)), untied(tiny(false)), learned(tiny(true, PositionKind::learned));
+  Transformer tied(tiny(true)), untied(tiny(false)), learned(tiny(true, positions_named("learned")));
   const double weights = 4 * (2 * layer_elements + head_elements);
   CHECK(decode_step_bytes(tied, shape) == weights + norms + cache);
   CHECK(decode_step_bytes(untied, shape) == weights + norms + cache + 4 * 16);
@@ -91,7 +91,7 @@ TEST_CASE("generation: one time for the prompt and one for each step") {
 
 TEST_CASE("learned positions end; rotary ones do not") {
   require_positions(tiny(true), 1000, "a.h5");
-  const Config learned = tiny(true, PositionKind::learned);
+  const Config learned = tiny(true, positions_named("learned"));
   require_positions(learned, 32, "a.h5");
   try {
     require_positions(learned, 33, "a.h5");

@@ -103,9 +103,9 @@ TEST_CASE("experts on ranks compute and learn as in one process") {
     c.layers[1].shared_experts = 1;
   }
   SUBCASE("biases and GELU") {
-    c.block.norm = NormKind::layer_norm;
-    c.block.activation = ActivationKind::gelu;
-    c.block.positions = PositionKind::learned;
+    c.block.norm = norm_named("layer_norm");
+    c.block.activation = activation_named("gelu");
+    c.block.positions = positions_named("learned");
     c.block.biases = true;
   }
   SUBCASE("losses, noise and a capacity of routers") {

@@ -14,7 +14,7 @@ using namespace hone::test;
 
 namespace {
 
-Config media_config(bool both = false, PositionKind positions = PositionKind::rotary) {
+Config media_config(bool both = false, PositionKind positions = positions_named("rotary")) {
   Config c = small_config();
   c.encoders = {"patches:2x3:GREY:8x9", "mel:4:8000:25/10:2"};
   c.media_both_ways = both;
@@ -92,9 +92,9 @@ TEST_CASE("encoders run once a call for all their parts, and only where there ar
 
 TEST_CASE("chunks of a session give what a run of the whole input gives, whatever sees what") {
   for (const bool both : {false, true})
-    for (const auto& [positions, kinds] : {std::pair{PositionKind::rotary, "full"},
-                                           {PositionKind::learned, "full"},
-                                           {PositionKind::rotary, "window:6:2"}}) {
+    for (const auto& [positions, kinds] : {std::pair{positions_named("rotary"), "full"},
+                                           {positions_named("learned"), "full"},
+                                           {positions_named("rotary"), "window:6:2"}}) {
       Config config = media_config(both, positions);
       set_attention(config, kinds);
       const auto model = made(config);
@@ -128,7 +128,7 @@ TEST_CASE("both ways the first patch sees the last, and text before them neither
 }
 
 TEST_CASE("gradients of encoders are those of finite differences") {
-  for (const auto positions : {PositionKind::rotary, PositionKind::learned}) {
+  for (const auto positions : {positions_named("rotary"), positions_named("learned")}) {
     const auto model = made(media_config(true, positions));
     const Example example;
     struct Collector : Visitor {

@@ -157,7 +157,7 @@ TEST_CASE("a dense model turned into a mixture computes the same, but for its no
           CAPTURE(k);
           Config config = small_config();
           config.block.biases = biases;
-          config.block.activation = biases ? ActivationKind::gelu : ActivationKind::swiglu;
+          config.block.activation = biases ? activation_named("gelu") : activation_named("swiglu");
           Transformer dense(config);
           initialize(dense, 3, 0.02);
           const std::vector<int32_t> ids = some_ids(50);

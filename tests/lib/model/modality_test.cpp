@@ -22,9 +22,9 @@ Config fixture_config(const nlohmann::json& j) {
   c.tied = false;
   c.block.dim = j.at("dim").get<int64_t>();
   c.block.head_dim = j.at("head_dim").get<int64_t>();
-  c.block.norm = j.at("norm") == "layer" ? NormKind::layer_norm : NormKind::rms_norm;
+  c.block.norm = j.at("norm") == "layer" ? norm_named("layer_norm") : norm_named("rms_norm");
   c.block.norm_epsilon = j.at("norm_eps").get<float>();
-  c.block.activation = j.at("activation") == "swiglu" ? ActivationKind::swiglu : ActivationKind::gelu;
+  c.block.activation = j.at("activation") == "swiglu" ? activation_named("swiglu") : activation_named("gelu");
   c.block.biases = j.at("bias").get<bool>();
   c.layers.assign(j.at("layers").get<size_t>(),
                   {j.at("heads").get<int64_t>(), j.at("kv_heads").get<int64_t>(), j.at("ffn").get<int64_t>(), "full"});

@@ -80,9 +80,9 @@ TEST_CASE("a model in parts computes as the whole") {
     c.logit_softcap = 5;
   }
   SUBCASE("GPT-2's kind") {
-    c.block.norm = NormKind::layer_norm;
-    c.block.activation = ActivationKind::gelu;
-    c.block.positions = PositionKind::learned;
+    c.block.norm = norm_named("layer_norm");
+    c.block.activation = activation_named("gelu");
+    c.block.positions = positions_named("learned");
     c.block.biases = true;
   }
   SUBCASE("norms of queries and keys, and windows") {
@@ -92,7 +92,7 @@ TEST_CASE("a model in parts computes as the whole") {
     }
   }
   SUBCASE("scores that tell the layer's heads apart") {
-    c.block.positions = PositionKind::none;
+    c.block.positions = positions_named("none");
     c.layers[1] = {6, 2, 64, "full"};
     for (LayerBlueprint& layer : c.layers) layer.score = "alibi";
   }

@@ -16,7 +16,7 @@ namespace {
 
 Config learned_config() {
   Config c = small_config();
-  c.block.positions = PositionKind::learned;
+  c.block.positions = positions_named("learned");
   c.block.biases = true;
   return c;
 }
@@ -36,7 +36,7 @@ Config capped_config(const std::string& kinds = "full") {
 Config alibi_config(const std::string& kinds = "full") {
   Config c = small_config();
   c.context = 300;
-  c.block.positions = PositionKind::none;
+  c.block.positions = positions_named("none");
   set_attention(c, kinds);
   for (LayerBlueprint& layer : c.layers) layer.score = "alibi";
   return c;
@@ -97,9 +97,9 @@ TEST_CASE("a cache of codes changes logits a little, and alike however a sequenc
     initialized(model);
     const std::vector<int32_t> ids = some_ids(200);
     const Tensor expected = whole(model, ids);
-    for (const kernels::CacheCode code : {kernels::CacheCode::int8, kernels::CacheCode::int4}) {
+    for (const kernels::CacheCode code : kernels::all_cache_codes) {
       CAPTURE(std::string(info_of(code).name));
-      const bool eight = code == kernels::CacheCode::int8;
+      const bool eight = info_of(code).bytes >= info_of(code).numbers;  // a byte a number
       Tensor first;
       for (const int64_t chunk : {512, 1, 33}) {
         Session session(model, {.sequences = 1, .capacity = 200, .code = code});
@@ -126,7 +126,7 @@ TEST_CASE("a soft cap bounds logits, one of scores and norms of heads change the
   CHECK(relative_error(whole(capped, ids), expected) < 1e-5);
   CHECK(relative_error(whole(model, ids), whole(capped, ids)) > 0.01);
   CHECK(relative_error(whole(model, ids), whole(scores_as_they_are, ids)) > 1e-3);
-  Session session(model, {.sequences = 1, .capacity = 70, .code = kernels::CacheCode::int8});
+  Session session(model, {.sequences = 1, .capacity = 70, .code = kernels::cache_code_named("int8")});
   CHECK(relative_error(session.feed(std::span<const int32_t>(ids), 1), whole(model, ids)) < 0.05);
 }
 

@@ -20,9 +20,9 @@ namespace {
 
 Config learned_config() {
   Config c = small_config();
-  c.block.positions = PositionKind::learned;
-  c.block.norm = NormKind::layer_norm;
-  c.block.activation = ActivationKind::gelu;
+  c.block.positions = positions_named("learned");
+  c.block.norm = norm_named("layer_norm");
+  c.block.activation = activation_named("gelu");
   c.block.biases = true;
   c.tied = false;
   return c;
@@ -303,6 +303,59 @@ TEST_CASE("learned positions and caches refuse to be overrun") {
   State state = rotary.make_state({1, 10, DType::f32});
   const Call call = rotary.call(Batch::whole(1, 11), DType::f32);
   CHECK_THROWS_AS(rotary.hidden(some_ids(11), call, &state), Error);
+}
+
+namespace {
+
+// A model whose block has one row of a table in place of what it had: it reads back by that row's name, its parameters
+// have gradients, and pieces of a sequence give what the whole gives.
+void check_row(const char* member, std::string_view name, const Config& config) {
+  CAPTURE(std::string(name));
+  CHECK(to_json(config).at(member) == std::string(name));
+  CHECK(config_from_json(to_json(config), "x") == config);
+  Transformer model(config);
+  initialize(model, 3);
+  const std::vector<int32_t> ids = some_ids(40);
+  CHECK(relative_error(in_pieces(model, ids, 2, {11, 1, 8}, DType::f32), in_one_pass(model, ids, 2, DType::f32)) <
+        1e-4);
+  Tape tape;
+  const Var hidden = model.hidden(ids, model.call(Batch::whole(2, 20), DType::f32));
+  tape.backward(hidden, random_tensor(hidden.shape(), 5));
+  struct Moved : Visitor {
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (Parameter* p = weight->parameter()) parameter(info, *p);
+    }
+    void parameter(const ParameterInfo& info, Parameter& p) override {
+      CAPTURE(info.name);
+      CHECK(static_cast<bool>(p.grad));
+      ++count;
+    }
+    int count = 0;
+  } moved;
+  model.visit(moved);
+  CHECK(moved.count > 10);
+}
+
+}  // namespace
+
+TEST_CASE("each norm, activation and kind of positions reads back by its name and runs") {
+  for (size_t i = 0; i < std::size(norm_kinds); ++i) {
+    Config c = small_config();
+    c.block.norm = static_cast<NormKind>(i);
+    check_row("norm", norm_kinds[i].name, c);
+  }
+  for (size_t i = 0; i < std::size(activation_kinds); ++i) {
+    Config c = small_config();
+    c.block.activation = static_cast<ActivationKind>(i);
+    check_row("activation", activation_kinds[i].name, c);
+  }
+  for (size_t i = 0; i < std::size(position_kinds); ++i) {
+    Config c = small_config();
+    c.block.positions = static_cast<PositionKind>(i);
+    check_row("positions", position_kinds[i].name, c);
+    CHECK((max_positions(c) == c.context) == position_kinds[i].learned);
+    CHECK(max_positions(c) >= c.context);
+  }
 }
 
 TEST_CASE("packed weights give nearly the hidden states of the matrices they hold") {

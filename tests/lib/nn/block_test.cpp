@@ -18,8 +18,8 @@ BlockBlueprint blueprint(bool gpt2) {
   b.dim = dim;
   b.head_dim = head_dim;
   if (gpt2) {
-    b.norm = NormKind::layer_norm;
-    b.activation = ActivationKind::gelu;
+    b.norm = norm_named("layer_norm");
+    b.activation = activation_named("gelu");
     b.biases = true;
   }
   return b;
@@ -90,7 +90,7 @@ TEST_CASE("a block equals a plain one: either style, grouped heads, f32 and bf16
 
 TEST_CASE("parallel halves both read the stream that enters the block") {
   BlockBlueprint b = blueprint(true);
-  b.activation = ActivationKind::gelu_erf;
+  b.activation = activation_named("gelu_erf");
   b.parallel = true;
   Block block = Block::make(b, layer(4, 4));
   const Named p = Parameters::randomize(block, "b", 1);

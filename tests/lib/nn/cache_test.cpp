@@ -249,7 +249,7 @@ TEST_CASE("summaries after taking tokens back are those of the tokens that stay"
 }
 
 TEST_CASE("a cache of codes gives back what they say of each token, from a ring too, however many come at once") {
-  for (const kernels::CacheCode code : {kernels::CacheCode::int8, kernels::CacheCode::int4})
+  for (const kernels::CacheCode code : kernels::all_cache_codes)
     for (const DType type : {DType::f32, DType::bf16})
       for (const auto& [window, sinks] :
            std::vector<std::array<int64_t, 2>>{{kernels::MaskRule::unlimited, 0}, {8, 0}, {8, 3}})
@@ -293,8 +293,8 @@ TEST_CASE("a cache of codes gives back what they say of each token, from a ring 
 TEST_CASE("a cache takes the memory that is said before it is made") {
   for (const CacheNeed& need : {CacheNeed{}, CacheNeed{8, 2, 0}, CacheNeed{kernels::MaskRule::unlimited, 0, 64}})
     for (const StateShape& shape : {StateShape{1, 100}, StateShape{3, 130, DType::bf16, 7},
-                                    StateShape{3, 130, DType::bf16, 7, kernels::CacheCode::int8},
-                                    StateShape{2, 70, DType::f32, 0, kernels::CacheCode::int4}}) {
+                                    StateShape{3, 130, DType::bf16, 7, kernels::cache_code_named("int8")},
+                                    StateShape{2, 70, DType::f32, 0, kernels::cache_code_named("int4")}}) {
       const LayerCache cache(need, heads, head_dim, shape);
       CHECK(static_cast<double>(cache.bytes()) == LayerCache::bytes_of(need, heads, head_dim, shape));
     }

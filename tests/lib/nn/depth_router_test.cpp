@@ -19,8 +19,8 @@ BlockBlueprint blueprint(bool gpt2, bool parallel) {
   b.head_dim = head_dim;
   b.parallel = parallel;
   if (!gpt2) return b;
-  b.norm = NormKind::layer_norm;
-  b.activation = ActivationKind::gelu;
+  b.norm = norm_named("layer_norm");
+  b.activation = activation_named("gelu");
   b.biases = true;
   return b;
 }

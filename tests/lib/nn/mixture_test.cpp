@@ -108,10 +108,10 @@ TEST_CASE(
   const Named p = Parameters::randomize(mixture, "m", 1);
   const Tensor x = random_tensor({9, dim}, 2);
   const Plain in(x);
-  Plain expected = plain_feed_forward(p, "m.shared", in, ActivationKind::swiglu);
+  Plain expected = plain_feed_forward(p, "m.shared", in, activation_named("swiglu"));
   const Plain logits = plain_linear(p, "m.router", in);  // the router's bias is of the choice alone
   for (int64_t e = 0; e < 3; ++e) {
-    const Plain out = plain_feed_forward(p, "m.experts." + std::to_string(e), in, ActivationKind::swiglu);
+    const Plain out = plain_feed_forward(p, "m.experts." + std::to_string(e), in, activation_named("swiglu"));
     for (int64_t r = 0; r < in.rows; ++r) {
       double sum = 0, largest = -1e30;
       const auto logit = [&](int64_t i) { return logits(r, i) - p.at("m.router.bias")(0, i); };

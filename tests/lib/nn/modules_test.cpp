@@ -58,7 +58,7 @@ TEST_CASE("a linear layer is x W^T, and its bias is added") {
 }
 
 TEST_CASE("what enters linear layers is seen where a call asks for it") {
-  DenseFeedForward layer(blueprint(NormKind::rms_norm, ActivationKind::swiglu, false), 16);
+  DenseFeedForward layer(blueprint(norm_named("rms_norm"), activation_named("swiglu"), false), 16);
   Parameters::randomize(layer, "f", 1);
   Counter counter;
   Call call;
@@ -72,9 +72,11 @@ TEST_CASE("what enters linear layers is seen where a call asks for it") {
 TEST_CASE(
     "a norm adds the branch, then normalizes; gains begin at 1 and "
     "biases at 0") {
-  for (const NormKind kind : {NormKind::rms_norm, NormKind::layer_norm})
+  for (size_t row = 0; row < std::size(norm_kinds); ++row)
     for (const bool biases : {false, true}) {
-      Norm norm = Norm::make(blueprint(kind, ActivationKind::swiglu, biases));
+      CAPTURE(std::string(norm_kinds[row].name));
+      const auto kind = static_cast<NormKind>(row);
+      Norm norm = Norm::make(blueprint(kind, activation_named("swiglu"), biases));
       norm.epsilon = 0.1f;  // large enough to matter
       for (const float g : norm.gain->value.span<float>()) CHECK(g == 1.0f);
       CHECK(!norm.bias == !biases);
@@ -97,15 +99,27 @@ TEST_CASE(
 }
 
 TEST_CASE("dense feed-forwards equal plain ones, with and without gates and biases") {
-  for (const ActivationKind kind : {ActivationKind::swiglu, ActivationKind::gelu, ActivationKind::gelu_erf})
+  for (size_t row = 0; row < std::size(activation_kinds); ++row)
     for (const bool biases : {false, true}) {
-      DenseFeedForward layer(blueprint(NormKind::rms_norm, kind, biases), 40);
+      CAPTURE(std::string(activation_kinds[row].name));
+      const auto kind = static_cast<ActivationKind>(row);
+      DenseFeedForward layer(blueprint(norm_named("rms_norm"), kind, biases), 40);
       const Named p = Parameters::randomize(layer, "f", 1);
       const Tensor x = random_tensor({7, 24}, 5);
       const FeedForwardOutput out = layer.forward(Var(x), {}, 0);
       CHECK(out.terms.empty());
       CHECK(plain_error(out.y.value(), plain_feed_forward(p, "f", Plain(x), kind)) < 1e-5);
     }
+}
+
+TEST_CASE("each activation is as wide as its row says, and its gradient is that of its function") {
+  for (const ActivationInfo& row : activation_kinds) {
+    CAPTURE(std::string(row.name));
+    const Tensor x = random_tensor({3, 14}, 1);
+    const Var input(x, true);
+    CHECK(row.function(input).shape() == Shape{3, row.gated ? 7 : 14});
+    check_gradients([&] { return row.function(input); }, {x}, [&](size_t) { return input.take_grad(); }, 2e-3);
+  }
 }
 
 TEST_CASE("rotary frequencies: part of a head, and scaled") {
@@ -128,7 +142,7 @@ TEST_CASE("rotary frequencies: part of a head, and scaled") {
 }
 
 TEST_CASE("modules show each parameter with its path, shape and role") {
-  DenseFeedForward gated(blueprint(NormKind::rms_norm, ActivationKind::swiglu, false), 16);
+  DenseFeedForward gated(blueprint(norm_named("rms_norm"), activation_named("swiglu"), false), 16);
   Seen of_gated;
   gated.visit(Place{"blocks.3.feed_forward", 3}, of_gated);
   CHECK(of_gated.names == std::vector<std::string>{"blocks.3.feed_forward.gate_up.weight [32, 24]",
@@ -140,7 +154,7 @@ TEST_CASE("modules show each parameter with its path, shape and role") {
   CHECK(of_gated.infos[1].layer == 3);
   CHECK(of_gated.infos[1].expert == -1);
 
-  DenseFeedForward plain(blueprint(NormKind::layer_norm, ActivationKind::gelu, true), 16);
+  DenseFeedForward plain(blueprint(norm_named("layer_norm"), activation_named("gelu"), true), 16);
   Seen of_plain;
   plain.visit(Place{"f"}, of_plain);
   CHECK(of_plain.names == std::vector<std::string>{"f.up.weight [16, 24]", "f.up.bias [16]", "f.down.weight [24, 16]",
@@ -149,7 +163,7 @@ TEST_CASE("modules show each parameter with its path, shape and role") {
   CHECK(of_plain.infos[1].of == Role::up);
   CHECK(of_plain.infos[3].of == Role::down);
 
-  Norm norm = Norm::make(blueprint(NormKind::layer_norm, ActivationKind::gelu, true));
+  Norm norm = Norm::make(blueprint(norm_named("layer_norm"), activation_named("gelu"), true));
   Seen of_norm;
   norm.visit(Place{"n"}, of_norm);
   CHECK(of_norm.names == std::vector<std::string>{"n.gain [24]", "n.bias [24]"});

@@ -83,7 +83,7 @@ inline Plain plain_norm(const Named& p, const std::string& name, const Plain& x,
   for (int64_t r = 0; r < x.rows; ++r) {
     double mean = 0, square = 0;
     for (int64_t c = 0; c < x.cols; ++c) mean += x(r, c) / static_cast<double>(x.cols);
-    if (kind == NormKind::rms_norm) mean = 0;
+    if (kind == norm_named("rms_norm")) mean = 0;
     for (int64_t c = 0; c < x.cols; ++c) square += (x(r, c) - mean) * (x(r, c) - mean) / static_cast<double>(x.cols);
     for (int64_t c = 0; c < x.cols; ++c)
       y(r, c) = (x(r, c) - mean) / std::sqrt(square + epsilon) * p.at(name + ".gain")(0, c) +
@@ -94,11 +94,11 @@ inline Plain plain_norm(const Named& p, const std::string& name, const Plain& x,
 
 // SwiGLU (gates first), or GELU in its tanh form or itself.
 inline Plain plain_activation(ActivationKind kind, const Plain& x) {
-  if (kind != ActivationKind::swiglu) {
+  if (kind != activation_named("swiglu")) {
     Plain y = x;
     for (double& v : y.x)
-      v *= 0.5 * (1 + (kind == ActivationKind::gelu ? std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))
-                                                    : std::erf(v / std::sqrt(2.0))));
+      v *= 0.5 * (1 + (kind == activation_named("gelu") ? std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))
+                                                        : std::erf(v / std::sqrt(2.0))));
     return y;
   }
   Plain y(x.rows, x.cols / 2);
@@ -108,7 +108,7 @@ inline Plain plain_activation(ActivationKind kind, const Plain& x) {
 }
 
 inline Plain plain_feed_forward(const Named& p, const std::string& name, const Plain& x, ActivationKind kind) {
-  const std::string up = kind == ActivationKind::swiglu ? ".gate_up" : ".up";
+  const std::string up = kind == activation_named("swiglu") ? ".gate_up" : ".up";
   return plain_linear(p, name + ".down", plain_activation(kind, plain_linear(p, name + up, x)));
 }
 

@@ -60,18 +60,18 @@ TEST_CASE("embedding: gradients of table and positions, with repeated ids") {
   });
 }
 
-TEST_CASE("add_norm: gradients of residual, branch, gain and bias, through both outputs") {
+TEST_CASE("norms: gradients of residual, branch, gain and bias, through both outputs") {
   at_every_isa([] {
-    for (const bool center : {false, true}) {
-      CAPTURE(center);
+    for (ops::NormFunction* norm : {ops::add_rms_norm, ops::add_layer_norm}) {
+      CAPTURE(norm == ops::add_layer_norm);
       const Tensor r = random_tensor({4, 9}, 1), b = random_tensor({4, 9}, 2);
       Parameter gain = parameter_of(random_tensor({9}, 3)), bias = parameter_of(random_tensor({9}, 4));
       Var residual(r, true), branch(b, true);
       // The sum flows on and is normalized again, so that its gradient has two parts.
       check_gradients(
           [&] {
-            const ops::Normed first = ops::add_norm(residual, branch, gain, &bias, center, 1e-5f, DType::f32);
-            return ops::add_norm(first.residual, first.y, gain, &bias, center, 1e-5f, DType::f32).y;
+            const ops::Normed first = norm(residual, branch, gain, &bias, 1e-5f, DType::f32);
+            return norm(first.residual, first.y, gain, &bias, 1e-5f, DType::f32).y;
           },
           {r, b, gain.value, bias.value},
           [&](size_t i) {

@@ -103,7 +103,7 @@ TEST_CASE("greedy text is the same whoever drafts, for every kind of attention")
 
 TEST_CASE("a stop, the end of positions and the number of tokens end drafted text where they end other text") {
   Config config = shape();
-  config.block.positions = PositionKind::learned;
+  config.block.positions = positions_named("learned");
   config.context = 40;
   const Made made(config);
   GenerateSettings s = settings(0, 60);

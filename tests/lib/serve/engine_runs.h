@@ -17,7 +17,8 @@
 
 namespace hone::test {
 
-inline Config tiny(const std::string& attention, int64_t experts = 0, PositionKind positions = PositionKind::rotary) {
+inline Config tiny(const std::string& attention, int64_t experts = 0,
+                   PositionKind positions = positions_named("rotary")) {
   Config c;
   c.context = 448;
   c.block.dim = 32;

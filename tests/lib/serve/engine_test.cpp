@@ -37,9 +37,10 @@ TEST_CASE("nor with experts, packed weights, learned positions and caches of few
     check_alike(Tiny(tiny("full", 4), form), of_type(DType::f32), 22, 14, rounds_of(3, 1));
   }
   check_alike(Tiny(tiny("routed:64:2", 4)), of_type(DType::bf16), 23, 14);
-  check_alike(Tiny(tiny("full", 0, PositionKind::learned)), of_type(DType::f32), 24, 14);
-  check_alike(Tiny(tiny("full,window:40,routed:64:2")), of_type(DType::bf16, kernels::CacheCode::int8), 25, 20);
-  check_alike(Tiny(tiny("full,window:40")), of_type(DType::f32, kernels::CacheCode::int4), 26, 14);
+  check_alike(Tiny(tiny("full", 0, positions_named("learned"))), of_type(DType::f32), 24, 14);
+  check_alike(Tiny(tiny("full,window:40,routed:64:2")), of_type(DType::bf16, kernels::cache_code_named("int8")), 25,
+              20);
+  check_alike(Tiny(tiny("full,window:40")), of_type(DType::f32, kernels::cache_code_named("int4")), 26, 14);
 }
 
 TEST_CASE("nor with layers that some tokens pass by") {
@@ -57,7 +58,7 @@ TEST_CASE("nor with layers that some tokens pass by") {
     } larger;
     t.model.visit(larger);
     check_alike(t, of_type(DType::f32), 31, 14, rounds_of(3, 1));
-    check_alike(t, of_type(DType::bf16, kernels::CacheCode::int8), 32, 14, rounds_of(3, 1));
+    check_alike(t, of_type(DType::bf16, kernels::cache_code_named("int8")), 32, 14, rounds_of(3, 1));
   }
 }
 

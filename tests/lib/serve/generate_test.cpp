@@ -12,7 +12,7 @@ using namespace hone;
 
 namespace {
 
-Config tiny(PositionKind positions = PositionKind::rotary, int64_t context = 24) {
+Config tiny(PositionKind positions = positions_named("rotary"), int64_t context = 24) {
   Config c;
   c.context = context;
   c.block.dim = 32;
@@ -134,7 +134,7 @@ TEST_CASE("generation ends at a stop text, at the separator, and when the caller
 }
 
 TEST_CASE("rotary positions go on beyond the context, learned ones end the text there") {
-  TinyTransformer rotary(tiny(PositionKind::rotary, 8)), learned(tiny(PositionKind::learned, 8));
+  TinyTransformer rotary(tiny(positions_named("rotary"), 8)), learned(tiny(positions_named("learned"), 8));
   CHECK(run(rotary.model, "12345", greedy(30)).tokens.size() == 30);
   const Generated result = run(learned.model, "12345", greedy(30));
   CHECK(result.finish == Finish::context);

@@ -116,7 +116,7 @@ TEST_CASE("the better of parameters and average is kept") {
   const auto loss_with = [&](const char* average, double rate) {
     Model model = fresh();
     RunSettings s = settings(30);
-    s.step.schedule = {ScheduleKind::constant, rate, 1, 0, 30, 0};
+    s.step.schedule = {&schedule_named("constant"), rate, 1, 0, 30, 0};
     s.average = average_rule(average);
     s.keep_best = true;
     s.valid_every = 10;

@@ -97,7 +97,7 @@ TEST_CASE("training draws the parts of pairs together, and a batch of one pair g
     ExampleBatches batches(data.reader, 64, 1, std::pair<size_t, size_t>(0, 1));
     StepSettings settings;
     settings.batch = 6;
-    settings.schedule = {ScheduleKind::constant, 1e-2, 0, 0, 150};
+    settings.schedule = {&schedule_named("constant"), 1e-2, 0, 0, 150};
     settings.objectives.contrastive.weight = 1;
     Trainer trainer(model, batches, settings);
     std::vector<double> losses;

@@ -181,8 +181,19 @@ TEST_CASE("cautious decay: only where the update moves towards 0; the schedule t
       CHECK(shrunk > 0);
       CHECK((kept > 0) == cautious);
     }
-  CHECK(decay_part(DecaySchedule::constant, 9, 10) == 1);
-  CHECK(decay_part(DecaySchedule::linear, 0, 11) == 1);
-  CHECK(decay_part(DecaySchedule::linear, 5, 11) == doctest::Approx(0.5));
-  CHECK(decay_part(DecaySchedule::cosine, 10, 11) == doctest::Approx(0).epsilon(1e-9));
+  CHECK(decay_schedule_named("constant").part(9, 10) == 1);
+  CHECK(decay_schedule_named("linear").part(0, 11) == 1);
+  CHECK(decay_schedule_named("linear").part(5, 11) == doctest::Approx(0.5));
+  CHECK(decay_schedule_named("cosine").part(10, 11) == doctest::Approx(0).epsilon(1e-9));
+  CHECK_THROWS_AS(decay_schedule_named("wsd"), Error);
+  for (const DecaySchedule& row : decay_schedules()) {
+    CAPTURE(std::string(row.name));
+    CHECK(&decay_schedule_named(std::string(row.name)) == &row);
+    CHECK(row.part(0, 20) == 1);
+    CHECK(row.part(0, 1) == 1);
+    for (int64_t step = 1; step < 20; ++step) {
+      CHECK(row.part(step, 20) <= row.part(step - 1, 20));
+      CHECK(row.part(step, 20) >= 0);
+    }
+  }
 }

@@ -22,7 +22,7 @@ Config deep_config(ActivationKind activation) {
   c.block.dim = 128;
   c.block.head_dim = 32;
   c.block.activation = activation;
-  c.layers.assign(8, {4, 4, activation == ActivationKind::gelu ? 512 : 344, "full"});
+  c.layers.assign(8, {4, 4, activation == activation_named("gelu") ? 512 : 344, "full"});
   return c;
 }
 
@@ -68,14 +68,14 @@ void check_foretold(const Config& config, const TrainingShape& shape) {
 }  // namespace
 
 TEST_CASE("a step takes the memory that its shape foretells, whatever the plan") {
-  for (const ActivationKind activation : {ActivationKind::gelu, ActivationKind::swiglu})
+  for (const ActivationKind activation : {activation_named("gelu"), activation_named("swiglu")})
     for (const DType type : {DType::f32, DType::bf16})
       for (const RecomputePlan& plan : recompute_plans(3))
         check_foretold(deep_config(activation), {6, 96, type, 0, plan});
 }
 
 TEST_CASE("and where arrays are large, so that the pool rounds them up to 2 MiB") {
-  Config config = deep_config(ActivationKind::swiglu);
+  Config config = deep_config(activation_named("swiglu"));
   config.layers.resize(3);
   config.layers[1].kv_heads = 2;
   for (const DType type : {DType::f32, DType::bf16})
@@ -88,7 +88,7 @@ TEST_CASE("and where arrays are large, so that the pool rounds them up to 2 MiB"
 }
 
 TEST_CASE("and with norms of queries and keys and soft caps") {
-  Config config = deep_config(ActivationKind::swiglu);
+  Config config = deep_config(activation_named("swiglu"));
   config.layers.resize(3);
   config.logit_softcap = 30;
   for (LayerBlueprint& layer : config.layers) {
@@ -101,7 +101,7 @@ TEST_CASE("and with norms of queries and keys and soft caps") {
 }
 
 TEST_CASE("and with short convolutions in place of attention") {
-  Config config = deep_config(ActivationKind::swiglu);
+  Config config = deep_config(activation_named("swiglu"));
   config.layers.resize(3);
   set_attention(config, "conv:4,conv:4,full");
   for (const DType type : {DType::f32, DType::bf16})
@@ -109,7 +109,7 @@ TEST_CASE("and with short convolutions in place of attention") {
 }
 
 TEST_CASE("and with exits, about") {
-  Config config = deep_config(ActivationKind::swiglu);
+  Config config = deep_config(activation_named("swiglu"));
   set_exits(config, std::vector<int64_t>{2, 5});
   for (const DType type : {DType::f32, DType::bf16})
     for (const char* plan : {"none", "blocks", "feed_forward"}) {
@@ -121,7 +121,7 @@ TEST_CASE("and with exits, about") {
 }
 
 TEST_CASE("and of layers that some tokens pass by, about") {
-  Config config = deep_config(ActivationKind::swiglu);
+  Config config = deep_config(activation_named("swiglu"));
   set_depth_routers(config, std::vector<int64_t>{1, 3, 5, 7}, 0.5);
   for (const DType type : {DType::f32, DType::bf16})
     for (const char* plan : {"none", "blocks", "feed_forward", "attention", "every:3"}) {
@@ -133,7 +133,7 @@ TEST_CASE("and of layers that some tokens pass by, about") {
 }
 
 TEST_CASE("and of mixtures of experts") {
-  Config config = deep_config(ActivationKind::gelu);
+  Config config = deep_config(activation_named("gelu"));
   config.layers.resize(3);
   config.layers[0].experts = config.layers[2].experts = 4;
   config.layers[0].top_k = config.layers[2].top_k = 2;
@@ -143,7 +143,7 @@ TEST_CASE("and of mixtures of experts") {
 }
 
 TEST_CASE("computing blocks again takes a third of the memory") {
-  const Config config = deep_config(ActivationKind::gelu);
+  const Config config = deep_config(activation_named("gelu"));
   const int64_t all = measured(config, "none", DType::bf16);
   CHECK(measured(config, "blocks", DType::bf16) * 3 < all);
   CHECK(measured(config, "feed_forward", DType::bf16) * 3 < all * 2);

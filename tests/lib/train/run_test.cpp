@@ -35,7 +35,7 @@ Corpus digits() {
 // At this rate the loss on other text (digits) soon rises.
 RunSettings rising(int64_t steps) {
   RunSettings s = settings(steps);
-  s.step.schedule = {ScheduleKind::constant, 0.02, 0.1, 1, steps, 0.2};
+  s.step.schedule = {&schedule_named("constant"), 0.02, 0.1, 1, steps, 0.2};
   s.valid_every = 1;
   s.keep_best = true;
   return s;
@@ -69,7 +69,7 @@ TEST_CASE("patience ends a run, and a resumed run stays ended") {
   s.valid_every = 5;
   s.patience = 2;
   s.checkpoint = path;
-  s.step.schedule = {ScheduleKind::constant, 0.0, 0.1, 0, 100, 0.2};  // nothing is learned, so nothing improves
+  s.step.schedule = {&schedule_named("constant"), 0.0, 0.1, 0, 100, 0.2};  // nothing is learned, so nothing improves
   const RunResult result = run_training(model, corpus, &corpus, s);
   CHECK(result.stopped_early);
   CHECK(result.steps == 15);

@@ -32,7 +32,7 @@ inline Model fresh() {
 inline RunSettings settings(int64_t steps) {
   RunSettings s;
   s.step.batch = 4;
-  s.step.schedule = {ScheduleKind::cosine, 3e-3, 0.1, 5, steps, 0.2};
+  s.step.schedule = {&schedule_named("cosine"), 3e-3, 0.1, 5, steps, 0.2};
   s.step.dropout = 0.1f;
   s.context = 32;
   s.description = {{"steps", steps}};

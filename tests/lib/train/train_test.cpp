@@ -116,17 +116,33 @@ TEST_CASE("a loss that explodes or is not finite ends the run as diverged") {
 }
 
 TEST_CASE("schedules") {
-  const Schedule cosine{ScheduleKind::cosine, 1.0, 0.1, 10, 110, 0.2};
+  const Schedule cosine{&schedule_named("cosine"), 1.0, 0.1, 10, 110, 0.2};
   CHECK(cosine.at(0) == doctest::Approx(0.1));
   CHECK(cosine.at(9) == doctest::Approx(1.0));
   CHECK(cosine.at(60) == doctest::Approx(0.55));
   CHECK(cosine.at(109) == doctest::Approx(0.1).epsilon(0.01));
-  const Schedule wsd{ScheduleKind::warmup_stable_decay, 1.0, 0.0, 10, 100, 0.2};
+  const Schedule wsd{&schedule_named("wsd"), 1.0, 0.0, 10, 100, 0.2};
   CHECK(wsd.at(79) == 1.0);
   CHECK(wsd.at(90) == doctest::Approx(0.5));
-  const Schedule constant{ScheduleKind::constant, 2.0, 0.1, 0, 100, 0.2};
+  const Schedule constant{&schedule_named("constant"), 2.0, 0.1, 0, 100, 0.2};
   CHECK(constant.at(99) == 2.0);
   CHECK_THROWS_AS(schedule_named("linear"), Error);
+  for (const ScheduleKind& kind : schedule_kinds()) {
+    CAPTURE(std::string(kind.name));
+    CHECK(&schedule_named(std::string(kind.name)) == &kind);
+    Schedule s{&kind, 3.0, 0.25, 10, 100, 0.5};
+    CHECK(s.at(4) == 1.5);
+    CHECK(s.at(10) == 3.0);
+    CHECK(s.at(99) == doctest::Approx(kind.falls ? 0.75 : 3).epsilon(0.05));
+    double before = s.at(10);
+    for (int64_t step = 11; step < 100; ++step) {
+      CHECK(s.at(step) <= before);
+      before = s.at(step);
+    }
+    const double middle = s.at(70);
+    s.decay = 0.2;
+    CHECK((s.at(70) != middle) == kind.falls_late);
+  }
 }
 
 namespace {

@@ -59,6 +59,7 @@ struct DecodeArgs {
   ConstHeadRows q, k, v;
   ConstHeadRows k_scales, v_scales;  // of codes
   ScoreRule score;
+  CacheCode code;  // of k and v
 };
 
 // Rows of codes of one head, one after the other, with their scales.

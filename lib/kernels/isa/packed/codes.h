@@ -11,6 +11,7 @@ struct CodeBytes {
 };
 template <PackedElement element>
 inline constexpr CodeBytes code_bytes = [] {
+  static_assert(info_of(element).codes() <= 16, "a shuffle looks into 16 bytes");
   CodeBytes bytes{};
   for (int i = 0; i < 64; ++i) {
     const int code = i % 16 < info_of(element).codes() ? i % 16 : 0;

@@ -13,6 +13,18 @@ using namespace hone::kernels::test;
 
 namespace {
 
+// What the bytes of a row say of number n, without the scale: a second definition of each code, beside its file.
+double said_by_codes(CacheCode code, const uint8_t* row, int64_t n) {
+  if (info_of(code).name == "int8") return static_cast<int8_t>(row[n]);
+  if (info_of(code).name == "int4") return (row[n / 32 * 16 + n % 16] >> (n % 32 >= 16 ? 4 : 0) & 15) - 7.5;
+  FAIL("write down what the bytes of this code say");
+  return 0;
+}
+
+int64_t bits_of(CacheCode code) {
+  return 8 * info_of(code).bytes / info_of(code).numbers;
+}
+
 // Keys or values of [batch][heads][rows] and their codes.
 struct Coded {
   CacheCode code;
@@ -42,9 +54,7 @@ struct Coded {
   HeadRows rows_of(Buffer& buffer, int64_t sequence = 0) {
     return buffer.rows(sequence * heads * rows * head_dim, heads * rows * head_dim, head_dim, rows * head_dim);
   }
-  HeadRows code_rows() {
-    return {codes.data(), info_of(code).type, heads * rows * row_bytes, row_bytes, rows * row_bytes};
-  }
+  HeadRows code_rows() { return {codes.data(), DType::u8, heads * rows * row_bytes, row_bytes, rows * row_bytes}; }
   HeadRows scale_of_rows() { return {scales.data(), DType::bf16, heads * scale_rows, 1, scale_rows}; }
   CodedRows at(int64_t sequence) {
     return {code, starting_at(code_rows(), sequence, 0), starting_at(scale_of_rows(), sequence, 0)};
@@ -63,9 +73,7 @@ struct Coded {
     const auto scale = static_cast<double>(to_float(scales[static_cast<size_t>(r / rows * scale_rows + r % rows)]));
     double sum = 0;
     for (int64_t j = 0; j < block; ++j) {
-      const int64_t n = first + j;
-      double value = static_cast<int8_t>(row[code == CacheCode::int8 ? n : 0]);
-      if (code == CacheCode::int4) value = (row[n / 32 * 16 + n % 16] >> (n % 32 >= 16 ? 4 : 0) & 15) - 7.5;
+      const double value = said_by_codes(code, row, first + j);
       sum += std::popcount(static_cast<uint64_t>(j & (d % block))) % 2 ? -value : value;
     }
     return sum * scale / std::sqrt(static_cast<double>(block));
@@ -82,13 +90,23 @@ double relative_rms(const Buffer& a, const Buffer& b) {
   return std::sqrt(error / size);
 }
 
-constexpr CacheCode codes[] = {CacheCode::int8, CacheCode::int4};
-
 }  // namespace
+
+TEST_CASE("codes read back by their names, and rows take whole bytes") {
+  for (const CacheCode code : all_cache_codes) {
+    CAPTURE(std::string(info_of(code).name));
+    CHECK(find_cache_code(info_of(code).name) == code);
+    CHECK(code != CacheCode::none);
+    CHECK(info_of(code).numbers % 16 == 0);
+    CHECK(code_row_bytes(code, 1) == info_of(code).bytes);
+    CHECK(code_row_bytes(code, 3 * info_of(code).numbers) == 3 * info_of(code).bytes);
+  }
+  CHECK(!find_cache_code("same"));
+}
 
 TEST_CASE("codes of rows are what their definition says, and near the rows, at every instruction set") {
   hone::test::at_every_isa([&] {
-    for (const CacheCode code : codes)
+    for (const CacheCode code : all_cache_codes)
       for (const DType type : {DType::f32, DType::bf16})
         for (const int64_t head_dim : {16, 40, 96, 128}) {
           CAPTURE(std::string(info_of(code).name));
@@ -101,13 +119,13 @@ TEST_CASE("codes of rows are what their definition says, and near the rows, at e
             worst = std::max(
                 worst, std::abs(c.by_definition(i / head_dim, i % head_dim) - static_cast<double>(c.held.get(i))));
           CHECK(worst < 1e-5);
-          CHECK(relative_rms(c.held, c.plain) < (code == CacheCode::int8 ? 0.012 : 0.15));
+          CHECK(relative_rms(c.held, c.plain) < (bits_of(code) >= 8 ? 0.012 : 0.15));
         }
   });
 }
 
 TEST_CASE("rotation keeps the numbers beside a large one: without it their error would be that of the largest") {
-  Coded c(CacheCode::int4, DType::f32, 1, 1, 64, 64, 5);
+  Coded c(cache_code_named("int4"), DType::f32, 1, 1, 64, 64, 5);
   for (int64_t r = 0; r < 64; ++r) c.plain.set(r * 64 + 3, 40);
   c.encode();
   c.decode();
@@ -121,7 +139,7 @@ TEST_CASE("rotation keeps the numbers beside a large one: without it their error
 }
 
 TEST_CASE("rows of zeros are zeros, and what is not finite shows in its own row alone") {
-  for (const CacheCode code : codes) {
+  for (const CacheCode code : all_cache_codes) {
     Coded c(code, DType::f32, 1, 1, 3, 32, 7);
     for (int64_t d = 0; d < 32; ++d) c.plain.set(d, 0);
     c.plain.set(32 + 5, INFINITY);
@@ -138,7 +156,7 @@ TEST_CASE("rows of zeros are zeros, and what is not finite shows in its own row 
 TEST_CASE("decoding from codes is decoding from what they say, at every instruction set") {
   constexpr MaskRule rules[] = {{}, {.window = 70, .sinks = 3}};
   hone::test::at_every_isa([&] {
-    for (const CacheCode code : codes)
+    for (const CacheCode code : all_cache_codes)
       for (const DType q_type : {DType::f32, DType::bf16})
         for (const MaskRule& rule : rules)
           for (const int64_t head_dim : {16, 40, 64, 128}) {
@@ -167,6 +185,7 @@ TEST_CASE("decoding from codes is decoding from what they say, at every instruct
             if (head_dim == 40) d.score = {score_named("softcap"), 1.5f};
             if (head_dim == 64) d.score = alibi(heads);
             d.key_lengths = lengths.data();
+            d.code = code;
             d.k_scales = k.scale_of_rows();
             d.v_scales = v.scale_of_rows();
             attention_decode(d, row_of(q), k.code_rows(), v.code_rows(), row_of(out));
