@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "model/session.h"
 #include "model/store.h"
 #include "nn/attention/pattern.h"
 #include "support/check.h"
@@ -44,17 +45,14 @@ Tensor in_one_pass(Transformer& model, const std::vector<int32_t>& ids, int64_t 
 Tensor in_pieces(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, const std::vector<int64_t>& pieces,
                  DType type) {
   const int64_t length = static_cast<int64_t>(ids.size()) / batch, dim = model.config().block.dim;
-  State state = model.make_state({batch, length, type});
+  Session session(model, {batch, length, type});
   const Tensor all = Tensor::empty({batch * length, dim});
   int64_t done = 0;
   for (int64_t piece : pieces) {
     std::vector<int32_t> part;
     for (int64_t s = 0; s < batch; ++s)
       part.insert(part.end(), ids.begin() + s * length + done, ids.begin() + s * length + done + piece);
-    std::vector<Span> spans;
-    for (int64_t s = 0; s < batch; ++s) spans.push_back({s, done, piece});
-    const Call call = model.call(Batch(spans), type);
-    const Tensor hidden = model.hidden(part, call, &state).value().to(DType::f32);
+    const Tensor hidden = session.hidden(part).to(DType::f32);
     for (int64_t s = 0; s < batch; ++s)
       std::copy_n(hidden.data<float>() + s * piece * dim, piece * dim, all.data<float>() + (s * length + done) * dim);
     done += piece;
