@@ -420,9 +420,9 @@ void Transformer::visit(Visitor& visitor) {
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
   for (const auto& encoder : encoders_)
     encoder->visit(Place{fmt::format("encoders.{}", encoder->kind().medium().name)}, visitor);
-  if (similarity_scale_) visitor.parameter(Place{"alignment"}.info("scale", Role::bias), *similarity_scale_);
+  if (similarity_scale_) visitor.parameter(Place{"alignment"}.info("scale", Role::similarity), *similarity_scale_);
   for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(place_of_block(static_cast<int64_t>(i)), visitor);
-  norm_.visit(Place{"norm"}, visitor);
+  norm_.visit(Place{"norm"}, NormOf::last, visitor);
   if (!config_.tied) head_.visit(Place{"head"}, Role::head, visitor);
 }
 

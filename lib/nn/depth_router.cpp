@@ -198,7 +198,7 @@ DepthRouter::Choice DepthRouter::choose(const Var& y, const Call& call, int64_t 
 }
 
 void DepthRouter::visit(const Place& at, Visitor& visitor) {
-  norm.visit(at.in("norm"), visitor);
+  norm.visit(at.in("norm"), NormOf::depth_router, visitor);
   visitor.parameter(at.info("weight", Role::depth_router), *weight_);
   const Place of = at.in("predictor");
   const auto biased = [&](const char* name, Parameter& parameter) {

@@ -51,7 +51,7 @@ struct Norm {
   static Norm of_head(const BlockBlueprint& blueprint);  // RMS over a head's numbers, whatever the others are
   ops::Normed forward(const Var& residual, const Var& branch, const Call& call) const;
   ops::Normed forward(const Var& residual, const Var& branch, DType type) const;  // of text, where kinds differ
-  void visit(const Place& at, Visitor& visitor);
+  void visit(const Place& at, NormOf of, Visitor& visitor);
 };
 
 }  // namespace hone

@@ -135,8 +135,7 @@ void Mixture::visit(const Place& at, Visitor& visitor) {
   }
   visitor.begin_experts(static_cast<int64_t>(experts_.size()), top_k_);
   for (size_t e = 0; e < experts_.size(); ++e) {
-    Place expert = at.in(fmt::format("experts.{}", e));
-    expert.expert = static_cast<int64_t>(e);
+    Place expert = at.in_expert(static_cast<int64_t>(e));
     expert.part = share_.thing(expert.expert, static_cast<int64_t>(experts_.size()));
     experts_[e].visit(expert, visitor);
   }
