@@ -185,7 +185,7 @@ DepthRouter::Choice DepthRouter::choose(const Var& y, const Call& call, int64_t 
   if (best_pass) {
     const ops::DepthPrediction prediction = ops::depth_prediction(y.value(), predictor(), best);
     logits = prediction.logits;
-    choice.terms.push_back({std::string(depth_predictor_term), prediction.loss, predictor_weight});
+    choice.terms.push_back({"depth_predictor", prediction.loss, predictor_weight, LossOf::other});
   } else {
     logits = ops::predicted(y.value(), predictor());
   }

@@ -120,8 +120,8 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
   const Var slots = by_ranks ? process_by_ranks(x, call, routing.plan, ways)
                              : process(ops::gather_slots(x, routing.plan), call, routing.plan);
   FeedForwardOutput out{ops::combine_slots(slots, routing.gates, routing.plan, base), {}};
-  if (routing.balance) out.terms.push_back({"balance", routing.balance});
-  if (routing.z) out.terms.push_back({"router_z", routing.z});
+  if (routing.balance) out.terms.push_back({"balance", routing.balance, 1, LossOf::router});
+  if (routing.z) out.terms.push_back({"router_z", routing.z, 1, LossOf::router});
   return out;
 }
 
