@@ -1,4 +1,5 @@
-// The direction of dependencies: a room includes only itself and rooms on lines below its own. Names that the rooms share.
+// The direction of dependencies: a room includes only itself and rooms on lines below its own. Names that the rooms
+// share.
 #include "support/type_names.h"
 
 #include <doctest/doctest.h>
@@ -116,8 +117,8 @@ TEST_CASE("messages below cli name no option of the tools") {
   }
 }
 
-// Of two classes of one name in one namespace the linker takes either, without a word, and a program that uses both breaks
-// where their layouts differ. What a source keeps to itself belongs into a namespace without a name.
+// Of two classes of one name in one namespace the linker takes either, without a word, and a program that uses both
+// breaks where their layouts differ. What a source keeps to itself belongs into a namespace without a name.
 TEST_CASE("no type is defined twice under one name") {
   namespace fs = std::filesystem;
   const std::string own =

@@ -1,6 +1,6 @@
-// Tiles of f32 products: 16 rows of the weight are turned, so that outputs lie side by side, and six rows of the other operand
-// meet them at a time, 12 sums in registers over the whole contraction (fewer rows where a vector is four lanes). Each sum
-// takes its terms one by one, so that it has the same bits whatever stands beside it.
+// Tiles of f32 products: 16 rows of the weight are turned, so that outputs lie side by side, and six rows of the other
+// operand meet them at a time, 12 sums in registers over the whole contraction (fewer rows where a vector is four
+// lanes). Each sum takes its terms one by one, so that it has the same bits whatever stands beside it.
 #include "kernels/isa/gemm/row_products.h"
 
 #include "kernels/isa/vector_math.h"
@@ -63,8 +63,8 @@ void few(const RowProducts& p, const float* panel, int64_t rows, const float* a,
 }
 
 #if defined(HONE_VECTOR_AVX2)
-// Few rows: what is turned goes from registers into the sums. The chain of sums of eight rows of b is slower than what is
-// loaded for it, so that several run beside each other. Returns how many rows of b are done.
+// Few rows: what is turned goes from registers into the sums. The chain of sums of eight rows of b is slower than what
+// is loaded for it, so that several run beside each other. Returns how many rows of b are done.
 template <int Rows, int Groups>
 int64_t directly(const RowProducts& p) {
   int64_t first = 0;
