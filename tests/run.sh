@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test: the unit tests as users get them, the unit tests under the address and
-# undefined-behaviour sanitizers, one model in several threads under that of threads, and the command-line tests on the real executables.
+# undefined-behaviour sanitizers, what threads share under that of threads, and the command-line tests on the real executables.
 #
 #   bash tests/run.sh [--without-sanitizers]
 set -euo pipefail

@@ -19,6 +19,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MARKER = re.compile(r"<!-- table: ([\w-]+) -->")
+RULE = re.compile(r"\|(-+\|)+")
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
@@ -130,6 +131,8 @@ def main(mode):
         tables, used, out = read_data(path), [], []
         for table, lines in parts(text):
             if table is None:
+                if RULE.fullmatch(lines[0]):
+                    sys.exit(f"error: {page}: the table '{out[-1]}' has no name and no data")
                 out += lines
                 continue
             if table in used:

@@ -44,11 +44,19 @@ class Var {
   std::shared_ptr<Node> node_;
 };
 
+// On whose account a term is reported.
+enum class LossOf {
+  objective,  // what was asked to be minimized
+  router,     // of a mixture of experts
+  other       // what a module learns beside that
+};
+
 // A summand of what training minimizes.
 struct LossTerm {
   std::string name;  // "next_token", "balance", …
   Var value;         // [1] f32
   float weight = 1;
+  LossOf of = LossOf::objective;
 };
 
 class Tape {

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone {
 namespace {
@@ -69,7 +70,8 @@ Isa choose_isa(const char* forced, const std::vector<Isa>& levels) {
                         name_of(levels.back()));
     return level;
   }
-  throw usage_error("HONE_ISA={}: unknown instruction set; use portable, avx2, avx512, avx512_bf16 or amx", forced);
+  throw usage_error("HONE_ISA={}: unknown instruction set; use {}", forced,
+                    either_of(std::vector<std::string>(names.begin(), names.end())));
 }
 
 Isa isa() {

@@ -11,8 +11,8 @@ struct Target {
   std::string name;     // as the user gave it
   std::string file;     // the same with its last component's links followed: what is replaced, and written beside
   int descriptor = -1;  // open already: of "-", /dev/stdout, /dev/stderr, /dev/fd/N
-  bool stream =
-      false;  // a descriptor, pipe, terminal or character device: takes text as it comes, and needs no --force
+  // A descriptor, pipe, terminal or character device: takes text as it comes, and needs no --force.
+  bool stream = false;
   bool exists = false;
   unsigned mode = 0;  // of a file that exists: permission bits
 };

@@ -7,8 +7,8 @@ namespace hone {
 
 struct ThreadChoice {
   int count;
-  // Where it is shared, " / PROCESSES" behind it. "asked for", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores", "CPU quota of 1.5" or "affinity mask: 2 of 16
-  // CPUs", which Open MPI, taskset and batch systems set.
+  // Where it is shared, " / PROCESSES" behind it. "asked for", "HONE_THREADS", "OMP_NUM_THREADS", "physical cores",
+  // "CPU quota of 1.5" or "affinity mask: 2 of 16 CPUs", which Open MPI, taskset and batch systems set.
   std::string source;
 };
 

@@ -1,6 +1,9 @@
 #include "bench/eval_result.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "measure/metrics.h"
 
 namespace hone {
 namespace {
@@ -13,7 +16,7 @@ constexpr std::pair<std::string_view, std::string_view> texts[] = {
 // Of a row, in order: the metrics of one model, and the texts between them.
 std::vector<std::string> row_columns() {
   std::vector<std::string> names;
-  for (const Metric& metric : metrics()) {
+  for (const Metric& metric : scored_metrics()) {
     if (metric.origin == Origin::none || metric.origin == Origin::run || metric.origin == Origin::comparison) continue;
     for (const auto& [before, text] : texts)
       if (before == metric.name) names.emplace_back(text);
@@ -97,7 +100,8 @@ Row eval_row(const EvalResult& result, const std::string& model, const std::stri
              const std::string& tokenizer) {
   Row row;
   for (const std::string& name : row_columns()) {
-    if (const Metric* metric = find_metric(name)) set_value(row, *metric, result.values);
+    const auto metric = std::ranges::find(scored_metrics(), std::string_view(name), &Metric::name);
+    if (metric != scored_metrics().end()) set_value(row, *metric, result.values);
     if (name == "model") row.set(name, model);
     if (name == "attention") row.set(name, attention);
     if (name == "tokenizer" && !tokenizer.empty()) row.set(name, tokenizer);
@@ -105,6 +109,12 @@ Row eval_row(const EvalResult& result, const std::string& model, const std::stri
   }
   if (result.comparison) row.set_comparison(*result.comparison);
   return row;
+}
+
+void show_scores(Report& report) {
+  for (const Report::Column& column : std::vector<Report::Column>(report.columns()))
+    for (const Metric& metric : scored_metrics())
+      if (metric.name == column.name) report.show(column.name, metric.display, metric.digits);
 }
 
 json to_json(std::span<const WindowScore> windows) {

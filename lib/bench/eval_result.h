@@ -30,6 +30,9 @@ std::vector<std::string> eval_columns();
 Row eval_row(const EvalResult& result, const std::string& model, const std::string& attention,
              const std::string& tokenizer);
 
+// Tables show scores as metrics say, those of media too, which a report does not know.
+void show_scores(Report& report);
+
 nlohmann::json to_json(std::span<const WindowScore> windows);
 std::vector<WindowScore> window_scores_of(const nlohmann::json& json);
 

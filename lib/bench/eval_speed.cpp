@@ -27,7 +27,7 @@ GenerationShape shape_for(const Config& config, DType type, kernels::CacheCode c
 
 }  // namespace
 
-EvalSpeed measure_speed(Transformer& model, DType type, kernels::CacheCode code, int64_t chunk, uint64_t seed) {
+EvalSpeed measure_speed(const Transformer& model, DType type, kernels::CacheCode code, int64_t chunk, uint64_t seed) {
   const GenerationShape shape = shape_for(model.config(), type, code, chunk);
   GenerationShape warm = shape;
   warm.generate = std::min(warm_tokens, shape.generate);

@@ -1,8 +1,11 @@
 // Prompts and generation.
+#include <algorithm>
+
 #include "base/random.h"
 #include "bench/kernel_bench.h"
 #include "bench/models.h"
 #include "measure/speed.h"
+#include "model/session.h"
 #include "report/statistics.h"
 
 namespace hone {
@@ -17,6 +20,7 @@ class Generation : public PointMeasurement {
   void repeat(uint64_t seed, bool record) override {
     const GenerationTimes times = time_generation(model_, shape_, seed);
     if (!record) return;
+    if (routing_.empty()) routing_ = routing();
     first_token_ms_.push_back(1e3 * times.prefill_seconds);
     const double batch = static_cast<double>(shape_.batch);
     prefill_.push_back(batch * static_cast<double>(shape_.prompt) / times.prefill_seconds);
@@ -37,7 +41,7 @@ class Generation : public PointMeasurement {
     r.first_token_ms = median(first_token_ms_);
     r.attention_ms = median(attention_ms_);
     r.attention_fraction = attention_fraction_;
-    r.routing = routing();
+    r.routing = routing_;
     r.depth = depth_;
     if (shape_.generate == 0) return r;
     r.attention_decode_ms = median(attention_decode_ms_);
@@ -53,18 +57,15 @@ class Generation : public PointMeasurement {
  private:
   // Of a prompt like those that were timed; apart from them, since counting takes time.
   ModelRouting routing() const {
-    const NoTape pause;
+    ModelRouting result;
+    if (std::ranges::all_of(model_.config().layers, [](const LayerBlueprint& l) { return l.experts == 0; }))
+      return result;
     Random random(1, "routing");
     std::vector<int32_t> ids(static_cast<size_t>(shape_.prompt));
     for (int32_t& id : ids) id = static_cast<int32_t>(random.below(static_cast<uint64_t>(model_.config().vocabulary)));
-    ModelRouting result;
-    for (const LayerBlueprint& layer : model_.config().layers) {
-      if (layer.experts == 0) continue;
-      Call call = model_.call(Batch::whole(1, shape_.prompt), shape_.type);
-      call.trace.routing = &result;
-      model_.hidden(ids, call);
-      break;
-    }
+    Session session(model_, {.sequences = 1, .capacity = shape_.prompt, .type = shape_.type, .code = shape_.code});
+    session.trace.routing = &result;
+    session.feed(std::span<const int32_t>(ids), shape_.chunk);
     return result;
   }
 
@@ -72,6 +73,7 @@ class Generation : public PointMeasurement {
   GenerationShape shape_;
   std::vector<double> first_token_ms_, prefill_, decode_, step_ms_, attention_ms_, attention_decode_ms_;
   double attention_fraction_ = 1;
+  ModelRouting routing_;
   ModelDepth depth_;
 };
 

@@ -98,9 +98,9 @@ class ModelsBench {
                                           optimizer_bytes(config, {}))
                      : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type,
                                             s_.code);
-        require_memory_for(
-            need, fmt::format("'{}' with --batch {}", variant.path, point.batch),
-            s_.train ? "choose a smaller --batch or --prompt" : "choose a smaller --batch, --prompt or --generate");
+        require_memory_for(need, fmt::format("'{}' with {} sequences at a time", variant.path, point.batch),
+                           s_.train ? "choose a smaller batch or a shorter prompt"
+                                    : "choose a smaller batch, a shorter prompt or fewer tokens after it");
       }
     }
   }

@@ -24,8 +24,8 @@ struct BenchPoint {
 struct BenchSettings {
   std::vector<std::string> models;          // paths
   std::vector<std::string> attention = {};  // kinds to compare, in place of the models' own; none: those
-  std::vector<std::string> recompute =
-      {};  // with train: what to compute again (nn/recompute.h), to compare; none: "none"
+  // With train: what to compute again (nn/recompute.h), to compare; none: "none".
+  std::vector<std::string> recompute = {};
   std::vector<BenchPoint> points;
   int64_t generate = 64;                 // tokens after each prompt
   int64_t prefill_chunk = 2048;          // tokens of a prompt that go through the model at once

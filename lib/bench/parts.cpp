@@ -18,7 +18,7 @@ class Parts : public PointMeasurement {
     for (const std::string& name : s_.parts) {
       const size_t encoder = model_.encoder_of(name);
       if (encoder == model_.encoders().size())
-        throw usage_error("'{}' has no encoder for {}; leave it out of --parts", model.path, name);
+        throw usage_error("'{}' has no encoder for {}; leave that part out", model.path, name);
       encoders_.push_back(encoder);
       Random random(s_.seed, "parts:" + name);
       decoded_.push_back(kind(encoder).noise(random));

@@ -91,10 +91,7 @@ class BudgetRun {
     if (group_given) settings.groups = {settings.quantize.group};
     settings.text = judge ? &*judge : &*text;
     const std::vector<std::string> chosen = weights_to_quantize(*model_.transformer, settings.quantize);
-    double elements = 0;
-    for (const WeightSlot& slot : weight_slots(*model_.transformer))
-      if (std::find(chosen.begin(), chosen.end(), slot.name) != chosen.end())
-        elements += static_cast<double>((*slot.weight)->rows() * (*slot.weight)->cols());
+    const double elements = bytes_of_weights(*model_.transformer, chosen, 1);
     // Of each weight one rounding in f32 is kept until its divergence is measured.
     calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
     settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;

@@ -75,11 +75,11 @@ void CalibrationOptions::require_memory(const Transformer& model, const Calibrat
                      text ? "use fewer or shorter --calibration-windows, or a smaller model" : "use a smaller model");
 }
 
-double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element) {
+double bytes_of_weights(const Transformer& model, const std::vector<std::string>& names, double bytes_an_element) {
   double bytes = 0;
-  for (const WeightSlot& slot : weight_slots(model))
-    if (std::find(names.begin(), names.end(), slot.name) != names.end())
-      bytes += bytes_an_element * static_cast<double>((*slot.weight)->rows() * (*slot.weight)->cols());
+  for (const NamedWeight& named : named_weights(model))
+    if (std::find(names.begin(), names.end(), named.name) != names.end())
+      bytes += bytes_an_element * static_cast<double>(named.weight->rows() * named.weight->cols());
   return bytes;
 }
 

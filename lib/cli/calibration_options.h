@@ -33,7 +33,7 @@ struct CalibrationOptions {
 std::vector<std::string> calibration_options();  // those that go with --calibration, and itself
 
 // Of the weights with these names, at so many bytes an element.
-double bytes_of_weights(Transformer& model, const std::vector<std::string>& names, double bytes_an_element);
+double bytes_of_weights(const Transformer& model, const std::vector<std::string>& names, double bytes_an_element);
 
 // What a report says of the tokens that a layer was calibrated with: `calibration_tokens`, and `calibration`: used,
 // dampened or too few.

@@ -269,6 +269,7 @@ class EvalTool {
     for (const char* detail : {"speed_prompt_tokens", "speed_generated_tokens"})
       if (o_.speed) report.show_detail(detail);
     hide_routing_details(report);
+    show_scores(report);
     if (o_.tasks.size() > 1) show_tasks(report);
     report.fix_csv(eval_columns());
     Row& common = report.common();

@@ -15,6 +15,7 @@
 #include "cli/precision.h"
 #include "cli/ranks.h"
 #include "dataset/tasks.h"
+#include "measure/metrics.h"
 #include "measure/retrieval.h"
 #include "media/medium.h"
 #include "model/exit_calibration.h"
@@ -282,7 +283,7 @@ std::vector<Requirement> EvalOptions::requirements(bool choices) const {
     }
   };
   std::vector<std::string_view> known;
-  for (const Metric& metric : metrics())
+  for (const Metric& metric : scored_metrics())
     if (measured(metric.origin)) known.push_back(metric.name);
   const std::vector<std::string> of_tasks =
       tasks.empty() ? std::vector<std::string>() : task_metric_names(names_of_tasks(), !baseline.empty());

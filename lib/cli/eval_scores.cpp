@@ -35,7 +35,13 @@ class EvalScoring {
         measure_alone(*work_.baseline, model);
         return to_json(*work_.baseline);
       }));
-    if (work_.baseline && work_.subjects.size() > 1 && !work_.examples) keep_baseline();
+    if (work_.baseline && work_.subjects.size() > 1) {
+      if (work_.examples) {
+        keep_media_baseline();
+      } else {
+        keep_baseline();
+      }
+    }
     for (EvalSubject& s : work_.subjects) {
       if (work_.ranks.any()) {  // whose messages no child could send
         score(s);
@@ -45,11 +51,11 @@ class EvalScoring {
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
         score(s);
         nlohmann::json both = nlohmann::json::array({to_json(s)});
-        if (work_.baseline && !kept_) both.push_back(to_json(*work_.baseline));
+        if (work_.baseline && !baseline_scores_) both.push_back(to_json(*work_.baseline));
         return both;
       });
       take(s, results[0]);
-      if (work_.baseline && !kept_) take(*work_.baseline, results[1]);
+      if (work_.baseline && !baseline_scores_) take(*work_.baseline, results[1]);
       ++work_.scored;
     }
   }
@@ -66,6 +72,14 @@ class EvalScoring {
     add_kinds(scores, s.values);
     s.values["answers"] = static_cast<double>(scores.all.windows().size());
     return scores.all;
+  }
+
+  Scores score_media_baseline() {
+    const Model model = load_model(work_.baseline->path);
+    Scores scores = score_media(*work_.baseline, model);
+    finish_sizes(*work_.baseline, model);
+    log_debug("scored the baseline '{}'", work_.baseline->path);
+    return scores;
   }
 
   EvaluateSettings& settings_for(const EvalSubject& s) {
@@ -111,8 +125,24 @@ class EvalScoring {
           progress_.reset();
           return {to_json(*work_.baseline), to_json(scores.windows())};
         });
+    take_baseline(results);
+  }
+
+  // Of examples nothing is kept but scores: there is no divergence of their predictions.
+  void keep_media_baseline() {
+    take_baseline(in_child(fmt::format("scoring '{}'", work_.baseline->path), common_.threads, [&]() -> nlohmann::json {
+      show_progress(work_.baseline->path);
+      const Scores scores = score_media_baseline();
+      progress_.reset();
+      return {to_json(*work_.baseline), to_json(scores.windows())};
+    }));
+  }
+
+  // Its result and the scores of its windows.
+  void take_baseline(const nlohmann::json& results) {
     static_cast<EvalResult&>(*work_.baseline) = eval_result_of(results[0]);
-    for (const WindowScore& window : window_scores_of(results[1])) baseline_scores_.add(window);
+    baseline_scores_.emplace();
+    for (const WindowScore& window : window_scores_of(results[1])) baseline_scores_->add(window);
   }
 
   void score(EvalSubject& s) {
@@ -144,10 +174,8 @@ class EvalScoring {
     const Scores ours = score_media(s, model);
     if (!o_.speed && !work_.baseline) s.values["peak_rss_bytes"] = static_cast<double>(peak_rss_bytes());
     if (!work_.baseline) return;
-    Model other = load_model(work_.baseline->path);
-    s.comparison = compare(ours, score_media(*work_.baseline, other));
+    s.comparison = compare(ours, baseline_scores_ ? *baseline_scores_ : score_media_baseline());
     add_comparison(s.values, *s.comparison);
-    finish_sizes(*work_.baseline, other);
   }
 
   // What is reported of the scores of all windows, which are kept where samples are wanted.
@@ -180,7 +208,7 @@ class EvalScoring {
     work_.settings.attention = &meter;
     const EvaluateSettings& settings = settings_for(s);
     const PairedScores scores =
-        kept_ ? evaluate_against(*model.transformer, *other.transformer, baseline_scores_, *kept_, work_.text_of(s),
+        kept_ ? evaluate_against(*model.transformer, *other.transformer, *baseline_scores_, *kept_, work_.text_of(s),
                                  settings)
               : with_baseline_report(
                     [&] { return evaluate_pair(*model.transformer, *other.transformer, work_.text_of(s), settings); });
@@ -201,7 +229,7 @@ class EvalScoring {
   }
 
   // After the model ran: weights prepared for products count as they are executed.
-  void finish_sizes(EvalSubject& s, Model& model) const {
+  void finish_sizes(EvalSubject& s, const Model& model) const {
     const ModelSize size = size_of(*model.transformer);
     s.values["file_bytes"] = static_cast<double>(std::filesystem::file_size(s.path));
     s.values["parameters"] = static_cast<double>(size.parameters);
@@ -228,8 +256,9 @@ class EvalScoring {
   EvalWork& work_;
   const EvalOptions& o_;
   const Common& common_;
-  std::optional<KeptRows> kept_;  // of the baseline of several models,
-  Scores baseline_scores_;        // and its scores
+  // Of a baseline of several models, where it was scored before them.
+  std::optional<Scores> baseline_scores_;
+  std::optional<KeptRows> kept_;  // of a text
   std::unique_ptr<Progress> progress_;
 };
 

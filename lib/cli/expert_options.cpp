@@ -173,7 +173,7 @@ Config ExpertOptions::apply(Config config) const {
   return with_mixtures(std::move(config), s);
 }
 
-std::unique_ptr<Transformer> ExpertOptions::upcycled(Transformer& dense, uint64_t seed) const {
+std::unique_ptr<Transformer> ExpertOptions::upcycled(const Transformer& dense, uint64_t seed) const {
   const Config& config = dense.config();
   if (has_mixtures(config))
     throw usage_error("--experts turns a dense model into a mixture, and this one is a mixture already");

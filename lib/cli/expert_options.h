@@ -32,7 +32,7 @@ struct ExpertOptions {
   Config apply(Config config) const;
   // --init's model with its feed-forwards turned into experts. Error(usage) for a mixture, and for another
   // --expert-ffn.
-  std::unique_ptr<Transformer> upcycled(Transformer& dense, uint64_t seed) const;
+  std::unique_ptr<Transformer> upcycled(const Transformer& dense, uint64_t seed) const;
   // Error(usage) where an option of the shape says other than the model that is continued.
   void check_same(const Config& config) const;
   // Of a run of a model with this configuration: Error(usage) for an option that it has no use for.

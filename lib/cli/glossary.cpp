@@ -24,6 +24,8 @@ constexpr Word glossary[] = {
     {"a new run", "--init"},
     {"curriculum", "--curriculum"},
     {"take a batch", "--batch"},
+    {"a smaller batch", "--batch"},
+    {"leave that part out", "--parts"},
     {"a smaller multiple of widths", "--width-multiple"},
     {"have it begun anew", "--force"},
     {"a baseline model", "--baseline"},

@@ -106,11 +106,10 @@ double sparsity_of(const Pattern& pattern, std::optional<double> asked) {
   return resolve_sparsity(pattern, asked);
 }
 
-std::vector<std::string> choose(Transformer& model, const PruneSettings& settings) {
-  const std::vector<WeightSlot> slots = weight_slots(model);
-  if (std::none_of(slots.begin(), slots.end(), [&](const WeightSlot& s) { return settings.rule.chosen(s.name); }))
-    throw usage_error("--targets and --keep leave no weight to prune; the model has {}",
-                      fmt::join(names_of(slots), ", "));
+std::vector<std::string> choose(const Transformer& model, const PruneSettings& settings) {
+  const std::vector<std::string> names = names_of(named_weights(model));
+  if (std::ranges::none_of(names, [&](const std::string& name) { return settings.rule.chosen(name); }))
+    throw usage_error("--targets and --keep leave no weight to prune; the model has {}", fmt::join(names, ", "));
   try {
     return weights_to_prune(model, settings);
   } catch (const PatternMisfit& error) {

@@ -140,12 +140,11 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
 }
 
 // An override that matches nothing is a slip of the pen that would go unnoticed.
-void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settings, Transformer& model) {
-  const std::vector<WeightSlot> slots = weight_slots(model);
+void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settings, const Transformer& model) {
+  const std::vector<std::string> names = names_of(named_weights(model));
   for (size_t i = 0; i < o.overrides.size(); ++i) {
     const std::regex& pattern = settings.overrides[i].first;
-    if (!std::any_of(slots.begin(), slots.end(),
-                     [&](const WeightSlot& s) { return std::regex_search(s.name, pattern); }))
+    if (std::ranges::none_of(names, [&](const std::string& name) { return std::regex_search(name, pattern); }))
       throw usage_error("--override '{}' is found in no weight's name; inspect '{}' lists them", o.overrides[i],
                         o.files.model);
   }
@@ -235,7 +234,7 @@ nlohmann::json train_scales(const QuantizeTool& o, Model& model, const Common& c
           {"divergence", result.after}};
 }
 
-std::vector<std::string> choose(Transformer& model, const QuantizeSettings& settings) {
+std::vector<std::string> choose(const Transformer& model, const QuantizeSettings& settings) {
   try {
     return weights_to_quantize(model, settings);
   } catch (const AlreadyQuantized& error) {
@@ -250,7 +249,7 @@ double mean_error(const std::vector<QuantizedLayer>& layers) {
 }
 
 // Of the weights that were quantized: bits of masks, codes and scales for each of their elements.
-double bits_per_weight(Transformer& model, const std::vector<QuantizedLayer>& layers) {
+double bits_per_weight(const Transformer& model, const std::vector<QuantizedLayer>& layers) {
   double bits = 0;
   std::vector<std::string> names;
   for (const QuantizedLayer& layer : layers) {

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace hone {
@@ -39,13 +40,12 @@ class Alone : public Communicator {
 // What is on its way moves along only while it is asked for, so that a rank sleeps only where it waits long: for others
 // that compute. Before that it leaves the processor to whoever wants it.
 void wait(Pending& pending) {
-  using Clock = std::chrono::steady_clock;
   constexpr int turns = 1000;
-  constexpr auto long_wait = std::chrono::milliseconds(200);
+  constexpr double long_wait = 0.2;  // seconds
   for (int i = 0; i < turns; ++i)
     if (pending.done()) return;
-  for (const auto begun = Clock::now(); !pending.done();)
-    if (Clock::now() - begun < long_wait)
+  for (const Stopwatch waited; !pending.done();)
+    if (waited.seconds() < long_wait)
       std::this_thread::yield();
     else
       std::this_thread::sleep_for(std::chrono::microseconds(20));

@@ -6,10 +6,10 @@
 #endif
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <numeric>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "comm/communicator.h"
 #include "comm/launch.h"
@@ -103,10 +103,9 @@ class Ranks : public Communicator {
     MPI_Ibarrier(leaving_, &arrived);
     InFlight all_here({arrived});
     if (status != 0) {
-      using Clock = std::chrono::steady_clock;
-      constexpr auto patience = std::chrono::seconds(4);
-      for (const auto begun = Clock::now(); !all_here.done();) {
-        if (Clock::now() - begun < patience) continue;
+      constexpr double patience = 4;  // seconds
+      for (const Stopwatch waited; !all_here.done();) {
+        if (waited.seconds() < patience) continue;
         say(message);
         MPI_Abort(MPI_COMM_WORLD, status);
       }

@@ -4,29 +4,17 @@
 #include "kernels/parallel.h"
 
 namespace hone {
-namespace {
 
-template <class T>
-Bitmask pack_nonzeros(const Tensor& values) {
-  const int64_t rows = values.dim(0), cols = values.dim(1);
+Bitmask pack_mask(const Tensor& kept) {
+  const int64_t rows = kept.dim(0), cols = kept.dim(1);
   const Bitmask mask = Bitmask::zeros(rows, cols);
-  const T* from = values.data<T>();
+  const uint8_t* from = kept.data<uint8_t>();
   kernels::parallel_for(rows, kernels::row_grain(cols), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
       for (int64_t c = 0; c < cols; ++c)
-        if (from[r * cols + c] != T{0}) mask.set(r, c);
+        if (from[r * cols + c]) mask.set(r, c);
   });
   return mask;
-}
-
-}  // namespace
-
-Bitmask mask_of_nonzeros(const Tensor& weight) {
-  return pack_nonzeros<float>(weight);
-}
-
-Bitmask pack_mask(const Tensor& kept) {
-  return pack_nonzeros<uint8_t>(kept);
 }
 
 Tensor expand_mask(const Bitmask& mask) {
@@ -38,13 +26,6 @@ Tensor expand_mask(const Bitmask& mask) {
       for (int64_t c = 0; c < cols; ++c) out[r * cols + c] = mask.at(r, c);
   });
   return expanded;
-}
-
-Bitmask combine_masks(const Bitmask& a, const Bitmask& b) {
-  assert(b.fits(a.rows(), a.cols()));
-  Bitmask both = a.clone();
-  for (int64_t i = 0; i < both.bits().size(); ++i) both.data()[i] &= b.data()[i];
-  return both;
 }
 
 void check_mask(const Bitmask& mask, int64_t rows, int64_t cols, const std::string& where) {

@@ -7,12 +7,8 @@
 
 namespace hone {
 
-Bitmask mask_of_nonzeros(const Tensor& weight);  // kept where `weight`, f32 [rows, cols], is not zero
-Bitmask pack_mask(const Tensor& kept);           // u8 [rows, cols], zero or not, to bits
-Tensor expand_mask(const Bitmask& mask);         // bits to u8 [rows, cols] of 0 and 1
-
-// Kept where both keep.
-Bitmask combine_masks(const Bitmask& a, const Bitmask& b);
+Bitmask pack_mask(const Tensor& kept);    // u8 [rows, cols], zero or not, to bits
+Tensor expand_mask(const Bitmask& mask);  // bits to u8 [rows, cols] of 0 and 1
 
 // Throws Error(input), naming `where`, unless `mask` has the size of [rows, cols] and keeps nothing in its padding.
 void check_mask(const Bitmask& mask, int64_t rows, int64_t cols, const std::string& where);

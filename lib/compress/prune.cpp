@@ -71,19 +71,17 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
   return layer;
 }
 
-namespace {
-
-std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& s) {
-  const std::vector<WeightSlot> all = weight_slots(model);
-  std::vector<WeightSlot> chosen;
-  for (const WeightSlot& slot : all) {
-    if (!s.rule.chosen(slot.name)) continue;
-    chosen.push_back(slot);
-    Weight& weight = **slot.weight;
+std::vector<std::string> weights_to_prune(const Transformer& model, const PruneSettings& s) {
+  const std::vector<NamedWeight> all = named_weights(model);
+  std::vector<NamedWeight> chosen;
+  for (const NamedWeight& named : all) {
+    if (!s.rule.chosen(named.name)) continue;
+    chosen.push_back(named);
+    const Weight& weight = *named.weight;
     if (weight.element() != "f32")
-      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", slot.name, weight.form(),
+      throw usage_error("'{}' is a {} {} weight; prune the model before it is quantized", named.name, weight.form(),
                         weight.element());
-    s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity_of(slot.name), slot.name);
+    s.pattern->check_shape(weight.rows(), weight.cols(), s.sparsity_of(named.name), named.name);
   }
   if (chosen.empty())
     throw usage_error("no weight is chosen to be pruned; the model has {}", fmt::join(names_of(all), ", "));
@@ -91,18 +89,12 @@ std::vector<WeightSlot> slots_to_prune(Transformer& model, const PruneSettings& 
     throw usage_error("method {} measures what enters each layer and needs a calibration text", s.method->name);
   if (s.update && !s.calibration)
     throw usage_error("the update of what stays measures what enters each layer and needs a calibration text");
-  std::stable_partition(chosen.begin(), chosen.end(), [](const WeightSlot& slot) { return is_linear(slot.role); });
-  return chosen;
-}
-
-}  // namespace
-
-std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& s) {
-  return names_of(slots_to_prune(model, s));
+  std::stable_partition(chosen.begin(), chosen.end(), [](const NamedWeight& named) { return is_linear(named.role); });
+  return names_of(chosen);
 }
 
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s) {
-  const std::vector<WeightSlot> chosen = slots_to_prune(model, s);
+  const std::vector<WeightSlot> chosen = weight_slots(model, weights_to_prune(model, s));
   std::vector<CalibrationTarget> targets;
   for (const WeightSlot& slot : chosen) targets.push_back({slot.name, needs_of(s), s.method->dampens || s.update});
   std::vector<PrunedLayer> layers(chosen.size());

@@ -62,6 +62,6 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
                          const Measurement& measured);
 
 // The names of the weights that prune_model() would prune; throws as it does.
-std::vector<std::string> weights_to_prune(Transformer& model, const PruneSettings& settings);
+std::vector<std::string> weights_to_prune(const Transformer& model, const PruneSettings& settings);
 
 }  // namespace hone

@@ -14,11 +14,11 @@
 namespace hone {
 namespace {
 
-PackedType type_for(const WeightSlot& slot, const QuantizeSettings& s) {
+PackedType type_for(const NamedWeight& weight, const QuantizeSettings& s) {
   for (const auto& [pattern, type] : s.overrides)
-    if (std::regex_search(slot.name, pattern)) return type;
-  if (slot.role == Role::encoder) return {};  // small, and what follows depends on it: stays as it is
-  return is_linear(slot.role) && slot.role != Role::head ? s.type : s.embedding;
+    if (std::regex_search(weight.name, pattern)) return type;
+  if (weight.role == Role::encoder) return {};  // small, and what follows depends on it: stays as it is
+  return is_linear(weight.role) && weight.role != Role::head ? s.type : s.embedding;
 }
 
 bool quantized(const Weight& weight) {
@@ -26,37 +26,37 @@ bool quantized(const Weight& weight) {
 }
 
 struct Choice {
-  WeightSlot slot;
+  NamedWeight weight;
   PackedType type;
   int64_t group;
 };
 
-Choice choice_for(const WeightSlot& slot, const QuantizeSettings& s) {
+Choice choice_for(const NamedWeight& weight, const QuantizeSettings& s) {
   for (const LayerType& own : s.layer_types)
-    if (own.name == slot.name) return {slot, own.element, own.group};
-  const PackedType type = type_for(slot, s);
-  return {slot, type, has_scales(type) ? s.group : 0};
+    if (own.name == weight.name) return {weight, own.element, own.group};
+  const PackedType type = type_for(weight, s);
+  return {weight, type, has_scales(type) ? s.group : 0};
 }
 
-std::vector<Choice> choices_for(Transformer& model, const QuantizeSettings& s) {
+std::vector<Choice> choices_for(const Transformer& model, const QuantizeSettings& s) {
   std::vector<Choice> choices;
-  for (const WeightSlot& slot : weight_slots(model)) {
-    const Choice choice = choice_for(slot, s);
+  for (const NamedWeight& named : named_weights(model)) {
+    const Choice choice = choice_for(named, s);
     if (!choice.type) continue;
-    if (quantized(**slot.weight) && !s.allow_requantize)
+    if (quantized(*named.weight) && !s.allow_requantize)
       throw AlreadyQuantized(ErrorKind::usage, fmt::format("'{}' is {} already; quantize the model it was made from",
-                                                           slot.name, (*slot.weight)->element()));
+                                                           named.name, named.weight->element()));
     choices.push_back(choice);
   }
   if (choices.empty()) throw usage_error("the options leave no weight to quantize");
   std::stable_partition(choices.begin(), choices.end(),
-                        [](const Choice& choice) { return is_linear(choice.slot.role); });
+                        [](const Choice& choice) { return is_linear(choice.weight.role); });
   return choices;
 }
 
 std::vector<LayerType> types_of(const std::vector<Choice>& choices) {
   std::vector<LayerType> types;
-  for (const Choice& choice : choices) types.push_back({choice.slot.name, *choice.type, choice.group});
+  for (const Choice& choice : choices) types.push_back({choice.weight.name, *choice.type, choice.group});
   return types;
 }
 
@@ -68,13 +68,14 @@ std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, cons
   return has_scales(type) ? pack_integers(rounded.matrix) : pack_numbers(*type, rounded.values, mask);
 }
 
-QuantizedLayer quantize_weight(const Choice& choice, const QuantizeSettings& s, const Measurement& measured) {
+// `slot`: of the choice.
+QuantizedLayer quantize_weight(const Choice& choice, std::shared_ptr<Weight>& slot, const QuantizeSettings& s,
+                               const Measurement& measured) {
   check_stop();
-  std::shared_ptr<Weight>& slot = *choice.slot.weight;
   const Tensor dense = slot->to_dense();
   const Bitmask mask = slot->mask();
   QuantizedLayer layer;
-  layer.name = choice.slot.name;
+  layer.name = choice.weight.name;
   layer.type = choice.type;
   layer.group = choice.group;
   layer.bytes_before = quantized(*slot) ? slot->stored_bytes() : dense.size() * 4;
@@ -118,18 +119,20 @@ bool has_scales(PackedType type) {
   return type && kernels::info_of(*type).scaled;
 }
 
-std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& s) {
+std::vector<std::string> weights_to_quantize(const Transformer& model, const QuantizeSettings& s) {
   std::vector<std::string> chosen;
-  for (const Choice& choice : choices_for(model, s)) chosen.push_back(choice.slot.name);
+  for (const Choice& choice : choices_for(model, s)) chosen.push_back(choice.weight.name);
   return chosen;
 }
 
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& s) {
   const std::vector<Choice> choices = choices_for(model, s);
+  std::vector<std::string> names;
   std::vector<CalibrationTarget> targets;
   for (const Choice& choice : choices) {
     const RoundMethod& method = method_for(choice.type, s);
-    targets.push_back({choice.slot.name, method.needs, method.dampens});
+    names.push_back(choice.weight.name);
+    targets.push_back({choice.weight.name, method.needs, method.dampens});
   }
   std::map<std::string, std::map<std::string, double>> prepared;  // of a weight
   const std::vector<LayerType> types = types_of(choices);
@@ -137,10 +140,14 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
     for (const Preparation* row : s.prepare)
       for (const auto& [layer, number] : row->run({model, types, s.method->searches, *s.calibration, s.activations}))
         prepared[layer][std::string(row->number)] = number;
+  const std::vector<WeightSlot> slots = weight_slots(model, names);
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
       model, targets, s.method->behind, s.calibration, s.activations,
-      [&](size_t i, const Measurement& measured) { layers[i] = quantize_weight(choices[i], s, measured); }, s.progress);
+      [&](size_t i, const Measurement& measured) {
+        layers[i] = quantize_weight(choices[i], *slots[i].weight, s, measured);
+      },
+      s.progress);
   for (QuantizedLayer& layer : layers) layer.prepared = prepared[layer.name];
   return layers;
 }

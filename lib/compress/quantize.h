@@ -63,6 +63,6 @@ struct QuantizedLayer {
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& settings);
 
 // The names of the weights that quantize_model() would quantize; throws as it does.
-std::vector<std::string> weights_to_quantize(Transformer& model, const QuantizeSettings& settings);
+std::vector<std::string> weights_to_quantize(const Transformer& model, const QuantizeSettings& settings);
 
 }  // namespace hone

@@ -34,8 +34,9 @@ std::string speedup_structures();  // "neurons and heads": what the rows of stru
 
 // The least of a row of structures, ever more of each layer, without which a model of that shape, with any numbers, has
 // both speeds at least `target` times those of `model`. The rows say how much more goes with each step
-// (StructureKind::speedup): neurons in steps of 2.5%, behind 75% heads in steps of 12.5% as well. Measured by halving: about six shapes. `more`: steps beyond that. Throws Error(usage), naming the
-// greatest speed-up, where the last is not fast enough.
+// (StructureKind::speedup): neurons in steps of 2.5%, behind 75% heads in steps of 12.5% as well. Measured by halving:
+// about six shapes. `more`: steps beyond that. Throws Error(usage), naming the greatest speed-up, where the last is not
+// fast enough.
 SpeedupChoice structure_for_speedup(const Transformer& model, const SpeedupSettings& settings, int more = 0);
 
 }  // namespace hone

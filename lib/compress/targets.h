@@ -23,13 +23,24 @@ struct TargetRule {
   }
 };
 
-// The slots of all weights (linear layers, embedding, head) by name.
+// All weights (linear layers, embedding, head) by name, in the order of the model: to be read …
+struct NamedWeight {
+  std::string name;
+  const Weight* weight;
+  Role role;
+  int64_t layer;  // -1: of no block
+};
+std::vector<NamedWeight> named_weights(const Transformer& model);
+std::vector<std::string> names_of(std::span<const NamedWeight> weights);
+
+// … and to be replaced.
 struct WeightSlot {
   std::string name;
   std::shared_ptr<Weight>* weight;
   Role role;
 };
 std::vector<WeightSlot> weight_slots(Transformer& model);
-std::vector<std::string> names_of(std::span<const WeightSlot> slots);
+// Those of these names, in their order; each is of a weight.
+std::vector<WeightSlot> weight_slots(Transformer& model, std::span<const std::string> names);
 
 }  // namespace hone

@@ -46,11 +46,6 @@ const Architecture& architecture_of(const Settings& settings) {
   throw input_error("{}: the architecture '{}' is not read; read are {}", settings.where(), name, architecture_names());
 }
 
-std::string within_block(const ParameterInfo& info) {
-  if (info.layer < 0) return info.name;
-  return info.name.substr(fmt::format("blocks.{}.", info.layer).size());
-}
-
 void express(bool good, std::string_view what) {
   if (!good) throw usage_error("{}", what);
 }

@@ -58,8 +58,6 @@ const Architecture* find_architecture(std::string_view name);  // null: none
 
 // ---- what files of architectures/ share ----
 
-// "blocks.3.feed_forward.gate_up.weight" -> "feed_forward.gate_up.weight"; whole names of what is in no block.
-std::string within_block(const ParameterInfo& info);
 // `count` layers alike, as the member `name` of a file says. Throws Error(input) for less than 1 or more than 4096.
 std::vector<LayerBlueprint> layers_alike(const LayerBlueprint& layer, int64_t count, const std::string& where,
                                          const std::string& name);

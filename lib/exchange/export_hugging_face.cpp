@@ -157,7 +157,7 @@ class Exporter {
       if (choice.origins.contains(whole)) return names_[name] = whole;
     if (model_.transformer->config().tied && (name == "lm_head.weight" || name == "embed_out.weight"))
       for (const auto& [whole, from] : choice.origins)
-        if (from.parameter == "embedding.weight") return names_[name] = whole;
+        if (from.parameter == model_.transformer->head_name()) return names_[name] = whole;
     return "";
   }
 

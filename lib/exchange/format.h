@@ -26,8 +26,8 @@ struct Imported {
 struct ExportSettings {
   bool force = false;
   bool densify = false;  // write the zeros of masks and what packed weights stand for
-  std::string type =
-      "same";  // of the numbers: one of ForeignFormat::types, or as they came where the format can say, else f32
+  // Of the numbers: one of ForeignFormat::types, or as they came where the format can say, else f32.
+  std::string type = "same";
   bool only_check = false;  // throw what writing would throw of the model, and write nothing
 };
 

@@ -114,6 +114,7 @@ struct Source {
   std::string cut;                     // what names lack: "model."
   std::map<std::string, Parts> parts;  // by parameter
   std::map<std::string, Shape> shapes;
+  std::string embedding = {};  // the parameter
 
   std::string name_in_file(const std::string& tensor) const {
     return !cut.empty() && tensor.starts_with(cut) ? tensor.substr(cut.size()) : tensor;
@@ -158,7 +159,7 @@ void check_leftovers(const Source& s, const Config& config) {
   for (const auto& [name, place] : s.files.places()) {
     if (used.contains(name) || s.architecture->buffer(name)) continue;
     if (config.tied && (name == "lm_head.weight" || name == "embed_out.weight")) {
-      const Part embedding = s.parts.at("embedding.weight").parts.front();
+      const Part embedding = s.parts.at(s.embedding).parts.front();
       if (same_bytes(place, s.place(embedding))) continue;
       throw input_error("{}: '{}' differs from the embedding, which config.json says it is", place.where, name);
     }
@@ -229,6 +230,7 @@ Imported import_hugging_face(const std::string& path) {
       imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
     }
     source->parts[p.info.name] = parts;
+    if (p.info.role == Role::embedding) source->embedding = p.info.name;
     source->shapes[p.info.name] = p.shape;
     imported.file.parameters[p.info.name] = {"dense", "f32", p.shape, {}, {{"values", Tensor::promised(p.shape)}}};
     imported.parameters += elements(p.shape);

@@ -26,8 +26,7 @@ class Lister : public Visitor {
 
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     check_stop();
-    InspectedParameter p;
-    p.name = info.name;
+    InspectedParameter p = named(info);
     p.form = weight->form();
     p.element = weight->element();
     p.shape = {weight->rows(), weight->cols()};
@@ -39,8 +38,7 @@ class Lister : public Visitor {
   }
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
-    InspectedParameter p;
-    p.name = info.name;
+    InspectedParameter p = named(info);
     p.form = "dense";
     p.element = "f32";
     p.shape = parameter.value.shape();
@@ -51,6 +49,13 @@ class Lister : public Visitor {
   }
 
  private:
+  static InspectedParameter named(const ParameterInfo& info) {
+    InspectedParameter p;
+    p.name = info.name;
+    if (info.expert >= 0) p.of_any_expert = info.name_of_expert("*");
+    return p;
+  }
+
   void add(InspectedParameter p) {
     p.bytes = stored_.at(p.name).bytes;
     p.nonfinite = stored_.at(p.name).nonfinite;

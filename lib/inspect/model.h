@@ -14,6 +14,7 @@ namespace hone {
 // One matrix or vector.
 struct InspectedParameter {
   std::string name, form, element;
+  std::string of_any_expert;  // the name with * for the number of a routed expert; empty: of none
   Shape shape;
   int64_t elements = 0, nonzeros = 0, pruned = 0;
   int64_t nonfinite = 0;           // of the numbers that the file has: NaN or infinite

@@ -39,19 +39,17 @@ Row row_of(const InspectedParameter& p) {
 std::vector<InspectedParameter> with_experts_together(const std::vector<InspectedParameter>& parameters) {
   std::vector<InspectedParameter> result;
   for (const InspectedParameter& p : parameters) {
-    const size_t begin = p.name.find(".experts.");
-    if (begin == std::string::npos) {
+    if (p.of_any_expert.empty()) {
       result.push_back(p);
       continue;
     }
-    const size_t number = begin + 9;
-    const std::string name = p.name.substr(0, number) + "*" + p.name.substr(p.name.find('.', number));
     const auto same = std::find_if(result.begin(), result.end(), [&](const InspectedParameter& other) {
-      return other.name == name && other.form == p.form && other.element == p.element && other.shape == p.shape;
+      return other.name == p.of_any_expert && other.form == p.form && other.element == p.element &&
+             other.shape == p.shape;
     });
     if (same == result.end()) {
       result.push_back(p);
-      result.back().name = name;
+      result.back().name = p.of_any_expert;
       continue;
     }
     same->elements += p.elements;

@@ -11,6 +11,7 @@
 #include "kernels/rows/elementwise.h"
 #include "measure/divergence.h"
 #include "measure/kept_baseline.h"
+#include "model/reading.h"
 #include "model/session.h"
 #include "model/whole_arrays.h"
 
@@ -81,23 +82,21 @@ Trace baseline_trace_of(const EvaluateSettings& s) {
   return {.attention = s.baseline_attention, .routing = s.baseline_routing, .depth = s.baseline_depth};
 }
 
-// Hidden states of a group's rows, chunk by chunk through a state where the windows are longer than one.
-Var hidden_of(const Transformer& model, const Group& group, const EvaluateSettings& settings, const Trace& trace) {
+// Hidden states of a group's rows: one call, or chunk by chunk through a state where the windows are longer than one.
+Tensor hidden_of(const Transformer& model, const Group& group, const EvaluateSettings& settings, const Trace& trace) {
   const int64_t sequences = static_cast<int64_t>(group.windows.size()), length = group.windows.front().length;
   const int64_t chunk = settings.chunk ? settings.chunk : length;
-  if (length <= chunk && settings.code == kernels::CacheCode::none) {
-    Call call = model.call(Batch::whole(sequences, length), settings.type);
-    call.trace = trace;
-    return model.hidden(group.inputs, call);
-  }
+  if (length <= chunk && settings.code == kernels::CacheCode::none)
+    return hidden_states(model, group.inputs, Batch::whole(sequences, length).spans(),
+                         {.type = settings.type, .trace = trace});
   Session session(model, {.sequences = sequences, .capacity = length, .type = settings.type, .code = settings.code});
   session.trace = trace;
-  return Var(session.hidden(group.inputs, chunk));
+  return session.hidden(group.inputs, chunk);
 }
 
-void add_scores(const Transformer& model, const Var& hidden, const Group& group, const Corpus& text, bool whole,
+void add_scores(const Transformer& model, const Tensor& hidden, const Group& group, const Corpus& text, bool whole,
                 std::vector<WindowScore>& scores) {
-  const ops::TokenLosses losses = model.loss(hidden, group.targets);
+  const ops::TokenLosses losses = model.loss(Var(hidden), group.targets);
   size_t row = 0;
   for (size_t i = 0; i < group.windows.size(); ++i) {
     const EvalWindow& w = group.windows[i];
@@ -213,13 +212,13 @@ PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline
   PairedScores result;
   result.divergences.resize(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var ours = hidden_of(model, group, settings, trace_of(settings));
-    const Var theirs = hidden_of(baseline, group, settings, baseline_trace_of(settings));
+    const Tensor ours = hidden_of(model, group, settings, trace_of(settings));
+    const Tensor theirs = hidden_of(baseline, group, settings, baseline_trace_of(settings));
     add_scores(model, ours, group, text, !settings.answers.empty(), our_scores);
     add_scores(baseline, theirs, group, text, !settings.answers.empty(), their_scores);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
       result.divergences[group.places[i]] =
-          divergence_of(model, baseline, ours.value().rows(row, count), theirs.value().rows(row, count));
+          divergence_of(model, baseline, ours.rows(row, count), theirs.rows(row, count));
     });
   });
   result.model = in_order(our_scores);
@@ -239,10 +238,10 @@ Scores score_baseline(const Transformer& baseline, const Corpus& text, const Eva
   std::vector<WindowScore> scores(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, baseline.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(baseline, group, settings, baseline_trace_of(settings));
+    const Tensor hidden = hidden_of(baseline, group, settings, baseline_trace_of(settings));
     add_scores(baseline, hidden, group, text, !settings.answers.empty(), scores);
     for_each_scored(group, [&](size_t, int64_t row, int64_t count) {
-      kept.write(done, hidden.value().rows(row, count));
+      kept.write(done, hidden.rows(row, count));
       done += count;
     });
   });
@@ -258,11 +257,11 @@ PairedScores evaluate_against(const Transformer& model, const Transformer& basel
   result.divergences.resize(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
-    const Var hidden = hidden_of(model, group, settings, trace_of(settings));
+    const Tensor hidden = hidden_of(model, group, settings, trace_of(settings));
     add_scores(model, hidden, group, text, !settings.answers.empty(), own);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
       result.divergences[group.places[i]] =
-          divergence_of(model, baseline, hidden.value().rows(row, count), kept.read(done, count));
+          divergence_of(model, baseline, hidden.rows(row, count), kept.read(done, count));
       done += count;
     });
   });

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/spelling.h"
 #include "base/stop.h"
+#include "model/reading.h"
 #include "model/whole_arrays.h"
 
 namespace hone {
@@ -61,10 +62,12 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
       sequences.push_back(std::move(*sequence));
     }
     if (sequences.empty()) continue;
-    Call call = model.call(rows.input(), std::move(spans), type);
-    call.trace.encoders = &scores.encoders;
     ops::TokenLosses losses;
-    in_step(model, [&] { losses = model.loss(model.hidden(rows.input(), call), targets); });
+    in_step(model, [&] {
+      const Tensor hidden =
+          hidden_states(model, rows.input(), std::move(spans), {.type = type, .trace = {.encoders = &scores.encoders}});
+      losses = model.loss(Var(hidden), targets);
+    });
     int64_t row = 0;
     for (const Sequence& s : sequences) {
       WindowScore score = score_of(s, losses, row);

@@ -113,11 +113,10 @@ class Origins {
  private:
   static std::string old_name(const ParameterInfo& info, const KeptLayer& kept) {
     const std::string now = Transformer::place_of_block(info.layer).name;
-    std::string name = Transformer::place_of_block(kept.from).name + info.name.substr(now.size());
-    if (info.expert < 0) return name;
-    const std::string expert = fmt::format(".experts.{}.", info.expert);
-    const int64_t from = kept.experts[static_cast<size_t>(info.expert)];
-    return name.replace(name.find(expert), expert.size(), fmt::format(".experts.{}.", from));
+    const std::string name = info.expert < 0
+                                 ? info.name
+                                 : info.name_of_expert(std::to_string(kept.experts[static_cast<size_t>(info.expert)]));
+    return Transformer::place_of_block(kept.from).name + name.substr(now.size());
   }
 
   static const KeptUnits& units_of(const ParameterInfo& info, const KeptLayer& kept) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "model/reading.h"
 #include "model/whole_arrays.h"
 
 namespace hone {
@@ -17,8 +18,10 @@ Session::Session(const Transformer& model, const StateShape& shape)
 template <class F>
 void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
   go_on();
-  const NoTape pause;
-  const kernels::RowsScope scope(rows_as(pieces.empty() ? Phase::counted : pieces.front().phase));
+  const ReadSettings settings{.type = state_.shape().type,
+                              .products = pieces.empty() ? Phase::counted : pieces.front().phase,
+                              .trace = trace,
+                              .layers = end_};
   for (const Piece& piece : pieces) {
     for (const int32_t id : piece.input.ids)
       if (id < 0 || id >= model_.config().vocabulary)
@@ -30,26 +33,22 @@ void Session::run(std::span<const Piece> pieces, int64_t chunk, F&& take) {
   JoinedInput rows;
   while (true) {
     std::vector<Span> spans;
-    std::vector<size_t> of_spans;  // which piece each is of
+    std::vector<std::pair<size_t, int64_t>> of_spans;  // which piece each is of, and how many rows
     rows.clear();
     for (size_t i = 0; i < pieces.size(); ++i) {
       const Input& all = pieces[i].input;
       const int64_t count = std::min(all.uncut(done[i] + chunk), all.size()) - done[i];
       if (count < 1) continue;
       spans.push_back({pieces[i].sequence, length(pieces[i].sequence), count, pieces[i].phase});
-      of_spans.push_back(i);
+      of_spans.emplace_back(i, count);
       rows.add(all, done[i], count);
     }
     if (spans.empty()) return;
-    Call call = model_.call(rows.input(), std::move(spans), state_.shape().type);
-    call.trace = trace;
-    const Stream stream = model_.run(model_.embed(rows.input(), call), 0, end_, call, &state_);
-    const Tensor hidden = model_.read(stream, end_, call).value();
+    const Tensor hidden = hidden_states(model_, rows.input(), std::move(spans), settings, &state_);
     int64_t row = 0;
-    for (size_t i = 0; i < of_spans.size(); ++i) {
-      const int64_t count = call.batch.spans()[i].count;
-      int64_t& begin = done[of_spans[i]];
-      take(of_spans[i], begin, hidden.rows(row, count));
+    for (const auto& [piece, count] : of_spans) {
+      int64_t& begin = done[piece];
+      take(piece, begin, hidden.rows(row, count));
       begin += count;
       row += count;
     }

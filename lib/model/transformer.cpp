@@ -152,7 +152,8 @@ class Halves {
     Stream out = block.router ? block.forward(in, call, layer, remembered)
                  : feeds      ? block.feed(in, call, layer)
                               : block.mix(in, call, layer, remembered);
-    if (call.trace.streams && (feeds || !block.feed_forward)) call.trace.streams->behind(layer, out);
+    if (feeds || !block.feed_forward)
+      for (StreamObserver* observer : call.streams) observer->behind(layer, out);
     return out;
   }
 
@@ -207,10 +208,10 @@ class Halves {
     const auto forward = [self = *this, terms, halves, call](const std::vector<Var>& inputs, bool again) {
       Call mine = call;
       mine.again = again;
-      if (again) mine.trace = {.attention = call.trace.attention, .streams = call.trace.streams};
+      if (again) mine.trace = {.attention = call.trace.attention};
       Stream stream = {inputs[0], inputs[1], {}};
       for (const int64_t half : halves) {
-        mine.unread = again && half == halves.back() && !mine.trace.streams;
+        mine.unread = again && half == halves.back() && mine.streams.empty();
         Stream next = self.run(stream, half, mine, nullptr);
         if (Tape::recording() && half != halves.front()) drop_branch(stream);
         stream = std::move(next);
@@ -222,8 +223,10 @@ class Halves {
     };
     const std::vector<Var> outputs = recompute(forward, {begin, apart ? in.branch : Var()});
     Stream out{outputs[0], outputs[1], in.terms};
-    for (size_t i = 0; i < terms->size(); ++i)
-      out.terms.push_back({(*terms)[i].name, outputs[2 + i], (*terms)[i].weight});
+    for (size_t i = 0; i < terms->size(); ++i) {
+      out.terms.push_back(std::move((*terms)[i]));
+      out.terms.back().value = outputs[2 + i];
+    }
     terms->clear();
     return out;
   }
@@ -420,9 +423,9 @@ void Transformer::visit(Visitor& visitor) {
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
   for (const auto& encoder : encoders_)
     encoder->visit(Place{fmt::format("encoders.{}", encoder->kind().medium().name)}, visitor);
-  if (similarity_scale_) visitor.parameter(Place{"alignment"}.info("scale", Role::bias), *similarity_scale_);
+  if (similarity_scale_) visitor.parameter(Place{"alignment"}.info("scale", Role::similarity), *similarity_scale_);
   for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(place_of_block(static_cast<int64_t>(i)), visitor);
-  norm_.visit(Place{"norm"}, visitor);
+  norm_.visit(Place{"norm"}, NormOf::last, visitor);
   if (!config_.tied) head_.visit(Place{"head"}, Role::head, visitor);
 }
 

@@ -93,15 +93,15 @@ double Block::state_bytes(const StateShape& shape) const {
 
 void Block::visit(const Place& at, Visitor& visitor) {
   if (mixer) {
-    mixer_norm.visit(at.in(std::string(mixer->place()) + "_norm"), visitor);
+    mixer_norm.visit(at.in(std::string(mixer->place()) + "_norm"), NormOf::mixer, visitor);
     mixer->visit(at.in(mixer->place()), visitor);
   }
   if (feed_forward) {
-    feed_forward_norm.visit(at.in("feed_forward_norm"), visitor);
+    feed_forward_norm.visit(at.in("feed_forward_norm"), NormOf::feed_forward, visitor);
     feed_forward->visit(at.in("feed_forward"), visitor);
   }
   if (router) router->visit(at.in("depth_router"), visitor);
-  if (exits()) exit_norm.visit(at.in("exit_norm"), visitor);
+  if (exits()) exit_norm.visit(at.in("exit_norm"), NormOf::exit, visitor);
 }
 
 }  // namespace hone

@@ -37,8 +37,8 @@ class InputObserver {
 
 struct Stream;
 
-// Sees the stream behind each layer, and may add terms to it. Where a stretch runs again for the backward pass it is
-// shown once more, and must add as many.
+// Sees the stream behind each layer, and may add terms to what training minimizes. Where a stretch runs again for the
+// backward pass it is shown once more, and must add as many.
 class StreamObserver {
  public:
   virtual ~StreamObserver() = default;
@@ -75,7 +75,6 @@ struct Trace {
   AttentionMeter* attention = nullptr;
   std::vector<LayerRouting>* routing = nullptr;  // by layer; a dense layer has no load
   InputObserver* inputs = nullptr;
-  StreamObserver* streams = nullptr;
   BackwardObserver* backward = nullptr;
   std::vector<EncoderLoad>* encoders = nullptr;  // an entry each; those that a batch has no part for are left alone
   ModelDepth* depth = nullptr;                   // by layer
@@ -89,8 +88,9 @@ struct Call {
   Noise noise;
   RouterCall router;
   Trace trace;
-  RecomputePlan recompute;  // what a tape keeps of the blocks
-  bool again = false;       // runs for the backward pass, after a first run that has reported what there was
+  std::vector<StreamObserver*> streams;  // no part of the trace, since what they add comes out; they outlive the tape
+  RecomputePlan recompute;               // what a tape keeps of the blocks
+  bool again = false;  // runs for the backward pass, after a first run that has reported what there was
   // Of training (nn/skip.h): the probability that a sequence passes a layer by, by layer; none: no layer is passed by.
   std::vector<float> skip;
   // Of training: routers of depth let the best tokens of each whole sequence through, instead of those that their

@@ -185,7 +185,7 @@ DepthRouter::Choice DepthRouter::choose(const Var& y, const Call& call, int64_t 
   if (best_pass) {
     const ops::DepthPrediction prediction = ops::depth_prediction(y.value(), predictor(), best);
     logits = prediction.logits;
-    choice.terms.push_back({std::string(depth_predictor_term), prediction.loss, predictor_weight});
+    choice.terms.push_back({"depth_predictor", prediction.loss, predictor_weight, LossOf::other});
   } else {
     logits = ops::predicted(y.value(), predictor());
   }
@@ -198,7 +198,7 @@ DepthRouter::Choice DepthRouter::choose(const Var& y, const Call& call, int64_t 
 }
 
 void DepthRouter::visit(const Place& at, Visitor& visitor) {
-  norm.visit(at.in("norm"), visitor);
+  norm.visit(at.in("norm"), NormOf::depth_router, visitor);
   visitor.parameter(at.info("weight", Role::depth_router), *weight_);
   const Place of = at.in("predictor");
   const auto biased = [&](const char* name, Parameter& parameter) {

@@ -45,9 +45,6 @@ class DepthState : public LayerState {
   std::vector<std::vector<int32_t>> positions_;  // [sequence]: of the tokens that went through, ascending
 };
 
-// What a predictor's loss is called among the terms of a step.
-inline constexpr std::string_view depth_predictor_term = "depth_predictor";
-
 class DepthRouter {
  public:
   DepthRouter(const BlockBlueprint& blueprint, const LayerBlueprint& layer);  // biases 0, all else unset
@@ -58,7 +55,7 @@ class DepthRouter {
     // attended to as steps, whose bits do not depend on how a sequence was cut into calls.
     Call call;
     Var gates;                    // [rows, 1]
-    std::vector<LossTerm> terms;  // the predictor's, where the call asks for the best
+    std::vector<LossTerm> terms;  // the predictor's, "depth_predictor", where the call asks for the best
   };
   // `y`: rows of norm. Throws RouterError naming the layer where a score is not finite.
   Choice choose(const Var& y, const Call& call, int64_t layer, DepthState* state) const;

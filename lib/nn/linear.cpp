@@ -122,15 +122,21 @@ ops::Normed Norm::forward(const Var& residual, const Var& branch, DType type) co
   return info_of(kind).add(residual, branch, *gain, bias.get(), epsilon, type);
 }
 
-void Norm::visit(const Place& at, Visitor& visitor) {
+void Norm::visit(const Place& at, NormOf of, Visitor& visitor) {
   Place own = at;
   if (!others.empty()) own.kind = 0;
-  visitor.parameter(own.info("gain", Role::gain), *gain);
-  if (bias) visitor.parameter(own.info("bias", Role::bias), *bias);
+  ParameterInfo info = own.info("gain", Role::gain);
+  info.norm = of;
+  visitor.parameter(info, *gain);
+  if (bias) {
+    info = own.info("bias", Role::bias);
+    info.norm = of;
+    visitor.parameter(info, *bias);
+  }
   for (size_t k = 0; k < others.size(); ++k) {
     Place other = at.in(other_names[k]);
     other.kind = static_cast<int64_t>(k) + 1;
-    others[k].visit(other, visitor);
+    others[k].visit(other, of, visitor);
   }
 }
 

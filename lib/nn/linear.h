@@ -52,7 +52,7 @@ struct Norm {
   static Norm of_heads(const BlockBlueprint& blueprint, int64_t numbers);
   ops::Normed forward(const Var& residual, const Var& branch, const Call& call) const;
   ops::Normed forward(const Var& residual, const Var& branch, DType type) const;  // of text, where kinds differ
-  void visit(const Place& at, Visitor& visitor);
+  void visit(const Place& at, NormOf of, Visitor& visitor);
 };
 
 }  // namespace hone

@@ -122,8 +122,8 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
   const Var slots = by_ranks ? process_by_ranks(x, call, routing.plan, ways)
                              : process(ops::gather_slots(x, routing.plan), call, routing.plan);
   FeedForwardOutput out{ops::combine_slots(slots, routing.gates, routing.plan, base), {}};
-  if (routing.balance) out.terms.push_back({"balance", routing.balance});
-  if (routing.z) out.terms.push_back({"router_z", routing.z});
+  if (routing.balance) out.terms.push_back({"balance", routing.balance, 1, LossOf::router});
+  if (routing.z) out.terms.push_back({"router_z", routing.z, 1, LossOf::router});
   return out;
 }
 
@@ -137,8 +137,7 @@ void Mixture::visit(const Place& at, Visitor& visitor) {
   }
   visitor.begin_experts(static_cast<int64_t>(experts_.size()), top_k_);
   for (size_t e = 0; e < experts_.size(); ++e) {
-    Place expert = at.in(fmt::format("experts.{}", e));
-    expert.expert = static_cast<int64_t>(e);
+    Place expert = at.in_expert(static_cast<int64_t>(e));
     expert.part = share_.thing(expert.expert, static_cast<int64_t>(experts_.size()));
     experts_[e].visit(expert, visitor);
   }

@@ -13,4 +13,17 @@ std::vector<int64_t> ParameterInfo::parts_of(int64_t rows) const {
   return parts;
 }
 
+std::string ParameterInfo::name_of_expert(const std::string& other) const {
+  const std::string own = fmt::format(".experts.{}.", expert);
+  const size_t at = name.find(own);
+  if (expert < 0 || at == name.npos) throw internal_error("'{}' is of no expert", name);
+  return std::string(name).replace(at, own.size(), fmt::format(".experts.{}.", other));
+}
+
+Place Place::in_expert(int64_t number) const {
+  Place place = in(fmt::format("experts.{}", number));
+  place.expert = number;
+  return place;
+}
+
 }  // namespace hone

@@ -29,6 +29,7 @@ enum class Role {
   depth_router,  // [outputs, dim or hidden]: which tokens go through a layer, and who predicts that
   encoder,       // [dim, width]: from features of an image or sound to rows
   encoder_row,   // rows of an encoder that are added or looked up: its mark, delimiters, positions
+  similarity,    // [2]: of media that are aligned (ops/contrastive.h)
   head,
 };
 
@@ -46,6 +47,18 @@ constexpr bool ends_branch(Role role) {
   return role == Role::attention_output || role == Role::mixer_output || role == Role::down;
 }
 
+// What a norm is before, or of.
+enum class NormOf {
+  none,  // the parameter is of no norm
+  mixer,
+  feed_forward,
+  query,  // each head of queries
+  key,
+  depth_router,
+  exit,
+  last  // before the head
+};
+
 struct ParameterInfo {
   std::string name;  // the path in the model file
   Role role = Role::bias;
@@ -60,6 +73,10 @@ struct ParameterInfo {
   // its bias: the rows of each. Empty: it is one.
   std::vector<int64_t> parts = {};
   double deviation = 0;  // of a mixer_array: of its first numbers, which are normal; 0: it keeps those it was made with
+  NormOf norm = NormOf::none;  // of a gain, and of a bias beside one
+
+  // The name with another expert in place of its own: "blocks.0.feed_forward.experts.*.up.weight".
+  std::string name_of_expert(const std::string& other) const;
 
   // The same of a weight with so many rows. Error(internal) where they do not add up to them.
   std::vector<int64_t> parts_of(int64_t rows) const;
@@ -73,6 +90,7 @@ struct Place {
   int64_t kind = -1;
   RankPart part = {};
 
+  Place in_expert(int64_t number) const;  // of those that a mixture routes to
   Place in(const std::string& child) const { return {name + "." + child, layer, expert, shared, kind, part}; }
   ParameterInfo info(const char* parameter, Role role) const {
     return {name + "." + parameter, role, layer, expert, false, role, shared, kind, part};

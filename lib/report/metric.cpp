@@ -2,17 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
-#include <vector>
-
-#include "base/spelling.h"
-#include "media/medium.h"
 
 namespace hone {
 namespace {
 
 constexpr bool whole = true, compared = true;
-constexpr std::string_view before_media = "accuracy_by_bytes_stderr";  // accuracies by the media of examples come next
 
 constexpr auto table = std::to_array<Metric>({
     {"file_bytes", Display::bytes, 0, "bytes", "size of the model file", Origin::model, whole},
@@ -43,7 +37,7 @@ constexpr auto table = std::to_array<Metric>({
     {"accuracy_by_bytes", Display::fraction, 2, "",
      "questions whose right answer has the largest log probability a byte, as a fraction", Origin::choices, !whole,
      compared},
-    {before_media, Display::fraction, 2, "", "standard error of accuracy_by_bytes", Origin::choices},
+    {"accuracy_by_bytes_stderr", Display::fraction, 2, "", "standard error of accuracy_by_bytes", Origin::choices},
     {"mean_depth", Display::fixed, 2, "layers", "layers that a token goes through, mean over the tokens"},
     {"exit_agreement", Display::fraction, 2, "",
      "tokens that are predicted where they leave as they are behind all layers, as a fraction"},
@@ -96,47 +90,10 @@ constexpr auto table = std::to_array<Metric>({
 constexpr std::array<std::string_view, 8> suffixes = {
     "_difference_low", "_difference_high", "_ratio_low", "_ratio_high", "_difference", "_ratio", "_low", "_high"};
 
-// "images and no sound", "images and sounds".
-std::string words_of(const MediaMix& mix) {
-  std::vector<std::string> there, missing;
-  for (const Medium* medium : mix) there.emplace_back(medium->plural);
-  for (const Medium* medium : all_media())
-    if (std::ranges::find(mix, medium) == mix.end()) missing.emplace_back(medium->noun);
-  return each_of(there) + (missing.empty() ? "" : " and no " + either_of(missing));
-}
-
-// The table, and a metric for each mixture of media.
-class AllMetrics {
- public:
-  AllMetrics() {
-    for (const Metric& metric : table) {
-      all_.push_back(metric);
-      if (metric.name == before_media)
-        for (const MediaMix& mix : media_mixes()) add(mix);
-    }
-  }
-  std::span<const Metric> all() const { return all_; }
-
- private:
-  void add(const MediaMix& mix) {
-    const std::string_view name = kept("accuracy_" + mix_name(mix));
-    const auto metric = [&](std::string_view called, std::string definition) {
-      all_.push_back({called, Display::fraction, 2, "", kept(std::move(definition)), Origin::answers});
-    };
-    metric(name, "accuracy of the examples with " + words_of(mix));
-    metric(kept(std::string(name) + "_stderr"), "standard error of " + std::string(name));
-  }
-  std::string_view kept(std::string text) { return texts_.emplace_back(std::move(text)); }
-
-  std::vector<Metric> all_;
-  std::deque<std::string> texts_;  // which the metrics of media name
-};
-
 }  // namespace
 
 std::span<const Metric> metrics() {
-  static const AllMetrics made;
-  return made.all();
+  return table;
 }
 
 const Metric* find_metric(std::string_view name) {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "model/reading.h"
 #include "serve/engine.h"
 
 namespace hone {
@@ -55,10 +56,7 @@ void ModelExecutor::wait_until(double seconds) {
 }
 
 Tensor ModelExecutor::read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) {
-  const NoTape pause;
-  const kernels::RowsScope rows(rows_as(phase));
-  const Call call = model_.call(Batch(std::move(spans)), type_);
-  return model_.hidden(std::vector<int32_t>(ids.begin(), ids.end()), call, &state_).value();
+  return hidden_states(model_, ids, std::move(spans), {.type = type_, .products = phase}, &state_);
 }
 
 Tensor ModelExecutor::logits(const Tensor& hidden, Phase phase) {

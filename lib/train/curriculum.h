@@ -22,8 +22,9 @@ struct CurriculumStage {
 //   "linear:64:256"       a line from 64 at the first step to 256 at the last, by the lengths that divide `tokens`
 //   ""                    one stage of `context`
 //
-// A form is a row of the table in curriculum.cpp. Stages without a step are left out. Throws Error(usage) for another text, lengths that fall, exceed the context, do
-// not divide `tokens` or do not end at the context, and parts of more than 100% together.
+// A form is a row of the table in curriculum.cpp. Stages without a step are left out. Throws Error(usage) for another
+// text, lengths that fall, exceed the context, do not divide `tokens` or do not end at the context, and parts of more
+// than 100% together.
 std::vector<CurriculumStage> curriculum_stages(const std::string& text, int64_t tokens, int64_t context, int64_t steps);
 
 std::string curriculum_forms();  // for help texts: "LENGTH:PART,…,CONTEXT, as in …; or linear:FROM:CONTEXT"

@@ -287,7 +287,7 @@ class Run {
 
 }  // namespace
 
-void check_run(Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
+void check_run(const Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                const ModelFile* resume) {
   require_trainable(model);
   require_window(train, settings.context);

@@ -62,7 +62,7 @@ struct RunData {
 
 // What run_training() would refuse, found without taking memory: Error(usage) for a model that cannot be trained or a
 // description other than the checkpoint's, Error(input) for a text that is too short or has no documents to shuffle.
-void check_run(Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
+void check_run(const Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                const ModelFile* resume = nullptr);
 
 // Trains `model` in place. `valid` may be null. With `resume`, continues from that file's run state (whose parameters

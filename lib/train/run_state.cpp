@@ -65,13 +65,19 @@ std::map<std::string, Tensor> with_prefix(const std::map<std::string, Tensor>& a
 
 }  // namespace
 
-std::map<std::string, Tensor> copy_parameters(Transformer& model) {
-  ParameterMap parameters;
-  model.visit(parameters);
-  std::map<std::string, Tensor> copies;
-  for (const auto& [name, parameter] : parameters.all)
-    copies[name] = parameters.parts.at(name).here() ? parameter->value.clone() : parameter->value;
-  return copies;
+std::map<std::string, Tensor> copy_parameters(const Transformer& model) {
+  struct Copier : Reader {
+    void weight(const ParameterInfo& info, const Weight& weight) override {
+      if (const Parameter* p = weight.parameter()) add(info, *p);
+    }
+    void parameter(const ParameterInfo& info, const Parameter& parameter) override { add(info, parameter); }
+    void add(const ParameterInfo& info, const Parameter& parameter) {
+      copies[info.name] = info.part.here() ? parameter.value.clone() : parameter.value;
+    }
+    std::map<std::string, Tensor> copies;
+  } copier;
+  model.visit(copier);
+  return copier.copies;
 }
 
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& values) {

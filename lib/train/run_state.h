@@ -25,7 +25,7 @@ struct RunState {
 };
 
 // Parameters by name, copied out of a model and put back; promised, what other ranks have.
-std::map<std::string, Tensor> copy_parameters(Transformer& model);
+std::map<std::string, Tensor> copy_parameters(const Transformer& model);
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& parameters);
 
 // On every rank of settings.step.grid, of which the first writes: model and run state to `path`, replacing it, with

@@ -34,7 +34,7 @@ class ModelTeacher : public Teacher {
     const auto windows = static_cast<int64_t>(batch.starts.size()), rows = static_cast<int64_t>(batch.inputs.size());
     Call call = model_->call(Batch::whole(windows, rows / windows), batch.type);
     KeptStreams kept(static_cast<size_t>(model_->layers()), batch.type);
-    if (streams) call.trace.streams = &kept;
+    if (streams) call.streams.push_back(&kept);
     const Tensor hidden = model_->hidden(batch.inputs, call).value();
     return {ops::predictions_of(hidden, model_->head()), streams ? std::move(kept.streams) : std::vector<Tensor>()};
   }

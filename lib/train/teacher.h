@@ -18,8 +18,8 @@ struct TeacherBatch {
 
 struct TeacherAnswer {
   std::unique_ptr<ops::Predictions> predictions;
-  std::vector<Tensor>
-      streams;  // behind each layer: [rows, dim] of the type, or nothing where a layer lacks both halves
+  // Behind each layer: [rows, dim] of the type, or nothing where a layer lacks both halves.
+  std::vector<Tensor> streams;
 };
 
 class Teacher {

@@ -109,11 +109,6 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
     for (LossTerm& term : objective->terms({model_, call, input.ids, batch_.targets, out.hidden, weight, out.exits,
                                             batch_.weights, batch_.left, batch_.right}))
       terms.push_back(std::move(term));
-  const size_t of_objectives = terms.size();
-  const auto of_router = [&](size_t i) {
-    return i >= of_objectives && terms[i].name != depth_predictor_term &&
-           std::ranges::none_of(objectives_, [&](const auto& objective) { return objective->adds(terms[i].name); });
-  };
   for (LossTerm& term : out.terms) {
     term.weight *= weight;
     terms.push_back(std::move(term));
@@ -131,7 +126,7 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
       ++batches;
     }
     if (i == 0) result.loss += value;
-    if (of_router(i)) result.router_loss += value;
+    if (term.of == LossOf::router) result.router_loss += value;
   }
   result.tokens += batch_.data_rows;
   result.data_rows += batch_.data_rows;

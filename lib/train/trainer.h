@@ -32,8 +32,8 @@ struct RouterTraining {
 
 struct StepSettings {
   int64_t batch = 32;  // sequences a batch, of the full context where there is a curriculum
-  int64_t accumulate =
-      1;              // batches whose gradients are averaged before a step; a multiple of the ranks that share them
+  // Batches whose gradients are averaged before a step; a multiple of the ranks that share them.
+  int64_t accumulate = 1;
   double clip = 1.0;  // largest norm of the gradients; 0: none
   float dropout = 0;
   LayerDropout layer_dropout;  // of whole layers, for whole sequences
@@ -58,15 +58,16 @@ class Trainer {
  public:
   Trainer(Transformer& model, BatchSource& source, const StepSettings& settings);
 
-  // On every rank: runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were; so do a router
-  // whose logits are not, which throws RouterError, and a signal, which throws Stopped, on all ranks where it came to
-  // one. The batches are drawn all the same.
+  // On every rank: runs step `step` (from 0). A loss or gradient that is not finite leaves the parameters as they were;
+  // so do a router whose logits are not, which throws RouterError, and a signal, which throws Stopped, on all ranks
+  // where it came to one. The batches are drawn all the same.
   StepResult step(int64_t step);
 
   Optimizer& optimizer() { return optimizer_; }
 
  private:
-  // Whether every layer has gradients in every batch, on every rank: they then go on their way as soon as they are final.
+  // Whether every layer has gradients in every batch, on every rank: they then go on their way as soon as they are
+  // final.
   bool sums_meanwhile() const;
   RouterCall router_call(int64_t step, const ModelRouting& earlier) const;
   StepResult gradients_and_step(int64_t step);

@@ -286,10 +286,6 @@ std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask) {
   return pack_numbers(kernels::element_named("bf16"), dense, mask);
 }
 
-bool is_packed(const Encoded& encoded) {
-  return find_layout(encoded.form) && kernels::find_element(encoded.element);
-}
-
 std::shared_ptr<Weight> decode_packed(const Encoded& encoded, const std::string& where) {
   return std::make_shared<PackedWeight>(encoded, where);
 }

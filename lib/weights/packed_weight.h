@@ -52,9 +52,7 @@ std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& matrix);
 std::shared_ptr<Weight> pack_numbers(kernels::PackedElement element, const Tensor& dense, const Bitmask& mask);
 std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask);
 
-// The rows of the table of forms that this file adds: (form, element) pairs that decode_packed() reads.
-bool is_packed(const Encoded& encoded);
-// Throws Error(input) naming `where`.
+// The rows of the table of forms that this file adds. Throws Error(input) naming `where`.
 std::shared_ptr<Weight> decode_packed(const Encoded& encoded, const std::string& where);
 
 }  // namespace hone

@@ -65,6 +65,7 @@ class Weight {
   virtual void gather(std::span<const int32_t> ids, kernels::View out) const = 0;
 
   virtual Parameter* parameter() { return nullptr; }  // the f32 master, where the form is trainable
+  const Parameter* parameter() const { return const_cast<Weight*>(this)->parameter(); }  // for those who only read
   virtual bool trainable() const { return false; }
   virtual Tensor to_dense() const = 0;         // [rows, cols] f32
   virtual Bitmask mask() const { return {}; }  // set bits are kept; empty where the form has no mask

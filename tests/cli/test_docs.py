@@ -137,6 +137,15 @@ class Results(unittest.TestCase):
             with open(page, encoding="utf-8") as file:
                 self.assertEqual(file.read(), text)
 
+    def test_a_table_without_data_is_found(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = shutil.copytree(self.FOLDER, os.path.join(scratch, "results"))
+            with open(os.path.join(folder, "depth.md"), "a", encoding="utf-8") as file:
+                file.write("\n| goal | number |\n|---|---|\n| speed | 2 |\n")
+            done = self.render("--check", folder=folder)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("| goal | number |", done.stderr)
+
     def test_rows_as_bench_prints_them_become_a_table(self):
         with tempfile.TemporaryDirectory() as scratch:
             folder = os.path.join(scratch, "results")

@@ -82,6 +82,13 @@ class Media(MediaTest):
         row = [r for r in scores.get("models", scores.get("rows", [])) if r["model"] == small][0]
         self.assertGreaterEqual(row["accuracy"], 0.8)
         self.assertIn("accuracy_difference", row)
+        both = run("eval", small, sparse, "--data", self.data, "--answers", "--no-speed", "--baseline", self.model, "--format",
+                   "json", "--log-level", "debug", check=True)
+        self.assertEqual(both.stderr.count("scored the baseline"), 1)
+        rows = json.loads(both.stdout)["rows"]
+        for name in (self.model, small):  # as when there is one model, which is scored beside its baseline
+            one, several = ([r for r in found if r["model"] == name][0] for found in (scores["rows"], rows))
+            self.assertEqual(one, several)
         shown = run("inspect", small, check=True).stdout
         self.assertIn("patches:3x4:GREY:12x12", shown)
         self.assertIn("mel:8:8000:25/10:2", shown)

@@ -16,10 +16,12 @@ namespace {
 // paper's M and lambda; section 4.1 there).
 constexpr double outlier = 5, most_apart = 0.08;
 
-// "blocks.3" of "blocks.3.attention.qkv.weight"; of what is in no block, its name.
-std::string block_of(const std::string& name) {
-  const size_t first = name.find('.'), second = first == std::string::npos ? first : name.find('.', first + 1);
-  return name.starts_with("blocks.") && second != std::string::npos ? name.substr(0, second) : name;
+// Of each weight the name of its block; of what is in no block, its own.
+std::map<std::string, std::string> blocks_of(const Transformer& model) {
+  std::map<std::string, std::string> blocks;
+  for (const NamedWeight& weight : named_weights(model))
+    blocks[weight.name] = weight.layer < 0 ? weight.name : Transformer::place_of_block(weight.layer).name;
+  return blocks;
 }
 
 struct BlockOfWeights {
@@ -51,17 +53,17 @@ struct BlockOfWeights {
 };
 
 std::map<std::string, BlockOfWeights> count_outliers(Transformer& model, const PruneSettings& s,
-                                                     const std::vector<std::string>& names) {
-  std::map<std::string, std::shared_ptr<Weight>> weights;
-  for (const WeightSlot& slot : weight_slots(model)) weights[slot.name] = *slot.weight;
+                                                     const std::vector<std::string>& names,
+                                                     const std::map<std::string, std::string>& block_of) {
+  const std::vector<WeightSlot> slots = weight_slots(model, names);
   std::vector<CalibrationTarget> targets;
   for (const std::string& name : names) targets.push_back({name, {StatisticKind::squares}});
   std::map<std::string, BlockOfWeights> blocks;
   calibrate(
       model, targets, MeasuredBehind::blocks, s.calibration, s.type,
       [&](size_t i, const Measurement& measured) {
-        const std::shared_ptr<Weight>& weight = weights.at(names[i]);
-        blocks[block_of(names[i])].weights.emplace_back(
+        const std::shared_ptr<Weight>& weight = *slots[i].weight;
+        blocks[block_of.at(names[i])].weights.emplace_back(
             weight, measured.inputs ? measured.inputs->get<ColumnSquares>().norms()
                                     : std::vector<float>(static_cast<size_t>(weight->cols()), 1.0f));
       },
@@ -75,7 +77,8 @@ std::map<std::string, BlockOfWeights> count_outliers(Transformer& model, const P
 
 Allotted owl(Transformer& model, const PruneSettings& s) {
   const std::vector<std::string> names = weights_to_prune(model, s);
-  const std::map<std::string, BlockOfWeights> blocks = count_outliers(model, s, names);
+  const std::map<std::string, std::string> block_of = blocks_of(model);
+  const std::map<std::string, BlockOfWeights> blocks = count_outliers(model, s, names, block_of);
   double least = 1, most = 0;
   for (const auto& [name, block] : blocks) {
     least = std::min(least, block.outliers);
@@ -90,7 +93,7 @@ Allotted owl(Transformer& model, const PruneSettings& s) {
   for (const auto& [name, block] : blocks) sum += block.elements * offset(block), all += block.elements;
   Allotted result;
   for (const std::string& name : names)
-    result.sparsities.push_back({name, std::max(0.0, s.sparsity + offset(blocks.at(block_of(name))) - sum / all)});
+    result.sparsities.push_back({name, std::max(0.0, s.sparsity + offset(blocks.at(block_of.at(name))) - sum / all)});
   return result;
 }
 

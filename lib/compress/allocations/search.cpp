@@ -44,10 +44,8 @@ class Restore {
 };
 
 std::vector<std::shared_ptr<Weight>*> slots_of(Transformer& model, const std::vector<std::string>& names) {
-  std::vector<std::shared_ptr<Weight>*> slots(names.size());
-  for (const WeightSlot& slot : weight_slots(model))
-    for (size_t i = 0; i < names.size(); ++i)
-      if (names[i] == slot.name) slots[i] = slot.weight;
+  std::vector<std::shared_ptr<Weight>*> slots;
+  for (const WeightSlot& slot : weight_slots(model, names)) slots.push_back(slot.weight);
   return slots;
 }
 

@@ -60,9 +60,9 @@ Parts parts(const Config& c, const ParameterInfo& info) {
   const bool bias = info.role == Role::bias;
   const std::string ending = bias ? ".bias" : ".weight";
   if (info.layer < 0) return {{{"transformer.ln_f" + ending, {dim}}}};
-  const std::string block = fmt::format("transformer.h.{}.", info.layer), name = within_block(info);
-  if (name.starts_with("attention_norm.")) return {{{block + "ln_1" + ending, {dim}}}};
-  if (name.starts_with("feed_forward_norm.")) return {{{block + "ln_2" + ending, {dim}}}};
+  const std::string block = fmt::format("transformer.h.{}.", info.layer);
+  if (info.norm == NormOf::mixer) return {{{block + "ln_1" + ending, {dim}}}};
+  if (info.norm == NormOf::feed_forward) return {{{block + "ln_2" + ending, {dim}}}};
   const int64_t ffn = c.layers[static_cast<size_t>(info.layer)].ffn;
   const auto conv1d = [&](const char* tensor, int64_t outputs, int64_t inputs) {
     return Parts{{{block + tensor + ending, bias ? Shape{outputs} : Shape{inputs, outputs}, !bias}}};
@@ -109,9 +109,8 @@ Parts gguf_parts(const Config& c, const ParameterInfo& info) {
   if (info.role == Role::head) return {{{"output.weight", {c.padded_vocabulary, dim}}}};
   const bool bias = info.role == Role::bias;
   if (info.layer < 0) return {{{bias ? "output_norm.bias" : "output_norm.weight", {dim}}}};
-  const std::string name = within_block(info);
-  if (name.starts_with("attention_norm.")) return {{{gguf_tensor(info, "attn_norm"), {dim}}}};
-  if (name.starts_with("feed_forward_norm.")) return {{{gguf_tensor(info, "ffn_norm"), {dim}}}};
+  if (info.norm == NormOf::mixer) return {{{gguf_tensor(info, "attn_norm"), {dim}}}};
+  if (info.norm == NormOf::feed_forward) return {{{gguf_tensor(info, "ffn_norm"), {dim}}}};
   const int64_t ffn = c.layers[static_cast<size_t>(info.layer)].ffn;
   const auto linear = [&](const char* tensor, int64_t outputs, int64_t inputs) {
     return Parts{{{gguf_tensor(info, tensor), bias ? Shape{outputs} : Shape{outputs, inputs}}}};

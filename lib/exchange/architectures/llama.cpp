@@ -340,14 +340,12 @@ Parts llama_parts(const Config& c, const ParameterInfo& info) {
   if (info.role == Role::head) return {{{"lm_head.weight", {c.padded_vocabulary, dim}}}};
   if (info.layer < 0) return {{{"model.norm.weight", {dim}}}};
   const LayerBlueprint& l = c.layers[static_cast<size_t>(info.layer)];
-  const std::string block = fmt::format("model.layers.{}.", info.layer), name = within_block(info);
-  if (name == "attention_norm.gain") return {{{block + "input_layernorm.weight", {dim}}}};
-  if (name == "feed_forward_norm.gain") return {{{block + "post_attention_layernorm.weight", {dim}}}};
+  const std::string block = fmt::format("model.layers.{}.", info.layer);
+  if (info.norm == NormOf::mixer) return {{{block + "input_layernorm.weight", {dim}}}};
+  if (info.norm == NormOf::feed_forward) return {{{block + "post_attention_layernorm.weight", {dim}}}};
   const int64_t together = l.qk_norm_whole ? l.heads : 1, keys_together = l.qk_norm_whole ? l.kv_heads : 1;
-  if (name == "attention.query_norm.gain")
-    return {{{block + "self_attn.q_norm.weight", {together * c.block.head_dim}}}};
-  if (name == "attention.key_norm.gain")
-    return {{{block + "self_attn.k_norm.weight", {keys_together * c.block.head_dim}}}};
+  if (info.norm == NormOf::query) return {{{block + "self_attn.q_norm.weight", {together * c.block.head_dim}}}};
+  if (info.norm == NormOf::key) return {{{block + "self_attn.k_norm.weight", {keys_together * c.block.head_dim}}}};
   if (info.of == Role::qkv) return attention_parts(c, info, block, info.role == Role::bias);
   if (info.role == Role::attention_output)
     return {{{block + "self_attn.o_proj.weight", {dim, l.heads * c.block.head_dim}}}};

@@ -131,12 +131,11 @@ Parts parts_like_llama(const Config& c, const ParameterInfo& info) {
   if (info.role == Role::head) return {{{"output.weight", {c.padded_vocabulary, dim}}}};
   if (info.layer < 0) return {{{"output_norm.weight", {dim}}}};
   const LayerBlueprint& l = c.layers[static_cast<size_t>(info.layer)];
-  const std::string name = within_block(info);
-  if (name == "attention_norm.gain") return {{{gguf_tensor(info, "attn_norm"), {dim}}}};
-  if (name == "feed_forward_norm.gain") return {{{gguf_tensor(info, "ffn_norm"), {dim}}}};
+  if (info.norm == NormOf::mixer) return {{{gguf_tensor(info, "attn_norm"), {dim}}}};
+  if (info.norm == NormOf::feed_forward) return {{{gguf_tensor(info, "ffn_norm"), {dim}}}};
   const int64_t together = l.qk_norm_whole ? l.heads : 1, keys_together = l.qk_norm_whole ? l.kv_heads : 1;
-  if (name == "attention.query_norm.gain") return {{{gguf_tensor(info, "attn_q_norm"), {together * width}}}};
-  if (name == "attention.key_norm.gain") return {{{gguf_tensor(info, "attn_k_norm"), {keys_together * width}}}};
+  if (info.norm == NormOf::query) return {{{gguf_tensor(info, "attn_q_norm"), {together * width}}}};
+  if (info.norm == NormOf::key) return {{{gguf_tensor(info, "attn_k_norm"), {keys_together * width}}}};
   if (info.of == Role::qkv) {
     const auto part = [&](const char* tensor, int64_t heads, bool turns) {
       const Shape shape = info.role == Role::bias ? Shape{heads * width} : Shape{heads * width, dim};

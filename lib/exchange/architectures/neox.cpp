@@ -109,9 +109,9 @@ Parts parts(const Config& c, const ParameterInfo& info) {
   const bool bias = info.role == Role::bias;
   const std::string ending = bias ? ".bias" : ".weight";
   if (info.layer < 0) return {{{"gpt_neox.final_layer_norm" + ending, {dim}}}};
-  const std::string block = fmt::format("gpt_neox.layers.{}.", info.layer), name = within_block(info);
-  if (name.starts_with("attention_norm.")) return {{{block + "input_layernorm" + ending, {dim}}}};
-  if (name.starts_with("feed_forward_norm.")) return {{{block + "post_attention_layernorm" + ending, {dim}}}};
+  const std::string block = fmt::format("gpt_neox.layers.{}.", info.layer);
+  if (info.norm == NormOf::mixer) return {{{block + "input_layernorm" + ending, {dim}}}};
+  if (info.norm == NormOf::feed_forward) return {{{block + "post_attention_layernorm" + ending, {dim}}}};
   const int64_t ffn = c.layers[static_cast<size_t>(info.layer)].ffn;
   const auto linear = [&](const char* tensor, int64_t outputs, int64_t inputs) {
     return Parts{{{block + tensor + ending, bias ? Shape{outputs} : Shape{outputs, inputs}}}};

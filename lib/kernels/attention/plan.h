@@ -22,8 +22,8 @@ struct PlanShape {
 struct BlockPlan {
   PlanShape shape;
   MaskRule rule;
-  std::vector<int32_t>
-      key_positions;  // of each key row, negative: an empty row, seen by no one; no entries: row j is at j
+  // Of each key row, negative: an empty row, seen by no one; no entries: row j is at j.
+  std::vector<int32_t> key_positions;
   // Of each key row, the position of the first query that sees it, at most the row's own: rows of an image may see each
   // other whichever comes first. No entries: the row's own. Only where the rule is causal.
   std::vector<int32_t> seen_from;

@@ -92,8 +92,8 @@ struct BlockVisit {
   bool partial;   // some pair of the two blocks is invisible, or the key block is not complete
   bool gathered;  // few queries see the key block, all of it, and the others nothing: they are computed together with
                   // those of other query blocks that see it, in tiles without gaps
-  uint64_t
-      queries;  // bit i: query i of the block sees the whole key block (as far as it is past), whatever the rule says
+  // Bit i: query i of the block sees the whole key block (as far as it is past), whatever the rule says.
+  uint64_t queries;
 };
 
 // A visit of a few queries in a decode: rows 64 * block … of the cache.

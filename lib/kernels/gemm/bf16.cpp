@@ -13,8 +13,8 @@
 namespace hone::kernels::own {
 namespace {
 
-constexpr int64_t deepest =
-    1024;  // pairs of a block of the contraction: 256 KB of a panel, a quarter of the second-level cache
+// Pairs of a block of the contraction: 256 KB of a panel, a quarter of the second-level cache.
+constexpr int64_t deepest = 1024;
 constexpr int64_t block_bytes = 384 << 10;  // of rows that meet all panels while they are in that cache
 
 const GemmTable& table() {

@@ -110,8 +110,8 @@ struct AdamW {
   const float* grad = nullptr;
   float* m = nullptr;
   float* v = nullptr;
-  const uint8_t* mask =
-      nullptr;            // one bit an element in the order of Weight::mask(); null: none. Cleared elements stay 0.
+  // One bit an element in the order of Weight::mask(); null: none. Cleared elements stay 0.
+  const uint8_t* mask = nullptr;
   int64_t mask_cols = 0;  // columns a mask row covers
   float grad_scale = 1;   // clipping
   float learning_rate = 0, beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f, weight_decay = 0;

@@ -308,8 +308,8 @@ void Attention::visit(const Place& at, Visitor& visitor) {
   qkv_.visit(at.in("qkv"), Role::qkv, visitor, false, {queries, keys, keys});
   output_.visit(at.in("output"), Role::attention_output, visitor);
   if (!query_norm_.gain) return;
-  query_norm_.visit(at.in("query_norm"), visitor);
-  key_norm_.visit(at.in("key_norm"), visitor);
+  query_norm_.visit(at.in("query_norm"), NormOf::query, visitor);
+  key_norm_.visit(at.in("key_norm"), NormOf::key, visitor);
 }
 
 // Queries, keys and values, with norms of them also as they were before them; what attention gives and its log sums.

@@ -42,8 +42,6 @@ class Objective {
   virtual void prepare(const ObjectiveBatch& /*batch*/, Call& /*call*/) {}
   // The gradient of a term may be computed here already, for the weight that it comes back with.
   virtual std::vector<LossTerm> terms(const ObjectiveInput& input) = 0;
-  // Whether it is the one that adds terms of this name while the model runs, through an observer.
-  virtual bool adds(std::string_view /*term*/) const { return false; }
 };
 
 struct ObjectiveKind {

@@ -36,7 +36,7 @@ class TeacherObjective : public Objective {
     predictions_ = std::move(answer.predictions);
     if (s_.hidden_weight <= 0) return;
     matching_.expect(std::move(answer.streams), s_.hidden_weight);
-    call.trace.streams = &matching_;
+    call.streams.push_back(&matching_);
   }
 
   std::vector<LossTerm> terms(const ObjectiveInput& in) override {
@@ -45,8 +45,6 @@ class TeacherObjective : public Objective {
     return {ops::divergence_head(predictions_term, in.hidden, in.model.head(), *predictions, s_.temperature, in.targets,
                                  s_.weight * in.weight)};
   }
-
-  bool adds(std::string_view term) const override { return term == hidden_term; }
 
  private:
   DistillationSettings s_;

@@ -15,9 +15,9 @@ void orthogonalize(const Tensor& x, DType type);
 inline constexpr OptimizerNumber muon_momentum = {"muon_momentum", "Muon: memory of the gradient", 0.95, 0, 0.9999999};
 inline constexpr const OptimizerNumber* muon_numbers[] = {&muon_momentum, &adamw_beta1, &adamw_beta2};
 
-// State "momentum" for the matrices of blocks, each part of a fused one by itself, AdamW's for all else. The update of an [m, n] matrix has the deviation
-// of AdamW's, 0.2 sqrt(max(m, n)) times an orthogonal matrix (Liu et al., arXiv 2502.16982, equation 4), so that rates
-// and decay carry over.
+// State "momentum" for the matrices of blocks, each part of a fused one by itself, AdamW's for all else. The update of
+// an [m, n] matrix has the deviation of AdamW's, 0.2 sqrt(max(m, n)) times an orthogonal matrix (Liu et al., arXiv
+// 2502.16982, equation 4), so that rates and decay carry over.
 std::shared_ptr<const UpdateRule> muon_rule(const ParameterInfo& parameter, const Config& config,
                                             const OptimizerSettings& settings);
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kernels/rows/elementwise.h"
+#include "support/masks.h"
 
 using namespace hone;
 
@@ -22,7 +23,7 @@ TEST_CASE("packing inverts expanding") {
 
 TEST_CASE("applying a mask writes plain zeros over the pruned weights alone") {
   const Tensor weight = Tensor::of({2, 3}, {1, -2, 3, -4, 5, -6});
-  const Bitmask mask = mask_of_nonzeros(Tensor::of({2, 3}, {1, 0, 1, 0, 0, 2}));
+  const Bitmask mask = test::mask_of_nonzeros(Tensor::of({2, 3}, {1, 0, 1, 0, 0, 2}));
   kernels::apply_mask(weight.view(), mask.data());
   const float expected[] = {1, 0, 3, 0, 0, -6};
   for (int i = 0; i < 6; ++i) {
@@ -45,12 +46,6 @@ TEST_CASE("a mask takes out what is not a number too, in whole bytes of bits and
     CHECK(x == (kept.data<uint8_t>()[i] ? -1.5f - static_cast<float>(i) : 0));
     CHECK(std::signbit(x) == (kept.data<uint8_t>()[i] != 0));
   }
-}
-
-TEST_CASE("combined masks keep what both keep") {
-  const Bitmask a = mask_of_nonzeros(Tensor::of({1, 4}, {1, 1, 0, 0}));
-  const Bitmask b = mask_of_nonzeros(Tensor::of({1, 4}, {1, 0, 1, 0}));
-  CHECK(combine_masks(a, b).data()[0] == 1);
 }
 
 TEST_CASE("a mask of another shape or with bits in its padding is refused") {

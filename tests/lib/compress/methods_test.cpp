@@ -3,12 +3,12 @@
 #include <vector>
 
 #include "base/error.h"
-#include "compress/masks.h"
 #include "compress/methods/prune_method.h"
 #include "compress/methods/round_method.h"
 #include "compress/quantize_matrix.h"
 #include "support/check.h"
 #include "support/failure.h"
+#include "support/masks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -68,7 +68,7 @@ TEST_CASE("every pruning method keeps the zeros of an earlier mask, and prunes a
     inputs.add(random_tensor({64, 32}, 2).view());
     const PrunedWeight pruned = prune(method.name.data(), weight, 0.75, &inputs, before);
     CHECK(pruned.mask.sparsity() == 0.75);
-    CHECK(combine_masks(pruned.mask, before).count() == pruned.mask.count());
+    CHECK(within(pruned.mask, before));
     CHECK(pruned.scores.shape() == weight.shape());
   }
 }

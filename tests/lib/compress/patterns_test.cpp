@@ -13,6 +13,7 @@
 #include "compress/masks.h"
 #include "kernels/parallel.h"
 #include "support/failure.h"
+#include "support/masks.h"
 
 using namespace hone;
 using test::failure;
@@ -153,7 +154,7 @@ TEST_CASE("what is pruned stays pruned while the sparsity grows, and the counts 
         const Bitmask next = select_mask(scores, *parse_pattern(name), sparsity, comparison, "w", mask);
         const int64_t units = rows * cols / unit;
         CHECK(next.count() == unit * (units - fewest(units, sparsity)));
-        if (mask) CHECK(combine_masks(mask, next).count() == next.count());
+        if (mask) CHECK(test::within(next, mask));
         mask = next;
       }
       // Less than what is pruned already changes nothing.
@@ -168,7 +169,7 @@ TEST_CASE("N:M and blocks over an unstructured mask keep nothing that it prunes"
   const Bitmask old = select_mask(scores, *parse_pattern("unstructured"), 0.6, kLayer, "w");
   for (const char* name : {"2:4", "block:2x2"}) {
     const Bitmask mask = select_mask(scores, *parse_pattern(name), 0.5, kLayer, "w", old);
-    CHECK(combine_masks(mask, old).count() == mask.count());
+    CHECK(test::within(mask, old));
     CHECK(mask.count() > 0);
   }
   std::vector<uint8_t> groups = bits_of(select_mask(scores, *parse_pattern("2:4"), 0.5, kLayer, "w", old));

@@ -12,6 +12,7 @@
 #include "lib/compress/models.h"
 #include "lib/compress/related_inputs.h"
 #include "support/check.h"
+#include "support/masks.h"
 
 using namespace hone;
 using namespace hone::test;

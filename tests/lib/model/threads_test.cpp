@@ -4,9 +4,12 @@
 #include <thread>
 
 #include "kernels/parallel.h"
+#include "model/depth_routers.h"
 #include "model/session.h"
 #include "support/check.h"
 #include "support/models.h"
+#include "support/repack.h"
+#include "weights/deferred_weight.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -35,6 +38,51 @@ Config mixed_config() {
   return c;
 }
 
+Config kinds_config(const char* kinds) {
+  Config c = small_config();
+  c.context = 160;
+  set_attention(c, kinds);
+  return c;
+}
+
+Config depth_config() {
+  Config c = small_config();
+  set_depth_routers(c, std::vector<int64_t>{1}, 0.5);
+  return c;
+}
+
+// Every matrix as a file gives it that is not read before it is used.
+struct Deferring : Visitor {
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    Encoded encoded = weight->encode();
+    encoded.verify = [] {};
+    weight = std::make_shared<DeferredWeight>(std::move(encoded), info.name);
+  }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    if (info.role != Role::depth_router) return;
+    for (float& x : parameter.value.span<float>()) x *= 20;  // so that some tokens go through, and some do not
+  }
+};
+
+// `form`: of Repack, or nothing for f32.
+void make_deferred(Transformer& model, const std::string& form) {
+  initialize(model, 3, 0.2);
+  Repack repack(form);
+  if (!form.empty()) model.visit(repack);
+  Deferring deferring;
+  model.visit(deferring);
+}
+
+// What the model gives three threads at once is what `other`, the same, gives one.
+void check_threads(const Transformer& fresh, const Transformer& other, const std::vector<int32_t>& ids, DType type) {
+  const std::vector<float> expected = generated(other, ids, type);
+  std::vector<std::vector<float>> found(3);
+  std::vector<std::thread> threads;
+  for (auto& mine : found) threads.emplace_back([&] { mine = generated(fresh, ids, type); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& mine : found) CHECK(mine == expected);
+}
+
 }  // namespace
 
 TEST_CASE("threads: one model gives several at once what it gives one") {
@@ -45,13 +93,32 @@ TEST_CASE("threads: one model gives several at once what it gives one") {
       Transformer fresh(mixed_config()), other(mixed_config());
       initialize(fresh, 3, 0.2);
       initialize(other, 3, 0.2);
-      const std::vector<float> expected = generated(other, ids, type);
-      std::vector<std::vector<float>> found(3);
-      std::vector<std::thread> threads;
-      for (auto& mine : found) threads.emplace_back([&] { mine = generated(fresh, ids, type); });
-      for (std::thread& thread : threads) thread.join();
-      for (const auto& mine : found) CHECK(mine == expected);
+      check_threads(fresh, other, ids, type);
     }
+}
+
+TEST_CASE("threads: the first use of deferred and packed weights, in layers of each kind") {
+  struct Case {
+    const char* what;
+    Config config;
+    std::string form;
+    DType type;
+    int64_t tokens;
+  };
+  const Config routed = kinds_config("routed:64:2"), conv = kinds_config("conv:4,full"), depth = depth_config(),
+               mixed = mixed_config();
+  for (const Case& c :
+       {Case{"routed", routed, "", DType::bf16, 150}, Case{"routed", routed, "int8", DType::f32, 150},
+        Case{"conv", conv, "bf16", DType::bf16, 60}, Case{"conv", conv, "int8 sparse", DType::bf16, 60},
+        Case{"depth", depth, "", DType::f32, 60}, Case{"depth", depth, "int8", DType::bf16, 60},
+        Case{"mixed", mixed, "bf16 sparse", DType::bf16, 60}, Case{"mixed", mixed, "int4 sparse", DType::f32, 60}}) {
+    CAPTURE(c.what);
+    CAPTURE(c.form);
+    Transformer fresh(c.config), other(c.config);
+    make_deferred(fresh, c.form);
+    make_deferred(other, c.form);
+    check_threads(fresh, other, some_ids(c.tokens), c.type);
+  }
 }
 
 TEST_CASE("threads: their number is the process's, whichever thread asks") {

@@ -7,8 +7,10 @@
 #include <map>
 
 #include "base/error.h"
+#include "model/session.h"
 #include "model/store.h"
 #include "nn/attention/pattern.h"
+#include "ops/divergence.h"
 #include "support/check.h"
 #include "support/models.h"
 #include "weights/packed_weight.h"
@@ -44,17 +46,14 @@ Tensor in_one_pass(Transformer& model, const std::vector<int32_t>& ids, int64_t 
 Tensor in_pieces(Transformer& model, const std::vector<int32_t>& ids, int64_t batch, const std::vector<int64_t>& pieces,
                  DType type) {
   const int64_t length = static_cast<int64_t>(ids.size()) / batch, dim = model.config().block.dim;
-  State state = model.make_state({batch, length, type});
+  Session session(model, {batch, length, type});
   const Tensor all = Tensor::empty({batch * length, dim});
   int64_t done = 0;
   for (int64_t piece : pieces) {
     std::vector<int32_t> part;
     for (int64_t s = 0; s < batch; ++s)
       part.insert(part.end(), ids.begin() + s * length + done, ids.begin() + s * length + done + piece);
-    std::vector<Span> spans;
-    for (int64_t s = 0; s < batch; ++s) spans.push_back({s, done, piece});
-    const Call call = model.call(Batch(spans), type);
-    const Tensor hidden = model.hidden(part, call, &state).value().to(DType::f32);
+    const Tensor hidden = session.hidden(part).to(DType::f32);
     for (int64_t s = 0; s < batch; ++s)
       std::copy_n(hidden.data<float>() + s * piece * dim, piece * dim, all.data<float>() + (s * length + done) * dim);
     done += piece;
@@ -374,6 +373,42 @@ TEST_CASE("packed weights give nearly the hidden states of the matrices they hol
     CHECK(relative_error(in_one_pass(model, ids, 1, DType::f32), dense) < 0.05);
     CHECK(relative_error(in_pieces(model, ids, 1, {40, 1, 1, 38}, DType::bf16), dense) < 0.05);
   });
+}
+
+TEST_CASE("all observers of a call see the stream behind each layer and add their terms, also where layers run again") {
+  struct Adder : StreamObserver {
+    std::string name;
+    std::vector<int64_t> seen;
+    void behind(int64_t layer, Stream& stream) override {
+      seen.push_back(layer);
+      const Tensor wanted = Tensor::zeros(stream.residual.shape());
+      stream.terms.push_back(ops::match_rows(name, stream.residual, stream.branch, wanted, 0.5f));
+      stream.terms.back().of = LossOf::other;
+    }
+  };
+  Transformer model(small_config());
+  initialize(model, 3);
+  const std::vector<int32_t> ids = some_ids(20);
+  for (const bool again : {false, true}) {
+    Adder first, second;
+    first.name = "first";
+    second.name = "second";
+    Call call = model.call(Batch::whole(1, 20), DType::f32);
+    call.streams = {&first, &second};
+    if (again) call.recompute = recompute_plan("blocks");
+    Tape tape;
+    const Transformer::Output out = model.forward(ids, call);
+    std::string names;
+    for (const LossTerm& term : out.terms) {
+      names += term.name + " ";
+      CHECK(term.weight == 0.5f);
+      CHECK(term.of == LossOf::other);
+    }
+    CHECK(names == "first second first second ");
+    tape.backward(out.terms);
+    CHECK(first.seen == (again ? std::vector<int64_t>{0, 1, 1, 0} : std::vector<int64_t>{0, 1}));
+    CHECK(second.seen == first.seen);
+  }
 }
 
 TEST_CASE("configurations survive JSON, and impossible ones are refused by name") {

@@ -165,7 +165,15 @@ TEST_CASE("modules show each parameter with its path, shape and role") {
 
   Norm norm = Norm::make(blueprint(norm_named("layer_norm"), activation_named("gelu"), true));
   Seen of_norm;
-  norm.visit(Place{"n"}, of_norm);
+  norm.visit(Place{"n"}, NormOf::exit, of_norm);
   CHECK(of_norm.names == std::vector<std::string>{"n.gain [24]", "n.bias [24]"});
   CHECK(of_norm.infos[0].role == Role::gain);
+  CHECK(of_norm.infos[1].role == Role::bias);
+  for (const ParameterInfo& info : of_norm.infos) CHECK(info.norm == NormOf::exit);
+
+  const ParameterInfo of_expert = Place{"blocks.11.feed_forward", 11}.in_expert(1).in("up").info("weight", Role::up);
+  CHECK(of_expert.expert == 1);
+  CHECK(of_expert.name == "blocks.11.feed_forward.experts.1.up.weight");
+  CHECK(of_expert.name_of_expert("*") == "blocks.11.feed_forward.experts.*.up.weight");
+  CHECK_THROWS_AS(of_norm.infos[0].name_of_expert("*"), Error);
 }

@@ -25,8 +25,7 @@ struct Plain {
   double operator()(int64_t r, int64_t c) const { return x[static_cast<size_t>(r * cols + c)]; }
 };
 
-// Every parameter of a module, set to random numbers; `module` has visit(Place,
-// Visitor&).
+// Every parameter of a module, set to random numbers; `module` has visit(Place, Visitor&), or is a layer or a norm.
 class Parameters : public Visitor {
  public:
   template <class Module>
@@ -34,6 +33,8 @@ class Parameters : public Visitor {
     Parameters all(seed);
     if constexpr (requires { module.visit(Place{name}, all); })
       module.visit(Place{name}, all);
+    else if constexpr (requires { module.visit(Place{name}, NormOf::last, all); })
+      module.visit(Place{name}, NormOf::last, all);
     else  // a single linear layer
       module.visit(Place{name}, Role::up, all);
     return all.found_;

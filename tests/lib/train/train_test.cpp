@@ -7,6 +7,7 @@
 #include "compress/masks.h"
 #include "dataset/corpus.h"
 #include "lib/train/runs.h"
+#include "support/masks.h"
 #include "support/turns.h"
 
 using namespace hone;

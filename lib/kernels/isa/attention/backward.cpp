@@ -1,6 +1,7 @@
 // Backward tiles, transposed like the forward's: keys x queries, so that K, V, P and dS are read row by row as left
 // operands and nothing between the products is transposed. Per visit: S = K Q', P = exp(S - lse), dV += P dO, dP = V
-// dO', dS = P (dP - delta) (times the slope of a score that was changed), dK += dS Q, dQ' += K' dS, where delta is the row sum of out * d_out.
+// dO', dS = P (dP - delta) (times the slope of a score that was changed), dK += dS Q, dQ' += K' dS, where delta is the
+// row sum of out * d_out.
 #include "kernels/isa/attention/functions.h"
 #include "kernels/isa/attention/gathered.h"
 
@@ -107,8 +108,8 @@ class Backward {
   }
 
  private:
-  static constexpr int64_t later_blocks =
-      4;  // of the next head: all of a short sequence, and not more than a cache holds
+  // Of the next head: all of a short sequence, and not more than a cache holds.
+  static constexpr int64_t later_blocks = 4;
 
   int64_t rows_from(int64_t block, int64_t blocks) const {
     const int64_t left = args_.dims.queries - block * tile;

@@ -34,8 +34,8 @@ struct AttentionArgs {
 // All query heads of one key/value head, for query blocks begin … end - 1.
 struct ForwardItem {
   int64_t sequence = 0, kv_head = 0, begin = 0, end = 0;
-  int32_t* slots =
-      nullptr;  // [key blocks]; on entry -1 for the blocks that the item visits, each is packed on its first visit
+  // [key blocks]; on entry -1 for the blocks that the item visits, each is packed on its first visit.
+  int32_t* slots = nullptr;
   int64_t slot_count = 0;
   void* scratch = nullptr;
   const ForwardItem* next = nullptr;  // what this thread will do next, to have its rows in the cache in time
