@@ -1,6 +1,7 @@
 #include "cli/batch_options.h"
 
 #include "base/error.h"
+#include "cli/ranks.h"
 
 namespace hone::cli {
 
@@ -51,7 +52,7 @@ void BatchOptions::add(CLI::App& app) {
   group->add_flag("--ordered", ordered, "Write the texts in the order of the requests, not as they are finished");
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
-  engine.add(group, "each matrix, as in tensor:2, or the experts of mixtures, as in expert:2");
+  engine.add(group, parallel_parts_forms());
   for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats"})
     from->excludes(app.get_option(other));
 }

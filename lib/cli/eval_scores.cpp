@@ -37,7 +37,7 @@ class EvalScoring {
       }));
     if (work_.baseline && work_.subjects.size() > 1 && !work_.examples) keep_baseline();
     for (EvalSubject& s : work_.subjects) {
-      if (work_.ranks.any()) {  // whose messages no child could send
+      if (work_.ranks) {  // whose messages no child could send
         score(s);
         ++work_.scored;
         continue;
