@@ -15,7 +15,6 @@
 #include "measure/footprint.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
-#include "model/part.h"
 #include "train/optimizer.h"
 
 namespace hone {
@@ -86,18 +85,15 @@ class ModelsBench {
   void require_memory() const {
     for (const Variant& variant : variants_) {
       Config config = config_from_json(read_model_file(variant.path, {.parameters = false}).config, variant.path);
-      if (s_.ranks) {
-        check_parts(config, s_.ranks->size());
-        config = part_of(config, s_.ranks->size());
-      }
+      s_.ranks.check(config);
       if (!variant.kinds.empty()) set_attention(config, variant.kinds);
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;
         const Footprint need =
             s_.train ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
-                                          optimizer_bytes(config, {}))
-                     : generation_footprint(config, point.batch, sum_of(length, s_.generate), s_.prefill_chunk, s_.type,
-                                            s_.code);
+                                          optimizer_bytes(config, {}, 1, 1, s_.ranks), s_.ranks)
+                     : generation_footprint(s_.ranks.shape_of_one(config), point.batch, sum_of(length, s_.generate),
+                                            s_.prefill_chunk, s_.type, s_.code);
         require_memory_for(need, fmt::format("'{}' with {} sequences at a time", variant.path, point.batch),
                            s_.train ? "choose a smaller batch or a shorter prompt"
                                     : "choose a smaller batch, a shorter prompt or fewer tokens after it");
@@ -137,8 +133,8 @@ class ModelsBench {
   kernels::Ceilings measured_ceilings(int threads) const {
     if (!s_.ranks) return machine_ceilings(threads, s_.refresh_ceilings, product_rate);
     kernels::Ceilings ceilings;
-    agree(*s_.ranks, [&] {
-      if (s_.ranks->rank() == 0) ceilings = machine_ceilings(threads, s_.refresh_ceilings, product_rate);
+    agree(*s_.ranks.group, [&] {
+      if (s_.ranks.group->rank() == 0) ceilings = machine_ceilings(threads, s_.refresh_ceilings, product_rate);
     });
     return ceilings;
   }
@@ -185,7 +181,8 @@ class ModelsBench {
     r.measured = measurement.result(ceilings);
     if (index < peaks_[m].size()) r.peak_rss_bytes = peaks_[m][index];
     if (s_.ranks) {
-      r.tensor = s_.ranks->size();
+      r.division = s_.ranks.way->name;
+      r.ranks = s_.ranks.size();
       r.peak_rss_bytes = peak_rss_bytes();  // of this rank, with all that was measured before
     }
     r.file_bytes = static_cast<int64_t>(std::filesystem::file_size(models_[m].path));

@@ -44,9 +44,9 @@ struct BenchSettings {
   std::string precision;                               // what the report calls it
   bool refresh_ceilings = false;
   uint64_t seed = 1;
-  // Who has parts of the models; null: this process has them whole. All call bench_models(), and what the first gets is
-  // right.
-  std::shared_ptr<Communicator> ranks = nullptr;
+  // Who has parts of the models, and computes the same batches of them; nobody: this process has them whole. All call
+  // bench_models(), and what the first gets is right.
+  ModelRanks ranks = {};
 };
 
 // Results of the first setting for each model, then of the next. Throws Error(usage) where a model cannot do what is

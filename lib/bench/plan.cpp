@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "measure/activations.h"
 #include "measure/speed.h"
-#include "model/part.h"
+#include "model/division.h"
 #include "model/size.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
@@ -56,13 +56,13 @@ void check_plan(const Config& config, const PlanLayout& layout) {
   divides(layout.tensor, layout.ranks, "ranks of a tensor group", "ranks");
   divides(layout.groups(), layout.batch, "groups", "sequences of the batch");
   divides(layout.accumulate, layout.batch / layout.groups(), "batches", "sequences of a group");
-  check_parts(config, layout.tensor);
+  if (layout.tensor > 1) division_named("tensor").check(config, layout.tensor);
 }
 
 StepPlan plan_step(const Config& config, const PlanLayout& layout, const PlanMachine& machine) {
   check_plan(config, layout);
   const int64_t groups = layout.groups(), context = layout.context > 0 ? layout.context : config.context;
-  const Config part = part_of(config, layout.tensor);
+  const Config part = division_named("tensor").shape_of_one(config, layout.tensor);
   TrainingShape shape;
   shape.batch = layout.batch / groups / layout.accumulate;
   shape.context = context;

@@ -73,10 +73,20 @@ void set_measured(Row& row, const PartsResult& r) {
   }
 }
 
+// Ways to divide a model whose ranks compute the same batches, as a measurement wants it.
+std::vector<std::string> measured_divisions() {
+  std::vector<std::string> names;
+  for (const DivisionKind& row : divisions())
+    if (!row.own_batches) names.emplace_back(row.name);
+  return names;
+}
+
 // Of CSV, in order: the same whatever models, options and texts a run has.
 std::vector<std::string> result_columns() {
-  std::vector<std::string> names = {"model",    "form",    "attention", "batch", "threads", "tensor", "prompt",
-                                    "generate", "context", "steps",     "draft", "exit",    "parts",  "rows"};
+  std::vector<std::string> names = {"model", "form", "attention", "batch", "threads"};
+  for (const std::string& name : measured_divisions()) names.push_back(name);
+  for (const char* name : {"prompt", "generate", "context", "steps", "draft", "exit", "parts", "rows"})
+    names.emplace_back(name);
   for (const char* rate : {"prefill", "decode", "train"}) {
     for (const char* end : {"", "_spread", "_min", "_max"})
       names.push_back(fmt::format("{}_tokens_per_second{}", rate, end));
@@ -132,7 +142,7 @@ Row row_of(const BenchResult& r) {
   Row row;
   row.set("model", r.model).set("form", r.form).set("attention", r.attention);
   row.set("batch", r.batch).set("threads", r.threads);
-  if (r.tensor > 1) row.set("tensor", r.tensor);
+  if (r.ranks > 1) row.set(r.division, r.ranks);
   std::visit([&](const auto& measured) { set_measured(row, measured); }, r.measured);
   for (const auto& [rate, ratio] : r.ratios) row.set(rate + "_ratio", ratio);
   if (r.peak_rss_bytes) row.set("peak_rss_bytes", *r.peak_rss_bytes);
@@ -180,8 +190,12 @@ std::vector<std::pair<std::string, double>> rates(const BenchResult& result) {
 Report bench_report(const std::vector<BenchResult>& results) {
   std::vector<Row> rows;
   for (const BenchResult& result : results) rows.push_back(row_of(result));
-  Report report = report_of(rows, {"attention", "batch", "threads", "tensor", "prompt", "context", "generate", "steps",
-                                   "precision", "repeat", "ceiling_read_bytes_per_second", "ceiling_flops_per_second"});
+  std::vector<std::string> common = {"attention", "batch", "threads"};
+  for (const std::string& name : measured_divisions()) common.push_back(name);
+  for (const char* name : {"prompt", "context", "generate", "steps", "precision", "repeat",
+                           "ceiling_read_bytes_per_second", "ceiling_flops_per_second"})
+    common.emplace_back(name);
+  Report report = report_of(rows, common);
   report.fix_csv(result_columns());
   return report;
 }

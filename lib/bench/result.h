@@ -67,7 +67,8 @@ struct BenchResult {
   std::string model, form, attention;  // path; forms of the weights; kinds of attention
   int64_t batch = 1;
   int threads = 1;
-  int tensor = 1;  // ranks that had a part of the model each
+  std::string_view division = {};  // of the model, by name (model/division.h); none: one process had it whole
+  int ranks = 1;                   // with a part each
   Measured measured;
   // Of medians to those of the first model at the same setting, "decode": 1.8; none where there is one model.
   std::vector<std::pair<std::string, double>> ratios = {};

@@ -133,7 +133,7 @@ std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoin
   step.type = settings.type;
   step.seed = settings.seed;
   step.recompute = recompute_plan(recompute);
-  if (settings.ranks) step.grid = RankGrid::of(settings.ranks, settings.ranks->size());
+  step.grid = grid_of(*model.transformer);
   step.schedule.kind = &schedule_named("constant");
   step.schedule.peak = 1e-5;  // the work is that of any step, and no model diverges
   step.schedule.warmup = 0;

@@ -1,6 +1,7 @@
 #include "cli/batch_options.h"
 
 #include "base/error.h"
+#include "cli/ranks.h"
 #include "media/medium.h"
 
 namespace hone::cli {
@@ -54,7 +55,7 @@ void BatchOptions::add(CLI::App& app) {
   group->add_flag("--ordered", ordered, "Write the texts in the order of the requests, not as they are finished");
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
-  engine.add(group, "each matrix, as in tensor:2, or the experts of mixtures, as in expert:2", "--input");
+  engine.add(group, parallel_parts_forms(), "--input");
   // An engine writes text behind text, all layers deep.
   for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats",
                             "--exit", "--max-depth", "--report"})

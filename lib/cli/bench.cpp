@@ -49,10 +49,10 @@ int run_plans(const BenchOptions& o, const Common& common) {
 }
 
 int run(const BenchOptions& o, const Common& common) {
-  const ModelRanks parts = parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
-  if (parts.experts)
-    throw usage_error("--parallel {}: bench measures mixtures in one process; leave it out", o.replay.engine.parts);
-  const std::shared_ptr<Communicator> ranks = parts.tensor;
+  const ModelRanks ranks = parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
+  if (ranks && ranks.way->own_batches)
+    throw usage_error("--parallel {}: ranks with {} train on batches of their own; measure in one process",
+                      o.replay.engine.parts, ranks.way->what);
   std::optional<StopLater> together;  // none of the ranks leaves alone
   if (ranks) together.emplace();
   agree(*common.ranks, [&] { o.check(); });

@@ -22,7 +22,6 @@
 #include "dataset/text_file.h"
 #include "measure/footprint.h"
 #include "media/medium.h"
-#include "model/part.h"
 #include "model/store.h"
 #include "train/fingerprint.h"
 
@@ -36,13 +35,13 @@ class EvalTool {
   int run() {
     work_.ranks = parallel_parts(o_.parallel, common_.ranks, "eval", common_.arguments);
     agree(*common_.ranks, [&] { o_.check(); });
-    if (work_.ranks.any() && std::ranges::count(o_.data, "-") > 0) share_standard_input(*work_.ranks.any());
-    if (work_.ranks.any()) together_.emplace();
+    if (work_.ranks && std::ranges::count(o_.data, "-") > 0) share_standard_input(*work_.ranks.group);
+    if (work_.ranks) together_.emplace();
     refuse_models_as_text();
     choose_examples();
     for (const std::string& path : o_.models) work_.subjects.push_back(subject(path));
     if (!o_.baseline.empty()) work_.baseline = subject(o_.baseline);
-    for (const EvalSubject& s : work_.subjects) check_model(o_.parallel, work_.ranks, s.config);
+    for (const EvalSubject& s : work_.subjects) check_model(work_.ranks, s.config);
     if (!o_.plot.empty() && std::none_of(work_.subjects.begin(), work_.subjects.end(),
                                          [](const EvalSubject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
@@ -50,7 +49,7 @@ class EvalTool {
     open_texts_of_all();
     refuse_unmeasured();
     if (!work_.examples) require_memory();
-    if (work_.ranks.any()) require_same_text();
+    if (work_.ranks) require_same_text();
     if (common_.dry_run) {
       log_info("would score {} on {}, context {}, {}", counted(work_.subjects.size(), "model"), data_name(),
                work_.settings.context, o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
@@ -144,7 +143,7 @@ class EvalTool {
     } else {
       scored["questions"] = fingerprint(work_.questions_of(work_.subjects.front()).text);
     }
-    require_alike(*work_.ranks.any(), scored);
+    require_alike(*work_.ranks.group, scored);
   }
 
   std::string data_name() const { return work_.examples ? work_.examples->name() : work_.texts->name(); }
@@ -229,10 +228,9 @@ class EvalTool {
     for (const EvalSubject* s : all()) {
       const int64_t length = std::min(work_.settings.context, work_.text_of(*s).size());
       if (length > work_.settings.chunk)
-        require_memory_for(
-            generation_footprint(part_of(s->config, work_.ranks.tensor ? work_.ranks.tensor->size() : 1), 1, length,
-                                 work_.settings.chunk, work_.settings.type, work_.settings.code),
-            fmt::format("scoring '{}'", s->path), "choose a smaller --context");
+        require_memory_for(generation_footprint(work_.ranks.shape_of_one(s->config), 1, length, work_.settings.chunk,
+                                                work_.settings.type, work_.settings.code),
+                           fmt::format("scoring '{}'", s->path), "choose a smaller --context");
     }
   }
 
@@ -333,7 +331,7 @@ int eval(int argc, char** argv) {
         options->add(app);
         return [options, &common] {
           const bool alone = options->about_exits() || options->retrieval;
-          if (alone && parallel_parts(options->parallel, common.ranks, "eval", common.arguments).any())
+          if (alone && parallel_parts(options->parallel, common.ranks, "eval", common.arguments))
             throw usage_error("--parallel does not go with exits and --retrieval: score in one process");
           if (options->retrieval) return eval_retrieval(*options, common);
           return options->about_exits() ? eval_exits(*options, common) : EvalTool(*options, common).run();

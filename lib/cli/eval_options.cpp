@@ -105,7 +105,10 @@ void EvalOptions::add(CLI::App& app) {
             size_range);
   execution->add_flag("--speed,!--no-speed", speed, "Measure the speed of one sequence: a prompt, then 64 tokens");
 
-  execution->add_option("--parallel", parallel, parallel_parts_help)->type_name("KIND:RANKS");
+  execution
+      ->add_option("--parallel", parallel,
+                   fmt::format("How ranks that mpirun starts divide the model: {}", parallel_parts_forms()))
+      ->type_name("KIND:RANKS");
 
   auto* report = app.add_option_group("Report");
   report->add_option("--format", format, format_list())->check(one_of({"table", "json", "jsonl", "csv", "md"}));

@@ -43,7 +43,7 @@ class EvalScoring {
       }
     }
     for (EvalSubject& s : work_.subjects) {
-      if (work_.ranks.any()) {  // whose messages no child could send
+      if (work_.ranks) {  // whose messages no child could send
         score(s);
         ++work_.scored;
         continue;

@@ -12,7 +12,7 @@
 #include "cli/eval_texts.h"
 #include "feed/sequence.h"
 #include "measure/evaluate.h"
-#include "model/config.h"
+#include "model/division.h"
 
 namespace hone::cli {
 

@@ -23,7 +23,6 @@
 #include "measure/footprint.h"
 #include "measure/speed.h"
 #include "model/exits.h"
-#include "model/part.h"
 #include "nn/encoders/encoder.h"
 #include "report/late_texts.h"
 #include "report/report.h"
@@ -79,13 +78,13 @@ class GenerateTool {
   int run() {
     ranks_ = parallel_parts(o_.parallel, common_.ranks, "generate", common_.arguments);
     settings_ = o_.settings();
-    if (ranks_.any() && o_.reads_standard_input()) share_standard_input(*ranks_.any());
-    if (ranks_.any()) together_.emplace();
+    if (ranks_ && o_.reads_standard_input()) share_standard_input(*ranks_.group);
+    if (ranks_) together_.emplace();
     const bool typed = o_.typed();
     const std::vector<std::string> prompts = typed ? std::vector<std::string>() : o_.read_prompts();
     const Stopwatch watch;
     model_ = load_model(o_.model, {.defer = true}, nullptr, ranks_);
-    check_model(o_.parallel, ranks_, model_.transformer->config());
+    check_model(ranks_, model_.transformer->config());
     tokenizer_ = make_tokenizer(model_.tokenizer);
     o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
@@ -184,10 +183,9 @@ class GenerateTool {
       throw input_error("a prompt has {} tokens, the learned positions of '{}' end at {}; shorten the prompt", longest,
                         o_.model, most);
     if (o_.tokens > 0 && goes_on)
-      require_memory_for(
-          generation_footprint(part_of(config, ranks_.tensor ? ranks_.tensor->size() : 1), 1,
-                               sum_of(longest, o_.tokens) - 1, o_.prefill_chunk, settings_.type, settings_.code),
-          "the continuation", "ask for fewer --tokens");
+      require_memory_for(generation_footprint(ranks_.shape_of_one(config), 1, sum_of(longest, o_.tokens) - 1,
+                                              o_.prefill_chunk, settings_.type, settings_.code),
+                         "the continuation", "ask for fewer --tokens");
     if (longest + o_.tokens > config.context && goes_on && !std::exchange(warned_, true))
       log_warning("'{}' was made for {} tokens; prompt and continuation may reach {}, where it can lose the thread",
                   o_.model, config.context, longest + o_.tokens);
@@ -339,7 +337,7 @@ int generate(int argc, char** argv) {
           idle.push_back({"--force", !batch->given() && options->report.empty(), "without --report or --output"});
           warn_of_idle(app, idle);
           if (!batch->given()) return GenerateTool(*options, common).run();
-          if (parallel_parts(options->parallel, common.ranks, "generate", common.arguments).any())
+          if (parallel_parts(options->parallel, common.ranks, "generate", common.arguments))
             throw usage_error("--parallel does not go with --input: write prompt by prompt");
           return generate_batch(*options, *batch, options->settings(), common);
         };

@@ -11,6 +11,7 @@
 #include <set>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -18,7 +19,6 @@
 #include "base/units.h"
 #include "comm/launch.h"
 #include "kernels/parallel.h"
-#include "model/part.h"
 
 namespace hone::cli {
 namespace {
@@ -93,31 +93,23 @@ void require_alike(Communicator& ranks, const nlohmann::json& description) {
 
 namespace {
 
-struct Counts {
-  int64_t data = 1, tensor = 1, expert = 1;
+// What --parallel says: rows of so many ranks that divide the model in one way, and so many that share the batches.
+struct Layout {
+  int64_t data = 1, width = 1;
+  const DivisionKind* way = nullptr;  // null: each has the whole model
 };
 
-// What --parallel may name, and how many ranks it says.
-struct Kind {
-  std::string_view name;
-  int64_t Counts::*count;
-};
-
-constexpr Kind parallel_kinds[] = {
-    {"data", &Counts::data},
-    {"tensor", &Counts::tensor},
-    {"expert", &Counts::expert},
-};
-
-Counts parsed(const std::string& parallel, const char* forms) {
-  Counts counts;
+Layout parsed(const std::string& parallel, const std::string& forms) {
+  const std::span<const DivisionKind> ways = divisions();
+  Layout layout;
   std::set<std::string> seen;
   std::istringstream list(parallel + ",");
   for (std::string part; std::getline(list, part, ',');) {
     const size_t colon = part.find(':');
     const std::string name = part.substr(0, colon);
-    const auto kind = std::ranges::find(parallel_kinds, name, &Kind::name);
-    if (kind == std::end(parallel_kinds) || colon == std::string::npos || !seen.insert(name).second)
+    const auto way = std::ranges::find(ways, name, &DivisionKind::name);
+    const bool known = name == "data" || way != ways.end();
+    if (!known || colon == std::string::npos || !seen.insert(name).second)
       throw usage_error("--parallel {}: give {}", parallel, forms);
     int64_t count = 0;
     try {
@@ -127,19 +119,21 @@ Counts parsed(const std::string& parallel, const char* forms) {
     }
     if (count < 1) throw usage_error("--parallel {}: there is at least one rank", parallel);
     if (count > std::numeric_limits<int>::max()) throw usage_error("--parallel {}: that many do not run", parallel);
-    counts.*kind->count = count;
+    if (name == "data") {
+      layout.data = count;
+    } else if (count > 1) {
+      if (layout.way)
+        throw usage_error("--parallel {}: ranks divide {} or {}, not both; leave out {} or {}", parallel,
+                          layout.way->what, way->what, layout.way->name, way->name);
+      layout.way = &*way;
+      layout.width = count;
+    }
   }
-  return counts;
+  return layout;
 }
 
-void require_one_way(const std::string& parallel, const Counts& counts) {
-  if (counts.tensor > 1 && counts.expert > 1)
-    throw usage_error("--parallel {}: ranks divide matrices or experts, not both; leave out tensor or expert",
-                      parallel);
-}
-
-void require_count(const std::string& parallel, const Counts& counts, int ranks) {
-  const int64_t count = counts.data * counts.tensor * counts.expert;
+void require_count(const std::string& parallel, const Layout& layout, int ranks) {
+  const int64_t count = layout.data * layout.width;
   if (count == ranks) return;
   if (ranks == 1 && !built_with_mpi())
     throw usage_error("--parallel {}: this build has no MPI; install libopenmpi-dev and build again", parallel);
@@ -162,25 +156,20 @@ void require_same_arithmetic(Communicator& row) {
 }  // namespace
 
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks) {
-  if (parallel.empty()) return RankGrid::of(ranks, 1);
-  const Counts counts =
-      parsed(parallel, "data:RANKS, tensor:RANKS, expert:RANKS, or data with one of the others, as in data:2,tensor:2");
-  require_one_way(parallel, counts);
-  require_count(parallel, counts, ranks->size());
-  const RankGrid grid = counts.expert > 1 ? RankGrid::of_experts(ranks, static_cast<int>(counts.expert))
-                                          : RankGrid::of(ranks, static_cast<int>(counts.tensor));
+  if (parallel.empty()) return RankGrid::of(ranks);
+  const Layout layout =
+      parsed(parallel, fmt::format("data:RANKS, {}, or data with one of the others, as in data:2,{}",
+                                   fmt::join(division_forms("RANKS"), ", "), division_forms("2").front()));
+  require_count(parallel, layout, ranks->size());
+  const RankGrid grid =
+      layout.way ? RankGrid::of(ranks, *layout.way, static_cast<int>(layout.width)) : RankGrid::of(ranks);
   require_same_arithmetic(*grid.group());
   return grid;
 }
 
-void check_model(const std::string& parallel, const ModelRanks& ranks, const Config& config) {
-  if (ranks.tensor) check_parts(config, ranks.tensor->size());
-  if (!ranks.experts) return;
-  check_expert_parts(config, ranks.experts->size());
-  if (std::ranges::none_of(config.layers, [](const LayerBlueprint& layer) { return layer.experts > 0; }))
-    throw usage_error(
-        "--parallel {} divides experts, and the model is dense; leave it out, or share its matrices: tensor:{}",
-        parallel, ranks.experts->size());
+void check_model(const ModelRanks& ranks, const Config& config) {
+  ranks.check(config);
+  if (ranks && ranks.way->require_any) ranks.way->require_any(config, ranks.size());
 }
 
 double largest(Communicator& ranks, double mine) {
@@ -191,23 +180,44 @@ double largest(Communicator& ranks, double mine) {
 
 ModelRanks parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
                           const std::string& tool, const std::vector<std::string>& arguments) {
-  constexpr const char* forms = "tensor:RANKS, or expert:RANKS for a mixture, as in tensor:2";
   if (parallel.empty() && ranks->size() == 1) return {};
   if (parallel.empty())
     throw usage_error(
-        "{} works in one process, and {} were launched; to have them share the model give --parallel "
-        "tensor:{}, or start it without the launcher",
-        tool, ranks->size(), ranks->size());
-  const Counts counts = parsed(parallel, forms);
-  if (counts.data > 1) throw usage_error("--parallel {}: give {}", parallel, forms);
-  require_one_way(parallel, counts);
-  require_count(parallel, counts, ranks->size());
+        "{} works in one process, and {} were launched; to have them share the model give --parallel {}, or start it "
+        "without the launcher",
+        tool, ranks->size(), either_of(division_forms(std::to_string(ranks->size()))));
+  const std::string forms =
+      fmt::format("{}, as in {}", either_of(division_forms("RANKS")), division_forms("2").front());
+  const Layout layout = parsed(parallel, forms);
+  if (layout.data > 1) throw usage_error("--parallel {}: give {}", parallel, forms);
+  require_count(parallel, layout, ranks->size());
   const std::vector<std::string> all = ranks->gather(fmt::format("{}", fmt::join(arguments, "\n")));
   for (size_t rank = 1; rank < all.size(); ++rank)
     if (all[rank] != all.front())
       throw usage_error("rank {} was started with other options than rank 0; start all ranks alike", rank);
   require_same_arithmetic(*ranks);
-  return counts.expert > 1 ? ModelRanks(nullptr, ranks) : ModelRanks(ranks);
+  return layout.way ? ModelRanks(*layout.way, ranks) : ModelRanks();
+}
+
+std::string parallel_grid_help() {
+  std::vector<std::string> ways, both;
+  for (const DivisionKind& row : divisions()) {
+    const auto [among, divides] = ways.empty() ? std::pair(" among 2", "divides ") : std::pair("", "");
+    ways.push_back(fmt::format("{}:2 {}{}{}", row.name, divides, row.what, among));
+    both.push_back(fmt::format("data:2,{}:2", row.name));
+  }
+  return fmt::format(
+      "How ranks that mpirun starts share the work: data:4 computes each step's batches on 4, {}, and {} does both on "
+      "4 "
+      "(default: data, all that there are)",
+      fmt::join(ways, ", "), either_of(both));
+}
+
+std::string parallel_parts_forms(bool own_batches) {
+  std::vector<std::string> ways;
+  for (const DivisionKind& row : divisions())
+    if (own_batches || !row.own_batches) ways.push_back(fmt::format("{} ({}:2)", row.what, row.name));
+  return either_of(ways);
 }
 
 }  // namespace hone::cli

@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/communicator.h"
-#include "model/config.h"
+#include "model/division.h"
 
 namespace hone::cli {
 
@@ -31,20 +30,21 @@ void let_first_rank_speak();
 // say: they would train something else.
 void require_alike(Communicator& ranks, const nlohmann::json& description);
 
-// On every rank, of "data:4", "data:2,tensor:2", "data:2,expert:2" or "" (each has the whole model): how they work
-// together. Throws Error(usage) where it is not of so many ranks as there are, where those of a row would not compute
-// alike, and where matrices and experts are to be divided at once.
+// On every rank, of "data:4", "data:2,tensor:2" or "" (each has the whole model): how they work together. Throws
+// Error(usage) where it is not of so many ranks as there are, where those of a row would not compute alike, and where
+// the model is to be divided in two ways at once.
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks);
-// Throws Error(usage) where the ranks cannot divide a model of this configuration.
-void check_model(const std::string& parallel, const ModelRanks& ranks, const Config& config);
+// Throws Error(usage) where the ranks cannot divide a model of this configuration, or would divide nothing of it.
+void check_model(const ModelRanks& ranks, const Config& config);
 // On every rank: the largest number that one of them gave.
 double largest(Communicator& ranks, double mine);
-// The same of a tool that ranks run by parts of one model alone, "tensor:2" or "expert:2"; nobody for "" in one
-// process. They must have been started with the same `arguments`.
+// The same of a tool that ranks run by parts of one model alone, "tensor:2"; nobody for "" in one process. They must
+// have been started with the same `arguments`.
 ModelRanks parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
                           const std::string& tool, const std::vector<std::string>& arguments);
-inline constexpr const char* parallel_parts_help =
-    "Ranks that mpirun starts divide the model among them: each matrix, as in tensor:2 for two, or the experts of "
-    "mixtures, as in expert:2";
+std::string parallel_grid_help();  // of the option that it reads
+// For the help of parallel_parts(): "each matrix (tensor:2) or …", or of them those alone whose ranks train on the same
+// batches.
+std::string parallel_parts_forms(bool own_batches = true);
 
 }  // namespace hone::cli

@@ -18,7 +18,6 @@
 #include "dataset/corpus.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
-#include "model/part.h"
 #include "model/size.h"
 #include "train/fingerprint.h"
 #include "train/journal.h"
@@ -59,7 +58,7 @@ class TrainTool {
       model_.transformer->set_context(context_);
     }
     start_.adapt();
-    check_model(o_.parallel, grid_.of_model(), config);
+    check_model(grid_.row, config);
     if (const auto media = o_.lines.contrasted_media(); !media.empty())
       model_.transformer->align(media, ops::first_similarity_scale(o_.lines.contrast().loss));
     o_.experts.training(config);  // refuses what a dense model has no use for
@@ -161,7 +160,7 @@ class TrainTool {
 
   // Decides what is kept for the backward pass, and whether the run fits this machine.
   void require_room(const Config& config, RunSettings& settings) {
-    const double parameters = size_of_shape(part_of(config, grid_.tensor->size()), grid_.experts).parameters;
+    const double parameters = size_of_shape(config, grid_.row).parameters;
     const double own = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
     const double process = largest(*common_.ranks, own);  // so that all choose the same
     settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);

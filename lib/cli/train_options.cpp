@@ -11,6 +11,7 @@
 #include "base/target.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
+#include "cli/ranks.h"
 #include "compress/patterns.h"
 
 namespace hone::cli {
@@ -99,11 +100,7 @@ void add_steps(RunOptions& run, TrainOptions& o) {
       .shapes(Shapes::run);
   run.count("--accumulate", o.accumulate, "Batches whose gradients are averaged before a step", size_range)
       .shapes(Shapes::run);
-  run.text("--parallel", o.parallel,
-           "How ranks that mpirun starts share the work: data:4 computes each step's batches on 4, tensor:2 divides "
-           "each matrix among 2, expert:2 the experts of mixtures, and data:2,tensor:2 or data:2,expert:2 does both on "
-           "4 (default: data, all that there are)")
-      .shapes(Shapes::nothing);
+  run.text("--parallel", o.parallel, parallel_grid_help()).shapes(Shapes::nothing);
   run.number("--learning-rate,--lr", o.learning_rate, "Highest learning rate", {.least = 0, .most = 1e6})
       .shapes(Shapes::run);
   run.text("--schedule", o.schedule, fmt::format("Of the rate: {}", rows_in_words(schedule_kinds())),

@@ -10,7 +10,6 @@
 #include "cli/train_options.h"
 #include "compress/quantize.h"
 #include "model/exits.h"
-#include "model/part.h"
 #include "model/size.h"
 #include "train/division.h"
 #include "train/objectives/exits.h"
@@ -55,22 +54,24 @@ void TrainOptions::share_steps(int ranks, const nlohmann::json& resumed) {
 constexpr const char* as_learning_rate = "learning_rate";
 
 void TrainOptions::check_grid(const RankGrid& grid) const {
-  if (grid.group()->size() == 1) return;
-  const auto refuse = [&](bool is_given, const char* option, const char* why) {
-    if (is_given)
-      throw usage_error("{} {}, and --parallel {} divides them among ranks; leave one out", option, why, parallel);
+  if (!grid.row) return;
+  const struct {
+    TrainingWish wish;
+    bool is_given;
+    const char* option;
+  } wishes[] = {
+      {TrainingWish::pruning, sparsity.has_value(), "--sparsity"},
+      {TrainingWish::rounding, !quantize_aware.empty(), "--quantize-aware"},
+      {TrainingWish::teacher, teacher.teacher.has_value(), "--teacher"},
+      {TrainingWish::experts, experts.experts.has_value(), "--experts"},
+      {TrainingWish::layer_dropout, layer_dropout(depth.dropout).most > 0, "--layer-dropout"},
   };
-  if (grid.experts->size() > 1) {
-    refuse(sparsity.has_value(), "--sparsity", "ranks the weights of all experts");
-    refuse(!quantize_aware.empty(), "--quantize-aware", "rounds all experts");
-    // Others would wait for a rank whose sequences all pass the layer by.
-    refuse(layer_dropout(depth.dropout).most > 0, "--layer-dropout", "leaves layers without tokens for their experts");
-    return;
-  }
-  refuse(sparsity.has_value(), "--sparsity", "ranks the weights of whole matrices");
-  refuse(!quantize_aware.empty(), "--quantize-aware", "rounds whole matrices");
-  refuse(teacher.teacher.has_value(), "--teacher", "compares whole rows of logits");
-  refuse(experts.experts.has_value(), "--experts", "sends tokens to whole matrices");
+  for (const RefusedWish& refusal : grid.row.way->refuses)
+    for (const auto& asked : wishes)
+      if (asked.is_given && asked.wish == refusal.wish)
+        throw usage_error("{} {}, and --parallel {} divides them among ranks; leave one out", asked.option, refusal.why,
+                          parallel);
+  if (!grid.row.way->elementwise) return;
   OptimizerSettings settings;
   settings.kind = &optimizer_named(optimizer);
   settings.moments = moment_form(moments);
@@ -118,11 +119,11 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
   if (!curriculum.empty()) step.curriculum = curriculum_stages(curriculum, batch * context, context, count);
   step.router = experts.training(config);
   depth.training(config, step);
-  // Where other layers end a stretch that runs again, mixtures would meet in another order.
-  if (grid.experts->size() > 1 && step.objectives.exits.rotate && exits_of(config).size() > 1)
+  // Where other layers end a stretch that runs again, ranks would meet in another order.
+  if (grid.row && grid.row.way->own_batches && step.objectives.exits.rotate && exits_of(config).size() > 1)
     throw usage_error(
-        "--exit-loss {}: ranks with experts train the same exits at once; leave out rotate, or --parallel {}",
-        depth.exit_loss, parallel);
+        "--exit-loss {}: ranks that divide {} train the same exits at once; leave out rotate, or --parallel {}",
+        depth.exit_loss, grid.row.way->what, parallel);
   s.context = context;
   s.valid_every = valid_every;
   s.valid_tokens = valid_tokens;
@@ -165,23 +166,22 @@ int64_t exits_at_once(const ExitLossSettings& settings, const Config& config) {
 
 }  // namespace
 
-Footprint TrainOptions::footprint(const Config& whole, const RunSettings& settings) const {
+Footprint TrainOptions::footprint(const Config& config, const RunSettings& settings) const {
   const StepSettings& step = settings.step;
-  const auto& experts_here = step.grid.experts;
-  const Config config = part_of(whole, step.grid.tensor->size());
+  const ModelRanks& row = step.grid.row;
   // Parts that are contrasted may be there once more, alone.
   const int64_t sequences = step.objectives.contrastive.weight > 0 ? 2 * step.batch : step.batch;
   const TrainingShape shape = {sequences,      settings.context,
                                step.type,      step.router.capacity_factor,
                                step.recompute, exits_at_once(step.objectives.exits, config)};
   Footprint need = training_footprint(
-      config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.grid.data->size(), experts_here),
-      experts_here);
+      config, shape, optimizer_bytes(config, step.optimizer, step.accumulate, step.grid.data->size(), row), row);
   need.teacher = step.objectives.distillation.bytes;
   if (!quantize_aware.empty())
-    need.copies += 4 * size_of_shape(config).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config).linear : 0);
-  if (settings.average) need.copies += 4 * size_of_shape(config, experts_here).parameters;
-  if (settings.keep_best) need.copies += 4 * size_of_shape(config, experts_here).parameters;
+    need.copies +=
+        4 * size_of_shape(config, row).linear + (step.type == DType::bf16 ? 4 * size_of_shape(config, row).linear : 0);
+  if (settings.average) need.copies += 4 * size_of_shape(config, row).parameters;
+  if (settings.keep_best) need.copies += 4 * size_of_shape(config, row).parameters;
   return need;
 }
 

@@ -26,7 +26,7 @@ void TrainStart::load() {
   if (path.empty()) return;
   ReadOptions read;
   read.run = !o_.resume.empty();
-  model_ = load_model(path, read, &checkpoint_, grid_.of_model());
+  model_ = load_model(path, read, &checkpoint_, grid_.row);
   agree(*common_.ranks, [&] { require_finite(model_); });
   if (o_.resume.empty()) {
     parent_ = sha256_of_start(path);
@@ -156,7 +156,7 @@ void TrainStart::create(const std::vector<TextSource>& sources) {
   Config config = o_.model.config(tokenizer->vocabulary());
   if (o_.experts.experts) config = o_.experts.apply(std::move(config));
   const std::optional<ShapesOnly> shapes = shapes_of_dry_run();
-  model_.transformer = std::make_unique<Transformer>(config, grid_.of_model());
+  model_.transformer = std::make_unique<Transformer>(config, grid_.row);
   initialize(*model_.transformer, common_.seed, o_.model.init_std.value_or(init_deviation));
   model_.tokenizer = tokenizer->to_json();
 }

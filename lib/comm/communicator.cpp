@@ -2,8 +2,6 @@
 
 #include <chrono>
 #include <thread>
-#include <tuple>
-#include <utility>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -53,43 +51,6 @@ void wait(Pending& pending) {
 
 void wait(std::span<const std::unique_ptr<Pending>> all) {
   for (const auto& pending : all) wait(*pending);
-}
-
-ModelRanks::ModelRanks(const std::shared_ptr<Communicator>& of_matrices,
-                       const std::shared_ptr<Communicator>& of_experts) {
-  if (of_matrices && of_matrices->size() > 1) tensor = of_matrices;
-  if (of_experts && of_experts->size() > 1) experts = of_experts;
-  if (tensor && experts) throw internal_error("ranks divide matrices or experts, not both");
-}
-
-namespace {
-
-// The ranks of this one's row and column, of rows of `width`. Of one row or column nothing need be split.
-std::pair<std::shared_ptr<Communicator>, std::shared_ptr<Communicator>> row_and_column(
-    const std::shared_ptr<Communicator>& all, int width) {
-  if (width < 1 || all->size() % width != 0) throw internal_error("{} ranks in rows of {}", all->size(), width);
-  if (width == 1) return {alone(), all};
-  if (width == all->size()) return {all, alone()};
-  const auto column = all->split(all->rank() % width);
-  return {all->split(all->rank() / width), column};
-}
-
-}  // namespace
-
-RankGrid RankGrid::of(std::shared_ptr<Communicator> all, int tensor) {
-  RankGrid grid;
-  std::tie(grid.tensor, grid.copies) = row_and_column(all, tensor);
-  grid.data = grid.copies;
-  grid.all = std::move(all);
-  return grid;
-}
-
-RankGrid RankGrid::of_experts(std::shared_ptr<Communicator> all, int experts) {
-  RankGrid grid;
-  std::tie(grid.experts, grid.copies) = row_and_column(all, experts);
-  grid.data = all;
-  grid.all = std::move(all);
-  return grid;
 }
 
 std::shared_ptr<Communicator> alone() {

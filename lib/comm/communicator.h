@@ -51,39 +51,6 @@ void wait(std::span<const std::unique_ptr<Pending>> all);
 // One process. It has nobody to send to.
 std::shared_ptr<Communicator> alone();
 
-// Who has the other parts of a model, and calls what computes together.
-struct ModelRanks {
-  // Null, or one alone: nobody.
-  ModelRanks(const std::shared_ptr<Communicator>& of_matrices = nullptr,
-             const std::shared_ptr<Communicator>& of_experts = nullptr);
-  // One of the two: matrices and experts are not divided at once. Null: nobody.
-  const std::shared_ptr<Communicator>& any() const { return tensor ? tensor : experts; }
-
-  std::shared_ptr<Communicator> tensor;   // each has a part of every matrix
-  std::shared_ptr<Communicator> experts;  // each has some of a mixture's experts, and all of what is no expert
-};
-
-// The ranks of a run in rows, which have one model together: those of a row divide each matrix (`tensor`) or the
-// experts of mixtures. Those of a column have the same part. Ranks of a row are neighbours, so that they share a
-// machine where launchers fill one after the other.
-struct RankGrid {
-  std::shared_ptr<Communicator> all = alone();
-  std::shared_ptr<Communicator> data = alone();     // that share a step's batches: this rank's column; all with experts
-  std::shared_ptr<Communicator> copies = alone();   // that have the same of the model as this one
-  std::shared_ptr<Communicator> tensor = alone();   // of its row, where that divides matrices
-  std::shared_ptr<Communicator> experts = alone();  // of its row, where that divides experts
-
-  // On every rank. `tensor` divides the ranks.
-  static RankGrid of(std::shared_ptr<Communicator> all, int tensor);
-  // The same in rows of so many that divide experts: each rank computes batches of its own.
-  static RankGrid of_experts(std::shared_ptr<Communicator> all, int experts);
-  // In `all`: the rank of this column of a tensor group in this row.
-  int place(int row, int column) const { return row * tensor->size() + column; }
-  // Of its row, whichever it divides.
-  const std::shared_ptr<Communicator>& group() const { return experts->size() > 1 ? experts : tensor; }
-  ModelRanks of_model() const { return {tensor, experts}; }
-};
-
 // The ranks that this process was launched with (launch()), or alone(). Error(usage) where they are several and this
 // build has no MPI. Call it once.
 std::shared_ptr<Communicator> launched_ranks();

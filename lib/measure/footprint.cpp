@@ -64,9 +64,9 @@ struct Masters : Reader {
   }
 };
 
-double master_bytes(const Config& config, DType type, const std::shared_ptr<Communicator>& experts) {
+double master_bytes(const Config& config, DType type, const ModelRanks& ranks) {
   const ShapesOnly shapes;
-  const Transformer model(config, {nullptr, experts});
+  const Transformer model(config, ranks);
   Masters masters;
   masters.tied = config.tied;
   masters.bf16 = type == DType::bf16;
@@ -77,13 +77,13 @@ double master_bytes(const Config& config, DType type, const std::shared_ptr<Comm
 }  // namespace
 
 Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes,
-                             const std::shared_ptr<Communicator>& experts) {
+                             const ModelRanks& ranks) {
   Footprint f;
-  f.parameters = master_bytes(config, shape.type, experts);
+  f.parameters = master_bytes(config, shape.type, ranks);
   f.optimizer = optimizer_bytes;
   TrainingShape here = shape;
-  if (experts) here.expert_ranks = experts->size();
-  f.activations = activation_bytes(config, here);
+  here.expert_ranks = ranks.shares().experts.count;
+  f.activations = activation_bytes(ranks.shape_of_one(config), here);
   return f;
 }
 

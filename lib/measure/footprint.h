@@ -1,13 +1,11 @@
 // The memory that work will surely take, from shapes alone: refused before it begins where there is less.
 #pragma once
 
-#include <memory>
 #include <string>
 
-#include "comm/communicator.h"
 #include "kernels/attention/cache_code.h"
 #include "measure/activations.h"
-#include "model/config.h"
+#include "model/division.h"
 #include "tensor/tensor.h"
 
 namespace hone {
@@ -26,9 +24,9 @@ struct Footprint {
 std::string describe(const Footprint& footprint);  // "1.24 GB: 171 MB of parameters, 512 MB of …"
 
 // Steps of training: masters, bf16 copies for the products, what passes keep, and `optimizer_bytes` of gradients and of
-// what the optimizer keeps. Where ranks divide the experts, of this one; activations are those of an even load.
+// what the optimizer keeps; of this one of the ranks. Activations are those of an even load of experts.
 Footprint training_footprint(const Config& config, const TrainingShape& shape, double optimizer_bytes,
-                             const std::shared_ptr<Communicator>& experts = nullptr);
+                             const ModelRanks& ranks = {});
 
 // `batch` sequences of up to `capacity` tokens, at most `rows` of each at a time. The weights may be mapped from a file
 // and do not count.

@@ -20,9 +20,9 @@ struct ShapeCounter : Reader {
 
 }  // namespace
 
-ShapeSize size_of_shape(const Config& config, const std::shared_ptr<Communicator>& experts) {
+ShapeSize size_of_shape(const Config& config, const ModelRanks& ranks) {
   const ShapesOnly shapes;
-  const Transformer model(config, {nullptr, experts});
+  const Transformer model(config, ranks);
   ShapeCounter counter;
   model.visit(counter);
   return counter.size;

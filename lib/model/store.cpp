@@ -303,11 +303,11 @@ Share of_machine(Communicator& ranks) {
 }
 
 Model load_part(const std::string& path, ReadOptions options, ModelFile* rest, const ModelRanks& ranks) {
-  const Share checked = of_machine(*ranks.any());
+  const Share checked = of_machine(*ranks.group);
   const bool finite = options.defer;
   options.defer = true;  // of what is divided nobody reads all
   Model model;
-  const std::vector<std::string> digests = gather_agreed(*ranks.any(), [&] {
+  const std::vector<std::string> digests = gather_agreed(*ranks.group, [&] {
     ModelFile file = read_model_file(path, options);
     if (rest) {
       rest->run = file.run;
@@ -326,7 +326,7 @@ Model load_part(const std::string& path, ReadOptions options, ModelFile* rest, c
 }  // namespace
 
 Model load_model(const std::string& path, const ReadOptions& options, ModelFile* rest, const ModelRanks& ranks) {
-  if (ranks.any()) return load_part(path, options, rest, ranks);
+  if (ranks) return load_part(path, options, rest, ranks);
   ModelFile file = read_model_file(path, options);
   if (rest) {
     rest->run = file.run;

@@ -11,7 +11,6 @@
 #include "base/units.h"
 #include "kernels/parallel.h"
 #include "model/exits.h"
-#include "model/part.h"
 #include "nn/encoders/encoder.h"
 #include "nn/rope.h"
 #include "ops/ranks.h"
@@ -28,12 +27,12 @@ std::shared_ptr<Parameter> scale_of(Tensor numbers) {
 
 }  // namespace
 
-Transformer::Transformer(const Config& config, const ModelRanks& ranks) : config_(config), ranks_(ranks) {
+Transformer::Transformer(const Config& config, const ModelRanks& ranks)
+    : config_(config), ranks_(ranks), shares_(ranks.shares()) {
   check(config_);
-  if (ranks_.tensor) check_parts(config_, ranks_.tensor->size());
-  if (ranks_.experts) check_expert_parts(config_, ranks_.experts->size());
+  ranks_.check(config_);
   const BlockBlueprint& b = config_.block;
-  embedding_ = std::make_shared<DenseWeight>(Tensor::promised({share().of(config_.padded_vocabulary), b.dim}));
+  embedding_ = std::make_shared<DenseWeight>(Tensor::promised({shares_.matrices.of(config_.padded_vocabulary), b.dim}));
   if (info_of(b.positions).learned) {
     position_ = std::make_shared<Parameter>();
     position_->value = Tensor::promised({config_.context, b.dim});
@@ -43,11 +42,12 @@ Transformer::Transformer(const Config& config, const ModelRanks& ranks) : config
   if (!config_.aligned.empty()) similarity_scale_ = scale_of(Tensor::zeros({2}));
   for (const LayerBlueprint& layer : config_.layers) {
     check_stop();
-    blocks_.push_back(Block::make(b, layer, share(), share_of(ranks_.experts)));
+    blocks_.push_back(Block::make(b, layer, shares_));
   }
   norm_ = Norm::make(b);
   if (!config_.tied)
-    head_ = Linear::make(config_.padded_vocabulary, b.dim, false, {}, share().rows({config_.padded_vocabulary}));
+    head_ =
+        Linear::make(config_.padded_vocabulary, b.dim, false, {}, shares_.matrices.rows({config_.padded_vocabulary}));
 }
 
 std::shared_ptr<const ops::RopeTable> Transformer::rope(int64_t positions) const {
@@ -68,8 +68,7 @@ Call Transformer::call(Batch batch, DType type) const {
   call.batch = std::move(batch);
   call.type = type;
   if (info_of(config_.block.positions).turns) call.rope = rope(call.batch.end());
-  call.ranks = ranks_.tensor;
-  call.expert_ranks = ranks_.experts;
+  call.ranks = ranks_.group;
   return call;
 }
 
@@ -117,10 +116,11 @@ Var Transformer::rows_of(const Input& input, const Call& call) const {
   text_until(input.size());
   std::vector<ops::Placed> placed;
   if (!ids.empty())
-    placed.push_back({ranks_.tensor
-                          ? ops::embedding_of_parts(ids, embedding_, share().index * embedding_->rows(), ranks_.tensor)
-                          : ops::embedding(ids, embedding_),
-                      at});
+    placed.push_back(
+        {divides_matrices()
+             ? ops::embedding_of_parts(ids, embedding_, shares_.matrices.index * embedding_->rows(), ranks_.group)
+             : ops::embedding(ids, embedding_),
+         at});
   for (size_t e = 0; e < encoders_.size(); ++e)
     if (!of_encoders[e].empty()) encoders_[e]->encode(of_encoders[e], call, placed);
   if (position_) placed.push_back({Var(), all, {{position_.get(), {positions.begin(), positions.end()}}}});
@@ -129,7 +129,7 @@ Var Transformer::rows_of(const Input& input, const Call& call) const {
 
 Stream Transformer::embed(const Input& input, const Call& call) const {
   assert(input.size() == call.batch.rows());
-  const bool plain = input.parts.empty() && !ranks_.tensor;
+  const bool plain = input.parts.empty() && !divides_matrices();
   const Var x =
       plain ? ops::embedding(input.ids, embedding_, call.batch.positions(), position_.get()) : rows_of(input, call);
   return {ops::dropout(x, call.noise.dropout, call.noise.at_embedding()), Var(), {}};
@@ -316,7 +316,7 @@ Tensor Transformer::logits(const Tensor& hidden_rows) const {
   const ops::Head head = this->head();
   Tensor all = Tensor::empty({rows, head.weight->rows()});
   head.logits(hidden_rows.view(), all.view());
-  if (ranks_.tensor) all = ops::columns_of_parts(all, *ranks_.tensor);
+  if (divides_matrices()) all = ops::columns_of_parts(all, *ranks_.group);
   if (config_.padded_vocabulary == config_.vocabulary) return all;
   const Tensor cut = Tensor::empty({rows, config_.vocabulary});
   for (int64_t r = 0; r < rows; ++r)
@@ -332,9 +332,9 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
 
 ops::Head Transformer::head() const {
   ops::Head head{config_.tied ? embedding_ : head_.weight, config_.vocabulary, config_.logit_softcap};
-  if (!ranks_.tensor) return head;
-  head.ranks = ranks_.tensor;
-  head.first = share().index * head.weight->rows();
+  if (!divides_matrices()) return head;
+  head.ranks = ranks_.group;
+  head.first = shares_.matrices.index * head.weight->rows();
   head.vocabulary = std::clamp<int64_t>(config_.vocabulary - head.first, 0, head.weight->rows());
   return head;
 }
@@ -418,7 +418,7 @@ std::string Transformer::head_name() const {
 
 void Transformer::visit(Visitor& visitor) {
   ParameterInfo of_embedding = Place{"embedding"}.info("weight", Role::embedding);
-  of_embedding.part = share().rows({config_.padded_vocabulary});
+  of_embedding.part = shares_.matrices.rows({config_.padded_vocabulary});
   visitor.weight(of_embedding, embedding_);
   if (position_) visitor.parameter(Place{"position"}.info("weight", Role::position), *position_);
   for (const auto& encoder : encoders_)

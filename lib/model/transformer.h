@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "model/config.h"
+#include "model/division.h"
 #include "model/input.h"
 #include "nn/block.h"
 #include "ops/cross_entropy.h"
@@ -27,16 +27,15 @@ class Transformer {
  public:
   // Gains are 1 and biases 0; the weights hold nothing, and take no memory, until initialize() or load_model() sets
   // them.
-  // With several `ranks`, each has a part of the heads, of the feed-forwards' widths and of the vocabulary, and all call
-  // what computes together (ops/ranks.h); or each has some of the experts (ops/expert_ranks.h). Error(usage) where they
-  // do not divide those (model/part.h).
+  // With several `ranks` each has a part, and all call what computes together (model/divisions/). Error(usage) where
+  // they do not divide such a model.
   explicit Transformer(const Config& config, const ModelRanks& ranks = {});
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const Config& config() const { return config_; }  // of the whole
   // Who has the other parts; null: nobody.
-  const std::shared_ptr<Communicator>& ranks() const { return ranks_.any(); }
+  const std::shared_ptr<Communicator>& ranks() const { return ranks_.group; }
   const ModelRanks& model_ranks() const { return ranks_; }
   int64_t layers() const { return static_cast<int64_t>(blocks_.size()); }
 
@@ -113,16 +112,14 @@ class Transformer {
   ops::Head head() const;
 
  private:
-  Share share() const { return share_of(ranks_.tensor); }
-  static Share share_of(const std::shared_ptr<Communicator>& ranks) {
-    return ranks ? Share{ranks->rank(), ranks->size()} : Share{};
-  }
+  bool divides_matrices() const { return shares_.matrices.count > 1; }
   Stream read_exit(const Stream& in, int64_t depth, const Call& call, std::vector<ExitOutput>& exits) const;
   std::shared_ptr<const ops::RopeTable> rope(int64_t positions) const;
   Var rows_of(const Input& input, const Call& call) const;  // of text and of parts, put together
 
   Config config_;
   ModelRanks ranks_;
+  Shares shares_;
   std::shared_ptr<Weight> embedding_;
   std::shared_ptr<Parameter> position_;  // null unless positions are learned
   std::vector<std::shared_ptr<MediaEncoder>> encoders_;

@@ -64,8 +64,7 @@ void with_whole_arrays(const RankGrid& grid, const KeptArrays& arrays,
 
 RankGrid grid_of(const Transformer& model) {
   const ModelRanks& ranks = model.model_ranks();
-  if (ranks.experts) return RankGrid::of_experts(ranks.experts, ranks.experts->size());
-  return ranks.tensor ? RankGrid::of(ranks.tensor, ranks.tensor->size()) : RankGrid();
+  return ranks ? RankGrid::of(ranks.group, *ranks.way, ranks.size()) : RankGrid();
 }
 
 void in_step(const Transformer& model, const std::function<void()>& f) {

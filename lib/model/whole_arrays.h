@@ -11,7 +11,7 @@ namespace hone {
 
 struct KeptArray {
   Tensor tensor;  // this rank's part; promised where another rank keeps it
-  int row = 0;    // of the grid: who does, in each column of a tensor group
+  int row = 0;    // of the grid: who does, in each column of its row (RankGrid::place())
   RankPart part = {};
 
   // Of a parameter, or of what every rank that has it keeps of one.

@@ -4,16 +4,15 @@
 
 namespace hone {
 
-Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share,
-                  const Share& experts) {
+Block Block::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Shares& shares) {
   Block block;
   if (layer.mixes()) {
     block.mixer_norm = Norm::make(blueprint, layer.own_projections());
-    block.mixer = Mixer::make(blueprint, layer, share);
+    block.mixer = Mixer::make(blueprint, layer, shares.matrices);
   }
   if (layer.feeds()) {
     block.feed_forward_norm = Norm::make(blueprint, layer.own_projections());
-    block.feed_forward = FeedForward::make(blueprint, layer, share, experts);
+    block.feed_forward = FeedForward::make(blueprint, layer, shares);
   }
   if (layer.depth_fraction > 0) block.router = std::make_unique<DepthRouter>(blueprint, layer);
   if (layer.exit) block.exit_norm = Norm::make(blueprint);

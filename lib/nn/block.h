@@ -24,9 +24,8 @@ struct Block {
   // Both read the residual as it enters the block: the stream that mix() gives is then feed()'s of this block alone.
   bool parallel = false;
 
-  // Of several ranks that divide its matrices, or its experts: with the part of one of them.
-  static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share = {},
-                    const Share& experts = {});
+  // Of several ranks that divide it: with the part of one of them.
+  static Block make(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Shares& shares = {});
   // `layer`: which block of the model this is; `state`: this layer's, or null (nn/mixer.h).
   Stream forward(const Stream& in, const Call& call, int64_t layer, LayerState* state) const;
   // Its two halves, one after the other, for all rows of the call: of a block without a router.

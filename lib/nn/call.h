@@ -97,8 +97,8 @@ struct Call {
   // predictors take for the best, and the predictors learn which those are.
   bool best_pass = false;
   std::vector<int64_t> exits;  // behind how many layers the stream is read, ascending: Transformer::Output::exits
-  std::shared_ptr<Communicator> ranks;         // that have parts of the model's matrices; null: this one has them whole
-  std::shared_ptr<Communicator> expert_ranks;  // that have the experts of mixtures; null: this one has all
+  // That have the model together: what is divided asks them. Null: this one has it whole.
+  std::shared_ptr<Communicator> ranks;
   // Of those: each runs this call at the same time with rows of its own, as in training. Otherwise all have the same
   // rows, and nothing is recorded.
   bool own_rows = false;

@@ -6,11 +6,11 @@
 namespace hone {
 
 std::unique_ptr<FeedForward> FeedForward::make(const BlockBlueprint& blueprint, const LayerBlueprint& layer,
-                                               const Share& share, const Share& experts) {
+                                               const Shares& shares) {
   if (layer.experts == 0)
-    return std::make_unique<DenseFeedForward>(blueprint, layer.ffn, layer.own_feed_forwards(), share);
-  if (share.count > 1) throw usage_error("ranks do not divide the matrices of experts");
-  return std::make_unique<Mixture>(blueprint, layer, experts);
+    return std::make_unique<DenseFeedForward>(blueprint, layer.ffn, layer.own_feed_forwards(), shares.matrices);
+  if (shares.matrices.count > 1) throw usage_error("ranks do not divide the matrices of experts");
+  return std::make_unique<Mixture>(blueprint, layer, shares.experts);
 }
 
 DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t width,

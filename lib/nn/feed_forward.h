@@ -21,10 +21,9 @@ class FeedForward {
   // choice.
   virtual void balance(const std::vector<int64_t>& /*load*/, double /*rate*/) {}
 
-  // The kind that the layer's blueprint asks for; of several ranks that divide its matrices, or its experts, the part
-  // of one.
+  // The kind that the layer's blueprint asks for; of several ranks that divide it, the part of one.
   static std::unique_ptr<FeedForward> make(const BlockBlueprint& blueprint, const LayerBlueprint& layer,
-                                           const Share& share = {}, const Share& experts = {});
+                                           const Shares& shares = {});
 };
 
 // An activation between two linear layers.

@@ -96,7 +96,7 @@ Var Mixture::process_by_ranks(const Var& x, const Call& call, const std::shared_
   const auto own = ops::plan_of_share(*plan, share_);
   const Var rows =
       own->slots > 0 ? ops::gather_slots(x, own) : Var(Tensor::empty({0, x.value().dim(-1)}, x.value().dtype()));
-  return Var(ops::slots_of_all(process(rows, call, own).value(), *plan, *call.expert_ranks));
+  return Var(ops::slots_of_all(process(rows, call, own).value(), *plan, *call.ranks));
 }
 
 FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer) const {
@@ -105,7 +105,7 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
   if (by_ranks && !call.own_rows && Tape::recording()) throw internal_error("ranks train experts on rows of their own");
   std::shared_ptr<const ops::ExpertRoute> ways;
   if (by_ranks && call.own_rows)
-    ways = ops::route_to_owners(routing.plan.get(), static_cast<int64_t>(experts_.size()), call.expert_ranks);
+    ways = ops::route_to_owners(routing.plan.get(), static_cast<int64_t>(experts_.size()), call.ranks);
   if (!routing.finite || (by_ranks && call.own_rows && !ways))
     throw RouterError(ErrorKind::input,
                       fmt::format("the router of layer {} (blocks.{}.feed_forward.router) gives numbers that "

@@ -39,8 +39,17 @@ void require_elementwise(const OptimizerSettings& settings) {
         "moments in int8 share scales among elements that the ranks of a tensor group divide; use bf16 or f32");
 }
 
+namespace {
+
+// Of rows of ranks among those that share batches: how many have the model together.
+int width_of(const ModelRanks& row) {
+  return row && row.way->own_batches ? row.size() : 1;
+}
+
+}  // namespace
+
 double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches, int ranks,
-                       const std::shared_ptr<Communicator>& experts) {
+                       const ModelRanks& row) {
   struct Counter : Reader {
     const Config* config;
     const OptimizerSettings* settings;
@@ -63,10 +72,10 @@ double optimizer_bytes(const Config& config, const OptimizerSettings& settings, 
   counter.config = &config;
   counter.settings = &settings;
   const ShapesOnly shapes;
-  const Transformer model(config, {nullptr, experts});
+  const Transformer model(config, row);
   model.visit(counter);
   std::vector<double> of_rank(static_cast<size_t>(ranks), 0);
-  const std::vector<int> owners = divide(counter.states, ranks, counter.columns, experts ? experts->size() : 1);
+  const std::vector<int> owners = divide(counter.states, ranks, counter.columns, width_of(row));
   for (size_t i = 0; i < owners.size(); ++i)
     of_rank[static_cast<size_t>(owners[i])] +=
         counter.states[i] + (batches > 1 || ranks > 1 ? counter.gradients[i] : 0);
@@ -74,10 +83,11 @@ double optimizer_bytes(const Config& config, const OptimizerSettings& settings, 
 }
 
 Optimizer::Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks)
-    : ranks_(ranks), parts_(model.model_ranks().tensor), name_(settings.kind->name) {
-  if (const auto& experts = model.model_ranks().experts) width_ = experts->size();
+    : ranks_(ranks), width_(width_of(model.model_ranks())), name_(settings.kind->name) {
+  const ModelRanks& row = model.model_ranks();
+  if (row && !row.way->own_batches) parts_ = row.group;
   require_trainable(model);
-  if (parts_) require_elementwise(settings);
+  if (row && row.way->elementwise) require_elementwise(settings);
   struct Collector : Visitor {
     const Config* config;
     const OptimizerSettings* settings;

@@ -6,7 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include "comm/communicator.h"
 #include "model/whole_arrays.h"
 #include "train/gradient_sum.h"
 #include "train/optimizers/update_rule.h"
@@ -19,16 +18,16 @@ void require_trainable(const Transformer& model);
 // Throws Error(usage) for one whose steps are not of single elements: of a model in parts.
 void require_elementwise(const OptimizerSettings& settings);
 
-// Bytes of gradients and of what the optimizer keeps for a model of this shape: of one of `ranks`, the one with most.
-// With several batches a step, or ranks, there is a sum of gradients beside those of a batch. In rows of `experts`
-// ranks each has its part of the experts.
+// Bytes of gradients and of what the optimizer keeps for a model of this shape, of which this one of `row` has a part:
+// of one of the `ranks` that share batches, the one with most. With several batches a step, or ranks, there is a sum of
+// gradients beside those of a batch.
 double optimizer_bytes(const Config& config, const OptimizerSettings& settings, int64_t batches = 1, int ranks = 1,
-                       const std::shared_ptr<Communicator>& experts = nullptr);
+                       const ModelRanks& row = {});
 
 class Optimizer {
  public:
-  // Keeps references into `model`: weights must not be replaced while it lives. Of several ranks, which have the same of
-  // the model but for experts, each keeps the state of some parameters that it has (divide()), and is given their
+  // Keeps references into `model`: weights must not be replaced while it lives. Of several ranks, which share batches
+  // (RankGrid::data), each keeps the state of some parameters that it has (divide()), and is given their
   // gradients alone. Throws as require_trainable().
   Optimizer(Transformer& model, const OptimizerSettings& settings, Communicator& ranks = *alone());
 
@@ -65,8 +64,8 @@ class Optimizer {
   void divide_state();
   void add_parts(std::vector<double>& sums) const;
   Communicator& ranks_;
-  std::shared_ptr<Communicator> parts_;  // with the other parts of each matrix; null: none
-  int width_ = 1;                        // ranks that have all experts together
+  std::shared_ptr<Communicator> parts_;  // who has the other parts of the model, where those share no batches; or null
+  int width_ = 1;                        // where they do: how many of ranks_, side by side, have the model together
   std::string_view name_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;

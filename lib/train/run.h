@@ -16,7 +16,7 @@ namespace hone {
 
 // Several ranks of step.grid train together: each calls run_training() with the same of everything, and has the same
 // model and result in the end. Rank 0 writes the checkpoint; only it is given a journal. A model
-// in parts (Transformer) has those of step.grid.of_model().
+// in parts (Transformer) has those of step.grid.row.
 struct RunSettings {
   StepSettings step;
   Shuffle shuffle = Shuffle::windows;

@@ -50,7 +50,7 @@ struct StepSettings {
   RouterTraining router;
   RecomputePlan recompute;  // what is kept for the backward pass: no bit of the result depends on it
   // Who trains. The ranks of grid.data share each step's batches: batch i is computed by i mod their number. Of a
-  // tensor group all compute the same one, each its part; of an expert group each its own.
+  // row all compute the same one, each its part; or each its own (DivisionKind::own_batches).
   RankGrid grid;
 };
 

@@ -47,6 +47,12 @@ struct Share {
   RankPart part(RankPart::Of of, std::initializer_list<int64_t> whole) const;
 };
 
+// What modules ask for what a rank has of them. At most one is divided (model/division.h).
+struct Shares {
+  Share matrices;  // of heads, widths and the vocabulary
+  Share experts;
+};
+
 Shape whole_shape(const RankPart& part, Shape shape);  // of which `shape` is the part's
 Shape part_shape(const RankPart& part, Shape whole);
 

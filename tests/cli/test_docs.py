@@ -56,6 +56,18 @@ class Docs(unittest.TestCase):
                         with self.subTest(tool=name, option=option):
                             self.assertIn(option, declared)
 
+    def test_each_way_to_divide_a_model_is_in_help_and_on_its_page(self):
+        ways = [name[:-4] for name in os.listdir(os.path.join(ROOT, "lib", "model", "divisions"))]
+        self.assertIn("tensor", ways)
+        texts = {name: run(name, "--help", check=True).stdout for name in ("train", "eval", "generate")}
+        with open(os.path.join(ROOT, "docs", "parallel.md")) as file:
+            texts["parallel.md"] = file.read()
+        for way in ways:
+            for name, text in texts.items():
+                self.assertIn(f"{way}:2", text, name)
+            self.assertIn(f"data:2,{way}:2", texts["train"])
+        self.assertIn("tensor:2", run("bench", "--help", check=True).stdout)
+
     def test_help_goes_to_stdout_with_an_example(self):
         for name in tools():
             done = run(name, "--help", check=True)

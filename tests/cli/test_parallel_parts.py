@@ -216,7 +216,7 @@ class Experts(Parallel):
         score = [model, "--data", self.corpus, "--parallel", "expert:2"]
         self.assert_error(launch(2, *score, name="eval"), 2, "the model is dense")
         self.assert_error(launch(2, model, "--prompt", "a", "--parallel", "expert:2", name="generate"), 2, "the model is dense")
-        self.assert_error(launch(2, model, "--parallel", "expert:2", name="bench"), 2, "bench measures mixtures in one process")
+        self.assert_error(launch(2, model, "--parallel", "expert:2", name="bench"), 2, "batches of their own; measure in one process")
 
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ Var Attention::project(const Var& x, const Call& call) const {
   const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
   if (query_norm_.gain)
     projected = ops::head_norm(projected, normed_.queries, normed_.keys, *query_norm_.gain, *key_norm_.gain,
-                               query_norm_.epsilon, call.ranks);
+                               query_norm_.epsilon, qkv_.part.divided() ? call.ranks : nullptr);
   if (call.rope) projected = ops::rope(projected, heads_ + kv_heads_, head_dim_, call.batch.positions(), *call.rope);
   return projected;
 }

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "measure/speed.h"
-#include "model/part.h"
+#include "model/division.h"
 #include "model/size.h"
 #include "model/transformer.h"
 #include "train/optimizer.h"
@@ -88,7 +88,8 @@ TEST_CASE("both together divide both ways") {
   const StepPlan both = plan({.ranks = 4, .tensor = 2, .batch = 8});
   CHECK(both.tensor_bytes > 0);
   // Gradients and values of half of the model, between two groups.
-  CHECK(both.data_bytes == doctest::Approx(2 * 4 * size_of_shape(part_of(shape(), 2)).parameters / 2));
+  CHECK(both.data_bytes ==
+        doctest::Approx(2 * 4 * size_of_shape(division_named("tensor").shape_of_one(shape(), 2)).parameters / 2));
 }
 
 TEST_CASE("layouts that do not divide are refused") {

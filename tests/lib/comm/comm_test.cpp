@@ -118,42 +118,6 @@ TEST_CASE("that it was a router that failed is known on every rank") {
   CHECK(seen == std::vector<std::string>(3, "3 the router of layer 1"));
 }
 
-TEST_CASE("ranks in rows and columns") {
-  ThreadRanks::run(6, [](const std::shared_ptr<Communicator>& all) {
-    const RankGrid grid = RankGrid::of(all, 2);
-    CHECK(grid.data->size() == 3);
-    CHECK(grid.tensor->size() == 2);
-    CHECK(grid.place(grid.data->rank(), grid.tensor->rank()) == all->rank());
-    const std::vector<std::string> row = grid.tensor->gather(std::to_string(all->rank()));
-    CHECK(row ==
-          std::vector<std::string>{std::to_string(all->rank() / 2 * 2), std::to_string(all->rank() / 2 * 2 + 1)});
-    const std::vector<std::string> column = grid.data->gather(std::to_string(all->rank()));
-    CHECK(column == std::vector<std::string>{std::to_string(all->rank() % 2), std::to_string(all->rank() % 2 + 2),
-                                             std::to_string(all->rank() % 2 + 4)});
-    CHECK_THROWS_AS(RankGrid::of(all, 4), Error);
-    CHECK(RankGrid::of(all, 6).data->size() == 1);
-    CHECK(RankGrid::of(all, 1).tensor->size() == 1);
-  });
+TEST_CASE("one process that is split stays alone") {
   CHECK(alone()->split(3)->size() == 1);
-}
-
-TEST_CASE("ranks in rows that divide experts") {
-  ThreadRanks::run(6, [](const std::shared_ptr<Communicator>& all) {
-    const RankGrid grid = RankGrid::of_experts(all, 2);
-    CHECK(grid.data->size() == 6);  // each computes batches of its own
-    CHECK(grid.tensor->size() == 1);
-    CHECK(grid.experts->size() == 2);
-    CHECK(grid.experts->rank() == all->rank() % 2);
-    CHECK(grid.copies->size() == 3);
-    CHECK(grid.copies->rank() == all->rank() / 2);
-    CHECK((grid.group() == grid.experts));
-    CHECK(grid.place(grid.data->rank(), 0) == all->rank());
-    CHECK((grid.of_model().any() == grid.experts));
-    CHECK((RankGrid::of(all, 2).of_model().any()->size() == 2));
-    CHECK((RankGrid::of(all, 1).of_model().any() == nullptr));
-    CHECK((RankGrid::of_experts(all, 6).copies->size() == 1));
-    CHECK((RankGrid::of_experts(all, 1).copies->size() == 6));
-    CHECK_THROWS_AS(RankGrid::of_experts(all, 4), Error);
-    CHECK_THROWS_AS(ModelRanks(all, all), Error);
-  });
 }

@@ -46,8 +46,8 @@ struct ExpertLayout {
 std::vector<RunResult> run_experts(const ExpertLayout& layout, const RunSettings& settings,
                                    const std::string& resume = "") {
   return run_on_grid(
-      layout.ranks, [&](const auto& all) { return RankGrid::of_experts(all, layout.experts); }, config_of_mixtures(),
-      settings, resume);
+      layout.ranks, [&](const auto& all) { return RankGrid::of(all, division_named("expert"), layout.experts); },
+      config_of_mixtures(), settings, resume);
 }
 
 }  // namespace
@@ -144,8 +144,8 @@ TEST_CASE("the optimizer's state of an expert lies with one of its owners") {
   const int64_t all = Optimizer(whole, settings).state_bytes();
   std::vector<int64_t> of_rank(4);
   ThreadRanks::run(4, [&](const std::shared_ptr<Communicator>& ranks) {
-    const RankGrid grid = RankGrid::of_experts(ranks, 2);
-    Transformer model(config_of_mixtures(), grid.of_model());
+    const RankGrid grid = RankGrid::of(ranks, division_named("expert"), 2);
+    Transformer model(config_of_mixtures(), grid.row);
     initialize(model, 1);
     const Optimizer optimizer(model, settings, *grid.data);
     of_rank[static_cast<size_t>(ranks->rank())] = optimizer.state_bytes();
@@ -163,7 +163,7 @@ TEST_CASE("the memory of a rank has its experts alone") {
   OptimizerSettings settings;
   const double all = optimizer_bytes(c, settings, 2, 1);
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-    const double own = optimizer_bytes(c, settings, 2, 2, ranks);
+    const double own = optimizer_bytes(c, settings, 2, 2, ModelRanks(division_named("expert"), ranks));
     CHECK(own < 0.8 * all);
     CHECK(own > 0.4 * all);
     CHECK(own < optimizer_bytes(c, settings, 2, 2));

@@ -25,12 +25,12 @@ inline std::vector<RunResult> run_on_grid(int ranks, const GridOf& grid_of, cons
     Model model;
     ModelFile rest;
     if (resume.empty()) {
-      model.transformer = std::make_unique<Transformer>(config, mine.step.grid.of_model());
+      model.transformer = std::make_unique<Transformer>(config, mine.step.grid.row);
       initialize(*model.transformer, 1);
     } else {
       ReadOptions read;
       read.run = true;
-      model = load_model(resume, read, &rest, mine.step.grid.of_model());
+      model = load_model(resume, read, &rest, mine.step.grid.row);
     }
     results[static_cast<size_t>(all->rank())] =
         run_training(model, corpus, &valid, mine, resume.empty() ? nullptr : &rest);

@@ -36,7 +36,7 @@ std::vector<Ended> run_on(int ranks, const RunSettings& settings, const Model* m
     Model own = fresh();
     if (model) put_parameters(*own.transformer, copy_parameters(*model->transformer));
     RunSettings mine = settings;
-    mine.step.grid = RankGrid::of(all, 1);
+    mine.step.grid = RankGrid::of(all);
     Ended& end = ended[static_cast<size_t>(all->rank())];
     end.result = run_training(own, corpus, &valid, mine, resume);
     end.parameters = after(own);
@@ -133,7 +133,7 @@ TEST_CASE("a failure of one rank is that of all") {
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
     Model own = fresh();
     RunSettings mine = s;
-    mine.step.grid = RankGrid::of(ranks, 1);
+    mine.step.grid = RankGrid::of(ranks);
     if (ranks->rank() == 0) mine.before_step = {[](int64_t) {}};
     try {
       run_training(own, text(), nullptr, mine);
@@ -151,7 +151,7 @@ TEST_CASE("more ranks than windows are refused") {
   ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
     Model own = fresh();
     RunSettings mine = s;
-    mine.step.grid = RankGrid::of(ranks, 1);
+    mine.step.grid = RankGrid::of(ranks);
     CHECK_THROWS_AS(check_run(*own.transformer, text().slice(0, 70), nullptr, mine), Error);
     check_run(*own.transformer, text().slice(0, 97), nullptr, mine);
   });

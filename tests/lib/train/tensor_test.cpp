@@ -29,7 +29,8 @@ RunSettings batches_of_one(int64_t steps, int64_t batches) {
 // The run of ranks in rows of `tensor`, from a checkpoint where one is named; its result on each.
 std::vector<RunResult> run_grid(int ranks, int tensor, const RunSettings& settings, const std::string& resume = "") {
   return run_on_grid(
-      ranks, [&](const auto& all) { return RankGrid::of(all, tensor); }, config_in_parts(), settings, resume);
+      ranks, [&](const auto& all) { return RankGrid::of(all, division_named("tensor"), tensor); }, config_in_parts(),
+      settings, resume);
 }
 
 }  // namespace
@@ -102,8 +103,8 @@ TEST_CASE("the norm of gradients in parts is that of the whole") {
     norms.emplace_back();
     ThreadRanks::run(tensor, [&](const std::shared_ptr<Communicator>& all) {
       StepSettings mine = s.step;
-      mine.grid = RankGrid::of(all, tensor);
-      Transformer model(config_in_parts(), mine.grid.tensor);
+      mine.grid = RankGrid::of(all, division_named("tensor"), tensor);
+      Transformer model(config_in_parts(), mine.grid.row);
       initialize(model, 1);
       TextBatches batches(BatchSampler(text(), 32, 1, Shuffle::windows));
       Trainer trainer(model, batches, mine);
@@ -120,7 +121,7 @@ TEST_CASE("optimizers of whole matrices are refused") {
       OptimizerSettings settings;
       if (muon) settings.kind = &optimizer_named("muon");
       settings.moments = muon ? MomentForm::f32 : MomentForm::int8;
-      Transformer model(config_in_parts(), all);
+      Transformer model(config_in_parts(), ModelRanks(division_named("tensor"), all));
       CHECK_THROWS_AS(Optimizer(model, settings), Error);
     });
 }

@@ -1,15 +1,16 @@
-#include "model/part.h"
-
+// Each rank has a part of every matrix: some heads, some hidden numbers and some tokens of the vocabulary (nn/linear.h,
+// ops/ranks.h).
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/spelling.h"
 #include "media/medium.h"
+#include "model/division.h"
 
 namespace hone {
+namespace {
 
-void check_parts(const Config& config, int64_t ranks) {
-  if (ranks == 1) return;
+void check_matrices(const Config& config, int64_t ranks) {
   const auto divides = [ranks](int64_t whole, const char* what) {
     if (whole % ranks != 0) throw usage_error("{} ranks of a tensor group do not divide {} {}", ranks, whole, what);
   };
@@ -32,19 +33,7 @@ void check_parts(const Config& config, int64_t ranks) {
   divides(config.padded_vocabulary, "tokens of the vocabulary");
 }
 
-void check_expert_parts(const Config& config, int64_t ranks) {
-  if (ranks == 1) return;
-  for (const LayerBlueprint& layer : config.layers) {
-    if (layer.experts % ranks != 0)
-      throw usage_error("{} ranks of an expert group do not divide {} experts", ranks, layer.experts);
-    // A router that fails on one rank, or lets none of its tokens through, would leave the others waiting.
-    if (layer.depth_fraction > 0)
-      throw usage_error("expert:{} does not go with routers of depth; share the batches instead: data:{}", ranks,
-                        ranks);
-  }
-}
-
-Config part_of(Config config, int64_t ranks) {
+Config part_of_matrices(Config config, int64_t ranks) {
   for (LayerBlueprint& layer : config.layers) {
     layer.heads /= ranks;
     layer.kv_heads /= ranks;
@@ -53,6 +42,23 @@ Config part_of(Config config, int64_t ranks) {
   config.padded_vocabulary /= ranks;
   config.vocabulary = std::min(config.vocabulary, config.padded_vocabulary);
   return config;
+}
+
+}  // namespace
+
+DivisionKind tensor_division() {
+  return {.name = "tensor",
+          .what = "each matrix",
+          .share = &Shares::matrices,
+          .own_batches = false,
+          .elementwise = true,
+          .refuses = {{TrainingWish::pruning, "ranks the weights of whole matrices"},
+                      {TrainingWish::rounding, "rounds whole matrices"},
+                      {TrainingWish::teacher, "compares whole rows of logits"},
+                      {TrainingWish::experts, "sends tokens to whole matrices"}},
+          .check = check_matrices,
+          .require_any = nullptr,
+          .shape_of_one = part_of_matrices};
 }
 
 }  // namespace hone

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "lib/model/some_masks.h"
-#include "model/part.h"
+#include "model/division.h"
 #include "model/session.h"
 #include "model/store.h"
 #include "support/check.h"
@@ -17,6 +17,14 @@ using namespace hone;
 using namespace hone::test;
 
 namespace {
+
+const DivisionKind& tensor() {
+  return division_named("tensor");
+}
+
+ModelRanks by_matrices(const std::shared_ptr<Communicator>& ranks) {
+  return {tensor(), ranks};
+}
 
 struct Gradients : Visitor {
   std::map<std::string, std::pair<Tensor, RankPart>> all;
@@ -114,7 +122,7 @@ TEST_CASE("a model in parts computes as the whole") {
   initialize(whole, 3);
   const Computed expected = compute(whole, recompute);
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-    Transformer part(c, ranks);
+    Transformer part(c, by_matrices(ranks));
     initialize(part, 3);
     const Computed own = compute(part, recompute);
     CHECK(own.loss == doctest::Approx(expected.loss).epsilon(1e-5));
@@ -138,7 +146,7 @@ TEST_CASE("ranks load their parts, and save the file of the whole") {
   const WrittenFile written = save_model(path, model, true);
   const ModelSize size = size_of(*model.transformer);
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-    const Model part = load_model(path, {}, nullptr, ranks);
+    const Model part = load_model(path, {}, nullptr, by_matrices(ranks));
     const Computed own = compute(*part.transformer);
     CHECK(own.loss == doctest::Approx(expected.loss).epsilon(1e-5));
     CHECK(relative_error(own.logits, expected.logits) < 1e-5);
@@ -157,7 +165,7 @@ TEST_CASE("ranks load their parts, and save the file of the whole") {
 TEST_CASE("what ranks do not divide is refused") {
   const auto refused = [](const Config& c, int ranks, const std::string& part) {
     try {
-      check_parts(c, ranks);
+      tensor().check(c, ranks);
       FAIL("not refused: " << part);
     } catch (const Error& error) {
       CHECK(error.kind() == ErrorKind::usage);
@@ -175,13 +183,13 @@ TEST_CASE("what ranks do not divide is refused") {
   c.layers[0].experts = 4;
   c.layers[0].top_k = 1;
   refused(c, 2, "experts");
-  check_parts(four_heads(), 2);
+  tensor().check(four_heads(), 2);
   c = four_heads();
   for (LayerBlueprint& layer : c.layers) layer.qk_norm = true;
-  check_parts(c, 2);
+  tensor().check(c, 2);
   c.layers.back().qk_norm_whole = true;
   refused(c, 2, "over all heads");
-  check_parts(c, 1);
+  tensor().check(c, 1);
 }
 
 TEST_CASE("ranks with different files of one name are refused") {
@@ -193,8 +201,8 @@ TEST_CASE("ranks with different files of one name are refused") {
     save_model(paths[seed], model, true);
   }
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-    CHECK_NOTHROW(load_model(paths[0], {}, nullptr, ranks));
-    CHECK_THROWS_AS(load_model(paths[static_cast<size_t>(ranks->rank())], {}, nullptr, ranks), Error);
+    CHECK_NOTHROW(load_model(paths[0], {}, nullptr, by_matrices(ranks)));
+    CHECK_THROWS_AS(load_model(paths[static_cast<size_t>(ranks->rank())], {}, nullptr, by_matrices(ranks)), Error);
   });
   for (const std::string& path : paths) std::remove(path.c_str());
 }

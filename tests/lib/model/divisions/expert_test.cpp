@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "kernels/rows/elementwise.h"
 #include "lib/model/some_masks.h"
-#include "model/part.h"
+#include "model/division.h"
 #include "model/session.h"
 #include "model/store.h"
 #include "model/upcycle.h"
@@ -19,6 +19,14 @@ using namespace hone;
 using namespace hone::test;
 
 namespace {
+
+const DivisionKind& expert() {
+  return division_named("expert");
+}
+
+ModelRanks by_experts(const std::shared_ptr<Communicator>& ranks) {
+  return {expert(), ranks};
+}
 
 Config two_mixtures() {
   Config c = small_config();
@@ -137,7 +145,7 @@ TEST_CASE("experts on ranks compute and learn as in one process") {
     GradientsByName sums;
     std::mutex mutex;
     ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
-      Transformer model(c, {nullptr, ranks});
+      Transformer model(c, by_experts(ranks));
       initialize(model, 3);
       if (way.two_alone) choose_two(model);
       CHECK(relative_error(written(model), expected_logits) < 1e-5);
@@ -169,7 +177,7 @@ TEST_CASE("experts on ranks compute and learn as in one process") {
 
 TEST_CASE("a router that is not finite on one rank ends the step on all") {
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-    Transformer model(two_mixtures(), {nullptr, ranks});
+    Transformer model(two_mixtures(), by_experts(ranks));
     initialize(model, 3);
     struct Breaker : Visitor {
       void weight(const ParameterInfo&, std::shared_ptr<Weight>&) override {}
@@ -202,7 +210,7 @@ TEST_CASE("ranks load the experts that they own, and save the file of the whole"
   const ModelSize size = size_of(*model.transformer);
   for (const bool defer : {false, true})
     ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-      const Model part = load_model(path, {.defer = defer}, nullptr, {nullptr, ranks});
+      const Model part = load_model(path, {.defer = defer}, nullptr, by_experts(ranks));
       CHECK(relative_error(written(*part.transformer), expected) < 1e-5);
       const ModelSize own = size_of(*part.transformer);
       CHECK(own.parameters == size.parameters);
@@ -228,7 +236,7 @@ TEST_CASE("a dense model becomes a mixture on ranks") {
   const auto whole = upcycle(dense, shape, 0.02, 5);
   const Tensor expected = written(*whole);
   ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
-    Transformer own(small_config(), {nullptr, ranks});
+    Transformer own(small_config(), by_experts(ranks));
     initialize(own, 3);
     CHECK(relative_error(written(*upcycle(own, shape, 0.02, 5)), expected) < 1e-5);
   });
@@ -237,7 +245,7 @@ TEST_CASE("a dense model becomes a mixture on ranks") {
 TEST_CASE("what ranks cannot do with experts is refused") {
   const auto refused = [](const Config& c, int ranks, const std::string& part) {
     try {
-      check_expert_parts(c, ranks);
+      expert().check(c, ranks);
       FAIL("not refused: " << part);
     } catch (const Error& error) {
       CHECK(error.kind() == ErrorKind::usage);
@@ -245,10 +253,11 @@ TEST_CASE("what ranks cannot do with experts is refused") {
     }
   };
   Config c = two_mixtures();
-  check_expert_parts(c, 4);
-  check_expert_parts(small_config(), 3);  // nothing to divide
+  expert().check(c, 4);
+  expert().require_any(c, 4);
+  expert().check(small_config(), 3);  // which has nothing to divide
+  CHECK_THROWS_WITH_AS(expert().require_any(small_config(), 3), doctest::Contains("the model is dense"), Error);
   refused(c, 3, "3 ranks of an expert group do not divide 4 experts");
   c.layers[0].depth_fraction = 0.5;
   refused(c, 2, "routers of depth");
-  check_expert_parts(c, 1);
 }
