@@ -55,7 +55,7 @@ std::map<std::string, BlockOfWeights> count_outliers(Transformer& model, const P
   std::map<std::string, std::shared_ptr<Weight>> weights;
   for (const WeightSlot& slot : weight_slots(model)) weights[slot.name] = *slot.weight;
   std::vector<CalibrationTarget> targets;
-  for (const std::string& name : names) targets.push_back({name, {StatisticKind::squares}});
+  for (const std::string& name : names) targets.push_back({name, {StatisticKind::of<ColumnSquares>()}});
   std::map<std::string, BlockOfWeights> blocks;
   calibrate(
       model, targets, MeasuredBehind::blocks, s.calibration, s.type,
