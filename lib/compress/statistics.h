@@ -36,10 +36,15 @@ struct StatisticKind {
 
   template <class S>
   static StatisticKind of() {
-    return {S::name, S::bytes_for,
-            [](int64_t cols) -> std::unique_ptr<Statistic> { return std::make_unique<S>(cols); }};
+    return {S::name, S::bytes_for, make_one<S>};
   }
   bool operator==(const StatisticKind& other) const { return make == other.make; }
+
+ private:
+  template <class S>
+  static std::unique_ptr<Statistic> make_one(int64_t cols) {
+    return std::make_unique<S>(cols);
+  }
 };
 
 // Of each column the sum over tokens of x_j^2.
@@ -103,7 +108,7 @@ class InputStatistics {
   const S& get() const {
     for (const auto& statistic : statistics_)
       if (const S* found = dynamic_cast<const S*>(statistic.get())) return *found;
-    throw internal_error("'{}', which is no statistic among the needs that were named", S::name);
+    throw internal_error("'{}' is no statistic among the needs that were named", S::name);
   }
 
  private:
