@@ -110,7 +110,7 @@ TEST_CASE("the usual number of each method is what it does without one, and anot
     if (!method.number) continue;
     CAPTURE(method.name);
     const auto with = [&](std::optional<double> number) {
-      return dequantize(method.run({"layer", weight, {}, &inputs, kernels::PackedElement::int4, 32, number}).matrix);
+      return dequantize(method.run({"layer", weight, {}, &inputs, kernels::element_named("int4"), 32, number}).matrix);
     };
     CHECK(relative_error(with(method.number->usual), with({})) == 0.0);
     CHECK(relative_error(with(method.number->most), with({})) > 1e-3);
