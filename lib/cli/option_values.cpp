@@ -124,14 +124,27 @@ CLI::Option* add_number(CLI::App* app, const std::string& names, std::optional<d
   return add_parsed(app, names, value, description, "NUMBER", "", number_in(range));
 }
 
-CLI::Validator one_of(std::vector<std::string> names) {
+namespace {
+
+CLI::Validator one_of(std::vector<std::string> names, bool numbers) {
   const std::string shown = fmt::format("{}", fmt::join(names, "|"));
   return CLI::Validator(
-      [names = std::move(names)](std::string& text) -> std::string {
-        if (std::find(names.begin(), names.end(), text) != names.end()) return "";
-        return fmt::format("'{}' is not {}{}", text, either_of(names), did_you_mean(text, names));
+      [names = std::move(names), numbers](std::string& text) -> std::string {
+        const std::string name = numbers ? text.substr(0, text.find(':')) : text;
+        if (std::find(names.begin(), names.end(), name) != names.end()) return "";
+        return fmt::format("'{}' is not {}{}", name, either_of(names), did_you_mean(name, names));
       },
       shown);
+}
+
+}  // namespace
+
+CLI::Validator one_of(std::vector<std::string> names) {
+  return one_of(std::move(names), false);
+}
+
+CLI::Validator one_of_with_numbers(std::vector<std::string> names) {
+  return one_of(std::move(names), true);
 }
 
 namespace {

@@ -49,6 +49,8 @@ CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int
 
 // For CLI::Option::check: one of these names; another is refused with the nearest of them.
 CLI::Validator one_of(std::vector<std::string> names);
+// The same where a colon and a number may follow a name, which is for others to read: "gptq:0.05".
+CLI::Validator one_of_with_numbers(std::vector<std::string> names);
 
 // Layers of a model of so many, named as "all", "every:N" (every N-th) or "1,3,5" (from 0): which of them are. Throws
 // Error(usage) that names the option.

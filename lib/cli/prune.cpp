@@ -32,20 +32,22 @@ struct PruneOptions {
   StructureOptions structure;
   CalibrationOptions calibration;
 
-  const PruneMethod& chosen_method() const {
-    return prune_method(method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method);
+  void choose_method(PruneSettings& s) const {
+    const std::string chosen = method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method;
+    s.method = &prune_method(method_name(chosen));
+    s.number = method_number(chosen, s.method->number);
   }
 
   void add(CLI::App& app) {
-    std::string methods = fmt::format("auto: {} with --calibration, else {}", best_method, data_free_method);
     std::vector<std::string> names = {"auto"};
-    for (const PruneMethod& m : prune_methods()) {
-      names.emplace_back(m.name);
-      methods += fmt::format("; {}: {}", m.name, m.summary);
-    }
+    for (const PruneMethod& m : prune_methods()) names.emplace_back(m.name);
     files.add_model(app, "Model file to prune");
     auto* group = app.add_option_group("Pruning");
-    group->add_option("--method", method, methods)->check(one_of(names));
+    group
+        ->add_option("--method", method,
+                     fmt::format("auto: {} with --calibration, else {}; {}", best_method, data_free_method,
+                                 methods_help(prune_methods())))
+        ->check(one_of_with_numbers(names));
     group
         ->add_option("--update", update,
                      "Of the weights that stay: none, or least-squares: the values with the least error in the "
@@ -168,10 +170,10 @@ nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted
 
 int run(const PruneOptions& o, const Common& common) {
   if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.files, common);
-  const PruneMethod& method = o.chosen_method();
   const std::shared_ptr<const Pattern> pattern = for_option("--pattern", [&] { return parse_pattern(o.pattern); });
   PruneSettings settings;
-  settings.method = &method;
+  o.choose_method(settings);
+  const PruneMethod& method = *settings.method;
   settings.pattern = pattern.get();
   settings.sparsity = sparsity_of(*pattern, o.sparsity);
   settings.update = o.update == "least-squares";
@@ -220,7 +222,7 @@ int run(const PruneOptions& o, const Common& common) {
                         {"allocation", o.allocation},
                         {"layer_sparsity", sparsities_of(layers)}},
                        results_of(layers, allotted,
-                                  {{"method", method.name},
+                                  {{"method", method_text(method.name, settings.number)},
                                    {"allocation", o.allocation},
                                    {"update", method.solves ? "least-squares" : o.update},
                                    {"pattern", pattern->name()}})};
@@ -250,7 +252,7 @@ bool needs_no_calibration(const ValuesOf& values) {
   for (const auto& [option, idle] : {std::pair("--update", "none"), std::pair("--allocation", "uniform")})
     if (const auto given = values(option); !given.empty() && given.front() != idle) return false;
   for (const PruneMethod& method : prune_methods())
-    if (values("--method").front() == method.name) return !method.needs_calibration();
+    if (method_name(values("--method").front()) == method.name) return !method.needs_calibration();
   return false;
 }
 

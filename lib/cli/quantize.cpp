@@ -58,13 +58,13 @@ struct QuantizeTool {
         ->add_option("--embedding-type", embedding_type,
                      "Of embedding and head: the same names, or same: what --type says")
         ->check(one_of(or_same(packed_type_names())));
-    std::string methods = fmt::format("auto: {} with --calibration, else {}", best_method, data_free_method);
     std::vector<std::string> names = {"auto"};
-    for (const RoundMethod& m : round_methods()) {
-      names.emplace_back(m.name);
-      methods += fmt::format("; {}: {}", m.name, m.summary);
-    }
-    options->add_option("--method", method, methods)->check(one_of(names));
+    for (const RoundMethod& m : round_methods()) names.emplace_back(m.name);
+    options
+        ->add_option("--method", method,
+                     fmt::format("auto: {} with --calibration, else {}; {}", best_method, data_free_method,
+                                 methods_help(round_methods())))
+        ->check(one_of_with_numbers(names));
     options->add_option("--group", group, "Columns that share a scale: 32, 64 or 128; 0: one scale for each output row")
         ->check(one_of({"0", "32", "64", "128"}));
     options
@@ -97,7 +97,9 @@ struct QuantizeTool {
     s.type = packed_type_named(type);
     s.embedding = embedding_type == "same" ? s.type : packed_type_named(embedding_type);
     s.group = group;
-    s.method = &round_method(method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method);
+    const std::string chosen = method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method;
+    s.method = &round_method(method_name(chosen));
+    s.number = method_number(chosen, s.method->number);
     s.allow_requantize = allow_requantize;
     for (const std::string& name : preparing()) s.prepare.push_back(&preparation(name));
     s.activations = calibration.type();
@@ -296,7 +298,7 @@ int run(const QuantizeTool& o, const Common& common) {
                  sha256_of_file(o.files.model),
                  {{"quantized_weights", layers.size()}, {"weight_bytes", size.weight_bytes}},
                  {{"type", o.type},
-                  {"method", settings.method->name},
+                  {"method", method_text(settings.method->name, settings.number)},
                   {"weight_bytes", size.weight_bytes},
                   {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
                   {"layer_error", mean_error(layers)}}};

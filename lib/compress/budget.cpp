@@ -65,7 +65,8 @@ class TypeMeasurer {
         check_stop();
         const RoundMethod& method =
             scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("nearest");
-        const RoundedWeight rounded = method.run({name, dense, mask, measured.inputs, element, group});
+        const RoundedWeight rounded =
+            method.run({name, dense, mask, measured.inputs, element, group, s_.quantize.number});
         const std::shared_ptr<Weight> packed =
             scaled ? pack_integers(rounded.matrix) : pack_numbers(element, rounded.values, mask);
         const Encoded encoded = packed->encode();

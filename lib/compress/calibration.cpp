@@ -228,7 +228,7 @@ class Walk {
   double bytes(const Member& member) const {
     double sum = 0;
     if (measures(member.target))
-      for (const StatisticKind kind : targets_[member.target].needs) sum += statistic_bytes(kind, member.cols);
+      for (const StatisticKind& kind : targets_[member.target].needs) sum += kind.bytes(member.cols);
     return sum;
   }
 

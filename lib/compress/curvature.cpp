@@ -11,8 +11,6 @@
 namespace hone {
 namespace {
 
-constexpr double damping_part = 0.01;
-
 // Sums of a * b over each row.
 std::vector<double> dots(const Tensor& a, const Tensor& b) {
   const int64_t rows = a.dim(0), cols = a.dim(1);
@@ -34,7 +32,8 @@ double sum_of(const std::vector<double>& numbers) {
 
 }  // namespace
 
-Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::string& where) {
+Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::string& where,
+                       std::optional<double> dampening) {
   Curvature curvature{Tensor::zeros({cols, cols}), 0};
   float* c = curvature.matrix.data<float>();
   if (!inputs) {
@@ -52,7 +51,8 @@ Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::s
   for (int64_t i = 0; i < cols * cols; ++i) c[i] = sums.data<float>()[i] * each;
   for (int64_t i = 0; i < cols; ++i) diagonal += static_cast<double>(c[i * cols + i]);
   const double mean = diagonal > 0 ? diagonal / static_cast<double>(cols) : 1;
-  curvature.damping = damping_part * mean * std::max(1.0, static_cast<double>(cols) / tokens);
+  curvature.damping =
+      dampening.value_or(dampening_number.usual) * mean * std::max(1.0, static_cast<double>(cols) / tokens);
   for (int64_t i = 0; i < cols; ++i) c[i * cols + i] += static_cast<float>(curvature.damping);
   return curvature;
 }

@@ -4,21 +4,29 @@
 #include <string>
 #include <vector>
 
+#include "compress/methods/method_number.h"
 #include "compress/statistics.h"
 #include "tensor/bitmask.h"
 
 namespace hone {
 
 // E[x x^T] over the calibration tokens, half the Hessian of the mean squared output error in each row of weights, with
-// a constant added to its diagonal: a hundredth of the diagonal's mean (arXiv 2210.17323, section 3.3), times columns
-// per token where fewer tokens came than there are columns, so that what few tokens cannot tell stays as it was.
+// a constant added to its diagonal: a part of the diagonal's mean (arXiv 2210.17323, section 3.3), times columns per
+// token where fewer tokens came than there are columns, so that what few tokens cannot tell stays as it was.
 struct Curvature {
   Tensor matrix;       // f32 [cols, cols], positive definite
   double damping = 0;  // what was added to the diagonal
 };
 
-// Of null inputs, the identity: all inputs alike. Throws Error(input), naming `where`, for inputs that were not finite.
-Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::string& where);
+// That part, as the number of a method.
+inline constexpr MethodNumber dampening_number = {
+    "DAMPENING", "of the inputs' mean square so much is added to each, so that what few tokens tell weighs less", 0.01,
+    1e-4, 10};
+
+// Of null inputs, the identity: all inputs alike. `dampening`: that part; none: the usual one. Throws Error(input),
+// naming `where`, for inputs that were not finite.
+Curvature curvature_of(const InputStatistics* inputs, int64_t cols, const std::string& where,
+                       std::optional<double> dampening = {});
 
 // The mean squared error of the outputs, sum over rows of (w - v) C (w - v)^T, and of w alone; f32 [rows, cols].
 struct OutputError {

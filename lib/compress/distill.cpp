@@ -55,7 +55,7 @@ class Trainable : public Visitor {
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
     parameters_.emplace_back(&parameter, parameter.trainable);
-    parameter.trainable = info.role == Role::gain || info.role == Role::bias;
+    parameter.trainable = (info.role == Role::gain || info.role == Role::bias) && info.of != Role::encoder;
     if (!parameter.trainable) return;
     make_writable(parameter.value);
     norms_ += add(parameter);

@@ -26,8 +26,8 @@ double sum_of(const Tensor& scores, const Bitmask& mask) {
 std::vector<StatisticKind> needs_of(const PruneSettings& s) {
   std::vector<StatisticKind> needs = s.method->needs;
   if (s.update) {
-    std::erase(needs, StatisticKind::gram);
-    needs.push_back(StatisticKind::gram);
+    std::erase(needs, StatisticKind::of<GramMatrix>());
+    needs.push_back(StatisticKind::of<GramMatrix>());
   }
   return needs;
 }
@@ -45,11 +45,13 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
   check_stop();
   const Tensor dense = slot->to_dense();
   const Bitmask before = slot->mask();
-  PrunedWeight pruned = s.method->run({name, dense, before, measured.inputs, *s.pattern, s.sparsity_of(name)});
+  PrunedWeight pruned =
+      s.method->run({name, dense, before, measured.inputs, *s.pattern, s.sparsity_of(name), s.number});
   check_stop();
   pruned.weight = masked(pruned.weight, pruned.mask);  // a copy: who has the weight before keeps it as it was
   PrunedLayer layer;
-  if (const auto needs = needs_of(s); measured.inputs && !needs.empty() && needs.back() == StatisticKind::gram) {
+  if (const auto needs = needs_of(s);
+      measured.inputs && !needs.empty() && needs.back() == StatisticKind::of<GramMatrix>()) {
     const Curvature curvature = curvature_of(measured.inputs, dense.dim(1), name);
     const Tensor cut = masked(dense, pruned.mask);
     if (s.update && !s.method->solves) pruned.weight = least_squares(dense, pruned.weight, pruned.mask, curvature);

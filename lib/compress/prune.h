@@ -21,6 +21,7 @@ struct LayerSparsity {
 
 struct PruneSettings {
   const PruneMethod* method = nullptr;
+  std::optional<double> number = {};  // of the method, in place of its usual one
   const Pattern* pattern = nullptr;
   double sparsity = 0.5;           // resolve_sparsity() of patterns.h
   std::vector<LayerSparsity> own;  // of weights that have another (allocation.h)

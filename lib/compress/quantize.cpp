@@ -83,7 +83,7 @@ QuantizedLayer quantize_weight(const Choice& choice, std::shared_ptr<Weight>& sl
   layer.data_free = measured.data_free;
   layer.dampened = measured.dampened;
   const RoundedWeight rounded =
-      method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, *choice.type, layer.group});
+      method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, *choice.type, layer.group, s.number});
   layer.relative_error = rounded.relative_error;
   slot = pack(rounded, choice.type, mask);
   layer.form = slot->form();

@@ -36,6 +36,7 @@ struct QuantizeSettings {
   std::vector<LayerType> layer_types;                        // of these weights, before all that is said above
   bool allow_requantize = false;
   const RoundMethod* method = &round_method("search");  // to types with scales; to others the nearest number is taken
+  std::optional<double> number = {};                    // of the method, in place of its usual one
   const CalibrationText* calibration = nullptr;         // null: every method goes on as if all inputs were alike
   DType activations = DType::f32;
   std::vector<const Preparation*> prepare = {};  // before all, in this order; takes a calibration

@@ -2,54 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernels/gemm/gemm.h"
-#include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone {
-namespace {
-
-struct Row {
-  std::string_view name;
-  std::unique_ptr<Statistic> (*make)(int64_t cols);
-  double bytes, bytes_squared;  // a column, and a pair of them
-};
-
-template <class S>
-std::unique_ptr<Statistic> make(int64_t cols) {
-  return std::make_unique<S>(cols);
-}
-
-// In the order of StatisticKind.
-constexpr Row statistics[] = {
-    {"squares", make<ColumnSquares>, 4, 0},
-    {"gram", make<GramMatrix>, 0, 4},
-    {"extremes", make<ColumnExtremes>, 8, 0},
-    {"sums", make<ColumnSums>, 4, 0},
-};
-
-const Row& row_of(StatisticKind kind) {
-  return statistics[static_cast<size_t>(kind)];
-}
-
-template <class T>
-void add_extremes(kernels::ConstView x, float* least, float* greatest) {
-  kernels::parallel_for(x.cols, kernels::row_grain(x.rows), [&](int64_t begin, int64_t end) {
-    for (int64_t r = 0; r < x.rows; ++r) {
-      const T* row = x.row<T>(r);
-      for (int64_t c = begin; c < end; ++c) {
-        const float value = to_float(row[c]);
-        const bool unknown = std::isnan(value);
-        if (value < least[c] || unknown) least[c] = value;
-        if (value > greatest[c] || unknown) greatest[c] = value;
-      }
-    }
-  });
-}
-
-}  // namespace
 
 void ColumnSquares::add(kernels::ConstView x) {
   kernels::add_column_squares(x, sums_.data());
@@ -93,30 +50,13 @@ const Tensor& GramMatrix::sums() const {
   return sums_;
 }
 
-ColumnExtremes::ColumnExtremes(int64_t cols)
-    : least_(static_cast<size_t>(cols), std::numeric_limits<float>::infinity()),
-      greatest_(static_cast<size_t>(cols), -std::numeric_limits<float>::infinity()) {}
-
-void ColumnExtremes::add(kernels::ConstView x) {
-  kernels::with_float_type(x.dtype, [&]<class T>(T*) { add_extremes<T>(x, least_.data(), greatest_.data()); });
-}
-
 void ColumnSums::add(kernels::ConstView x) {
   if (x.rows > 0) kernels::add_column_sums(x, sums_.data());
 }
 
-std::string_view name_of(StatisticKind kind) {
-  return row_of(kind).name;
-}
-
-double statistic_bytes(StatisticKind kind, int64_t cols) {
-  const double n = static_cast<double>(cols);
-  return row_of(kind).bytes * n + row_of(kind).bytes_squared * n * n;
-}
-
 InputStatistics::InputStatistics(std::span<const StatisticKind> kinds, int64_t cols, bool expert)
     : cols_(cols), expert_(expert) {
-  for (const StatisticKind kind : kinds) statistics_.push_back(row_of(kind).make(cols));
+  for (const StatisticKind& kind : kinds) statistics_.push_back(kind.make(cols));
 }
 
 void InputStatistics::add(kernels::ConstView x) {

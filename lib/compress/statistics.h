@@ -1,4 +1,5 @@
-// Statistics of the rows that enter a linear layer: what a compression method may want to know of them.
+// Statistics of the rows that enter a linear layer: what a compression method may want to know of them. A new one is its
+// class alone, here or where it is used: it is asked for by its type, StatisticKind::of<GramMatrix>().
 #pragma once
 
 #include <cstdint>
@@ -13,14 +14,6 @@
 
 namespace hone {
 
-// The table of statistics, and what one takes for a layer of `cols` inputs while it is measured.
-enum class StatisticKind {
-  squares,   // ColumnSquares: 4 * cols bytes
-  gram,      // GramMatrix: 4 * cols^2 bytes, of which products fill the half on and above the diagonal
-  extremes,  // ColumnExtremes: 8 * cols bytes
-  sums,      // ColumnSums: 4 * cols bytes
-};
-
 // Behind what a layer is measured.
 enum class MeasuredBehind {
   blocks,  // what has become of the blocks before its own, which is as it was
@@ -34,9 +27,31 @@ class Statistic {
   virtual void add(kernels::ConstView x) = 0;  // f32 or bf16 [tokens, cols]
 };
 
+// A statistic that is asked for. Its class S is made of the number of columns and has `name`, for messages, and
+// bytes_for(cols): what it takes for a layer of so many inputs while it is measured.
+struct StatisticKind {
+  std::string_view name;
+  double (*bytes)(int64_t cols);
+  std::unique_ptr<Statistic> (*make)(int64_t cols);
+
+  template <class S>
+  static StatisticKind of() {
+    return {S::name, S::bytes_for, make_one<S>};
+  }
+  bool operator==(const StatisticKind& other) const { return make == other.make; }
+
+ private:
+  template <class S>
+  static std::unique_ptr<Statistic> make_one(int64_t cols) {
+    return std::make_unique<S>(cols);
+  }
+};
+
 // Of each column the sum over tokens of x_j^2.
 class ColumnSquares : public Statistic {
  public:
+  static constexpr std::string_view name = "squares";
+  static double bytes_for(int64_t cols) { return 4 * static_cast<double>(cols); }
   explicit ColumnSquares(int64_t cols) : sums_(static_cast<size_t>(cols)) {}
   void add(kernels::ConstView x) override;
   std::vector<float> norms() const;  // sqrt(sum): Wanda's ||x_j||_2
@@ -51,6 +66,9 @@ class ColumnSquares : public Statistic {
 // et al. 1990; Frantar & Alistarh, arXiv 2301.00774, section 3). Products and sums are f32, whatever the rows are.
 class GramMatrix : public Statistic {
  public:
+  static constexpr std::string_view name = "gram";
+  // Of which products fill the half on and above the diagonal.
+  static double bytes_for(int64_t cols) { return 4 * static_cast<double>(cols) * static_cast<double>(cols); }
   explicit GramMatrix(int64_t cols) : sums_(Tensor::zeros({cols, cols})) {}
   void add(kernels::ConstView x) override;
   const Tensor& sums() const;  // f32 [cols, cols]
@@ -59,21 +77,11 @@ class GramMatrix : public Statistic {
   Tensor sums_;  // what lies below the diagonal is filled in by sums()
 };
 
-// The least and the greatest number of each column; NaN where one came.
-class ColumnExtremes : public Statistic {
- public:
-  explicit ColumnExtremes(int64_t cols);
-  void add(kernels::ConstView x) override;
-  std::span<const float> least() const { return least_; }
-  std::span<const float> greatest() const { return greatest_; }
-
- private:
-  std::vector<float> least_, greatest_;  // before any row: infinity and -infinity
-};
-
 // Of each column the sum over tokens of x_j.
 class ColumnSums : public Statistic {
  public:
+  static constexpr std::string_view name = "sums";
+  static double bytes_for(int64_t cols) { return 4 * static_cast<double>(cols); }
   explicit ColumnSums(int64_t cols) : sums_(static_cast<size_t>(cols)) {}
   void add(kernels::ConstView x) override;
   std::span<const float> sums() const { return sums_; }
@@ -81,9 +89,6 @@ class ColumnSums : public Statistic {
  private:
   std::vector<float> sums_;
 };
-
-std::string_view name_of(StatisticKind kind);
-double statistic_bytes(StatisticKind kind, int64_t cols);
 
 // What is measured of one layer: statistics of the kinds asked for, and whether enough came for them.
 class InputStatistics {
@@ -103,7 +108,7 @@ class InputStatistics {
   const S& get() const {
     for (const auto& statistic : statistics_)
       if (const S* found = dynamic_cast<const S*>(statistic.get())) return *found;
-    throw internal_error("a statistic that a method does not name among its needs");
+    throw internal_error("'{}' is no statistic among the needs that were named", S::name);
   }
 
  private:

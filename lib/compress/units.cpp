@@ -100,8 +100,8 @@ class Surgeon {
 }  // namespace
 
 std::vector<StatisticKind> moment_needs(bool centred) {
-  if (centred) return {StatisticKind::gram, StatisticKind::sums};
-  return {StatisticKind::gram};
+  if (centred) return {StatisticKind::of<GramMatrix>(), StatisticKind::of<ColumnSums>()};
+  return {StatisticKind::of<GramMatrix>()};
 }
 
 InputMoments moments_of(const InputStatistics* inputs, int64_t cols, bool centred, const std::string& where) {

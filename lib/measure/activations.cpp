@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "nn/depth_router.h"
+#include "nn/encoders/encoder.h"
 #include "nn/mixer.h"
 #include "ops/head_loss.h"
 #include "tensor/pool.h"
@@ -211,10 +212,23 @@ class Step {
   double most_ = 0;
 };
 
+// What layers of encoders keep until the backward pass comes to the embedding: at most, as if all rows were one kind's.
+double encoder_bytes(const Config& config, const TrainingShape& shape) {
+  const Arrays arrays(config, shape);
+  double most = 0;
+  for (const std::string& name : config.encoders) {
+    double kept = 0;
+    for (const LayerBlueprint& layer : encoder_layers(name, config.block))
+      kept += 2 * arrays.stream() + arrays.mixer(layer).kept + arrays.feed_forward(layer).kept;
+    most = std::max(most, kept);
+  }
+  return most;
+}
+
 }  // namespace
 
 double activation_bytes(const Config& config, const TrainingShape& shape) {
-  return Step(config, shape).most();
+  return Step(config, shape).most() + encoder_bytes(config, shape);
 }
 
 double recomputed_flops(const Config& config, const TrainingShape& shape) {

@@ -19,12 +19,13 @@ struct Read {
   int32_t choice;
 };
 
-Read read_row(std::span<const float> logits, int32_t target, const ExitCriterion& criterion) {
+Read read_row(const ExitSeen& seen, int32_t target, const ExitCriterion& criterion) {
+  const std::span<const float> logits = seen.logits;
   const auto highest = std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += static_cast<double>(std::exp(logit - *highest));
   const double of_target = static_cast<double>(logits[static_cast<size_t>(target)] - *highest);
-  return {static_cast<float>(std::log(sum) - of_target), static_cast<float>(criterion.measure(logits)),
+  return {static_cast<float>(std::log(sum) - of_target), static_cast<float>(criterion.measure(seen)),
           static_cast<int32_t>(highest - logits.begin())};
 }
 
@@ -93,11 +94,15 @@ class Scanner {
     for (size_t d = 0; d < depths; ++d)
       for (int64_t begin = 0; begin < count; begin += chunk) {
         const int64_t rows = std::min(chunk, count - begin);
-        const Tensor logits = model_.logits(hidden[d].rows(first + begin, rows));
+        const Tensor read_here = hidden[d].rows(first + begin, rows), logits = model_.logits(read_here);
+        const Tensor here = read_here.to(DType::f32),
+                     past = d > 0 ? hidden[d - 1].rows(first + begin, rows).to(DType::f32) : Tensor();
         for (int64_t r = 0; r < rows; ++r) {
           const auto row = static_cast<size_t>(begin + r);
           const int32_t target = targets[static_cast<size_t>(first) + row];
-          const Read read = read_row(logits.rows(r, 1).span<float>(), target, *s_.criterion);
+          ExitSeen seen = {logits.rows(r, 1).span<float>(), here.rows(r, 1).span<float>()};
+          if (past) seen.before = past.rows(r, 1).span<float>();
+          const Read read = read_row(seen, target, *s_.criterion);
           scan_.losses[before + row * depths + d] = read.loss;
           scan_.measured[before + row * depths + d] = read.measured;
           scan_.correct[before + row * depths + d] = read.choice == target;

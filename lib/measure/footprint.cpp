@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "model/size.h"
 #include "model/transformer.h"
+#include "nn/encoders/encoder.h"
 #include "tensor/pool.h"
 
 namespace hone {
@@ -56,7 +57,7 @@ struct Masters : Reader {
       return pool_block_bytes(2 * std::ceil(count(rows) / 64) * 64 * count(cols));
     };
     bytes += pool_block_bytes(4 * count(weight.rows()) * count(weight.cols()));
-    if (bf16 && (is_linear(info.role) || tied))
+    if (bf16 && (is_linear(info.role) || info.role == Role::encoder || tied))
       bytes += panels(weight.rows(), weight.cols()) + panels(weight.cols(), weight.rows());
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
@@ -91,6 +92,8 @@ Footprint generation_footprint(const Config& config, int64_t batch, int64_t capa
                                kernels::CacheCode code) {
   double widest = 0;
   for (const LayerBlueprint& layer : config.layers) widest = std::max(widest, count(layer.ffn));
+  for (const std::string& name : config.encoders)
+    for (const LayerBlueprint& layer : encoder_layers(name, config.block)) widest = std::max(widest, count(layer.ffn));
   Footprint f;
   f.cache = cache_bytes(config, {.sequences = batch, .capacity = capacity, .type = type, .code = code});
   f.activations =

@@ -39,7 +39,7 @@ struct ProductCounter : Reader {
     bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_ * any_passes(info.layer);
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
-    if (info.role == Role::encoder_row || info.kind > 0) return;
+    if (info.role == Role::encoder_row || info.of == Role::encoder || info.kind > 0) return;
     const double size = static_cast<double>(parameter.value.bytes());
     const bool looked_up_in = info.role == Role::position;
     if (info.role == Role::depth_router) elements += static_cast<double>(parameter.value.size());

@@ -13,9 +13,9 @@ namespace {
 
 // Of the most probable token over the one behind it ("softmax response", Schuster et al., arXiv 2207.07061, section
 // 3.5).
-double gap(std::span<const float> logits) {
+double gap(const ExitSeen& seen) {
   float first = -INFINITY, second = -INFINITY;
-  for (const float logit : logits) {
+  for (const float logit : seen.logits) {
     if (logit > first) {
       second = first;
       first = logit;
@@ -24,15 +24,15 @@ double gap(std::span<const float> logits) {
     }
   }
   double sum = 0;
-  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - first));
+  for (const float logit : seen.logits) sum += static_cast<double>(std::exp(logit - first));
   return (1 - std::exp(static_cast<double>(second - first))) / sum;
 }
 
 // In nats.
-double entropy(std::span<const float> logits) {
-  const float highest = *std::max_element(logits.begin(), logits.end());
+double entropy(const ExitSeen& seen) {
+  const float highest = *std::max_element(seen.logits.begin(), seen.logits.end());
   double sum = 0, weighted = 0;
-  for (const float logit : logits) {
+  for (const float logit : seen.logits) {
     const auto x = static_cast<double>(logit - highest), weight = std::exp(x);
     sum += weight;
     if (weight > 0) weighted += weight * x;
@@ -40,9 +40,24 @@ double entropy(std::span<const float> logits) {
   return std::log(sum) - weighted / sum;
 }
 
+// The cosine between the hidden states here and at the exit before ("hidden-state saturation", the same section, there
+// of neighbouring layers). The first exit has nothing to compare with, and -1 is below every threshold.
+double saturation(const ExitSeen& seen) {
+  if (seen.before.empty()) return -1;
+  double both = 0, here = 0, before = 0;
+  for (size_t i = 0; i < seen.hidden.size(); ++i) {
+    const auto x = static_cast<double>(seen.hidden[i]), y = static_cast<double>(seen.before[i]);
+    both += x * y;
+    here += x * x;
+    before += y * y;
+  }
+  return here > 0 && before > 0 ? both / std::sqrt(here * before) : -1;
+}
+
 constexpr ExitCriterion table[] = {
     {"gap", "gap:PROBABILITY", 0, 1, false, gap},
     {"entropy", "entropy:NATS", 0, 20, true, entropy},
+    {"saturation", "saturation:COSINE", 0, 1, false, saturation},
 };
 
 }  // namespace

@@ -330,7 +330,17 @@ ops::TokenLosses Transformer::loss(const Var& hidden, std::span<const int32_t> t
   return ops::cross_entropy_head(hidden, head(), targets, weights);
 }
 
+void Transformer::require_causal() const {
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    if (blocks_[i].mixer && !blocks_[i].mixer->causal())
+      throw usage_error(
+          "layer {} is '{}', which shows tokens what follows them: it cannot predict the next one, as training, scores "
+          "and generation want",
+          i, config_.layers[i].attention);
+}
+
 ops::Head Transformer::head() const {
+  require_causal();
   ops::Head head{config_.tied ? embedding_ : head_.weight, config_.vocabulary, config_.logit_softcap};
   if (!divides_matrices()) return head;
   head.ranks = ranks_.group;
@@ -340,6 +350,7 @@ ops::Head Transformer::head() const {
 }
 
 State Transformer::make_state(const StateShape& shape) const {
+  require_causal();
   double bytes = 0;
   for (const Block& block : blocks_) bytes += block.state_bytes(shape);
   require_memory(

@@ -77,7 +77,12 @@ class Transformer {
   ops::TokenLosses loss(const Var& hidden, std::span<const int32_t> targets,
                         const ops::TokenLossWeights& weights = {}) const;
 
-  // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory.
+  // Throws Error(usage) where a layer shows a token what follows it: such a model predicts no next tokens, and can be
+  // read by no state. head(), and what rests on it (logits, losses), and make_state() throw the same.
+  void require_causal() const;
+
+  // Room for what each layer has to remember. Throws Error(usage) where that is more than this machine's memory, and as
+  // require_causal().
   State make_state(const StateShape& shape) const;
 
   // Gives the layers other kinds of attention, see mixer_by_layer(); the parameters stay. Throws Error(usage) for

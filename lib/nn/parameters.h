@@ -27,7 +27,7 @@ enum class Role {
   router,        // [experts, dim]
   router_bias,   // [experts]: moved by balancing, not by gradients
   depth_router,  // [outputs, dim or hidden]: which tokens go through a layer, and who predicts that
-  encoder,       // [dim, width]: from features of an image or sound to rows
+  encoder,       // [dim, width]: from features of an image or sound to rows; and what its own layers have
   encoder_row,   // rows of an encoder that are added or looked up: its mark, delimiters, positions
   similarity,    // [2]: of media that are aligned (ops/contrastive.h)
   head,
@@ -65,7 +65,7 @@ struct ParameterInfo {
   int64_t layer = -1;   // -1: of no block
   int64_t expert = -1;  // -1: of no routed expert
   bool gated = false;   // of Role::up and its bias: the first half of the rows are gates
-  Role of = role;       // of a bias: the role of the matrix it belongs to
+  Role of = role;       // of a bias: the role of the matrix it belongs to; of all in an encoder's body: encoder
   bool shared = false;  // of the experts that every token goes through
   int64_t kind = -1;    // only rows of this kind go through it: 0 text, then one for each encoder; -1: all rows
   RankPart part = {};   // what this rank has of it, where several divide the model

@@ -82,11 +82,20 @@ class Writer {
   // The token after the sequence, from the first exit that is sure.
   int32_t shallow_step() {
     const NoTape pause;
+    Tensor before;  // what the exit before has read
     for (const int64_t depth : depths_) {
       const bool begins = depth == depths_.front();
-      const Tensor logits =
-          model_.logits(begins ? session_.shallow(std::span(sequence_).last(1), depth) : session_.deeper(depth));
-      if (depth < depths_.back() && !settings_.exits.rule->sure(logits.span<float>())) continue;
+      const Tensor hidden = begins ? session_.shallow(std::span(sequence_).last(1), depth) : session_.deeper(depth);
+      const Tensor logits = model_.logits(hidden);
+      if (depth < depths_.back()) {
+        const Tensor here = hidden.to(DType::f32);
+        ExitSeen seen = {logits.span<float>(), here.span<float>()};
+        if (before) seen.before = before.span<float>();
+        if (!settings_.exits.rule->sure(seen)) {
+          before = here;
+          continue;
+        }
+      }
       counts_.depths.push_back(depth);
       return sampler_.next(logits.span<float>(), sequence_, banned_);
     }

@@ -290,6 +290,7 @@ class Run {
 void check_run(const Transformer& model, const Corpus& train, const Corpus* valid, const RunSettings& settings,
                const ModelFile* resume) {
   require_trainable(model);
+  model.require_causal();
   require_window(train, settings.context);
   if (const int64_t windows = (train.size() - 1) / settings.context; windows < settings.step.grid.data->size())
     throw input_error("{} has {} of {}, fewer than the {} ranks; use fewer ranks", train.name(),
@@ -319,6 +320,7 @@ RunResult run_training(Model& model, const Corpus& train, const Corpus* valid, c
 
 RunResult run_training(Model& model, const RunData& data, const RunSettings& settings, const ModelFile* resume) {
   require_trainable(*model.transformer);
+  model.transformer->require_causal();
   if (resume) check_same_run(*resume, settings);
   return Run(model, data, settings, resume).go();
 }

@@ -111,6 +111,12 @@ class Depth(ModelTest):
             self.assertEqual(rows[0]["depths"], [4] + [1] * 11)
             self.assertEqual((rows[2]["tokens"], rows[2]["tokens_1"], rows[2]["tokens_4"]), (24, 22, 2))
             self.assertAlmostEqual(rows[2]["mean_depth"], (8 + 22) / 24)
+        # The first exit has no state before it to compare with; the second one's cosine is hardly below 0.
+        rows = run("generate", self.model, *common, "--exit", "saturation:0", "--format", "jsonl", check=True).stdout
+        depths = json.loads(rows.splitlines()[0])["depths"]
+        self.assertEqual(len(depths), 12)
+        self.assertGreaterEqual(min(depths), 2)
+        self.assertIn(2, depths)
         rows = run("generate", self.model, *common, "--max-depth", 2, "--format", "jsonl", check=True).stdout
         self.assertEqual(json.loads(rows.splitlines()[0])["depths"], [2] * 12)
 
@@ -125,6 +131,10 @@ class Depth(ModelTest):
             self.assertIn("Accuracy by depth", file.read())
         plain = run_json("eval", self.model, "--data", text, "--no-speed", "--limit", "2k")["rows"][0]
         self.assertAlmostEqual(rows[3]["loss"], plain["loss"], places=2)
+        rows = run_json("eval", self.model, "--data", text, "--exits", "--exit-criterion", "saturation", "--no-speed", "--limit",
+                        "2k")["rows"]
+        self.assertEqual({row["share_1"] for row in rows[4:]}, {0})
+        self.assertGreater(rows[4]["mean_depth"], rows[-1]["mean_depth"])
         calibrated = self.path("calibrated.h5")
         run("eval", self.model, "--data", text, "--calibrate-exits", 0.9, "--output", calibrated, "--format", "json", check=True)
         found = lineage(calibrated)[-1]["results"]["exit_calibration"]
@@ -200,7 +210,7 @@ class Depth(ModelTest):
         self.assert_refused(generate(self.model, "--exit", "calibrated"), 2, "calibrate")
         self.assert_refused(generate(self.model, "--exit", "gap:0.5", "--draft", "ngram"), 2, "--draft")
         self.assert_refused(generate(self.model, "--report", self.path("r.json")), 2, "--report")
-        for rule in ("gap:2", "gap", "entropy:-1", "sure:1"):
+        for rule in ("gap:2", "gap", "entropy:-1", "saturation:2", "sure:1"):
             self.assert_refused(generate(self.model, f"--exit={rule}"), 2)
         short = write(self.path("short.txt"), sentences(40, 3))
         evaluate = lambda model, *more: run("eval", model, "--data", short, *more)

@@ -9,6 +9,7 @@ import unittest
 
 from hone_cli import ROOT, CliTest, run, run_json
 from media_files import SHAPE, MediaTest, write_png, write_wav
+from model_files import parameters
 
 
 class Media(MediaTest):
@@ -74,6 +75,38 @@ class Media(MediaTest):
                            "--temperature", 0, check=True)
                 self.assertEqual(done.stdout.strip(), str(digit), option)
 
+    def test_an_encoder_with_layers_learns_and_stays_as_it_is(self):
+        shape = ["vit:3x4:1:GREY:12x12" if word == "patches:3x4:GREY:12x12" else word for word in SHAPE]
+        images = self.file("vit.jsonl", "".join(line + "\n" for line in self.lines(self.data) if "audio" not in line))
+        model, small, sparse = (os.path.join(self.folder, name) for name in ("vit.h5", "vit8.h5", "vit50.h5"))
+        log = os.path.join(self.folder, "vit.log")
+        run("train", "--data", images, *shape, "--loss", "answers", "--steps", 120, "--batch", 16, "--lr", 3e-3, "--precision",
+            "f32", "--log", log, "--log-every", 1, "-t", 1, "--output", model, check=True)
+        lines = [json.loads(line) for line in self.lines(log)]
+        self.assertEqual(lines[0]["encoders"]["image"]["rows"], 6 * 16)
+        scores = run_json("eval", model, "--data", images, "--answers", "--no-speed")
+        row = scores["models"][0] if "models" in scores else scores["rows"][0]
+        self.assertGreaterEqual(row["accuracy"], 0.8)
+        self.assertIn("vit:3x4:1:GREY:12x12", run("inspect", model, check=True).stdout)
+        before = parameters(model)
+        own = [name for name in before if name.startswith(("encoders.image.layers.0.", "encoders.image.norm."))]
+        self.assertEqual(sorted(name for name in own if name.endswith(".weight")),
+                         ["encoders.image.layers.0.attention.output.weight", "encoders.image.layers.0.attention.qkv.weight",
+                          "encoders.image.layers.0.feed_forward.down.weight",
+                          "encoders.image.layers.0.feed_forward.gate_up.weight"])
+        calibrated = ["--calibration", images]
+        run("prune", model, "--output", sparse, "--method", "wanda", "--sparsity", 0.5, *calibrated, check=True)
+        run("quantize", sparse, "--output", small, "--type", "int8", "--method", "gptq", *calibrated, check=True)
+        after = parameters(small)
+        for name in own:
+            self.assertEqual(after[name].element, "f32", name)
+            self.assertEqual(after[name].values.tobytes(), before[name].values.tobytes(), name)
+        self.assertNotEqual(after["blocks.0.attention.qkv.weight"].element, "f32")
+        done = run("generate", small, "--image", os.path.join(self.folder, "0.png"), "--prompt", "=", "--tokens", 1, check=True)
+        self.assertEqual(len(done.stdout.strip()), 1)
+        self.assertEqual(run_json("bench", model, "--parts", "image", "--prompt", 4, "--repeat", 1)["rows"][0]["image_encoder"],
+                         "vit:3x4:1:GREY:12x12")
+
     def test_prune_and_quantize_calibrate_through_media(self):
         sparse, small = os.path.join(self.folder, "sparse.h5"), os.path.join(self.folder, "small.h5")
         run("prune", self.model, "--output", sparse, "--method", "wanda", "--sparsity", 0.3, "--calibration", self.data, check=True)
@@ -111,6 +144,7 @@ class Media(MediaTest):
         self.assert_error(metric("accuracy_image_audio"), 3, "none.h5")
         words = " ".join(help_of["train"].split())
         for text in ("Take images, cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default",
+                     "; or the same through layers in which all patches see each other: vit:HxW:LAYERS[:GREY|RGB][:MAXxMAX]",
                      "Take sounds, as log mel spectrograms: mel:BANDS[:RATE][:MS/STEP][:STACK], by default 16000 a",
                      "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, shear:",
                      "Change sounds, a comma list of shift:SECONDS, speed:PART, gain:DECIBELS, masks:COUNT: the most",
@@ -169,6 +203,7 @@ class Media(MediaTest):
             file.write(struct.pack(">BBBBIII", 0, 0, 8, 3, 4, 6, 6) + bytes(100))
         self.refused(3, "cut.idx'.*", *train({"parts": [{"image": "cut.idx#0"}], "answer": "1"}))
         self.refused(3, "cut.idx'", *train({"parts": [{"image": "0.png"}], "answer": {"labels": "cut.idx#0..1"}}))
+        self.refused(2, "encoder 'vit:3x4'", *train({"parts": [{"text": "a"}]}, shape=["--image", "vit:3x4"]))
         self.refused(2, "encoder 'patches:0x3'", *train({"parts": [{"text": "a"}]}, shape=["--image", "patches:0x3"]))
         self.refused(2, "--tokens", *train({"parts": [{"image": "0.png"}], "answer": "1"})[:-5], "--tokens", 100, "--output", "x.h5")
         self.refused(2, "--answers", "eval", self.model, "--data", self.data, "--no-speed")

@@ -89,6 +89,11 @@ class Patterns(PruneTest):
         self.assertLess(alps["layer_error"], magnitude["layer_error"])
         self.assertLess(magnitude["layer_error"], 0.8 * magnitude["layer_error_masked"])
         self.assertLess(error("--method", "sparsegpt", *half)["layer_error"], magnitude["layer_error_masked"])
+        # A number behind the method's name: its usual one changes nothing, and is in the lineage.
+        usual, more = error("--method", "alps:0.01", *half), error("--method", "alps:5", *half)
+        self.assertEqual((usual["method"], usual["layer_error"]), ("alps:0.01", alps["layer_error"]))
+        self.assertGreater(more["layer_error"], alps["layer_error"])
+        self.assertEqual(lineage(self.path("second.h5"))[-1]["results"]["method"], "alps:5")
         error("--method", "alps", "--pattern", "2:4")
         error("--method", "sparsegpt", "--pattern", "2:4")
 
@@ -250,6 +255,11 @@ class Refusals(PruneTest):
 
     def test_unknown_names_list_those_that_exist(self):
         self.refused("--method", "obs", "--sparsity", 0.5, parts=["magnitude", "wanda"])
+        calibrated = ["--sparsity", 0.5, "--calibration", self.corpus]
+        self.refused("--method", "wanda:1", *calibrated, parts=["wanda takes no number"])
+        self.refused("--method", "auto:1", *calibrated, parts=["'auto'"])
+        for value in ("0", "11", "x", ""):
+            self.refused("--method", f"alps:{value}", *calibrated)
         for pattern in ("stripes", "2:", "block:16", "block:16x"):
             with self.subTest(pattern=pattern):
                 self.refused("--pattern", pattern, "--sparsity", 0.5, parts=["unstructured", "N:M", "block:RxC"])

@@ -170,6 +170,9 @@ class Types(QuantizeTest):
             for method in ("search", "gptq"):
                 self.quantize(*text, "--method", method, model=model, name=method + ".h5")
                 found[method] = divergence(self.path(method + ".h5"))
+            self.quantize(*text, "--method", "gptq:0.5", model=model, name="damped.h5")
+            self.assertEqual(self.result["method"], "gptq:0.5")
+            self.assertNotEqual(divergence(self.path("damped.h5")), found["gptq"])
             self.quantize(*text, model=model, name="auto.h5")
             self.assertEqual(self.result["method"], "gptq")
             self.assertAlmostEqual(divergence(self.path("auto.h5")), found["gptq"])
@@ -258,6 +261,8 @@ class Refusals(QuantizeTest):
     def test_methods(self):
         self.refused("--method", "up", parts=["nearest", "gptq"])
         self.refused("--method", "gptq", parts=["--method gptq", "--calibration"])
+        self.refused("--method", "gptq:0", "--calibration", self.corpus, parts=["gptq:0", "DAMPENING", "0.0001"])
+        self.refused("--method", "search:1", "--calibration", self.corpus, parts=["search takes no number"])
         self.refused("--awq", "--type", "int4", parts=["--awq needs --calibration"])
         self.refused("--prepare", "awq", "--type", "int4", parts=["--prepare needs --calibration"])
         self.refused("--prepare", "smooth", "--type", "int4", parts=["awq"])

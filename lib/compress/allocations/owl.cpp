@@ -57,7 +57,7 @@ std::map<std::string, BlockOfWeights> count_outliers(Transformer& model, const P
                                                      const std::map<std::string, std::string>& block_of) {
   const std::vector<WeightSlot> slots = weight_slots(model, names);
   std::vector<CalibrationTarget> targets;
-  for (const std::string& name : names) targets.push_back({name, {StatisticKind::squares}});
+  for (const std::string& name : names) targets.push_back({name, {StatisticKind::of<ColumnSquares>()}});
   std::map<std::string, BlockOfWeights> blocks;
   calibrate(
       model, targets, MeasuredBehind::blocks, s.calibration, s.type,

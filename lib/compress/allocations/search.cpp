@@ -64,7 +64,8 @@ class Search {
   Allotted run() {
     std::vector<CalibrationTarget> targets;
     std::vector<StatisticKind> needs = s_.method->needs;
-    if (std::find(needs.begin(), needs.end(), StatisticKind::gram) == needs.end()) needs.push_back(StatisticKind::gram);
+    if (std::find(needs.begin(), needs.end(), StatisticKind::of<GramMatrix>()) == needs.end())
+      needs.push_back(StatisticKind::of<GramMatrix>());
     for (const std::string& name : names_) targets.push_back({name, needs, true});
     calibrate(
         model_, targets, MeasuredBehind::blocks, s_.calibration, s_.type,

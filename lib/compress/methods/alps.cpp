@@ -143,7 +143,7 @@ class Admm {
 };
 
 PrunedWeight alps(const WeightToPrune& what) {
-  const Curvature curvature = curvature_of(what.inputs, what.weight.dim(1), what.name);
+  const Curvature curvature = curvature_of(what.inputs, what.weight.dim(1), what.name, what.number);
   Admm admm(what, curvature);
   if (what.inputs) admm.run();  // without, all inputs are alike, and the weights' own size tells most
   return {least_squares(what.weight, admm.weight(), admm.mask(), curvature), admm.mask(), admm.scores()};
@@ -154,11 +154,12 @@ PrunedWeight alps(const WeightToPrune& what) {
 PruneMethod alps_method() {
   return {.name = "alps",
           .summary = "mask and weights together, by least squares on what they do to outputs",
-          .needs = {StatisticKind::gram},
+          .needs = {StatisticKind::of<GramMatrix>()},
           .behind = MeasuredBehind::layers,
           .run = alps,
           .dampens = true,
-          .solves = true};
+          .solves = true,
+          .number = dampening_number};
 }
 
 }  // namespace hone

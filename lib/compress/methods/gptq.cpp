@@ -137,7 +137,7 @@ RoundedWeight gptq(const WeightToRound& what) {
   RoundedWeight rounded;
   if (!what.inputs || what.mask) rounded = round_to_integers(what, true, {});
   if (!what.inputs) return rounded;
-  const Curvature curvature = curvature_of(what.inputs, what.weight.dim(1), what.name);
+  const Curvature curvature = curvature_of(what.inputs, what.weight.dim(1), what.name, what.number);
   QuantizedMatrix matrix = Gptq(what, curvature).run();
   refine(matrix, what.weight, curvature);
   if (what.mask) {
@@ -156,11 +156,12 @@ RoundedWeight gptq(const WeightToRound& what) {
 RoundMethod gptq_method() {
   return {.name = "gptq",
           .summary = "scales and integers with the least error in the outputs; later columns make up for earlier ones",
-          .needs = {StatisticKind::gram},
+          .needs = {StatisticKind::of<GramMatrix>()},
           .behind = MeasuredBehind::layers,
           .without_scales = false,
           .run = gptq,
-          .dampens = true};
+          .dampens = true,
+          .number = dampening_number};
 }
 
 }  // namespace hone

@@ -2,11 +2,13 @@
 // prune_method.cpp.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "compress/methods/method_number.h"
 #include "compress/patterns.h"
 #include "compress/statistics.h"
 #include "tensor/tensor.h"
@@ -22,6 +24,8 @@ struct WeightToPrune {
   const InputStatistics* inputs;
   const Pattern& pattern;  // which fits the matrix
   double sparsity;
+  // Its own number; none: the method's usual one.
+  std::optional<double> number = {};
 };
 
 struct PrunedWeight {
@@ -41,6 +45,7 @@ struct PruneMethod {
   bool dampens = false;
   // Whether the weights that it keeps are the best of its mask already (least_squares.h).
   bool solves = false;
+  std::optional<MethodNumber> number = {};  // where it has one
 
   bool needs_calibration() const { return !needs.empty(); }
 };

@@ -2,11 +2,13 @@
 // of round_method.cpp.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "compress/methods/method_number.h"
 #include "compress/statistics.h"
 #include "tensor/tensor.h"
 #include "weights/quantized_matrix.h"
@@ -22,6 +24,8 @@ struct WeightToRound {
   const InputStatistics* inputs;
   kernels::PackedElement element;
   int64_t group;  // columns that share a scale; 0: a whole row
+  // Its own number; none: the method's usual one.
+  std::optional<double> number = {};
 };
 
 struct RoundedWeight {
@@ -42,6 +46,7 @@ struct RoundMethod {
   // Whether it makes something of fewer tokens than a layer has inputs; others then go on as without data.
   bool dampens = false;
   bool searches = true;  // scales with the least error; else those that just reach the largest weight
+  std::optional<MethodNumber> number = {};  // where it has one
 };
 
 std::span<const RoundMethod> round_methods();

@@ -14,7 +14,7 @@ RoundedWeight search(const WeightToRound& what) {
 RoundMethod search_method() {
   return {"search",
           "the nearest number, by the scale with the least squared error",
-          {StatisticKind::squares},
+          {StatisticKind::of<ColumnSquares>()},
           MeasuredBehind::layers,
           false,
           search};

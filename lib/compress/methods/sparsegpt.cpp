@@ -67,7 +67,7 @@ class Choice {
 
 PrunedWeight sparsegpt(const WeightToPrune& what) {
   const int64_t cols = what.weight.dim(1), width = chosen_at_once(what.pattern);
-  CompensatedColumns columns(what.weight, curvature_of(what.inputs, cols, what.name), what.name);
+  CompensatedColumns columns(what.weight, curvature_of(what.inputs, cols, what.name, what.number), what.name);
   Choice choice(what, columns);
   columns.run(
       width, [&](int64_t first, int64_t count) { choice.choose(first, count); },
@@ -80,10 +80,11 @@ PrunedWeight sparsegpt(const WeightToPrune& what) {
 PruneMethod sparsegpt_method() {
   return {.name = "sparsegpt",
           .summary = "least loss of output by second-order estimates; later columns make up for earlier ones",
-          .needs = {StatisticKind::gram},
+          .needs = {StatisticKind::of<GramMatrix>()},
           .behind = MeasuredBehind::layers,
           .run = sparsegpt,
-          .dampens = true};
+          .dampens = true,
+          .number = dampening_number};
 }
 
 }  // namespace hone

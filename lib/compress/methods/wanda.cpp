@@ -22,7 +22,7 @@ PrunedWeight wanda(const WeightToPrune& what) {
 PruneMethod wanda_method() {
   return {"wanda",
           "smallest |weight| x norm of its input, compared within each output row",
-          {StatisticKind::squares},
+          {StatisticKind::of<ColumnSquares>()},
           MeasuredBehind::blocks,
           wanda};
 }

@@ -141,7 +141,7 @@ std::map<std::string, double> awq(const ModelToPrepare& what) {
         (*reading->second.weight)->element() != "f32")
       continue;
     chosen.push_back(layer);
-    targets.push_back({layer.name, {StatisticKind::squares}});
+    targets.push_back({layer.name, {StatisticKind::of<ColumnSquares>()}});
   }
   std::map<std::string, double> done;
   const auto change = [&](size_t i, const Measurement& measured) {

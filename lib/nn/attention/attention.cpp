@@ -293,9 +293,6 @@ void Attention::remember(const Var& x, const Call& call, int64_t, LayerState* st
 }
 
 std::unique_ptr<LayerState> Attention::make_state(const StateShape& shape) const {
-  // What comes later would change what earlier tokens have seen.
-  if (!pattern_->rule().causal)
-    throw usage_error("attention that also sees what follows takes whole sequences at once, and keeps no state");
   return std::make_unique<LayerCache>(pattern_->need(), kv_heads_, head_dim_, shape);
 }
 

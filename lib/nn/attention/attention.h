@@ -21,6 +21,7 @@ class Attention : public Mixer {
   void set_pattern(std::shared_ptr<const AttentionPattern> pattern) { pattern_ = std::move(pattern); }
   void visit(const Place& at, Visitor& visitor) override;
   const char* place() const override { return "attention"; }
+  bool causal() const override { return pattern_->rule().causal; }
   bool sees_together() const override { return pattern_->sees_together(); }
   double flops(int64_t position) const override;
   double state_bytes_read(int64_t position, DType type, kernels::CacheCode code) const override;

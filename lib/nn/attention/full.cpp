@@ -1,5 +1,5 @@
 // Every key up to the query's own position.
-#include "nn/attention/kinds.h"
+#include "nn/attention/pattern.h"
 
 namespace hone {
 namespace {

@@ -7,9 +7,14 @@
 
 #include "base/error.h"
 #include "base/kind_name.h"
-#include "nn/attention/kinds.h"
 
 namespace hone {
+
+// Each in a file of its own, nn/attention/NAME.cpp.
+std::shared_ptr<const AttentionPattern> full_attention(const AttentionNumbers& numbers);
+std::shared_ptr<const AttentionPattern> window_attention(const AttentionNumbers& numbers);
+std::shared_ptr<const AttentionPattern> routed_attention(const AttentionNumbers& numbers);
+
 namespace {
 
 struct Row {

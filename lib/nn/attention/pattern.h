@@ -44,6 +44,13 @@ class AttentionPattern {
   virtual void check(int64_t context) const = 0;
 };
 
+// What a name says, for the files that make patterns (nn/attention/NAME.cpp).
+struct AttentionNumbers {
+  std::string name;  // as the user wrote it, for messages
+  std::vector<int64_t> values;
+  int64_t at(size_t i, int64_t otherwise) const { return i < values.size() ? values[i] : otherwise; }
+};
+
 // By a name such as "full", "window:512:4" or "routed:64:8". Throws Error(usage) that says which numbers a kind takes.
 std::shared_ptr<const AttentionPattern> attention_pattern(const std::string& name);
 

@@ -3,7 +3,7 @@
 // where there is a window. The choice has no gradient: it is trained through the keys and queries of the blocks that
 // were chosen.
 #include "base/error.h"
-#include "nn/attention/kinds.h"
+#include "nn/attention/pattern.h"
 
 namespace hone {
 namespace {

@@ -2,7 +2,7 @@
 // et al. 2023, 2310.06825), and the first SINKS of the sequence, where heads leave attention that they have no use for
 // (StreamingLLM, Xiao et al. 2023, 2309.17453).
 #include "base/error.h"
-#include "nn/attention/kinds.h"
+#include "nn/attention/pattern.h"
 
 namespace hone {
 namespace {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <numeric>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -13,19 +14,18 @@
 #include "weights/dense_weight.h"
 
 namespace hone {
+
+// Each in a file of its own.
+EncoderRow patches_encoder();
+EncoderRow vit_encoder();
+EncoderRow mel_encoder();
+
 namespace {
 
-struct Row {
-  const char* form;
-  const char* example;
-  std::shared_ptr<const EncoderKind> (*make)(const std::string& name);
-  const char* help;
-};
-
-constexpr Row table[] = {
-    {patches_form, "patches:2x3:GREY:8x9", patches_encoder, patches_help},
-    {mel_form, "mel:8:8000:25/10:2", mel_encoder, mel_help},
-};
+std::span<const EncoderRow> encoder_table() {
+  static const EncoderRow rows[] = {patches_encoder(), vit_encoder(), mel_encoder()};
+  return rows;
+}
 
 std::shared_ptr<Parameter> rows_of(int64_t rows, int64_t dim) {
   auto parameter = std::make_shared<Parameter>();
@@ -72,26 +72,32 @@ std::vector<int64_t> numbers_in(const std::string& word, char mark, size_t count
 }
 
 std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name) {
-  for (const Row& row : table)
+  for (const EncoderRow& row : encoder_table())
     if (first_word(name) == first_word(row.form)) return row.make(name);
   throw usage_error("unknown kind of encoder '{}'; known: {}", name, fmt::join(encoder_forms(), ", "));
 }
 
 std::vector<std::string> encoder_forms() {
   std::vector<std::string> forms;
-  for (const Row& row : table) forms.emplace_back(row.form);
+  for (const EncoderRow& row : encoder_table()) forms.emplace_back(row.form);
   return forms;
 }
 
 std::vector<std::string> encoder_examples() {
   std::vector<std::string> names;
-  for (const Row& row : table) names.emplace_back(row.example);
+  for (const EncoderRow& row : encoder_table()) names.emplace_back(row.example);
   return names;
+}
+
+std::vector<LayerBlueprint> encoder_layers(const std::string& name, const BlockBlueprint& blueprint) {
+  const ShapesOnly shapes;
+  const std::unique_ptr<EncoderBody> body = encoder_kind(name)->body(blueprint);
+  return body ? body->layers() : std::vector<LayerBlueprint>();
 }
 
 std::string encoder_help(const Medium& medium) {
   std::string kinds;
-  for (const Row& row : table)
+  for (const EncoderRow& row : encoder_table())
     if (&row.make(row.example)->medium() == &medium)
       kinds += fmt::format("{}{}", kinds.empty() ? "" : "; or ", row.help);
   return fmt::format("Take {}, {}", medium.plural, kinds);
@@ -102,6 +108,7 @@ MediaEncoder::MediaEncoder(std::shared_ptr<const EncoderKind> kind, const BlockB
       projection_(Linear::make(blueprint.dim, kind_->width(), true)),
       delimiters_(rows_of(2, blueprint.dim)) {
   for (const int64_t rows : kind_->tables()) tables_.push_back(rows_of(rows, blueprint.dim));
+  body_ = kind_->body(blueprint);
 }
 
 std::vector<ops::Lookup> MediaEncoder::positions(std::span<const MediaPart* const> parts) const {
@@ -117,6 +124,20 @@ std::vector<ops::Lookup> MediaEncoder::positions(std::span<const MediaPart* cons
       }
   }
   return plus;
+}
+
+// Dropout draws other numbers than in the model's layers, and each encoder others.
+Call MediaEncoder::call_of_body(std::span<const MediaPart* const> parts, const Call& call) const {
+  std::vector<Span> spans;
+  for (const MediaPart* part : parts) {
+    const int64_t rows = part->features.rows();
+    spans.push_back({.sequence = static_cast<int64_t>(spans.size()), .count = rows, .together = {{0, rows}}});
+  }
+  Call own;
+  own.batch = Batch(std::move(spans));
+  own.type = call.type;
+  own.noise = {mix64(call.noise.seed ^ mix64(0x656e636f64657273u + parts[0]->encoder)), call.noise.dropout};
+  return own;
 }
 
 void MediaEncoder::encode(std::span<const MediaPart* const> parts, const Call& call,
@@ -146,9 +167,39 @@ void MediaEncoder::encode(std::span<const MediaPart* const> parts, const Call& c
   for (const MediaPart* part : parts) to = std::copy(part->features.values.begin(), part->features.values.end(), to);
   inside.rows = projection_.forward(Var(all.to(call.type)), call);
   inside.plus = positions(parts);
+  if (body_) {
+    std::vector<int32_t> every(static_cast<size_t>(count));
+    std::iota(every.begin(), every.end(), 0);
+    const Var positioned = ops::place(count, delimiters_->value.dim(1), {{inside.rows, every, std::move(inside.plus)}});
+    inside.rows = body_->forward(positioned, call_of_body(parts, call));
+    inside.plus.clear();
+  }
   rows.push_back(std::move(inside));
   rows.push_back(std::move(around));
 }
+
+namespace {
+
+// No layer of the model, whatever it is in the body: who walks those lets it be.
+class OfEncoder : public Visitor {
+ public:
+  explicit OfEncoder(Visitor& to) : to_(to) {}
+  void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+    ParameterInfo own = info;
+    own.role = own.of = Role::encoder;
+    to_.weight(own, weight);
+  }
+  void parameter(const ParameterInfo& info, Parameter& parameter) override {
+    ParameterInfo own = info;
+    own.of = Role::encoder;
+    to_.parameter(own, parameter);
+  }
+
+ private:
+  Visitor& to_;
+};
+
+}  // namespace
 
 void MediaEncoder::visit(const Place& at, Visitor& visitor) {
   visitor.weight(at.in("projection").info("weight", Role::encoder), projection_.weight);
@@ -156,6 +207,9 @@ void MediaEncoder::visit(const Place& at, Visitor& visitor) {
   visitor.parameter(at.info("delimiters", Role::encoder_row), *delimiters_);
   for (size_t t = 0; t < tables_.size(); ++t)
     visitor.parameter(at.in(fmt::format("positions.{}", t)).info("weight", Role::encoder_row), *tables_[t]);
+  if (!body_) return;
+  OfEncoder own(visitor);
+  body_->visit(at, own);
 }
 
 }  // namespace hone

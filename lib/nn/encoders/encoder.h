@@ -1,7 +1,7 @@
 // What enters a model beside text: an image, a sound. Each kind of encoder turns features of one, rows of numbers on a
 // grid, into rows of the model's width.
 //
-// A new kind is a file here and a line in the table of encoder.cpp. Its configuration is its name with all its numbers.
+// A new kind is a file here and a row in the table of encoder.cpp. Its configuration is its name with all its numbers.
 // The media that kinds are for are a table of their own: media/medium.h.
 #pragma once
 
@@ -18,6 +18,19 @@
 #include "ops/place.h"
 
 namespace hone {
+
+// Layers of an encoder's own, behind its projection.
+class EncoderBody {
+ public:
+  virtual ~EncoderBody() = default;
+  // rows [rows, dim] f32, projected and with their positions -> [rows, dim]. The call is of these rows alone: a span a
+  // part, whose rows are together (Span::together), without ranks, states and traces.
+  virtual Var forward(const Var& rows, const Call& call) const = 0;
+  // Whatever roles it shows, its weights are the encoder's (Role::encoder), and the others `of` it.
+  virtual void visit(const Place& at, Visitor& visitor) = 0;
+  // What it holds in training, as layers of a model.
+  virtual std::vector<LayerBlueprint> layers() const = 0;
+};
 
 // How a kind of encoder looks at what it is given.
 class EncoderKind {
@@ -38,13 +51,16 @@ class EncoderKind {
   // model's own positions tell the order.
   virtual std::vector<int64_t> tables() const { return {}; }
   virtual int64_t place(size_t /*table*/, int64_t /*row*/, const Features& /*features*/) const { return 0; }
+  // Null: the projection is all.
+  virtual std::unique_ptr<EncoderBody> body(const BlockBlueprint& /*blueprint*/) const { return nullptr; }
 };
 
 // By a name such as "patches:4x4" or "mel:40:8000:25/10:2"; what it leaves out is the usual. Throws Error(usage) saying
 // what is wrong with it.
 std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name);
-std::vector<std::string> encoder_forms();        // of all kinds, as they are written
-std::vector<std::string> encoder_examples();     // for tests of every row
+std::vector<std::string> encoder_forms();     // of all kinds, as they are written
+std::vector<std::string> encoder_examples();  // for tests of every row
+std::vector<LayerBlueprint> encoder_layers(const std::string& name, const BlockBlueprint& blueprint);  // its body's
 std::string encoder_help(const Medium& medium);  // "Take images, …", and how the kinds for it are written
 
 class MediaEncoder {
@@ -52,18 +68,20 @@ class MediaEncoder {
   MediaEncoder(std::shared_ptr<const EncoderKind> kind, const BlockBlueprint& blueprint);
 
   const EncoderKind& kind() const { return *kind_; }
-  // Appends the rows of `parts`, all of them this encoder's: W x + mark + positions between the delimiters. Throws
-  // Error(internal) for features of another width.
+  // Appends the rows of `parts`, all of them this encoder's: W x + mark + positions, and what a body makes of them,
+  // between the delimiters. Throws Error(internal) for features of another width.
   void encode(std::span<const MediaPart* const> parts, const Call& call, std::vector<ops::Placed>& rows) const;
   void visit(const Place& at, Visitor& visitor);
 
  private:
   std::vector<ops::Lookup> positions(std::span<const MediaPart* const> parts) const;
+  Call call_of_body(std::span<const MediaPart* const> parts, const Call& call) const;
 
   std::shared_ptr<const EncoderKind> kind_;
   Linear projection_;                               // [dim, width]; its bias is the mark of the kind
   std::shared_ptr<Parameter> delimiters_;           // [2, dim]: before and behind a part
   std::vector<std::shared_ptr<Parameter>> tables_;  // [n, dim] each
+  std::unique_ptr<EncoderBody> body_;               // null: none
 };
 
 }  // namespace hone

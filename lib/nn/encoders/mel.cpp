@@ -10,6 +10,8 @@
 namespace hone {
 namespace {
 
+constexpr const char* mel_form = "mel:BANDS[:RATE][:MILLISECONDS/STEP][:STACK]";
+
 class Mel : public EncoderKind {
  public:
   explicit Mel(const std::string& name) {
@@ -61,8 +63,11 @@ class Mel : public EncoderKind {
 
 }  // namespace
 
-std::shared_ptr<const EncoderKind> mel_encoder(const std::string& name) {
-  return std::make_shared<Mel>(name);
+EncoderRow mel_encoder() {
+  return {mel_form, "mel:8:8000:25/10:2",
+          [](const std::string& name) -> std::shared_ptr<const EncoderKind> { return std::make_shared<Mel>(name); },
+          "as log mel spectrograms: mel:BANDS[:RATE][:MS/STEP][:STACK], by default 16000 a second, frames of 25 ms "
+          "every 10, STACK of them a row (1)"};
 }
 
 }  // namespace hone

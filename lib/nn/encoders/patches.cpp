@@ -1,22 +1,28 @@
-// An image in patches that do not overlap, each of which is projected to a row (ViT: Dosovitskiy et al., arXiv
-// 2010.11929), with learned positions in two dimensions: one for its row of patches and one for its column.
+// An image in patches that do not overlap, each of which is projected to a row, with learned positions in two
+// dimensions: one for its row of patches and one for its column. Alone, or with layers in which all patches see each
+// other before the model reads them (ViT: Dosovitskiy et al., arXiv 2010.11929).
 #include "base/error.h"
 #include "nn/encoders/kinds.h"
+#include "nn/encoders/layers.h"
 
 namespace hone {
 namespace {
 
+constexpr const char* patches_form = "patches:HEIGHTxWIDTH[:GREY|RGB][:MAXxMAX]";
+constexpr const char* vit_form = "vit:HEIGHTxWIDTH:LAYERS[:GREY|RGB][:MAXxMAX]";
+
 class Patches : public EncoderKind {
  public:
-  explicit Patches(const std::string& name) {
-    std::vector<std::string> words = words_of(name, patches_form);
+  Patches(const std::string& name, const char* form, bool layered) {
+    std::vector<std::string> words = words_of(name, form);
     const auto pair = [&](const std::string& word, int64_t most) {
-      return numbers_in(word, 'x', 2, 1, most, name, patches_form);
+      return numbers_in(word, 'x', 2, 1, most, name, form);
     };
     const std::vector<int64_t> patch = pair(words[0], 256);
     height_ = patch[0];
     width_ = patch[1];
     size_t next = 1;
+    if (layered) layers_ = numbers_in(words[next++], ':', 1, 1, 1 << 10, name, form)[0];
     if (next < words.size() && (words[next] == "GREY" || words[next] == "RGB")) colours_ = words[next++] == "RGB";
     if (next < words.size()) {
       const std::vector<int64_t> largest = pair(words[next++], 1 << 14);
@@ -24,13 +30,15 @@ class Patches : public EncoderKind {
       most_width_ = largest[1];
     }
     if (next < words.size())
-      throw usage_error("encoder '{}': '{}' is neither GREY nor RGB; write {}", name, words[next], patches_form);
+      throw usage_error("encoder '{}': '{}' is neither GREY nor RGB; write {}", name, words[next], form);
     if (most_height_ < height_ || most_width_ < width_)
       throw usage_error("encoder '{}': the largest image is smaller than a patch", name);
   }
 
   std::string name() const override {
-    return fmt::format("patches:{}x{}:{}:{}x{}", height_, width_, colours_ ? "RGB" : "GREY", most_height_, most_width_);
+    return fmt::format("{}:{}x{}:{}{}:{}x{}", layers_ > 0 ? "vit" : "patches", height_, width_,
+                       layers_ > 0 ? fmt::format("{}:", layers_) : "", colours_ ? "RGB" : "GREY", most_height_,
+                       most_width_);
   }
   const Medium& medium() const override { return media::image_medium; }
   int64_t width() const override { return height_ * width_ * (colours_ ? 3 : 1); }
@@ -51,8 +59,7 @@ class Patches : public EncoderKind {
   }
 
   // Rows of patches from the top, in each from the left; of a patch its rows of pixels, from -1 (black) to 1. What
-  // hangs
-  // over the image's edge is black.
+  // hangs over the image's edge is black.
   Features features(const Decoded& decoded, const std::string&) const override {
     const auto& image = decoded.as<media::Image>();
     const int64_t rows = (image.height + height_ - 1) / height_, columns = (image.width + width_ - 1) / width_;
@@ -78,15 +85,31 @@ class Patches : public EncoderKind {
     return table == 0 ? row / features.columns : row % features.columns;
   }
 
+  std::unique_ptr<EncoderBody> body(const BlockBlueprint& blueprint) const override {
+    return layers_ > 0 ? encoder_body_of_layers(blueprint, layers_) : nullptr;
+  }
+
  private:
-  int64_t height_ = 0, width_ = 0, most_height_ = 224, most_width_ = 224;
+  int64_t height_ = 0, width_ = 0, most_height_ = 224, most_width_ = 224, layers_ = 0;
   bool colours_ = false;
 };
 
 }  // namespace
 
-std::shared_ptr<const EncoderKind> patches_encoder(const std::string& name) {
-  return std::make_shared<Patches>(name);
+EncoderRow patches_encoder() {
+  return {patches_form, "patches:2x3:GREY:8x9",
+          [](const std::string& name) -> std::shared_ptr<const EncoderKind> {
+            return std::make_shared<Patches>(name, patches_form, false);
+          },
+          "cut into patches: patches:HxW[:GREY|RGB][:MAXxMAX], the largest 224x224 by default"};
+}
+
+EncoderRow vit_encoder() {
+  return {vit_form, "vit:2x3:2:GREY:8x9",
+          [](const std::string& name) -> std::shared_ptr<const EncoderKind> {
+            return std::make_shared<Patches>(name, vit_form, true);
+          },
+          "the same through layers in which all patches see each other: vit:HxW:LAYERS[:GREY|RGB][:MAXxMAX]"};
 }
 
 }  // namespace hone

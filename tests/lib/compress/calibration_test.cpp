@@ -15,7 +15,7 @@ using namespace hone::test;
 
 namespace {
 
-const std::vector<StatisticKind> squares = {StatisticKind::squares};
+const std::vector<StatisticKind> squares = {StatisticKind::of<ColumnSquares>()};
 
 std::vector<CalibrationTarget> all_targets(Transformer& model) {
   std::vector<CalibrationTarget> targets;

@@ -62,7 +62,8 @@ TEST_CASE("the nearest integer of every element is that of quantization") {
 }
 
 TEST_CASE("gptq leaves less error in the outputs than the search, with every element, group and mask") {
-  const InputStatistics inputs = related_inputs(cols), squares = related_inputs(cols, 400, {StatisticKind::squares});
+  const InputStatistics inputs = related_inputs(cols),
+                        squares = related_inputs(cols, 400, {StatisticKind::of<ColumnSquares>()});
   const Curvature curvature = curvature_of(&inputs, cols, "layer");
   const Tensor dense = random_tensor({rows, cols}, 6);
   const auto pattern = parse_pattern("unstructured");
@@ -132,7 +133,7 @@ TEST_CASE("gptq without data is the search; fewer tokens than inputs are dampene
 }
 
 TEST_CASE("inputs that are not numbers are refused by gptq, and the layer is named") {
-  InputStatistics inputs({{StatisticKind::gram}}, cols, false);
+  InputStatistics inputs({{StatisticKind::of<GramMatrix>()}}, cols, false);
   Tensor x = random_tensor({200, cols}, 9);
   x.data<float>()[77] = NAN;
   inputs.add(x.view());

@@ -48,7 +48,7 @@ TEST_CASE("magnitude: absolute values, compared over the layer") {
 
 TEST_CASE("wanda: times the norm of the input column, compared within a row") {
   const PruneMethod& method = prune_method("wanda");
-  REQUIRE(method.needs == std::vector{StatisticKind::squares});
+  REQUIRE(method.needs == std::vector{StatisticKind::of<ColumnSquares>()});
   const InputStatistics inputs = inputs_with({2, 0, 10}, method.needs);
   const Tensor weight = Tensor::of({2, 3}, {-1, 5, 3, 4, -6, 0.5f});
   const PrunedWeight pruned = prune("wanda", weight, 1.0 / 3, &inputs);
@@ -73,8 +73,54 @@ TEST_CASE("every pruning method keeps the zeros of an earlier mask, and prunes a
   }
 }
 
+TEST_CASE("a method's number stands behind its name, and methods without one take none") {
+  const std::optional<MethodNumber> number = MethodNumber{"PART", "of it", 0.5, 0.25, 2};
+  CHECK_FALSE(method_number("some", number));
+  CHECK(method_number("some:0.25", number) == 0.25);
+  for (const char* wrong : {"some:", "some:x", "some:0.2", "some:2.1", "some:1:1", "some:nan"}) {
+    CAPTURE(wrong);
+    CHECK_THROWS_AS(method_number(wrong, number), Error);
+  }
+  CHECK_THROWS_WITH_AS(method_number("none:1", std::nullopt), doctest::Contains("takes no number"), Error);
+  CHECK(method_name("some:0.25") == "some");
+  CHECK(method_text("some", 0.25) == "some:0.25");
+  CHECK(method_text("some", {}) == "some");
+  for (const PruneMethod& method : prune_methods())
+    if (method.number)
+      CHECK((method.number->usual >= method.number->least && method.number->usual <= method.number->most));
+}
+
+TEST_CASE("the usual number of each method is what it does without one, and another changes what it does") {
+  const Tensor weight = random_tensor({16, 32}, 1);
+  InputStatistics inputs(std::vector{StatisticKind::of<GramMatrix>()}, 32, false);
+  inputs.add(random_tensor({40, 32}, 2).view());
+  const auto pattern = parse_pattern("unstructured");
+  int64_t numbers = 0;
+  for (const PruneMethod& method : prune_methods()) {
+    if (!method.number) continue;
+    CAPTURE(method.name);
+    const auto with = [&](std::optional<double> number) {
+      return method.run({"layer", weight, {}, &inputs, *pattern, 0.5, number}).weight;
+    };
+    CHECK(relative_error(with(method.number->usual), with({})) == 0.0);
+    CHECK(relative_error(with(method.number->most), with({})) > 1e-3);
+    ++numbers;
+  }
+  for (const RoundMethod& method : round_methods()) {
+    if (!method.number) continue;
+    CAPTURE(method.name);
+    const auto with = [&](std::optional<double> number) {
+      return dequantize(method.run({"layer", weight, {}, &inputs, kernels::element_named("int4"), 32, number}).matrix);
+    };
+    CHECK(relative_error(with(method.number->usual), with({})) == 0.0);
+    CHECK(relative_error(with(method.number->most), with({})) > 1e-3);
+    ++numbers;
+  }
+  CHECK(numbers == 3);
+}
+
 TEST_CASE("inputs that are not finite are refused, and the weight is named") {
-  const InputStatistics inputs = inputs_with({1, NAN}, {StatisticKind::squares});
+  const InputStatistics inputs = inputs_with({1, NAN}, {StatisticKind::of<ColumnSquares>()});
   const Tensor weight = Tensor::of({1, 2}, {1, 2});
   const std::string pruned = failure([&] { prune("wanda", weight, 0.5, &inputs); });
   CHECK(pruned.starts_with("3 "));
@@ -118,7 +164,7 @@ TEST_CASE("nearest: bf16 without scales, integers by the scale that reaches the 
 
 TEST_CASE("search: never worse than nearest, and by the squares of the inputs better where they differ") {
   const RoundMethod& search = round_method("search");
-  REQUIRE(search.needs == std::vector{StatisticKind::squares});
+  REQUIRE(search.needs == std::vector{StatisticKind::of<ColumnSquares>()});
   const Tensor weight = random_tensor({8, 64}, 3);
   std::vector<float> norms(64, 0.01f);
   for (size_t c = 0; c < 64; c += 7) norms[c] = 3;

@@ -94,7 +94,7 @@ TEST_CASE("a method may ask for the Gram matrix and change the weights that stay
   // Where only the last input of each layer is kept, it takes over for the others what it tells of them: the best a
   // single column can do in least squares, sum_j w_j G_jk / G_kk.
   const PruneMethod last_column = {
-      "last", "", {StatisticKind::gram}, MeasuredBehind::layers, [](const WeightToPrune& what) {
+      "last", "", {StatisticKind::of<GramMatrix>()}, MeasuredBehind::layers, [](const WeightToPrune& what) {
         const Tensor& gram = what.inputs->get<GramMatrix>().sums();
         const int64_t rows = what.weight.dim(0), cols = what.weight.dim(1), k = cols - 1;
         Tensor weight = Tensor::zeros({rows, cols}), kept = Tensor::zeros({rows, cols}, DType::u8);
@@ -116,7 +116,7 @@ TEST_CASE("a method may ask for the Gram matrix and change the weights that stay
     CHECK(weight_named(*model, layer.name)->pruned() == layer.rows * (layer.cols - 1));
   }
   // The squared error of the first layer's outputs, sum of e G e over its rows: less than without the update.
-  const CalibrationTarget first[] = {{"blocks.0.attention.qkv.weight", {StatisticKind::gram}}};
+  const CalibrationTarget first[] = {{"blocks.0.attention.qkv.weight", {StatisticKind::of<GramMatrix>()}}};
   const Tensor whole = weight_named(*dense, first[0].name)->to_dense(),
                updated = weight_named(*model, first[0].name)->to_dense();
   calibrate(*dense, first, MeasuredBehind::layers, &setup.text, DType::f32, [&](size_t, const Measurement& measured) {

@@ -9,7 +9,7 @@
 namespace hone::test {
 
 inline InputStatistics related_inputs(int64_t cols, int64_t tokens = 400,
-                                      std::vector<StatisticKind> kinds = {StatisticKind::gram}) {
+                                      std::vector<StatisticKind> kinds = {StatisticKind::of<GramMatrix>()}) {
   const Tensor factors = random_tensor({tokens, 12}, 1), mix = random_tensor({12, cols}, 2);
   Tensor x = random_tensor({tokens, cols}, 3, 0.5f);
   for (int64_t t = 0; t < tokens; ++t)

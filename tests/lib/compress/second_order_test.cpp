@@ -107,7 +107,8 @@ TEST_CASE("columns make up for what one of them loses, as the least squares with
 }
 
 TEST_CASE("each step leaves less error: the mask alone, SparseGPT, its mask solved, ALPS") {
-  const InputStatistics inputs = related_inputs(cols), squares = related_inputs(cols, 400, {StatisticKind::squares});
+  const InputStatistics inputs = related_inputs(cols),
+                        squares = related_inputs(cols, 400, {StatisticKind::of<ColumnSquares>()});
   const Curvature curvature = curvature_of(&inputs, cols, "layer");
   const Tensor w = random_tensor({rows, cols}, 6);
   const auto error = [&](const Tensor& v) { return output_error(w, v, curvature).relative(); };
@@ -189,7 +190,7 @@ TEST_CASE("least squares after any mask: the error falls, and the masks of magni
 }
 
 TEST_CASE("inputs that are not numbers are refused by second-order methods, and the layer is named") {
-  InputStatistics inputs({{StatisticKind::gram}}, cols, false);
+  InputStatistics inputs({{StatisticKind::of<GramMatrix>()}}, cols, false);
   Tensor x = random_tensor({200, cols}, 9);
   x.data<float>()[77] = NAN;
   inputs.add(x.view());

@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/error.h"
 #include "support/check.h"
@@ -29,6 +29,20 @@ double number(const Tensor& x, int64_t r, int64_t c) {
   const Tensor f32 = x.to(DType::f32);
   return static_cast<double>(f32.data<float>()[r * x.dim(1) + c]);
 }
+
+// Of each column the largest absolute value, in f32.
+class LargestSize : public Statistic {
+ public:
+  static constexpr std::string_view name = "largest size";
+  static double bytes_for(int64_t columns) { return 4 * static_cast<double>(columns); }
+  explicit LargestSize(int64_t columns) : sizes(static_cast<size_t>(columns)) {}
+  void add(kernels::ConstView x) override {
+    for (int64_t r = 0; r < x.rows; ++r)
+      for (size_t c = 0; c < sizes.size(); ++c) sizes[c] = std::max(sizes[c], std::fabs(x.row<float>(r)[c]));
+  }
+
+  std::vector<float> sizes;
+};
 
 }  // namespace
 
@@ -74,35 +88,6 @@ TEST_CASE("the Gram matrix: x^T x at every instruction set, of which the squares
   });
 }
 
-TEST_CASE("extremes: the least and the greatest of each column, exactly") {
-  for (const DType type : {DType::f32, DType::bf16}) {
-    const Tensor x = random_tensor({tokens, cols}, 3).to(type);
-    ColumnExtremes extremes(cols);
-    add_in_parts(extremes, x);
-    for (int64_t c = 0; c < cols; ++c) {
-      double least = INFINITY, greatest = -INFINITY;
-      for (int64_t r = 0; r < tokens; ++r) {
-        least = std::min(least, number(x, r, c));
-        greatest = std::max(greatest, number(x, r, c));
-      }
-      CHECK(static_cast<double>(extremes.least()[static_cast<size_t>(c)]) == least);
-      CHECK(static_cast<double>(extremes.greatest()[static_cast<size_t>(c)]) == greatest);
-    }
-  }
-}
-
-TEST_CASE("a number that is none is not lost among the extremes, whatever comes after it") {
-  const Tensor x = Tensor::of({3, 3}, {1, NAN, 4, 2, 3, 5, -1, 0, NAN});
-  ColumnExtremes extremes(3);
-  extremes.add(x.view());
-  CHECK(extremes.least()[0] == -1);
-  CHECK(extremes.greatest()[0] == 2);
-  for (const size_t c : {1u, 2u}) {
-    CHECK(std::isnan(extremes.least()[c]));
-    CHECK(std::isnan(extremes.greatest()[c]));
-  }
-}
-
 TEST_CASE("experts need as many tokens as they have inputs, other layers any") {
   const Tensor x = random_tensor({cols, cols}, 4);
   InputStatistics expert({}, cols, true), layer({}, cols, false);
@@ -117,14 +102,24 @@ TEST_CASE("experts need as many tokens as they have inputs, other layers any") {
 }
 
 TEST_CASE("a layer has the statistics that were asked for and no others; what they take is known before") {
-  const StatisticKind kinds[] = {StatisticKind::squares, StatisticKind::extremes};
+  const StatisticKind kinds[] = {StatisticKind::of<ColumnSquares>(), StatisticKind::of<ColumnSums>()};
   InputStatistics inputs(kinds, cols, false);
   inputs.add(random_tensor({5, cols}, 5).view());
   CHECK(inputs.get<ColumnSquares>().norms().size() == cols);
-  CHECK(inputs.get<ColumnExtremes>().least().size() == cols);
-  CHECK_THROWS_AS(inputs.get<GramMatrix>(), Error);
-  CHECK(statistic_bytes(StatisticKind::squares, 1000) == 4e3);
-  CHECK(statistic_bytes(StatisticKind::gram, 1000) == 4e6);
-  CHECK(statistic_bytes(StatisticKind::extremes, 1000) == 8e3);
-  CHECK(name_of(StatisticKind::gram) == "gram");
+  CHECK(inputs.get<ColumnSums>().sums().size() == cols);
+  CHECK_THROWS_WITH_AS(inputs.get<GramMatrix>(), doctest::Contains("'gram'"), Error);
+  CHECK(StatisticKind::of<ColumnSquares>().bytes(1000) == 4e3);
+  CHECK(StatisticKind::of<ColumnSums>().bytes(1000) == 4e3);
+  CHECK(StatisticKind::of<GramMatrix>().bytes(1000) == 4e6);
+  CHECK(StatisticKind::of<GramMatrix>() == StatisticKind::of<GramMatrix>());
+  CHECK_FALSE(StatisticKind::of<ColumnSquares>() == StatisticKind::of<ColumnSums>());
+}
+
+TEST_CASE("a statistic is its class alone: the library need not know it") {
+  const StatisticKind kinds[] = {StatisticKind::of<LargestSize>()};
+  InputStatistics inputs(kinds, 2, false);
+  inputs.add(Tensor::of({2, 2}, {1, -5, -3, 4}).view());
+  inputs.add(Tensor::of({1, 2}, {2, 0}).view());
+  CHECK(inputs.get<LargestSize>().sizes == std::vector<float>{3, 5});
+  CHECK(kinds[0].bytes(10) == 40);
 }

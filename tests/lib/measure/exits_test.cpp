@@ -76,6 +76,40 @@ TEST_CASE("a scan of a model agrees with its scores, window by window") {
   CHECK_THROWS_AS(scan_exits(plain, corpus, s), Error);
 }
 
+TEST_CASE("a scan measures hidden states by those of the exit before") {
+  Config config = small_config();
+  config.layers.assign(3, config.layers.back());
+  set_exits(config, std::vector<int64_t>{1, 2});
+  Transformer model(config);
+  initialize(model, 2, 0.1);
+  const std::vector<int32_t> ids = some_ids(40);
+  const Corpus corpus = corpus_of(ids, byte_tokenizer(), "test");
+  ExitScanSettings s;
+  s.context = 16, s.stride = 16, s.criterion = &exit_criterion("saturation");
+  const ExitScan scan = scan_exits(model, corpus, s);
+  const NoTape pause;
+  Call call = model.call(Batch::whole(1, 16), DType::f32);
+  call.exits = {1, 2};
+  const Transformer::Output out = model.forward(std::span(ids).first(16), call);
+  const Tensor hidden[] = {out.exits[0].hidden.value(), out.exits[1].hidden.value(), out.hidden.value()};
+  for (int64_t t = 0; t < 16; ++t) {
+    const auto row = static_cast<size_t>(t) * 3;
+    CHECK(scan.measured[row] == -1);
+    for (size_t d = 1; d < 3; ++d) {
+      double both = 0, here = 0, before = 0;
+      for (int64_t i = 0; i < hidden[d].dim(1); ++i) {
+        const auto x = static_cast<double>(hidden[d].rows(t, 1).span<float>()[static_cast<size_t>(i)]);
+        const auto y = static_cast<double>(hidden[d - 1].rows(t, 1).span<float>()[static_cast<size_t>(i)]);
+        both += x * y, here += x * x, before += y * y;
+      }
+      CHECK(static_cast<double>(scan.measured[row + d]) == Approx(both / std::sqrt(here * before)).epsilon(1e-4));
+      CHECK(scan.measured[row + d] < 1);
+    }
+  }
+  // No threshold lets a token end at the first exit.
+  CHECK(scores_of(scan, parse_exit_rule("saturation:0")).shares[0] == 0);
+}
+
 TEST_CASE("p-values are those of the two bounds") {
   // (1 - 0.02)^150, and e times the probability of no hit among 400.
   CHECK(hoeffding_bentkus(0, 150, 0.02) == Approx(std::pow(0.98, 150)));

@@ -93,6 +93,21 @@ TEST_CASE("generation: cache and one chunk of rows") {
   CHECK(f.activations == 3 * 10 * (4 + 4 * 64 + 2 * 128));
 }
 
+TEST_CASE("layers of encoders count: parameters, what training keeps, and their width in generation") {
+  Config plain = config(), layered = config();
+  plain.encoders = {"patches:4x4"};
+  layered.encoders = {"vit:4x4:2"};
+  const TrainingShape shape = {8, 32, DType::f32};
+  const Footprint without = training_footprint(plain, shape, 0), with = training_footprint(layered, shape, 0);
+  // Two layers of 4 heads, keys and values of as many, and swiglu of 4 * 64; two norms a layer and the last.
+  CHECK(with.parameters - without.parameters == 4 * (2 * (4 * 64 * 64 + 3 * 64 * 256 + 2 * 64) + 64));
+  // Of each: two sums of the stream, two norms, q and k and v, attention, log sums, gate and up and their product.
+  CHECK(with.activations - without.activations ==
+        8 * 32 * 2 * (4 * 2 * 64 + 2 * (4 * 64 + 2 * 4) + 4 * (3 * 64 + 64 + 3 * 256) + 4 * 4));
+  CHECK(without.activations == training_footprint(config(), shape, 0).activations);
+  CHECK(generation_footprint(layered, 3, 100, 10, DType::bf16).activations == 3 * 10 * (4 + 4 * 64 + 2 * 256));
+}
+
 TEST_CASE("calibration: the text between two blocks, and the weights") {
   const Footprint f = calibration_footprint(config(), 1000, DType::f32, 5e6);
   CHECK(f.parameters == 5e6);

@@ -234,22 +234,29 @@ TEST_CASE("a session that ends early gives what its exit reads") {
   CHECK_THROWS_AS(session.end_behind(2), Error);
 }
 
-TEST_CASE("rules of exits read logits as they say") {
-  const std::vector<float> logits = {std::log(0.5f), std::log(0.3f), std::log(0.2f)};
-  CHECK(exit_criterion("gap").measure(logits) == doctest::Approx(0.2));
-  CHECK(exit_criterion("entropy").measure(logits) == doctest::Approx(1.0297).epsilon(1e-3));
-  CHECK(parse_exit_rule("gap:0.1").sure(logits));
-  CHECK_FALSE(parse_exit_rule("gap:0.3").sure(logits));
-  CHECK(parse_exit_rule("entropy:1.1").sure(logits));
-  CHECK_FALSE(parse_exit_rule("entropy:1").sure(logits));
+TEST_CASE("rules of exits read what an exit sees as they say") {
+  const std::vector<float> logits = {std::log(0.5f), std::log(0.3f), std::log(0.2f)}, here = {3, 4}, before = {8, 6};
+  const ExitSeen seen = {logits, here, before}, first = {logits, here};
+  CHECK(exit_criterion("gap").measure(seen) == doctest::Approx(0.2));
+  CHECK(exit_criterion("entropy").measure(seen) == doctest::Approx(1.0297).epsilon(1e-3));
+  CHECK(exit_criterion("saturation").measure(seen) == doctest::Approx(0.96));
+  CHECK(parse_exit_rule("gap:0.1").sure(seen));
+  CHECK_FALSE(parse_exit_rule("gap:0.3").sure(seen));
+  CHECK(parse_exit_rule("entropy:1.1").sure(seen));
+  CHECK_FALSE(parse_exit_rule("entropy:1").sure(seen));
+  CHECK(parse_exit_rule("saturation:0.95").sure(seen));
+  CHECK_FALSE(parse_exit_rule("saturation:0.97").sure(seen));
+  CHECK_FALSE(parse_exit_rule("saturation:0").sure(first));  // nothing to compare with
   CHECK(to_string(parse_exit_rule("gap:0.25")) == "gap:0.25");
-  for (const char* wrong :
-       {"", "gap", "gap:", "gap:1.5", "gap:-1", "gap:x", "gap:0.1x", "entropy:-1", "entropy:99", "none:1"})
+  for (const char* wrong : {"", "gap", "gap:", "gap:1.5", "gap:-1", "gap:x", "gap:0.1x", "entropy:-1", "entropy:99",
+                            "saturation:1.1", "saturation", "none:1"})
     CHECK_THROWS_AS(parse_exit_rule(wrong), Error);
 }
 
 TEST_CASE("each criterion of exits is surer of one token than of many, and takes the numbers of its range") {
-  const std::vector<float> one = {9, 0, 0}, many = {0.1f, 0, 0};
+  const std::vector<float> sure_logits = {9, 0, 0}, unsure_logits = {0.1f, 0, 0}, here = {1, 2}, near = {1.1f, 2},
+                           far = {2, -1};
+  const ExitSeen one = {sure_logits, here, near}, many = {unsure_logits, here, far};
   for (const ExitCriterion& criterion : exit_criteria()) {
     CAPTURE(criterion.name);
     const double sure = criterion.measure(one), unsure = criterion.measure(many);

@@ -164,6 +164,89 @@ TEST_CASE("gradients of encoders are those of finite differences") {
   }
 }
 
+namespace {
+
+// Images through two layers of their own.
+Config layered_config(bool both = false) {
+  Config c = media_config(both);
+  c.encoders[0] = "vit:2x3:2:GREY:8x9";
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("layers of an encoder let patches see each other, and images of a batch not") {
+  const auto model = made(layered_config());
+  Example one(1), two(5);
+  const Tensor before = hidden(*model, one.input()).clone();
+  one.parts[0].features.values[35] += 1;  // the last patch
+  const Tensor after = hidden(*model, one.input());
+  CHECK(same_row(before, after, 2));
+  CHECK(same_row(before, after, 3));  // the delimiter
+  CHECK(!same_row(before, after, 4));
+  CHECK(!same_row(before, after, 21));
+
+  JoinedInput both;
+  both.add(one.input());
+  both.add(two.input());
+  std::vector<EncoderLoad> loads(2);
+  const NoTape pause;
+  Call call = model->call(both.input(), {{0, 0, 22}, {1, 0, 22}}, DType::f32);
+  call.trace.encoders = &loads;
+  const Tensor rows = model->hidden(both.input(), call).value();
+  CHECK(loads[0].calls == 1);
+  CHECK(loads[0].rows == 16);
+  CHECK(relative_error(rows.rows(0, 22), after) < 1e-5);
+  CHECK(relative_error(rows.rows(22, 22), hidden(*model, two.input())) < 1e-5);
+}
+
+TEST_CASE("an encoder with layers goes through a session in chunks as whole") {
+  for (const bool both : {false, true}) {
+    const auto model = made(layered_config(both));
+    const Example example;
+    const Tensor expected = model->logits(hidden(*model, example.input()).rows(21, 1));
+    for (const int64_t chunk : {1, 9, 100}) {
+      CAPTURE(chunk);
+      Session session(*model, {1, 30});
+      CHECK(relative_error(session.feed(std::vector<Session::Piece>{{0, example.input()}}, chunk), expected) < 1e-4);
+    }
+  }
+}
+
+TEST_CASE("what an encoder's layers have is the encoder's, and has the gradients of finite differences") {
+  const auto model = made(layered_config());
+  const Example example;
+  struct Collector : Visitor {
+    std::vector<Parameter*> all;
+    int64_t weights = 0, gains = 0;
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
+      if (!info.name.starts_with("encoders.image.layers.")) return;
+      CHECK(info.role == Role::encoder);
+      CHECK(info.layer == -1);
+      all.push_back(weight->parameter());
+      ++weights;
+    }
+    void parameter(const ParameterInfo& info, Parameter& parameter) override {
+      if (!info.name.starts_with("encoders.image.layers.") && info.name != "encoders.image.norm.gain") return;
+      CHECK(info.role == Role::gain);
+      CHECK(info.of == Role::encoder);
+      all.push_back(&parameter);
+      ++gains;
+    }
+  } collector;
+  model->visit(collector);
+  CHECK(collector.weights == 2 * 4);  // qkv and output, gates with up and down
+  CHECK(collector.gains == 2 * 2 + 1);
+  const auto part = [](const Tensor& t) { return t.shape().size() == 2 ? t.rows(0, 1) : t; };
+  std::vector<Tensor> numbers;
+  for (Parameter* p : collector.all) numbers.push_back(part(p->value));
+  const auto run = [&] {
+    for (Parameter* p : collector.all) ++p->version;
+    return model->hidden(example.input(), model->call(example.input(), {{0, 0, 22}}, DType::f32));
+  };
+  check_gradients(run, numbers, [&](size_t i) { return part(collector.all[i]->grad); }, 3e-2);
+}
+
 TEST_CASE("a model's encoders are in its configuration and come back from it") {
   const Config config = media_config(true);
   CHECK(config_from_json(to_json(config), "'m.h5'") == config);
@@ -192,6 +275,11 @@ TEST_CASE("encoders that cannot be are refused with what is wrong") {
   CHECK(refused({"patches:4x4", "patches:2x2"}).find("a second for image") != std::string::npos);
   CHECK(refused({"pixels:4"}).find("known: patches:HEIGHTxWIDTH") != std::string::npos);
   CHECK(refused({"patches"}).find("0 words") != std::string::npos);
+  CHECK(refused({"vit:4x4:2"}) == "");
+  CHECK(refused({"vit:4x4"}).find("1 word behind its name") != std::string::npos);
+  for (const char* layers : {"0", "RGB", "2000", "-1"})
+    CHECK(refused({fmt::format("vit:4x4:{}", layers)}).find(fmt::format("'{}' is not 1 whole number", layers)) !=
+          std::string::npos);
   CHECK(refused({"patches:4x4:BLUE"}).find("'BLUE'") != std::string::npos);
   CHECK(refused({"patches:8x8:GREY:4x4"}).find("smaller than a patch") != std::string::npos);
   CHECK(refused({"mel:40:8000:25"}).find("'25' is not 2 whole numbers") != std::string::npos);

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "nn/mixer.h"
 #include "support/check.h"
+#include "support/mixers.h"
 #include "support/models.h"
 
 using namespace hone;
@@ -160,7 +160,7 @@ TEST_CASE("sequences of a batch do not see each other, and clear() forgets") {
 
 TEST_CASE("pieces of different lengths and phases, in any order, are what each sequence gives alone") {
   const std::vector<int32_t> ids = some_ids(600);
-  for (const std::string& kind : mixer_examples())
+  for (const std::string& kind : causal_mixers())
     for (const DType type : {DType::f32, DType::bf16}) {
       CAPTURE(kind);
       Transformer model(attending(kind + ",full"));
@@ -194,7 +194,7 @@ TEST_CASE("pieces of different lengths and phases, in any order, are what each s
 
 TEST_CASE("tokens that are taken back leave no trace, in windows that have wrapped and in summaries, too") {
   const std::vector<int32_t> ids = some_ids(400);
-  for (const std::string& kind : mixer_examples())
+  for (const std::string& kind : causal_mixers())
     for (const DType type : {DType::f32, DType::bf16})
       for (const int64_t before : {3, 20, 70, 129, 200}) {
         CAPTURE(kind);
@@ -262,7 +262,7 @@ TEST_CASE("hidden states of all tokens come in order, whatever the chunk") {
 
 TEST_CASE("what waits behind the first layers is what goes through all at once") {
   const std::vector<int32_t> ids = some_ids(80);
-  for (const std::string& kind : mixer_examples())
+  for (const std::string& kind : causal_mixers())
     for (const DType type : {DType::f32, DType::bf16}) {
       CAPTURE(kind);
       Transformer model(attending(kind + ",full"));
@@ -289,7 +289,7 @@ TEST_CASE("what waits behind the first layers is what goes through all at once")
 // What drafts rest on: text that is verified several tokens at once is the text of one token at a time.
 TEST_CASE("up to eight tokens at once give the bits of one after another") {
   const std::vector<int32_t> ids = some_ids(150);
-  for (const std::string& kind : mixer_examples())
+  for (const std::string& kind : causal_mixers())
     for (const DType type : {DType::f32, DType::bf16})
       for (const int64_t count : {2, 5, 8}) {
         CAPTURE(kind);

@@ -12,6 +12,7 @@
 #include "nn/attention/pattern.h"
 #include "ops/divergence.h"
 #include "support/check.h"
+#include "support/mixers.h"
 #include "support/models.h"
 #include "weights/packed_weight.h"
 
@@ -81,7 +82,7 @@ TEST_CASE("a cache gives what one pass gives: token by token, in chunks, ragged"
 
 TEST_CASE("every kind of attention: a cache gives what one pass gives") {
   at_every_isa([] {
-    for (const std::string& kind : mixer_examples()) {
+    for (const std::string& kind : causal_mixers()) {
       CAPTURE(kind);
       Transformer model(attending(kind + ",full"));
       initialize(model, 3);
@@ -97,7 +98,7 @@ TEST_CASE("every kind of attention: a cache gives what one pass gives") {
 }
 
 TEST_CASE("every kind of attention: sequences of a batch do not touch each other, later tokens not earlier ones") {
-  for (const std::string& kind : mixer_examples()) {
+  for (const std::string& kind : causal_mixers()) {
     CAPTURE(kind);
     Transformer model(attending(kind));
     initialize(model, 4);
@@ -131,6 +132,47 @@ TEST_CASE("caches are as large as their kind needs, and one that fits no memory 
   CHECK_THROWS_AS(Transformer(config).make_state({1, int64_t{1} << 40, DType::bf16}), Error);
   set_attention(config, "window:64");
   CHECK_NOTHROW(Transformer(config).make_state({1, int64_t{1} << 40, DType::bf16}));
+}
+
+namespace {
+
+// Of an encoder: every token sees all of them.
+struct BothWays : Mixer {
+  Var forward(const Var& x, const Call&, int64_t, LayerState*) const override { return x; }
+  std::unique_ptr<LayerState> make_state(const StateShape&) const override { return std::make_unique<NoState>(); }
+  void configure(const LayerBlueprint&) override {}
+  void visit(const Place&, Visitor&) override {}
+  bool causal() const override { return false; }
+  double flops(int64_t) const override { return 0; }
+  double state_bytes_read(int64_t, DType, kernels::CacheCode) const override { return 0; }
+  double state_bytes(const StateShape&) const override { return 0; }
+  MixerArrays training_arrays() const override { return {}; }
+};
+
+}  // namespace
+
+TEST_CASE("a layer that sees what follows runs, and is refused where the next token is predicted") {
+  Transformer model(small_config());
+  initialize(model, 3);
+  CHECK_NOTHROW(model.require_causal());
+  model.blocks()[1].mixer = std::make_unique<BothWays>();
+  const std::vector<int32_t> ids = some_ids(20);
+  const NoTape pause;
+  const Var hidden = model.hidden(ids, model.call(Batch::whole(1, 20), DType::f32));
+  CHECK(hidden.shape()[0] == 20);
+  const auto refused = [&](auto&& what) {
+    try {
+      what();
+      FAIL("nothing was thrown");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::usage);
+      CHECK(std::string(error.what()).find("layer 1 is 'full', which shows tokens what follows") == 0);
+    }
+  };
+  refused([&] { model.require_causal(); });
+  refused([&] { model.make_state({1, 20, DType::f32}); });
+  refused([&] { model.logits(hidden.value()); });
+  refused([&] { model.loss(hidden, ids); });
 }
 
 TEST_CASE("a meter tells which part of the pairs was visible, in one pass and through a cache") {

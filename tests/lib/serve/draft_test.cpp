@@ -6,8 +6,8 @@
 #include <map>
 
 #include "base/error.h"
-#include "nn/mixer.h"
 #include "serve/generate.h"
+#include "support/mixers.h"
 #include "support/turns.h"
 
 using namespace hone;
@@ -70,7 +70,7 @@ ErrorKind refusal(const DraftSettings& draft, const Transformer& target) {
 
 TEST_CASE("greedy text is the same whoever drafts, for every kind of attention") {
   int64_t first_turn = 0;
-  for (const std::string& attention : mixer_examples()) {
+  for (const std::string& attention : hone::test::causal_mixers()) {
     int64_t turn = first_turn++;
     for (const DType type : {DType::f32, DType::bf16}) {
       if (!hone::test::takes_turn(turn++, 2)) continue;  // under the sanitizers one type a kind, in turn

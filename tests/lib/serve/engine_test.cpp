@@ -9,13 +9,13 @@
 
 #include "base/error.h"
 #include "lib/serve/engine_runs.h"
-#include "nn/mixer.h"
+#include "support/mixers.h"
 
 using namespace hone;
 using namespace hone::test;
 
 TEST_CASE("a text does not depend on what is written beside it, for every kind of attention") {
-  std::vector<std::string> kinds = mixer_examples();
+  std::vector<std::string> kinds = causal_mixers();
   kinds.push_back("full,window:70:3,routed:64:2");
   kinds.push_back("conv:4,full");
   uint64_t seed = 1;

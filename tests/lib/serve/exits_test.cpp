@@ -1,6 +1,8 @@
 // Text whose tokens end early.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "model/exits.h"
 #include "serve/generate.h"
@@ -58,11 +60,21 @@ TEST_CASE("a rule that is always sure ends every token at the first exit") {
   CHECK(always.mean_depth() == doctest::Approx((4 + 39.0) / 40));
 }
 
+TEST_CASE("saturation compares with the exit before: never at the first") {
+  const Made made;
+  const Generated early = write(made.model, {parse_exit_rule("saturation:0"), 0});
+  for (size_t i = 1; i < early.depths.size(); ++i) CHECK(early.depths[i] >= 3);
+  CHECK(std::ranges::count(early.depths, 3) > 0);
+  // No two exits read quite the same.
+  const Generated late = write(made.model, {parse_exit_rule("saturation:1"), 0});
+  CHECK(late.tokens == write(made.model, {}).tokens);
+}
+
 TEST_CASE("with exact filling, each token is what its exit reads of the text before it") {
   const Made made;
   const NoTape pause;
   std::vector<int64_t> seen(5, 0);
-  for (const char* rule : {"gap:0.5", "gap:0.9", "gap:0.99", "gap:0.999", "entropy:0.01"}) {
+  for (const char* rule : {"gap:0.5", "gap:0.9", "gap:0.99", "gap:0.999", "entropy:0.01", "saturation:0.8"}) {
     const Generated text = write(made.model, {parse_exit_rule(rule), 0});
     std::vector<int32_t> ids = byte_tokenizer()->encode("abcabcabc");
     for (size_t i = 0; i < text.tokens.size(); ++i) {
