@@ -90,7 +90,7 @@ class BatchTest(unittest.TestCase):
         source = write(self.path("broken.jsonl"), "\n".join(broken))
         done = run("generate", self.model, "--input", source, "--output", self.path("c.jsonl"), "--tokens", 4, "--ordered")
         self.assertEqual(done.returncode, 3)
-        for number, word in ((2, "no JSON"), (3, "prompt"), (5, "tokens"), (6, "colour"), (7, "object"), (8, "temperature")):
+        for number, word in ((2, "not JSON"), (3, "prompt"), (5, "tokens"), (6, "colour"), (7, "object"), (8, "temperature")):
             self.assertRegex(done.stderr, f"line {number}: .*{word}")
         texts = lines_of(self.path("c.jsonl"))
         self.assertEqual([t["id"] for t in texts], [1, 2, 3, 5, 6, 7, 8, 9])

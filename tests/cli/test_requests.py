@@ -103,7 +103,7 @@ class RequestsTest(CliTest):
     def test_refusals(self):
         good = self.trace(line(0, 50, 8))
         for lines, part in (((line(5, 50, 8), line(4, 50, 8)), "line 2"), ((line(0, -5, 8),), "input_length"), ((line(0, 5, 0),), "output_length"),
-                            (("{",), "no JSON"), ((line(0, 600, 8, 1),), "hash_ids"), (("",), "no line"), ((line(0, 5000, 8),), "every request")):
+                            (("{",), "not JSON"), ((line(0, 600, 8, 1),), "hash_ids"), (("",), "no line"), ((line(0, 5000, 8),), "every request")):
             with self.subTest(lines=lines):
                 path = write(self.path("bad.jsonl"), "\n".join(lines) + "\n")
                 done = self.bench("--requests", path)

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/integers.h"
+#include "base/json.h"
 #include "base/random.h"
 #include "dataset/text_file.h"
 
@@ -47,8 +48,7 @@ std::vector<int64_t> blocks_of(const json& object, int64_t length) {
 }
 
 Arrival read_line(const std::string& text, int64_t divide) {
-  const json object = json::parse(text, nullptr, false);
-  if (object.is_discarded()) throw input_error("it is no JSON");
+  const json object = require_json(text, "it");
   if (!object.is_object()) throw input_error("it is no JSON object");
   Arrival arrival;
   const json& time = member(object, "timestamp");

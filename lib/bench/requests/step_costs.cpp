@@ -5,6 +5,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json.h"
 
 namespace hone {
 namespace {
@@ -63,7 +64,7 @@ nlohmann::ordered_json json_of(const StepCosts& costs) {
 }
 
 StepCosts read_step_costs(const std::string& path, const json& of) {
-  const json object = json::parse(read_text_file(path), nullptr, false);
+  const json object = require_json(read_text_file(path), fmt::format("'{}'", path));
   StepCosts costs;
   try {
     costs.of = object.at("of");

@@ -69,7 +69,7 @@ TEST_CASE("a line that is no request is named") {
   const std::string first = R"({"timestamp": 9, "input_length": 5, "output_length": 5})"
                             "\n";
   for (const auto& [line, part] : std::vector<std::pair<std::string, std::string>>{
-           {"{", "no JSON"},
+           {"{", "not JSON"},
            {"[]", "no JSON object"},
            {R"({"input_length": 5, "output_length": 5})", "timestamp"},
            {R"({"timestamp": -1, "input_length": 5, "output_length": 5})", "timestamp"},
