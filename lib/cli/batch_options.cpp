@@ -1,6 +1,7 @@
 #include "cli/batch_options.h"
 
 #include "base/error.h"
+#include "base/target.h"
 
 namespace hone::cli {
 
@@ -43,8 +44,10 @@ EngineSettings EngineOptions::settings() const {
 
 void BatchOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Batch", "Many prompts from a file, many at once");
-  auto* from = group->add_option("--input", input,
-                                 "Read requests from a file, a JSON object a line: prompt, and what replaces options");
+  auto* from =
+      group->add_option("--input", input,
+                        "Read requests from a file (- is standard input), a JSON object a line: prompt, and what "
+                        "replaces options");
   from->type_name("FILE");
   group->add_option("--output", output, "Write the texts there, an object a line; an interrupted run goes on")
       ->type_name("FILE");
@@ -60,6 +63,7 @@ void BatchOptions::check() const {
   if (input.empty() != output.empty())
     throw usage_error("{} needs {}: requests come from the one file, texts go to the other",
                       input.empty() ? "--output" : "--input", input.empty() ? "--input" : "--output");
+  if (given()) require_distinct({{"--output", output}}, {{"--input", input}});
   engine.check();
 }
 
