@@ -8,11 +8,9 @@
 #include "base/error.h"
 #include "base/integers.h"
 #include "base/log.h"
-#include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/batch_options.h"
-#include "model/size.h"
 #include "serve/batch_file.h"
 
 namespace hone::cli {
@@ -107,7 +105,7 @@ class Batch {
     s.type = settings_.type;
     s.code = settings_.code;
     const bool given = s.cache_tokens > 0;
-    const int64_t most = given ? std::max(s.cache_tokens / s.page_rows, int64_t{1}) : pages_in_memory(config, s);
+    const int64_t most = given ? std::max(s.cache_tokens / s.page_rows, int64_t{1}) : pages_in_memory(config, s, 0.5);
     std::vector<int64_t> pages;
     int64_t longest = 1, beyond = 0;
     for (BatchLine& line : lines) {
@@ -137,22 +135,6 @@ class Batch {
     const int64_t together = std::accumulate(pages.begin(), pages.end(), int64_t{0});
     s.cache_tokens = std::clamp(together, int64_t{1}, most) * s.page_rows;
     return s;
-  }
-
-  // That the cache may have: it takes half of what memory is left at most.
-  static int64_t pages_in_memory(const Config& config, EngineSettings s) {
-    const double left = std::min(memory_limit().bytes, 1e15) / 2;
-    const auto fits = [&](int64_t pages) {
-      s.capacity = s.cache_tokens = pages * s.page_rows;
-      const double table = static_cast<double>(s.parallel) * static_cast<double>(pages) * sizeof(int32_t);
-      return cache_bytes(config, state_shape(s)) + table <= left;
-    };
-    int64_t low = 1, high = INT32_MAX / s.page_rows + 1;  // fits, whatever comes of it; does not
-    while (high - low > 1) {
-      const int64_t middle = low + (high - low) / 2;
-      (fits(middle) ? low : high) = middle;
-    }
-    return low;
   }
 
   // The engine's order, of all lines: it sees only some at a time.

@@ -5,7 +5,7 @@
 
 namespace hone::cli {
 
-void EngineOptions::add(CLI::Option_group* group, const std::string& ranks) {
+void EngineOptions::add(CLI::Option_group* group, const std::string& ranks, const std::string& shared) {
   constexpr CountRange range = {.least = 1, .most = 4096};
   constexpr const char* texts = "Texts that are written at once";
   if (!ranks.empty())
@@ -15,7 +15,8 @@ void EngineOptions::add(CLI::Option_group* group, const std::string& ranks) {
     add_count(group, "--parallel", parallel, texts, range);
   add_count(
       group, "--cache-tokens", cache_tokens,
-      "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need");
+      "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need" +
+          shared);
   add_count(group, "--page", page, "Tokens of a page of it: a multiple of 64", {.least = 64, .most = 1 << 20});
   group->add_flag("--no-reuse", no_reuse, "Read every prompt whole, whatever of it is in the cache");
   std::string orders;

@@ -18,7 +18,8 @@ struct EngineOptions {
   std::string parts;  // of --parallel tensor:2, where ranks take it: parallel_parts()
 
   // `ranks`: how those that mpirun starts may divide the model, in words; empty: not at all.
-  void add(CLI::Option_group* group, const std::string& ranks);
+  // `shared`: what besides the cache is made for by itself, in words.
+  void add(CLI::Option_group* group, const std::string& ranks, const std::string& shared = "");
   void check() const;  // Error(usage)
   EngineSettings settings() const;
 };

@@ -21,10 +21,10 @@ namespace {
 constexpr int most_requests = 1000;  // of one connection
 constexpr int refusing_threads = 16;
 
-thread_local Connection* current = nullptr;
+thread_local Connection* served_connection = nullptr;
 
 // Whether the socket is ready for it within so many seconds.
-bool ready(int socket, int16_t what, double seconds) {
+bool socket_ready(int socket, int16_t what, double seconds) {
   const double until = seconds_now() + seconds;
   for (;;) {
     pollfd one = {socket, what, 0};
@@ -55,7 +55,7 @@ class Connection : public httplib::Stream {
   bool next() {
     whole_ = late_ = large_ = false;
     left_ = limits_.header_bytes;
-    if (begin_ == end_ && !ready(socket_, POLLIN, limits_.idle_seconds)) return false;
+    if (begin_ == end_ && !socket_ready(socket_, POLLIN, limits_.idle_seconds)) return false;
     began_ = seconds_now();
     return true;
   }
@@ -71,7 +71,7 @@ class Connection : public httplib::Stream {
     constexpr int64_t most = 64 << 20;
     ::shutdown(socket_, SHUT_WR);
     const Stopwatch watch;
-    for (int64_t bytes = 0; bytes < most && ready(socket_, POLLIN, seconds - watch.seconds());) {
+    for (int64_t bytes = 0; bytes < most && socket_ready(socket_, POLLIN, seconds - watch.seconds());) {
       const ssize_t count = ::recv(socket_, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
       if (count <= 0) return;
       bytes += count;
@@ -90,8 +90,8 @@ class Connection : public httplib::Stream {
   }
 
   // As httplib::Stream has them in one version or another: none says `override`.
-  bool is_readable() const { return begin_ < end_ || ready(socket_, POLLIN, std::max(0.0, seconds_left())); }
-  bool is_writable() const { return ready(socket_, POLLOUT, limits_.write_seconds) && alive(); }
+  bool is_readable() const { return begin_ < end_ || socket_ready(socket_, POLLIN, std::max(0.0, seconds_left())); }
+  bool is_writable() const { return socket_ready(socket_, POLLOUT, limits_.write_seconds) && alive(); }
   bool wait_readable() const { return is_readable(); }
   bool wait_writable() const { return is_writable(); }
   time_t duration() const { return static_cast<time_t>((seconds_now() - began_) * 1e3); }
@@ -101,7 +101,7 @@ class Connection : public httplib::Stream {
     if (begin_ == end_) {
       if (left_ == 0) large_ = true;
       const double seconds = seconds_left();
-      if (!large_ && (seconds <= 0 || !ready(socket_, POLLIN, seconds))) late_ = true;
+      if (!large_ && (seconds <= 0 || !socket_ready(socket_, POLLIN, seconds))) late_ = true;
       if (large_ || late_) return -1;
       const ssize_t count = ::recv(socket_, buffer_.data(),
                                    static_cast<size_t>(std::min(left_, static_cast<int64_t>(buffer_.size()))), 0);
@@ -119,7 +119,7 @@ class Connection : public httplib::Stream {
   // All of it: not every caller would write the rest.
   ssize_t write(const char* from, size_t size) {
     for (size_t done = 0; done < size;) {
-      if (!ready(socket_, POLLOUT, limits_.write_seconds)) return -1;
+      if (!socket_ready(socket_, POLLOUT, limits_.write_seconds)) return -1;
       const ssize_t count = ::send(socket_, from + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) continue;
       if (count <= 0) return -1;
@@ -166,7 +166,7 @@ namespace {
 
 // The function of the library's that reads a request and writes its answer: later versions want addresses, too.
 template <class Served, class Setup>
-bool process(const Served& serve, Connection& connection, bool last, bool& closed, const Setup& setup) {
+bool process_with(const Served& serve, Connection& connection, bool last, bool& closed, const Setup& setup) {
   if constexpr (requires { serve(connection, last, closed, setup); }) {
     return serve(connection, last, closed, setup);
   } else {
@@ -186,7 +186,7 @@ bool BoundedServer::process_and_close_socket(socket_t socket) {
     const std::lock_guard lock(mutex_);
     connections_[socket] = &connection;
   }
-  current = &connection;
+  served_connection = &connection;
   const std::function<void(httplib::Request&)> setup = [&](httplib::Request& request) {
     connection.headers_whole();
     if (request.method == "GET" || request.method == "HEAD") connection.request_whole();
@@ -197,9 +197,9 @@ bool BoundedServer::process_and_close_socket(socket_t socket) {
   for (int count = 1; !ending_ && connection.next(); ++count) {
     bool closed = false;
     const bool last = connection.beyond() || count == most_requests;
-    if (!process(serve, connection, last, closed, setup) || closed || last || connection.closing()) break;
+    if (!process_with(serve, connection, last, closed, setup) || closed || last || connection.closing()) break;
   }
-  current = nullptr;
+  served_connection = nullptr;
   connection.linger();
   {
     const std::lock_guard lock(mutex_);
@@ -231,22 +231,22 @@ void BoundedServer::end(double seconds) {
 }
 
 bool BoundedServer::beyond() {
-  return current && current->beyond();
+  return served_connection && served_connection->beyond();
 }
 bool BoundedServer::late() {
-  return current && current->late();
+  return served_connection && served_connection->late();
 }
 bool BoundedServer::large() {
-  return current && current->large();
+  return served_connection && served_connection->large();
 }
 bool BoundedServer::alive() {
-  return current && current->alive();
+  return served_connection && served_connection->alive();
 }
 void BoundedServer::request_whole() {
-  if (current) current->request_whole();
+  if (served_connection) served_connection->request_whole();
 }
 void BoundedServer::close_after() {
-  if (current) current->close_after();
+  if (served_connection) served_connection->close_after();
 }
 
 }  // namespace hone::cli

@@ -237,8 +237,22 @@ int64_t characters(std::string_view bytes) {
 }  // namespace
 
 void LogprobsText::add_token(int32_t token, Json logprob, Json top) {
-  lines_.push_back({token_text(tokenizer_, token), offset_, std::move(logprob), std::move(top)});
-  if (token < tokenizer_.vocabulary()) offset_ += characters(written_.push(tokenizer_.text_of(token)));
+  Line line{token_text(tokenizer_, token), offset_, std::move(logprob), std::move(top)};
+  // Characters as the text has them, U+FFFD for bytes that are part of none. The token begins where its first byte is.
+  const size_t before = pending_.size();
+  if (token < tokenizer_.vocabulary()) pending_ += tokenizer_.text_of(token);
+  size_t begin = 0;
+  for (bool found = false; begin < pending_.size(); ++offset_) {
+    const Utf8Front front = utf8_front(std::string_view(pending_).substr(begin));
+    if (!found && begin + front.length > before) {
+      line.offset = offset_;
+      found = true;
+    }
+    if (front.kind == Utf8Front::truncated) break;
+    begin += front.length;
+  }
+  pending_.erase(0, begin);
+  lines_.push_back(std::move(line));
 }
 
 void LogprobsText::add_first(int32_t token) {
@@ -255,7 +269,8 @@ void LogprobsText::add(const std::vector<ScoredToken>& scores) {
 }
 
 void LogprobsText::end_prompt() {
-  offset_ += characters(written_.finish());
+  offset_ += !pending_.empty();
+  pending_.clear();
 }
 
 Json LogprobsText::take(const std::optional<std::string>& within) {

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "dataset/tokenizer.h"
-#include "dataset/utf8.h"
 #include "serve/request.h"
 
 namespace hone::openai {
@@ -72,7 +71,7 @@ class LogprobsText {
 
   const Tokenizer& tokenizer_;
   int64_t top_, offset_ = 0;
-  Utf8Stream written_;  // as the text is made of tokens, so that offsets count the characters that it has
+  std::string pending_;  // bytes of a character that is not whole yet, which stands at `offset_`
   std::vector<Line> lines_;
 };
 
