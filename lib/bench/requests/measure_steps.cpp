@@ -11,7 +11,7 @@
 namespace hone {
 namespace {
 
-constexpr int64_t block = kernels::attention_block;
+constexpr int64_t block = kernels::attention_block, tile = 16;
 
 // What a cache holds beyond whole texts makes no step longer.
 EngineSettings with_small_cache(EngineSettings s) {
@@ -108,9 +108,10 @@ class StepTimer {
     piece_ = std::min(s_.busy_chunk, s_.capacity);
     const int64_t longest = std::min(s_.chunk, s_.capacity);
     std::set<int64_t> chunks = {0, 1, piece_, longest};
-    for (int64_t chunk = 16; chunk < longest; chunk *= 2)
-      for (const int64_t size : {chunk, chunk / 2 * 3})
-        if (size < longest) chunks.insert(size);
+    // In the middle of tiles of 16 rows: what is measured at their ends is less than most pieces take.
+    for (int64_t chunk = tile; chunk < longest; chunk *= 2)
+      for (const int64_t size : {chunk, chunk * 3 / 2 / tile * tile})
+        if (size + tile / 2 < longest) chunks.insert(size + tile / 2);
     costs_.chunks.assign(chunks.begin(), chunks.end());
     // Room for a piece and a token behind the last.
     const int64_t last = std::max<int64_t>(0, s_.capacity - s_.busy_chunk) / block * block;
