@@ -213,21 +213,24 @@ bool BoundedServer::process_and_close_socket(socket_t socket) {
 
 void BoundedServer::end(double seconds) {
   ending_ = true;
-  stop();
   const Stopwatch watch;
-  for (bool all = false; !all;) {
-    const bool over = watch.seconds() > seconds;
+  // The library ends every answer once it is stopped: those that are on their way come first.
+  for (bool wait = true; wait;) {
     {
       const std::lock_guard lock(mutex_);
+      wait = false;
       for (const auto& [socket, connection] : connections_)
-        if (over)
-          ::shutdown(socket, SHUT_RDWR);
-        else if (!connection->whole())
+        if (connection->whole())
+          wait = true;
+        else
           ::shutdown(socket, SHUT_RD);
-      all = over || connections_.empty();
     }
-    if (!all) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    wait = wait && watch.seconds() < seconds;
+    if (wait) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
+  stop();
+  const std::lock_guard lock(mutex_);
+  for (const auto& [socket, connection] : connections_) ::shutdown(socket, connection->whole() ? SHUT_RDWR : SHUT_RD);
 }
 
 bool BoundedServer::beyond() {

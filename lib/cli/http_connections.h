@@ -27,7 +27,7 @@ class Connection;
 class BoundedServer : public httplib::Server {
  public:
   explicit BoundedServer(const ConnectionLimits& limits);
-  // Listens no more. Who is still sending a request is cut off at once, who gets an answer after so many seconds.
+  // Listens no more. Who is still sending a request is cut off at once, who gets an answer after that many seconds.
   void end(double seconds);
 
   // Of the connection that the calling thread serves.

@@ -143,7 +143,7 @@ void BatchOutput::open_part() {
     if (descriptor < 0) throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
     file_.reset(::fdopen(descriptor, "a+"));
     if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      throw usage_error("'{}' is being written by another run; wait for its end, or give another --output", part_);
+      throw usage_error("'{}' is being written by another run; wait for its end, or give another name", part_);
     // Who had it may have finished, and removed it, in between.
     struct stat mine {
     }, there{};
