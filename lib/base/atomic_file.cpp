@@ -175,24 +175,47 @@ void write_text_file(const std::string& path, const std::string& text, bool forc
   file.commit();
 }
 
+namespace {
+
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    if (!context_ || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1)
+      throw internal_error("SHA-256 is not available");
+  }
+  void add(const void* data, size_t bytes) { EVP_DigestUpdate(context_.get(), data, bytes); }
+  std::string hex() {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+    unsigned length = 0;
+    EVP_DigestFinal_ex(context_.get(), digest.data(), &length);
+    std::string text;
+    for (unsigned i = 0; i < length; ++i) text += fmt::format("{:02x}", digest[i]);
+    return text;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+};
+
+}  // namespace
+
 std::string sha256_of_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw input_error("cannot read '{}': {}", path, std::strerror(errno));
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
-    throw internal_error("SHA-256 is not available");
+  Sha256 sha256;
   std::vector<char> block(1 << 20);
   while (file.read(block.data(), static_cast<std::streamsize>(block.size())), file.gcount() > 0) {
     check_stop();
-    EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(file.gcount()));
+    sha256.add(block.data(), static_cast<size_t>(file.gcount()));
   }
   if (file.bad()) throw input_error("cannot read '{}': {}", path, std::strerror(errno));
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned length = 0;
-  EVP_DigestFinal_ex(context.get(), digest.data(), &length);
-  std::string hex;
-  for (unsigned i = 0; i < length; ++i) hex += fmt::format("{:02x}", digest[i]);
-  return hex;
+  return sha256.hex();
+}
+
+std::string sha256_of(std::string_view bytes) {
+  Sha256 sha256;
+  sha256.add(bytes.data(), bytes.size());
+  return sha256.hex();
 }
 
 }  // namespace hone

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/target.h"
@@ -53,6 +54,7 @@ void require_writable(const std::string& target, bool force);
 std::string read_text_file(const std::string& path);                                        // Error(input)
 void write_text_file(const std::string& path, const std::string& text, bool force = true);  // atomic
 std::string sha256_of_file(const std::string& path);  // lower-case hex; Error(input), Stopped
+std::string sha256_of(std::string_view bytes);        // of a file that holds them
 
 // Brings what was written to a file onto its device. Returns 0 or an errno; throws Stopped between two parts.
 int flush_to_device(int fd);

@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/spelling.h"
 #include "base/version.h"
@@ -69,8 +70,8 @@ void save_ceilings(const std::string& path, int threads, const kernels::Ceilings
 
 bool load_ceilings(const std::string& path, int threads, kernels::Ceilings& ceilings) {
   try {
-    const Json json = Json::parse(read_text_file(path));
-    if (json.at("schema_version") != 1 || json.at("key") != key(threads)) return false;
+    const nlohmann::json json = require_json(read_text_file(path), "the cache");
+    if (json.at("schema_version") != 1 || json.at("key") != nlohmann::json(key(threads))) return false;
     kernels::Ceilings read;
     read.read_bytes_per_second = json.at("read_bytes_per_second").get<double>();
     read.f32_flops_per_second = json.at("f32_flops_per_second").get<double>();
@@ -79,7 +80,7 @@ bool load_ceilings(const std::string& path, int threads, kernels::Ceilings& ceil
       return false;
     ceilings = read;
     return true;
-  } catch (const Error&) {  // no such file
+  } catch (const Error&) {  // no such file, or no JSON in it
     return false;
   } catch (const Json::exception& error) {
     log_debug("'{}' is not a cache of ceilings: {}", path, error.what());

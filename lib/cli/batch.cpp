@@ -1,9 +1,12 @@
 // generate --input: a file of requests through an engine.
 #include <algorithm>
+#include <map>
+#include <numeric>
 
 #include "base/atomic_file.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/integers.h"
 #include "base/log.h"
 #include "base/spelling.h"
 #include "base/stop.h"
@@ -31,7 +34,9 @@ class Batch {
     all.all.stops = settings_.stops;
     all.all.ignore_end = settings_.ignore_end;
     all.all.logprobs = b_.logprobs.value_or(-1);
-    std::vector<BatchLine> lines = read_batch(b_.input, *tokenizer_, all);
+    const FileText file = read_file_text(b_.input);
+    std::vector<BatchLine> lines = read_batch(file, *tokenizer_, all);
+    tell_equal_ids(lines);
     Engine engine(*model_.transformer, *tokenizer_, engine_settings(lines));
     size_t broken = 0;
     for (BatchLine& line : lines) {
@@ -47,13 +52,13 @@ class Batch {
                o_.model, b_.engine.parallel);
       return broken ? static_cast<int>(ErrorKind::input) : 0;
     }
-    BatchOutput output(b_.output, described(all), b_.force);
+    BatchOutput output(b_.output, described(all, sha256_of(file.bytes.text)), lines, b_.force);
     if (output.found() > 0) log_info("found {} of {} written already", output.found(), counted(lines.size(), "text"));
     write(engine, lines, output);
     broken =
         static_cast<size_t>(std::ranges::count_if(lines, [](const BatchLine& line) { return !line.error.empty(); }));
     output.finish(b_.ordered, b_.force);
-    tell(engine, lines.size() - broken);
+    tell(engine, lines.size() - broken, output.found());
     if (broken)
       throw input_error("{} of {} of '{}' could not be run; all others are in '{}'", broken,
                         counted(lines.size(), "line"), b_.input, b_.output);
@@ -62,9 +67,9 @@ class Batch {
 
  private:
   // What the texts depend on.
-  nlohmann::json described(const BatchSettings& all) const {
+  nlohmann::json described(const BatchSettings& all, const std::string& input) const {
     const Request& r = all.all;
-    return {{"input", sha256_of_file(b_.input)},
+    return {{"input", input},
             {"model", sha256_of_file(o_.model)},
             {"seed", all.seed},
             {"tokens", r.tokens},
@@ -77,25 +82,58 @@ class Batch {
             {"cache", o_.low_bit.cache_type}};
   }
 
-  EngineSettings engine_settings(const std::vector<BatchLine>& lines) {
-    const Config& config = model_.transformer->config();
-    int64_t longest = 1, beyond = 0;
+  // Whoever looks for a text by its id finds several.
+  void tell_equal_ids(const std::vector<BatchLine>& lines) const {
+    std::map<nlohmann::json, int64_t> first;
+    size_t equal = 0;
+    constexpr size_t most = 5;
     for (const BatchLine& line : lines) {
-      const int64_t size = std::max<int64_t>(1, static_cast<int64_t>(line.request.prompt.size())) + line.request.tokens;
-      if (line.error.empty()) longest = std::max(longest, size);
-      beyond += line.error.empty() && size > config.context;
+      const auto [found, is_new] = first.emplace(line.id, line.number);
+      if (is_new || !line.error.empty()) continue;
+      if (++equal <= most)
+        log_warning("'{}' line {} has the id {}, as line {} has", b_.input, line.number, line.id.dump(), found->second);
     }
-    if (beyond > 0 && max_positions(config) > config.context)
+    if (equal > most) log_warning("so it is with {} others", equal - most);
+  }
+
+  // Pages are shared: as many as the texts that are written at once need where they are the longest ones, and memory
+  // has. A line that needs more than there can be is told, and left out.
+  EngineSettings engine_settings(std::vector<BatchLine>& lines) const {
+    const Config& config = model_.transformer->config();
+    EngineSettings s = b_.engine.settings();
+    s.parallel = std::min(s.parallel, static_cast<int64_t>(lines.size()));
+    s.chunk = settings_.prefill_chunk;
+    s.type = settings_.type;
+    s.code = settings_.code;
+    const bool given = s.cache_tokens > 0;
+    const int64_t most = given ? std::max(s.cache_tokens / s.page_rows, int64_t{1}) : pages_in_memory(config, s, 0.5);
+    std::vector<int64_t> pages;
+    int64_t longest = 1, beyond = 0;
+    for (BatchLine& line : lines) {
+      if (!line.error.empty()) continue;
+      const int64_t prompt = std::max<int64_t>(1, static_cast<int64_t>(line.request.prompt.size()));
+      const int64_t size = std::min(prompt + line.request.tokens, max_positions(config));
+      const int64_t need = ceil_div(size, s.page_rows);
+      if (need > most) {
+        line.error = fmt::format("a prompt of {} tokens and {} more do not fit {} of {}", prompt, line.request.tokens,
+                                 given ? "a cache" : "memory, which has room for a text", most * s.page_rows);
+        continue;
+      }
+      longest = std::max(longest, size);
+      beyond += size > config.context;
+      pages.push_back(need);
+    }
+    if (beyond > 0)
       log_warning(
           "'{}' was made for {} tokens; prompt and continuation of {} lines may reach up to {}, where it can "
           "lose the thread",
           o_.model, config.context, beyond, longest);
-    EngineSettings s = b_.engine.settings();
-    s.parallel = std::min(s.parallel, static_cast<int64_t>(lines.size()));
     s.capacity = longest;
-    s.chunk = settings_.prefill_chunk;
-    s.type = settings_.type;
-    s.code = settings_.code;
+    if (given) return s;
+    std::ranges::sort(pages, std::greater<>());
+    pages.resize(std::min(pages.size(), static_cast<size_t>(s.parallel)));
+    const int64_t together = std::accumulate(pages.begin(), pages.end(), int64_t{0});
+    s.cache_tokens = std::clamp(together, int64_t{1}, most) * s.page_rows;
     return s;
   }
 
@@ -150,13 +188,14 @@ class Batch {
     }
   }
 
-  void tell(const Engine& engine, size_t texts) const {
+  // `before`: texts of earlier runs among them.
+  void tell(const Engine& engine, size_t texts, size_t before) const {
     const EngineStats s = engine.stats();
     const double seconds = watch_.seconds();
-    log_info("{} in {}: {} written ({}), {} of prompts read, {} found in the cache, {}", counted(texts, "text"),
-             format_duration(seconds), counted(s.decoded_tokens, "token"),
-             format_rate(static_cast<double>(s.decoded_tokens) / seconds, "tokens"), s.prompt_tokens, s.cached_tokens,
-             counted(s.steps, "step"));
+    log_info("{}{} in {}: {} written ({}), {} of prompts read, {} found in the cache, {}", counted(texts, "text"),
+             before > 0 ? fmt::format(", {} of them before,", before) : "", format_duration(seconds),
+             counted(s.decoded_tokens, "token"), format_rate(static_cast<double>(s.decoded_tokens) / seconds, "tokens"),
+             s.prompt_tokens, s.cached_tokens, counted(s.steps, "step"));
     log_debug("{} preemptions, {} of {} in the model, {} around it", s.preemptions, format_duration(s.model_seconds),
               format_duration(seconds), format_duration(s.own_seconds));
   }

@@ -1,12 +1,14 @@
 #include "cli/batch_options.h"
 
 #include "base/error.h"
+#include "base/target.h"
 #include "cli/ranks.h"
 #include "media/medium.h"
 
 namespace hone::cli {
 
-void EngineOptions::add(CLI::Option_group* group, const std::string& ranks, const std::string& option) {
+void EngineOptions::add(CLI::Option_group* group, const std::string& ranks, const std::string& option,
+                        const std::string& shared) {
   constexpr CountRange range = {.least = 1, .most = 4096};
   if (!ranks.empty())
     add_count_or(group, "--parallel", parallel, parts, "COUNT|KIND:RANKS",
@@ -18,7 +20,8 @@ void EngineOptions::add(CLI::Option_group* group, const std::string& ranks, cons
     add_count(group, "--parallel", parallel, "Texts that are written at once", range);
   add_count(
       group, "--cache-tokens", cache_tokens,
-      "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need");
+      "Tokens that the cache of keys and values holds, of all texts together; 0: as many as --parallel texts need" +
+          shared);
   add_count(group, "--page", page, "Tokens of a page of it: a multiple of 64", {.least = 64, .most = 1 << 20});
   group->add_flag("--no-reuse", no_reuse, "Read every prompt whole, whatever of it is in the cache");
   std::string orders;
@@ -47,8 +50,10 @@ EngineSettings EngineOptions::settings() const {
 
 void BatchOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Batch", "Many prompts from a file, many at once");
-  auto* from = group->add_option("--input", input,
-                                 "Read requests from a file, a JSON object a line: prompt, and what replaces options");
+  auto* from =
+      group->add_option("--input", input,
+                        "Read requests from a file (- is standard input), a JSON object a line: prompt, and what "
+                        "replaces options");
   from->type_name("FILE");
   group->add_option("--output", output, "Write the texts there, an object a line; an interrupted run goes on")
       ->type_name("FILE");
@@ -67,6 +72,7 @@ void BatchOptions::check() const {
   if (input.empty() != output.empty())
     throw usage_error("{} needs {}: requests come from the one file, texts go to the other",
                       input.empty() ? "--output" : "--input", input.empty() ? "--input" : "--output");
+  if (given()) require_distinct({{"--output", output}}, {{"--input", input}});
   engine.check();
 }
 

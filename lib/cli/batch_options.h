@@ -19,7 +19,9 @@ struct EngineOptions {
 
   // `ranks`: how those that mpirun starts may divide the model, in words, which then is what --parallel means where
   // `option` is not given; empty: not at all.
-  void add(CLI::Option_group* group, const std::string& ranks, const std::string& option = "");
+  // `shared`: what besides the cache is made for by itself, in words.
+  void add(CLI::Option_group* group, const std::string& ranks, const std::string& option = "",
+           const std::string& shared = "");
   void check() const;  // Error(usage)
   EngineSettings settings() const;
 };

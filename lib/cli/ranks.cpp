@@ -15,6 +15,7 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/spelling.h"
 #include "base/units.h"
 #include "comm/launch.h"
@@ -82,7 +83,7 @@ void require_alike(Communicator& ranks, const nlohmann::json& description) {
   const std::vector<std::string> all = ranks.gather(description.dump());
   for (size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all.front()) continue;
-    const auto first = nlohmann::json::parse(all.front()), other = nlohmann::json::parse(all[rank]);
+    const nlohmann::json first = parse_json(all.front()), other = parse_json(all[rank]);
     for (const auto& [key, value] : first.items())
       if (!other.contains(key) || other[key] != value)
         throw usage_error("rank {} runs with another '{}' than rank 0 ({} there, {} here); start all ranks alike", rank,

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/spelling.h"
 #include "base/target.h"
@@ -45,7 +46,7 @@ std::string name_of(const std::string& path) {
 // A name may be any bytes, a page is UTF-8.
 std::string in_utf8(const std::string& text) {
   using nlohmann::json;
-  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+  return parse_json(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
 }
 
 int run(const ReportOptions& o, const Common& common) {

@@ -21,7 +21,7 @@ namespace {
 struct ServeOptions {
   std::string model, host = "127.0.0.1", name, key_file, precision = "auto";
   int64_t port = 8080, queue = 1024, max_body = 4 << 20, connections = 256, chunk = 512, busy_chunk = 64;
-  double timeout = 0;
+  double timeout = 0, drain = 60;
   EngineOptions engine;
   LowBitOptions low_bit;
 
@@ -35,11 +35,13 @@ struct ServeOptions {
     address->add_option("--key-file", key_file, "Serve only who brings the key that this file's first line is")
         ->type_name("FILE");
     auto* limits = app.add_option_group("Limits");
-    add_count(limits, "--queue", queue, "Requests that may wait; more get HTTP 429", {.most = 1 << 20});
+    add_count(limits, "--queue", queue, "Texts that may wait; more get HTTP 429", {.least = 1, .most = 1 << 20});
     add_bytes(limits, "--max-body", max_body, "Size of a request; larger ones get HTTP 413");
-    add_count(limits, "--connections", connections, "Connections that are served at once; others wait",
+    add_count(limits, "--connections", connections, "Connections that are served at once; others get HTTP 503",
               {.least = 1, .most = 16384});
     add_number(limits, "--timeout", timeout, "Seconds that a request may take; 0: any", {.least = 0});
+    add_number(limits, "--drain", drain, "Seconds that texts may take once the server is told to stop; 0: any",
+               {.least = 0});
     auto* batch = app.add_option_group("Batch");
     engine.add(batch, "");
     add_count(batch, "--prefill-chunk", chunk, "Tokens of a prompt in a step while nothing is written", size_range);
@@ -90,14 +92,19 @@ int run(const ServeOptions& o, const Common& common) {
   Service service(engine, o.queue);
   {
     const HttpServer server(service, *tokenizer, http);
-    log_info("serving {} at http://{}:{}: {} at once, {} tokens of cache in pages of {}", http.model, o.host,
-             server.port(), counted(engine.settings().parallel, "text"), s.pages * engine.settings().page_rows,
-             engine.settings().page_rows);
-    service.run();
-    log_info("what had begun is finished");
+    const bool colons = o.host.find(':') != std::string::npos;  // an address of IPv6, which has its own
+    log_info("serving {} at http://{}:{}: {} at once, {} tokens of cache in pages of {}", http.model,
+             colons ? fmt::format("[{}]", o.host) : o.host, server.port(), counted(engine.settings().parallel, "text"),
+             s.pages * engine.settings().page_rows, engine.settings().page_rows);
+    const int64_t dropped = service.run(o.drain);
+    if (dropped > 0)
+      log_warning("{} given up: not finished {} after the server was told to stop", counted(dropped, "text"),
+                  counted(o.drain, "second"));
+    else
+      log_info("what had begun is finished");
   }
   const EngineStats end = engine.stats();
-  log_info("{}: {} finished, {} dropped; {} written", counted(end.requests, "request"), end.finished, end.cancelled,
+  log_info("{}: {} finished, {} dropped; {} written", counted(end.requests, "text"), end.finished, end.cancelled,
            counted(end.decoded_tokens, "token"));
   check_stop();
   return 0;

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/spelling.h"
 #include "dataset/json_lines.h"
 #include "dataset/reader.h"
@@ -208,7 +209,7 @@ bool holds_parts(const std::string& path) {
   const std::string_view text = file.bytes.text;
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == text.npos) return false;
-  const json line = json::parse(text.substr(begin, text.find('\n', begin) - begin), nullptr, false);
+  const json line = parse_json(text.substr(begin, text.find('\n', begin) - begin));
   return line.is_object() && line.contains("parts");
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "dataset/utf8.h"
 
@@ -65,12 +66,11 @@ void each_json_line(std::string_view text, const std::string& name,
     const size_t valid = valid_utf8_prefix(line);
     if (valid < line.size())
       throw input_error("{}, line {}: byte {} is not valid UTF-8: convert the file to UTF-8", name, number, valid + 1);
-    // nlohmann's exceptions quote the text, which may be long and of any kind: it is asked not to throw.
-    nlohmann::json value = may_have_surrogates(line)
-                               ? nlohmann::json::parse(with_whole_surrogates(std::string(line)), nullptr, false)
-                               : nlohmann::json::parse(line, nullptr, false);
+    std::string problem;
+    nlohmann::json value = may_have_surrogates(line) ? parse_json(with_whole_surrogates(std::string(line)), &problem)
+                                                     : parse_json(line, &problem);
     if (value.is_discarded())
-      throw input_error("{}, line {}: not JSON: each line must be one JSON object", name, number);
+      throw input_error("{}, line {}: it {}: each line must be one JSON object", name, number, problem);
     f(value, number);
   }
 }

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/atomic_file.h"
+#include "base/json.h"
 #include "dataset/pieces/added_tokens.h"
 #include "dataset/pieces/piece_model.h"
 #include "dataset/pieces/pre_tokenizer.h"
@@ -29,18 +30,6 @@ void each_run(std::string_view text, F&& f) {
     }
     if (invalid > 0) f(text.substr(0, invalid), false);
     text.remove_prefix(invalid);
-  }
-}
-
-json parse(const std::string& text) {
-  const auto shallow = [](int depth, json::parse_event_t, json&) {
-    if (depth > 50) throw input_error("tokenizer.json is nested more than 50 levels deep");
-    return true;
-  };
-  try {
-    return json::parse(text, shallow);
-  } catch (const json::exception&) {
-    throw input_error("tokenizer.json is not JSON");
   }
 }
 
@@ -111,7 +100,7 @@ struct Template {
 class JsonTokenizer final : public Tokenizer {
  public:
   JsonTokenizer(std::string text, int32_t separator) : text_(std::move(text)), separator_(separator) {
-    const TokenizerPart whole(parse(text_), "");
+    const TokenizerPart whole(require_json(text_, "tokenizer.json"), "");
     for (const char* shortens : {"truncation", "padding"})
       if (whole.has(shortens)) throw input_error("tokenizer.json: {} is not understood; it must be null", shortens);
     added_ = read_added_tokens(whole.json().value("added_tokens", json()));
@@ -264,7 +253,7 @@ int32_t separator_of(const json& whole, const std::string& end) {
 std::string end_token_beside(const std::string& file) {
   const std::filesystem::path path = std::filesystem::path(file).parent_path() / "tokenizer_config.json";
   if (!std::filesystem::exists(path)) return "";
-  const json config = json::parse(read_text_file(path.string()), nullptr, false);
+  const json config = parse_json(read_text_file(path.string()));
   if (!config.is_object()) return "";
   json end = config.value("eos_token", json());
   if (end.is_object()) end = end.value("content", json());
@@ -281,7 +270,7 @@ std::shared_ptr<const Tokenizer> tokenizer_from_json(const json& object) {
 json read_tokenizer_json(const std::string& path) {
   const std::string text = read_text_file(path);
   if (valid_utf8_prefix(text) != text.size()) throw input_error("'{}' is not UTF-8", path);
-  const json whole = parse(text);
+  const json whole = require_json(text, "tokenizer.json");
   if (!whole.is_object()) throw input_error("'{}' is not an object", path);
   const std::string end = end_token_beside(path);
   json object = {{"kind", "tokenizer.json"}, {"text", text}, {"separator", separator_of(whole, end)}};

@@ -1,6 +1,7 @@
 #include "exchange/settings.h"
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace hone {
 
@@ -58,18 +59,7 @@ Error Settings::lacks(const std::string& what) const {
 }
 
 nlohmann::json parse_foreign_json(std::string_view text, const std::string& where) {
-  constexpr int deepest = 100;
-  const auto shallow = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-    if (depth > deepest) throw input_error("{} is nested more than {} levels deep", where, deepest);
-    return true;
-  };
-  try {
-    return nlohmann::json::parse(text, shallow);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw input_error("{} is not JSON (byte {})", where, error.byte);
-  } catch (const nlohmann::json::exception&) {
-    throw input_error("{} is not JSON", where);
-  }
+  return require_json(text, where);
 }
 
 }  // namespace hone

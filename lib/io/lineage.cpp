@@ -1,5 +1,6 @@
 #include "io/lineage.h"
 
+#include "base/json.h"
 #include "base/version.h"
 
 namespace hone {
@@ -8,7 +9,7 @@ namespace {
 // By way of the writer, which replaces what is not UTF-8.
 std::string printable(const std::string& text) {
   const std::string dumped = nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return nlohmann::json::parse(dumped).get<std::string>();
+  return parse_json(dumped).get<std::string>();
 }
 
 }  // namespace

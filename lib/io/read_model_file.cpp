@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "io/checksum.h"
 #include "io/descriptor.h"
@@ -22,7 +23,6 @@ namespace hone {
 namespace {
 
 constexpr std::string_view signature = "\x89HDF\r\n\x1a\n";
-constexpr int deepest_json = 200;
 constexpr const char* wrong_checksum = "does not match its checksum";
 
 // HDF5's signature stands at 0 or, behind a block of the user, at 512, 1024, 2048, …
@@ -31,28 +31,6 @@ bool has_signature(int fd, uint64_t file_bytes) {
   for (uint64_t offset = 0; offset + sizeof found <= file_bytes; offset = offset ? 2 * offset : 512) {
     const Transfer transfer{reinterpret_cast<std::byte*>(found), sizeof found, offset};
     if (read_all(fd, {&transfer, 1}) == 0 && std::string_view(found, sizeof found) == signature) return true;
-  }
-  return false;
-}
-
-// The library copies and prints a value by calling itself for each level.
-bool too_deep(const std::string& text) {
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > deepest_json) return true;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
   }
   return false;
 }
@@ -214,15 +192,9 @@ class Loader {
     const Entry& e = index_.entries[i];
     if (!options_.verify && !matches(i)) throw damaged(e, wrong_checksum);
     const std::string text(reinterpret_cast<const char*>(arrays_[i].raw()), arrays_[i].bytes());
-    nlohmann::json value;
-    if (too_deep(text)) throw damaged(e, "is nested too deeply");
-    try {
-      value = nlohmann::json::parse(text);
-    } catch (const nlohmann::json::parse_error& error) {
-      throw damaged(e, fmt::format("is not JSON (byte {})", error.byte));  // what() quotes bytes of any kind
-    } catch (const nlohmann::json::exception&) {
-      throw damaged(e, "is not JSON");
-    }
+    std::string problem;
+    nlohmann::json value = parse_json(text, &problem);
+    if (value.is_discarded()) throw damaged(e, problem);
     if (e.name == "config")
       model.config = std::move(value);
     else if (e.name == "tokenizer")

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "io/checksum.h"
 
@@ -97,7 +98,7 @@ RowFile read_row_file(const std::string& path) {
     throw not_ours(path);
   RowFile file;
   try {
-    const auto header = nlohmann::json::parse(data + begin, data + begin + length);
+    const nlohmann::json header = parse_json({data + begin, length});
     file.about = header.at("about");
     file.rows = header.at("rows").get<int64_t>();
     for (const auto& array : header.at("arrays")) {

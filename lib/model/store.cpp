@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "comm/launch.h"
 #include "model/whole_arrays.h"
@@ -378,7 +379,7 @@ WrittenFile save_parts(const std::string& path, const Model& model, bool force) 
     });
     return written.dump();
   });
-  const nlohmann::json written = nlohmann::json::parse(said.front());
+  const nlohmann::json written = parse_json(said.front());
   return {written.at(0), written.at(1), written.at(2)};
 }
 
@@ -396,7 +397,7 @@ ModelSize size_of(const Transformer& model) {
   const ModelSize& mine = counter.divided;
   const nlohmann::json numbers = {mine.nonzero_parameters, mine.pruned, mine.prunable_zeros, mine.weight_bytes};
   for (const std::string& text : model.ranks()->gather(numbers.dump())) {
-    const nlohmann::json part = nlohmann::json::parse(text);
+    const nlohmann::json part = parse_json(text);
     counter.size.nonzero_parameters += part.at(0).get<int64_t>();
     counter.size.pruned += part.at(1).get<int64_t>();
     counter.size.prunable_zeros += part.at(2).get<int64_t>();

@@ -8,6 +8,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "io/model_file.h"
 #include "model/config.h"
@@ -39,7 +40,7 @@ bool has_ending(const std::string& path, std::string_view ending) {
 std::string name_of_file(const std::string& path) {
   const std::string name = fs::path(path).filename().string();
   // A name may be any bytes, a page is UTF-8.
-  return json::parse(json(name).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+  return parse_json(json(name).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
 }
 
 bool is_hdf5(const std::string& path) {
@@ -76,10 +77,11 @@ std::vector<json> parse_lines(const std::string& text, const std::string& path) 
     ++number;
     begin = end + 1;
     if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    json value = json::parse(line, nullptr, false);
+    std::string problem;
+    json value = parse_json(line, &problem);
     if (value.is_discarded()) {
       if (end == text.size() && !lines.empty()) break;
-      throw input_error("'{}' line {} is no JSON", path, number);
+      throw input_error("'{}' line {} {}", path, number, problem);
     }
     lines.push_back(std::move(value));
   }
@@ -88,7 +90,7 @@ std::vector<json> parse_lines(const std::string& text, const std::string& path) 
 
 // The rows of --format json, or every line.
 std::vector<json> rows_of(const std::string& text, const std::string& path) {
-  json whole = json::parse(text, nullptr, false);
+  json whole = parse_json(text);
   if (whole.is_discarded()) return parse_lines(text, path);
   if (whole.is_object() && whole.contains("rows") && whole["rows"].is_array())
     return whole["rows"].get<std::vector<json>>();
@@ -103,7 +105,7 @@ bool starts_as_ours(const std::string& path) {
   line.resize(static_cast<size_t>(file.gcount()));
   const size_t end = line.find('\n');
   if (end == line.npos) return true;  // whatever it is, it is looked at whole
-  const json first = json::parse(line.substr(0, end), nullptr, false);
+  const json first = parse_json(std::string_view(line).substr(0, end));
   return first.is_discarded() || kind_of_row(first) != Kind::other || first.contains("rows");
 }
 

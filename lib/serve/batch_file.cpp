@@ -1,15 +1,19 @@
 #include "serve/batch_file.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <unordered_map>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "dataset/text_file.h"
+#include "base/json.h"
 #include "dataset/utf8.h"
 
 namespace hone {
@@ -66,14 +70,9 @@ std::vector<std::string> stops_of(const json& given) {
   return stops;
 }
 
-void read_line(const std::string& text, const Tokenizer& tokenizer, const BatchSettings& settings, size_t index,
+void read_line(std::string_view text, const Tokenizer& tokenizer, const BatchSettings& settings, size_t index,
                BatchLine& line) {
-  json object;
-  try {
-    object = json::parse(text);
-  } catch (const json::exception&) {
-    throw input_error("it is no JSON");
-  }
+  json object = require_json(text, "it");
   if (!object.is_object()) throw input_error("it is no JSON object");
   Members members(std::move(object));
   if (members.has("id")) line.id = members.take("id");
@@ -101,16 +100,16 @@ void read_line(const std::string& text, const Tokenizer& tokenizer, const BatchS
 
 }  // namespace
 
-std::vector<BatchLine> read_batch(const std::string& path, const Tokenizer& tokenizer, const BatchSettings& settings) {
-  const std::string all = text_of_bytes(read_text_file(path), path);
+std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokenizer, const BatchSettings& settings) {
+  const std::string_view all = file.bytes.text;
   std::vector<BatchLine> lines;
   int64_t number = 0;
   for (size_t begin = 0; begin < all.size();) {
     const size_t end = std::min(all.find('\n', begin), all.size());
-    const std::string text = all.substr(begin, end - begin);
+    const std::string_view text = all.substr(begin, end - begin);
     begin = end + 1;
     ++number;
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+    if (text.find_first_not_of(" \t\r") == text.npos) continue;
     BatchLine line;
     line.number = number;
     line.id = number;
@@ -122,43 +121,69 @@ std::vector<BatchLine> read_batch(const std::string& path, const Tokenizer& toke
     }
     lines.push_back(std::move(line));
   }
-  if (lines.empty()) throw input_error("'{}' has no line with a request", path);
+  if (lines.empty()) throw input_error("'{}' has no line with a request", file.name);
   return lines;
 }
 
-BatchOutput::BatchOutput(const std::string& path, const json& of, bool force) : path_(path), part_(path + ".part") {
-  require_writable(path, force);
-  if (!force && ::access(part_.c_str(), F_OK) == 0) read_part(of);
+BatchOutput::BatchOutput(const std::string& path, const json& of, const std::vector<BatchLine>& lines, bool force)
+    : path_(path), part_(path + ".part") {
+  open_part();
+  require_writable(path, force);  // who had the part before may have finished
+  const size_t kept = force ? 0 : read_part(of, lines);
   found_ = texts_.size();
-  // Written anew, so that half a line of an interrupted run is gone.
-  std::string text = of.dump() + "\n";
-  for (const auto& [line, object] : texts_) text += fmt::format("{}\t{}\n", line, object);
-  write_text_file(part_, text);
-  file_ = std::fopen(part_.c_str(), "a");
-  if (!file_) throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
+  if (::ftruncate(::fileno(file_.get()), static_cast<off_t>(kept)) != 0)
+    throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
+  if (kept == 0) put(of.dump() + "\n");
 }
 
-BatchOutput::~BatchOutput() {
-  if (file_) std::fclose(file_);
+// Where there are no locks, as on some file systems of networks, it goes on without one.
+void BatchOutput::open_part() {
+  for (;;) {
+    const int descriptor = ::open(part_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (descriptor < 0) throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
+    file_.reset(::fdopen(descriptor, "a+"));
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+      throw usage_error("'{}' is being written by another run; wait for its end, or give another name", part_);
+    // Who had it may have finished, and removed it, in between.
+    struct stat mine {
+    }, there{};
+    if (::fstat(descriptor, &mine) == 0 && ::stat(part_.c_str(), &there) == 0 && mine.st_ino == there.st_ino &&
+        mine.st_dev == there.st_dev)
+      return;
+  }
 }
 
-void BatchOutput::read_part(const json& of) {
+size_t BatchOutput::read_part(const json& of, const std::vector<BatchLine>& lines) {
   const std::string all = read_text_file(part_);
-  size_t begin = std::min(all.find('\n'), all.size());
-  if (json::parse(all.substr(0, begin), nullptr, false) != of)
+  if ((of.dump() + "\n").starts_with(all) && !all.ends_with('\n')) return 0;  // nothing, or half its first line
+  const size_t first = std::min(all.find('\n'), all.size());
+  if (const json written = parse_json(all.substr(0, first)); written.is_discarded() || written != of)
     throw input_error(
         "'{}' is of another input, model or other options; give what it was begun with, or have it begun "
         "anew",
         part_);
-  for (++begin; begin < all.size();) {
-    const size_t end = all.find('\n', begin), tab = all.find('\t', begin);
-    if (end == std::string::npos || tab > end) return;  // half a line
+  std::unordered_map<int64_t, const json*> ids;
+  for (const BatchLine& line : lines) ids[line.number] = &line.id;
+  size_t begin = first + 1;
+  for (int64_t row = 2; begin < all.size(); ++row) {
+    const size_t end = all.find('\n', begin), tab = std::min(all.find('\t', begin), end);
+    if (end == std::string::npos) break;  // half a line
     int64_t line = 0;
-    if (std::from_chars(all.data() + begin, all.data() + tab, line).ptr != all.data() + tab)
-      throw input_error("'{}' is damaged; have it begun anew", part_);
-    add(line, all.substr(tab + 1, end - tab - 1));
+    const bool number = std::from_chars(all.data() + begin, all.data() + tab, line).ptr == all.data() + tab;
+    const std::string object = all.substr(std::min(tab + 1, end), end - std::min(tab + 1, end));
+    const json text = parse_json(object);
+    const auto id = ids.find(line);
+    if (!number || id == ids.end() || !text.is_object() || text.value("id", json()) != *id->second)
+      throw input_error("'{}' is damaged (line {}); have it begun anew", part_, row);
+    add(line, object);
     begin = end + 1;
   }
+  return begin;
+}
+
+void BatchOutput::put(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size() || std::fflush(file_.get()) != 0)
+    throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
 }
 
 void BatchOutput::add(int64_t line, std::string object) {
@@ -167,9 +192,7 @@ void BatchOutput::add(int64_t line, std::string object) {
 
 void BatchOutput::write(int64_t line, const nlohmann::ordered_json& text) {
   add(line, text.dump(-1, ' ', false, json::error_handler_t::replace));
-  const std::string whole = fmt::format("{}\t{}\n", line, texts_.back().second);
-  if (std::fwrite(whole.data(), 1, whole.size(), file_) != whole.size() || std::fflush(file_) != 0)
-    throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
+  put(fmt::format("{}\t{}\n", line, texts_.back().second));
 }
 
 void BatchOutput::finish(bool ordered, bool force) {
@@ -177,8 +200,8 @@ void BatchOutput::finish(bool ordered, bool force) {
   std::string all;
   for (const auto& [line, object] : texts_) all += object + "\n";
   write_text_file(path_, all, force);
-  std::fclose(std::exchange(file_, nullptr));
   ::unlink(part_.c_str());
+  file_.reset();
 }
 
 namespace {

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
+#include "dataset/text_file.h"
 #include "serve/engine.h"
 
 namespace hone {
@@ -27,20 +29,17 @@ struct BatchSettings {
   uint64_t seed = 1;  // of a line without one; its place in the file is then part of it, as in `generate --lines`
 };
 
-// Every line that is not empty, broken ones included. Throws Error(input) for a file that cannot be read, is no UTF-8
-// or has no such line.
-std::vector<BatchLine> read_batch(const std::string& path, const Tokenizer& tokenizer, const BatchSettings& settings);
+// Every line that is not empty, broken ones included. Throws Error(input) for a file that has no such line.
+std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokenizer, const BatchSettings& settings);
 
 // Texts on their way to their file: each is written, as it is finished, to "OUTPUT.part", under a line that tells what
-// it is of. An interrupted run goes on there; when all are there, the file takes its name.
+// it is of. An interrupted run goes on there; when all are there, the file takes its name. One run has it at a time.
 class BatchOutput {
  public:
   // `of`: the input, the model and what holds for all lines. Throws Error(usage) where the output exists (without
-  // `force`), Error(input) where the part is of something else or cannot be written; with `force` it begins anew.
-  BatchOutput(const std::string& path, const nlohmann::json& of, bool force);
-  ~BatchOutput();
-  BatchOutput(const BatchOutput&) = delete;
-  BatchOutput& operator=(const BatchOutput&) = delete;
+  // `force`) or another run has the part, Error(input) where the part is of something else, damaged or cannot be
+  // written; with `force` it begins anew.
+  BatchOutput(const std::string& path, const nlohmann::json& of, const std::vector<BatchLine>& lines, bool force);
 
   bool has(int64_t line) const { return lines_.contains(line); }  // from an earlier run, or written
   size_t found() const { return found_; }
@@ -49,11 +48,14 @@ class BatchOutput {
   void finish(bool ordered, bool force);
 
  private:
-  void read_part(const nlohmann::json& of);
+  void open_part();
+  // Returns the bytes of its whole lines.
+  size_t read_part(const nlohmann::json& of, const std::vector<BatchLine>& lines);
+  void put(const std::string& text);
   void add(int64_t line, std::string object);
 
   std::string path_, part_;
-  std::FILE* file_ = nullptr;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_{nullptr, std::fclose};
   size_t found_ = 0;
   std::vector<std::pair<int64_t, std::string>> texts_;  // line, object
   std::unordered_set<int64_t> lines_;

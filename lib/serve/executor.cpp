@@ -1,10 +1,14 @@
 #include "serve/executor.h"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
 #include "base/clock.h"
+#include "base/memory_limit.h"
+#include "base/stop.h"
 #include "model/reading.h"
+#include "model/size.h"
 #include "serve/engine.h"
 
 namespace hone {
@@ -40,6 +44,24 @@ StateShape state_shape(const EngineSettings& s) {
   return shape;
 }
 
+int64_t pages_in_memory(const Config& config, EngineSettings s, double share) {
+  const double left = share * std::min(memory_limit().bytes, 1e15);
+  const bool all = s.capacity == 0;
+  const auto fits = [&](int64_t pages) {
+    s.cache_tokens = pages * s.page_rows;
+    if (all) s.capacity = s.cache_tokens;
+    const double a_text = static_cast<double>(s.capacity) / static_cast<double>(s.page_rows);
+    const double table = static_cast<double>(s.parallel) * a_text * sizeof(int32_t);
+    return cache_bytes(config, state_shape(s)) + table <= left;
+  };
+  int64_t low = 1, high = INT32_MAX / s.page_rows + 1;  // the first is taken whatever it needs, the last never
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
 ModelExecutor::ModelExecutor(const Transformer& model, const EngineSettings& settings)
     : model_(model),
       type_(settings.type),
@@ -51,8 +73,9 @@ double ModelExecutor::now() const {
 }
 
 void ModelExecutor::wait_until(double seconds) {
-  const double left = seconds - seconds_now();
-  if (left > 0) std::this_thread::sleep_for(std::chrono::duration<double>(left));
+  constexpr double most = 0.05;  // then a signal is looked for
+  for (double left = seconds - seconds_now(); left > 0 && !stop_wanted(); left = seconds - seconds_now())
+    std::this_thread::sleep_for(std::chrono::duration<double>(std::min(left, most)));
 }
 
 Tensor ModelExecutor::read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) {

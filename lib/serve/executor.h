@@ -21,8 +21,8 @@ class Executor {
   // Whether one call may have prompts beside steps: no product asks how many rows there are.
   virtual bool mixes() const = 0;
 
-  virtual double now() const = 0;  // seconds, by the clock by which calls take their time
-  virtual void wait_until(double seconds) = 0;
+  virtual double now() const = 0;               // seconds, by the clock by which calls take their time
+  virtual void wait_until(double seconds) = 0;  // or until a stop is wanted
 
   // One call of the model: hidden states, [rows, dim]. Nothing where nothing is computed: then any token will do.
   virtual Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) = 0;
@@ -53,5 +53,9 @@ class ModelExecutor : public Executor {
 
 // Of a cache for an engine's texts.
 StateShape state_shape(const EngineSettings& settings);
+
+// How many pages a cache of these settings may have for it to take this share of the memory that is left: at least one.
+// With a capacity of 0, a text may have all of them.
+int64_t pages_in_memory(const Config& config, EngineSettings settings, double share);
 
 }  // namespace hone

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "dataset/utf8.h"
 
 namespace hone::openai {
@@ -13,15 +14,24 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t most_choices = 128, most_logprobs = 20;
+constexpr size_t most_values = 1 << 18;  // of a body: each takes some ten times the bytes that it is written with
 
 Refusal refusal(const std::string& param, std::string message) {
   return {400, std::move(message), param, ""};
 }
 
+// A value in an error: its beginning.
+std::string shown(const json& value) {
+  constexpr size_t most = 100;
+  const std::string text = value.dump(-1, ' ', true);
+  return text.size() > most ? text.substr(0, most) + "…" : text;
+}
+
 // Parameters by name; null counts as not given.
 class Parameters {
  public:
-  explicit Parameters(const json& body) : body_(body) {}
+  // `of`: the member that the object is, with a dot behind it.
+  explicit Parameters(const json& body, std::string of = "") : body_(body), of_(std::move(of)) {}
 
   const json* find(const char* name) {
     known_.insert(name);
@@ -32,35 +42,39 @@ class Parameters {
     const json* given = find(name);
     if (!given) return;
     if (!given->is_number_integer() || *given < least || *given > most)
-      throw refusal(name,
-                    fmt::format("'{}' is a whole number from {} to {}, not {}", name, least, most, given->dump()));
+      throw wrong(name, "is a whole number from {} to {}, not {}", least, most, shown(*given));
     value = *given;
   }
   void number(const char* name, double& value) {
     const json* given = find(name);
     if (!given) return;
-    if (!given->is_number()) throw refusal(name, fmt::format("'{}' is a number, not {}", name, given->dump()));
+    if (!given->is_number()) throw wrong(name, "is a number, not {}", shown(*given));
     value = *given;
   }
   void truth(const char* name, bool& value) {
     const json* given = find(name);
     if (!given) return;
-    if (!given->is_boolean()) throw refusal(name, fmt::format("'{}' is true or false, not {}", name, given->dump()));
+    if (!given->is_boolean()) throw wrong(name, "is true or false, not {}", shown(*given));
     value = *given;
   }
   // What would change the text and is not there: only the value that changes nothing.
   void only(const char* name, const json& harmless) {
     const json* given = find(name);
-    if (given && *given != harmless)
-      throw refusal(name, fmt::format("'{}' is not supported here but as {}", name, harmless.dump()));
+    if (given && *given != harmless) throw wrong(name, "is not supported here but as {}", harmless.dump());
   }
   void none_else() const {
     for (const auto& [name, value] : body_.items())
-      if (!known_.contains(name)) throw refusal(name, fmt::format("there is no parameter '{}'", name));
+      if (!known_.contains(name)) throw refusal(of_ + name, fmt::format("there is no parameter '{}'", of_ + name));
   }
 
  private:
+  template <class... Args>
+  Refusal wrong(const std::string& name, fmt::format_string<Args...> what, Args&&... args) const {
+    return refusal(of_ + name, fmt::format("'{}' {}", of_ + name, fmt::format(what, std::forward<Args>(args)...)));
+  }
+
   const json& body_;
+  const std::string of_;
   std::set<std::string> known_;
 };
 
@@ -78,10 +92,12 @@ void add_prompt(const json& prompt, const Tokenizer& tokenizer, Completions& to)
   std::vector<int32_t> ids;
   for (const json& item : prompt) {
     if (item < 0 || item >= tokenizer.vocabulary())
-      throw refusal("prompt", fmt::format("{} is no token of the model's {}", item.dump(), tokenizer.vocabulary()));
+      throw refusal("prompt", fmt::format("{} is no token of the model's {}", shown(item), tokenizer.vocabulary()));
     ids.push_back(item);
   }
-  to.prompts.push_back(tokenizer.decode(ids));
+  Utf8Stream characters;  // of which tokens may be parts
+  const std::string text = characters.push(tokenizer.decode(ids));
+  to.prompts.push_back(text + characters.finish());
   to.tokens.push_back(std::move(ids));
 }
 
@@ -102,21 +118,24 @@ void read_stop(Parameters& p, Request& to) {
   if (list.size() > 16) throw refusal("stop", "'stop' has at most 16 texts");
   for (const json& stop : list) {
     if (!stop.is_string() || stop.get_ref<const std::string&>().empty())
-      throw refusal("stop", fmt::format("'stop' is a text or several, none of them empty, not {}", given->dump()));
+      throw refusal("stop", fmt::format("'stop' is a text or several, none of them empty, not {}", shown(*given)));
     to.stops.push_back(stop);
   }
 }
 
 void read_sampling(Parameters& p, Request& to) {
-  p.number("temperature", to.sampling.temperature);
-  p.number("top_p", to.sampling.top_p);
+  const auto number = [&](const char* name, double& value) {
+    p.number(name, value);
+    try {
+      check(to.sampling);
+    } catch (const Error& error) {
+      throw refusal(name, error.what());
+    }
+  };
+  number("temperature", to.sampling.temperature);
+  number("top_p", to.sampling.top_p);
   p.whole("top_k", to.sampling.top_k, 0, INT32_MAX);
-  p.number("repetition_penalty", to.sampling.repetition_penalty);
-  try {
-    check(to.sampling);
-  } catch (const Error& error) {
-    throw refusal("temperature", error.what());
-  }
+  number("repetition_penalty", to.sampling.repetition_penalty);
   p.only("presence_penalty", 0);
   p.only("frequency_penalty", 0);
   p.only("logit_bias", json::object());
@@ -129,7 +148,7 @@ void read_stream(Parameters& p, Completions& to) {
   if (!options) return;
   if (!to.stream || !options->is_object())
     throw refusal("stream_options", "'stream_options' is an object beside 'stream'");
-  Parameters inner(*options);
+  Parameters inner(*options, "stream_options.");
   inner.truth("include_usage", to.usage_in_stream);
   bool unused = false;
   inner.truth("include_obfuscation", unused);
@@ -150,13 +169,14 @@ Json json_of(const Refusal& r) {
 
 Completions read_completions(const std::string& body, const std::string& model, const Tokenizer& tokenizer,
                              uint64_t seed) {
-  const json object = json::parse(body, nullptr, false);
-  if (object.is_discarded()) throw refusal("", "the body is no JSON");
+  std::string problem;
+  const json object = parse_json(body, &problem, {.values = most_values});
+  if (object.is_discarded()) throw refusal("", "the body " + problem);
   if (!object.is_object()) throw refusal("", "the body is no JSON object");
   Parameters p(object);
   Completions to;
   if (const json* given = p.find("model"); given && *given != model)
-    throw Refusal{404, fmt::format("there is no model {}; this one is '{}'", given->dump(), model), "model",
+    throw Refusal{404, fmt::format("there is no model {}; this one is '{}'", shown(*given), model), "model",
                   "model_not_found"};
   read_prompts(p, tokenizer, to);
   to.all.tokens = 16;
@@ -198,13 +218,6 @@ Json Answer::object(Json choices) const {
   return {{"id", id}, {"object", "text_completion"}, {"created", created}, {"model", model}, {"choices", choices}};
 }
 
-Json LogprobsText::empty() {
-  return {{"tokens", Json::array()},
-          {"token_logprobs", Json::array()},
-          {"top_logprobs", Json::array()},
-          {"text_offset", Json::array()}};
-}
-
 namespace {
 
 // Of a token that is no text by itself its bytes, as OpenAI writes them.
@@ -223,31 +236,55 @@ int64_t characters(std::string_view bytes) {
 
 }  // namespace
 
-void LogprobsText::add_token(int32_t token) {
-  json_["tokens"].push_back(token_text(tokenizer_, token));
-  json_["text_offset"].push_back(offset_);
-  if (token < tokenizer_.vocabulary()) offset_ += characters(tokenizer_.text_of(token));
+void LogprobsText::add_token(int32_t token, Json logprob, Json top) {
+  Line line{token_text(tokenizer_, token), offset_, std::move(logprob), std::move(top)};
+  // Characters as the text has them, U+FFFD for bytes that are part of none. The token begins where its first byte is.
+  const size_t before = pending_.size();
+  if (token < tokenizer_.vocabulary()) pending_ += tokenizer_.text_of(token);
+  size_t begin = 0;
+  for (bool found = false; begin < pending_.size(); ++offset_) {
+    const Utf8Front front = utf8_front(std::string_view(pending_).substr(begin));
+    if (!found && begin + front.length > before) {
+      line.offset = offset_;
+      found = true;
+    }
+    if (front.kind == Utf8Front::truncated) break;
+    begin += front.length;
+  }
+  pending_.erase(0, begin);
+  lines_.push_back(std::move(line));
 }
 
 void LogprobsText::add_first(int32_t token) {
-  add_token(token);
-  json_["token_logprobs"].push_back(nullptr);
-  json_["top_logprobs"].push_back(nullptr);
+  add_token(token, nullptr, nullptr);
 }
 
 void LogprobsText::add(const std::vector<ScoredToken>& scores) {
   for (const ScoredToken& s : scores) {
-    add_token(s.token);
-    json_["token_logprobs"].push_back(s.logprob);
     Json top = Json::object();
     for (const auto& [id, logprob] : s.top) top[token_text(tokenizer_, id)] = logprob;
     if (top_ > 0) top[token_text(tokenizer_, s.token)] = s.logprob;
-    json_["top_logprobs"].push_back(top_ > 0 ? top : Json());
+    add_token(s.token, s.logprob, top_ > 0 ? top : Json());
   }
 }
 
-Json LogprobsText::take() {
-  return std::exchange(json_, empty());
+void LogprobsText::end_prompt() {
+  offset_ += !pending_.empty();
+  pending_.clear();
+}
+
+Json LogprobsText::take(const std::optional<std::string>& within) {
+  const int64_t end = within ? characters(*within) : INT64_MAX;
+  Json tokens = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
+  const auto behind = std::ranges::find_if(lines_, [&](const Line& line) { return line.offset >= end; });
+  for (auto line = lines_.begin(); line != behind; ++line) {
+    tokens.push_back(std::move(line->token));
+    logprobs.push_back(std::move(line->logprob));
+    tops.push_back(std::move(line->top));
+    offsets.push_back(line->offset);
+  }
+  lines_.erase(lines_.begin(), behind);
+  return {{"tokens", tokens}, {"token_logprobs", logprobs}, {"top_logprobs", tops}, {"text_offset", offsets}};
 }
 
 Json choice(int64_t index, const std::string& text, const Json& logprobs, const char* reason) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,15 +57,22 @@ class LogprobsText {
   // `first`: the prompt's first token, which nothing predicts.
   void add_first(int32_t token);
   void add(const std::vector<ScoredToken>& scores);
-  Json take();  // those since the last call
+  void end_prompt();  // the text begins anew behind it: a character does not go from one into the other
+  // Those since the last call: all, or those that begin within this text. What a stop text is made of begins behind it.
+  Json take(const std::optional<std::string>& within);
 
  private:
-  void add_token(int32_t token);
+  struct Line {
+    std::string token;
+    int64_t offset;
+    Json logprob, top;
+  };
+  void add_token(int32_t token, Json logprob, Json top);
 
   const Tokenizer& tokenizer_;
   int64_t top_, offset_ = 0;
-  Json json_ = empty();
-  static Json empty();
+  std::string pending_;  // bytes of a character that is not whole yet, which stands at `offset_`
+  std::vector<Line> lines_;
 };
 
 Json choice(int64_t index, const std::string& text, const Json& logprobs, const char* finish_reason);

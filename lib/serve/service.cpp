@@ -1,5 +1,6 @@
 #include "serve/service.h"
 
+#include "base/clock.h"
 #include "base/stop.h"
 
 namespace hone {
@@ -24,7 +25,7 @@ void Ticket::cancel() {
 }
 
 std::vector<std::shared_ptr<Ticket>> Service::submit(std::vector<Request> requests, std::optional<Refusal>& refusal) {
-  for (const Request& request : requests) engine_.check(request);  // reads only what never changes
+  for (const Request& request : requests) check(request);
   std::vector<std::shared_ptr<Ticket>> tickets;
   const std::lock_guard lock(mutex_);
   if (draining_) refusal = Refusal::draining;
@@ -43,9 +44,9 @@ std::vector<std::shared_ptr<Ticket>> Service::submit(std::vector<Request> reques
       ticket->result_ = result;
       ticket->news_.notify_all();
     };
-    request.wanted = [ticket] {
+    request.wanted = [this, ticket] {
       const std::lock_guard one(ticket->mutex_);
-      return !ticket->cancelled_;
+      return !ticket->cancelled_ && !impatient_;
     };
     inbox_.push_back({std::move(request), ticket});
     tickets.push_back(std::move(ticket));
@@ -62,17 +63,24 @@ void Service::take_in() {
   stats_ = engine_.stats();
 }
 
-void Service::run() {
+int64_t Service::run(double patience) {
   const StopLater until_drained;  // who is being served gets the rest
+  std::optional<double> drained_since;
+  int64_t cancelled = 0;  // before patience ended
   for (;;) {
     {
       std::unique_lock lock(mutex_);
       if (stop_signal()) draining_ = true;
+      if (draining_ && !drained_since) drained_since = seconds_now();
+      if (patience > 0 && !impatient_ && drained_since && seconds_now() > *drained_since + patience) {
+        impatient_ = true;
+        cancelled = stats_.cancelled;
+      }
       // A signal wakes nobody: it is looked for.
       if (engine_.idle() && inbox_.empty()) work_.wait_for(lock, std::chrono::milliseconds(100));
       take_in();
       if (engine_.idle()) {
-        if (draining_) return;
+        if (draining_) return impatient_ ? stats_.cancelled - cancelled : 0;
         continue;
       }
     }

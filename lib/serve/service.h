@@ -1,6 +1,7 @@
 // An engine for many threads: they bring requests and wait for texts, one thread runs the steps.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -36,14 +37,17 @@ class Ticket {
 
 class Service {
  public:
-  // `queue`: requests that may wait.
+  // `queue`: texts that may wait.
   Service(Engine& engine, int64_t queue) : engine_(engine), most_waiting_(queue) {}
+  int64_t queue() const { return most_waiting_; }
+  void check(const Request& request) const { engine_.check(request); }  // reads only what never changes
 
   enum class Refusal { full, draining };
   // All of them or none; they begin in this order. Throws as Engine::check() for what could never run.
   std::vector<std::shared_ptr<Ticket>> submit(std::vector<Request> requests, std::optional<Refusal>& refusal);
-  // Steps until drain() was called and nothing is left; in the thread that the kernels know.
-  void run();
+  // Steps until drain() was called and nothing is left; in the thread that the kernels know. What is left `patience`
+  // seconds after that ends with Finish::interrupted; 0: it may take as long as it takes. Returns how many did.
+  int64_t run(double patience = 0);
   void drain();
   bool draining() const;
   EngineStats stats() const;  // as of the latest step
@@ -62,6 +66,7 @@ class Service {
   std::condition_variable work_;
   std::deque<Waiting> inbox_;
   bool draining_ = false;
+  std::atomic<bool> impatient_ = false;
   EngineStats stats_;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "measure/memory.h"
 #include "report/plot.h"
@@ -31,7 +32,7 @@ std::string Journal::read(const std::string& text, int64_t until) {
     begin = end + 1;
     ++number;
     try {
-      const auto object = nlohmann::json::parse(line);
+      const nlohmann::json object = parse_json(line);
       const auto step = object.at("step").get<int64_t>();
       if (step > until) continue;
       std::optional<double> valid_loss;

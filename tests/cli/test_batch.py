@@ -1,5 +1,6 @@
 """generate --input: files of requests, and texts that are those of generate alone."""
 
+import fcntl
 import json
 import os
 import signal
@@ -90,12 +91,34 @@ class BatchTest(unittest.TestCase):
         source = write(self.path("broken.jsonl"), "\n".join(broken))
         done = run("generate", self.model, "--input", source, "--output", self.path("c.jsonl"), "--tokens", 4, "--ordered")
         self.assertEqual(done.returncode, 3)
-        for number, word in ((2, "no JSON"), (3, "prompt"), (5, "tokens"), (6, "colour"), (7, "object"), (8, "temperature")):
+        for number, word in ((2, "not JSON"), (3, "prompt"), (5, "tokens"), (6, "colour"), (7, "object"), (8, "temperature")):
             self.assertRegex(done.stderr, f"line {number}: .*{word}")
         texts = lines_of(self.path("c.jsonl"))
         self.assertEqual([t["id"] for t in texts], [1, 2, 3, 5, 6, 7, 8, 9])
         self.assertEqual([t.get("line") for t in texts], [None, 2, 3, 5, 6, 7, 8, None])
         self.assertEqual([t["tokens"] for t in texts if "tokens" in t], [4, 4])
+
+    def test_a_line_that_needs_too_much_is_left_out_alone(self):
+        deep = '{"prompt": "a", "x": ' + "[" * 70 + "]" * 70 + "}"
+        lines = ['{"prompt": "the river", "tokens": 4}', '{"prompt": "a child", "tokens": 1000000000}', deep,
+                 '{"prompt": "the end", "tokens": 5}', '{"prompt": "the end", "tokens": 100}']
+        source = write(self.path("large.jsonl"), "\n".join(lines))
+        done = run("generate", self.model, "--input", source, "--output", self.path("l.jsonl"), "--ordered", "--ignore-end")
+        self.assertEqual(done.returncode, 3)
+        self.assertRegex(done.stderr, "line 2: .*1000000000 more do not fit memory")
+        self.assertRegex(done.stderr, "line 3: .*nested more than 64")
+        self.assertEqual([t.get("tokens") for t in lines_of(self.path("l.jsonl"))], [4, None, None, 5, 100])
+        done = run("generate", self.model, "--input", source, "--output", self.path("k.jsonl"), "--ordered", "--ignore-end",
+                   "--cache-tokens", 64, "--parallel", 2)
+        self.assertEqual(done.returncode, 3)
+        self.assertRegex(done.stderr, "line 5: .*100 more do not fit a cache of 64")
+        self.assertEqual([t.get("tokens") for t in lines_of(self.path("k.jsonl"))], [4, None, None, 5, None])
+
+    def test_standard_input_and_equal_ids(self):
+        text = '{"id": "a", "prompt": "x", "tokens": 2}\n{"id": "b", "prompt": "y", "tokens": 2}\n{"id": "a", "prompt": "z", "tokens": 2}\n'
+        done = run("generate", self.model, "--input", "-", "--output", self.path("s.jsonl"), "--ordered", stdin=text, check=True)
+        self.assertEqual([t["id"] for t in lines_of(self.path("s.jsonl"))], ["a", "b", "a"])
+        self.assertIn('line 3 has the id "a", as line 1 has', done.stderr)
 
     def test_an_interrupted_run_goes_on(self):
         source = write(self.path("many.jsonl"), "".join(json.dumps({"prompt": f"the {i}th", "ignore_end": True}) + "\n"
@@ -115,6 +138,19 @@ class BatchTest(unittest.TestCase):
             self.skipTest("it was done before the signal came")
         self.assertEqual(process.returncode, 128 + signal.SIGTERM)
         self.assertFalse(os.path.exists(parts))
+        with open(part, "rb") as file:
+            whole_part = file.read()
+        for broken in (b"3\tnot JSON\n", b"9999\t{}\n", b"x\t{\"id\": 3}\n", b"3 {}\n", b"3\t{\"id\": 4}\n"):
+            write(part, whole_part[:whole_part.rindex(b"\n") + 1] + broken)
+            damaged = run("generate", self.model, "--input", source, "--output", parts, *options)
+            self.assertEqual(damaged.returncode, 3)
+            self.assertRegex(damaged.stderr, r"is damaged \(line \d+\)")
+        write(part, whole_part)
+        with open(part, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            locked = run("generate", self.model, "--input", source, "--output", parts, *options)
+        self.assertEqual(locked.returncode, 2)
+        self.assertIn("another run", locked.stderr)
         with open(part, "a", encoding="utf-8") as file:
             file.write("3\t{\"id\"")  # half a line
         other = run("generate", self.model, "--input", self.input, "--output", parts, *options)
@@ -122,6 +158,7 @@ class BatchTest(unittest.TestCase):
         self.assertIn("another input", other.stderr)
         done = run("generate", self.model, "--input", source, "--output", parts, *options[:-1], check=True)
         self.assertRegex(done.stderr, r"found \d+ of 60 texts written already")
+        self.assertRegex(done.stderr, r"60 texts, \d+ of them before, in")
         with open(parts, "rb") as a, open(whole, "rb") as b:
             self.assertEqual(a.read(), b.read())
 
@@ -133,6 +170,7 @@ class BatchTest(unittest.TestCase):
             *((["--input", self.input, "--output", out, *other], other[0], 2)  # none of these would have an effect
               for other in (["--exit", "gap:0.5"], ["--max-depth", 1], ["--report", self.path("r.csv")],
                             ["--image", self.path("x.png")], ["--audio", self.path("x.wav")])),
+            (["--input", self.input, "--output", self.input, "--force"], "--input", 2),
             (["--input", self.input, "--output", out, "--page", "100"], "64", 2),
             (["--input", self.path("none.jsonl"), "--output", out], "none.jsonl", 3),
             (["--input", write(self.path("empty.jsonl"), "\n\n"), "--output", out], "empty.jsonl", 3),

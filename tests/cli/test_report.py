@@ -82,7 +82,7 @@ class Report(CliTest):
         os.mkdir(self.path("empty"))
         cases = ((self.path("none"), "does not exist"), (self.path("empty"), "nothing to report"),
                  (write(self.path("cut.h5"), whole[: len(whole) // 2]), "cut.h5"),
-                 (write(self.path("t.txt"), "plain"), "line 1 is no JSON"),
+                 (write(self.path("t.txt"), "plain"), "line 1 is not JSON"),
                  (write(self.path("other.json"), '{"a": [1]}'), "no place in the report"),
                  (write(self.path("mixed.jsonl"), '{"step": 1, "loss": 2}\n{"model": "m", "loss": 1, "file_bytes": 3}\n'), "mixes kinds"),
                  (write(self.path("broken.jsonl"), '{"step": 1, "loss": 2}\n{"step"\n{"step": 3, "loss": 2}\n'), "line 2"))

@@ -5,9 +5,12 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
+import time
 import unittest
 
-from hone_cli import CliTest, run, tiny_model, write
+from hone_cli import CliTest, run, tiny_model, tool, write
 
 
 def line(timestamp, input_length, output_length, *ids, **other):
@@ -41,6 +44,7 @@ class RequestsTest(CliTest):
         for row in rows:
             self.assertEqual((row["served"], row["too_long"], row["failed"], row["requests"]), (3, 1, 0, trace))
             self.assertEqual(row["prompt_tokens"], 150 + 175 + 5)
+            self.assertEqual(row["cache_tokens"], 16 * 256 + 3 * 128)  # of all texts, and of the blocks 1, 2 and 3
             self.assertEqual(row["read_tokens"], 150 + 175 - 128 + 5)
             self.assertAlmostEqual(row["cached_fraction"], 128 / 330)
             self.assertGreaterEqual(row["seconds"], 0.09)
@@ -86,6 +90,18 @@ class RequestsTest(CliTest):
         write(costs, "{}")
         self.assert_error(self.bench(*options), 3, costs)
 
+    def test_a_signal_ends_the_wait_for_the_next_request(self):
+        process = subprocess.Popen([tool("bench"), self.model, "--requests", self.trace(line(0, 5, 2), line(600000, 5, 2))],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while "/2 requests" not in (text := process.stderr.readline()):
+            self.assertTrue(text)
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        self.assertEqual(process.wait(timeout=60), 128 + signal.SIGTERM)
+        self.assertLess(time.monotonic() - began, 5)
+
     def test_formats(self):
         options = ("--requests", "poisson:500", "--prompt", 20, "--generate", 3, "--count", 5)
         text = {f: self.bench(*options, "--format", f, check=True).stdout for f in ("table", "md", "csv", "json")}
@@ -102,8 +118,10 @@ class RequestsTest(CliTest):
 
     def test_refusals(self):
         good = self.trace(line(0, 50, 8))
-        for lines, part in (((line(5, 50, 8), line(4, 50, 8)), "line 2"), ((line(0, -5, 8),), "input_length"), ((line(0, 5, 0),), "output_length"),
-                            (("{",), "no JSON"), ((line(0, 600, 8, 1),), "hash_ids"), (("",), "no line"), ((line(0, 5000, 8),), "every request")):
+        deep = line(0, 50, 8, other=json.loads("[" * 70 + "]" * 70))
+        for lines, part in (((line(5, 50, 8), line(4, 50, 8)), "line 2"), ((deep,), "line 1: it is nested more than 64"),
+                            ((line(0, 50, 8), line(10**12, 50, 8)), "line 2: it comes 1e+09 s"), ((line(0, -5, 8),), "input_length"), ((line(0, 5, 0),), "output_length"),
+                            (("{",), "not JSON"), ((line(0, 600, 8, 1),), "hash_ids"), (("",), "no line"), ((line(0, 5000, 8),), "every request")):
             with self.subTest(lines=lines):
                 path = write(self.path("bad.jsonl"), "\n".join(lines) + "\n")
                 done = self.bench("--requests", path)

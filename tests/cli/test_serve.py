@@ -1,5 +1,6 @@
 """serve: OpenAI's completions over HTTP, from python's own client."""
 
+import gzip
 import http.client
 import json
 import os
@@ -34,7 +35,8 @@ class Server:
     def ask(self, method, path, body=None, headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body if body is None or isinstance(body, (str, bytes)) else json.dumps(body), headers or {})
+            plain = body is None or isinstance(body, (str, bytes)) or hasattr(body, "__next__")
+            connection.request(method, path, body if plain else json.dumps(body), headers or {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
@@ -48,6 +50,13 @@ class Server:
 
     def metric(self, name):
         return float(re.search(rf"^hone_{name} (\S+)$", self.ask("GET", "/metrics")[1], re.M).group(1))
+
+    def wait_until(self, holds, what):
+        for _ in range(600):
+            if holds():
+                return
+            time.sleep(0.01)
+        raise AssertionError(what)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -138,7 +147,10 @@ class ServeTest(unittest.TestCase):
 
     def test_bad_requests_are_refused_in_openais_form(self):
         for body, status, param in (
-            ("{", 400, None), ("[]", 400, None), ({}, 400, "prompt"), ({"prompt": 3}, 400, "prompt"), ({"prompt": []}, 400, "prompt"),
+            ("{", 400, None), ("[]", 400, None), ({"prompt": "x", "top_p": -1}, 400, "top_p"),
+            ({"prompt": "x", "stream": True, "stream_options": {"include_usage": 3}}, 400, "stream_options.include_usage"),
+            ('{"prompt": ' + "[" * 70 + "]" * 70 + "}", 400, None),
+            ({}, 400, "prompt"), ({"prompt": 3}, 400, "prompt"), ({"prompt": []}, 400, "prompt"),
             ({"prompt": "x", "model": "gpt"}, 404, "model"), ({"prompt": "x", "max_tokens": -1}, 400, "max_tokens"),
             ({"prompt": "x", "max_tokens": 1.5}, 400, "max_tokens"), ({"prompt": "x", "max_tokens": 1000}, 400, None),
             ({"prompt": "x" * 300}, 400, None), ({"prompt": "x", "n": 0}, 400, "n"), ({"prompt": "x", "temperature": -1}, 400, "temperature"),
@@ -154,6 +166,55 @@ class ServeTest(unittest.TestCase):
             self.assertEqual(error["type"], "invalid_request_error")
         self.assertEqual(self.server.ask("GET", "/nowhere")[0], 404)
         self.assertIn("error", json.loads(self.server.ask("GET", "/nowhere")[1]))
+        self.assertEqual(self.server.ask("POST", "/nowhere", "x" * 3000)[0], 404)
+
+    def test_a_body_is_json_however_it_is_sent_and_no_larger_than_it_may_be(self):
+        body = json.dumps({"prompt": "the river", "max_tokens": 3}).encode()
+        padded = body + b" " * 12000
+        for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {"Content-Type": "text/plain"}, {}):
+            self.assertEqual(self.server.ask("POST", "/v1/completions", padded, headers)[0], 200)
+        for data, status in ((padded, 200), (body + b" " * 30000, 413)):
+            # http.client sends an iterator in chunks.
+            pieces = iter([data[i:i + 700] for i in range(0, len(data), 700)])
+            got, text = self.server.ask("POST", "/v1/completions", pieces)
+            self.assertEqual(got, status, text)
+            if status == 413:
+                self.assertIn("20000 bytes", json.loads(text)["error"]["message"])
+        status, text = self.server.ask("POST", "/v1/completions", gzip.compress(body), {"Content-Encoding": "gzip"})
+        self.assertEqual(status, 415)
+        self.assertIn("gzip", json.loads(text)["error"]["message"])
+        self.assertEqual(self.server.ask("POST", "/v1/completions", b"--x--", {"Content-Type": "multipart/form-data; boundary=x"})[0], 415)
+        self.assertEqual(self.server.ask("POST", "/v1/completions", b"")[0], 400)
+        # What is left of a refused body is not taken for the next request.
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        for path, status in (("/nowhere", 404), ("/v1/completions", 200)):
+            connection.request("POST", path, body)
+            answer = connection.getresponse()
+            self.assertEqual((answer.status, bool(answer.read())), (status, True))
+        connection.close()
+
+    def test_log_probabilities_end_where_the_text_does(self):
+        asked = {"prompt": "the old king", "max_tokens": 40, "temperature": 0, "ignore_end": True}
+        whole = self.server.complete(**asked)["choices"][0]["text"]
+        stop = whole[20:23]
+        asked.update(logprobs=0, stop=stop)
+        choice = self.server.complete(**asked)["choices"][0]
+        self.assertEqual(choice["text"], whole[:whole.index(stop)])
+        self.assertEqual("".join(choice["logprobs"]["tokens"]), choice["text"])
+        stream = events(self.server.ask("POST", "/v1/completions", {**asked, "stream": True})[1])
+        streamed = [c for e in stream for c in e["choices"]]
+        self.assertEqual(sum((c["logprobs"]["tokens"] for c in streamed), []), choice["logprobs"]["tokens"])
+        # A byte that is no character is one of the text.
+        echoed = self.server.complete(prompt=[200, 97, 228], max_tokens=0, echo=True, logprobs=0)["choices"][0]
+        self.assertEqual(echoed["text"], "\ufffda\ufffd")
+        self.assertEqual(echoed["logprobs"]["text_offset"], [0, 1, 2])
+
+    def test_requests_and_texts_are_counted_apart(self):
+        before = [self.server.metric(name) for name in ("requests_total", "texts_total")]
+        self.server.complete(prompt=["a", "b"], n=3, max_tokens=1)
+        after = [self.server.metric(name) for name in ("requests_total", "texts_total")]
+        self.assertGreaterEqual(after[0], before[0] + 1)
+        self.assertGreaterEqual(after[1] - before[1], 6)
 
     def test_a_crowd_some_of_it_rude(self):
         """Many at once, some broken, some gone before the end: nothing is lost, every page comes back."""
@@ -190,11 +251,11 @@ class ServeTest(unittest.TestCase):
             thread.join()
         self.assertEqual(failures, [])
         for _ in range(100):
-            if self.server.metric("requests_running") + self.server.metric("requests_waiting") == 0:
+            if self.server.metric("texts_running") + self.server.metric("texts_waiting") == 0:
                 break
             time.sleep(0.1)
         self.assertEqual(self.server.metric("pages_in_use"), 0)
-        self.assertGreater(self.server.metric("requests_cancelled_total"), 0)
+        self.assertGreater(self.server.metric("texts_cancelled_total"), 0)
         self.assertGreater(self.server.metric("cached_tokens_total") + 1, 0)
 
     def test_a_key_a_full_queue_and_a_port_in_use(self):
@@ -206,7 +267,11 @@ class ServeTest(unittest.TestCase):
             headers = {"Authorization": "Bearer secret"}
             self.assertEqual(server.ask("POST", "/v1/completions", {"prompt": "x"}, headers)[0], 200)
             status, text = server.ask("POST", "/v1/completions", {"prompt": ["x", "y"]}, headers)
-            self.assertEqual((status, json.loads(text)["error"]["code"]), (429, "queue_full"))
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (400, "too_many_texts"))  # never, however long one waits
+            self.assertEqual(json.loads(text)["error"]["param"], "prompt")
+            status, text = server.ask("POST", "/v1/completions", {"prompt": "x", "n": 2}, headers)
+            self.assertEqual((status, json.loads(text)["error"]["param"]), (400, "n"))
+            self.assertEqual(run("serve", self.model, "--queue", 0).returncode, 2)
             taken = run("serve", self.model, "--port", server.port)
             self.assertEqual(taken.returncode, 3)
             self.assertIn(str(server.port), taken.stderr)
@@ -219,12 +284,84 @@ class ServeTest(unittest.TestCase):
         body = {"prompt": "the river", "max_tokens": 200, "temperature": 0, "ignore_end": True}
         thread = threading.Thread(target=lambda: result.append(server.complete(**body)))
         thread.start()
-        while server.metric("requests_total") < 1:
+        while server.metric("texts_total") < 1:
             time.sleep(0.002)
         status = server.stop()
         thread.join()
         self.assertEqual(status, 128 + signal.SIGTERM)
         self.assertEqual(result[0]["usage"]["completion_tokens"], 200)
+
+    # Texts that take long together, one after the other.
+    LONG = {"prompt": "the river", "n": 100, "max_tokens": 240, "ignore_end": True}
+
+    def test_what_takes_too_long_or_waits_behind_too_many_has_a_status(self):
+        server = Server(self.model, "--parallel", 1, "--queue", 120, "--timeout", 0.05)
+        try:
+            status, text = server.ask("POST", "/v1/completions", self.LONG)
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (504, "timeout"))
+            status, text = server.ask("POST", "/v1/completions", {**self.LONG, "stream": True})
+            self.assertEqual(status, 200)
+            last = json.loads(text.strip().split("\n\n")[-1][len("data: "):])
+            self.assertEqual(last["error"]["code"], "timeout")
+        finally:
+            server.stop()
+        server = Server(self.model, "--parallel", 1, "--queue", 120)
+        try:
+            thread = threading.Thread(target=lambda: server.ask("POST", "/v1/completions", self.LONG))
+            thread.start()
+            server.wait_until(lambda: server.metric("texts_waiting") > 60, "nothing waits")
+            status, text = server.ask("POST", "/v1/completions", self.LONG)
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (429, "queue_full"))
+            thread.join()
+        finally:
+            server.stop()
+
+    def half_a_request(self, server):
+        half = socket.create_connection(("127.0.0.1", server.port))
+        half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le")
+        return half
+
+    def test_connections_beyond_the_limit_are_told_so(self):
+        server = Server(self.model, "--connections", 1)
+        try:
+            with self.half_a_request(server):
+                answers = []
+                server.wait_until(lambda: answers.append(server.ask("GET", "/health")) or answers[-1][0] == 503, "both are served")
+                error = json.loads(answers[-1][1])["error"]
+                self.assertEqual(error["code"], "too_many_connections")
+                self.assertIn("1 connections", error["message"])
+            server.wait_until(lambda: server.ask("GET", "/health")[0] == 200, "the place is not free again")
+        finally:
+            server.stop()
+
+    def test_a_server_that_is_told_to_stop_does_not_wait_for_ever(self):
+        server = Server(self.model, "--parallel", 1, "--drain", 0.1)
+        answers = []
+        with self.half_a_request(server):
+            thread = threading.Thread(target=lambda: answers.append(server.ask("POST", "/v1/completions", self.LONG)))
+            thread.start()
+            server.wait_until(lambda: server.metric("texts_waiting") > 60, "nothing waits")
+            began = time.monotonic()
+            self.assertEqual(server.stop(), 128 + signal.SIGTERM)
+            self.assertLess(time.monotonic() - began, 8)
+            thread.join()
+        self.assertEqual(answers[0][0], 503)
+        self.assertIn("shut down", json.loads(answers[0][1])["error"]["message"])
+        server.wait_until(lambda: any("given up" in line for line in server.log), server.log)
+
+    def test_an_address_with_colons_stands_in_brackets(self):
+        if not socket.has_ipv6:
+            self.skipTest("no IPv6")
+        try:
+            with socket.socket(socket.AF_INET6) as probe:
+                probe.bind(("::1", 0))
+        except OSError:
+            self.skipTest("no IPv6")
+        server = Server(self.model, "--host", "::1")
+        try:
+            self.assertRegex("".join(server.log), r"http://\[::1\]:\d+")
+        finally:
+            server.stop()
 
 
 if __name__ == "__main__":

@@ -74,6 +74,17 @@ TEST_CASE("rooms include only what stands below them, and libraries stay in thei
   CHECK(files > 50);
 }
 
+TEST_CASE("JSON is read in one place, which bounds how deep it is") {
+  namespace fs = std::filesystem;
+  const std::regex reader(R"(json::(parse|sax_parse)\()");
+  std::set<std::string> readers;
+  for (const auto& entry : fs::recursive_directory_iterator(root / "lib"))
+    if (entry.is_regular_file() && std::regex_search(text_of(entry.path()), reader))
+      readers.insert(fs::relative(entry.path(), root / "lib").generic_string());
+  // The header of safetensors is never a tree, and has a bound of its own.
+  CHECK(readers == std::set<std::string>{"base/json.cpp", "exchange/safetensors.cpp"});
+}
+
 // A line of the picture may name several rooms, which do not include each other.
 TEST_CASE("the picture of the rooms has every room, on a line above all that it includes") {
   const std::string page = text_of(root / "docs" / "architecture.md");

@@ -156,9 +156,9 @@ const worker = async () => {
 };
 await Promise.all(Array.from({ length: Number(atATime) }, worker));
 const seconds = (Date.now() - began) / 1000;
-for (let i = 0; i < 100 && (await metric("requests_running")) + (await metric("requests_waiting")) > 0; ++i) await sleep(100);
-const left = { running: await metric("requests_running"), waiting: await metric("requests_waiting"), pages: await metric("pages_in_use") };
-const tally = { came: await metric("requests_total"), finished: await metric("requests_finished_total"), cancelled: await metric("requests_cancelled_total") };
+for (let i = 0; i < 100 && (await metric("texts_running")) + (await metric("texts_waiting")) > 0; ++i) await sleep(100);
+const left = { running: await metric("texts_running"), waiting: await metric("texts_waiting"), pages: await metric("pages_in_use") };
+const tally = { came: await metric("texts_total"), finished: await metric("texts_finished_total"), cancelled: await metric("texts_cancelled_total") };
 if (left.running + left.waiting + left.pages > 0) complain("left", left);
 if (tally.came !== tally.finished + tally.cancelled) complain("lost", tally);
 // From the middle on nothing may be added.

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/integers.h"
+#include "base/json.h"
 #include "base/random.h"
 #include "dataset/text_file.h"
 
@@ -16,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t trace_block = 512;                // tokens that an id of a trace stands for
+constexpr double longest_trace = 366 * 86400.0;     // seconds
 constexpr int64_t most_tokens = 1'000'000'000'000;  // of a length: sums of them stay whole numbers
 
 const json& member(const json& object, const char* name) {
@@ -49,8 +50,7 @@ std::vector<int64_t> blocks_of(const json& object, int64_t length) {
 }
 
 Arrival read_line(const std::string& text, int64_t divide) {
-  const json object = json::parse(text, nullptr, false);
-  if (object.is_discarded()) throw input_error("it is no JSON");
+  const json object = require_json(text, "it");
   if (!object.is_object()) throw input_error("it is no JSON object");
   Arrival arrival;
   const json& time = member(object, "timestamp");
@@ -85,6 +85,9 @@ std::vector<Arrival> read_trace(const std::string& path, int64_t divide, int64_t
       arrivals.push_back(read_line(text, divide));
       Arrival& last = arrivals.back();
       last.number = number;
+      if (last.seconds - arrivals.front().seconds > longest_trace)
+        throw input_error("it comes {:.3g} s after the first: no trace is longer than {:.3g} s; times are milliseconds",
+                          last.seconds - arrivals.front().seconds, longest_trace);
       if (arrivals.size() > 1 && last.seconds < arrivals[arrivals.size() - 2].seconds)
         throw input_error("it came {:.3f} s before the line above: the times of a trace run forward",
                           arrivals[arrivals.size() - 2].seconds - last.seconds);

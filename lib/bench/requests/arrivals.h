@@ -7,6 +7,8 @@
 
 namespace hone {
 
+constexpr int64_t trace_block = 512;  // tokens that an id of a trace stands for
+
 struct Arrival {
   double seconds = 0;                // after the first one's trace began
   int64_t prompt = 1, tokens = 1;    // of the prompt, and to be written
@@ -22,7 +24,8 @@ struct LengthRange {
 // A trace in the form of Mooncake's (Qin et al. 2024, arXiv 2407.00079): a JSON object a line with "timestamp" in
 // milliseconds, "input_length" and "output_length" in tokens, and maybe "hash_ids", one for each 512 tokens of the
 // input. All lengths are divided by `divide`, rounded up. At most `count` requests; 0: all. Throws Error(input) with
-// the line for what is none: times that run backwards, lengths below 1, ids that are not as many as the blocks.
+// the line for what is none: times that run backwards, or on for more than a year, lengths below 1, ids that are not as
+// many as the blocks.
 std::vector<Arrival> read_trace(const std::string& path, int64_t divide, int64_t count);
 
 // `count` requests whose gaps are exponential with the mean 1 / rate. Other rates give the same requests in other time.

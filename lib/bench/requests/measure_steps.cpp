@@ -3,15 +3,15 @@
 #include <cmath>
 #include <set>
 
-#include "base/clock.h"
 #include "base/random.h"
 #include "bench/requests/step_costs.h"
+#include "dataset/tokenizer.h"
 #include "report/statistics.h"
 
 namespace hone {
 namespace {
 
-constexpr int64_t block = kernels::attention_block;
+constexpr int64_t block = kernels::attention_block, tile = 16;
 
 // What a cache holds beyond whole texts makes no step longer.
 EngineSettings with_small_cache(EngineSettings s) {
@@ -20,13 +20,55 @@ EngineSettings with_small_cache(EngineSettings s) {
   return s;
 }
 
+// Computes nothing, and takes no time for it: what an engine takes then is its own.
+class NoModel : public Executor {
+ public:
+  NoModel(Executor& clock, const EngineSettings& settings) : clock_(clock), state_(state_shape(settings)) {}
+  const Config& config() const override { return clock_.config(); }
+  State& state() override { return state_; }
+  bool keeps() const override { return false; }
+  bool mixes() const override { return true; }
+  double now() const override { return clock_.now(); }
+  void wait_until(double) override {}
+  Tensor read(std::vector<Span>, std::span<const int32_t>, Phase) override { return {}; }
+  Tensor logits(const Tensor&, Phase) override { return {}; }
+
+ private:
+  Executor& clock_;
+  State state_;
+};
+
+// Seconds of an engine's step for `rows` texts without the model, and without the choice of their tokens.
+double own_seconds(Executor& clock, EngineSettings s, int64_t rows) {
+  constexpr int64_t repeat = 32;
+  s.parallel = rows;
+  s.capacity = rows + repeat + 2;
+  s.cache_tokens = rows * ((s.capacity + s.page_rows - 1) / s.page_rows) * s.page_rows;
+  s.batching = default_batching();
+  Engine engine(std::make_unique<NoModel>(clock, s), *byte_tokenizer(), s);
+  for (int64_t i = 0; i < rows; ++i) {
+    Request request;
+    request.prompt = {1};
+    request.tokens = s.capacity;
+    request.ignore_end = true;
+    engine.submit(std::move(request));
+  }
+  for (int64_t i = 0; i < rows; ++i) engine.step();  // each reads a prompt
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < repeat; ++i) {
+    const double begin = clock.now();
+    engine.step();
+    seconds.push_back(clock.now() - begin);
+  }
+  return median(seconds);
+}
+
 class StepTimer {
  public:
-  StepTimer(const Transformer& model, const EngineSettings& settings, int64_t repeat)
-      : model_(model),
-        s_(with_small_cache(settings)),
+  StepTimer(Executor& executor, const EngineSettings& settings, int64_t repeat)
+      : s_(settings),
         repeat_(repeat),
-        executor_(model, s_),
+        executor_(executor),
         state_(executor_.state()),
         pages_(s_.cache_tokens / s_.page_rows) {}
 
@@ -42,6 +84,7 @@ class StepTimer {
         progress(++done, all);
       }
     extend();
+    add_own();
     const int64_t rows = std::min<int64_t>(s_.parallel, 16);
     std::vector<double> row, chunk;
     for (size_t context = 0; context < costs_.contexts.size(); ++context) {
@@ -51,6 +94,8 @@ class StepTimer {
       costs_.chunk_more.push_back(std::max(0.0, chunk.back() - chunk.front()));
       progress(++done, all);
     }
+    time_after_wait();
+    keep_spread();
     return std::move(costs_);
   }
 
@@ -63,7 +108,10 @@ class StepTimer {
     piece_ = std::min(s_.busy_chunk, s_.capacity);
     const int64_t longest = std::min(s_.chunk, s_.capacity);
     std::set<int64_t> chunks = {0, 1, piece_, longest};
-    for (int64_t chunk = 16; chunk < longest; chunk *= 2) chunks.insert(chunk);
+    // In the middle of tiles of 16 rows: what is measured at their ends is less than most pieces take.
+    for (int64_t chunk = tile; chunk < longest; chunk *= 2)
+      for (const int64_t size : {chunk, chunk * 3 / 2 / tile * tile})
+        if (size + tile / 2 < longest) chunks.insert(size + tile / 2);
     costs_.chunks.assign(chunks.begin(), chunks.end());
     // Room for a piece and a token behind the last.
     const int64_t last = std::max<int64_t>(0, s_.capacity - s_.busy_chunk) / block * block;
@@ -95,7 +143,7 @@ class StepTimer {
   std::vector<int32_t> ids(int64_t count) {
     std::vector<int32_t> ids;
     for (int64_t i = 0; i < count; ++i)
-      ids.push_back(static_cast<int32_t>(1 + random_.below(static_cast<uint64_t>(model_.config().vocabulary - 1))));
+      ids.push_back(static_cast<int32_t>(1 + random_.below(static_cast<uint64_t>(executor_.config().vocabulary - 1))));
     return ids;
   }
 
@@ -111,7 +159,7 @@ class StepTimer {
         piece.push_back({slot, before, chunk, Phase::prompt});
     }
     const std::vector<int32_t> step_ids = ids(rows), piece_ids = ids(chunk);
-    const Stopwatch watch;
+    const double begin = executor_.now();
     Tensor hidden;
     if (!piece.empty() && !steps.empty() && executor_.mixes()) {
       std::vector<int32_t> all = step_ids;
@@ -122,9 +170,11 @@ class StepTimer {
       if (!piece.empty()) hidden = executor_.read(piece, piece_ids, Phase::prompt);
       if (!steps.empty()) hidden = executor_.read(steps, step_ids, Phase::step);
     }
-    const Tensor logits = executor_.logits(hidden.rows(0, std::max<int64_t>(rows, 1)), Phase::step);
-    for (int64_t row = 0; row < rows; ++row) sampler_.next(logits.rows(row, 1).span<float>(), {}, -1);
-    return watch.seconds();
+    // The last piece of a prompt has a token chosen behind it; most pieces are the last.
+    const int64_t chosen = std::min(hidden.dim(0), rows + (chunk > 0));
+    const Tensor logits = executor_.logits(hidden.rows(0, chosen), Phase::step);
+    for (int64_t row = 0; row < chosen; ++row) sampler_.next(logits.rows(row, 1).span<float>(), {}, -1);
+    return executor_.now() - begin;
   }
 
   double time(int64_t rows, int64_t chunk, size_t context) {
@@ -132,7 +182,40 @@ class StepTimer {
     std::vector<double> seconds;
     step(rows, chunk, context);  // warm
     for (int64_t i = 0; i < repeat_; ++i) seconds.push_back(step(rows, chunk, context));
-    return median(seconds);
+    const double typical = median(seconds);
+    if (typical > 0)
+      for (const double one : seconds) spread_.push_back(one / typical);
+    return typical;
+  }
+
+  // What goes on around the model grows with the texts of a step.
+  void add_own() {
+    const int64_t some = std::min<int64_t>(s_.parallel, 16);
+    const double one = own_seconds(executor_, s_, 1);
+    const double each = some > 1 ? (own_seconds(executor_, s_, some) - one) / static_cast<double>(some - 1) : 0;
+    const size_t width = costs_.chunks.size();
+    for (size_t row = 0; row < costs_.rows.size(); ++row)
+      for (size_t chunk = 0; chunk < width; ++chunk)
+        if (const int64_t texts = costs_.rows[row] + (chunk > 0); texts > 0)
+          costs_.seconds[row * width + chunk] += std::max(0.0, one + each * static_cast<double>(texts - 1));
+  }
+
+  // Whoever had nothing to do finds caches that others have used, and has to be woken up.
+  void time_after_wait() {
+    constexpr double pause = 0.02;
+    std::vector<double> seconds;
+    for (int64_t i = 0; i < repeat_; ++i) {
+      executor_.wait_until(executor_.now() + pause);
+      seconds.push_back(step(0, piece_, 0));
+    }
+    costs_.after_wait = std::max(0.0, median(seconds) - time(0, piece_, 0));
+  }
+
+  void keep_spread() {
+    constexpr size_t most = 100;
+    std::ranges::sort(spread_);
+    const size_t count = std::min(most, spread_.size());
+    for (size_t i = 0; i < count; ++i) costs_.spread.push_back(spread_[(2 * i + 1) * spread_.size() / (2 * count)]);
   }
 
   // Where no step is: what it would be if rows and piece were apart from each other.
@@ -147,23 +230,30 @@ class StepTimer {
       }
   }
 
-  const Transformer& model_;
   EngineSettings s_;
   int64_t repeat_, piece_ = 0;
-  ModelExecutor executor_;
+  Executor& executor_;
   State& state_;
   int64_t pages_;
   std::vector<State::Kept> kept_;  // at each context
   Random random_{1, "steps"};
   Sampler sampler_{SamplingSettings(), Random(1, "sampling")};
+  std::vector<double> spread_;  // of all steps
   StepCosts costs_;
 };
 
 }  // namespace
 
+StepCosts measure_step_costs(Executor& executor, const EngineSettings& settings, int64_t repeat,
+                             const std::function<void(size_t done, size_t all)>& progress) {
+  return StepTimer(executor, settings, repeat).run(progress);
+}
+
 StepCosts measure_step_costs(const Transformer& model, const EngineSettings& settings, int64_t repeat,
                              const std::function<void(size_t done, size_t all)>& progress) {
-  return StepTimer(model, settings, repeat).run(progress);
+  const EngineSettings small = with_small_cache(settings);
+  ModelExecutor executor(model, small);
+  return measure_step_costs(executor, small, repeat, progress);
 }
 
 }  // namespace hone

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <unordered_set>
 
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/integers.h"
 #include "base/log.h"
 #include "base/spelling.h"
 #include "base/units.h"
@@ -19,7 +21,8 @@
 namespace hone {
 namespace {
 
-constexpr int64_t cost_repetitions = 3;
+constexpr int64_t cost_repetitions = 5;
+constexpr double cache_share = 0.25;  // of the memory that is left, for what the texts of a trace share
 
 class RequestsBench {
  public:
@@ -55,9 +58,23 @@ class RequestsBench {
 
   // Every way of batching has the same cache.
   EngineSettings engine_of(const Model& model, const Batching& batching) const {
-    EngineSettings engine = complete(model.transformer->config(), s_.engine);
+    const Config& config = model.transformer->config();
+    EngineSettings engine = complete(config, s_.engine);
+    if (s_.engine.cache_tokens == 0 && engine.reuse) {
+      // What texts share has to stay there until the next one comes.
+      const int64_t most = pages_in_memory(config, engine, cache_share) * engine.page_rows;
+      engine.cache_tokens = std::max(engine.cache_tokens, std::min(engine.cache_tokens + shared_tokens(engine), most));
+    }
     engine.batching = batching;
-    return complete(model.transformer->config(), engine);
+    return complete(config, engine);
+  }
+
+  // Of all blocks that a trace names, with what the last page of each has besides.
+  int64_t shared_tokens(const EngineSettings& engine) const {
+    std::unordered_set<int64_t> blocks;
+    for (const Arrival& arrival : arrivals_.front()) blocks.insert(arrival.blocks.begin(), arrival.blocks.end());
+    return static_cast<int64_t>(blocks.size()) * ceil_div(ceil_div(trace_block, s_.divide), engine.page_rows) *
+           engine.page_rows;
   }
 
   void require_some(const Model& model, const EngineSettings& engine) const {

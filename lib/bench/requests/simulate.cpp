@@ -1,6 +1,7 @@
 #include "bench/requests/simulate.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hone {
 namespace {
@@ -17,6 +18,7 @@ SimulatedExecutor::SimulatedExecutor(const Transformer& model, const EngineSetti
     : config_(model.config()), costs_(costs), state_(state_shape(settings)), keeps_(layers_keep(model, settings)) {}
 
 void SimulatedExecutor::wait_until(double seconds) {
+  waited_ = waited_ || seconds > now_;
   now_ = std::max(now_, seconds);
 }
 
@@ -31,7 +33,8 @@ Tensor SimulatedExecutor::read(std::vector<Span> spans, std::span<const int32_t>
     }
     for (int64_t token = 0; token < span.count; ++token) shape_.contexts.push_back(span.first + token);
   }
-  now_ += costs_(shape_);
+  const double factor = costs_.spread.empty() ? 1 : costs_.spread[random_.below(costs_.spread.size())];
+  now_ += factor * costs_(shape_) + (std::exchange(waited_, false) ? costs_.after_wait : 0);
   return {};
 }
 

@@ -1,6 +1,7 @@
 // An engine whose steps take the time that they would, and compute nothing.
 #pragma once
 
+#include "base/random.h"
 #include "bench/requests/step_costs.h"
 #include "serve/executor.h"
 
@@ -27,6 +28,8 @@ class SimulatedExecutor : public Executor {
   State state_;  // without layers
   bool keeps_;
   double now_ = 0;
+  bool waited_ = false;
+  Random random_{1, "steps"};  // which of the times that a step may take
   StepCosts::Shape shape_;
 };
 

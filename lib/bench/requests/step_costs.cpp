@@ -5,11 +5,14 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json.h"
 
 namespace hone {
 namespace {
 
 using nlohmann::json;
+
+constexpr int schema = 2;
 
 // Between which two places of a grid `x` stands, and how far behind the first: 1.5 is beyond the second.
 struct GridPlace {
@@ -56,16 +59,24 @@ double StepCosts::operator()(const Shape& shape) const {
 }
 
 nlohmann::ordered_json json_of(const StepCosts& costs) {
-  return {{"schema_version", 1},        {"of", costs.of},
-          {"rows", costs.rows},         {"chunks", costs.chunks},
-          {"seconds", costs.seconds},   {"contexts", costs.contexts},
-          {"row_more", costs.row_more}, {"chunk_more", costs.chunk_more}};
+  return {{"schema_version", schema},
+          {"of", costs.of},
+          {"rows", costs.rows},
+          {"chunks", costs.chunks},
+          {"seconds", costs.seconds},
+          {"contexts", costs.contexts},
+          {"row_more", costs.row_more},
+          {"chunk_more", costs.chunk_more},
+          {"after_wait", costs.after_wait},
+          {"spread", costs.spread}};
 }
 
 StepCosts read_step_costs(const std::string& path, const json& of) {
-  const json object = json::parse(read_text_file(path), nullptr, false);
+  const json object = require_json(read_text_file(path), fmt::format("'{}'", path));
   StepCosts costs;
   try {
+    if (object.at("schema_version") != schema)
+      throw input_error("'{}' has costs of another version; remove it to measure anew", path);
     costs.of = object.at("of");
     object.at("rows").get_to(costs.rows);
     object.at("chunks").get_to(costs.chunks);
@@ -73,13 +84,16 @@ StepCosts read_step_costs(const std::string& path, const json& of) {
     object.at("contexts").get_to(costs.contexts);
     object.at("row_more").get_to(costs.row_more);
     object.at("chunk_more").get_to(costs.chunk_more);
+    object.at("after_wait").get_to(costs.after_wait);
+    object.at("spread").get_to(costs.spread);
   } catch (const json::exception&) {
     throw input_error("'{}' has no costs of steps, as bench writes them", path);
   }
   if (!rising(costs.rows) || !rising(costs.chunks) || !rising(costs.contexts) || costs.rows.size() < 2 ||
       costs.chunks.size() < 2 || costs.seconds.size() != costs.rows.size() * costs.chunks.size() ||
       costs.row_more.size() != costs.contexts.size() || costs.chunk_more.size() != costs.contexts.size() ||
-      !finite(costs.seconds) || !finite(costs.row_more) || !finite(costs.chunk_more))
+      !finite(costs.seconds) || !finite(costs.row_more) || !finite(costs.chunk_more) || !finite(costs.spread) ||
+      !finite({costs.after_wait}))
     throw input_error("'{}': its costs of steps are damaged", path);
   for (const auto& [name, value] : of.items())
     if (costs.of.value(name, json()) != value)

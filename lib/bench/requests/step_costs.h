@@ -26,13 +26,19 @@ class StepCosts {
   std::vector<int64_t> contexts;   // tokens before
   std::vector<double> row_more;    // seconds more for each token that is written, by its context
   std::vector<double> chunk_more;  // and for each token of a piece
+  double after_wait = 0;           // seconds more of the first step after the engine had nothing to do
+  std::vector<double> spread;      // times of repeated steps over their medians, rising; none: all take the same
   nlohmann::json of;               // what they were measured of
 
   double operator()(const Shape& shape) const;
 };
 
-// Steps of every size that an engine with these settings can have. Takes seconds to minutes; throws Stopped.
+// Steps of every size that an engine with these settings can have, with what the engine itself takes around them. Takes
+// seconds to minutes; throws Stopped.
 StepCosts measure_step_costs(const Transformer& model, const EngineSettings& settings, int64_t repeat,
+                             const std::function<void(size_t done, size_t all)>& progress);
+// Of anything that carries out steps, by its clock. `settings` are complete(), and those of its state.
+StepCosts measure_step_costs(Executor& executor, const EngineSettings& settings, int64_t repeat,
                              const std::function<void(size_t done, size_t all)>& progress);
 
 nlohmann::ordered_json json_of(const StepCosts& costs);

@@ -69,11 +69,15 @@ TEST_CASE("a line that is no request is named") {
   const std::string first = R"({"timestamp": 9, "input_length": 5, "output_length": 5})"
                             "\n";
   for (const auto& [line, part] : std::vector<std::pair<std::string, std::string>>{
-           {"{", "no JSON"},
+           {"{", "not JSON"},
            {"[]", "no JSON object"},
            {R"({"input_length": 5, "output_length": 5})", "timestamp"},
            {R"({"timestamp": -1, "input_length": 5, "output_length": 5})", "timestamp"},
            {R"({"timestamp": 8, "input_length": 5, "output_length": 5})", "run forward"},
+           {R"({"timestamp": 1e12, "input_length": 5, "output_length": 5})", "no trace is longer"},
+           {R"({"timestamp": 9, "input_length": 5, "output_length": 5, "x": )" + std::string(70, '[') +
+                std::string(70, ']') + "}",
+            "nested more than 64"},
            {R"({"timestamp": 9, "input_length": 0, "output_length": 5})", "input_length"},
            {R"({"timestamp": 9, "input_length": 5, "output_length": -5})", "output_length"},
            {R"({"timestamp": 9, "input_length": 5.5, "output_length": 5})", "input_length"},

@@ -3,12 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <fstream>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "bench/requests/requests.h"
 #include "bench/requests/simulate.h"
 #include "dataset/tokenizer.h"
 #include "nn/mixer.h"
+#include "report/statistics.h"
 #include "support/scratch.h"
 
 using namespace hone;
@@ -63,6 +66,40 @@ class Recorder : public Executor {
   std::unique_ptr<Executor> of_;
   Spans& spans_;
   bool mixes_;
+};
+
+// As a machine with a clock of its own: products in tiles of 16 rows, attention that grows with what stands before a
+// token, weights that are read once a call, a slow first call after a pause.
+class Machine : public Executor {
+ public:
+  Machine(const Config& config, const EngineSettings& settings) : config_(config), state_(state_shape(settings)) {}
+  const Config& config() const override { return config_; }
+  State& state() override { return state_; }
+  bool keeps() const override { return false; }
+  bool mixes() const override { return true; }
+  double now() const override { return now_; }
+  void wait_until(double seconds) override {
+    waited_ = waited_ || seconds > now_;
+    now_ = std::max(now_, seconds);
+  }
+  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase) override {
+    const auto rows = static_cast<int64_t>(ids.size());
+    now_ += 6e-4 + 1.5e-3 * static_cast<double>((rows + 15) / 16) + (std::exchange(waited_, false) ? 8e-4 : 0);
+    for (const Span& span : spans)
+      now_ += (span.phase == Phase::step ? 4e-6 : 5e-7) *
+              static_cast<double>(span.count * (span.first + (span.count + 1) / 2));
+    return Tensor::zeros({rows, config_.block.dim});
+  }
+  Tensor logits(const Tensor& hidden, Phase) override {
+    now_ += 2e-4 + 5e-5 * static_cast<double>(hidden.dim(0));
+    return Tensor::zeros({hidden.dim(0), config_.vocabulary});
+  }
+
+ private:
+  const Config& config_;
+  State state_;
+  double now_ = 0;
+  bool waited_ = false;
 };
 
 std::vector<Arrival> at_once(int64_t count) {
@@ -127,8 +164,7 @@ TEST_CASE("what requests wait for, by hand") {
   const auto run = [&](const std::string& batching, double speed = 1) {
     const EngineSettings s = settings_of(t.model.config(), batching);
     Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
-    return replay(engine, t.model.config(), arrivals,
-                  {.speed = speed, .objective = slo_of("first_token=2s,token=1s")});
+    return replay(engine, t.model.config(), arrivals, {.speed = speed, .objective = slo_of("first_token=2s,token=1s")});
   };
   // None: the first is read in a second and has two tokens more, then the second one begins.
   Replayed r = run("none");
@@ -205,6 +241,61 @@ TEST_CASE("steps are measured at every size that an engine may take") {
     CHECK(std::ranges::all_of(costs.seconds, [](double x) { return x >= 0; }));
     CHECK(costs({.contexts = {100, 20}, .chunk = 64, .first = 64}) > 0);
   }
+}
+
+TEST_CASE("a simulation waits as long as what it was measured of") {
+  const Tiny t(tiny());
+  EngineSettings s = settings_of(t.model.config(), "continuous");
+  for (const double rate : {4.0, 8.0}) {  // beyond, what waits makes much of little
+    CAPTURE(rate);
+    const std::vector<Arrival> arrivals = poisson_arrivals(rate, 300, {16, 160}, {8, 64}, 3);
+    const auto run = [&](std::unique_ptr<Executor> executor) {
+      Engine engine(std::move(executor), *byte_tokenizer(), s);
+      return replay(engine, t.model.config(), arrivals, {});
+    };
+    Machine measured(t.model.config(), s);
+    const StepCosts costs = measure_step_costs(measured, s, 3, [](size_t, size_t) {});
+    CHECK(costs.after_wait == doctest::Approx(8e-4));
+    CHECK(costs.spread.front() == doctest::Approx(1));
+    CHECK(costs.spread.back() == doctest::Approx(1));
+    const Replayed real = run(std::make_unique<Machine>(t.model.config(), s)),
+                   simulated = run(std::make_unique<SimulatedExecutor>(t.model, s, costs));
+    REQUIRE(simulated.served.size() == real.served.size());
+    const auto alike = [&](const auto& times_of) {
+      for (const int percent : {50, 95, 99}) {
+        CAPTURE(percent);
+        CHECK(percentile(times_of(simulated), percent) ==
+              doctest::Approx(percentile(times_of(real), percent)).epsilon(0.1));
+      }
+    };
+    const auto of_served = [](double ServedRequest::*member) {
+      return [member](const Replayed& r) {
+        std::vector<double> times;
+        for (const ServedRequest& one : r.served) times.push_back(one.*member);
+        return times;
+      };
+    };
+    alike([](const Replayed& r) { return r.gaps; });
+    alike(of_served(&ServedRequest::first_token));
+    alike(of_served(&ServedRequest::done));
+  }
+}
+
+TEST_CASE("simulated steps vary as measured ones do, in the same way at every run") {
+  const Tiny t(tiny());
+  const EngineSettings s = settings_of(t.model.config(), "none");
+  StepCosts costs = a_second_each();
+  costs.spread = {0.5, 1, 3};
+  costs.after_wait = 7;
+  const auto run = [&] {
+    Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
+    return replay(engine, t.model.config(), {{.seconds = 1, .prompt = 10, .tokens = 100, .number = 1}}, {});
+  };
+  const Replayed one = run(), other = run();
+  CHECK(one.gaps == other.gaps);
+  CHECK(std::set<double>(one.gaps.begin(), one.gaps.end()) == std::set<double>{0.5, 1, 3});
+  // The first came after a pause.
+  CHECK(one.served.at(0).first_token >= 7.5);
 }
 
 TEST_CASE("the load that a way of batching holds is the highest that all loads below hold, too") {
