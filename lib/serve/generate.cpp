@@ -39,7 +39,9 @@ class Writer {
 
   int32_t first(std::span<const MediaPart> parts) {
     const Session::Piece prompt{0, Input(sequence_, parts), Phase::prompt};
-    const Tensor logits = session_.feed({&prompt, 1}, whole_blocks(settings_.prefill_chunk));
+    const int64_t chunk = whole_blocks(settings_.prefill_chunk);
+    const Tensor logits = session_.feed({&prompt, 1}, chunk);
+    if (drafter_) drafter_->read_prompt(sequence_, chunk);
     if (settings_.exits) counts_.depths.push_back(depths_.back());
     return sampler_.next(logits.span<float>(), sequence_, banned_);
   }
@@ -53,8 +55,7 @@ class Writer {
     const int64_t room = std::min(most, session_.capacity() - session_.length()) - 1;
     std::vector<Drafted> drafted;
     if (drafter_)
-      if (const int64_t count = std::min(length_->next(), room); count > 0)
-        drafted = drafter_->propose(sequence_, count);
+      if (const int64_t count = length_->next(room); count > 0) drafted = drafter_->propose(sequence_, count);
     std::vector<int32_t> ids = {sequence_.back()};
     for (const Drafted& d : drafted) ids.push_back(d.token);
     const int64_t before = session_.length();
@@ -107,6 +108,7 @@ class Writer {
     sequence_.resize(before);  // whether they become part of the text is the caller's to say
     const int64_t accepted = static_cast<int64_t>(chosen.size()) - 1;
     counts_.drafted += static_cast<int64_t>(drafted.size());
+    counts_.verified += std::min(accepted + 1, static_cast<int64_t>(drafted.size()));
     counts_.accepted += accepted;
     if (length_) length_->took(static_cast<int64_t>(drafted.size()), accepted);
     return chosen;

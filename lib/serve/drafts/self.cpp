@@ -9,9 +9,11 @@ class SelfDraft : public LogitsDraft {
   explicit SelfDraft(const DraftSource& source)
       : LogitsDraft(source),
         layers_(source.numbers[0]),
-        cost_(stored_bytes(source.target, layers_) / stored_bytes(source.target)) {}
+        cost_(stored_bytes(source.target, layers_) / stored_bytes(source.target)),
+        head_(stored_bytes(source.target, 0) / stored_bytes(source.target)) {}
 
-  double cost() const override { return cost_; }
+  // The blocks that a token went through for nothing are those that the model need not run again.
+  DraftCost cost() const override { return {cost_, head_}; }
 
  private:
   std::optional<Tensor> logits_after(std::span<const int32_t> text) override {
@@ -19,7 +21,7 @@ class SelfDraft : public LogitsDraft {
   }
 
   int64_t layers_;
-  double cost_;
+  double cost_, head_;  // of a step of the model: these blocks and the head; the head alone
 };
 
 }  // namespace
