@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/kind_name.h"
+#include "base/log.h"
+#include "base/units.h"
 #include "serve/drafts/kinds.h"
 
 namespace hone {
@@ -80,6 +82,14 @@ OpenDraft open_draft(const std::string& name, const Model& target, int64_t token
   }
   check(draft.settings, *target.transformer);
   return draft;
+}
+
+void warn_of_dear_draft(const OpenDraft& draft, const Model& target) {
+  if (!draft.settings.model) return;
+  const double mine = stored_bytes(*draft.settings.model), theirs = stored_bytes(*target.transformer);
+  if (mine >= theirs)
+    log_warning("the draft '{}' reads {} a token, '{}' {}: it cannot make that faster", draft.model.path,
+                format_bytes(mine), target.path, format_bytes(theirs));
 }
 
 void check(const DraftSettings& s, const Transformer& target) {

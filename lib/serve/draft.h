@@ -48,6 +48,7 @@ class Drafter {
   // At most `most` guesses of what follows `sequence`: all tokens of the text so far, of which the session has seen
   // all but the last.
   virtual std::vector<Drafted> propose(std::span<const int32_t> sequence, int64_t most) = 0;
+  // Once the prompt has been read: until then weights may not have the form that products read.
   virtual DraftCost cost() const = 0;
   // The prompt, before the first draft: that belongs to what a prompt takes. `chunk` tokens at once.
   virtual void read_prompt(std::span<const int32_t> /*prompt*/, int64_t /*chunk*/) {}
@@ -80,6 +81,9 @@ struct OpenDraft {
 void check_draft_name(const std::string& name);
 // Throws as check_draft_name() and check(), Error(input) for a file that cannot be read or has another tokenizer.
 OpenDraft open_draft(const std::string& name, const Model& target, int64_t tokens, double min_probability);
+
+// Says so where a draft is a model that reads no less than the other.
+void warn_of_dear_draft(const OpenDraft& draft, const Model& target);
 
 // Throws Error(usage) for a kind that is none, numbers that it does not take or that the model cannot serve, and
 // settings outside their ranges.

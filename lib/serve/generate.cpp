@@ -34,14 +34,16 @@ class Writer {
     if (settings.exits) begin_exits();
     if (settings.draft.kind.empty()) return;
     drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);
-    length_.emplace(settings.draft.tokens, drafter_->cost());
   }
 
   int32_t first(std::span<const MediaPart> parts) {
     const Session::Piece prompt{0, Input(sequence_, parts), Phase::prompt};
     const int64_t chunk = whole_blocks(settings_.prefill_chunk);
     const Tensor logits = session_.feed({&prompt, 1}, chunk);
-    if (drafter_) drafter_->read_prompt(sequence_, chunk);
+    if (drafter_) {
+      drafter_->read_prompt(sequence_, chunk);
+      length_.emplace(settings_.draft.tokens, drafter_->cost());
+    }
     if (settings_.exits) counts_.depths.push_back(depths_.back());
     return sampler_.next(logits.span<float>(), sequence_, banned_);
   }

@@ -11,10 +11,13 @@ class ModelDraft : public LogitsDraft {
   explicit ModelDraft(const DraftSource& source)
       : LogitsDraft(source),
         session_(*source.settings.model,
-                 {1, capacity(source), source.session.state().shape().type, source.session.state().shape().take_back}),
-        cost_(stored_bytes(*source.settings.model) / stored_bytes(source.target)) {}
+                 {1, capacity(source), source.session.state().shape().type, source.session.state().shape().take_back}) {
+  }
 
-  DraftCost cost() const override { return {cost_, cost_, cost_ * row_cost * static_cast<double>(most_missed)}; }
+  DraftCost cost() const override {
+    const double token = stored_bytes(*source().settings.model) / stored_bytes(source().target);
+    return {token, token, token * row_cost * static_cast<double>(most_missed)};
+  }
 
   void read_prompt(std::span<const int32_t> prompt, int64_t chunk) override {
     if (static_cast<int64_t>(prompt.size()) > session_.capacity()) return;
@@ -58,7 +61,6 @@ class ModelDraft : public LogitsDraft {
   Session session_;
   size_t first_ = 0;           // of the text, that it remembers
   std::vector<int32_t> read_;  // from there on
-  double cost_;
 };
 
 }  // namespace

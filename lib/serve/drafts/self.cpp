@@ -6,14 +6,14 @@ namespace {
 
 class SelfDraft : public LogitsDraft {
  public:
-  explicit SelfDraft(const DraftSource& source)
-      : LogitsDraft(source),
-        layers_(source.numbers[0]),
-        cost_(stored_bytes(source.target, layers_) / stored_bytes(source.target)),
-        head_(stored_bytes(source.target, 0) / stored_bytes(source.target)) {}
+  explicit SelfDraft(const DraftSource& source) : LogitsDraft(source), layers_(source.numbers[0]) {}
 
   // The blocks that a token went through for nothing are those that the model need not run again.
-  DraftCost cost() const override { return {cost_, head_}; }
+  DraftCost cost() const override {
+    const Transformer& model = source().target;
+    const double step = stored_bytes(model);
+    return {stored_bytes(model, layers_) / step, stored_bytes(model, 0) / step};
+  }
 
  private:
   std::optional<Tensor> logits_after(std::span<const int32_t> text) override {
@@ -21,7 +21,6 @@ class SelfDraft : public LogitsDraft {
   }
 
   int64_t layers_;
-  double cost_, head_;  // of a step of the model: these blocks and the head; the head alone
 };
 
 }  // namespace
