@@ -1,6 +1,7 @@
 #include "cli/batch_options.h"
 
 #include "base/error.h"
+#include "media/medium.h"
 
 namespace hone::cli {
 
@@ -52,8 +53,11 @@ void BatchOptions::add(CLI::App& app) {
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
   engine.add(group, "each matrix, as in tensor:2, or the experts of mixtures, as in expert:2");
-  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats"})
+  // Depth is one way of a text: an engine has all layers for all of them.
+  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--format", "--stats", "--exit",
+                            "--max-depth", "--exit-fill", "--report"})
     from->excludes(app.get_option(other));
+  for (const Medium* medium : all_media()) from->excludes(app.get_option("--" + std::string(medium->name)));
 }
 
 void BatchOptions::check() const {
