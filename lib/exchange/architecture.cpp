@@ -99,6 +99,7 @@ const LayerBlueprint& require_expressible(const Config& config, const Expressibl
   require_expressible(config.block, layer, can);
   for (const LayerBlueprint& other : config.layers) {
     express(other.depth_fraction == 0, "layers that only some tokens go through");
+    express(!other.exit, "exits behind layers");
     express(other == layer, "layers that differ");
   }
   express(config.encoders.empty(), fmt::format("encoders of {}", each_of(media_words(&Medium::plural))).c_str());

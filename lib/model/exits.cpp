@@ -22,6 +22,7 @@ std::optional<int64_t> number_of(std::string_view text) {
 }
 
 void require_inside(int64_t depth, int64_t layers) {
+  if (layers < 2) throw usage_error("exits stand between layers, and the model has only one");
   if (depth < 1 || depth >= layers)
     throw usage_error("an exit behind {} layers: the model has {}, and exits stand behind 1 to {} of them", depth,
                       layers, layers - 1);
