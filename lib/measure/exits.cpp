@@ -194,7 +194,7 @@ std::optional<int64_t> windows_needed(double disagreement, double agreement, dou
   constexpr int64_t most = 1'000'000;
   int64_t n = windows_needed(agreement, confidence);
   while (n < most && hoeffding_bentkus(disagreement, n, 1 - agreement) > 1 - confidence) n += n / 16 + 1;
-  return std::min(n, most);
+  return n < most ? std::optional(n) : std::nullopt;
 }
 
 std::vector<double> exit_thresholds(const ExitCriterion& criterion, int64_t count) {

@@ -63,8 +63,7 @@ CalibratedExits calibrate_exits(const ExitScan& scan, const ExitCriterion& crite
                                 double confidence = 0.95);
 // Windows without which no promise can be kept: all of them without a disagreement.
 int64_t windows_needed(double agreement, double confidence);
-// The same where so large a part of the tokens disagrees, to a sixteenth, a million at most; none where no number of
-// windows can do.
+// The same where so large a part of the tokens disagrees, to a sixteenth; none where a million would not do.
 std::optional<int64_t> windows_needed(double disagreement, double agreement, double confidence);
 
 // Thresholds to look at, from the surest.

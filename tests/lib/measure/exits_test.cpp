@@ -147,5 +147,6 @@ TEST_CASE("where no threshold keeps a promise it is said how much text would do,
   CHECK(hopeless.find("0.0600 of all differ; promise less") != std::string::npos);
   CHECK(hopeless.find("would do") == std::string::npos);
   CHECK_FALSE(windows_needed(0.05, 0.95, 0.95));
+  CHECK_FALSE(windows_needed(0.2, 0.95, 0.95));
   CHECK(windows_needed(0.0, 0.98, 0.95) == windows_needed(0.98, 0.95));
 }
