@@ -48,6 +48,7 @@ class Generation : public PointMeasurement {
     r.latency_ms_p50 = percentile(step_ms_, 50);
     r.latency_ms_p95 = percentile(step_ms_, 95);
     r.latency_ms_p99 = percentile(step_ms_, 99);
+    r.flops_per_token = decode_flops(model_, shape_);
     r.bytes_per_token = decode_step_bytes(model_, shape_) / static_cast<double>(shape_.batch);
     r.read_bytes_per_second = r.bytes_per_token * median(decode_);
     r.bandwidth_fraction = r.read_bytes_per_second / ceilings.read_bytes_per_second;

@@ -37,7 +37,7 @@ class ModelsBench {
     require_memory();
     for (const Variant& variant : variants_)  // while this process is still small; ranks could not talk in a child
       peaks_.push_back(s_.ranks ? std::vector<int64_t>() : peaks_of(variant));
-    for (const Variant& variant : variants_) models_.push_back(load(variant));
+    load_all();
     for (const BenchPoint& point : s_.points)
       if (!ceilings_.contains(point.threads)) ceilings_[point.threads] = measured_ceilings(point.threads);
     for (size_t i = 0; i < s_.points.size(); ++i) measure_point(i);
@@ -46,7 +46,7 @@ class ModelsBench {
 
   void check() {
     require_memory();
-    for (const Variant& variant : variants_) models_.push_back(load(variant));
+    load_all();
     for (size_t m = 0; m < models_.size(); ++m)
       for (const BenchPoint& point : s_.points) {
         begin(models_[m], variants_[m], point);
@@ -71,6 +71,16 @@ class ModelsBench {
     for (const BenchPoint& point : s_.points) longest = std::max(longest, point.length);
     if (!variant.kinds.empty()) model.transformer->set_attention(variant.kinds, longest);
     return model;
+  }
+
+  void load_all() {
+    for (const Variant& variant : variants_) {
+      models_.push_back(load(variant));
+      const std::string& draft = variant.writing.draft;
+      if (draft != "none" && !is_draft_kind(draft))
+        warn_of_dear_draft(open_draft(draft, models_.back(), s_.draft_tokens, s_.draft_min_probability),
+                           models_.back());
+    }
   }
 
   std::string name_of(size_t m) const {

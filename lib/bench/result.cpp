@@ -33,6 +33,7 @@ void set_measured(Row& row, const GenerationResult& r) {
   row.set("attention_decode_ms", r.attention_decode_ms);
   row.set("latency_ms_p50", r.latency_ms_p50).set("latency_ms_p95", r.latency_ms_p95);
   row.set("latency_ms_p99", r.latency_ms_p99);
+  row.set("flops_per_token", r.flops_per_token);
   row.set("bytes_per_token", r.bytes_per_token).set("read_bytes_per_second", r.read_bytes_per_second);
   row.set("bandwidth_fraction", r.bandwidth_fraction);
 }
@@ -54,9 +55,10 @@ void set_measured(Row& row, const WritingResult& r) {
   set_samples(row, "decode_tokens_per_second", r.decode);
   set_depth(row, r.depth);
   if (r.tokens > 0) row.set("mean_depth", r.mean_depth);
+  if (!r.exit.empty()) row.set("text_loss", r.text_loss);
   if (r.draft.empty() || r.draft == "none") return;
   const auto ratio = [](int64_t a, int64_t b) { return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0; };
-  row.set("drafted_tokens", r.drafted).set("accepted_tokens", r.accepted);
+  row.set("drafted_tokens", r.drafted).set("verified_tokens", r.verified).set("accepted_tokens", r.accepted);
   row.set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
 }
 
@@ -105,15 +107,18 @@ std::vector<std::string> result_columns() {
                           "attention_decode_ms",
                           "attention_fraction",
                           "drafted_tokens",
+                          "verified_tokens",
                           "accepted_tokens",
                           "tokens_per_step",
                           "mean_depth",
+                          "text_loss",
                           "depth_fraction",
                           "router_entropy",
                           "largest_load_over_mean",
                           "dropped_tokens",
                           "flops_per_second",
                           "matrix_fraction",
+                          "flops_per_token",
                           "bytes_per_token",
                           "read_bytes_per_second",
                           "bandwidth_fraction",

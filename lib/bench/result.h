@@ -24,7 +24,7 @@ struct GenerationResult {
   // Of steps of one token; empty and 0 where none was generated.
   std::vector<double> decode = {};  // tokens/s
   double attention_decode_ms = 0, latency_ms_p50 = 0, latency_ms_p95 = 0, latency_ms_p99 = 0;
-  double bytes_per_token = 0, read_bytes_per_second = 0, bandwidth_fraction = 0;
+  double flops_per_token = 0, bytes_per_token = 0, read_bytes_per_second = 0, bandwidth_fraction = 0;
 };
 
 struct TrainingResult {
@@ -38,13 +38,14 @@ struct TrainingResult {
 
 // Text written greedily behind prompts of a text, with one kind of draft or one rule of exits.
 struct WritingResult {
-  int64_t prompt = 0, generate = 0;              // tokens
-  std::string draft, exit;                       // as --draft and --exit name it; "none"; empty: not compared
-  std::vector<double> decode = {};               // tokens/s after the first token of each text
-  int64_t steps = 0, drafted = 0, accepted = 0;  // of all texts; tokens
-  int64_t tokens = 0;                            // with exits: of all texts
-  double mean_depth = 0;                         // of these: layers that a token went through
-  ModelDepth depth = {};                         // of prompts and texts
+  int64_t prompt = 0, generate = 0;  // tokens
+  std::string draft, exit;           // as --draft and --exit name it; "none"; empty: not compared
+  std::vector<double> decode = {};   // tokens/s after the first token of each text
+  int64_t steps = 0, drafted = 0, verified = 0, accepted = 0;  // of all texts; tokens
+  int64_t tokens = 0;                                          // with exits: of all texts
+  double mean_depth = 0;                                       // of these: layers that a token went through
+  double text_loss = 0;                                        // with exits: of what was written, by all layers
+  ModelDepth depth = {};                                       // of prompts and texts
 };
 
 // Media, then text, up to the logits that the first token is chosen by.

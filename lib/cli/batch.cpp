@@ -12,6 +12,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/batch_options.h"
+#include "measure/speed.h"
 #include "serve/batch_file.h"
 
 namespace hone::cli {
@@ -27,6 +28,7 @@ class Batch {
     require_writable(b_.output, b_.force);
     model_ = load_model(o_.model, {.defer = true});
     tokenizer_ = make_tokenizer(model_.tokenizer);
+    o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
     BatchSettings all;
     all.seed = common_.seed;
     all.all.tokens = settings_.tokens;

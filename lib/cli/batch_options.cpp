@@ -61,9 +61,9 @@ void BatchOptions::add(CLI::App& app) {
   add_count(group, "--logprobs", logprobs,
             "Write the log-probability of every token, and of this many of the most probable ones", {.most = 100});
   engine.add(group, parallel_parts_forms(), "--input");
-  // An engine writes text behind text, all layers deep.
-  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--draft", "--format", "--stats",
-                            "--exit", "--max-depth", "--report"})
+  // Depth is one way of a text: an engine has all layers for all of them.
+  for (const char* other : {"--prompt", "--prompt-file", "--lines", "--echo", "--format", "--stats", "--exit",
+                            "--max-depth", "--exit-fill", "--report"})
     from->excludes(app.get_option(other));
   for (const Medium* medium : all_media()) from->excludes(app.get_option(fmt::format("--{}", medium->name)));
 }

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/spelling.h"
 #include "base/text_output.h"
 #include "cli/effects.h"
@@ -169,7 +170,11 @@ void BenchOptions::check_writing() const {
   if (data.empty()) throw usage_error("{} needs prompts that make sense: give --data FILE", option);
   if (kernels || train)
     throw usage_error("{} measures text that is written, not {}", option, kernels ? "kernels" : "training");
-  if (batches.size() > 1 || batches[0] != 1) throw usage_error("{} measures one sequence; leave out --batch", option);
+  const int64_t most = *std::ranges::max_element(batches);
+  if (most > 1 && !exits.empty()) throw usage_error("--exit measures one sequence; leave out --batch");
+  if (most > 1 && !drafts.empty())
+    log_warning("--draft is off with --batch {}: drafts gain for one text at a time, and these are written together",
+                most);
   const int64_t generate = generates.empty() ? default_generate : generates[0];
   if (generate < 2) throw usage_error("{} needs --generate of at least 2, not {}", option, generate);
   if (!plot.empty()) throw usage_error("--plot does not show {}", option);

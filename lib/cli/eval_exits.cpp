@@ -59,15 +59,12 @@ class ExitEval {
     settings_.limit = o_.limit;
     settings_.type = o_.type();
     settings_.criterion = rule ? rule->criterion : &exit_criterion(o_.exit_criterion);
+    if (o_.calibrate_exits) check_windows(path, config);
     if (common_.dry_run) {
       log_info("would score the exits of '{}' on {}, context {}", path, text_->name(), settings_.context);
       return;
     }
-    Progress progress;
-    settings_.progress = [&](int64_t done, int64_t all) {
-      progress.show(fmt::format("scoring {}: {} of {} windows", path, done, all));
-    };
-    const ExitScan scan = scan_exits(*model_.transformer, *text_, settings_);
+    const ExitScan scan = scanned(path);
     if (o_.calibrate_exits) {
       calibrate(path, scan);
     } else if (rule) {
@@ -79,6 +76,35 @@ class ExitEval {
     }
   }
 
+  // A promise is drawn from windows, each of them one observation.
+  void check_windows(const std::string& path, const Config& config) const {
+    if (settings_.stride < settings_.context)
+      throw usage_error(
+          "--stride {} is less than the window of {} tokens: windows that share tokens depend on each other, and "
+          "--calibrate-exits counts each as independent; leave out --stride",
+          settings_.stride, settings_.context);
+    if (settings_.context < config.context)
+      log_warning(
+          "--context {} is less than the {} tokens that '{}' was made for: short windows lie close together, so that "
+          "they depend on each other, and the promise is for text that is read so",
+          settings_.context, config.context, path);
+  }
+
+  ExitScan scanned(const std::string& path) {
+    Progress progress;  // ends before a result is printed
+    settings_.progress = [&](int64_t done, int64_t all) {
+      progress.show(fmt::format("scoring {}: {} of {} windows", path, done, all));
+    };
+    ExitScan scan = scan_exits(*model_.transformer, *text_, settings_);
+    settings_.progress = nullptr;
+    return scan;
+  }
+
+  // Of what is scored: the text, or its beginning.
+  std::string text_hash() const {
+    return fingerprint(settings_.limit > 0 ? text_->slice(0, std::min(settings_.limit, text_->size())) : *text_);
+  }
+
   ExitRule rule_of(const std::string& path) {
     if (o_.exit != calibrated_rule) return parse_exit_rule(o_.exit);
     promise_ = calibration_of(model_.lineage, path);
@@ -87,6 +113,8 @@ class ExitEval {
 
   void compare_with_promise(const std::string& path, const ExitScores& scores) const {
     if (!promise_) return;
+    if (promise_->text_hash == text_hash())
+      log_warning("'{}' was calibrated on this very text: only another text can check its promise", path);
     if (scores.agreement >= promise_->agreement)
       log_info("'{}' keeps its promise of {} on this text: {:.4f}", path, promise_->agreement, scores.agreement);
     else
@@ -180,10 +208,12 @@ class ExitEval {
   void calibrate(const std::string& path, const ExitScan& scan) {
     const CalibratedExits found = calibrate_exits(scan, *settings_.criterion, *o_.calibrate_exits, settings_.context);
     const nlohmann::json entry = to_json(found.calibration, {{"text", text_->name()},
-                                                             {"text_hash", fingerprint(*text_)},
+                                                             {"text_hash", text_hash()},
                                                              {"tokens", scan.tokens()},
                                                              {"windows", found.windows},
                                                              {"context", settings_.context},
+                                                             {"limit", settings_.limit},
+                                                             {"precision", name_of(settings_.type)},
                                                              {"measured_agreement", found.scores.agreement},
                                                              {"mean_depth", found.scores.mean_depth},
                                                              {"p_value", found.p_value},

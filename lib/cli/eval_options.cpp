@@ -84,10 +84,10 @@ void EvalOptions::add(CLI::App& app) {
                               "agreement with all layers, speed");
   auto* rule = early->add_option("--exit", exit, fmt::format("Score leaving early: {}, or calibrated", exit_forms()))
                    ->type_name("RULE");
-  auto* promise = add_number(early, "--calibrate-exits", calibrate_exits,
-                             "Find the threshold with which tokens are predicted as by all layers at least this often, "
-                             "with 95% confidence; --output is the model with it",
-                             {.above = 0, .below = 1});
+  auto* promise =
+      add_fraction(early, "--calibrate-exits", calibrate_exits,
+                   "Find the threshold with which tokens are predicted as by all layers at least this often, with 95% "
+                   "confidence; --output is the model with it");
   all->excludes(rule)->excludes(promise);
   rule->excludes(promise);
   std::vector<std::string> criteria;
@@ -209,6 +209,8 @@ void EvalOptions::check_exits() const {
                        {"--require", calibrate_exits.has_value(), "with --calibrate-exits"},
                        {"--speed", calibrate_exits.has_value(), "with --calibrate-exits"}});
   if (!calibrate_exits) return;
+  if (!(*calibrate_exits > 0 && *calibrate_exits < 1))
+    throw usage_error("--calibrate-exits must be above 0 and below 1, not {}", *calibrate_exits);
   if (models.size() > 1) throw usage_error("--calibrate-exits takes one model, not {}", models.size());
   if (output == "-") throw usage_error("--calibrate-exits writes a model: give --output");
   if (format != "table" && format != "json")

@@ -108,7 +108,7 @@ class GenerateTool {
     if (o_.format == "json") print(Format::json);
     if (o_.format == "csv") print(Format::csv);
     if (o_.format == "text" && !out_.at_line_start() && at_terminal()) out_.write("\n");
-    const int status = common_.ranks->rank() == 0 ? write_depths() : 0;
+    const int status = common_.ranks->rank() == 0 ? write_report() : 0;
     return out_.closed() ? 128 + SIGPIPE : status;
   }
 
@@ -165,11 +165,7 @@ class GenerateTool {
     draft_ = open_draft(o_.draft, model_, o_.draft_tokens, o_.draft_min_probability);
     settings_.draft = draft_.settings;
     settings_.draft_seed = common_.seed;
-    if (!draft_.settings.model) return;
-    const double mine = stored_bytes(*draft_.settings.model), theirs = stored_bytes(*model_.transformer);
-    if (mine >= theirs)
-      log_warning("the draft '{}' reads {} a token, '{}' {}: it cannot make that faster", o_.draft, format_bytes(mine),
-                  o_.model, format_bytes(theirs));
+    warn_of_dear_draft(draft_, model_);
   }
 
   // Before anything is generated: a prompt that is too long, and once what to expect beyond the context.
@@ -205,7 +201,7 @@ class GenerateTool {
     if (result.finish == Finish::context)
       log_warning("'{}' has {} learned positions: the text ends after {}", o_.model,
                   model_.transformer->config().context, counted(result.tokens.size(), "token"));
-    if (settings_.exits) count_depths(prompt, result);
+    if (!o_.report.empty()) report_on(prompt, result);
     if (!text) add_row(prompt, result);
     if (o_.stats) print_stats(result);
   }
@@ -217,17 +213,26 @@ class GenerateTool {
         .set("tokens", result.tokens.size())
         .set("finish_reason", name_of(result.finish))
         .set("prompt_tokens", result.prompt_tokens);
-    if (!o_.draft.empty())
-      row.set("steps", result.steps).set("drafted_tokens", result.drafted).set("accepted_tokens", result.accepted);
-    if (settings_.exits) row.set("mean_depth", result.mean_depth()).set("depths", depths_cell(result.depths));
+    if (!o_.draft.empty()) set_drafts(row, result);
+    if (settings_.exits) row.set("mean_depth", result.mean_depth()).set("depths", Cell(result.depths));
     Report& report = o_.format == "jsonl" ? (report_ = Report()) : report_;
     report.add(row);
     report.common().set("model", o_.model).set("temperature", o_.temperature).set("seed", common_.seed);
     if (o_.format == "jsonl") print(Format::jsonl);
   }
 
-  static Cell depths_cell(const std::vector<int64_t>& depths) {
-    return std::vector<double>(depths.begin(), depths.end());
+  static void set_drafts(Row& row, const Generated& r) {
+    row.set("steps", r.steps).set("drafted_tokens", r.drafted).set("verified_tokens", r.verified);
+    row.set("accepted_tokens", r.accepted);
+  }
+
+  static Row draft_row(const std::string& prompt, int64_t tokens, const Generated& r) {
+    const auto ratio = [](int64_t a, int64_t b) { return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0; };
+    Row row;
+    row.set("prompt", prompt).set("tokens", tokens);
+    set_drafts(row, r);
+    row.set("acceptance", ratio(r.accepted, r.drafted)).set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
+    return row;
   }
 
   // Of all tokens, those that ended behind so many layers.
@@ -257,26 +262,38 @@ class GenerateTool {
     return all;
   }
 
-  void count_depths(const std::string& prompt, const Generated& result) {
-    if (o_.report.empty()) return;
-    all_depths_.insert(all_depths_.end(), result.depths.begin(), result.depths.end());
+  void report_on(const std::string& prompt, const Generated& result) {
+    const auto tokens = static_cast<int64_t>(result.tokens.size());
+    if (!settings_.exits) {
+      all_.steps += result.steps, all_.drafted += result.drafted;
+      all_.verified += result.verified, all_.accepted += result.accepted;
+      all_tokens_ += tokens;
+      file_report_.add(draft_row(prompt, tokens, result));
+      return;
+    }
+    all_.depths.insert(all_.depths.end(), result.depths.begin(), result.depths.end());
     Row row = depth_row(prompt, result.depths, places());
-    row.set("depths", depths_cell(result.depths));
-    depth_report_.add(row);
+    row.set("depths", Cell(result.depths));
+    file_report_.add(row);
   }
 
   // Each prompt, then all together.
-  int write_depths() {
+  int write_report() {
     LateTexts late(o_.force);
     if (o_.report.empty()) return late.status();
-    depth_report_.add(depth_row("", all_depths_, places()));
-    depth_report_.common()
-        .set("model", o_.model)
-        .set("exit", settings_.exits.rule ? to_string(*settings_.exits.rule) : std::string("none"))
-        .set("exit_fill", o_.exit_fill)
-        .set("layers", model_.transformer->layers())
-        .set("max_depth", places().back());
-    late.write("--report", o_.report, render(depth_report_, Format::json));
+    file_report_.common().set("model", o_.model);
+    if (settings_.exits) {
+      file_report_.add(depth_row("", all_.depths, places()));
+      file_report_.common()
+          .set("exit", settings_.exits.rule ? to_string(*settings_.exits.rule) : std::string("none"))
+          .set("exit_fill", o_.exit_fill)
+          .set("layers", model_.transformer->layers())
+          .set("max_depth", places().back());
+    } else {
+      file_report_.add(draft_row("", all_tokens_, all_));
+      file_report_.common().set("draft", o_.draft).set("temperature", o_.temperature).set("seed", common_.seed);
+    }
+    late.write("--report", o_.report, render(file_report_, Format::json));
     return late.status();
   }
 
@@ -311,9 +328,10 @@ class GenerateTool {
   TextStream out_;
   std::vector<MediaPart> media_;  // before every prompt
   int64_t media_rows_ = 0;
-  bool warned_ = false;  // that the context ends before the text
-  Report report_, depth_report_;
-  std::vector<int64_t> all_depths_;  // of all prompts
+  bool warned_ = false;          // that the context ends before the text
+  Report report_, file_report_;  // on standard output; of --report
+  Generated all_;                // depths or drafts of all prompts
+  int64_t all_tokens_ = 0;
 };
 
 }  // namespace
@@ -339,7 +357,11 @@ int generate(int argc, char** argv) {
           if (!batch->given()) return GenerateTool(*options, common).run();
           if (parallel_parts(options->parallel, common.ranks, "generate", common.arguments))
             throw usage_error("--parallel does not go with --input: write prompt by prompt");
-          return generate_batch(*options, *batch, options->settings(), common);
+          const GenerateSettings settings = options->settings();
+          if (!options->draft.empty())
+            log_warning(
+                "--draft is off with --input: drafts gain for one text at a time, and these are written together");
+          return generate_batch(*options, *batch, settings, common);
         };
       },
       .ranks = launched_ranks,

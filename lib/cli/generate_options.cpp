@@ -88,7 +88,10 @@ void add_exits(CLI::App& app, GenerateOptions& o) {
                    "Keys and values of layers that a token left out, once a later one needs them: exact (computed for "
                    "all such tokens at once) or propagated (from what the token left with)")
       ->check(one_of({"exact", "propagated"}));
-  group->add_option("--report", o.report, "JSON file with how deep each token went, by prompt")->type_name("FILE");
+  group
+      ->add_option("--report", o.report,
+                   "JSON file with how deep each token went, or with --draft what was drafted and accepted, by prompt")
+      ->type_name("FILE");
   group->add_flag("--force", o.force, "Replace a report or output that exists, and begin an interrupted output anew");
 }
 
@@ -156,7 +159,9 @@ void GenerateOptions::check_exits() const {
   if (!exit.empty() && exit != calibrated_rule) for_option("--exit", [&] { parse_exit_rule(exit); });
   warn_of_idle(*app_, {{"--exit-fill", exit.empty(), "without --exit"}});
   if (report.empty()) return;
-  if (!leaves_early()) throw usage_error("--report says how deep tokens went; give --exit or --max-depth");
+  if (!leaves_early() && draft.empty())
+    throw usage_error(
+        "--report says how deep tokens went, or what became of drafts; give --exit, --max-depth or --draft");
   require_text_writable(report, force);
   require_distinct({{"--report", report}}, {{"MODEL", model}, {"--prompt-file", prompt_file}});
 }

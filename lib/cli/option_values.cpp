@@ -150,7 +150,13 @@ CLI::Validator one_of_with_numbers(std::vector<std::string> names) {
 namespace {
 
 int64_t layer_number(const std::string& option, const std::string& text, size_t count) {
-  const int64_t layer = parse_count(text);
+  const int64_t layer = [&] {
+    try {
+      return parse_count(text);
+    } catch (const Error& error) {
+      throw usage_error("{}: {}", option, error.what());
+    }
+  }();
   if (layer < 0 || layer >= static_cast<int64_t>(count))
     throw usage_error("{} names layer {}; the model has layers 0 to {}", option, layer, count - 1);
   return layer;
@@ -170,7 +176,9 @@ std::vector<bool> parse_layers(const std::string& option, const std::string& tex
   }
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
-    chosen[static_cast<size_t>(layer_number(option, text.substr(begin, end - begin), count))] = true;
+    const auto layer = static_cast<size_t>(layer_number(option, text.substr(begin, end - begin), count));
+    if (chosen[layer]) throw usage_error("{} {} names layer {} twice", option, text, layer);
+    chosen[layer] = true;
     begin = end + 1;
   }
   return chosen;

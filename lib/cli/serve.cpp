@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/spelling.h"
 #include "base/stop.h"
+#include "base/units.h"
 #include "cli/batch_options.h"
 #include "cli/http_server.h"
 #include "cli/low_bit.h"
@@ -99,7 +100,7 @@ int run(const ServeOptions& o, const Common& common) {
     const int64_t dropped = service.run(o.drain);
     if (dropped > 0)
       log_warning("{} given up: not finished {} after the server was told to stop", counted(dropped, "text"),
-                  counted(o.drain, "second"));
+                  format_duration(o.drain));
     else
       log_info("what had begun is finished");
   }

@@ -101,6 +101,7 @@ void require_expressible(const Config& config, const Expressible& can, Obstacles
   require_block(config.block, layer, can, obstacles);
   for (const LayerBlueprint& other : config.layers) {
     obstacles.require(other.depth_fraction == 0, "layers that only some tokens go through");
+    obstacles.require(!other.exit, "exits behind layers");
     obstacles.require(other == layer, "layers that differ");
   }
   obstacles.require(config.encoders.empty(), fmt::format("encoders of {}", each_of(media_words(&Medium::plural))));

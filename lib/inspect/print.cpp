@@ -11,6 +11,7 @@
 #include "base/wrap.h"
 #include "inspect/model.h"
 #include "model/depth_routers.h"
+#include "model/exit_calibration.h"
 #include "model/exits.h"
 #include "report/report.h"
 
@@ -95,6 +96,8 @@ std::vector<std::pair<std::string, std::string>> config_lines(const InspectedMod
   if (const auto exits = exits_of(config_from_json(m.config, m.path)); !exits.empty())
     lines.emplace_back("exits", fmt::format("behind {} {}", fmt::join(exits, ", "),
                                             exits.size() == 1 && exits[0] == 1 ? "layer" : "layers"));
+  if (const std::string calibration = describe_calibration(m.lineage); !calibration.empty())
+    lines.emplace_back("calibrated exit", calibration);
   if (const std::string routers = describe_depth_routers(config_from_json(m.config, m.path)); !routers.empty())
     lines.emplace_back("depth routers", routers);
   lines.emplace_back("tokenizer",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/error.h"
 #include "base/spelling.h"
@@ -195,6 +196,14 @@ int64_t windows_needed(double agreement, double confidence) {
   return n;
 }
 
+std::optional<int64_t> windows_needed(double disagreement, double agreement, double confidence) {
+  if (disagreement >= 1 - agreement) return std::nullopt;
+  constexpr int64_t most = 1'000'000;
+  int64_t n = windows_needed(agreement, confidence);
+  while (n < most && hoeffding_bentkus(disagreement, n, 1 - agreement) > 1 - confidence) n += n / 16 + 1;
+  return n < most ? std::optional(n) : std::nullopt;
+}
+
 std::vector<double> exit_thresholds(const ExitCriterion& criterion, int64_t count) {
   // Entropies beyond 4 nats are not sure of anything. Squares: most of what matters is close to certainty.
   const double least = criterion.least, most = std::min(criterion.most, 4.0);
@@ -216,25 +225,31 @@ CalibratedExits calibrate_exits(const ExitScan& scan, const ExitCriterion& crite
   if (result.windows < needed)
     throw input_error(
         "the text has {} of {} tokens, and a promise of {} needs {}: {} tokens of text, or more where exits and the "
-        "last "
-        "layer disagree",
+        "last layer disagree",
         counted(result.windows, "window"), context, agreement, needed, needed * context + 1);
+  double surest = 0;  // disagreement with the first threshold
   for (const double threshold : exit_thresholds(criterion, 200)) {
     const ExitRule rule = {&criterion, threshold};
     const ExitScores scores = scores_of(scan, rule);
     double mean = 0;
     for (const double x : scores.disagreements) mean += x / static_cast<double>(result.windows);
     const double p = hoeffding_bentkus(mean, result.windows, 1 - agreement);
-    ++result.tested;
+    if (++result.tested == 1) surest = mean;
     if (p > 1 - confidence) break;
     result.calibration = {rule, agreement, confidence};
     result.scores = scores;
     result.p_value = p;
   }
-  if (!result.calibration.rule.criterion)
-    throw input_error("no threshold of {} keeps a promise of {} on this text of {}: promise less, or give more text",
-                      criterion.name, agreement, counted(result.windows, "window"));
-  return result;
+  if (result.calibration.rule.criterion) return result;
+  const std::string what = fmt::format("no threshold of {} keeps a promise of {} on this text of {}", criterion.name,
+                                       agreement, counted(result.windows, "window"));
+  const std::optional<int64_t> more = windows_needed(surest, agreement, confidence);
+  if (!more) throw input_error("{}: where the surest tokens leave, {:.4f} of all differ; promise less", what, surest);
+  throw input_error(
+      "{}: promise less, or give more text; with a disagreement of {:.4f}, which the surest threshold has here, about "
+      "{} "
+      "windows would do: {} tokens",
+      what, surest, *more, *more * context + 1);
 }
 
 }  // namespace hone

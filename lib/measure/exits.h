@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "dataset/corpus.h"
@@ -62,6 +63,8 @@ CalibratedExits calibrate_exits(const ExitScan& scan, const ExitCriterion& crite
                                 double confidence = 0.95);
 // Windows without which no promise can be kept: all of them without a disagreement.
 int64_t windows_needed(double agreement, double confidence);
+// The same where so large a part of the tokens disagrees, to a sixteenth; none where a million would not do.
+std::optional<int64_t> windows_needed(double disagreement, double agreement, double confidence);
 
 // Thresholds to look at, from the surest.
 std::vector<double> exit_thresholds(const ExitCriterion& criterion, int64_t count);

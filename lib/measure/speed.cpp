@@ -130,6 +130,19 @@ double prefill_flops(const Transformer& model, const GenerationShape& shape) {
   return 2 * count.elements * tokens + 2 * count.head_elements * batch + mixing_flops(model, shape.prompt) * batch;
 }
 
+double decode_flops(const Transformer& model, const GenerationShape& shape) {
+  const ProductCounter count = count_products(model);
+  double mixing = 0;
+  for (size_t i = 0; i < model.blocks().size(); ++i) {
+    const Block& block = model.blocks()[i];
+    const LayerBlueprint& layer = model.config().layers[i];
+    for (int64_t step = 0; block.mixer && step < shape.generate; ++step)
+      mixing += passing_fraction(layer) * block.mixer->flops(passed(shape.prompt + step, layer));
+  }
+  return 2 * (count.elements + count.head_elements) +
+         mixing / static_cast<double>(std::max<int64_t>(shape.generate, 1));
+}
+
 double training_flops(const Transformer& model, int64_t batch, int64_t context) {
   const ProductCounter count = count_products(model);
   const double sequences = static_cast<double>(batch), tokens = sequences * static_cast<double>(context);

@@ -40,6 +40,7 @@ void require_positions(const Config& config, int64_t length, const std::string& 
 // a speed-up by sparsity shows; norms, activations and lookups do not count. Of a layer with a router of depth
 // counts the fraction of the tokens that goes through while a model trains; GenerationTimes::depth has what went.
 double prefill_flops(const Transformer& model, const GenerationShape& shape);  // logits of each sequence's last token
+double decode_flops(const Transformer& model, const GenerationShape& shape);   // of a token, mean over the steps
 double training_flops(const Transformer& model, int64_t batch, int64_t context);  // of a step: 3 times the forward's
 
 // Bytes that a step reads on average over the steps: each weight as stored, once for the whole batch (of an embedding

@@ -1,5 +1,8 @@
 #include "model/exit_calibration.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -33,9 +36,29 @@ ExitCalibration calibration_of(const nlohmann::json& lineage, const std::string&
     calibration.rule.threshold = number("threshold");
     calibration.agreement = number("agreement");
     calibration.confidence = number("confidence");
+    calibration.text_hash = there->value("text_hash", std::string());
     return calibration;
   } catch (const std::exception&) {
     throw input_error("'{}': the calibration of exits in its lineage is damaged; calibrate them again", where);
+  }
+}
+
+std::string describe_calibration(const nlohmann::json& lineage) {
+  if (!lineage.is_array() || std::none_of(lineage.begin(), lineage.end(), found_in)) return {};
+  const nlohmann::json* there = found_in(lineage.back());
+  if (!there) return "none that holds: the model has changed since it was calibrated";
+  try {
+    const ExitCalibration calibration = calibration_of(lineage, "");
+    std::string text = fmt::format("{}, an agreement of {} with {} confidence", to_string(calibration.rule),
+                                   calibration.agreement, calibration.confidence);
+    if (there->contains("measured_agreement"))
+      text +=
+          fmt::format("; {:.4f} measured on {} windows of {} tokens of '{}' (hash {})",
+                      there->at("measured_agreement").get<double>(), there->at("windows").get<int64_t>(),
+                      there->at("context").get<int64_t>(), there->at("text").get<std::string>(), calibration.text_hash);
+    return text;
+  } catch (const std::exception&) {
+    return "damaged";
   }
 }
 

@@ -14,6 +14,7 @@ namespace {
 constexpr std::string_view every_prefix = "every:";
 
 void require_inside(int64_t depth, int64_t layers) {
+  if (layers < 2) throw usage_error("exits stand between layers, and the model has only one");
   if (depth < 1 || depth >= layers)
     throw usage_error("an exit behind {}: the model has {}, and exits stand behind 1 to {} of them",
                       counted(depth, "layer"), layers, layers - 1);

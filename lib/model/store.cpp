@@ -188,7 +188,7 @@ int64_t nonzeros_of(const Tensor& values) {
 class Counter : public Reader {
  public:
   // `ranks`: there are others that count with this one, so that no signal to one ends it.
-  Counter(bool tied, bool ranks) : tied_(tied), ranks_(ranks) {}
+  Counter(const Config& config, bool ranks) : config_(config), tied_(config.tied), ranks_(ranks) {}
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
     if (info.part.differs()) return of_part(info, weight);
@@ -196,7 +196,7 @@ class Counter : public Reader {
     const int64_t elements = weight.rows() * weight.cols(), nonzeros = weight.nonzeros();
     size.parameters += elements;
     size.nonzero_parameters += nonzeros;
-    if (info.kind <= 0) add_active(info.role != Role::embedding || tied_ ? elements : weight.cols());
+    if (info.kind <= 0) add_active(info, info.role != Role::embedding || tied_ ? elements : weight.cols());
     size.weight_bytes += weight.stored_bytes();
     if (!is_linear(info.role)) return;
     size.prunable += elements;
@@ -208,14 +208,14 @@ class Counter : public Reader {
     if (info.part.differs()) {
       const int64_t all = elements(whole_shape(info.part, parameter.value.shape()));
       size.parameters += all;
-      add_active(all);
+      add_active(info, all);
       if (!info.part.here()) return;
       divided.nonzero_parameters += nonzeros_of(parameter.value);
       divided.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
       return;
     }
     size.parameters += parameter.value.size();
-    if (info.kind <= 0) add_active(info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
+    if (info.kind <= 0) add_active(info, info.role == Role::position ? parameter.value.dim(1) : parameter.value.size());
     size.nonzero_parameters += nonzeros_of(parameter.value);
     size.weight_bytes += static_cast<int64_t>(parameter.value.bytes());
   }
@@ -238,7 +238,7 @@ class Counter : public Reader {
   void of_part(const ParameterInfo& info, const Weight& weight) {
     const int64_t all = elements(whole_shape(info.part, {weight.rows(), weight.cols()}));
     size.parameters += all;
-    add_active(info.role != Role::embedding || tied_ ? all : weight.cols());
+    add_active(info, info.role != Role::embedding || tied_ ? all : weight.cols());
     if (is_linear(info.role)) size.prunable += all;
     if (!info.part.here()) return;
     const int64_t nonzeros = weight.nonzeros();
@@ -249,8 +249,15 @@ class Counter : public Reader {
     divided.prunable_zeros += weight.rows() * weight.cols() - nonzeros;
   }
 
-  void add_active(int64_t elements) { (experts_ > 0 ? of_experts_ : size.active_parameters) += elements; }
+  // Of a layer with a router of depth the part that its tokens go through; the router itself sees all of them.
+  void add_active(const ParameterInfo& info, int64_t elements) {
+    if (info.layer >= 0 && info.role != Role::depth_router)
+      elements = std::llround(static_cast<double>(elements) *
+                              passing_fraction(config_.layers[static_cast<size_t>(info.layer)]));
+    (experts_ > 0 ? of_experts_ : size.active_parameters) += elements;
+  }
 
+  const Config& config_;
   bool tied_, ranks_;
   int64_t experts_ = 0, active_ = 0, of_experts_ = 0;  // of the mixture that is being visited
 };
@@ -391,7 +398,7 @@ WrittenFile save_model(const std::string& path, const Model& model, bool force) 
 }
 
 ModelSize size_of(const Transformer& model) {
-  Counter counter(model.config().tied, model.ranks() != nullptr);
+  Counter counter(model.config(), model.ranks() != nullptr);
   model.visit(counter);
   if (!model.ranks()) return counter.size;
   const ModelSize& mine = counter.divided;

@@ -46,11 +46,13 @@ WrittenFile save_model(const std::string& path, const Model& model, bool force);
 struct ModelSize {
   int64_t parameters = 0;          // logical elements
   int64_t nonzero_parameters = 0;  // elements whose value is not zero
-  int64_t active_parameters = 0;   // that one token's forward uses: of tables that are only looked up in, one row
-  int64_t prunable = 0;            // elements of linear layers' weights;
-  int64_t pruned = 0;              // those that masks leave out,
-  int64_t prunable_zeros = 0;      // and those that are 0, by mask, by rounding or by chance
-  int64_t weight_bytes = 0;        // as stored for execution: what is read when every weight is used once
+  // That one token's forward uses: of tables that are only looked up in one row, of layers that only some tokens go
+  // through that part.
+  int64_t active_parameters = 0;
+  int64_t prunable = 0;        // elements of linear layers' weights;
+  int64_t pruned = 0;          // those that masks leave out,
+  int64_t prunable_zeros = 0;  // and those that are 0, by mask, by rounding or by chance
+  int64_t weight_bytes = 0;    // as stored for execution: what is read when every weight is used once
 
   double sparsity() const { return part(pruned); }
   double zero_fraction() const { return part(prunable_zeros); }

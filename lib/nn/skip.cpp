@@ -59,7 +59,7 @@ std::span<const SkipRule> skip_rules() {
 
 LayerDropout layer_dropout(const std::string& text) {
   const size_t colon = text.find(':');
-  LayerDropout dropout{parse_number(text.substr(0, colon)), nullptr};
+  LayerDropout dropout{parse_fraction(text.substr(0, colon)), nullptr};
   require_probability(dropout.most);
   if (colon == std::string::npos) return dropout;
   const SkipRule& rule = rule_named(text.substr(colon + 1));

@@ -19,6 +19,7 @@ Json json_of(const Cell& cell) {
   if (const auto* integer = std::get_if<int64_t>(&cell)) return *integer;
   if (const auto* real = std::get_if<double>(&cell); real && std::isfinite(*real)) return *real;
   if (const auto* list = std::get_if<std::vector<double>>(&cell)) return *list;
+  if (const auto* list = std::get_if<std::vector<int64_t>>(&cell)) return *list;
   return nullptr;
 }
 
@@ -49,6 +50,7 @@ std::string csv_of(const Cell& cell) {
   if (const auto* integer = std::get_if<int64_t>(&cell)) return fmt::format("{}", *integer);
   if (const auto* real = std::get_if<double>(&cell)) return fmt::format("{}", *real);
   if (const auto* list = std::get_if<std::vector<double>>(&cell)) return fmt::format("{}", fmt::join(*list, " "));
+  if (const auto* list = std::get_if<std::vector<int64_t>>(&cell)) return fmt::format("{}", fmt::join(*list, " "));
   return {};
 }
 

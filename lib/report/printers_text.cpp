@@ -181,6 +181,7 @@ std::string text_for_people(const Cell& cell, Display display, int digits) {
     return display == Display::whole ? grouped(*integer)
                                      : number_for_people(static_cast<double>(*integer), display, digits);
   }
+  if (const auto* list = std::get_if<std::vector<int64_t>>(&cell)) return fmt::format("{}", fmt::join(*list, " "));
   if (const auto* list = std::get_if<std::vector<double>>(&cell)) {
     std::vector<std::string> numbers;
     for (const double x : *list) numbers.push_back(number_for_people(x, display, digits));

@@ -18,7 +18,7 @@ namespace hone {
 // monostate: missing. A number that is not finite is nan, inf or -inf but in JSON, which has no such numbers: null. A
 // list is an array in JSON, and
 // numbers with spaces between them elsewhere.
-using Cell = std::variant<std::monostate, std::string, int64_t, double, std::vector<double>>;
+using Cell = std::variant<std::monostate, std::string, int64_t, double, std::vector<double>, std::vector<int64_t>>;
 
 // Named cells in the order in which they were first set.
 class Row {

@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/kind_name.h"
+#include "base/log.h"
+#include "base/units.h"
 #include "serve/drafts/kinds.h"
 
 namespace hone {
@@ -82,6 +84,14 @@ OpenDraft open_draft(const std::string& name, const Model& target, int64_t token
   return draft;
 }
 
+void warn_of_dear_draft(const OpenDraft& draft, const Model& target) {
+  if (!draft.settings.model) return;
+  const double mine = stored_bytes(*draft.settings.model), theirs = stored_bytes(*target.transformer);
+  if (mine >= theirs)
+    log_warning("the draft '{}' reads {} a token, '{}' {}: it cannot make that faster", draft.model.path,
+                format_bytes(mine), target.path, format_bytes(theirs));
+}
+
 void check(const DraftSettings& s, const Transformer& target) {
   if (s.tokens < 1 || s.tokens > most_drafted)
     throw usage_error("{} tokens cannot be drafted at once; 1 to {} can", s.tokens, most_drafted);
@@ -98,49 +108,50 @@ std::unique_ptr<Drafter> make_drafter(const DraftSettings& settings, const Trans
   return row.make({settings, numbers_of(settings.kind, row), target, session, sampling, Random(seed, "draft"), banned});
 }
 
-namespace {
-
-// What a further row of a step costs beside one step of a single row: its attention and the arithmetic of its products,
-// where the first row has paid for reading the weights.
-constexpr double row_cost = 0.2;
-
-// Expected tokens of a step that drafts `count`, each accepted with probability `rate` where those before it are.
-double expected_tokens(double rate, int64_t count) {
-  double sum = 0, all = 1;
-  for (int64_t i = 0; i <= count; ++i, all *= rate) sum += all;
-  return sum;
-}
-
-}  // namespace
-
+// The count that has the most expected tokens of a step over what the step costs. Each token is drafted with
+// probability `sure` where those before it were, and accepted with probability `rate` where those before it were.
 int64_t DraftLength::best() const {
   const double rate = accepted_ / (accepted_ + refused_);
+  // A lookup that finds nothing has cost nothing.
+  const double sure = cost_.unsure > 0 ? sure_ / (sure_ + unsure_) : 1;
   int64_t best = 0;
-  double most = 1;
+  double most = 1, tokens = 1, spent = 1, stands = 1, drafted = 1;
   for (int64_t count = 1; count <= most_; ++count) {
-    const double gain = expected_tokens(rate, count) / (1 + (cost_ + row_cost) * static_cast<double>(count));
-    if (gain > most) most = gain, best = count;
+    spent += drafted * (1 - sure) * cost_.unsure;
+    drafted *= sure;
+    spent += drafted * (cost_.token + row_cost);
+    stands *= sure * rate;
+    tokens += stands;
+    if (tokens / spent > most) most = tokens / spent, best = count;
   }
   return best;
 }
 
-int64_t DraftLength::next() {
+int64_t DraftLength::next(int64_t room) {
+  asked_ = 0;
+  if (room <= 0) return 0;
   if (pause_ > 0) return --pause_, 0;
-  if (const int64_t count = best()) return count;
-  pause_ = pauses_;
-  pauses_ = std::min<int64_t>(2 * pauses_, 128);
-  return std::min<int64_t>(2, most_);  // a try
+  asked_ = std::min(std::max<int64_t>(best(), 1), room);
+  return asked_;
 }
 
 void DraftLength::took(int64_t drafted, int64_t accepted) {
-  if (drafted == 0) return;
-  constexpr double kept = 0.9;  // of the counts, a step
-  accepted_ = kept * accepted_ + static_cast<double>(accepted);
-  refused_ = kept * refused_ + (accepted < drafted ? 1 : 0);
-  if (best() > 0) {
-    pause_ = 0;
-    pauses_ = 8;
+  constexpr double most_lost = 0.02;           // of the steps of a pause, by the try behind it
+  const double kept = best() > 0 ? 0.9 : 0.5;  // of the counts, a step; after a pause they are old
+  if (asked_ == 0 || (drafted == 0 && cost_.unsure == 0)) return;
+  if (drafted > 0) {
+    accepted_ = kept * accepted_ + static_cast<double>(accepted);
+    refused_ = kept * refused_ + (accepted < drafted ? 1 : 0);
   }
+  sure_ = kept * sure_ + static_cast<double>(drafted);
+  unsure_ = kept * unsure_ + (drafted < asked_ ? 1 : 0);
+  if (best() > 0) {
+    pauses_ = shortest_pause;
+    return;
+  }
+  const double lost = std::max(cost_.token + row_cost, cost_.unsure) + cost_.back;
+  pause_ = std::max(pauses_, static_cast<int64_t>(lost / most_lost));
+  pauses_ = std::min(2 * pauses_, longest_pause);
 }
 
 double stored_bytes(const Transformer& model, int64_t layers) {

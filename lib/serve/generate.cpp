@@ -35,12 +35,16 @@ class Writer {
     if (settings.exits) begin_exits();
     if (settings.draft.kind.empty()) return;
     drafter_ = make_drafter(settings.draft, model, session_, settings.sampling, settings.draft_seed, banned_);
-    length_.emplace(settings.draft.tokens, drafter_->cost());
   }
 
   int32_t first(std::span<const MediaPart> parts) {
     const Session::Piece prompt{0, Input(sequence_, parts), Phase::prompt};
-    const Tensor logits = session_.feed({&prompt, 1}, whole_blocks(settings_.prefill_chunk));
+    const int64_t chunk = whole_blocks(settings_.prefill_chunk);
+    const Tensor logits = session_.feed({&prompt, 1}, chunk);
+    if (drafter_) {
+      drafter_->read_prompt(sequence_, chunk);
+      length_.emplace(settings_.draft.tokens, drafter_->cost());
+    }
     if (settings_.exits) counts_.depths.push_back(depths_.back());
     return sampler_.next(logits.span<float>(), sequence_, banned_);
   }
@@ -54,8 +58,7 @@ class Writer {
     const int64_t room = std::min(most, session_.capacity() - session_.length()) - 1;
     std::vector<Drafted> drafted;
     if (drafter_)
-      if (const int64_t count = std::min(length_->next(), room); count > 0)
-        drafted = drafter_->propose(sequence_, count);
+      if (const int64_t count = length_->next(room); count > 0) drafted = drafter_->propose(sequence_, count);
     std::vector<int32_t> ids = {sequence_.back()};
     for (const Drafted& d : drafted) ids.push_back(d.token);
     const int64_t before = session_.length();
@@ -117,6 +120,7 @@ class Writer {
     sequence_.resize(before);  // whether they become part of the text is the caller's to say
     const int64_t accepted = static_cast<int64_t>(chosen.size()) - 1;
     counts_.drafted += static_cast<int64_t>(drafted.size());
+    counts_.verified += std::min(accepted + 1, static_cast<int64_t>(drafted.size()));
     counts_.accepted += accepted;
     if (length_) length_->took(static_cast<int64_t>(drafted.size()), accepted);
     return chosen;

@@ -58,8 +58,9 @@ struct Generated {
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;  // until the first token was chosen
   double decode_seconds = 0;   // for the tokens after it
-  // With drafts: calls of the model after the prompt's, tokens guessed before them, and how many of those stand.
-  int64_t steps = 0, drafted = 0, accepted = 0;
+  // With drafts: calls of the model after the prompt's, tokens guessed before them, how many of those the model compared
+  // with its own (of each draft up to the first that it refused), and how many stand.
+  int64_t steps = 0, drafted = 0, verified = 0, accepted = 0;
   // With exits: how many layers the call went through that each token was chosen by; the first one's was the prompt's.
   std::vector<int64_t> depths;
   double mean_depth() const;

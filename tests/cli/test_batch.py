@@ -179,6 +179,21 @@ class BatchTest(unittest.TestCase):
             self.assertEqual(done.returncode, status, done.stderr)
             self.assertIn(word, done.stderr)
             self.assertEqual(done.stderr.count("error:"), 1)
+        for option, value in (("--exit", "gap:0.5"), ("--max-depth", 1), ("--exit-fill", "exact"), ("--report", self.path("r.json")),
+                              ("--image", "a.png"), ("--audio", "a.wav")):
+            done = run("generate", self.model, "--input", self.input, "--output", out, option, value)
+            self.assertEqual(done.returncode, 2, option)
+            self.assertIn(option, done.stderr)
+            self.assertFalse(os.path.exists(out))
+        texts = []
+        for draft in ([], ["--draft", "ngram"]):
+            done = run("generate", self.model, "--input", self.input, "--output", out, "--force", "--tokens", 6, "--ordered", *draft,
+                       check=True)
+            self.assertEqual("--draft is off with --input" in done.stderr, bool(draft))
+            texts.append(lines_of(out))
+        self.assertEqual(*texts)
+        os.remove(out)
+        self.assertEqual(run("generate", self.model, "--input", self.input, "--output", out, "--draft", "nothing").returncode, 2)
         write(out, "here\n")
         done = run("generate", self.model, "--input", self.input, "--output", out)
         self.assertEqual(done.returncode, 2)

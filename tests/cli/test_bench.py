@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -66,13 +67,25 @@ class BenchTest(CliTest):
         self.assertIsNone(rows[0].get("drafted_tokens"))
         for row in rows[1:]:
             self.assertGreater(row["decode_ratio"], 0)
-            self.assertGreaterEqual(row["drafted_tokens"], row["accepted_tokens"])
+            self.assertGreaterEqual(row["drafted_tokens"], row["verified_tokens"])
+            self.assertGreaterEqual(row["verified_tokens"], row["accepted_tokens"])
             self.assertGreaterEqual(row["tokens_per_step"], 1)
         self.assertGreater(rows[3]["accepted_tokens"], 0)  # a model's own int8 form thinks as it does
         for wrong, words in ((("--draft", "ngram"), "--data"), (("--draft", "nothing", *options), "known kinds"),
-                             (("--draft", "ngram", "--batch", "2", *options), "--batch"), (("--draft", "ngram", "--train", *options), "training"),
+                             (("--draft", "ngram", "--train", *options), "training"),
                              (("--draft", "self:7", *options), "layers")):
             self.assert_error(self.bench(a, *wrong), 2, words)
+        done = self.bench(a, *options, "--draft", "self:1", "--draft", a, "--batch", "1,3", "--format", "json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--draft is off with --batch 3", done.stderr)
+        self.assertEqual(done.stderr.count("cannot make that faster"), 1)
+        rows = json.loads(done.stdout)["rows"]
+        self.assertEqual([(row["batch"], row["draft"]) for row in rows],
+                         [(batch, draft) for batch in (1, 3) for draft in ("none", "self:1", a)])
+        self.assertGreater(rows[1]["drafted_tokens"], 0)
+        for row in rows[4:]:
+            self.assertEqual((row["drafted_tokens"], row["tokens_per_step"]), (0, 1))
+            self.assertGreater(row["decode_tokens_per_second"], 0)
         self.assert_error(self.bench(a, "--draft", "ngram", "--data", text, "--prompt", "5000"), 3, "tokens")
 
     def test_exits_are_compared_with_none_behind_the_same_prompts(self):
@@ -85,6 +98,9 @@ class BenchTest(CliTest):
         self.assertEqual([row["exit"] for row in rows], ["none", "entropy:20", "gap:1"])
         self.assertEqual([row.get("mean_depth") for row in rows], [None, (3 + 11) / 12, 3])
         self.assertNotIn("draft", rows[0])
+        self.assertEqual(rows[0]["text_loss"], rows[2]["text_loss"])  # whose tokens all went through all layers
+        self.assertLess(rows[0]["text_loss"], math.log(256))  # the likeliest of 256 tokens
+        self.assertGreater(rows[1]["text_loss"], 0)
         self.assertGreater(rows[1]["decode_ratio"], 0)
         self.assertEqual(len(self.rows(model, *options)), 1)
         for wrong, words in ((("--exit", "gap:0.5"), "--data"), (("--exit", "gap:2", *options), "gap"), (("--exit", "calibrated", *options), "calibrate"),

@@ -119,6 +119,7 @@ class Depth(ModelTest):
         self.assertIn(2, depths)
         rows = run("generate", self.model, *common, "--max-depth", 2, "--format", "jsonl", check=True).stdout
         self.assertEqual(json.loads(rows.splitlines()[0])["depths"], [2] * 12)
+        self.assertIn('"depths":[2,2,', rows)  # whole numbers
 
     def test_scores_thresholds_and_a_promise(self):
         text = write(self.path("text.txt"), sentences(700, 5))
@@ -136,8 +137,21 @@ class Depth(ModelTest):
         self.assertEqual({row["share_1"] for row in rows[4:]}, {0})
         self.assertGreater(rows[4]["mean_depth"], rows[-1]["mean_depth"])
         calibrated = self.path("calibrated.h5")
-        run("eval", self.model, "--data", text, "--calibrate-exits", 0.9, "--output", calibrated, "--format", "json", check=True)
+        run("eval", self.model, "--data", text, "--calibrate-exits", "90%", "--output", calibrated, "--format", "json", check=True)
         found = lineage(calibrated)[-1]["results"]["exit_calibration"]
+        self.assertEqual((found["context"], found["limit"]), (32, 0))
+        self.assertIn(found["precision"], ("f32", "bf16"))
+        self.assertIn(f"an agreement of 0.9 with 0.95 confidence; {found['measured_agreement']:.4f} measured on",
+                      " ".join(run("inspect", calibrated, check=True).stdout.split()))
+        score = lambda *more: run("eval", calibrated, "--exit", "calibrated", "--no-speed", "--data", *more, check=True).stderr
+        self.assertIn("this very text", score(text))
+        self.assertNotIn("this very text", score(text, "--limit", "1k"))
+        limited = self.path("limited.h5")
+        run("eval", self.model, "--data", text, "--calibrate-exits", 0.9, "--limit", os.path.getsize(text) - 64, "--output", limited,
+            check=True)
+        short = lineage(limited)[-1]["results"]["exit_calibration"]
+        self.assertEqual(short["limit"], os.path.getsize(text) - 64)
+        self.assertNotEqual(short["text_hash"], found["text_hash"])
         self.assertLessEqual(found["p_value"], 0.05)
         self.assertGreaterEqual(found["measured_agreement"], 0.9)
         self.assertEqual(found["agreement"], 0.9)
@@ -149,6 +163,7 @@ class Depth(ModelTest):
         self.assertEqual(refused.returncode, 4)
         changed = self.path("changed.h5")
         run("quantize", calibrated, "--type", "int8", "--output", changed, check=True)
+        self.assertIn("changed since", " ".join(run("inspect", changed, check=True).stdout.split()))
         self.assert_refused(run("generate", changed, "--prompt", "The", "--exit", "calibrated"), 2, "changed since")
 
     def test_routers_of_depth(self):
@@ -187,19 +202,29 @@ class Depth(ModelTest):
         self.assertEqual(resume(*routed).returncode, 0)
         self.assert_same_parameters(out, model)
         self.assert_refused(resume("--depth-router", 0.25), 2, "0.5 of the tokens through layers 1, 3")
+        size = run_json("inspect", model)
+        self.assertLess(size["active_parameters"], 0.9 * size["parameters"])
+        flops = [run_json("bench", path, "--prompt", 16, "--generate", 4, "--repeat", 1, "--warmup", 0)["rows"][0]["flops_per_token"]
+                 for path in (model, self.model)]
+        self.assertLess(flops[0], flops[1])
+        self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--depth-router", 0.5, "--depth-layers", "1,1"), 2, "layer 1 twice")
         for wrong in (["--depth-router", 0], ["--depth-router", 1], ["--depth-router", "x"], ["--depth-layers", "1"],
-                      ["--depth-router", 0.5, "--depth-layers", "4"], ["--depth-router", 0.5, "--depth-layers", "every:5"]):
+                      ["--depth-router", 0.5, "--depth-layers", "4"],
+                      ["--depth-router", 0.5, "--depth-layers", "1, 3"], ["--depth-router", 0.5, "--depth-layers", "every:5"]):
             self.assert_refused(self.trained(*SHAPE, "--steps", 3, *wrong), 2, wrong[0] if wrong[0] != "--depth-router" else "depth-")
         self.assert_refused(run("convert", model, "--to", "safetensors", "--output", self.path("folder")), 2, "only some tokens")
 
     def test_what_cannot_be_is_refused(self):
         plain = self.path("plain.h5")
         run("train", *SHAPE, "--steps", 0, "--output", plain, check=True)
-        for value in ("0", "4", "9", "2,2", "every:0", "every:4", "two", ""):
+        for value in ("0", "4", "9", "2,2", "1, 3", "every:0", "every:4", "two", ""):
             self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exits", value), 2)
         for value in ("-1", "x", "0.5:turns", "0.5:", "nan"):
             self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exits", "2", f"--exit-loss={value}"), 2, "--exit-loss")
         self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--exit-loss", 0.5), 2, "exits")
+        self.assert_refused(self.trained("--layers", 1, *SHAPE[2:], "--steps", 3, "--exits", "1"), 2, "only one")
+        self.assertEqual(self.trained(*SHAPE, "--steps", 3, "--layer-dropout", "20%").returncode, 0)
+        self.assert_refused(run("convert", self.model, "--to", "safetensors", "--output", self.path("folder")), 2, "exits")
         for value in (1, -0.1, 2, "0.2:", "x", "nan"):
             self.assert_refused(self.trained(*SHAPE, "--steps", 3, f"--layer-dropout={value}"), 2, "--layer-dropout")
         self.assert_refused(self.trained(*SHAPE, "--steps", 3, "--layer-dropout", "0.2:liner"), 2, "did you mean 'linear'?")
@@ -217,7 +242,10 @@ class Depth(ModelTest):
         self.assert_refused(evaluate(self.model, "--calibrate-exits", 0.98, "--output", self.path("x.h5")), 3, "149: 4769 tokens")
         self.assertFalse(os.path.exists(self.path("x.h5")))
         self.assert_refused(evaluate(self.model, "--calibrate-exits", 0.98), 2, "--output")
-        self.assert_refused(evaluate(self.model, "--calibrate-exits", 1, "--output", self.path("x.h5")), 2)
+        for value in (0, 1, "120%"):
+            self.assert_refused(evaluate(self.model, "--calibrate-exits", value, "--output", self.path("x.h5")), 2, "--calibrate-exits")
+        self.assert_refused(evaluate(self.model, "--calibrate-exits", 0.5, "--stride", 1, "--output", self.path("x.h5")), 2, "--stride 1",
+                            "independent")
         self.assert_refused(evaluate(plain, "--exits"), 2, "trained with exits")
         self.assert_refused(evaluate(self.model, "--exits", "--baseline", self.model), 2, "--baseline")
         self.assert_refused(evaluate(self.model, "--exits", "--exit", "gap:0.5"), 2)

@@ -103,6 +103,17 @@ class Generate(CliTest):
             self.assertGreaterEqual(row["steps"] + row["accepted_tokens"], 59)
         done = run("generate", self.model, *options, "--draft", "ngram", "--stats", check=True)
         self.assertIn("drafted tokens accepted", done.stderr)
+        report = self.path("drafts.json")
+        run("generate", self.model, *options, "--prompt", "xyz", "--draft", "ngram:1", "--report", report, check=True)
+        with open(report, encoding="utf-8") as file:
+            rows = json.load(file)["rows"]
+        self.assertEqual([row["prompt"] for row in rows], ["abcabcabc", "xyz", ""])
+        for name in ("tokens", "steps", "drafted_tokens", "verified_tokens", "accepted_tokens"):
+            self.assertEqual(rows[2][name], rows[0][name] + rows[1][name], name)
+        self.assertEqual(rows[2]["draft"], "ngram:1")
+        self.assertGreaterEqual(rows[2]["drafted_tokens"], rows[2]["verified_tokens"])
+        self.assertGreaterEqual(rows[2]["verified_tokens"], rows[2]["accepted_tokens"])
+        self.assertAlmostEqual(rows[2]["acceptance"], rows[2]["accepted_tokens"] / rows[2]["drafted_tokens"])
         sampled = ("--prompt", "abcabcabc", "--tokens", 40, "--draft", "self:1", "--seed", 5)
         self.assertEqual(self.generate(*sampled), self.generate(*sampled))
 

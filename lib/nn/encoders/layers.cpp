@@ -29,7 +29,7 @@ class LayersOfEncoder : public EncoderBody {
 
   void visit(const Place& at, Visitor& visitor) override {
     for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i].visit(at.in(fmt::format("layers.{}", i)), visitor);
-    norm_.visit(at.in("norm"), visitor);
+    norm_.visit(at.in("norm"), NormOf::last, visitor);
   }
 
   std::vector<LayerBlueprint> layers() const override { return layers_; }

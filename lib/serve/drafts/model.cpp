@@ -11,12 +11,25 @@ class ModelDraft : public LogitsDraft {
   explicit ModelDraft(const DraftSource& source)
       : LogitsDraft(source),
         session_(*source.settings.model,
-                 {1, capacity(source), source.session.state().shape().type, source.session.state().shape().take_back}),
-        cost_(stored_bytes(*source.settings.model) / stored_bytes(source.target)) {}
+                 {1, capacity(source), source.session.state().shape().type, source.session.state().shape().take_back}) {
+  }
 
-  double cost() const override { return cost_; }
+  DraftCost cost() const override {
+    const double token = stored_bytes(*source().settings.model) / stored_bytes(source().target);
+    return {token, token, token * row_cost * static_cast<double>(most_missed)};
+  }
+
+  void read_prompt(std::span<const int32_t> prompt, int64_t chunk) override {
+    if (static_cast<int64_t>(prompt.size()) > session_.capacity()) return;
+    session_.feed(prompt, chunk);
+    read_.assign(prompt.begin(), prompt.end());
+  }
 
  private:
+  // Tokens written while nothing was drafted that it reads later. Of more it forgets all that was before the last of
+  // them: a text that it drafts badly must not cost the reading of all of it.
+  static constexpr int64_t most_missed = 64;
+
   // Learned positions may end sooner than those of the model it drafts for.
   static int64_t capacity(const DraftSource& source) {
     return std::min(source.session.capacity(), max_positions(source.settings.model->config()));
@@ -24,22 +37,28 @@ class ModelDraft : public LogitsDraft {
 
   // It has read what it drafted itself: of that only what was accepted stays.
   void begin(std::span<const int32_t> sequence) override {
+    const std::span<const int32_t> known = sequence.subspan(first_);
     size_t shared = 0;
-    while (shared < read_.size() && shared + 1 < sequence.size() && read_[shared] == sequence[shared]) ++shared;
+    while (shared < read_.size() && shared + 1 < known.size() && read_[shared] == known[shared]) ++shared;
+    if (!read_.empty() && known.size() - shared > static_cast<size_t>(most_missed)) {
+      first_ = sequence.size() - static_cast<size_t>(most_missed);
+      shared = 0;
+    }
     session_.truncate(0, static_cast<int64_t>(shared));
     read_.resize(shared);
   }
 
   std::optional<Tensor> logits_after(std::span<const int32_t> text) override {
-    if (static_cast<int64_t>(text.size()) > session_.capacity()) return {};
-    const Tensor logits = session_.feed(text.subspan(read_.size()));
-    read_.assign(text.begin(), text.end());
+    const std::span<const int32_t> known = text.subspan(first_);
+    if (static_cast<int64_t>(known.size()) > session_.capacity()) return {};
+    const Tensor logits = session_.feed(known.subspan(read_.size()));
+    read_.assign(known.begin(), known.end());
     return logits;
   }
 
   Session session_;
-  std::vector<int32_t> read_;
-  double cost_;
+  size_t first_ = 0;           // of the text, that it remembers
+  std::vector<int32_t> read_;  // from there on
 };
 
 }  // namespace

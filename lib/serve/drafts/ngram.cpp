@@ -20,13 +20,14 @@ class NgramDraft : public Drafter {
     if (length <= n_) return drafted;
     const auto found = ends_.find(key(sequence, length));
     if (found == ends_.end()) return drafted;
-    for (int64_t from = best_of(sequence, found->second); from < length && static_cast<int64_t>(drafted.size()) < most;
-         ++from)
-      drafted.push_back(certain(sequence[static_cast<size_t>(from)]));
+    // Behind the end of the text it goes on in what it has drafted: what repeats itself does so more than once.
+    for (int64_t from = best_of(sequence, found->second); static_cast<int64_t>(drafted.size()) < most; ++from)
+      drafted.push_back(certain(from < length ? sequence[static_cast<size_t>(from)]
+                                              : drafted[static_cast<size_t>(from - length)].token));
     return drafted;
   }
 
-  double cost() const override { return 0; }
+  DraftCost cost() const override { return {}; }
 
  private:
   static constexpr size_t places_looked_at = 8;

@@ -7,12 +7,14 @@ namespace {
 
 class SelfDraft : public LogitsDraft {
  public:
-  explicit SelfDraft(const DraftSource& source)
-      : LogitsDraft(source),
-        layers_(source.numbers[0]),
-        cost_(stored_bytes(source.target, layers_) / stored_bytes(source.target)) {}
+  explicit SelfDraft(const DraftSource& source) : LogitsDraft(source), layers_(source.numbers[0]) {}
 
-  double cost() const override { return cost_; }
+  // The blocks that a token went through for nothing are those that the model need not run again.
+  DraftCost cost() const override {
+    const Transformer& model = source().target;
+    const double step = stored_bytes(model);
+    return {stored_bytes(model, layers_) / step, stored_bytes(model, 0) / step};
+  }
 
  private:
   std::optional<Tensor> logits_after(std::span<const int32_t> text) override {
@@ -20,7 +22,6 @@ class SelfDraft : public LogitsDraft {
   }
 
   int64_t layers_;
-  double cost_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "measure/exits.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <cmath>
 
@@ -141,4 +142,45 @@ TEST_CASE("calibration keeps its promise as often as it says, and asks for enoug
     CHECK(std::string(error.what()).find("1491 tokens") != std::string::npos);
   }
   CHECK_THROWS_AS(calibrate_exits(scan_of(100, 1), gap, 1.0, 10), Error);
+}
+
+TEST_CASE("where no threshold keeps a promise it is said how much text would do, if any") {
+  // Windows of 10 tokens that all leave at once; in some of them one is predicted otherwise.
+  const auto scan = [](int64_t windows, int64_t wrong) {
+    ExitScan s;
+    s.depths = {2, 4};
+    for (int64_t w = 0; w < windows; ++w) {
+      s.windows.push_back(s.tokens());
+      for (int t = 0; t < 10; ++t) {
+        s.losses.insert(s.losses.end(), {1.0f, 0.5f});
+        s.measured.insert(s.measured.end(), {1.0f, 1.0f});
+        s.correct.insert(s.correct.end(), {1, 1});
+        s.agrees.insert(s.agrees.end(), {static_cast<uint8_t>(w >= wrong || t > 0), 1});
+      }
+    }
+    s.windows.push_back(s.tokens());
+    return s;
+  };
+  const auto refusal = [&](int64_t wrong) -> std::string {
+    try {
+      calibrate_exits(scan(100, wrong), exit_criterion("gap"), 0.95, 10);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(refusal(0).empty());
+  const std::string short_text = refusal(40), hopeless = refusal(60);  // 4 and 6% of the tokens
+  const std::optional<int64_t> needed = windows_needed(0.04, 0.95, 0.95);
+  REQUIRE(needed);
+  CHECK(*needed > 1000);
+  CHECK(hoeffding_bentkus(0.04, *needed, 0.05) <= 0.05);
+  CHECK(hoeffding_bentkus(0.04, *needed * 7 / 8, 0.05) > 0.05);
+  CHECK(short_text.find(fmt::format("about {} windows would do: {} tokens", *needed, *needed * 10 + 1)) !=
+        std::string::npos);
+  CHECK(hopeless.find("0.0600 of all differ; promise less") != std::string::npos);
+  CHECK(hopeless.find("would do") == std::string::npos);
+  CHECK_FALSE(windows_needed(0.05, 0.95, 0.95));
+  CHECK_FALSE(windows_needed(0.2, 0.95, 0.95));
+  CHECK(windows_needed(0.0, 0.98, 0.95) == windows_needed(0.98, 0.95));
 }

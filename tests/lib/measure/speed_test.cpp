@@ -36,6 +36,9 @@ TEST_CASE("prefill: products of every token, the head of the last, attention of 
     const GenerationShape shape{.batch = 3, .prompt = 5, .generate = 0};
     const double attention = 2 * 4 * (5 * 6 / 2) * 16;  // layers, 2 products of 2 flops, pairs, heads * head_dim
     CHECK(prefill_flops(model, shape) == 2 * 2 * layer_elements * 15 + 2 * head_elements * 3 + 3 * attention);
+    // Positions 6, 7 and 8, whatever the batch.
+    CHECK(decode_flops(model, {.batch = 3, .prompt = 5, .generate = 3}) ==
+          2 * (2 * layer_elements + head_elements) + 2 * 4 * 7 * 16);
     CHECK(training_flops(model, 3, 5) == 3 * (2 * (2 * layer_elements + head_elements) * 15 + 3 * attention));
   }
 }
@@ -60,6 +63,7 @@ TEST_CASE("of a layer with a router of depth the fraction counts that goes throu
   constexpr double router = 16 + 32 * 16 + 32, attention = 4 * (6 * 7 / 2 + 3 * 4 / 2) * 16;
   CHECK(prefill_flops(model, shape) ==
         2 * (1.5 * layer_elements + router) * 18 + 2 * head_elements * 3 + 3 * attention);
+  CHECK(decode_flops(model, shape) == 2 * (1.5 * layer_elements + router + head_elements) + 4 * 16 * (7.5 + 0.5 * 4.5));
   // The weights of the second layer are read where any of the sequences goes through.
   const double any = 1 - 0.5 * 0.5 * 0.5, read = 4 * (layer_elements * (1 + any) + head_elements + router),
                norms = 4 * (2 * 2 + 2) * 16 + 4 * (32 + 1);

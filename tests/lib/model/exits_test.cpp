@@ -87,6 +87,12 @@ TEST_CASE("exits are named by the layers before them") {
     CAPTURE(wrong);
     CHECK_THROWS_AS(parse_exits(wrong, 8), Error);
   }
+  try {
+    parse_exits("every:1", 1);
+    FAIL("a model of one layer");
+  } catch (const Error& error) {
+    CHECK(std::string(error.what()).find("only one") != std::string::npos);
+  }
   Config c = deep_config();
   CHECK(exits_of(c) == std::vector<int64_t>{1, 3});
   CHECK(exits_of(config_from_json(to_json(c), "test")) == std::vector<int64_t>{1, 3});
@@ -282,9 +288,20 @@ TEST_CASE("a calibration holds for the stage that found it") {
   const ExitCalibration again = calibration_of(lineage, "x");
   CHECK(to_string(again.rule) == "entropy:0.5");
   CHECK(again.agreement == 0.98);
+  CHECK(again.text_hash.empty());
+  CHECK(describe_calibration(lineage) == "entropy:0.5, an agreement of 0.98 with 0.95 confidence");
   nlohmann::json damaged = lineage;
   damaged.back()["results"][calibration_member].erase("threshold");
   CHECK_THROWS_AS(calibration_of(damaged, "x"), Error);
+  CHECK(describe_calibration(damaged) == "damaged");
+  CHECK(describe_calibration(nlohmann::json::array({{{"tool", "train"}}})).empty());
+  nlohmann::json with_evidence = lineage;
+  with_evidence.back()["results"][calibration_member] = to_json(
+      found, {{"text_hash", "ab"}, {"text", "t.txt"}, {"windows", 7}, {"context", 32}, {"measured_agreement", 0.99}});
+  CHECK(calibration_of(with_evidence, "x").text_hash == "ab");
+  CHECK(describe_calibration(with_evidence)
+            .ends_with("; 0.9900 measured on 7 windows of 32 tokens of 't.txt' (hash ab)"));
   lineage.push_back({{"tool", "prune"}});
+  CHECK(describe_calibration(lineage).find("changed since") != std::string::npos);
   CHECK_THROWS_AS(calibration_of(lineage, "x"), Error);
 }

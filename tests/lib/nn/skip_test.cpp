@@ -57,6 +57,7 @@ TEST_CASE("what is no probability or rule of skipping is refused") {
   }
   for (const double wrong : {1.0, -0.1, 2.0}) CHECK_THROWS_AS(skip_probabilities({wrong}, 4, 0, 1), Error);
   CHECK(layer_dropout("0") == LayerDropout{});
+  CHECK(layer_dropout("25%:linear") == layer_dropout("0.25:linear"));
   CHECK(to_string(layer_dropout("0.2")) == "0.2");
   CHECK(to_string(layer_dropout("0.2:exponential")) == "0.2");
 }

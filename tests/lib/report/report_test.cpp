@@ -165,6 +165,7 @@ TEST_CASE("numbers for people") {
   CHECK(text(10.7e6, Display::count, 0) == "10.7M");
   CHECK(text(std::numeric_limits<double>::infinity(), Display::plain, 3) == "inf");
   CHECK(text_for_people(int64_t{999}, Display::plain, 3) == "999");
+  CHECK(text_for_people(std::vector<int64_t>{4, 2}, Display::plain, 3) == "4 2");
   CHECK(text_for_people(int64_t{-1000}, Display::plain, 3) == "-1000");
   CHECK(text_for_people(int64_t{-1000}, Display::whole, 3) == "-1,000");
   CHECK(text_for_people(int64_t{100000}, Display::whole, 3) == "100,000");

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -126,12 +127,14 @@ TEST_CASE("a stop, the end of positions and the number of tokens end drafted tex
 // Chi-square of the three tokens of many texts against their probabilities without drafts, which are known exactly:
 // top-k leaves 64 texts.
 TEST_CASE("sampled text has the distribution of text without drafts") {
-  const Made made(shape("full", 2)), other(shape("full", 1), 9);
-  constexpr int n = 1000;
+  Config small = shape("full", 2), smaller = shape("full", 1);
+  for (Config* config : {&small, &smaller}) config->vocabulary = config->padded_vocabulary = 16;
+  const Made made(small), other(smaller, 9);
+  constexpr int n = 3000;
   GenerateSettings s = settings(8, 3);
   s.sampling.top_k = 4;
   std::vector<int32_t> prompt;  // every token that may follow has been there: the lookup finds it
-  for (int32_t id = 1; id < 256; ++id) prompt.push_back(id);
+  for (int32_t id = 1; id < 16; ++id) prompt.push_back(id);
   std::map<std::vector<int32_t>, double> expected;
   {
     const auto spread = [&](auto&& self, std::vector<int32_t> text, double p) -> void {
@@ -139,7 +142,7 @@ TEST_CASE("sampled text has the distribution of text without drafts") {
         expected[{text.begin() + static_cast<ptrdiff_t>(prompt.size()), text.end()}] = p;
         return;
       }
-      Session session(made.model, {1, 260});
+      Session session(made.model, {1, 20});
       Sampler sampler(s.sampling, Random(1, "x"));
       const Tensor logits = session.feed(std::span<const int32_t>(text));
       const Distribution d = sampler.distribution(logits.span<float>(), text, document_separator);
@@ -200,34 +203,101 @@ TEST_CASE("a token that was drafted stands as often as it may") {
   CHECK(stood / static_cast<double>(n) == doctest::Approx(0.25 + 0.3).epsilon(0.03));  // the sum of the lesser ones
 }
 
-TEST_CASE("the number of drafted tokens follows what is accepted, and none is drafted for nothing") {
-  DraftLength good(7, 0.05), bad(7, 0.05), dear(7, 2.0);
-  for (int i = 0; i < 40; ++i) {
-    const int64_t count = good.next();
-    good.took(count, count);
-  }
-  CHECK(good.next() == 7);
+namespace {
+
+// Tokens that are drafted in so many steps, where always or never as many are accepted as were asked for.
+int64_t drafted_in(DraftLength& length, int steps, bool accepted) {
   int64_t drafted = 0;
-  for (int i = 0; i < 1000; ++i) {
-    const int64_t count = bad.next();
-    bad.took(count, 0);
+  for (int i = 0; i < steps; ++i) {
+    const int64_t count = length.next(7);
+    length.took(count, accepted ? count : 0);
     drafted += count;
   }
-  CHECK(drafted < 60);
-  for (int i = 0; i < 100; ++i) {  // it learns again
-    const int64_t count = bad.next();
-    bad.took(count, count);
+  return drafted;
+}
+
+}  // namespace
+
+TEST_CASE("the number of drafted tokens follows what is accepted, and none is drafted for nothing") {
+  DraftLength good(7, {0.05, 0.05}), bad(7, {0.05, 0.05}), dear(7, {2.0, 2.0});
+  drafted_in(good, 40, true);
+  CHECK(good.next(7) == 7);
+  CHECK(good.next(3) == 3);
+  CHECK(good.next(0) == 0);
+  CHECK(drafted_in(bad, 64, false) < 8);  // short texts must not pay for it either
+  CHECK(drafted_in(bad, 936, false) < 8);
+  int64_t until = 0;  // it learns again, behind the longest pause at most
+  while (until < 1000 && drafted_in(bad, 1, true) == 0) ++until;
+  CHECK(until <= 512);
+  CHECK(drafted_in(bad, 40, true) > 100);
+  CHECK(drafted_in(dear, 500, true) < 10);  // a drafter that costs twice the model never gains
+}
+
+TEST_CASE("a drafter that is always unsure is asked ever more rarely") {
+  for (const double cost : {0.05, 0.3, 0.9}) {
+    CAPTURE(cost);
+    DraftLength unsure(7, {cost, cost});
+    int64_t asked = 0, first = 0;
+    for (int step = 0; step < 1000; ++step) {
+      asked += unsure.next(7) > 0;
+      unsure.took(0, 0);
+      if (step == 63) first = asked;
+    }
+    CHECK(static_cast<double>(first) * cost < 0.045 * 64);
+    CHECK(static_cast<double>(asked) * cost < 0.01 * 1000);
+    CHECK(asked > 3);  // and still is
   }
-  for (int i = 0; i < 300 && bad.next() == 0; ++i) bad.took(0, 0);
-  bad.took(2, 2);
-  CHECK(bad.next() > 0);
-  int64_t tries = 0;
-  for (int i = 0; i < 500; ++i) {
-    const int64_t count = dear.next();
-    tries += count;
-    dear.took(count, count);
+  DraftLength lookup(7, {});  // finds nothing, which costs nothing
+  for (int step = 0; step < 100; ++step) {
+    CHECK(lookup.next(7) > 0);
+    lookup.took(0, 0);
   }
-  CHECK(tries < 40);  // a drafter that costs twice the model never gains
+  DraftLength behind(7, {0.3, 0.3, 5});  // and dear where it must read first what it missed
+  int64_t asked = 0;
+  for (int step = 0; step < 1000; ++step) {
+    asked += behind.next(7) > 0;
+    behind.took(0, 0);
+  }
+  CHECK(asked <= 4);
+}
+
+TEST_CASE("a lookup goes on in what it has drafted") {
+  const Made made(shape());
+  Session session(made.model, {1, 20});
+  const auto drafter = make_drafter({.kind = "ngram:2"}, made.model, session, {}, 1, -1);
+  std::vector<int32_t> ids;
+  for (const Drafted& d : drafter->propose(std::vector<int32_t>{9, 5, 6, 7, 5, 6, 7, 5, 6}, 7)) ids.push_back(d.token);
+  CHECK(ids == std::vector<int32_t>{7, 5, 6, 7, 5, 6, 7});
+}
+
+TEST_CASE("a model that drafts reads the prompt first, and of what it missed only the end") {
+  const Made made(shape()), other(shape("full", 1), 4);
+  Session session(made.model, {1, 300});
+  const DraftSettings draft = {.kind = "model", .model = &other.model, .min_probability = 0};
+  const auto drafter = make_drafter(draft, made.model, session, {.temperature = 0}, 1, -1);
+  std::vector<int32_t> text;
+  for (int32_t i = 0; i < 250; ++i) text.push_back(1 + i * i * 7 % 255);
+  const auto likeliest = [&](std::span<const int32_t> ids) {
+    Session reader(other.model, {1, 300});
+    const Tensor logits = reader.feed(ids);
+    const auto all = logits.span<float>();
+    return static_cast<int32_t>(std::ranges::max_element(all) - all.begin());
+  };
+  const std::span<const int32_t> all = text;
+  drafter->read_prompt(all.first(30), 512);
+  CHECK(drafter->propose(all.first(31), 2).at(0).token == likeliest(all.first(31)));
+  CHECK(drafter->propose(all.first(60), 2).at(0).token == likeliest(all.first(60)));
+  CHECK(drafter->propose(all, 1).at(0).token == likeliest(all.last(64)));
+  CHECK(drafter->propose(all, 1).at(0).token == likeliest(all.last(64)));
+  // A long text with such pauses is the model's.
+  GenerateSettings s = settings(0, 500);
+  const Generated alone = write(made.model, s);
+  s.draft = draft;
+  const Generated drafted = write(made.model, s);
+  CHECK(drafted.tokens == alone.tokens);
+  CHECK(drafted.drafted > 1);
+  CHECK(drafted.accepted <= drafted.verified);
+  CHECK(drafted.verified <= drafted.drafted);
 }
 
 TEST_CASE("drafts that cannot be made are refused") {

@@ -169,7 +169,8 @@ TEST_CASE("the memory of a rank has its experts alone") {
     CHECK(own < optimizer_bytes(c, settings, 2, 2));
     TrainingShape shape = {2, 32};
     shape.expert_ranks = 2;
-    CHECK(training_footprint(c, {2, 32}, 0, ranks).activations == activation_bytes(c, shape));
+    CHECK(training_footprint(c, {2, 32}, 0, ModelRanks(division_named("expert"), ranks)).activations ==
+          activation_bytes(c, shape));
   });
 }
 
