@@ -104,9 +104,9 @@ class ModelsBench {
                                           optimizer_bytes(config, {}, 1, 1, s_.ranks), s_.ranks)
                      : generation_footprint(s_.ranks.shape_of_one(config), point.batch, sum_of(length, s_.generate),
                                             s_.prefill_chunk, s_.type, s_.code);
-        require_memory_for(need, fmt::format("'{}' with {} sequences at a time", variant.path, point.batch),
-                           s_.train ? "choose a smaller batch or a shorter prompt"
-                                    : "choose a smaller batch, a shorter prompt or fewer tokens after it");
+        require_memory_for(
+            need, fmt::format("'{}' with a batch of {}", variant.path, point.batch),
+            s_.train ? "choose a smaller batch or a shorter prompt" : "choose a smaller batch or shorter texts");
       }
     }
   }

@@ -217,7 +217,8 @@ int run(const PruneOptions& o, const Common& common) {
   const ModelSize size = size_of(*model.transformer);
   const Stage stage = {"prune",
                        sha256_of_file(o.files.model),
-                       {{"sparsity", size.sparsity()},
+                       {{"method", method_text(method.name, settings.number)},
+                        {"sparsity", size.sparsity()},
                         {"pruned_weights", layers.size()},
                         {"allocation", o.allocation},
                         {"layer_sparsity", sparsities_of(layers)}},

@@ -111,7 +111,7 @@ void require_expressible(const Config& config, const Expressible& can, Obstacles
 const LayerBlueprint& require_expressible(const Config& config, const Expressible& can) {
   Obstacles obstacles;
   require_expressible(config, can, obstacles);
-  obstacles.refuse("", ", ");
+  obstacles.refuse("", "; ");
   return config.layers.front();
 }
 

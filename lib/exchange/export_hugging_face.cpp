@@ -41,7 +41,7 @@ Choice choose(const Model& model, const ModelNumbers& numbers) {
       nearest.tried(a->name, error.what());
     }
   }
-  throw usage_error("no architecture has all of this model (nearest is {})", nearest.text());
+  throw usage_error("no architecture has all of it (nearest is {})", nearest.text());
 }
 
 // The origin, where what it says still is what the model is.
@@ -83,7 +83,7 @@ class Exporter {
     Choice choice{};
     obstacles.gather([&] { choice = choose(model_, numbers_); });
     obstacles.gather([&] { tokenizer_ = tokenizer_files(model_.tokenizer); });
-    obstacles.refuse(fmt::format("'{}' cannot be written as safetensors: ", model_.path), "; ");
+    obstacles.refuse(fmt::format("'{}' does not fit safetensors: ", model_.path), "; ");
     result_.architecture = choice.architecture->name;
     const std::optional<Settings> origin = type_ ? std::nullopt : origin_that_fits(model_);
     try {

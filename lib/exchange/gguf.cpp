@@ -119,7 +119,7 @@ const GgufForm& choose(const Config& config, GgufContent& content) {
       nearest.tried(a.gguf->name, error.what());
     }
   }
-  throw usage_error("no architecture of llama.cpp has all of this model (nearest is {})", nearest.text());
+  throw usage_error("no architecture of llama.cpp has all of it (nearest is {})", nearest.text());
 }
 
 const BlockType& type_for(const Part& part, const BlockType& wanted) {
@@ -167,7 +167,7 @@ Exported export_gguf(const Model& model, const std::string& path, const ExportSe
   });
   obstacles.gather([&] { add_gguf_tokenizer(model.tokenizer, config.padded_vocabulary, content); });
   require_whole_blocks(origins, wanted, obstacles);
-  obstacles.refuse(fmt::format("'{}' cannot be written as GGUF: ", model.path), "; ");
+  obstacles.refuse(fmt::format("'{}' does not fit GGUF: ", model.path), "; ");
   const GgufForm& form = *chosen;
   for (const auto& [name, from] : origins)
     content.tensors.push_back({name, from.part.whole(), &type_for(from.part, wanted)});

@@ -45,16 +45,18 @@ void Obstacles::refuse(std::string_view before, std::string_view between) const 
 }
 
 void Nearest::tried(std::string_view name, std::string_view lacks) {
-  if (!name_.empty() && std::ranges::count(lacks, ',') >= std::ranges::count(lacks_, ',')) return;
-  name_ = name;
-  lacks_ = lacks;
+  const int64_t count = std::ranges::count(lacks, ';');
+  const std::string what = fmt::format(": {}", lacks);
+  if (!text_.empty() && (count > least_ || (count == least_ && text_.find(what) != std::string::npos))) return;
+  text_ = fmt::format("{}{}{}", text_.empty() || count < least_ ? "" : text_ + ", or ", name, what);
+  least_ = count;
 }
 
 void require_plain(const Model& model, Obstacles& obstacles) {
   PlainChecker checker;
   std::as_const(*model.transformer).visit(checker);
-  obstacles.require(checker.forms.empty(), fmt::format("it has weights of the form {}; densify writes plain numbers",
-                                                       fmt::join(checker.forms, ", ")));
+  obstacles.require(checker.forms.empty(),
+                    fmt::format("its weights are {}, densify them", fmt::join(checker.forms, ", ")));
 }
 
 }  // namespace hone

@@ -24,14 +24,16 @@ class Obstacles {
   std::vector<std::string> all_;
 };
 
-// Of architectures that lack something of a model, the one that lacks least; of several the one that was tried first.
+// Of architectures that lack something of a model, those that lack least (the fewest things, told apart by ';'), each
+// such list once.
 class Nearest {
  public:
   void tried(std::string_view name, std::string_view lacks);
-  std::string text() const { return name_ + ": " + lacks_; }
+  std::string text() const { return text_; }
 
  private:
-  std::string name_, lacks_;
+  std::string text_;
+  int64_t least_ = 0;
 };
 
 // An obstacle where weights are not stored plainly, as masked and packed ones are not, with all their forms.

@@ -75,7 +75,8 @@ class BenchTest(CliTest):
                              (("--draft", "ngram", "--train", *options), "training"),
                              (("--draft", "self:7", *options), "layers")):
             self.assert_error(self.bench(a, *wrong), 2, words)
-        done = self.bench(a, *options, "--draft", "self:1", "--draft", a, "--batch", "1,3", "--format", "json")
+        done = run("bench", a, *options, "--draft", "self:1", "--draft", a, "--batch", "1,3", "--format", "json",
+                   "--log-level", "warning", env=self.environment)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("--draft is off with --batch 3", done.stderr)
         self.assertEqual(done.stderr.count("cannot make that faster"), 1)

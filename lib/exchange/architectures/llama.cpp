@@ -161,7 +161,7 @@ Json write_common(const Config& c, const char* type, const char* class_name, con
   const BlockBlueprint& b = c.block;
   const LayerBlueprint& l = c.layers.front();
   require_expressible(c, can, obstacles);
-  obstacles.refuse("", ", ");
+  obstacles.refuse("", "; ");
   Json json = {{"architectures", {class_name}},
                {"model_type", type},
                {"hidden_act", "silu"},
@@ -269,7 +269,7 @@ Json write_qwen3_moe(const Config& c) {
   can.experts = true;
   if (mixtures.layers.empty()) {
     obstacles.require(false, "layers without experts");
-    obstacles.refuse("", ", ");
+    obstacles.refuse("", "; ");
   }
   const LayerBlueprint l = mixtures.layers.front();
   require_usual_mixture(l, obstacles);

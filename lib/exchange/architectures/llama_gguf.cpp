@@ -108,7 +108,7 @@ void write_like_llama(const Config& c, GgufContent& to) {
   obstacles.require(kind.factors || b.rope_scaling.kind != RopeScaling::Kind::llama3, "Llama 3's rotary scaling");
   obstacles.require(kind.wide_heads || l.heads * b.head_dim == b.dim, "heads of another width than dim / heads");
   obstacles.require(!kind.must_not_be_tied || !c.tied, "a head that is the embedding");
-  obstacles.refuse("", ", ");
+  obstacles.refuse("", "; ");
   const GgufKeys key{kind.name};
   write_gguf_sizes(c, key, to);
   const auto put = [&](const char* what, GgufValue value) { to.values.emplace_back(key(what), std::move(value)); };

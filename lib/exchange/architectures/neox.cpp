@@ -59,7 +59,7 @@ nlohmann::ordered_json write(const Config& c) {
   const int64_t turns = b.rotary_dim > 0 ? b.rotary_dim : b.head_dim;
   const double fraction = static_cast<double>(turns) / static_cast<double>(b.head_dim);
   obstacles.require(turning(fraction, b.head_dim) == turns, "this part of a head that turns");
-  obstacles.refuse("", ", ");
+  obstacles.refuse("", "; ");
   return {{"architectures", {"GPTNeoXForCausalLM"}},
           {"model_type", "gpt_neox"},
           {"hidden_act", b.activation == activation_named("gelu") ? "gelu_new" : "gelu"},

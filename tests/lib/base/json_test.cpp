@@ -16,7 +16,8 @@ std::string nested(int depth) {
 
 std::string problem_of(const std::string& text, const JsonLimits& limits = {}) {
   std::string problem;
-  CHECK(parse_json(text, &problem, limits).is_discarded() == !problem.empty());
+  const bool none = parse_json(text, &problem, limits).is_discarded();
+  CHECK(none == !problem.empty());
   CHECK(parse_json(text, nullptr, limits).is_discarded() == !problem.empty());
   return problem;
 }
