@@ -106,7 +106,7 @@ class ModelsBench {
                                             s_.prefill_chunk, s_.type, s_.code);
         require_memory_for(
             need, fmt::format("'{}' with a batch of {}", variant.path, point.batch),
-            s_.train ? "choose a smaller batch or a shorter prompt" : "choose a smaller batch or shorter texts");
+            s_.train ? "choose a smaller batch or a shorter prompt" : "choose a smaller batch or less text");
       }
     }
   }

@@ -32,7 +32,7 @@ constexpr Word glossary[] = {
     {"densify", "--densify"},
     {"a shorter prompt", "--prompt"},
     {"fewer tokens after it", "--generate"},
-    {"shorter texts", "--generate"},
+    {"less text", "--generate"},
 };
 
 }  // namespace
