@@ -105,8 +105,8 @@ class ModelsBench {
                      : generation_footprint(s_.ranks.shape_of_one(config), point.batch, sum_of(length, s_.generate),
                                             s_.prefill_chunk, s_.type, s_.code);
         require_memory_for(
-            need, fmt::format("'{}' with a batch of {}", variant.path, point.batch),
-            s_.train ? "choose a smaller batch or a shorter prompt" : "choose a smaller batch or less text");
+            need, fmt::format("'{}' at batch {}", variant.path, point.batch),
+            s_.train ? "choose a smaller batch or a shorter prompt" : "shrink the batch or its text");
       }
     }
   }

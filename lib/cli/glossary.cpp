@@ -32,7 +32,8 @@ constexpr Word glossary[] = {
     {"densify", "--densify"},
     {"a shorter prompt", "--prompt"},
     {"fewer tokens after it", "--generate"},
-    {"less text", "--generate"},
+    {"shrink the batch", "--batch"},
+    {"or its text", "--generate"},
 };
 
 }  // namespace
