@@ -114,11 +114,13 @@ class Batch {
     for (BatchLine& line : lines) {
       if (!line.error.empty()) continue;
       const int64_t prompt = std::max<int64_t>(1, static_cast<int64_t>(line.request.prompt.size()));
-      const int64_t size = std::min(prompt + line.request.tokens, max_positions(config));
+      // The last token that is written is not read again.
+      const int64_t size = std::min(prompt + std::max<int64_t>(line.request.tokens, 1) - 1, max_positions(config));
       const int64_t need = ceil_div(size, s.page_rows);
       if (need > most) {
-        line.error = fmt::format("a prompt of {} tokens and {} more do not fit {} of {}", prompt, line.request.tokens,
-                                 given ? "a cache" : "memory, which has room for a text", most * s.page_rows);
+        line.error =
+            fmt::format("a prompt of {} and {} more do not fit {} of {}", counted(prompt, "token"), line.request.tokens,
+                        given ? "a cache" : "memory, which has room for a text", most * s.page_rows);
         continue;
       }
       longest = std::max(longest, size);

@@ -108,7 +108,7 @@ class EvalTool {
             throw usage_error("requirement '{}': '{}' has no {}, of which {} is a number", requirement.text(), s.path,
                               routing ? "mixtures of experts" : "routers of depth", name);
         }
-        if (metric && !work_.examples && is_of_media(name))
+        if (!work_.examples && is_of_media(name))
           throw usage_error("requirement '{}': {} is measured on examples with {}", requirement.text(), name,
                             either_of(media_words(&Medium::plural)));
       }

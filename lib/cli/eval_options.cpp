@@ -295,7 +295,8 @@ std::vector<Requirement> EvalOptions::requirements(bool choices) const {
   known.insert(known.end(), of_tasks.begin(), of_tasks.end());
   std::vector<Requirement> result;
   const auto why = [this](std::string_view name) -> std::string {
-    const Metric* metric = find_metric(name);
+    const auto found = std::ranges::find(scored_metrics(), name, &Metric::name);  // those of media, too
+    const Metric* metric = found != scored_metrics().end() ? &*found : find_metric(name);
     if (!metric && !tasks.empty() && std::ranges::count(task_metric_names(names_of_tasks(), true), name) > 0)
       return "needs a baseline model to compare with";
     if (!metric) return "";

@@ -1,6 +1,7 @@
 #include "cli/http_server.h"
 
 #include <atomic>
+#include <charconv>
 #include <ctime>
 #include <thread>
 
@@ -225,10 +226,19 @@ std::string metrics(const EngineStats& s, int64_t requests, int64_t waiting) {
   return text;
 }
 
+// What the header says that the body has; 0 where it does not say.
+uint64_t announced_bytes(const httplib::Request& request) {
+  const std::string text = request.get_header_value("Content-Length");
+  uint64_t bytes = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), bytes);
+  return failure == std::errc::result_out_of_range ? UINT64_MAX : bytes;
+}
+
 ConnectionLimits limits_of(const HttpSettings& s) {
   ConnectionLimits limits;
   limits.connections = s.connections;
-  limits.body_bytes = 2 * s.max_body + limits.header_bytes;  // chunks of a body have their lengths between them
+  limits.body_bytes = 2 * std::min(s.max_body, INT64_MAX / 4) +
+                      limits.header_bytes;  // chunks of a body have their lengths between them
   return limits;
 }
 
@@ -284,8 +294,7 @@ class HttpServer::Implementation {
       wrong = {415, fmt::format("the body is sent with the encoding '{}': send it as it is", encoding), "", ""};
     else if (request.is_multipart_form_data())
       wrong = {415, "the body is multipart/form-data: send JSON", "", ""};
-    else if (request.has_header("Content-Length") &&
-             request.get_header_value<uint64_t>("Content-Length") > static_cast<uint64_t>(s_.max_body))
+    else if (announced_bytes(request) > static_cast<uint64_t>(s_.max_body))
       wrong = too_large();
     if (!wrong) return httplib::Server::HandlerResponse::Unhandled;
     refuse(response, *wrong);

@@ -42,7 +42,7 @@ const std::vector<int64_t>& counts_of(const StructureCounts& counts, std::string
 Config narrowed(Config config, const StructureCounts& counts);
 
 // How many heads of a layer can go: those of whole groups, or equally many of each group; ascending, at least one
-// stays. None where its score tells heads apart.
+// stays. None where its score tells heads apart, or a norm is over all of them.
 std::vector<int64_t> removable_heads(const LayerBlueprint& layer);
 
 }  // namespace hone

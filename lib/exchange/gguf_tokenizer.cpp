@@ -19,7 +19,8 @@ using Json = nlohmann::json;
 // Kinds of tokens in a file: SentencePiece's.
 enum TokenKind : int64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
-// A pre-tokenizer by llama.cpp's name; of those that say the same the first is written. It takes a word that is a token as it is, before all merges, where `whole_first`.
+// A pre-tokenizer by llama.cpp's name; of those that say the same the first is written. It takes a word that is a token
+// as it is, before all merges, where `whole_first`.
 struct Pre {
   const char* name;
   const char* expression;  // of a Split before the bytes; null: the one of ByteLevel

@@ -246,8 +246,7 @@ CalibratedExits calibrate_exits(const ExitScan& scan, const ExitCriterion& crite
   const std::optional<int64_t> more = windows_needed(surest, agreement, confidence);
   if (!more) throw input_error("{}: where the surest tokens leave, {:.4f} of all differ; promise less", what, surest);
   throw input_error(
-      "{}: promise less, or give more text; with a disagreement of {:.4f}, which the surest threshold has here, about "
-      "{} "
+      "{}: promise less, or give more text; with a disagreement of {:.4f}, which the surest threshold has here, about {} "
       "windows would do: {} tokens",
       what, surest, *more, *more * context + 1);
 }

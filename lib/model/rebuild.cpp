@@ -210,7 +210,11 @@ Config kept_config(const Config& config, const std::vector<KeptLayer>& layers) {
   result.layers.clear();
   for (const KeptLayer& kept : layers) {
     LayerBlueprint layer = config.layers[static_cast<size_t>(kept.from)];
-    if (!kept.heads.empty() && count(kept.heads) != layer.heads && score_by_head(layer.score))
+    const bool fewer = !kept.heads.empty() && count(kept.heads) != layer.heads;
+    if (fewer && layer.qk_norm_whole)
+      throw usage_error("layer {}: a norm is over all of its {} heads, so that none can go alone", kept.from,
+                        layer.heads);
+    if (fewer && score_by_head(layer.score))
       throw usage_error("layer {}: '{}' gives each of its {} heads a score of its own, so that none can go alone",
                         kept.from, layer.score, layer.heads);
     layer.heads = count(kept.heads);

@@ -249,9 +249,12 @@ class Counter : public Reader {
     divided.prunable_zeros += weight.rows() * weight.cols() - nonzeros;
   }
 
-  // Of a layer with a router of depth the part that its tokens go through; the router itself sees all of them.
+  // Of a layer with a router of depth the part that its tokens go through; the router itself sees all of them, with its
+  // norm and predictor, and so does the norm of an exit behind it.
   void add_active(const ParameterInfo& info, int64_t elements) {
-    if (info.layer >= 0 && info.role != Role::depth_router)
+    const bool of_all = info.role == Role::depth_router || info.of == Role::depth_router ||
+                        info.norm == NormOf::depth_router || info.norm == NormOf::exit;
+    if (info.layer >= 0 && !of_all)
       elements = std::llround(static_cast<double>(elements) *
                               passing_fraction(config_.layers[static_cast<size_t>(info.layer)]));
     (experts_ > 0 ? of_experts_ : size.active_parameters) += elements;

@@ -12,7 +12,7 @@ namespace hone {
 // ---- state ----
 
 DepthState::DepthState(std::unique_ptr<LayerState> inner, int64_t sequences)
-    : inner_(std::move(inner)), positions_(static_cast<size_t>(sequences)) {}
+    : inner_(std::move(inner)), positions_(static_cast<size_t>(sequences)), most_(static_cast<size_t>(sequences), 0) {}
 
 StateShape DepthState::inner_shape(StateShape shape) {
   shape.pages = 0;
@@ -26,26 +26,34 @@ int64_t DepthState::count(int64_t sequence, int64_t length) const {
 }
 
 int64_t DepthState::before(int64_t sequence, int64_t position) {
-  of(sequence).resize(static_cast<size_t>(count(sequence, position)));
+  cut(sequence, count(sequence, position));
   return static_cast<int64_t>(of(sequence).size());
 }
 
 void DepthState::add(int64_t sequence, int32_t position) {
   of(sequence).push_back(position);
+  size_t& most = most_[static_cast<size_t>(sequence)];
+  most = std::max(most, of(sequence).size());
 }
 
 // The inner state must keep its own earliest tokens, the last of which went through here at that position.
 int64_t DepthState::earliest(int64_t sequence, int64_t length) const {
+  const auto s = static_cast<size_t>(sequence);
   const int64_t passed = count(sequence, length);
   if (passed == 0) return 1;
-  const int64_t least = inner_->earliest(sequence, passed);
-  return least == 0 ? 1 : positions_[static_cast<size_t>(sequence)][static_cast<size_t>(least) - 1] + 1;
+  const int64_t least = inner_->earliest(sequence, std::max(passed, static_cast<int64_t>(most_[s])));
+  return least == 0 ? 1 : positions_[s][static_cast<size_t>(std::min(least, passed)) - 1] + 1;
 }
 
 void DepthState::truncate(int64_t sequence, int64_t length, int64_t tokens) {
   const int64_t passed = count(sequence, length), stay = count(sequence, tokens);
   if (stay < passed) inner_->truncate(sequence, passed, stay);
+  cut(sequence, stay);
+}
+
+void DepthState::cut(int64_t sequence, int64_t stay) {
   of(sequence).resize(static_cast<size_t>(stay));
+  if (stay == 0) most_[static_cast<size_t>(sequence)] = 0;
 }
 
 std::vector<Tensor> DepthState::keep(int64_t sequence, int64_t length) const {
@@ -62,6 +70,7 @@ void DepthState::restore(int64_t sequence, int64_t, const std::vector<Tensor>& k
   const auto positions = kept.back().span<int32_t>();
   of(sequence).assign(positions.begin(), positions.end());
   if (positions.front() < 0) of(sequence).clear();
+  most_[static_cast<size_t>(sequence)] = of(sequence).size();
   inner_->restore(sequence, static_cast<int64_t>(of(sequence).size()), {kept.begin(), kept.end() - 1});
 }
 

@@ -40,9 +40,11 @@ class DepthState : public LayerState {
  private:
   std::vector<int32_t>& of(int64_t sequence) { return positions_[static_cast<size_t>(sequence)]; }
   int64_t count(int64_t sequence, int64_t length) const;
+  void cut(int64_t sequence, int64_t stay);
 
   std::unique_ptr<LayerState> inner_;
   std::vector<std::vector<int32_t>> positions_;  // [sequence]: of the tokens that went through, ascending
+  std::vector<size_t> most_;  // [sequence]: the most that there have been: a ring has lost what so many push out
 };
 
 class DepthRouter {

@@ -65,7 +65,7 @@ RecomputePlan recompute_plan(const std::string& text) {
     int64_t number = 0;
     const char* const end = text.data() + text.size();
     const auto [stop, failure] = std::from_chars(text.data() + prefix.size(), end, number);
-    if (failure == std::errc::result_out_of_range && stop == end && number >= 0)
+    if (failure == std::errc::result_out_of_range && stop == end && text[prefix.size()] != '-')
       throw usage_error("'{}' is too large: at most {}:{}", text, row.name, std::numeric_limits<int64_t>::max());
     if (failure == std::errc() && stop == end && number >= 1) return {row.cut, number};
   }

@@ -12,7 +12,7 @@ namespace hone {
 
 std::vector<int64_t> removable_heads(const LayerBlueprint& layer) {
   std::set<int64_t> counts;
-  if (!layer.mixes() || score_by_head(layer.score)) return {};
+  if (!layer.mixes() || layer.qk_norm_whole || score_by_head(layer.score)) return {};
   const int64_t in_group = layer.heads / layer.kv_heads;
   for (int64_t groups = 1; groups < layer.kv_heads; ++groups) counts.insert(groups * in_group);
   for (int64_t of_each = 1; of_each < in_group; ++of_each) counts.insert(of_each * layer.kv_heads);
@@ -22,6 +22,11 @@ std::vector<int64_t> removable_heads(const LayerBlueprint& layer) {
 namespace {
 
 int64_t heads_to_remove(const Amount& amount, const LayerBlueprint& layer, size_t i) {
+  if (layer.qk_norm_whole)  // without some the others would be divided by another size
+    throw usage_error(
+        "structure '{}': layer {}'s norm of queries and keys is over all heads, which stay together; "
+        "attentions:N removes whole attention halves",
+        amount.text, i);
   if (score_by_head(layer.score))
     throw usage_error(
         "structure '{}': '{}' gives each of layer {}'s heads a score of its own, so that none can go alone; "
@@ -47,11 +52,6 @@ std::vector<int64_t> count_heads(const Amount& amount, const Config& config, int
   for (size_t i = 0; i < counts.size(); ++i) {
     const LayerBlueprint& layer = config.layers[i];
     if (!layer.mixes()) continue;
-    if (layer.qk_norm_whole)  // without some the others would be divided by another size
-      throw usage_error(
-          "structure '{}': layer {}'s norm of queries and keys is over all heads, which stay together; "
-          "attentions:N removes whole attention halves",
-          amount.text, i);
     counts[i] = heads_to_remove(amount, layer, i);
   }
   return counts;
