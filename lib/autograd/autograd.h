@@ -57,6 +57,7 @@ struct LossTerm {
   Var value;         // [1] f32
   float weight = 1;
   LossOf of = LossOf::objective;
+  int64_t exit = 0;  // of the exit behind so many layers; 0: of none
 };
 
 class Tape {

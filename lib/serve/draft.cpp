@@ -16,16 +16,17 @@ namespace hone {
 namespace {
 
 struct Row {
-  const char* form;  // the name, and what its numbers are
+  const char* form;     // the name, and what its numbers are
+  const char* example;  // for tests; of what is drafted from a file: none
   void (*check)(const DraftSettings&, const std::vector<int64_t>& numbers, const Transformer& target);
   std::unique_ptr<Drafter> (*make)(DraftSource source);
   bool knows_probabilities = true;  // of what it guesses
 };
 
 constexpr Row table[] = {
-    {"ngram[:N]", check_ngram_draft, ngram_draft, false},
-    {"self:LAYERS", check_self_draft, self_draft},
-    {"model", check_model_draft, model_draft},
+    {"ngram[:N]", "ngram:2", check_ngram_draft, ngram_draft, false},
+    {"self:LAYERS", "self:1", check_self_draft, self_draft},
+    {"model", nullptr, check_model_draft, model_draft},
 };
 
 const Row* find_row(const std::string& name) {
@@ -53,6 +54,13 @@ std::vector<std::string> draft_kinds() {
   for (const Row& row : table)
     if (row.make != model_draft) forms.emplace_back(row.form);
   return forms;
+}
+
+std::vector<std::string> draft_examples() {
+  std::vector<std::string> examples;
+  for (const Row& row : table)
+    if (row.make != model_draft) examples.emplace_back(row.example);
+  return examples;
 }
 
 bool is_draft_kind(const std::string& name) {

@@ -67,6 +67,7 @@ struct DraftSource {
 
 // Each kind as it is written: "ngram[:N]", "self:LAYERS". Beside them "model": another one, of the same tokenizer.
 std::vector<std::string> draft_kinds();
+std::vector<std::string> draft_examples();  // of each kind but "model", for tests of every row
 bool is_draft_kind(const std::string& name);
 // Whether its guesses come with probabilities, which DraftSettings::min_probability looks at. A model's do: any name
 // that is no kind.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "base/random.h"
 #include "base/stop.h"
@@ -120,8 +121,8 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
     const double value = static_cast<double>(term.value.value().data<float>()[0]) * static_cast<double>(term.weight);
     result.terms[term.name] += value;
     result.minimized += value;
-    if (term.name.starts_with(exit_term)) {
-      auto& [sum, batches] = result.exit_losses[term.name.substr(exit_term.size())];
+    if (term.exit > 0) {
+      auto& [sum, batches] = result.exit_losses[std::to_string(term.exit)];
       sum += static_cast<double>(term.value.value().data<float>()[0]);
       ++batches;
     }

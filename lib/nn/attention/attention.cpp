@@ -11,10 +11,10 @@
 namespace hone {
 
 Attention::Attention(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& share)
-    : heads_(share.of(layer.heads)),
+    : pattern_(attention_pattern(layer.attention)),
+      heads_(share.of(layer.heads)),
       kv_heads_(share.of(layer.kv_heads)),
       head_dim_(blueprint.head_dim),
-      pattern_(attention_pattern(layer.attention)),
       qkv_(Linear::make((layer.heads + 2 * layer.kv_heads) * head_dim_, blueprint.dim,
                         blueprint.biases || blueprint.qkv_biases, layer.own_projections(),
                         share.rows({layer.heads * head_dim_, layer.kv_heads * head_dim_, layer.kv_heads * head_dim_}))),

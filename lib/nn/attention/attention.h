@@ -17,8 +17,6 @@ class Attention : public Mixer {
   void remember(const Var& x, const Call& call, int64_t layer, LayerState* state) const override;
   std::unique_ptr<LayerState> make_state(const StateShape& shape) const override;
   void configure(const LayerBlueprint& layer) override;
-  const std::shared_ptr<const AttentionPattern>& pattern() const { return pattern_; }
-  void set_pattern(std::shared_ptr<const AttentionPattern> pattern) { pattern_ = std::move(pattern); }
   void visit(const Place& at, Visitor& visitor) override;
   const char* place() const override { return "attention"; }
   bool causal() const override { return pattern_->rule().causal; }
@@ -28,6 +26,9 @@ class Attention : public Mixer {
   double state_bytes(const StateShape& shape) const override;
   MixerArrays training_arrays() const override;
 
+ protected:
+  std::shared_ptr<const AttentionPattern> pattern_;  // of the layer's blueprint; never null
+
  private:
   // Queries, keys and values as they meet: projected, normed and turned.
   Var project(const Var& x, const Call& call) const;
@@ -35,7 +36,6 @@ class Attention : public Mixer {
   kernels::AttentionDims dims_of(const Batch::Group& group) const;
 
   int64_t heads_, kv_heads_, head_dim_;
-  std::shared_ptr<const AttentionPattern> pattern_;
   Linear qkv_;     // [(heads + 2 * kv_heads) * head_dim, dim]: queries, then keys, then values
   Linear output_;  // [dim, heads * head_dim]
   // Queries and keys are normed in so many stretches: each head by itself, or all of them together.

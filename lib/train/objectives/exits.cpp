@@ -22,7 +22,8 @@ class Exits : public Objective {
           in.model.loss(exit.hidden, in.targets, {in.weight * weight_ * share(exit.depth) / shares, 0, in.of_rows})
               .term;
       exit.hidden.drop_value();  // its gradient stands already
-      term.name = fmt::format("{}{}", exit_term, exit.depth);
+      term.name = fmt::format("exit_{}", exit.depth);
+      term.exit = exit.depth;
       terms.push_back(std::move(term));
     }
     return terms;

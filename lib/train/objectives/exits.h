@@ -2,15 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "train/objectives/objective.h"
 #include "train/objectives/settings.h"
 
 namespace hone {
-
-inline constexpr std::string_view exit_term = "exit_";
 
 // For each exit of the call the term "exit_DEPTH": mean cross-entropy over the scored tokens, nats. Weights grow with
 // depth as 1 + 2 + … + depth (equation 4 there, counted from 1), and are those of the settings together.

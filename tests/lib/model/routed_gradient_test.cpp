@@ -34,6 +34,13 @@ class Watched : public AttentionPattern {
   Plans& seen_;
 };
 
+class WatchedAttention : public Attention {
+ public:
+  WatchedAttention(const BlockBlueprint& block, const LayerBlueprint& layer, Plans& seen) : Attention(block, layer) {
+    pattern_ = std::make_shared<Watched>(pattern_, seen);
+  }
+};
+
 bool same_choice(const Plans& a, const Plans& b) {
   return std::ranges::equal(a, b, [](const auto& x, const auto& y) {
     return x->query_starts == y->query_starts &&
@@ -59,11 +66,9 @@ struct Routed {
     config.block.dim = 32;
     set_attention(config, kind);
     model = std::make_unique<Transformer>(config);
+    for (size_t i = 0; i < config.layers.size(); ++i)
+      model->blocks()[i].mixer = std::make_unique<WatchedAttention>(config.block, config.layers[i], plans);
     initialize(*model, 3, 0.02);
-    for (Block& block : model->blocks()) {
-      auto& attention = dynamic_cast<Attention&>(*block.mixer);
-      attention.set_pattern(std::make_shared<Watched>(attention.pattern(), plans));
-    }
     Random random(6, "ids");
     for (int64_t i = 0; i < batch * length; ++i) ids.push_back(static_cast<int32_t>(random.below(50)));
     struct Collector : Visitor {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/kind_name.h"
 #include "serve/generate.h"
 #include "support/mixers.h"
 #include "support/turns.h"
@@ -52,10 +53,11 @@ Generated write(const Transformer& model, const GenerateSettings& s, uint64_t se
 
 // All kinds, drafting however unsure.
 std::vector<DraftSettings> all_kinds(const Transformer& other) {
-  return {{.kind = "ngram:2", .min_probability = 0},
-          {.kind = "self:1", .min_probability = 0},
-          {.kind = "self:2", .tokens = 3, .min_probability = 0},
-          {.kind = "model", .model = &other, .min_probability = 0}};
+  std::vector<DraftSettings> kinds;
+  for (const std::string& example : draft_examples()) kinds.push_back({.kind = example, .min_probability = 0});
+  kinds.push_back({.kind = "self:2", .tokens = 3, .min_probability = 0});
+  kinds.push_back({.kind = "model", .model = &other, .min_probability = 0});
+  return kinds;
 }
 
 ErrorKind refusal(const DraftSettings& draft, const Transformer& target) {
@@ -316,7 +318,14 @@ TEST_CASE("drafts that cannot be made are refused") {
   CHECK(refusal({.kind = "ngram", .min_probability = 1.5}, made.model) == ErrorKind::usage);
   CHECK(refusal({.kind = "model", .model = &other.model}, made.model) == ErrorKind::usage);
   CHECK_NOTHROW(check({.kind = "self:2"}, made.model));
-  CHECK(draft_kinds() == std::vector<std::string>{"ngram[:N]", "self:LAYERS"});
+  REQUIRE(draft_examples().size() == draft_kinds().size());
+  for (size_t i = 0; i < draft_kinds().size(); ++i) {
+    const std::string example = draft_examples()[i];
+    CAPTURE(example);
+    CHECK(first_word(example) == first_word(draft_kinds()[i]));
+    CHECK(is_draft_kind(example));
+    CHECK_NOTHROW(check({.kind = example}, made.model));
+  }
   CHECK(is_draft_kind("self:4"));
   CHECK(!is_draft_kind("model"));
   CHECK(!is_draft_kind("small.h5"));

@@ -8,7 +8,10 @@ namespace hone::kernels::HONE_ISA {
 // A code's size, exponent and mantissa, becomes that of the bf16 number by shifting and adding; but sizes without an
 // exponent, of which there are few, are other numbers there.
 template <PackedElement element>
-inline constexpr int size_shift = 7 - info_of(element).mantissa;
+inline constexpr int size_shift = [] {
+  static_assert(info_of(element).bits == 8, "an element of other bits brings its own sources");
+  return 7 - info_of(element).mantissa;
+}();
 template <PackedElement element>
 inline constexpr int size_added = (127 - info_of(element).bias) << 7;
 template <PackedElement element>
