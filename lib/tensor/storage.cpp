@@ -19,7 +19,8 @@ constexpr size_t huge_page = size_t{2} << 20;
 
 // Blocks by capacity: training asks for the same sizes at every step. Where lengths vary (serving, evaluation), sizes
 // do: a block that is a little larger serves, too, and those that were not asked for the longest go back to the system,
-// so that what is kept follows what is needed.
+// so that what is kept follows what is needed. A block that is free holds what the pool knows of it, so that taking and
+// giving ask for no memory: a token of a small model does both hundreds of times.
 class Pool {
  public:
   struct Block {
@@ -29,14 +30,13 @@ class Pool {
 
   Block take(size_t capacity) {
     const std::lock_guard lock(mutex_);
-    const auto found = free_.lower_bound(capacity);
-    if (found != free_.end() && found->first <= capacity + capacity / 8) {
-      const Block block{found->second.data, found->first};
-      forget(found);
-      use(block.capacity);
-      return block;
-    }
-    while (kept_ > 0 && in_use_ + kept_ + capacity > limit()) drop(by_age_.begin()->second);
+    for (auto at = free_.lower_bound(capacity); at != free_.end() && at->first <= capacity + capacity / 8; ++at)
+      if (Free* const found = at->second) {
+        forget(found);
+        use(at->first);
+        return {reinterpret_cast<std::byte*>(found), at->first};
+      }
+    while (oldest_ && in_use_ + kept_ + capacity > limit()) drop(oldest_);
     ++system_allocations_;
     const size_t alignment = capacity >= huge_page ? huge_page : 64;
     void* data = std::aligned_alloc(alignment, capacity);
@@ -50,14 +50,19 @@ class Pool {
     const std::lock_guard lock(mutex_);
     in_use_ -= block.capacity;
     kept_ += block.capacity;
-    const uint64_t order = next_order_++;
-    by_age_[order] = free_.emplace(block.capacity, Free{block.data, order});
-    while (kept_ > 0 && in_use_ + kept_ > limit()) drop(by_age_.begin()->second);
+    if (free_.size() > most_sizes) std::erase_if(free_, [](const auto& size) { return !size.second; });
+    Free*& first = free_[block.capacity];
+    Free* const one = new (block.data) Free{block.capacity, first, nullptr, newest_, nullptr};
+    if (first) first->before = one;
+    first = one;
+    (newest_ ? newest_->newer : oldest_) = one;
+    newest_ = one;
+    while (oldest_ && in_use_ + kept_ > limit()) drop(oldest_);
   }
 
   void release() {
     const std::lock_guard lock(mutex_);
-    while (!free_.empty()) drop(free_.begin());
+    while (oldest_) drop(oldest_);
   }
 
   size_t system_allocations() const { return system_allocations_; }
@@ -76,7 +81,7 @@ class Pool {
   void limit_to(size_t bytes) {
     const std::lock_guard lock(mutex_);
     most_kept_ = bytes;
-    while (kept_ > 0 && in_use_ + kept_ > limit()) drop(by_age_.begin()->second);
+    while (oldest_ && in_use_ + kept_ > limit()) drop(oldest_);
   }
   void reset_peak() {
     const std::lock_guard lock(mutex_);
@@ -84,11 +89,14 @@ class Pool {
   }
 
  private:
+  // In the first bytes of a block that is free, between those of its capacity and those of its age.
   struct Free {
-    std::byte* data;
-    uint64_t order;
+    size_t capacity;
+    Free *behind, *before;
+    Free *older, *newer;
   };
-  using Place = std::multimap<size_t, Free>::iterator;
+  static_assert(sizeof(Free) <= 64);          // the least capacity
+  static constexpr size_t most_sizes = 4096;  // then those that no block has any more are forgotten
 
   // Of all blocks, used and free. In a step of training some sizes are used at one time and others at another: twice
   // what was in use at any time has room for both.
@@ -99,20 +107,21 @@ class Pool {
     most_in_use_ = std::max(most_in_use_, in_use_);
     peak_ = std::max(peak_, in_use_);
   }
-  void forget(Place place) {
-    kept_ -= place->first;
-    by_age_.erase(place->second.order);
-    free_.erase(place);
+  void forget(Free* one) {
+    kept_ -= one->capacity;
+    (one->before ? one->before->behind : free_.find(one->capacity)->second) = one->behind;
+    if (one->behind) one->behind->before = one->before;
+    (one->older ? one->older->newer : oldest_) = one->newer;
+    (one->newer ? one->newer->older : newest_) = one->older;
   }
-  void drop(Place place) {
-    std::free(place->second.data);
-    forget(place);
+  void drop(Free* one) {
+    forget(one);
+    std::free(one);
   }
 
   std::mutex mutex_;
-  std::multimap<size_t, Free> free_;
-  std::map<uint64_t, Place> by_age_;
-  uint64_t next_order_ = 0;
+  std::map<size_t, Free*> free_;  // by capacity: the one that was given last
+  Free *oldest_ = nullptr, *newest_ = nullptr;
   size_t most_kept_ = SIZE_MAX;
   size_t in_use_ = 0, most_in_use_ = 0, kept_ = 0, peak_ = 0;  // bytes
   std::atomic<size_t> system_allocations_{0};

@@ -149,7 +149,9 @@ void prepare_shared(const PackedTable& t, std::span<Direct> products) {
 // Straight from the packed bytes, all products in one loop.
 void multiply_direct(std::span<const PackedProduct> list) {
   const PackedTable& t = table();
-  std::vector<Direct> products;
+  thread_local std::vector<Direct> kept;  // a token of a small model comes here many times
+  std::vector<Direct>& products = kept;   // of this thread, whoever computes
+  products.clear();
   int64_t items = 0, work = 0;
   for (const PackedProduct& one : list) {
     products.emplace_back(t, one);
