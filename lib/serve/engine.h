@@ -20,7 +20,7 @@ struct EngineSettings {
   int64_t page_rows = kernels::attention_block;  // tokens of a page
   int64_t capacity = 0;                          // tokens of one text, its prompt included; 0: the model's context
   int64_t chunk = 512;                           // tokens of a prompt in a step while nothing else runs
-  int64_t busy_chunk = 64;                       // and beside texts that are being written
+  int64_t busy_chunk = 256;                      // and beside texts that are being written
   bool reuse = true;                             // beginnings of prompts that are in the cache
   Batching batching = default_batching();
   const ServiceOrder* order = &service_orders().front();
