@@ -93,6 +93,18 @@ class Parallel(ModelTest):
         """Of the only model that was scored or measured."""
         return json.loads(done.stdout)["rows"][0]
 
+    def assert_a_signal_stops_all(self, *options):
+        """SIGTERM to the second of two ranks, once there is a checkpoint."""
+        checkpoint = self.path("c.h5")
+        process = start(2, *options, "--checkpoint", checkpoint, "--save-every", 3, "--output", self.path("out.h5"))
+        while not os.path.exists(checkpoint) and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertIn(f"--resume {checkpoint}", err)
+        self.assertEqual((process.returncode, out), (128 + signal.SIGTERM, ""), err)
+        self.assert_no_leftovers()
+
     def stopped(self, begun, layout, *options):
         """The checkpoint of a run on these ranks that a signal stopped."""
         checkpoint = self.path(f"{begun}.h5")

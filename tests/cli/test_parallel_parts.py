@@ -2,13 +2,11 @@
 
 import json
 import os
-import signal
-import time
 import unittest
 
 from hone_cli import run, tiny_model
 from model_files import log_lines
-from mpi_launch import Parallel, launch, ranks_of, start
+from mpi_launch import Parallel, launch
 
 
 class Parts(Parallel):
@@ -50,16 +48,7 @@ class Parts(Parallel):
                 self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"])
 
     def test_a_signal_to_one_rank_stops_all(self):
-        checkpoint = self.path("c.h5")
-        process = start(2, *self.options(5000), "--parallel", "tensor:2", "--checkpoint", checkpoint, "--save-every", 3, "--output",
-                        self.path("out.h5"))
-        while not os.path.exists(checkpoint) and process.poll() is None:
-            time.sleep(0.01)
-        os.kill(ranks_of(process)[1], signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-        self.assertIn(f"--resume {checkpoint}", err)
-        self.assertEqual((process.returncode, out), (128 + signal.SIGTERM, ""), err)
-        self.assert_no_leftovers()
+        self.assert_a_signal_stops_all(*self.options(5000), "--parallel", "tensor:2")
 
     def test_other_tools_run_a_model_in_parts(self):
         model = self.model
@@ -157,16 +146,7 @@ class Experts(Parallel):
                 self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"], 1e-4)
 
     def test_a_signal_to_one_rank_stops_all(self):
-        checkpoint = self.path("c.h5")
-        process = start(2, *self.mixture(5000, accumulate=2), "--parallel", "expert:2", "--checkpoint", checkpoint, "--save-every", 3,
-                        "--output", self.path("out.h5"))
-        while not os.path.exists(checkpoint) and process.poll() is None:
-            time.sleep(0.01)
-        os.kill(ranks_of(process)[1], signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-        self.assertIn(f"--resume {checkpoint}", err)
-        self.assertEqual((process.returncode, out), (128 + signal.SIGTERM, ""), err)
-        self.assert_no_leftovers()
+        self.assert_a_signal_stops_all(*self.mixture(5000, accumulate=2), "--parallel", "expert:2")
 
     def test_a_dense_model_becomes_a_mixture(self):
         dense = self.path("dense.h5")
