@@ -299,6 +299,7 @@ class ServeTest(unittest.TestCase):
         try:
             status, text = server.ask("POST", "/v1/completions", self.LONG)
             self.assertEqual((status, json.loads(text)["error"]["code"]), (504, "timeout"))
+            server.wait_until(lambda: server.metric("texts_waiting") == 0, "the texts that were given up still wait")
             status, text = server.ask("POST", "/v1/completions", {**self.LONG, "stream": True})
             self.assertEqual(status, 200)
             last = json.loads(text.strip().split("\n\n")[-1][len("data: "):])
