@@ -70,6 +70,12 @@ nlohmann::json parse_json(std::string_view text, std::string* problem, const Jso
   }
 }
 
+// By way of the writer, which replaces them.
+std::string in_utf8(const std::string& text) {
+  const std::string dumped = nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return parse_json(dumped).get<std::string>();
+}
+
 nlohmann::json require_json(std::string_view text, std::string_view what, const JsonLimits& limits) {
   std::string problem;
   nlohmann::json value = parse_json(text, &problem, limits);

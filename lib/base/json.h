@@ -22,6 +22,9 @@ struct JsonLimits {
 // one, says then what is wrong, in words that follow a name: "is not JSON (line 3)", "is nested more than 64 levels deep".
 nlohmann::json parse_json(std::string_view text, std::string* problem = nullptr, const JsonLimits& limits = {});
 
+// With a sign in place of each byte that is no UTF-8, of which arguments and names of files may have any.
+std::string in_utf8(const std::string& text);
+
 // `what` names it in the error. Throws Error(input): "WHAT is not JSON (line 3)".
 nlohmann::json require_json(std::string_view text, std::string_view what, const JsonLimits& limits = {});
 

@@ -43,12 +43,6 @@ std::string name_of(const std::string& path) {
   return failed || whole.filename().empty() ? path : whole.filename().string();
 }
 
-// A name may be any bytes, a page is UTF-8.
-std::string in_utf8(const std::string& text) {
-  using nlohmann::json;
-  return parse_json(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
-}
-
 int run(const ReportOptions& o, const Common& common) {
   warn_of_idle(*o.app, {{"--force", o.output == "-", "on stdout"}});
   require_text_writable(o.output, o.force);
@@ -58,6 +52,7 @@ int run(const ReportOptions& o, const Common& common) {
   log_info("{}, {}, {} of eval, {} of bench", counted(files.models.size(), "model"), counted(files.logs.size(), "log"),
            counted(files.scores.size(), "result"), files.speeds.size());
   if (common.dry_run) return 0;
+  // A name may be any bytes, a page is UTF-8.
   const std::string page = overview_page(files, in_utf8(o.title.empty() ? name_of(o.paths.front()) : o.title));
   if (o.output == "-") {
     print_result(page);

@@ -4,20 +4,11 @@
 #include "base/version.h"
 
 namespace hone {
-namespace {
-
-// By way of the writer, which replaces what is not UTF-8.
-std::string printable(const std::string& text) {
-  const std::string dumped = nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return parse_json(dumped).get<std::string>();
-}
-
-}  // namespace
 
 nlohmann::json lineage_entry(const std::string& tool, const std::vector<std::string>& arguments,
                              const std::string& parent_sha256, uint64_t seed, const nlohmann::json& results) {
   nlohmann::json list = nlohmann::json::array();
-  for (const std::string& argument : arguments) list.push_back(printable(argument));
+  for (const std::string& argument : arguments) list.push_back(in_utf8(argument));
   nlohmann::json entry;
   entry["tool"] = tool;
   entry["version"] = version();

@@ -38,9 +38,7 @@ bool has_ending(const std::string& path, std::string_view ending) {
 }
 
 std::string name_of_file(const std::string& path) {
-  const std::string name = fs::path(path).filename().string();
-  // A name may be any bytes, a page is UTF-8.
-  return parse_json(json(name).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+  return in_utf8(fs::path(path).filename().string());  // a name may be any bytes, a page is UTF-8
 }
 
 bool is_hdf5(const std::string& path) {

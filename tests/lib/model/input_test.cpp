@@ -51,6 +51,18 @@ Tensor hidden(const Transformer& model, const Input& input, std::vector<EncoderL
   return model.hidden(input, call).value();
 }
 
+// The rows of two sequences in one call, one behind the other.
+Tensor hidden_of_both(const Transformer& model, const Example& one, const Example& two,
+                      std::vector<EncoderLoad>& loads) {
+  JoinedInput both;
+  both.add(one.input());
+  both.add(two.input());
+  const NoTape pause;
+  Call call = model.call(both.input(), {{0, 0, 22}, {1, 0, 22}}, DType::f32);
+  call.trace.encoders = &loads;
+  return model.hidden(both.input(), call).value();
+}
+
 bool same_row(const Tensor& a, const Tensor& b, int64_t row) {
   return std::memcmp(a.rows(row, 1).raw(), b.rows(row, 1).raw(), a.rows(row, 1).bytes()) == 0;
 }
@@ -69,14 +81,8 @@ TEST_CASE("text alone is computed as without encoders, and touches none") {
 TEST_CASE("encoders run once a call for all their parts, and only where there are any") {
   const auto model = made(media_config());
   Example one(1), two(5);
-  JoinedInput both;
-  both.add(one.input());
-  both.add(two.input());
   std::vector<EncoderLoad> loads(2);
-  const NoTape pause;
-  Call call = model->call(both.input(), {{0, 0, 22}, {1, 0, 22}}, DType::f32);
-  call.trace.encoders = &loads;
-  const Tensor rows = model->hidden(both.input(), call).value();
+  const Tensor rows = hidden_of_both(*model, one, two, loads);
   CHECK(loads[0].calls == 1);
   CHECK(loads[0].parts == 2);
   CHECK(loads[0].rows == 16);
@@ -186,14 +192,8 @@ TEST_CASE("layers of an encoder let patches see each other, and images of a batc
   CHECK(!same_row(before, after, 4));
   CHECK(!same_row(before, after, 21));
 
-  JoinedInput both;
-  both.add(one.input());
-  both.add(two.input());
   std::vector<EncoderLoad> loads(2);
-  const NoTape pause;
-  Call call = model->call(both.input(), {{0, 0, 22}, {1, 0, 22}}, DType::f32);
-  call.trace.encoders = &loads;
-  const Tensor rows = model->hidden(both.input(), call).value();
+  const Tensor rows = hidden_of_both(*model, one, two, loads);
   CHECK(loads[0].calls == 1);
   CHECK(loads[0].rows == 16);
   CHECK(relative_error(rows.rows(0, 22), after) < 1e-5);
@@ -244,7 +244,8 @@ TEST_CASE("what an encoder's layers have is the encoder's, and has the gradients
     for (Parameter* p : collector.all) ++p->version;
     return model->hidden(example.input(), model->call(example.input(), {{0, 0, 22}}, DType::f32));
   };
-  check_gradients(run, numbers, [&](size_t i) { return part(collector.all[i]->grad); }, 3e-2);
+  check_gradients(
+      run, numbers, [&](size_t i) { return part(collector.all[i]->grad); }, 3e-2);
 }
 
 TEST_CASE("a model's encoders are in its configuration and come back from it") {
