@@ -123,7 +123,7 @@ GgufTensor take_tensor(Cursor& from, const std::string& where) {
     const auto n = from.take<uint64_t>();
     if (n < 1 || __builtin_mul_overflow(count, n, &count) || count > uint64_t{1} << 48)
       throw input_error("{}: tensor '{}' is larger than any file, or empty", where, tensor.name);
-    tensor.shape.insert(tensor.shape.begin(), static_cast<int64_t>(n));
+    tensor.shape.push_front(static_cast<int64_t>(n));
   }
   const auto number = from.take<uint32_t>();
   tensor.type = block_type_of(number);

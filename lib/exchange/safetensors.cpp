@@ -39,7 +39,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool number_unsigned(number_unsigned_t n) override {
     if (depth_ == 3 && list_ == List::shape) {
       if (n > static_cast<uint64_t>(INT64_MAX)) return fail("a dimension is too large");
-      if (tensors.back().shape.size() == 32) return fail("a tensor has more than 32 dimensions");
+      if (tensors.back().shape.size() == Shape::most)
+        return fail(fmt::format("a tensor has more than {} dimensions", Shape::most));
       tensors.back().shape.push_back(static_cast<int64_t>(n));
       return true;
     }

@@ -13,7 +13,7 @@ namespace hone {
 enum class Section : uint8_t { text, parameter, run };
 
 constexpr int64_t data_alignment = 64;  // bytes; of every array in the file
-constexpr size_t highest_rank = 8;
+constexpr size_t highest_rank = Shape::most;
 
 struct Entry {
   Section section = Section::text;

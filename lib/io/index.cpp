@@ -158,7 +158,7 @@ class Indexer {
     std::vector<hsize_t> dims(static_cast<size_t>(rank));
     if (rank > 0 && H5Sget_simple_extent_dims(space, dims.data(), nullptr) != rank)
       throw bad(where, "has no shape ({}): {}", hdf5::reason(), advice);
-    entry.shape.assign(dims.begin(), dims.end());
+    entry.shape = Shape(dims.begin(), dims.end());
     if (!bytes_of(entry.shape, entry.dtype, entry.bytes))
       throw bad(where, "has an impossible shape {}: {}", to_string(entry.shape), advice);
     place(object.handle, wanted, direct, entry);
@@ -259,7 +259,8 @@ class Indexer {
     Encoded result;
     result.form = hdf5::get_text(handle, "form", at(where));
     result.element = hdf5::get_text(handle, "element", at(where));
-    result.shape = hdf5::get_integers(handle, "shape", highest_rank, at(where));
+    const std::vector<int64_t> dims = hdf5::get_integers(handle, "shape", highest_rank, at(where));
+    result.shape = Shape(dims.begin(), dims.end());
     uint64_t bytes = 0;
     if (!bytes_of(result.shape, DType::u64, bytes))
       throw bad(where, "has an impossible shape {}: {}", to_string(result.shape), advice);
@@ -308,11 +309,21 @@ nlohmann::json to_json(const Index& index) {
   return {{"entries", std::move(entries)}, {"parameters", std::move(parameters)}, {"notes", std::move(notes)}};
 }
 
+namespace {
+
+Shape shape_of(const nlohmann::json& dims) {
+  const auto all = dims.get<std::vector<int64_t>>();
+  if (all.size() > highest_rank) throw input_error("a dataset of {} dimensions; the file is damaged", all.size());
+  return Shape(all.begin(), all.end());
+}
+
+}  // namespace
+
 Index index_of(const nlohmann::json& json) {
   Index index;
   for (const auto& e : json.at("entries")) {
     Entry entry{e.at(0).get<Section>(), e.at(1).get<std::string>(), e.at(2).get<std::string>(), e.at(3).get<DType>()};
-    entry.shape = e.at(4).get<Shape>();
+    entry.shape = shape_of(e.at(4));
     entry.bytes = e.at(5).get<uint64_t>();
     entry.offset = e.at(6).get<uint64_t>();
     entry.spilled = e.at(7).get<bool>();
@@ -323,7 +334,7 @@ Index index_of(const nlohmann::json& json) {
     Encoded& encoded = index.parameters[name];
     encoded.form = p.at(0).get<std::string>();
     encoded.element = p.at(1).get<std::string>();
-    encoded.shape = p.at(2).get<Shape>();
+    encoded.shape = shape_of(p.at(2));
     encoded.attributes = p.at(3).get<std::map<std::string, int64_t>>();
   }
   for (const auto& [name, notes] : json.at("notes").items()) index.notes[name] = notes_of(notes);

@@ -88,8 +88,7 @@ class Loader {
     for (const Entry& e : index_.entries) {
       const uint64_t limit = e.spilled ? spill_bytes_ : file_bytes_;
       uint64_t bytes = 0;
-      if (e.shape.size() > highest_rank || !bytes_of(e.shape, e.dtype, bytes) || bytes != e.bytes || e.offset > limit ||
-          e.bytes > limit - e.offset)
+      if (!bytes_of(e.shape, e.dtype, bytes) || bytes != e.bytes || e.offset > limit || e.bytes > limit - e.offset)
         throw damaged(e, "reaches beyond the end of the file");
       if (!e.spilled && (direct += e.bytes) > file_bytes_) throw damaged(e, "lies over another dataset");
     }

@@ -46,7 +46,6 @@ Source source_of(Section section, const std::string& owner, const std::string& n
   Source source{{section, owner, name}, nullptr};
   Entry& entry = source.entry;
   if (!tensor) throw internal_error("{} has no storage", entry.where());
-  if (tensor.shape().size() > highest_rank) throw internal_error("{} has too many dimensions", entry.where());
   entry.dtype = tensor.dtype();
   entry.shape = tensor.shape();
   entry.bytes = tensor.bytes();

@@ -184,11 +184,11 @@ class Halves {
   }
 
   // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
-  Stream kept(Stream stream, const std::vector<int64_t>& halves, bool own, const Call& call, State* state) const {
+  Stream kept(Stream stream, const std::vector<int64_t>& halves, bool own, const Call& call) const {
     for (const int64_t half : halves) {
       mark(half, call);
-      Stream next = run(stream, half, call, state);
-      if (own && Tape::recording()) drop_branch(stream);  // the norm has added it
+      Stream next = run(stream, half, call, nullptr);
+      if (own) drop_branch(stream);  // the norm has added it
       stream = std::move(next);
       own = true;
     }
@@ -247,20 +247,26 @@ Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& cal
   const bool records = Tape::recording() && !state;
   if (records && config_.block.parallel && !call.recompute.keeps_blocks_whole())
     throw usage_error("layers with parallel halves run again as whole blocks; recompute blocks, or nothing");
+  if (!records) {
+    // Nothing is kept, so nothing is cut into stretches: a token of a small model comes here.
+    for (int64_t half = 2 * from; half < 2 * to; ++half)
+      if (blocks_[static_cast<size_t>(half / 2)].has(half % 2 != 0)) stream = halves.run(stream, half, call, state);
+    if (state) state->advance(call.batch, from, to);
+    return stream;
+  }
   bool own = false,
        ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
-  for (const Stretch& stretch : (records ? call.recompute : RecomputePlan()).stretches(from, to)) {
+  for (const Stretch& stretch : call.recompute.stretches(from, to)) {
     const std::vector<int64_t> there = halves.of(stretch);
     if (there.empty()) continue;
     Stream next = stretch.again ? halves.again(stream, there, own, own && !ended_again, call)
-                                : halves.kept(stream, there, own, call, state);
+                                : halves.kept(stream, there, own, call);
     // No step looks at what a stretch that runs again ended with: that was for the stretch after it.
     if (ended_again) stream.residual.drop_value();
     own = true;
     ended_again = stretch.again;
     stream = std::move(next);
   }
-  if (state) state->advance(call.batch, from, to);
   return stream;
 }
 

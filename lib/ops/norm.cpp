@@ -12,7 +12,8 @@ Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Paramet
   const int64_t rows = residual.value().view().rows;
   const Tensor sum = branch ? Tensor::empty(shape) : residual.value();
   const Tensor y = Tensor::empty(shape, type);
-  const Tensor mean = Tensor::empty({rows}), inverse = Tensor::empty({rows});
+  const bool records = Tape::recording();  // only the way back asks what rows were divided by
+  const Tensor mean = records ? Tensor::empty({rows}) : Tensor(), inverse = records ? Tensor::empty({rows}) : Tensor();
   kernels::NormForward forward;
   forward.residual = residual.value().view();
   if (branch) {
@@ -24,10 +25,12 @@ Normed add_norm(const Var& residual, const Var& branch, Parameter& gain, Paramet
   forward.bias = bias ? bias->value.data<float>() : nullptr;
   forward.center = center;
   forward.epsilon = epsilon;
-  forward.mean = mean.data<float>();
-  forward.inverse = inverse.data<float>();
+  if (records) {
+    forward.mean = mean.data<float>();
+    forward.inverse = inverse.data<float>();
+  }
   kernels::norm_forward(forward);
-  if (!Tape::recording()) return {branch ? Var(sum) : residual, Var(y)};
+  if (!records) return {branch ? Var(sum) : residual, Var(y)};
 
   const Var residual_out(sum, true), output(y, true);
   Tape::record([residual, branch, &gain, bias, center, mean, inverse, residual_out, output] {

@@ -151,14 +151,22 @@ double pool_block_bytes(double bytes) {
 Storage::Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner)
     : data_(data), bytes_(bytes), capacity_(capacity), owner_(std::move(owner)) {}
 
+// Together with its count of references: one request to the system instead of two.
+std::shared_ptr<Storage> Storage::make(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner) {
+  struct Made : Storage {
+    Made(std::byte* d, size_t b, size_t c, std::shared_ptr<void> o) : Storage(d, b, c, std::move(o)) {}
+  };
+  return std::make_shared<Made>(data, bytes, capacity, std::move(owner));
+}
+
 std::shared_ptr<Storage> Storage::allocate(size_t bytes) {
   const Pool::Block block = pool().take(block_bytes(bytes));
-  return std::shared_ptr<Storage>(new Storage(block.data, bytes, block.capacity, nullptr));
+  return make(block.data, bytes, block.capacity, nullptr);
 }
 
 std::shared_ptr<Storage> Storage::external(const void* data, size_t bytes, std::shared_ptr<void> owner) {
   auto* start = const_cast<std::byte*>(static_cast<const std::byte*>(data));
-  return std::shared_ptr<Storage>(new Storage(start, bytes, bytes, std::move(owner)));
+  return make(start, bytes, bytes, std::move(owner));
 }
 
 std::shared_ptr<Storage> Storage::promised(size_t bytes) {

@@ -1,8 +1,5 @@
 #include "tensor/tensor.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -10,46 +7,36 @@
 
 namespace hone {
 
-int64_t elements(const Shape& shape) {
-  int64_t n = 1;
-  for (int64_t d : shape) n *= d;
-  return n;
-}
-
-std::string to_string(const Shape& s) {
-  return fmt::format("[{}]", fmt::join(s, ", "));
-}
-
-Tensor Tensor::over(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, DType dtype) {
+Tensor Tensor::over(std::shared_ptr<Storage> storage, size_t byte_offset, const Shape& shape, DType dtype) {
   Tensor t;
   t.size_ = elements(shape);
   assert(byte_offset + static_cast<size_t>(t.size_) * size_of(dtype) <= storage->bytes());
   t.storage_ = std::move(storage);
   t.offset_ = byte_offset;
-  t.shape_ = std::move(shape);
+  t.shape_ = shape;
   t.dtype_ = dtype;
   return t;
 }
 
-Tensor Tensor::empty(Shape shape, DType dtype) {
+Tensor Tensor::empty(const Shape& shape, DType dtype) {
   const size_t bytes = static_cast<size_t>(elements(shape)) * size_of(dtype);
   const bool promise = shape.size() > 1 && ShapesOnly::active();
-  return over(promise ? Storage::promised(bytes) : Storage::allocate(bytes), 0, std::move(shape), dtype);
+  return over(promise ? Storage::promised(bytes) : Storage::allocate(bytes), 0, shape, dtype);
 }
 
-Tensor Tensor::promised(Shape shape, DType dtype) {
+Tensor Tensor::promised(const Shape& shape, DType dtype) {
   const size_t bytes = static_cast<size_t>(elements(shape)) * size_of(dtype);
-  return over(Storage::promised(bytes), 0, std::move(shape), dtype);
+  return over(Storage::promised(bytes), 0, shape, dtype);
 }
 
-Tensor Tensor::zeros(Shape shape, DType dtype) {
-  Tensor t = empty(std::move(shape), dtype);
+Tensor Tensor::zeros(const Shape& shape, DType dtype) {
+  Tensor t = empty(shape, dtype);
   kernels::zero(t.raw(), t.bytes());
   return t;
 }
 
-Tensor Tensor::of(Shape shape, std::initializer_list<float> values) {
-  Tensor t = empty(std::move(shape));
+Tensor Tensor::of(const Shape& shape, std::initializer_list<float> values) {
+  Tensor t = empty(shape);
   assert(static_cast<int64_t>(values.size()) == t.size());
   std::copy(values.begin(), values.end(), t.data<float>());
   return t;
@@ -68,10 +55,10 @@ kernels::View Tensor::columns(int64_t begin, int64_t count) const {
   return v;
 }
 
-Tensor Tensor::reshape(Shape shape) const {
+Tensor Tensor::reshape(const Shape& shape) const {
   assert(elements(shape) == size_);
   Tensor t = *this;
-  t.shape_ = std::move(shape);
+  t.shape_ = shape;
   return t;
 }
 
@@ -80,7 +67,7 @@ Tensor Tensor::rows(int64_t begin, int64_t count) const {
   Shape shape = shape_;
   shape[0] = count;
   const size_t row_bytes = bytes() / static_cast<size_t>(std::max<int64_t>(dim(0), 1));
-  return over(storage_, offset_ + static_cast<size_t>(begin) * row_bytes, std::move(shape), dtype_);
+  return over(storage_, offset_ + static_cast<size_t>(begin) * row_bytes, shape, dtype_);
 }
 
 Tensor Tensor::as_bytes() const {

@@ -6,18 +6,12 @@
 #include <initializer_list>
 #include <memory>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "base/dtype.h"
 #include "kernels/view.h"
+#include "tensor/shape.h"
 
 namespace hone {
-
-using Shape = std::vector<int64_t>;
-
-int64_t elements(const Shape& shape);   // product of the dimensions; 1 for a scalar
-std::string to_string(const Shape& s);  // "[256, 384]"
 
 // Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks (within bounds), so that a training step
 // allocates nothing new after the first; external storage (a mapped file) is kept alive by `owner`.
@@ -37,6 +31,7 @@ class Storage {
 
  private:
   Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner);
+  static std::shared_ptr<Storage> make(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner);
   std::byte* data_;
   size_t bytes_, capacity_;
   std::shared_ptr<void> owner_;
@@ -68,11 +63,12 @@ size_t pool_system_allocations();
 class Tensor {
  public:
   Tensor() = default;
-  static Tensor empty(Shape shape, DType dtype = DType::f32);
-  static Tensor zeros(Shape shape, DType dtype = DType::f32);
-  static Tensor promised(Shape shape, DType dtype = DType::f32);  // a shape without memory, see Storage::promised()
-  static Tensor of(Shape shape, std::initializer_list<float> values);
-  static Tensor over(std::shared_ptr<Storage> storage, size_t byte_offset, Shape shape, DType dtype);
+  static Tensor empty(const Shape& shape, DType dtype = DType::f32);
+  static Tensor zeros(const Shape& shape, DType dtype = DType::f32);
+  static Tensor promised(const Shape& shape,
+                         DType dtype = DType::f32);  // a shape without memory, see Storage::promised()
+  static Tensor of(const Shape& shape, std::initializer_list<float> values);
+  static Tensor over(std::shared_ptr<Storage> storage, size_t byte_offset, const Shape& shape, DType dtype);
 
   explicit operator bool() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -97,7 +93,7 @@ class Tensor {
   // Rows are the last dimension: [a, b, c] is seen as (a*b) rows of c.
   kernels::View view() const;
   kernels::View columns(int64_t begin, int64_t count) const;  // of view()
-  Tensor reshape(Shape shape) const;                          // same storage; the sizes must agree
+  Tensor reshape(const Shape& shape) const;                   // same storage; the sizes must agree
   Tensor rows(int64_t begin, int64_t count) const;            // same storage; a slice of the first dimension
   Tensor as_bytes() const;                                    // same storage; u8, the bytes of an element last
   Tensor clone() const;

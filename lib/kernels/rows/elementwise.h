@@ -35,8 +35,8 @@ struct NormForward {
   const float* bias = nullptr;  // may be null
   bool center = false;
   float epsilon = 1e-5f;
-  float* mean = nullptr;     // [rows]; written where `center`
-  float* inverse = nullptr;  // [rows]: 1 / standard deviation (or root mean square)
+  float* mean = nullptr;     // [rows]; written where `center`; null: nobody asks
+  float* inverse = nullptr;  // [rows]: 1 / standard deviation (or root mean square); the same
 };
 void norm_forward(const NormForward& a);
 

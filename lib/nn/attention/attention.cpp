@@ -147,6 +147,19 @@ class CachedAttention {
     return positions;
   }
 
+  // What the kernel wants of each span. A thread keeps its lists: a token of a small model comes here once a layer.
+  struct Lists {
+    std::vector<int64_t> lengths, starts, sequences, visit_starts;
+    std::vector<int32_t> positions;  // of a ring's rows
+    std::vector<kernels::DecodeVisit> visits;
+
+    void clear() {
+      for (std::vector<int64_t>* list : {&lengths, &starts, &sequences, &visit_starts}) list->clear();
+      visit_starts.push_back(0);
+      visits.clear();
+    }
+  };
+
   // Tokens first … first + count - 1 of every span.
   void decode(int64_t first, int64_t count, bool wraps) {
     kernels::DecodeDims d;
@@ -158,38 +171,37 @@ class CachedAttention {
     d.scale = dims_.scale;
     d.score = dims_.score;
     d.rule = pattern_.rule();
-    std::vector<int64_t> lengths, starts, sequences;
+    thread_local Lists kept;
+    Lists& lists = kept;
+    lists.clear();
     for (const Span& span : spans_) {
-      lengths.push_back(std::min(span.first + first + count, cache_.rows()));
-      starts.push_back(span.first + first);
-      sequences.push_back(span.sequence);
+      lists.lengths.push_back(std::min(span.first + first + count, cache_.rows()));
+      lists.starts.push_back(span.first + first);
+      lists.sequences.push_back(span.sequence);
     }
-    d.key_lengths = lengths.data();
-    d.query_positions = starts.data();
-    d.key_sequences = sequences.data();
-    std::vector<int32_t> positions;
+    d.key_lengths = lists.lengths.data();
+    d.query_positions = lists.starts.data();
+    d.key_sequences = lists.sequences.data();
     if (wraps) {
-      positions.resize(static_cast<size_t>(dims_.batch * cache_.rows()));
+      lists.positions.resize(static_cast<size_t>(dims_.batch * cache_.rows()));
       for (size_t i = 0; i < spans_.size(); ++i)
-        cache_.positions(starts[i] + count, positions.data() + at(i) * cache_.rows());
-      d.key_positions = positions.data();
+        cache_.positions(lists.starts[i] + count, lists.positions.data() + at(i) * cache_.rows());
+      d.key_positions = lists.positions.data();
       d.key_positions_stride = cache_.rows();
     }
-    std::vector<int64_t> visit_starts = {0};
-    std::vector<kernels::DecodeVisit> visits;
     bool chosen = true;
     for (size_t i = 0; i < spans_.size() && chosen; ++i) {
       kernels::AttentionDims one = dims_;
       one.batch = 1;
       one.queries = count;
-      one.query_offset = starts[i];
+      one.query_offset = lists.starts[i];
       chosen =
           pattern_.visits({one, kernels::starting_at(in_.q, at(i), first), cache_.key_summaries(spans_[i].sequence)},
-                          visit_starts, visits);
+                          lists.visit_starts, lists.visits);
     }
     if (chosen) {
-      d.visits = visits.data();
-      d.visit_starts = visit_starts.data();
+      d.visits = lists.visits.data();
+      d.visit_starts = lists.visit_starts.data();
     }
     if (cache_.coded()) {
       d.code = cache_.code();
@@ -259,19 +271,21 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
     AttentionMeter* const meter = call.trace.attention;
     const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
     const std::vector<Batch::Group> groups = call.batch.groups();
-    std::vector<ops::AttentionPart> parts;
-    for (const Batch::Group& group : groups) parts.push_back({dims_of(group), group.first_row, nullptr});
     if (state) {
       attended = Var(Tensor::empty({call.batch.rows(), heads_ * head_dim_}, projected.value().dtype()));
-      for (size_t g = 0; g < groups.size(); ++g)
-        CachedAttention(parts[g].rows_of(projected.value()), parts[g].rows_of(attended.value()), groups[g],
-                        parts[g].dims, *pattern_, static_cast<LayerCache&>(*state), meter)
+      for (const Batch::Group& group : groups) {
+        const ops::AttentionPart part{dims_of(group), group.first_row, nullptr};
+        CachedAttention(part.rows_of(projected.value()), part.rows_of(attended.value()), group, part.dims, *pattern_,
+                        static_cast<LayerCache&>(*state), meter)
             .run();
+      }
     } else {
-      for (size_t g = 0; g < groups.size(); ++g) {
-        ops::AttentionPart& part = parts[g];
-        part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_, groups[g].spans.front().together);
+      std::vector<ops::AttentionPart> parts;
+      for (const Batch::Group& group : groups) {
+        ops::AttentionPart part{dims_of(group), group.first_row, nullptr};
+        part.plan = plan_of(part.rows_of(projected.value()), part.dims, *pattern_, group.spans.front().together);
         count(call.again ? nullptr : meter, part.dims, *part.plan, 0);
+        parts.push_back(std::move(part));
       }
       attended = ops::attention(projected, std::move(parts), meter ? &meter->backward_seconds : nullptr);
     }

@@ -37,8 +37,8 @@ void norm_forward(const NormForward& a, int64_t begin, int64_t end) {
 #pragma omp simd
         for (int64_t c = 0; c < dim; ++c) store(y + c, (x[c] - mean) * inverse * a.gain[c]);
       }
-      if (a.center) a.mean[r] = mean;
-      a.inverse[r] = inverse;
+      if (a.mean && a.center) a.mean[r] = mean;
+      if (a.inverse) a.inverse[r] = inverse;
     }
   });
 }
