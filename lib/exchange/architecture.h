@@ -23,7 +23,7 @@ struct Part {
 
   Shape whole() const {  // of the tensor
     Shape all = shape;
-    if (experts > 0) all.insert(all.begin(), experts);
+    if (experts > 0) all.push_front(experts);
     return all;
   }
 };

@@ -32,6 +32,7 @@ class Shape {
   const int64_t& operator[](size_t i) const { return dims_[i]; }
   const int64_t& front() const { return dims_[0]; }
   const int64_t& back() const { return dims_[count_ - 1]; }
+  const int64_t* data() const { return dims_; }
   iterator begin() { return dims_; }
   iterator end() { return dims_ + count_; }
   const_iterator begin() const { return dims_; }
