@@ -94,6 +94,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
     report.add(row);
   }
+  report.show("sparsity_before", Display::fraction, 1);
   report.fix_csv(columns());
   return report;
 }
