@@ -78,6 +78,15 @@ class Docs(unittest.TestCase):
                             self.assertEqual(default, defaults[option])
         self.assertGreater(compared, 100)
 
+    def test_what_is_a_file_in_a_page_is_one_in_help(self):
+        """By which completions know that they are to name files."""
+        for name, page, _ in self.pages():
+            help_text = run(name, "--help", env={"COLUMNS": 400}, check=True).stdout
+            files = re.findall(r"^\| [^|]*`(--[\w-]+) FILE(?:\.\.\.)?`", page.partition("## Options")[2], re.M)
+            self.assertTrue(files or name in ("inspect", "convert"), name)
+            others = [option for option in files if not re.search(rf"(?m)^ +(?:-\w,\s*)?{option} FILE\b", help_text)]
+            self.assertEqual(others, [], name)
+
     def test_each_way_to_divide_a_model_is_in_help_and_on_its_page(self):
         ways = [name[:-4] for name in os.listdir(os.path.join(ROOT, "lib", "model", "divisions"))]
         self.assertIn("tensor", ways)
