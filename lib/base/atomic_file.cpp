@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -12,12 +13,13 @@
 #include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <vector>
 
 #include "base/error.h"
+#include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/temporary.h"
+#include "base/units.h"
 
 namespace hone {
 namespace {
@@ -153,15 +155,35 @@ int flush_to_device(int fd) {
 std::string read_text_file(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) throw input_error("cannot read '{}': {}", path, std::strerror(EISDIR));
-  std::ifstream file(path, std::ios::binary);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int error = errno;
   check_stop();  // which ends the wait for a pipe's writer
-  if (!file) throw input_error("cannot read '{}': {}", path, std::strerror(errno));
-  std::ostringstream text;
-  text << file.rdbuf();
-  check_stop();
-  if (file.bad() || (text.fail() && !text.str().empty()))
-    throw input_error("cannot read '{}': {}", path, std::strerror(errno));
-  return text.str();
+  if (fd < 0) throw input_error("cannot read '{}': {}", path, std::strerror(error));
+  const std::shared_ptr<void> closes(nullptr, [fd](void*) { close(fd); });
+  return read_to_end(fd, fmt::format("'{}'", path));
+}
+
+std::string read_to_end(int fd, const std::string& name) {
+  std::string text;
+  size_t used = 0;
+  for (;;) {
+    if (text.size() - used < (size_t{1} << 16)) {
+      const size_t size = std::max<size_t>(size_t{1} << 18, 2 * text.size());
+      if (const auto bytes = static_cast<double>(size); bytes > always_there && bytes > memory_limit().bytes)
+        throw input_error("cannot read {}: it has more than {}, and no more memory is free; a device may have no end",
+                          name, format_bytes(static_cast<double>(used)));
+      text.resize(size);
+    }
+    const ssize_t got = read(fd, text.data() + used, text.size() - used);
+    check_stop();
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw input_error("cannot read {}: {}", name, std::strerror(errno));
+    if (got == 0) break;
+    used += static_cast<size_t>(got);
+  }
+  text.resize(used);
+  text.shrink_to_fit();
+  return text;
 }
 
 void write_text_file(const std::string& path, const std::string& text, bool force) {

@@ -51,7 +51,10 @@ class AtomicFile {
 // cannot be written.
 void require_writable(const std::string& target, bool force);
 
-std::string read_text_file(const std::string& path);                                        // Error(input)
+std::string read_text_file(const std::string& path);  // Error(input)
+// What is left of an open file, pipe or device; `name` is for messages. Throws Error(input) where it cannot be read, or
+// is more than the memory that is free: a device may have no end.
+std::string read_to_end(int fd, const std::string& name);
 void write_text_file(const std::string& path, const std::string& text, bool force = true);  // atomic
 std::string sha256_of_file(const std::string& path);  // lower-case hex; Error(input), Stopped
 std::string sha256_of(std::string_view bytes);        // of a file that holds them

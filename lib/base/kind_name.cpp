@@ -1,9 +1,10 @@
 #include "base/kind_name.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 
-#include "base/error.h"
 #include "base/spelling.h"
 
 namespace hone {
@@ -30,6 +31,13 @@ std::vector<int64_t> numbers_of(const std::string& what, const std::string& name
   if (numbers.size() < least || numbers.size() > most)
     throw usage_error("{} '{}' has {}; write {}", what, name, counted(numbers.size(), "number"), form);
   return numbers;
+}
+
+Error unknown_name(std::string_view what, std::string_view name, std::span<const std::string> forms) {
+  std::vector<std::string> names;
+  for (const std::string& form : forms) names.push_back(first_word(form));
+  return usage_error("unknown {} '{}'; known: {}{}", what, name, fmt::join(forms, ", "),
+                     did_you_mean(first_word(std::string(name)), names));
 }
 
 }  // namespace hone

@@ -7,27 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/find_row.h"
+#include "base/kind_name.h"
 #include "base/spelling.h"
 
 namespace hone {
-
-// Enum: an enumeration whose values are places in the table. None: no row has that name.
-template <class Enum, class Rows>
-constexpr std::optional<Enum> find_row(const Rows& rows, std::string_view name) {
-  size_t place = 0;
-  for (const auto& row : rows) {
-    if (row.name == name) return static_cast<Enum>(place);
-    ++place;
-  }
-  return std::nullopt;
-}
-
-// Of a name that the program itself says: one that is not in the table does not compile.
-template <class Enum, class Rows>
-consteval Enum row_named(const Rows& rows, std::string_view name) {
-  if (const std::optional<Enum> found = find_row<Enum>(rows, name)) return *found;
-  throw "no such row";
-}
 
 // In the order of the table.
 template <class Rows>
@@ -35,6 +19,13 @@ std::vector<std::string> names_of_rows(const Rows& rows) {
   std::vector<std::string> names;
   for (const auto& row : rows) names.emplace_back(row.name);
   return names;
+}
+
+// Throws as unknown_name() where no row has that name; `what` is what they are rows of: "schedule".
+template <class Rows>
+const auto& row_called(const Rows& rows, std::string_view name, std::string_view what) {
+  if (const std::optional<size_t> place = find_row<size_t>(rows, name)) return rows[*place];
+  throw unknown_name(what, name, names_of_rows(rows));
 }
 
 // "NAME (WHAT), NAME (WHAT) or NAME (WHAT)", of rows that also say for people what they are.

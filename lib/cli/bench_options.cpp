@@ -120,7 +120,7 @@ void BenchOptions::add(CLI::App& app) {
   auto* output = app.add_option_group("Output");
   output->add_option("--format", format, "Of the report on stdout")
       ->check(one_of({"table", "json", "jsonl", "csv", "md"}));
-  output->add_option("--plot", plot, "SVG file with the speeds");
+  output->add_option("--plot", plot, "SVG file with the speeds")->type_name("FILE");
   output->add_flag("--force", force, "Replace an existing plot");
 }
 

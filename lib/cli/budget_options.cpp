@@ -34,7 +34,8 @@ void BudgetOptions::add(CLI::App& to) {
       ->type_name("FILE");
   add_fraction(group, "--min-accuracy", min_accuracy,
                "Status 4 and no model where fewer next tokens of that text are predicted right");
-  group->add_option("--plot", plot, "SVG file: loss over bytes, of uniform types and of what the search finds");
+  group->add_option("--plot", plot, "SVG file: loss over bytes, of uniform types and of what the search finds")
+      ->type_name("FILE");
 }
 
 bool BudgetOptions::given() const {

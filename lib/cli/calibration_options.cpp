@@ -19,7 +19,7 @@ std::vector<std::string> calibration_options() {
 void CalibrationOptions::add(CLI::App& to) {
   app = &to;
   auto* group = to.add_option_group("Calibration");
-  group->add_option("--calibration", files, "Text to measure activations on, as train's --data");
+  group->add_option("--calibration", files, "Text to measure activations on, as train's --data")->type_name("FILE");
   add_count(group, "--calibration-windows", windows, "Windows of the text, spread evenly over it", size_range);
   add_count(group, "--calibration-context", context, "Tokens of a window (default: the model's context, at most 2048)",
             size_range);

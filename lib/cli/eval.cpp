@@ -95,7 +95,7 @@ class EvalTool {
     work_.examples = read_examples(o_.data);
   }
 
-  // A requirement on what no score of a model will have, which its configuration says before it is scored.
+  // A requirement on what no score of a model will have, as its configuration and the examples say before it is scored.
   void refuse_unmeasured() const {
     for (const Requirement& requirement : o_.requirements(work_.choices()))
       for (const std::string& name : requirement.metrics()) {
@@ -108,17 +108,28 @@ class EvalTool {
             throw usage_error("requirement '{}': '{}' has no {}, of which {} is a number", requirement.text(), s.path,
                               routing ? "mixtures of experts" : "routers of depth", name);
         }
-        if (!work_.examples && is_of_media(name))
-          throw usage_error("requirement '{}': {} is measured on examples with {}", requirement.text(), name,
-                            either_of(media_words(&Medium::plural)));
+        refuse_unmeasured_of_media(requirement.text(), name);
       }
   }
 
-  static bool is_of_media(const std::string& name) {
-    return std::ranges::any_of(media_mixes(), [&](const MediaMix& mix) {
+  void refuse_unmeasured_of_media(const std::string& requirement, const std::string& name) const {
+    if (work_.examples) {
+      const Metric* metric = find_metric(split_comparison(name).first);
+      if (name == "attention_fraction" || (metric && metric->origin == Origin::comparison))
+        throw usage_error("requirement '{}': {} is not measured on examples with {}", requirement, name,
+                          either_of(media_words(&Medium::plural)));
+    }
+    for (const MediaMix& mix : media_mixes()) {
       const std::string accuracy = "accuracy_" + mix_name(mix);
-      return name == accuracy || name == accuracy + "_stderr";
-    });
+      if (name != accuracy && name != accuracy + "_stderr") continue;
+      if (work_.examples &&
+          std::ranges::any_of(work_.examples->all, [&](const Example& example) { return example.mix() == mix; }))
+        return;
+      std::vector<std::string> media;
+      for (const Medium* medium : mix) media.emplace_back(medium->plural);
+      throw usage_error("requirement '{}': {} is measured on examples with {}{}, and {} has none", requirement, name,
+                        each_of(media), mix.size() == 1 ? " alone" : "", data_name());
+    }
   }
 
   // What is scored when a later model fails is reported.

@@ -1,5 +1,7 @@
 #include "cli/eval_retrieval.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/eval_end.h"
@@ -39,6 +41,7 @@ class RetrievalEval {
       if (transformer.encoder_of(medium) == transformer.encoders().size())
         throw usage_error("'{}' has no encoder for {}, and --retrieval needs {} and {}", path, medium, media[0],
                           media[1]);
+    refuse_unmeasured(media);
     SequenceReader reader(examples_, make_tokenizer(model.tokenizer), config, o_.context.value_or(config.context), {});
     if (common_.dry_run) {
       log_info("would find {} by {} and back with '{}' in {}", media[0], media[1], path, examples_.name());
@@ -65,6 +68,20 @@ class RetrievalEval {
     for (const auto& [name, value] : values)
       if (name.find("recall") != name.npos) report_.show(name, Display::fraction, 2);
     end_.require(path, o_.requirements(false), values);
+  }
+
+  // A requirement on classes, which are the answers of all examples that have both media.
+  void refuse_unmeasured(const std::vector<std::string>& media) const {
+    const bool classes = std::ranges::none_of(examples_.all, [&](const Example& example) {
+      return example.has(media[0]) && example.has(media[1]) && !example.has_answer;
+    });
+    if (classes) return;
+    for (const Requirement& requirement : o_.requirements(false))
+      for (const std::string& name : requirement.metrics())
+        if (name.starts_with("class_"))
+          throw usage_error(
+              "requirement '{}': {} is measured where all examples have an answer, and some of {} have none",
+              requirement.text(), name, examples_.name());
   }
 
   void write_report() {

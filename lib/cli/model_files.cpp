@@ -19,7 +19,7 @@ void ModelFiles::add(CLI::App& app, const std::string& report_description) {
   auto* files = app.add_option_group("Files");
   files->add_option("-o,--output", output, "Model file to write")->type_name("FILE")->required();
   files->add_flag("--force", force, "Replace existing output");
-  files->add_option("--report", report, report_description);
+  files->add_option("--report", report, report_description)->type_name("FILE");
   files->add_option("--format", format, "Of the result on stdout: table or json")->check(one_of({"table", "json"}));
 }
 

@@ -107,6 +107,9 @@ Config ModelOptions::config(int64_t tokens) const {
   if (norm_epsilon) b.norm_epsilon = static_cast<float>(*norm_epsilon);
   if (activation) b.activation = row_of<ActivationKind>(activation_kinds, *activation);
   if (positions) b.positions = row_of<PositionKind>(position_kinds, *positions);
+  if (rope_theta && !info_of(b.positions).turns)
+    throw usage_error("--rope-theta has no effect on {}; leave it out, or give --positions rotary",
+                      info_of(b.positions).what);
   if (rope_theta) b.rope_theta = *rope_theta;
   if (logit_softcap) c.logit_softcap = static_cast<float>(*logit_softcap);
   if (biases) b.biases = *biases;

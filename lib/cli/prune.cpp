@@ -94,6 +94,7 @@ Report layer_report(const std::vector<PrunedLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
     report.add(row);
   }
+  report.show("sparsity_before", Display::fraction, 1);
   report.fix_csv(columns());
   return report;
 }
@@ -105,7 +106,7 @@ double sparsity_of(const Pattern& pattern, std::optional<double> asked) {
     throw usage_error(
         "pattern {} has a sparsity of {:.4g} by itself, which --sparsity {:.4g} contradicts; leave --sparsity out",
         pattern.name(), *pattern.fixed_sparsity(), *asked);
-  return resolve_sparsity(pattern, asked);
+  return for_option("--sparsity", [&] { return resolve_sparsity(pattern, asked); });
 }
 
 std::vector<std::string> choose(const Transformer& model, const PruneSettings& settings) {

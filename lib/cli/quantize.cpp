@@ -137,6 +137,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     for (const auto& [name, number] : l.prepared) row.set(name, number);
     report.add(row);
   }
+  for (const char* name : {"bytes_before", "bytes"}) report.show(name, Display::bytes, 0);
   report.fix_csv(columns());
   return report;
 }

@@ -1,6 +1,8 @@
 #include "cli/replay_options.h"
 
+#include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/target.h"
 #include "base/units.h"
 #include "cli/ranks.h"
 
@@ -79,6 +81,9 @@ void ReplayOptions::check() const {
   if (drawn() && (divide > 1 || speed != "1"))
     throw usage_error("{} is of a trace; poisson's rates and lengths are said themselves",
                       divide > 1 ? "--divide" : "--speed");
+  if (!simulate || costs.empty()) return;
+  // Read where it is there, else written at the end of long measurements.
+  if (const Target target = resolve_target(costs); target.stream || !target.exists) require_writable(costs, false);
 }
 
 std::vector<Idle> ReplayOptions::idle() const {

@@ -58,9 +58,11 @@ int run(const ReportOptions& o, const Common& common) {
     print_result(page);
     return 0;
   }
-  LateTexts late(o.force);
-  late.write("--output", o.output, page);
-  return late.status();
+  // All that this tool makes: where it lies elsewhere or nowhere, that is no warning.
+  const std::string written = TextOutput::checked_before(o.output, o.force).write(page);
+  if (written != o.output)
+    throw input_error("'{}' cannot be replaced by now; '{}' has what was to be written there", o.output, written);
+  return 0;
 }
 
 }  // namespace

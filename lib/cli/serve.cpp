@@ -21,7 +21,8 @@ namespace {
 
 struct ServeOptions {
   std::string model, host = "127.0.0.1", name, key_file, precision = "auto";
-  int64_t port = 8080, queue = 1024, max_body = 4 << 20, connections = 256, chunk = 512, busy_chunk = 64;
+  int64_t port = 8080, queue = 1024, max_body = 4 << 20, connections = 256, chunk = EngineSettings().chunk,
+          busy_chunk = EngineSettings().busy_chunk;
   double timeout = 0, drain = 60;
   EngineOptions engine;
   LowBitOptions low_bit;

@@ -61,6 +61,7 @@ void add_data(RunOptions& run, TrainOptions& o) {
   run.group("Data");
   run.text("--data", o.data,
            "Text to train on, needed but for --steps 0: .jsonl (member \"text\") or plain files; - is stdin")
+      .type_name("FILE")
       .shapes(Shapes::texts);
   run.text("--tokenizer", o.tokenizer,
            "Of a new model: bytes, or bpe:SIZE trained on the data; or a model file, tokenizer.json or tokenizer.model "
@@ -71,10 +72,12 @@ void add_data(RunOptions& run, TrainOptions& o) {
   o.lines.add(run);
   run.group("Start");
   run.text("--init", o.init, "Continue from this model's parameters and masks, with a new optimizer")
+      .type_name("FILE")
       .shapes(Shapes::derived, "parent_sha256");
   run.text("--resume", o.resume,
            "Continue this checkpoint exactly; repeat the options of its run. auto: that of --checkpoint where there is "
            "one, else start")
+      .type_name("FILE")
       .shapes(Shapes::nothing);
 }
 
@@ -162,7 +165,7 @@ void add_steps(RunOptions& run, TrainOptions& o) {
 
 void add_validation(RunOptions& run, TrainOptions& o) {
   run.group("Validation");
-  const Declared valid = run.text("--valid", o.valid, "Text to validate on").shapes(Shapes::texts);
+  const Declared valid = run.text("--valid", o.valid, "Text to validate on").type_name("FILE").shapes(Shapes::texts);
   run.fraction("--valid-fraction", o.valid_fraction, "Validate on the last part of the data instead")
       .excludes(valid)
       .shapes(Shapes::texts);
@@ -213,12 +216,13 @@ void add_files(RunOptions& run, TrainOptions& o) {
   run.flag("--force", o.force, "Replace existing output").shapes(Shapes::nothing);
   run.text("--checkpoint", o.checkpoint,
            "File for the state of the run, to continue with --resume; replaced as the run goes on")
+      .type_name("FILE")
       .shapes(Shapes::nothing);
   run.count("--save-every", o.save_every, "Steps between checkpoints; 0: at the end and on a signal")
       .shapes(Shapes::nothing);
-  run.text("--log", o.log, "JSONL file, a line for every --log-every steps").shapes(Shapes::nothing);
+  run.text("--log", o.log, "JSONL file, a line for every --log-every steps").type_name("FILE").shapes(Shapes::nothing);
   run.count("--log-every", o.log_every, "Steps between lines of the log", {.least = 1}).shapes(Shapes::nothing);
-  run.text("--plot", o.plot, "SVG file with the losses").shapes(Shapes::nothing);
+  run.text("--plot", o.plot, "SVG file with the losses").type_name("FILE").shapes(Shapes::nothing);
   run.text("--format", o.format, "Of the result on stdout: table or json", {"table", "json"}).shapes(Shapes::nothing);
 }
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <string>
 
-#include "base/error.h"
+#include "base/rows.h"
 
 namespace hone {
 
@@ -79,12 +79,7 @@ std::span<const Allocation> allocations() {
 }
 
 const Allocation& allocation_named(std::string_view name) {
-  std::string known;
-  for (const Allocation& kind : allocations()) {
-    if (kind.name == name) return kind;
-    known += (known.empty() ? "" : ", ") + std::string(kind.name);
-  }
-  throw usage_error("unknown allocation '{}'; choose one of {}", name, known);
+  return row_called(allocations(), name, "allocation");
 }
 
 }  // namespace hone

@@ -1,6 +1,6 @@
 #include "compress/preparation.h"
 
-#include "base/error.h"
+#include "base/rows.h"
 
 namespace hone {
 
@@ -13,12 +13,7 @@ std::span<const Preparation> preparations() {
 }
 
 const Preparation& preparation(std::string_view name) {
-  std::string known;
-  for (const Preparation& row : preparations()) {
-    if (row.name == name) return row;
-    known += (known.empty() ? "" : ", ") + std::string(row.name);
-  }
-  throw usage_error("unknown preparation '{}'; choose one of {}", name, known);
+  return row_called(preparations(), name, "preparation");
 }
 
 }  // namespace hone

@@ -1,11 +1,10 @@
 #include "compress/quantize.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <map>
 
 #include "base/error.h"
+#include "base/kind_name.h"
 #include "base/stop.h"
 #include "tensor/pages.h"
 #include "weights/dense_weight.h"
@@ -108,7 +107,7 @@ const std::vector<std::string>& packed_type_names() {
 PackedType packed_type_named(const std::string& name) {
   if (name == "keep") return std::nullopt;
   if (const PackedType type = kernels::find_element(name)) return type;
-  throw usage_error("unknown type '{}'; known: {}", name, fmt::join(packed_type_names(), ", "));
+  throw unknown_name("type", name, packed_type_names());
 }
 
 std::string name_of(PackedType type) {

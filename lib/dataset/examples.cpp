@@ -175,6 +175,13 @@ bool Example::has(std::string_view kind) const {
   return std::ranges::any_of(parts, [&](const ExamplePart& part) { return part.kind() == kind; });
 }
 
+MediaMix Example::mix() const {
+  MediaMix mix;
+  for (const Medium* medium : all_media())
+    if (has(medium->name)) mix.push_back(medium);
+  return mix;
+}
+
 std::string ExamplePart::name() const {
   return index < 0 ? fmt::format("'{}'", value) : fmt::format("'{}#{}'", value, index);
 }

@@ -33,6 +33,7 @@ struct Example {
   size_t file = 0, line = 0;
 
   bool has(std::string_view kind) const;  // a part of that name
+  MediaMix mix() const;                   // the media of its parts
 };
 
 struct Examples {

@@ -1,7 +1,5 @@
 #include "dataset/tasks.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <functional>
@@ -9,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/rows.h"
 #include "dataset/json_lines.h"
 #include "dataset/text_file.h"
 #include "dataset/utf8.h"
@@ -176,12 +175,6 @@ constexpr Row rows[] = {{"hellaswag", hellaswag},     {"piqa", piqa}, {"blimp", 
                         {"lambada", lambada, "text"}, {"arc", arc},   {"winogrande", winogrande},
                         {"choices", choices}};
 
-const Row& row_named(const std::string& name) {
-  for (const Row& row : rows)
-    if (name == row.name) return row;
-  throw usage_error("unknown task '{}'; known: {}", name, fmt::join(task_names(), ", "));
-}
-
 // train.jsonl -> train-labels.lst: a label a line.
 std::vector<size_t> labels_beside(const std::string& path) {
   const std::string labels =
@@ -244,7 +237,7 @@ std::vector<std::string> task_names() {
 }
 
 QuestionFile read_task(const std::string& name, const std::string& path) {
-  const Row& row = row_named(name);
+  const Row& row = row_called(rows, name, "task");
   QuestionFile all{name, {}};
   if (std::filesystem::is_directory(path)) {
     std::vector<std::string> files;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/stop.h"
 
@@ -35,23 +36,6 @@ OwnedText in_memory(std::string text) {
   return {*owner, owner};
 }
 
-OwnedText read_to_end(int fd, const std::string& name) {
-  std::string text;
-  size_t used = 0;
-  for (;;) {
-    if (text.size() - used < (size_t{1} << 16)) text.resize(std::max<size_t>(size_t{1} << 20, 2 * text.size()));
-    const ssize_t got = ::read(fd, text.data() + used, text.size() - used);
-    check_stop();
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw input_error("cannot read {}: {}", name, std::strerror(errno));
-    if (got == 0) break;
-    used += static_cast<size_t>(got);
-  }
-  text.resize(used);
-  text.shrink_to_fit();
-  return in_memory(std::move(text));
-}
-
 OwnedText map_whole(int fd, size_t size, const std::string& name) {
   if (size == 0) return {};
   void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -68,7 +52,7 @@ OwnedText bytes_of_file(const std::string& path) {
   if (::fstat(fd, &status) != 0) throw input_error("cannot read {}: {}", path, std::strerror(errno));
   if (S_ISDIR(status.st_mode)) throw input_error("{} is a directory: name the text files in it", path);
   // Pipes and devices have no size to map. Neither have the files of /proc, whose size reads as 0.
-  if (!S_ISREG(status.st_mode) || status.st_size == 0) return read_to_end(fd, path);
+  if (!S_ISREG(status.st_mode) || status.st_size == 0) return in_memory(read_to_end(fd, path));
   return map_whole(fd, static_cast<size_t>(status.st_size), path);
 }
 
@@ -107,7 +91,7 @@ bool named_json_lines(std::string_view path) {
 FileText read_file_text(const std::string& path) {
   FileText file;
   file.name = path == "-" ? "standard input" : path;
-  file.bytes = path == "-" ? read_to_end(STDIN_FILENO, file.name) : bytes_of_file(path);
+  file.bytes = path == "-" ? in_memory(read_to_end(STDIN_FILENO, file.name)) : bytes_of_file(path);
   std::string_view name = path;
   const bool named_so = is_compressed_extension(take_extension(name));
   file.json_lines = named_json_lines(path);

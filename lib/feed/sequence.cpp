@@ -164,11 +164,4 @@ int64_t SequenceReader::cached_bytes() const {
   return cached_;
 }
 
-std::string SequenceReader::kinds(int64_t example) const {
-  MediaMix mix;
-  for (const Medium* medium : all_media())
-    if (examples_.all[static_cast<size_t>(example)].has(medium->name)) mix.push_back(medium);
-  return mix_name(mix);
-}
-
 }  // namespace hone

@@ -63,9 +63,6 @@ class SequenceReader {
   int64_t broken() const;  // examples that were skipped
   int64_t cached_bytes() const;
 
-  // "text", "image", "audio", "image_audio": the media of an example (mix_name).
-  std::string kinds(int64_t example) const;
-
  private:
   class Builder;
   void check() const;

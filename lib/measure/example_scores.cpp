@@ -71,10 +71,10 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
     int64_t row = 0;
     for (const Sequence& s : sequences) {
       WindowScore score = score_of(s, losses, row);
-      if (s.answer_row >= 0)
-        score.bytes = static_cast<int64_t>(reader.examples().all[static_cast<size_t>(s.example)].answer.size());
+      const Example& example = reader.examples().all[static_cast<size_t>(s.example)];
+      if (s.answer_row >= 0) score.bytes = static_cast<int64_t>(example.answer.size());
       scores.all.add(score);
-      scores.kinds[reader.kinds(s.example)].add(score);
+      scores.kinds[mix_name(example.mix())].add(score);
       row += s.size();
     }
     if (progress) progress(next, count);

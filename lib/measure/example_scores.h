@@ -13,7 +13,7 @@ namespace hone {
 
 struct ExampleScores {
   Scores all;                           // a window is an example
-  std::map<std::string, Scores> kinds;  // by the media that are there (SequenceReader::kinds)
+  std::map<std::string, Scores> kinds;  // by the media that are there (mix_name)
   std::vector<EncoderLoad> encoders;
   double loss() const { return all.loss(); }
 };

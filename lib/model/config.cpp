@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/rows.h"
 #include "base/spelling.h"
 #include "nn/attention/score.h"
 #include "nn/encoders/encoder.h"
@@ -432,12 +433,7 @@ const std::vector<Preset>& presets() {
 }
 
 const Config& preset(const std::string& name) {
-  std::vector<std::string> names;
-  for (const Preset& p : presets()) {
-    if (p.name == name) return p.config;
-    names.push_back(p.name);
-  }
-  throw usage_error("unknown preset '{}'; known: {}", name, fmt::join(names, ", "));
+  return row_called(presets(), name, "preset").config;
 }
 
 }  // namespace hone

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/spelling.h"
+#include "base/rows.h"
 
 namespace hone {
 
@@ -19,12 +19,7 @@ std::span<const DivisionKind> divisions() {
 }
 
 const DivisionKind& division_named(std::string_view name) {
-  std::vector<std::string> names;
-  for (const DivisionKind& row : divisions()) {
-    if (row.name == name) return row;
-    names.emplace_back(row.name);
-  }
-  throw usage_error("ranks divide no model by '{}'; known: {}", name, either_of(names));
+  return row_called(divisions(), name, "division of a model");
 }
 
 std::vector<std::string> division_forms(std::string_view ranks) {

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/rows.h"
 
 namespace hone {
 namespace {
@@ -67,12 +68,7 @@ std::span<const ExitCriterion> exit_criteria() {
 }
 
 const ExitCriterion& exit_criterion(const std::string& name) {
-  std::vector<std::string> names;
-  for (const ExitCriterion& row : table) {
-    if (row.name == name) return row;
-    names.emplace_back(row.name);
-  }
-  throw usage_error("unknown criterion of exits '{}'; known: {}", name, fmt::join(names, ", "));
+  return row_called(table, name, "criterion of exits");
 }
 
 std::string exit_forms() {

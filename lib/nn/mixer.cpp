@@ -28,7 +28,7 @@ const MixerFamily& family_of(const std::string& name) {
   for (const MixerFamily& family : families())
     for (const std::string& kind : family.kinds())
       if (first_word(kind) == first_word(name)) return family;
-  throw usage_error("unknown kind of attention '{}'; known: {}", name, fmt::join(mixer_kinds(), ", "));
+  throw unknown_name("kind of attention", name, mixer_kinds());
 }
 
 std::vector<std::string> of_all(std::vector<std::string> (*MixerFamily::*names)()) {

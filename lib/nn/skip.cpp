@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "base/spelling.h"
+#include "base/rows.h"
 #include "base/units.h"
 
 namespace hone {
@@ -37,13 +37,7 @@ constexpr SkipRule rows[] = {
 };
 
 const SkipRule& rule_named(const std::string& name) {
-  std::vector<std::string> names;
-  for (const SkipRule& row : rows) {
-    if (row.name == name) return row;
-    names.emplace_back(row.name);
-  }
-  throw usage_error("'{}' is no rule of which layers are passed by: {}{}", name, either_of(names),
-                    did_you_mean(name, names));
+  return row_called(rows, name, "rule of which layers are passed by");
 }
 
 void require_probability(double most) {

@@ -194,8 +194,10 @@ std::string print_table(const Report& report) {
   auto columns = text_columns(report);
   std::string out;
   if (!columns.empty()) {
-    const bool tall = columns[0].cells.size() >= columns.size();  // turned it would be wider still
-    if (columns.size() > 2 && !tall && total_width(columns) > widest) columns = turned(columns);
+    if (columns.size() > 2 && total_width(columns) > widest) {
+      auto other = turned(columns);
+      if (total_width(other) < total_width(columns)) columns = std::move(other);
+    }
     if (total_width(columns) > widest)
       for (TextColumn& column : columns)
         for (std::string& cell : column.cells) cell = shortened(cell);

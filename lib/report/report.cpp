@@ -19,7 +19,7 @@ constexpr std::array<std::pair<std::string_view, Printer>, 5> formats = {
 Report::Column column_named(std::string_view name) {
   const auto [metric, suffix] = split_comparison(name);
   const Metric* known = find_metric(metric);
-  if (!known) return {.name = std::string(name)};
+  if (!known) return {.name = std::string(name), .display = name.ends_with("_bytes") ? Display::bytes : Display::plain};
   const bool ratio = suffix.starts_with("_ratio"), end = suffix.ends_with("_low") || suffix.ends_with("_high");
   return {.name = std::string(name),
           .display = ratio ? Display::fixed : known->display,

@@ -6,6 +6,7 @@
 #include <array>
 #include <optional>
 
+#include "base/spelling.h"
 #include "base/units.h"
 
 namespace hone {
@@ -50,9 +51,11 @@ class RequirementParser {
  private:
   static constexpr int deepest = 100;  // of parentheses and signs: a recursion that no person writes ends here
 
-  [[noreturn]] void fail(std::string_view expected) const {
-    throw usage_error("requirement '{}', position {}: expected {}, found {}; metrics: {}", text_, at_ + 1, expected,
-                      found(), list_of(known_));
+  // `slip`: a name that is not known.
+  [[noreturn]] void fail(std::string_view expected, std::string_view slip = "") const {
+    const std::vector<std::string> names(known_.begin(), known_.end());
+    throw usage_error("requirement '{}', position {}: expected {}, found {}{}; metrics: {}", text_, at_ + 1, expected,
+                      found(), did_you_mean(slip, names), list_of(known_));
   }
 
   std::string found() const {
@@ -159,7 +162,7 @@ class RequirementParser {
       if (const std::string why = why_ ? why_(whole) : std::string(); !why.empty())
         throw usage_error("requirement '{}', position {}: '{}' {}", text_, start + 1, metric, why);
       at_ -= metric.size();
-      fail(baseline ? "a metric after 'baseline.'" : "a metric");
+      fail(baseline ? "a metric after 'baseline.'" : "a metric", metric);
     }
     program.push_back({baseline ? Operation::baseline : Operation::model, 0, std::string(metric)});
   }

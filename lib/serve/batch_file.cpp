@@ -125,15 +125,33 @@ std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokeniz
   return lines;
 }
 
+namespace {
+
+std::string first_line(const json& of) {
+  return of.dump() + "\n";
+}
+
+// A part that has nothing, or half its first line.
+bool is_unbegun(const std::string& part, const json& of) {
+  return first_line(of).starts_with(part) && !part.ends_with('\n');
+}
+
+}  // namespace
+
 BatchOutput::BatchOutput(const std::string& path, const json& of, const std::vector<BatchLine>& lines, bool force)
     : path_(path), part_(path + ".part") {
   open_part();
-  require_writable(path, force);  // who had the part before may have finished
-  const size_t kept = force ? 0 : read_part(of, lines);
-  found_ = texts_.size();
-  if (::ftruncate(::fileno(file_.get()), static_cast<off_t>(kept)) != 0)
-    throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
-  if (kept == 0) put(of.dump() + "\n");
+  try {
+    require_writable(path, force);  // who had the part before may have finished
+    const size_t kept = force ? 0 : read_part(of, lines);
+    found_ = texts_.size();
+    if (::ftruncate(::fileno(file_.get()), static_cast<off_t>(kept)) != 0)
+      throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
+    if (kept == 0) put(first_line(of));
+  } catch (const Error&) {
+    if (is_unbegun(read_text_file(part_), of)) ::unlink(part_.c_str());
+    throw;
+  }
 }
 
 // Where there are no locks, as on some file systems of networks, it goes on without one.
@@ -155,7 +173,7 @@ void BatchOutput::open_part() {
 
 size_t BatchOutput::read_part(const json& of, const std::vector<BatchLine>& lines) {
   const std::string all = read_text_file(part_);
-  if ((of.dump() + "\n").starts_with(all) && !all.ends_with('\n')) return 0;  // nothing, or half its first line
+  if (is_unbegun(all, of)) return 0;
   const size_t first = std::min(all.find('\n'), all.size());
   if (const json written = parse_json(all.substr(0, first)); written.is_discarded() || written != of)
     throw input_error(

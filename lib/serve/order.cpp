@@ -1,9 +1,6 @@
 #include "serve/order.h"
 
-#include <vector>
-
-#include "base/error.h"
-#include "base/spelling.h"
+#include "base/rows.h"
 
 namespace hone {
 namespace {
@@ -29,13 +26,7 @@ std::span<const ServiceOrder> service_orders() {
 }
 
 const ServiceOrder& service_order(std::string_view name) {
-  std::vector<std::string> names;
-  for (const ServiceOrder& row : rows) {
-    if (row.name == name) return row;
-    names.emplace_back(row.name);
-  }
-  throw usage_error("'{}' is no order of service: {}{}", name, either_of(names),
-                    did_you_mean(std::string(name), names));
+  return row_called(rows, name, "order of service");
 }
 
 }  // namespace hone

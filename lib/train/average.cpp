@@ -39,9 +39,9 @@ std::span<const AverageKind> average_kinds() {
 
 AverageRule average_rule(const std::string& text) {
   if (text.empty()) return {};
-  std::string known;
+  std::vector<std::string> forms;
   for (const AverageKind& row : rows) {
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.form);
+    forms.emplace_back(row.form);
     if (first_word(text) != first_word(std::string(row.form))) continue;
     const size_t colon = text.find(':');
     if (colon == std::string::npos) throw usage_error("average '{}': write {}", text, row.form);
@@ -50,7 +50,7 @@ AverageRule average_rule(const std::string& text) {
       throw usage_error("average '{}': the number must be above {} and below {}", text, row.above, row.below);
     return {&row, number};
   }
-  throw usage_error("unknown kind of average '{}'; known: {}", text, known);
+  throw unknown_name("kind of average", text, forms);
 }
 
 std::string to_string(const AverageRule& rule) {

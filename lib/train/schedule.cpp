@@ -1,12 +1,9 @@
 #include "train/schedule.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
-#include "base/error.h"
 #include "base/rows.h"
 
 namespace hone {
@@ -53,13 +50,6 @@ constexpr DecaySchedule decay_rows[] = {
     {"linear", "evenly to 0 over the steps", linear_decay},
     {"cosine", "to 0 as half a wave does", half_a_wave},
 };
-
-template <class Row>
-const Row& row_called(std::span<const Row> rows, const std::string& name, std::string_view what) {
-  for (const Row& row : rows)
-    if (row.name == name) return row;
-  throw usage_error("unknown {} '{}'; known: {}", what, name, fmt::join(names_of_rows(rows), ", "));
-}
 
 }  // namespace
 

@@ -45,6 +45,9 @@ class Alignment(MediaTest):
         require = ["eval", model, "--data", self.pairs, "--retrieval", "--require"]
         self.assertEqual(run(*require, "class_recall_at_1_image_to_audio >= 0.5").returncode, 0)
         self.refused(4, "1 of 1 requirement failed", *require, "class_median_rank_audio_to_image < 1")
+        unanswered = self.lines_file("unanswered.jsonl", [{"parts": line["all"]} for line in self.lines_of[:8]])
+        self.refused(2, "class_recall_at_1_image_to_audio is measured where all examples have an answer", "eval", model, "--data",
+                     unanswered, "--retrieval", "--require", "class_recall_at_1_image_to_audio >= 0")
         self.refused(2, "expected a metric.*class_median_rank_audio_to_image", *require, "accuracy > 0.5")
 
     def test_a_model_that_has_not_learned_it_finds_nothing_in_particular(self):

@@ -239,6 +239,20 @@ class Texts(BadInput):
                 done = run("train", "--data", self.path("none.txt"), "--steps", 1, option, value, "--output", self.path("m.h5"))
                 self.assert_refused(done, 2, option)
 
+    def test_options_that_would_do_nothing_or_cannot_be_are_named(self):
+        new = ["--steps", 0, "--output", self.path("m.h5")]
+        for tool, arguments, parts in (
+            ("train", [*new, "--positions", "learned", "--rope-theta", 100], ["--rope-theta has no effect", "learned positions"]),
+            ("train", [*new, "--preset", "gpt2", "--rope-theta", 100], ["--rope-theta"]),
+            ("train", [*new, "--attention", "windw:4"], ["did you mean 'window'?"]),
+            ("train", [*new, "--attention-score", "softcp:4"], ["--attention-score", "did you mean 'softcap'?"]),
+            ("train", [*new, "--layer-dropout", "0.1:linar"], ["--layer-dropout", "did you mean 'linear'?"]),
+            ("prune", [self.model, "--output", self.path("m.h5"), "--sparsity", 1], ["--sparsity"]),
+            ("quantize", [self.model, "--output", self.path("m.h5"), "--override", "x=int9"], ["--override", "did you mean 'int"]),
+        ):
+            with self.subTest(tool=tool, arguments=arguments):
+                self.assert_refused(run(tool, *arguments), 2, *parts)
+
     def test_a_dry_run_rounds_nothing(self):
         text = write(self.path("some.txt"), sentences(60))
         run("train", "--data", text, *QUICK, "--quantize-aware", "int4:32", "--dry-run", "--output", self.path("m.h5"), check=True)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -161,6 +162,20 @@ class BatchTest(unittest.TestCase):
         self.assertRegex(done.stderr, r"60 texts, \d+ of them before, in")
         with open(parts, "rb") as a, open(whole, "rb") as b:
             self.assertEqual(a.read(), b.read())
+
+    def test_an_output_that_cannot_be_begun_leaves_nothing(self):
+        out = self.path("full.jsonl")
+        full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))  # half the first line
+        done = subprocess.run([tool("generate"), self.model, "--input", self.input, "--output", out, "--tokens", "2"],
+                              capture_output=True, text=True, preexec_fn=full)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertRegex(done.stderr, r"error: cannot write '.*full\.jsonl\.part'")
+        self.assertFalse(os.path.exists(out + ".part"))
+        theirs = write(out + ".part", "theirs")  # what is not ours stays
+        done = run("generate", self.model, "--input", self.input, "--output", out, "--tokens", 2)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        with open(theirs, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "theirs")
 
     def test_bad_usage(self):
         out = self.path("d.jsonl")

@@ -56,6 +56,37 @@ class Docs(unittest.TestCase):
                         with self.subTest(tool=name, option=option):
                             self.assertIn(option, declared)
 
+    def test_defaults_in_a_page_are_those_of_help(self):
+        """Of numbers and single words; what a page tells in a sentence is for people."""
+        units, compared = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}, 0
+        for name, page, _ in self.pages():
+            help_text = run(name, "--help", env={"COLUMNS": 400}, check=True).stdout
+            defaults = {option: default for names, default in
+                        re.findall(r"^ {2,6}(?:-\w,\s*)?(--[\w,-]+) [^\s=]*=([^\s;]+)", help_text, re.M) for option in names.split(",")}
+            for row in page.partition("## Options")[2].splitlines():
+                cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)]
+                options = re.findall(r"--[a-z][\w-]*", cells[1]) if len(cells) > 3 else []
+                said = re.split(r"[,;] ", cells[2]) if options else []
+                if len(said) == 1:
+                    said *= len(options)
+                for option, default in zip(options, said) if len(said) == len(options) else []:
+                    size = re.fullmatch(r"(\d+) ?(KiB|MiB|GiB)", default)
+                    default = str(int(size[1]) * units[size[2]]) if size else default.strip("`")
+                    if option in defaults and default and " " not in default:
+                        compared += 1
+                        with self.subTest(tool=name, option=option):
+                            self.assertEqual(default, defaults[option])
+        self.assertGreater(compared, 100)
+
+    def test_what_is_a_file_in_a_page_is_one_in_help(self):
+        """By which completions know that they are to name files."""
+        for name, page, _ in self.pages():
+            help_text = run(name, "--help", env={"COLUMNS": 400}, check=True).stdout
+            files = re.findall(r"^\| [^|]*`(--[\w-]+) FILE(?:\.\.\.)?`", page.partition("## Options")[2], re.M)
+            self.assertTrue(files or name in ("inspect", "convert"), name)
+            others = [option for option in files if not re.search(rf"(?m)^ +(?:-\w,\s*)?{option} FILE\b", help_text)]
+            self.assertEqual(others, [], name)
+
     def test_each_way_to_divide_a_model_is_in_help_and_on_its_page(self):
         ways = [name[:-4] for name in os.listdir(os.path.join(ROOT, "lib", "model", "divisions"))]
         self.assertIn("tensor", ways)

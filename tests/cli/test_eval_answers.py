@@ -97,7 +97,7 @@ class Answers(ModelTest):
         single = write(self.path("s.jsonl"), '{"prompt": "a", "answer": "b"}')
         self.assert_refused(run("eval", self.model, "--data", single, "--answers", "--require", "accuracy_by_bytes > 0"), 2, "position 1")
         self.assert_refused(run("eval", self.model, "--data", single, "--answers", "--require", "accuracy_image > 0"), 2,
-                            "accuracy_image is measured on examples with images or sounds")
+                            "accuracy_image is measured on examples with images alone", "s.jsonl has none")
 
     def test_what_cannot_be_scored(self):
         single = '{"prompt": "a", "answer": "b"}\n'

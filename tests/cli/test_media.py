@@ -32,6 +32,21 @@ class Media(MediaTest):
             self.assertIn(name + "_stderr", row)
         self.assertEqual(row["answers"], 48)
 
+    def test_what_examples_do_not_measure_is_refused_before_they_are_scored(self):
+        images = self.file("pictures.jsonl", "".join(line + "\n" for line in self.lines(self.data) if "audio" not in line))
+        evaluate = ["eval", self.model, "--answers", "--no-speed", "--data", images]
+        for options, words in ((["--require", "accuracy_audio >= 0"], "accuracy_audio is measured on examples with sounds alone"),
+                               (["--require", "accuracy_image_audio_stderr < 1"], "with images and sounds, and .*pictures.jsonl has none"),
+                               (["--require", "attention_fraction <= 1"], "attention_fraction is not measured on examples"),
+                               (["--require", "kl < 1", "--baseline", self.model], "kl is not measured on examples"),
+                               (["--require", "top1_agreement_low > 0", "--baseline", self.model], "top1_agreement_low is not measured")):
+            with self.subTest(options=options):
+                done = run(*evaluate, *options)
+                self.assert_error(done, 2)
+                self.assertRegex(done.stderr, words)
+                self.assertEqual(done.stdout, "")  # nothing was scored
+        run(*evaluate, "--require", "accuracy_image >= 0", check=True)
+
     def test_the_log_counts_what_went_through_each_encoder_and_no_padding(self):
         lines = [json.loads(line) for line in self.lines(self.log)]
         for line in lines:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import unittest
 
@@ -129,6 +130,16 @@ class Memory(CliTest):
         self.assertNotEqual(chosen[1], "none")
         done = run(*train, "--memory-limit", "150MB")
         self.assert_error(done, 2, "--memory-limit", "at the least", "--recompute blocks", "--batch")
+
+    def test_a_device_without_an_end_is_one_error(self):
+        model = tiny_model(self.directory)
+        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+        for name, arguments in (("train", ["--data", "/dev/zero", "--steps", "1", "--output", self.path("x.h5")]),
+                                ("generate", [model, "--prompt-file", "/dev/zero"])):
+            with self.subTest(tool=name):
+                done = subprocess.run([tool(name), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                                      preexec_fn=limit, timeout=300)
+                self.assert_error(done, 3, "/dev/zero", "no more memory is free")
 
 
 if __name__ == "__main__":

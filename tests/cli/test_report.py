@@ -93,6 +93,7 @@ class Report(CliTest):
         self.assert_error(run("report", *page), 2, "PATH")
         self.assert_error(run("report", model, "--output", model, "--force"), 2, "--output")
         self.assertFalse(os.path.exists(self.path("r.html")))
+        self.assert_error(run("report", model, "--output", "/dev/full"), 3, "/dev/full")
         self.assertEqual(run("report", model, *page, "--dry-run").returncode, 0)
         self.assertFalse(os.path.exists(self.path("r.html")))
 

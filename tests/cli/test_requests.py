@@ -140,7 +140,8 @@ class RequestsTest(CliTest):
                               ((*drawn, "--divide", 2), "--divide"), ((*drawn, "--train"), "--train"), ((*drawn, "--kernels"), "--kernels"),
                               (("--requests", good, "--prompt", "4:8"), "--prompt"), (("--prompt", "4:8"), "--requests"),
                               (("--requests", good, "--speed", "-1"), "--speed"), ((*drawn, "--page", 100), "--page"),
-                              ((self.model, *drawn, "--simulate", "--costs", self.path("c.json")), "--costs")):
+                              ((self.model, *drawn, "--simulate", "--costs", self.path("c.json")), "--costs"),
+                              ((*drawn, "--simulate", "--costs", "/dev/zero"), "not a regular file")):
             with self.subTest(options=options):
                 done = self.bench(*options)
                 self.assert_error(done, 2, part)

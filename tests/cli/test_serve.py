@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,11 @@ import threading
 import time
 import unittest
 
+import h5py
+import numpy as np
+
 from hone_cli import corpus, run, run_json, tiny_model, tool, write
+from model_files import xxh3
 
 
 class Server:
@@ -321,6 +326,36 @@ class ServeTest(unittest.TestCase):
         half = socket.create_connection(("127.0.0.1", server.port))
         half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le")
         return half
+
+    def answer_to(self, connection):
+        """The status, and the error's message, of what a raw connection is told before it is closed."""
+        connection.settimeout(120)
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)["error"]["message"]
+
+    def test_a_request_that_is_not_whole_in_time_or_has_too_large_headers(self):
+        with self.half_a_request(self.server) as half:
+            with socket.create_connection(("127.0.0.1", self.server.port)) as large:
+                large.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (64 << 10) + b"\r\n\r\n")
+                self.assertEqual(self.answer_to(large), (431, "the headers are too large"))
+            self.assertEqual(self.answer_to(half), (408, "the request was not whole after 30 seconds"))
+
+    def test_a_model_whose_numbers_are_not_finite(self):
+        broken = shutil.copyfile(self.model, os.path.join(self.dir, "broken.h5"))
+        with h5py.File(broken, "r+") as file:
+            gain = file["parameters/norm/gain/values"]
+            gain[...] = np.full(gain.shape, 3e38, np.float32)  # finite, as all that are read must be; the logits are not
+            gain.attrs.modify("checksum", np.bytes_(xxh3(gain[()].tobytes())))
+        server = Server(broken)
+        try:
+            for stream in (False, True):
+                status, text = server.ask("POST", "/v1/completions", {"prompt": "a", "max_tokens": 3, "stream": stream})
+                self.assertEqual(status, 200 if stream else 500)
+                error = json.loads(text.removeprefix("data: "))["error"]
+                self.assertEqual((error["message"], error["type"]), ("the model gives numbers that are not finite", "server_error"))
+        finally:
+            server.stop()
 
     def test_connections_beyond_the_limit_are_told_so(self):
         server = Server(self.model, "--connections", 1)

@@ -1,6 +1,6 @@
 #include "compress/methods/prune_method.h"
 
-#include "base/error.h"
+#include "base/rows.h"
 
 namespace hone {
 
@@ -16,12 +16,7 @@ std::span<const PruneMethod> prune_methods() {
 }
 
 const PruneMethod& prune_method(std::string_view name) {
-  std::string known;
-  for (const PruneMethod& method : prune_methods()) {
-    if (method.name == name) return method;
-    known += (known.empty() ? "" : ", ") + std::string(method.name);
-  }
-  throw usage_error("unknown pruning method '{}'; choose one of {}", name, known);
+  return row_called(prune_methods(), name, "pruning method");
 }
 
 }  // namespace hone

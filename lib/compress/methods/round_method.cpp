@@ -1,6 +1,6 @@
 #include "compress/methods/round_method.h"
 
-#include "base/error.h"
+#include "base/rows.h"
 #include "compress/quantize_matrix.h"
 
 namespace hone {
@@ -16,12 +16,7 @@ std::span<const RoundMethod> round_methods() {
 }
 
 const RoundMethod& round_method(std::string_view name) {
-  std::string known;
-  for (const RoundMethod& method : round_methods()) {
-    if (method.name == name) return method;
-    known += (known.empty() ? "" : ", ") + std::string(method.name);
-  }
-  throw usage_error("unknown rounding method '{}'; choose one of {}", name, known);
+  return row_called(round_methods(), name, "rounding method");
 }
 
 RoundedWeight round_to_integers(const WeightToRound& what, bool search, std::span<const float> moments) {

@@ -12,6 +12,8 @@
 #include <optional>
 #include <string_view>
 
+#include "base/find_row.h"
+
 namespace hone::kernels {
 
 // A new code is a row here and a file in isa/attention/codes/, which says what its bytes mean; a row without a file
@@ -43,14 +45,10 @@ constexpr const CacheCodeInfo& info_of(CacheCode code) {
 }
 
 constexpr std::optional<CacheCode> find_cache_code(std::string_view name) {
-  for (const CacheCode code : all_cache_codes)
-    if (info_of(code).name == name) return code;
-  return std::nullopt;
+  return find_row<CacheCode>(cache_codes, name, 1);
 }
-// Of a name that the program itself says: one that is not in the table does not compile.
 consteval CacheCode cache_code_named(std::string_view name) {
-  if (const std::optional<CacheCode> found = find_cache_code(name)) return *found;
-  throw "no such code";
+  return row_named<CacheCode>(cache_codes, name, 1);
 }
 
 // Bytes of a row of codes.

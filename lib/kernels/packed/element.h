@@ -9,6 +9,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/find_row.h"
 #include "kernels/panel.h"
 
 namespace hone::kernels {
@@ -119,14 +120,10 @@ inline constexpr std::array<PackedElement, element_count> all_elements = [] {
 }();
 
 constexpr std::optional<PackedElement> find_element(std::string_view name) {
-  for (const PackedElement element : all_elements)
-    if (info_of(element).name == name) return element;
-  return std::nullopt;
+  return find_row<PackedElement>(element_table, name);
 }
-
-// The element of a name that the program itself says: one that is not in the table does not compile.
 consteval PackedElement element_named(std::string_view name) {
-  return find_element(name).value();
+  return row_named<PackedElement>(element_table, name);
 }
 
 }  // namespace hone::kernels

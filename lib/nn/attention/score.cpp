@@ -7,10 +7,9 @@
 namespace hone {
 namespace {
 
-std::string forms() {
-  std::string all;
-  for (const kernels::ScoreKindInfo& row : kernels::score_kinds)
-    all += fmt::format("{}{}", all.empty() ? "" : ", ", row.form);
+std::vector<std::string> forms() {
+  std::vector<std::string> all;
+  for (const kernels::ScoreKindInfo& row : kernels::score_kinds) all.emplace_back(row.form);
   return all;
 }
 
@@ -29,7 +28,7 @@ kernels::ScoreRule score_rule(const std::string& name) {
       throw usage_error("score '{}': the number must be between {} and {}", name, row.least, row.most);
     return rule;
   }
-  throw usage_error("unknown kind of score '{}'; known: {}", name, forms());
+  throw unknown_name("kind of score", name, forms());
 }
 
 bool score_by_head(const std::string& name) {

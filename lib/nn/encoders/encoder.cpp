@@ -1,7 +1,5 @@
 #include "nn/encoders/encoder.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <charconv>
 #include <numeric>
@@ -74,7 +72,7 @@ std::vector<int64_t> numbers_in(const std::string& word, char mark, size_t count
 std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name) {
   for (const EncoderRow& row : encoder_table())
     if (first_word(name) == first_word(row.form)) return row.make(name);
-  throw usage_error("unknown kind of encoder '{}'; known: {}", name, fmt::join(encoder_forms(), ", "));
+  throw unknown_name("kind of encoder", name, encoder_forms());
 }
 
 std::vector<std::string> encoder_forms() {

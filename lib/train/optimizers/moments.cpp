@@ -5,7 +5,7 @@
 #include <bit>
 #include <cmath>
 
-#include "base/error.h"
+#include "base/kind_name.h"
 #include "base/random.h"
 
 namespace hone {
@@ -79,7 +79,7 @@ uint64_t hash_of(const std::string& text) {
 MomentForm moment_form(const std::string& name) {
   for (size_t i = 0; i < moment_forms.size(); ++i)
     if (moment_forms[i] == name) return static_cast<MomentForm>(i);
-  throw usage_error("unknown form of moments '{}'", name);
+  throw unknown_name("form of moments", name, std::vector<std::string>(moment_forms.begin(), moment_forms.end()));
 }
 
 Moments::Moments(MomentForm form, std::string name, bool squares, uint64_t seed)

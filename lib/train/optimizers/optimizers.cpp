@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "base/error.h"
+#include "base/rows.h"
 #include "train/optimizers/adamw.h"
 #include "train/optimizers/muon.h"
 #include "train/optimizers/update_rule.h"
@@ -33,9 +33,7 @@ void OptimizerNumbers::set(const OptimizerNumber& number, double value) {
 OptimizerSettings::OptimizerSettings() : kind(&rows[0]) {}
 
 const OptimizerKind& optimizer_named(const std::string& name) {
-  for (const OptimizerKind& row : rows)
-    if (row.name == name) return row;
-  throw usage_error("unknown optimizer '{}'", name);
+  return row_called(rows, name, "optimizer");
 }
 
 std::vector<std::pair<const OptimizerNumber*, double>> numbers_of_optimizers() {

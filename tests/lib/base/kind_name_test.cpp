@@ -32,3 +32,14 @@ TEST_CASE("a kind's name has the numbers of its form") {
   for (const char* name : {"window:", "window:-1", "window:1:2:3", "window::2", "window:-99999999999999999999"})
     CHECK_THROWS_AS(numbers_of("attention", name, form), Error);
 }
+
+TEST_CASE("a name that is not known is told with those that are, and the nearest of them") {
+  const std::vector<std::string> forms = {"full", "window:SIZE[:SINKS]", "routed:BLOCK:COUNT[:WINDOW]"};
+  const Error slip = unknown_name("kind of attention", "windw:64", forms);
+  CHECK(slip.kind() == ErrorKind::usage);
+  CHECK(std::string(slip.what()) ==
+        "unknown kind of attention 'windw:64'; known: full, window:SIZE[:SINKS], routed:BLOCK:COUNT[:WINDOW]; did you "
+        "mean 'window'?");
+  CHECK(std::string(unknown_name("form", "x", std::vector<std::string>{"a", "b"}).what()) ==
+        "unknown form 'x'; known: a, b");
+}

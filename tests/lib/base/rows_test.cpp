@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include "base/error.h"
+
 using namespace hone;
 
 namespace {
@@ -19,6 +21,10 @@ TEST_CASE("rows are found by their names, and listed with what they are") {
   CHECK(find_row<Place>(rows, "first") == Place{0});
   CHECK(!find_row<Place>(rows, "First"));
   CHECK(!find_row<Place>(rows, ""));
+  CHECK(find_row<Place>(rows, "first", 1) == Place{1});  // a table whose places are counted from 1
+  CHECK(&row_called(rows, "second", "place") == &rows[1]);
+  CHECK_THROWS_WITH_AS(row_called(rows, "secnd", "place"),
+                       "unknown place 'secnd'; known: first, second; did you mean 'second'?", Error);
   CHECK(names_of_rows(rows) == std::vector<std::string>{"first", "second"});
   CHECK(rows_in_words(rows) == "first (what comes first) or second (what follows)");
 }

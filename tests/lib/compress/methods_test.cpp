@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
+#include <fmt/ranges.h>
 
 #include <vector>
 
 #include "base/error.h"
+#include "base/rows.h"
 #include "compress/methods/prune_method.h"
 #include "compress/methods/round_method.h"
 #include "compress/quantize_matrix.h"
@@ -134,15 +136,11 @@ TEST_CASE("inputs that are not finite are refused, and the weight is named") {
 }
 
 TEST_CASE("an unknown method lists the known ones, and a statistic that was not asked for is a mistake of ours") {
-  const auto names = [](const auto& rows) {
-    std::string all;
-    for (const auto& row : rows) all += (all.empty() ? "" : ", ") + std::string(row.name);
-    return all;
+  const auto refusal = [](const char* what, const char* name, const auto& rows) {
+    return fmt::format("2 unknown {} '{}'; known: {}", what, name, fmt::join(names_of_rows(rows), ", "));
   };
-  CHECK(failure([] { prune_method("random"); }) ==
-        "2 unknown pruning method 'random'; choose one of " + names(prune_methods()));
-  CHECK(failure([] { round_method("up"); }) ==
-        "2 unknown rounding method 'up'; choose one of " + names(round_methods()));
+  CHECK(failure([] { prune_method("random"); }) == refusal("pruning method", "random", prune_methods()));
+  CHECK(failure([] { round_method("up"); }) == refusal("rounding method", "up", round_methods()));
   const InputStatistics nothing = inputs_with({1, 1}, {});
   CHECK(failure([&] { prune("wanda", Tensor::of({1, 2}, {1, 2}), 0.5, &nothing); }).starts_with("1 "));
 }

@@ -116,6 +116,20 @@ TEST_CASE("a wide report is turned in the table and stays in rows elsewhere") {
   CHECK(render(report, Format::md).find("| model | quantity_0 |") == 0);
 }
 
+TEST_CASE("a wide report is not turned where that would make it wider") {
+  Report report;
+  const std::string name = "blocks.0.feed_forward.gate_up.";
+  for (int r = 0; r < 8; ++r) {
+    Row row;
+    row.set("parameter", name + std::to_string(r));
+    for (int i = 0; i < 9; ++i) row.set("quantity_" + std::to_string(i), i + 0.5);
+    report.add(row);
+  }
+  const std::string table = render(report, Format::table);  // 8 names side by side are wider than 9 of columns
+  CHECK(table.find("parameter                        quantity_0") == 0);
+  CHECK(table.find(name + "7 ") != std::string::npos);
+}
+
 TEST_CASE("long texts are cut in a table that is too wide, at a character, and whole elsewhere") {
   std::string start = "grün ";
   start.append(40, 'x').append(" ä");

@@ -91,8 +91,9 @@ TEST_CASE("NaN never passes") {
 }
 
 TEST_CASE("errors show where, what was expected, and the metrics there are") {
-  CHECK(contains(refusal("accuraci >= 0.5"),
-                 "position 1: expected a metric, found 'accuraci >= 0.5'; metrics: file_bytes, "));
+  CHECK(contains(
+      refusal("accuraci >= 0.5"),
+      "position 1: expected a metric, found 'accuraci >= 0.5'; did you mean 'accuracy'?; metrics: file_bytes, "));
   CHECK(contains(refusal("accuracy => 0.5"), "position 10: expected <, <=, >, >= or ==, found '=> 0.5'"));
   CHECK(contains(refusal("accuracy"), "position 9: expected <, <=, >, >= or ==, found the end"));
   CHECK(contains(refusal("accuracy >= "), "position 13: expected a number, a metric, baseline or '(', found the end"));
