@@ -24,6 +24,13 @@ Tensor Var::take_grad() const {
   return std::exchange(node_->grad, Tensor());
 }
 
+Tensor Var::memory_for_gradient() const {
+  if (!node_->value.alone()) return Tensor::empty(node_->value.shape(), node_->value.dtype());
+  Tensor memory = node_->value;
+  drop_value();
+  return memory;
+}
+
 Tape::Tape() : outer_(active) {
   active = this;
 }

@@ -27,7 +27,7 @@ Launch launch() {
     const char *ranks, *rank;
   };
   for (const Names& names : {Names{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, Names{"PMI_SIZE", "PMI_RANK"},
-                             Names{"SLURM_NTASKS", "PMIX_RANK"}}) {
+                             Names{"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}}) {
     const auto ranks = number_in(names.ranks), rank = number_in(names.rank);
     if (ranks && rank && *ranks > 0 && *rank < *ranks) return {*ranks, *rank, names.ranks};
   }

@@ -12,8 +12,9 @@ struct Launch {
   std::string said_by;  // the variable that says so; empty: this process was started alone
 };
 
-// Of Open MPI (OMPI_COMM_WORLD_SIZE), of MPICH and others with its process manager (PMI_SIZE), of those with PMIx under
-// a batch system (SLURM_NTASKS beside PMIX_RANK). A value that is no number says nothing.
+// Of Open MPI (OMPI_COMM_WORLD_SIZE), of MPICH and others with its process manager (PMI_SIZE), of Slurm's srun, which
+// starts copies also where no MPI is asked for (SLURM_STEP_NUM_TASKS; a job's script, which runs once, has SLURM_NTASKS
+// alone). A value that is no number says nothing.
 Launch launch();
 
 // Of this machine, as its network knows it.

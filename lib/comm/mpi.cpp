@@ -53,6 +53,17 @@ MPI_Comm world() {
   return all;
 }
 
+// Its name and version, the beginning of what it says of itself: "Open MPI v4.1.4", "MPICH Version: 4.0.2".
+std::string library() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  const std::string_view all(text, static_cast<size_t>(length));
+  std::string name(all.substr(0, all.find_first_of(",\n")));
+  std::ranges::replace(name, '\t', ' ');
+  return name;
+}
+
 class Ranks : public Communicator {
  public:
   // `all` lives as long as MPI. Of a part of the launch `leaving` is none.
@@ -60,8 +71,17 @@ class Ranks : public Communicator {
     MPI_Comm_rank(all_, &rank_);
     MPI_Comm_size(all_, &size_);
   }
-  static std::shared_ptr<Communicator> of_launch() {
+  static std::shared_ptr<Communicator> of_launch(const Launch& launched) {
     const MPI_Comm all = world();
+    int found = 0;
+    MPI_Comm_size(all, &found);
+    if (found != launched.ranks) {  // each would take itself for all there is, and replace the others' files
+      MPI_Finalize();
+      throw usage_error(
+          "{} ranks were launched ({}), but this build's MPI ({}) sees {} of them; start them by its own mpirun, or "
+          "build with the launcher's MPI",
+          launched.ranks, launched.said_by, library(), found);
+    }
     MPI_Comm leaving = MPI_COMM_NULL;
     MPI_Comm_dup(MPI_COMM_WORLD, &leaving);
     return std::make_shared<Ranks>(all, leaving);
@@ -170,7 +190,7 @@ std::shared_ptr<Communicator> launched_ranks() {
   const Launch launched = launch();
   if (launched.ranks == 1) return alone();
 #ifdef HONE_MPI
-  return Ranks::of_launch();
+  return Ranks::of_launch(launched);
 #else
   throw usage_error(
       "{} ranks were launched ({}), but this build has no MPI, and they would replace each other's files; install "

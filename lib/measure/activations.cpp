@@ -57,13 +57,14 @@ class Arrays {
     return half;
   }
 
-  // Normalized row; what `up` gives, and the activation of it.
+  // Normalized row; what `up` gives, and the activation of it. Backward: the gradients of the stream, of the activation,
+  // and of the branch or the norm; that of what `up` gave lies in its memory.
   HalfBytes feed_forward(const LayerBlueprint& layer) const {
     if (layer.experts > 0) return mixture(layer);
     const double up = values(gates() * layer.ffn), active = values(layer.ffn);
     const bool kinds = !layer.own_feed_forwards().empty();
     return {norm() + up + active + (kinds ? branch() + active : 0) + (layer.own_projections().empty() ? 0 : branch()),
-            stream() + active + std::max(up, branch()) + (kinds ? active : 0)};
+            stream() + active + branch() + (kinds ? active : 0)};
   }
 
   HalfBytes half(int64_t i) const {
@@ -99,7 +100,7 @@ class Arrays {
     // On their way to other ranks, slots stand beside a block for each rank and what is made of these there. On the way
     // back forward there are as many, without a gradient of the stream.
     const double on_way = experts_elsewhere_ ? 3 * row : 0;
-    half.backward += std::max({branch() + row, active + std::max(row, up - row), on_way});
+    half.backward += std::max({branch() + row, active + row, on_way});
     if (layer.shared_experts == 0) return half;
     half.kept += values(gates() * layer.shared_experts * layer.ffn) + values(layer.shared_experts * layer.ffn);
     half.backward += branch();

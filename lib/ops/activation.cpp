@@ -13,8 +13,9 @@ Var swiglu(const Var& gate_up) {
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
   Tape::record([gate_up, output] {
-    const Tensor d = Tensor::empty(gate_up.shape(), gate_up.value().dtype());
-    kernels::swiglu_backward(gate_up.value().view(), output.take_grad().view(), d.view());
+    const kernels::ConstView value = gate_up.value().view();
+    const Tensor d = gate_up.memory_for_gradient();
+    kernels::swiglu_backward(value, output.take_grad().view(), d.view());
     gate_up.add_grad(d);
   });
   return output;
@@ -30,8 +31,9 @@ Var elementwise(const Var& x, void (*forward)(kernels::ConstView, kernels::View)
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
   Tape::record([x, output, backward] {
-    const Tensor d = Tensor::empty(x.shape(), x.value().dtype());
-    backward(x.value().view(), output.take_grad().view(), d.view());
+    const kernels::ConstView value = x.value().view();
+    const Tensor d = x.memory_for_gradient();
+    backward(value, output.take_grad().view(), d.view());
     x.add_grad(d);
   });
   return output;

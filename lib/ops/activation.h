@@ -7,6 +7,9 @@
 
 namespace hone::ops {
 
+// Activations read their input last in the backward pass, and write its gradient over it: it must come straight from
+// linear() or grouped_linear(), whose own steps do not read it.
+
 // [rows, 2*ffn] with the gates first -> [rows, ffn] (arXiv 2002.05202).
 Var swiglu(const Var& gate_up);
 // tanh form (arXiv 1606.08415).

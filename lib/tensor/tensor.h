@@ -78,6 +78,7 @@ class Tensor {
   size_t bytes() const { return static_cast<size_t>(size_) * size_of(dtype_); }
   bool writable() const { return storage_ && storage_->writable(); }
   bool promised() const { return storage_ && storage_->promised(); }
+  bool alone() const { return storage_.use_count() == 1; }  // no other tensor has its storage
 
   template <class T>
   T* data() const {

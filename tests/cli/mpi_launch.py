@@ -35,6 +35,15 @@ def launch(ranks, *arguments, check=False, stdin=None, name="train"):
     return done
 
 
+def launch_in(folders, *arguments):
+    """train, on a rank in each folder, to its end."""
+    ranks = []
+    for folder in folders:
+        ranks += [":"] * bool(ranks) + ["-n", "1", "-wdir", folder, tool("train"), *map(str, arguments)]
+    return subprocess.run([*LAUNCH, *ranks], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=120, env=dict(os.environ, **ROOT))
+
+
 def start(ranks, *arguments):
     return subprocess.Popen(command(ranks, *arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, env=dict(os.environ, **ROOT))

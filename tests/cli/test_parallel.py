@@ -11,7 +11,7 @@ import unittest
 from hone_cli import run, sentences, tiny_model, tool, write
 from media_files import SHAPE as MEDIA, MediaTest
 from model_files import ModelTest, QUICK, log_lines
-from mpi_launch import LAUNCH, MPIRUN, ROOT, SHAPE, Parallel, command, launch, ranks_of, start
+from mpi_launch import MPIRUN, OPEN_MPI, ROOT, SHAPE, Parallel, command, launch, launch_in, ranks_of, start
 
 
 class Training(Parallel):
@@ -86,6 +86,24 @@ class Endings(Parallel):
         # The last checkpoint is whole.
         run("inspect", checkpoint, check=True)
 
+    def test_a_signal_to_the_launcher_ends_all(self):
+        """Each passes it on in its own way (Open MPI kills soon after), but what was saved is whole, and a run goes on from it."""
+        straight, checkpoint, output = (self.path(name) for name in ("straight.h5", "c.h5", "out.h5"))
+        options = self.options(200)
+        files = ["--checkpoint", checkpoint, "--save-every", 3, "--output", output]
+        process = start(2, *options, *files)
+        self.until(process, lambda: os.path.exists(checkpoint))
+        begun = time.time()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertNotEqual(process.returncode, 0, err)
+        self.assertLess(time.time() - begun, 20)
+        self.assertEqual(out, "")
+        self.assertFalse(os.path.exists(output))
+        launch(2, *options, *files, "--resume", checkpoint, check=True)
+        run("train", *self.options(200, batch=2, accumulate=2), "--output", straight, check=True)
+        self.assert_same_parameters(straight, output)
+
 
 class BadInput(Parallel):
     def refused(self, ranks, status, *parts, options=()):
@@ -99,6 +117,31 @@ class BadInput(Parallel):
         run("train", *self.options(3), "--checkpoint", alone, "--output", self.path("m.h5"), check=True)
         self.refused(2, 2, "is 1 x 4 sequences, which 2 ranks cannot share", options=["--resume", alone])
         self.refused(2, 3, "missing.txt", options=["--valid", self.path("missing.txt")])
+
+    def test_what_one_rank_alone_lacks(self):
+        """A machine without the text: all end at once, and say what that one met."""
+        with_text, without = self.path("with"), self.path("without")
+        for folder in (with_text, without):
+            os.mkdir(folder)
+        shutil.copy(self.corpus, os.path.join(with_text, "text"))
+        options = ["--data", "text", *SHAPE, "--batch", 4, "--steps", 3, "--output", self.path("x.h5")]
+        begun = time.time()
+        for folders in ((with_text, without), (without, with_text)):
+            self.assert_error(launch_in(folders, *options), 3, "text", "No such file")
+        self.assertLess(time.time() - begun, 30)
+        self.assertFalse(os.path.exists(self.path("x.h5")))
+
+    def test_the_launcher_of_another_mpi(self):
+        """Each of its copies would take itself for the only one."""
+        others = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+                  **({"PMI_SIZE": "PMI_RANK"} if OPEN_MPI else {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK"})}
+        for ranks, rank in others.items():
+            first, second = ({ranks: 2, rank: i, **ROOT} for i in range(2))
+            options = [*self.options(3), "--output", self.path("x.h5")]
+            self.assert_refused(run("train", *options, env=first), 2, f"2 ranks were launched ({ranks})", "sees 1 of them")
+            done = run("train", *options, env=second)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", ""))  # the first has said it
+        self.assertFalse(os.path.exists(self.path("x.h5")))
 
     def test_ranks_that_differ(self):
         other = self.options(4)
@@ -121,16 +164,9 @@ class Media(MediaTest):
         if "no MPI" in run("train", *options, "--parallel", "data:2", cwd=self.folder).stderr:
             self.skipTest("these tools were built without MPI")
 
-        def ranks(*folders):
-            arguments = []
-            for folder in folders:
-                arguments += [":"] * bool(arguments) + ["-n", "1", "-wdir", folder, tool("train"), *map(str, options)]
-            return subprocess.run([*LAUNCH, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                                  stderr=subprocess.PIPE, timeout=120, env=dict(os.environ, **ROOT))
-
-        self.assert_error(ranks(self.folder, other), 2, "rank 1 runs with another 'training_files' than rank 0")
+        self.assert_error(launch_in([self.folder, other], *options), 2, "rank 1 runs with another 'training_files' than rank 0")
         self.assertFalse(os.path.exists(os.path.join(self.folder, "x.h5")))
-        done = ranks(self.folder, self.folder)
+        done = launch_in([self.folder, self.folder], *options)
         self.assertEqual(done.returncode, 0, done.stderr)
 
 

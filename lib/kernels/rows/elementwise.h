@@ -54,7 +54,7 @@ struct NormBackward {
 };
 void norm_backward(const NormBackward& a);
 
-// ---- activations ----
+// ---- activations: backward, the gradient may lie where the input does ----
 
 // SwiGLU (Shazeer, arXiv 2002.05202): y = silu(gate) * up, gate_up [rows, 2*ffn] with the gates first; T.
 void swiglu_forward(ConstView gate_up, View y);

@@ -17,8 +17,8 @@ namespace {
 class Environment {
  public:
   Environment(std::initializer_list<std::pair<const char*, const char*>> values) {
-    for (const char* name :
-         {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK", "SLURM_NTASKS", "PMIX_RANK"})
+    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK", "SLURM_NTASKS",
+                             "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"})
       unsetenv(name);
     for (const auto& [name, value] : values) {
       setenv(name, value, 1);
@@ -51,8 +51,20 @@ TEST_CASE("a launch is known by what the launcher says") {
     const Environment mpich{{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}};
     CHECK(launch().ranks == 2);
   }
-  {  // a batch job of four tasks that started this one by itself
-    const Environment job{{"SLURM_NTASKS", "4"}};
+  {  // srun, whatever it was told of MPI
+    const Environment step{{"SLURM_NTASKS", "4"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "2"}};
+    CHECK(launch().ranks == 4);
+    CHECK(launch().rank == 2);
+  }
+  {  // one rank of mpirun, which srun started on each of two machines
+    const Environment both{{"OMPI_COMM_WORLD_SIZE", "1"},
+                           {"OMPI_COMM_WORLD_RANK", "0"},
+                           {"SLURM_STEP_NUM_TASKS", "2"},
+                           {"SLURM_PROCID", "1"}};
+    CHECK(launch().ranks == 1);
+  }
+  {  // the script of a batch job of four tasks, which starts this one by itself
+    const Environment job{{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}};
     CHECK(launch().ranks == 1);
   }
   for (const char* wrong : {"", "four", "-1", "0", "4x"}) {
