@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what Hone needs to build and to run its tests on Debian or Ubuntu: the one list of packages. Quick when all is there.
+#
+#   bash tools/install-packages.sh [--list build|libraries|rest]     (--list: prints the names of a part, and installs nothing)
 set -euo pipefail
 
-packages=(
-  # build
-  g++ cmake ninja-build pkg-config
-  # libraries
+build=(g++ cmake ninja-build pkg-config)
+libraries=(
   libcli11-dev libeigen3-dev libhdf5-dev libfmt-dev libdnnl-dev nlohmann-json3-dev libxxhash-dev libpcre2-dev libutf8proc-dev
   libssl-dev
   # configuration files
@@ -17,12 +17,27 @@ packages=(
   # the server
   libcpp-httplib-dev
   # several processes
-  libopenmpi-dev openmpi-bin
+  libopenmpi-dev
   # tests
-  doctest-dev python3 python3-h5py
+  doctest-dev
+)
+rest=(
+  # several processes
+  openmpi-bin
+  # tests
+  python3 python3-h5py
   # the default corpus
   bible-kjv
 )
+
+case "$*" in
+  '') ;;
+  '--list build') printf '%s\n' "${build[@]}" && exit ;;
+  '--list libraries') printf '%s\n' "${libraries[@]}" && exit ;;
+  '--list rest') printf '%s\n' "${rest[@]}" && exit ;;
+  *) echo "error: $0 takes nothing, or --list build|libraries|rest" >&2 && exit 2 ;;
+esac
+packages=("${build[@]}" "${libraries[@]}" "${rest[@]}")
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,6 +1,9 @@
 #include "base/cpu.h"
 
 #include <sched.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -16,21 +19,38 @@
 namespace hone {
 namespace {
 
-constexpr std::array<std::string_view, 5> names = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+constexpr std::array<std::string_view, 8> names = {"portable", "neon",   "neon_dot",    "neon_bf16",
+                                                   "avx2",     "avx512", "avx512_bf16", "amx"};
 
 // Flags as the kernel lists them: they already account for what the operating system saves on a context switch.
+std::set<std::string> read_flags() {
+  std::set<std::string> result;
+#if defined(__aarch64__)
+  // By the bits that the kernel hands to each program (its asm/hwcap.h), with the names that they have in
+  // /proc/cpuinfo: that file is the host's where an emulator runs the program.
+  const unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+  const auto add = [&](unsigned long bits, int bit, const char* name) {
+    if ((bits >> bit & 1) != 0) result.insert(name);
+  };
+  add(first, 1, "asimd");
+  add(first, 20, "asimddp");
+  add(first, 22, "sve");
+  add(second, 13, "i8mm");
+  add(second, 14, "bf16");
+#else
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("flags")) continue;
+    std::istringstream words(line.substr(line.find(':') + 1));
+    for (std::string word; words >> word;) result.insert(word);
+    break;
+  }
+#endif
+  return result;
+}
+
 const std::set<std::string>& kernel_flags() {
-  static const std::set<std::string> flags = [] {
-    std::set<std::string> result;
-    std::ifstream file("/proc/cpuinfo");
-    for (std::string line; std::getline(file, line);) {
-      if (!line.starts_with("flags") && !line.starts_with("Features")) continue;
-      std::istringstream words(line.substr(line.find(':') + 1));
-      for (std::string word; words >> word;) result.insert(word);
-      break;
-    }
-    return result;
-  }();
+  static const std::set<std::string> flags = read_flags();
   return flags;
 }
 
@@ -48,15 +68,20 @@ std::string_view name_of(Isa level) {
 
 std::vector<Isa> isa_levels() {
   std::vector<Isa> levels = {Isa::portable};
-  if (!has({"avx2", "fma", "f16c", "bmi1", "bmi2"})) return levels;
-  levels.push_back(Isa::avx2);
-  if (!has({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx512_vbmi2",
-            "avx512_bitalg"}))
-    return levels;
-  levels.push_back(Isa::avx512);
-  if (!has({"avx512_bf16"})) return levels;
-  levels.push_back(Isa::avx512_bf16);
-  if (has({"amx_tile", "amx_bf16", "amx_int8"})) levels.push_back(Isa::amx);
+  // Whether the processor has a level, and so may have the next.
+  const auto add = [&](Isa level, std::initializer_list<const char*> flags) {
+    if (!has(flags)) return false;
+    levels.push_back(level);
+    return true;
+  };
+#if defined(__aarch64__)
+  add(Isa::neon, {"asimd"}) && add(Isa::neon_dot, {"asimddp"}) && add(Isa::neon_bf16, {"bf16", "i8mm"});
+#else
+  add(Isa::avx2, {"avx2", "fma", "f16c", "bmi1", "bmi2"}) &&
+      add(Isa::avx512, {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx512_vbmi2",
+                        "avx512_bitalg"}) &&
+      add(Isa::avx512_bf16, {"avx512_bf16"}) && add(Isa::amx, {"amx_tile", "amx_bf16", "amx_int8"});
+#endif
   return levels;
 }
 
@@ -97,15 +122,19 @@ bool slow_bf16_dots() {
 
 std::string cpu_model() {
   std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
+  std::string part;  // Arm's processors have numbers
+  for (std::string line; std::getline(file, line);) {
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+    if (line.starts_with("CPU implementer")) part = "Arm, implementer" + line.substr(line.find(':') + 1);
+    if (line.starts_with("CPU part")) return part + ", part" + line.substr(line.find(':') + 1);
+  }
   return "unknown";
 }
 
 std::vector<std::string> cpu_flags() {
   std::vector<std::string> result;
   for (const char* flag : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_vbmi2", "avx512_bf16",
-                           "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm", "sve"})
+                           "amx_bf16", "amx_int8", "asimd", "asimddp", "bf16", "i8mm", "sve"})
     if (has({flag})) result.emplace_back(flag);
   return result;
 }

@@ -126,7 +126,8 @@ std::string man_tail() {
       ".TP\n1\nAnything else.\n"
       ".SH ENVIRONMENT\n"
       ".TP\n.B HONE_THREADS\nThreads, where no option gives them.\n"
-      ".TP\n.B HONE_ISA\nThe instruction set to use, at most: portable, avx2, avx512, avx512_bf16 or amx.\n"
+      ".TP\n.B HONE_ISA\nThe instruction set to use, at most: portable, avx2, avx512, avx512_bf16 or amx; on Arm "
+      "portable,\nneon, neon_dot or neon_bf16.\n"
       ".SH SEE ALSO\n.BR hone (1)";
   for (const ToolName& tool : all_tools())
     text += fmt::format(",\n.BR {} (1)", plain(std::string("hone-") + tool.name));

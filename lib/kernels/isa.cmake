@@ -36,6 +36,11 @@ function(hone_isa name)
 endfunction()
 
 hone_isa(portable)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" AND NOT HONE_SANITIZE_THREADS)
+  hone_isa(neon)
+  hone_isa(neon_dot -march=armv8.2-a+dotprod)  # Cortex-A55, A75, Neoverse N1 and newer
+  hone_isa(neon_bf16 -march=armv8.2-a+dotprod+bf16+i8mm)  # Armv8.6: Cortex-A510, Neoverse V1, N2 and newer
+endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
   set(avx512_flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg -mfma -mf16c -mbmi -mbmi2
       -mpopcnt -mprefer-vector-width=512)

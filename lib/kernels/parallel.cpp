@@ -21,6 +21,13 @@ std::atomic<int> thread_count{0};
   if (done) return;
   _mm_setcsr(_mm_getcsr() | 0x8040);
   done = true;
+#elif defined(__aarch64__)
+  thread_local bool done = false;
+  if (done) return;
+  uint64_t control;
+  asm volatile("mrs %0, fpcr" : "=r"(control));
+  asm volatile("msr fpcr, %0" : : "r"(control | uint64_t{1} << 24));
+  done = true;
 #endif
 }
 

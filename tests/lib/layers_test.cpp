@@ -40,8 +40,9 @@ std::map<std::string, std::set<std::string>> rooms_below() {
 
 // Libraries that only one room may name.
 const std::map<std::string, std::string> room_of_library = {
-    {"CLI/", "cli"},   {"hdf5.h", "io"},           {"H5", "io"},          {"omp.h", "kernels"},
-    {"mpi.h", "comm"}, {"immintrin.h", "kernels"}, {"oneapi/", "kernels"}};
+    {"CLI/", "cli"},           {"hdf5.h", "io"},      {"H5", "io"},
+    {"omp.h", "kernels"},      {"mpi.h", "comm"},     {"immintrin.h", "kernels"},
+    {"arm_neon.h", "kernels"}, {"oneapi/", "kernels"}};
 
 }  // namespace
 

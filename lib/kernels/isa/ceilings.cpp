@@ -58,13 +58,26 @@ float bf16_dot(int64_t iterations) {
     for (int l = 0; l < lanes; ++l) total += x[i][l];
   return total;
 }
+#elif defined(HONE_NEON_BF16)
+float bf16_dot(int64_t iterations) {
+  const bfloat16x8_t factor = vdupq_n_bf16(vcvth_bf16_f32(half));
+  Vec x[sums];
+  for (int i = 0; i < sums; ++i) x[i] = broadcast(zero);
+  for (int64_t n = 0; n < iterations; ++n)
+#pragma GCC unroll 12
+    for (int i = 0; i < sums; ++i) x[i] = vbfdotq_f32(x[i], factor, factor);
+  float total = 0;
+  for (int i = 0; i < sums; ++i)
+    for (int l = 0; l < lanes; ++l) total += x[i][l];
+  return total;
+}
 #endif
 
 }  // namespace
 
 void set_functions(CeilingFunctions& table) {
   table = {read, f32, 2 * sums * lanes};
-#if defined(__AVX512BF16__)
+#if defined(HONE_BF16_DOTS)
   table.bf16 = bf16_dot;
   table.bf16_flops = 4 * sums * lanes;
 #endif

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/dtype.h"
+#include "kernels/isa/features.h"
 
 #if defined(HONE_ISA_avx512_bf16) || defined(HONE_ISA_avx512)
 #define HONE_VECTOR_AVX512 1
@@ -80,6 +81,8 @@ inline bool any_greater(Vec a, Vec b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
 #elif defined(HONE_VECTOR_AVX2)
   return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+#elif defined(HONE_NEON)
+  return vmaxvq_u32(vcgtq_f32(a, b)) != 0;
 #else
   bool any = false;
   for (int i = 0; i < lanes; ++i) any |= a[i] > b[i];
@@ -100,6 +103,8 @@ inline Vec max(Vec a, Vec b) {
 inline float sum(Vec v) {
 #if defined(HONE_VECTOR_AVX512)
   return _mm512_reduce_add_ps(v);
+#elif defined(HONE_NEON)
+  return vaddvq_f32(v);
 #else
   float total = 0;
   for (int i = 0; i < lanes; ++i) total += v[i];
@@ -108,9 +113,13 @@ inline float sum(Vec v) {
 }
 
 inline float max_of(Vec v) {
+#if defined(HONE_NEON)
+  return vmaxnmvq_f32(v);
+#else
   float top = v[0];
   for (int i = 1; i < lanes; ++i) top = v[i] > top ? v[i] : top;
   return top;
+#endif
 }
 
 // bf16 as a plain function of this namespace: an inline function shared with the rest of the program could be merged by
@@ -145,6 +154,11 @@ inline void narrow(const float* from, float factor, bf16* to, int64_t n) {
     const __m256bh rounded = _mm512_cvtneps_pbh(load(from + i) * factor);
     __builtin_memcpy(static_cast<void*>(to + i), &rounded, sizeof rounded);
   }
+#elif defined(HONE_NEON_BF16)
+  for (; i + 4 <= n; i += 4) {
+    const bfloat16x4_t rounded = vcvt_bf16_f32(load(from + i) * factor);
+    __builtin_memcpy(static_cast<void*>(to + i), &rounded, sizeof rounded);
+  }
 #endif
   for (; i < n; ++i) narrow(from[i] * factor, to[i]);
 }
@@ -153,11 +167,15 @@ inline Vec load_wide(const float* from) {
   return load(from);
 }
 inline Vec load_wide(const bf16* from) {
+#if defined(HONE_NEON)
+  return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&from->bits), 16));
+#else
   typedef uint16_t HalfVec __attribute__((vector_size(2 * lanes)));
   typedef uint32_t BitsVec __attribute__((vector_size(4 * lanes)));
   HalfVec h;
   __builtin_memcpy(&h, from, sizeof h);
   return (Vec)(__builtin_convertvector(h, BitsVec) << 16);
+#endif
 }
 
 // 2^x for x <= 126 or so; -infinity gives exactly 0. The fraction in [0, 1) goes through the polynomial of least
@@ -169,6 +187,9 @@ inline Vec exp2(Vec x) {
 #elif defined(HONE_VECTOR_AVX2)
   const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
   const Vec whole = _mm256_floor_ps(clamped), f = clamped - whole;
+#elif defined(HONE_NEON)
+  const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
+  const Vec whole = vrndmq_f32(clamped), f = clamped - whole;
 #else
   const Vec clamped = max(broadcast(-127.f), x);  // in this order NaN stays
   const IntVec truncated = __builtin_convertvector(clamped, IntVec);
@@ -195,7 +216,7 @@ inline Vec exp2(Vec x) {
 #if defined(HONE_VECTOR_AVX512)
   return _mm512_scalef_ps(p, x);  // p * 2^floor(x)
 #else
-#if defined(HONE_VECTOR_AVX2)
+#if defined(HONE_VECTOR_AVX2) || defined(HONE_NEON)
   const IntVec exponent = __builtin_convertvector(whole, IntVec) + 127;
 #else
   const IntVec exponent = whole + 127;
@@ -229,6 +250,19 @@ inline void transpose8(const float* from, int64_t from_stride, Vec* to) {
   for (int j = 0; j < 4; ++j) {
     to[j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x20);
     to[4 + j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x31);
+  }
+}
+#endif
+
+#if defined(HONE_NEON)
+// to[c] is column c of a 4 x 4 block.
+inline void transpose4(const float* from, int64_t from_stride, Vec* to) {
+  const float32x4x2_t even = vtrnq_f32(load(from), load(from + from_stride));
+  const float32x4x2_t odd = vtrnq_f32(load(from + 2 * from_stride), load(from + 3 * from_stride));
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    to[i] = vcombine_f32(vget_low_f32(even.val[i]), vget_low_f32(odd.val[i]));
+    to[2 + i] = vcombine_f32(vget_high_f32(even.val[i]), vget_high_f32(odd.val[i]));
   }
 }
 #endif
@@ -269,6 +303,13 @@ inline void transpose16(const uint32_t* from, int64_t from_stride, uint32_t* to,
     transpose8(reinterpret_cast<const float*>(source), from_stride, columns);
     for (int c = 0; c < 8; ++c) store(reinterpret_cast<float*>(target + c * to_stride), columns[c]);
   }
+#elif defined(HONE_NEON)
+  for (int r = 0; r < 16; r += 4)
+    for (int c = 0; c < 16; c += 4) {
+      Vec columns[4];
+      transpose4(reinterpret_cast<const float*>(from + r * from_stride + c), from_stride, columns);
+      for (int i = 0; i < 4; ++i) store(reinterpret_cast<float*>(to + (c + i) * to_stride + r), columns[i]);
+    }
 #else
   for (int c = 0; c < 16; ++c)
     for (int r = 0; r < 16; ++r) to[c * to_stride + r] = from[r * from_stride + c];

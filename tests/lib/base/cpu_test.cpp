@@ -14,7 +14,8 @@ using namespace hone;
 
 namespace {
 
-const std::vector<Isa> all = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
+const std::vector<Isa> all = {Isa::portable, Isa::neon,   Isa::neon_dot,    Isa::neon_bf16,
+                              Isa::avx2,     Isa::avx512, Isa::avx512_bf16, Isa::amx};
 
 std::string refusal(const char* forced, const std::vector<Isa>& levels) {
   try {
@@ -43,6 +44,8 @@ TEST_CASE("HONE_ISA is refused for an unknown level and for one the machine lack
   CHECK(refusal("AVX2", all).find("HONE_ISA=AVX2: unknown") == 0);
   CHECK(refusal("avx512", {Isa::portable, Isa::avx2}) ==
         "HONE_ISA=avx512: this processor has no avx512; its highest level is avx2");
+  CHECK(refusal("neon", {Isa::portable, Isa::avx2}) ==
+        "HONE_ISA=neon: this processor has no neon; its highest level is avx2");
 }
 
 TEST_CASE("the machine's levels ascend from portable, and tests can switch between them") {
@@ -50,6 +53,12 @@ TEST_CASE("the machine's levels ascend from portable, and tests can switch betwe
   REQUIRE(!levels.empty());
   CHECK(levels.front() == Isa::portable);
   for (size_t i = 1; i < levels.size(); ++i) CHECK(levels[i] > levels[i - 1]);
+#if defined(__aarch64__)
+  CHECK(levels.size() > 1);  // every 64-bit Arm processor with Linux has neon
+  CHECK(levels.back() <= Isa::neon_bf16);
+#else
+  for (const Isa level : levels) CHECK((level == Isa::portable || level >= Isa::avx2));
+#endif
   const Isa before = isa();
   for (const Isa level : levels) {
     set_isa(level);

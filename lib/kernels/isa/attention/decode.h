@@ -66,6 +66,8 @@ inline Vec sum_each(const float* vectors) {
   for (int i = 0; i < 2; ++i)
     v[i] = _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x88) + _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xdd);
   return _mm512_shuffle_f32x4(v[0], v[1], 0x88) + _mm512_shuffle_f32x4(v[0], v[1], 0xdd);
+#elif defined(HONE_NEON)
+  return vpaddq_f32(vpaddq_f32(load(vectors), load(vectors + 4)), vpaddq_f32(load(vectors + 8), load(vectors + 12)));
 #else
   Vec sums;
   for (int i = 0; i < lanes; ++i) sums[i] = sum(load(vectors + i * lanes));

@@ -51,6 +51,27 @@ struct PairOperand {
   }
 };
 using HalfOperand = PairOperand;  // of bf16 rows
+#elif defined(HONE_NEON_BF16)
+// bf16 operands, two a unit, multiplied by BFDOT: products exact, sums in f32, rounded to odd.
+struct PairOperand {
+  using Element = bf16;
+  static constexpr int per_unit = 2;
+  static constexpr int exp_degree = 4;
+
+  static Vec multiply_add(Vec sum, Unit a, Vec b) {
+    return vbfdotq_f32(sum, vreinterpretq_bf16_u32(vdupq_n_u32(a)), vreinterpretq_bf16_f32(b));
+  }
+  static void store_row(bf16* to, Vec v) {
+    const bfloat16x4_t rounded = vcvt_bf16_f32(v);
+    __builtin_memcpy(static_cast<void*>(to), &rounded, sizeof rounded);
+  }
+  static void store_row_pair(Unit* to, int64_t, Vec even, Vec odd) {
+    const uint16x4_t low = vreinterpret_u16_bf16(vcvt_bf16_f32(even)), high = vreinterpret_u16_bf16(vcvt_bf16_f32(odd));
+    const uint16x8_t pairs = vcombine_u16(vzip1_u16(low, high), vzip2_u16(low, high));
+    __builtin_memcpy(to, &pairs, sizeof pairs);
+  }
+};
+using HalfOperand = PairOperand;
 #else
 using HalfOperand = FloatOperand;
 #endif
@@ -113,6 +134,9 @@ inline void product(int64_t rows, int64_t columns, int64_t units, Left a, Right 
     product_rows<Op, 8, 2>(rows, units, a, b, c, c_stride, accumulate);
   else if (columns >= lanes)
     product_rows<Op, 16, 1>(rows, units, a, b, c, c_stride, accumulate);
+#elif defined(HONE_NEON)
+  for (; columns >= 4 * lanes; columns -= 4 * lanes, b.data += 4 * lanes, c += 4 * lanes)
+    product_rows<Op, 6, 4>(rows, units, a, b, c, c_stride, accumulate);  // 24 sums, 4 columns, a number: 29 registers
 #else
   for (; columns >= 2 * lanes; columns -= 2 * lanes, b.data += 2 * lanes, c += 2 * lanes)
     product_rows<Op, 6, 2>(rows, units, a, b, c, c_stride, accumulate);  // 12 sums, 2 columns, a number: 15 registers

@@ -23,7 +23,7 @@ inline void split(const bf16* from, int64_t dim, float* to) {
     to[dim + d] = x > 0 ? 0 : x;
   }
 }
-#if defined(__AVX512BF16__)
+#if defined(HONE_BF16_DOTS)
 inline void split(const bf16* from, int64_t dim, bf16* to) {
   const auto* bits = reinterpret_cast<const uint16_t*>(from);
   auto* parts = reinterpret_cast<uint16_t*>(to);

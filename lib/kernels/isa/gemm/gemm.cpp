@@ -1,6 +1,6 @@
-// Tiles of bf16 products: 6 rows by 64 columns of sums stay in registers over the whole contraction, 24 dot products
-// for the 10 loads of a pair. A panel is read from the second-level cache at 11 bytes a cycle; the rows beside it
-// hardly matter.
+// Tiles of bf16 products: 6 rows by 64 columns of sums (of 16 with NEON) stay in registers over the whole contraction,
+// 24 dot products for the 10 loads of a pair. With AVX-512 a panel is read from the second-level cache at 11 bytes a
+// cycle; the rows beside it hardly matter.
 #include "kernels/isa/gemm/interleave.h"
 #include "kernels/isa/gemm/row_products.h"
 #include "kernels/isa/gemm/table.h"
@@ -9,10 +9,28 @@
 
 namespace hone::kernels::HONE_ISA {
 
-#if defined(__AVX512BF16__)
+#if defined(HONE_BF16_DOTS)
 namespace {
 
-constexpr int vecs = panel_rows / lanes;
+constexpr int vecs = 4, tile_columns = vecs * lanes;
+
+#if defined(HONE_NEON_BF16)
+typedef bfloat16x8_t Pairs;
+inline Pairs broadcast_pair(int32_t pair) {
+  return vreinterpretq_bf16_s32(vdupq_n_s32(pair));
+}
+inline Vec add_dots(Vec sum, Pairs a, Pairs b) {
+  return vbfdotq_f32(sum, a, b);
+}
+#else
+typedef __m512bh Pairs;
+inline Pairs broadcast_pair(int32_t pair) {
+  return (__m512bh)_mm512_set1_epi32(pair);
+}
+inline Vec add_dots(Vec sum, Pairs a, Pairs b) {
+  return _mm512_dpbf16_ps(sum, a, b);
+}
+#endif
 
 inline void store_tile_row(float* to, const Vec* row) {
 #pragma GCC unroll 4
@@ -20,11 +38,19 @@ inline void store_tile_row(float* to, const Vec* row) {
 }
 
 inline void store_tile_row(bf16* to, const Vec* row) {
+#if defined(HONE_NEON_BF16)
+#pragma GCC unroll 4
+  for (int v = 0; v < vecs; ++v) {
+    const bfloat16x4_t rounded = vcvt_bf16_f32(row[v]);
+    __builtin_memcpy(static_cast<void*>(to + v * lanes), &rounded, sizeof rounded);
+  }
+#else
 #pragma GCC unroll 2
   for (int v = 0; v < vecs; v += 2) {
     const __m512bh rounded = _mm512_cvtne2ps_pbh(row[v + 1], row[v]);
     __builtin_memcpy(static_cast<void*>(to + v * lanes), &rounded, sizeof rounded);
   }
+#endif
 }
 
 template <int Rows, int64_t Step, class T>
@@ -44,16 +70,16 @@ void tile(const PanelProduct& p, const char* a, T* c) {
   const char* upper = a;
   const char* lower = a + 3 * row;
   for (int64_t k = 0; k < p.pairs; ++k, upper += Step, lower += Step, panel += 2 * panel_rows) {
-    __m512bh columns[vecs];
+    Pairs columns[vecs];
 #pragma GCC unroll 4
     for (int v = 0; v < vecs; ++v) __builtin_memcpy(&columns[v], panel + 2 * v * lanes, sizeof columns[v]);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       int32_t pair;
       __builtin_memcpy(&pair, r < 3 ? upper + r * row : lower + (r - 3) * row, sizeof pair);
-      const auto broadcast_pair = (__m512bh)_mm512_set1_epi32(pair);
+      const Pairs both = broadcast_pair(pair);
 #pragma GCC unroll 4
-      for (int v = 0; v < vecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], broadcast_pair, columns[v]);
+      for (int v = 0; v < vecs; ++v) sums[r][v] = add_dots(sums[r][v], both, columns[v]);
     }
   }
 #pragma GCC unroll 8
@@ -82,9 +108,21 @@ void rows_of_tiles(const PanelProduct& p) {
   }
 }
 
-void product(const PanelProduct& p) {
+// Of as many columns as a tile has.
+void columns_product(const PanelProduct& p) {
   if (p.a_step != 4) return rows_of_tiles<4 * panel_rows, float>(p);
   p.half ? rows_of_tiles<4, bf16>(p) : rows_of_tiles<4, float>(p);
+}
+
+void product(const PanelProduct& p) {
+  if constexpr (tile_columns == panel_rows) return columns_product(p);
+  const int64_t size = p.half ? sizeof(bf16) : sizeof(float);
+  PanelProduct part = p;
+  for (int64_t first = 0; first < panel_rows; first += tile_columns) {
+    part.panel = p.panel + 2 * first;
+    part.c = static_cast<char*>(p.c) + first * size;
+    columns_product(part);
+  }
 }
 
 void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64_t panel_words) {
@@ -101,6 +139,10 @@ void interleave(ConstView x, int64_t begin, int64_t end, uint32_t* panels, int64
 
 void set_functions(GemmTable& table) {
   table = {product, interleave};
+#if !defined(HONE_VECTOR_AVX512)
+  table.rows = row_products;
+  table.turn = turn_panels;
+#endif
 }
 #elif defined(HONE_VECTOR_AVX512)
 void set_functions(GemmTable&) {}

@@ -68,6 +68,11 @@ inline void add_up(const Terms* sums, float* to) {
   const __m256 low = _mm256_hadd_ps(sums[0].part[0], sums[1].part[0]);
   const __m256 high = _mm256_hadd_ps(sums[2].part[0], sums[3].part[0]), pairs = _mm256_hadd_ps(low, high);
   _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+#elif defined(HONE_NEON)
+  Vec each[quad];
+#pragma GCC unroll 4
+  for (int o = 0; o < quad; ++o) each[o] = sums[o].part[0] + sums[o].part[1];
+  vst1q_f32(to, vpaddq_f32(vpaddq_f32(each[0], each[1]), vpaddq_f32(each[2], each[3])));
 #else
   for (int o = 0; o < quad; ++o) {
     const Vec v = sums[o].part[0] + sums[o].part[1];
@@ -250,6 +255,14 @@ void turn_panels(const float* columns, int64_t groups, float* panels) {
 #pragma GCC unroll 8
       for (int i = 0; i < terms; ++i)
         store(panels + (o + i) / quad * (quad * terms * groups) + i % quad * terms, turned[i]);
+#elif defined(HONE_NEON)
+      for (int i = 0; i < terms; i += 4)
+        for (int k = 0; k < terms; k += 4) {
+          Vec turned[4];
+          transpose4(columns + k * outputs + o + i, outputs, turned);
+          float* to = panels + (o + i) / quad * (quad * terms * groups) + k;
+          for (int j = 0; j < 4; ++j) store(to + j * terms, turned[j]);
+        }
 #else
       for (int i = 0; i < terms; ++i)
         for (int k = 0; k < terms; ++k)

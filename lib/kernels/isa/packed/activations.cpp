@@ -24,6 +24,8 @@ inline void round16(const float* x, float inverse, int32_t* out) {
     const __m128i v = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(x + i), _mm_set1_ps(inverse)));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), v);
   }
+#elif defined(HONE_NEON)
+  for (int i = 0; i < 16; i += 4) vst1q_s32(out + i, vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), inverse)));
 #else
   for (int i = 0; i < 16; ++i) out[i] = static_cast<int32_t>(__builtin_lrintf(x[i] * inverse));
 #endif
@@ -39,6 +41,15 @@ inline void store_planes(const int32_t* a, uint8_t* out) {
   const __m128i high = _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_unpacklo_epi32(high, low));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16), _mm_unpackhi_epi32(high, low));
+#elif defined(HONE_NEON_DOT)
+  const int16x8_t first = vcombine_s16(vmovn_s32(vld1q_s32(a)), vmovn_s32(vld1q_s32(a + 4)));
+  const int16x8_t second = vcombine_s16(vmovn_s32(vld1q_s32(a + 8)), vmovn_s32(vld1q_s32(a + 12)));
+  const int8x16_t low = vcombine_s8(vmovn_s16(first), vmovn_s16(second));
+  if constexpr (Planes == 1) return vst1q_u8(out, vreinterpretq_u8_s8(low));
+  const int8x16_t high = vcombine_s8(vrshrn_n_s16(first, 8), vrshrn_n_s16(second, 8));
+  const uint32x4x2_t both = vzipq_u32(vreinterpretq_u32_s8(high), vreinterpretq_u32_s8(low));
+  vst1q_u8(out, vreinterpretq_u8_u32(both.val[0]));
+  vst1q_u8(out + 16, vreinterpretq_u8_u32(both.val[1]));
 #else
   for (int i = 0; i < 16; i += 4) {
     const int16_t pairs[4] = {static_cast<int16_t>(a[i]), static_cast<int16_t>(a[i + 2]),
@@ -54,6 +65,9 @@ void round_row(const float* x, int64_t n, uint8_t* data) {
     const __m256bh v = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + 2 * i), reinterpret_cast<__m256i>(v));
   }
+#elif defined(HONE_NEON_BF16)
+  for (int64_t i = 0; i < n; i += 4)
+    vst1_u16(reinterpret_cast<uint16_t*>(data + 2 * i), vreinterpret_u16_bf16(vcvt_bf16_f32(vld1q_f32(x + i))));
 #else
   __builtin_memcpy(data, x, static_cast<size_t>(n) * sizeof(float));
 #endif
@@ -81,7 +95,7 @@ uint32_t packed_largest(const float* x, int64_t n) {
   return largest;
 }
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
 constexpr int64_t plane_bytes[] = {0, 4, 8};  // of a step, for 1 and 2 planes
 #else
 constexpr int64_t plane_bytes[] = {0, 8, 8};  // 16 bits a column whatever they hold
@@ -111,7 +125,7 @@ void set_activations(PackedTable& table) {
   table.quantize_8 = packed_quantize<1>;
   table.step_16 = plane_bytes[2];
   table.step_8 = plane_bytes[1];
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
   table.fast_integers = true;  // as many products a cycle as of bf16, each of twice the columns
 #endif
   table.round = round_row;

@@ -53,6 +53,8 @@ inline void expand_bytes(const uint8_t* from, unsigned mask, uint8_t zero, uint8
   const __m128i v = _mm_xor_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)), z);
   const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_xor_si128(_mm_shuffle_epi8(v, index), z));
+#elif defined(HONE_NEON)
+  vst1_u8(out, vtbx1_u8(vdup_n_u8(zero), vld1_u8(from), vld1_u8(expander.index[mask])));
 #else
   for (int i = 0; i < 8; ++i) {
     const uint8_t at = expander.index[mask][i];
@@ -69,6 +71,12 @@ inline void expand_words(const uint8_t* from, unsigned mask, uint8_t* out) {
   const __m128i twice = _mm_unpacklo_epi8(index, index);  // byte indices 2i and 2i + 1; 0x80 saturates to "none"
   const __m128i bytes = _mm_or_si128(_mm_adds_epu8(twice, twice), _mm_set1_epi16(0x0100));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(v, bytes));
+#elif defined(HONE_NEON)
+  const uint8x8_t index = vld1_u8(expander.index[mask]);
+  const uint8x16_t twice = vcombine_u8(vzip1_u8(index, index), vzip2_u8(index, index));
+  // Byte indices 2i and 2i + 1; 0x80 saturates to "none", for which the table has a 0.
+  const uint8x16_t bytes = vorrq_u8(vqaddq_u8(twice, twice), vreinterpretq_u8_u16(vdupq_n_u16(0x0100)));
+  vst1q_u8(out, vqtbl1q_u8(vld1q_u8(from), bytes));
 #else
   for (int i = 0; i < 8; ++i) {
     const uint8_t at = expander.index[mask][i];

@@ -136,10 +136,32 @@ inline void bytes_of_codes(uint8_t* codes, int64_t n) {
     auto* at = reinterpret_cast<__m256i*>(codes + i);
     _mm256_storeu_si256(at, _mm256_shuffle_epi8(bytes, _mm256_loadu_si256(at)));
   }
+#elif defined(HONE_NEON)
+  const uint8x16_t bytes = vld1q_u8(code_bytes<element>.of);
+  for (int64_t i = 0; i < n; i += 16) vst1q_u8(codes + i, vqtbl1q_u8(bytes, vld1q_u8(codes + i)));
 #else
   for (int64_t i = 0; i < n; ++i) codes[i] = code_bytes<element>.of[codes[i]];
 #endif
 }
+
+#if defined(HONE_NEON)
+// Where the codes of a stream lie: eight of them in as many bytes as one has bits. Each is cut out of two neighbouring
+// bytes.
+struct StreamPlaces {
+  alignas(16) uint8_t bytes[16];
+  alignas(16) int16_t shifts[8];
+};
+template <int Bits>
+inline constexpr StreamPlaces stream_places = [] {
+  StreamPlaces places{};
+  for (int i = 0; i < 8; ++i) {
+    places.bytes[2 * i] = static_cast<uint8_t>(i * Bits / 8);
+    places.bytes[2 * i + 1] = static_cast<uint8_t>(i * Bits / 8 + 1);
+    places.shifts[i] = static_cast<int16_t>(-(i * Bits % 8));
+  }
+  return places;
+}();
+#endif
 
 // 64 codes from a stream.
 template <PackedElement element>
@@ -151,6 +173,10 @@ inline void codes_of_stream(const uint8_t* p, uint8_t* out) {
 #if defined(__BMI2__)
     v = _pdep_u64(v, 0x0101010101010101ull * code_mask<element>);
     __builtin_memcpy(out, &v, 8);
+#elif defined(HONE_NEON)
+    const uint8x16_t spread = vqtbl1q_u8(vreinterpretq_u8_u64(vdupq_n_u64(v)), vld1q_u8(stream_places<bits>.bytes));
+    const uint16x8_t cut = vshlq_u16(vreinterpretq_u16_u8(spread), vld1q_s16(stream_places<bits>.shifts));
+    vst1_u8(out, vand_u8(vmovn_u16(cut), vdup_n_u8(code_mask<element>)));
 #else
     for (int k = 0; k < 8; ++k) out[k] = static_cast<uint8_t>(v >> k * bits) & code_mask<element>;
 #endif

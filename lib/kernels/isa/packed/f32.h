@@ -10,8 +10,13 @@ namespace hone::kernels::HONE_ISA::exact {
 constexpr int64_t chunk_tiles = 32 * step_bytes;  // what packed_unpack_bytes holds
 static_assert(chunk_tiles == packed_unpack_bytes && packed_widened_bytes == chunk_tiles * 4);
 
-// 16 rows; the compiler cuts it where registers are shorter.
-typedef float Vector __attribute__((vector_size(64)));
+// Rows of a vector. The compiler cuts those of 16 where registers are shorter, but for Arm would leave them in memory.
+#if defined(HONE_NEON)
+constexpr int vector_rows = 4;
+#else
+constexpr int vector_rows = 16;
+#endif
+typedef float Vector __attribute__((vector_size(4 * vector_rows)));
 
 inline __attribute__((always_inline)) void load(Vector& v, const float* from) {
   __builtin_memcpy(&v, from, sizeof v);
@@ -82,15 +87,19 @@ inline void for_columns(const PackedPanel& panel, uint8_t* scratch, F use) {
 // y[M][64] += x[M][columns] w[columns][64]. A sum is taken in the order of the columns whatever M is.
 template <int M>
 inline void add_rows(const float* w, int64_t columns, const uint8_t* x, int64_t row_bytes, float* y) {
+#if defined(HONE_NEON)
+  constexpr int wide = M > 2 ? 4 : 8;  // 16 sums at most
+#else
   constexpr int wide = M > 2 ? 2 : 4;  // vectors of rows at once: at most 8 sums in registers of this size
-  for (int first = 0; first < 64; first += 16 * wide) {
+#endif
+  for (int first = 0; first < 64; first += vector_rows * wide) {
     Vector sum[M][wide];
     for (int m = 0; m < M; ++m)
-      for (int i = 0; i < wide; ++i) load(sum[m][i], y + m * 64 + first + 16 * i);
+      for (int i = 0; i < wide; ++i) load(sum[m][i], y + m * 64 + first + vector_rows * i);
     const float* at = w + first;
     for (int64_t c = 0; c < columns; ++c, at += 64) {
       Vector weights[wide];
-      for (int i = 0; i < wide; ++i) load(weights[i], at + 16 * i);
+      for (int i = 0; i < wide; ++i) load(weights[i], at + vector_rows * i);
       for (int m = 0; m < M; ++m) {
         float a;
         __builtin_memcpy(&a, x + m * row_bytes + 4 * c, 4);
@@ -98,7 +107,7 @@ inline void add_rows(const float* w, int64_t columns, const uint8_t* x, int64_t 
       }
     }
     for (int m = 0; m < M; ++m)
-      for (int i = 0; i < wide; ++i) store(sum[m][i], y + m * 64 + first + 16 * i);
+      for (int i = 0; i < wide; ++i) store(sum[m][i], y + m * 64 + first + vector_rows * i);
   }
 }
 

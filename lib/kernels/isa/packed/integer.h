@@ -1,5 +1,5 @@
-// Products of integers with an offset and activations of 16 or 8 bits. Sums of one segment, 64 rows times M rows of x,
-// are exact in 32 bits and added to f32 results.
+// Products of integers with an offset, Zero, and activations of 16 or 8 bits. Sums of one segment, 64 rows times M rows
+// of x, are exact in 32 bits and added to f32 results.
 #pragma once
 
 #include "kernels/isa/float_bits.h"
@@ -21,7 +21,7 @@ struct Segment {
 
 // Activations of a step: hi[4] lo[4], or of 8 bits [4] alone; weights are the unsigned operand. An array for each plane:
 // GCC 12 leaves one of both in memory.
-template <int M, int Planes, class Source, class Beside>
+template <int M, int Planes, int Zero, class Source, class Beside>
 inline __attribute__((always_inline)) void add_segment(Source& source, const Segment& s, float* y, Beside beside) {
   __m512i hi[M][4], lo[M][4];
   Source stream = source;  // a copy of our own stays in registers
@@ -68,7 +68,7 @@ inline __attribute__((always_inline)) void add_segment(Source& source, const Seg
 #elif defined(__AVX2__)
 
 // Activations of a step: a[0] a[2] a[1] a[3], 16 bits each. Even and odd bytes of a weight lane meet the two pairs.
-template <int M, int Planes, class Source, class Beside>
+template <int M, int Planes, int Zero, class Source, class Beside>
 inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += s.steps * step_bytes;
@@ -104,10 +104,144 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   }
 }
 
+#elif defined(HONE_NEON)
+
+// What sums of 16 rows end as: added to 16 of the results of one row of x.
+inline void add_results(const int32x4_t* sums, const bf16* scales, float x_scale, float* y) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const uint16x4_t bits = vld1_u16(&scales[4 * i].bits);
+    const float32x4_t worth = vmulq_n_f32(vreinterpretq_f32_u32(vshll_n_u16(bits, 16)), x_scale);
+    vst1q_f32(y + 4 * i, vfmaq_f32(vld1q_f32(y + 4 * i), vcvtq_f32_s32(sums[i]), worth));
+  }
+}
+
+#if defined(HONE_NEON_DOT)
+
+// Weights as the operand of the dot products. Where both must be signed, bytes that go to 255 become q by turning one
+// bit, and what the offset adds is never there; those of smaller codes are what they are.
+#if defined(HONE_NEON_BF16)
+template <int Zero>
+constexpr bool keeps_offset = true;
+using Weights = uint8x16_t;
+template <int Zero>
+inline Weights weights(const uint8_t* at) {
+  return vld1q_u8(at);
+}
+inline int32x4_t dot(int32x4_t sum, Weights w, int8x16_t x) {
+  return vusdotq_s32(sum, w, x);
+}
+#else
+template <int Zero>
+constexpr bool keeps_offset = Zero < 128;
+using Weights = int8x16_t;
+template <int Zero>
+inline Weights weights(const uint8_t* at) {
+  const uint8x16_t w = vld1q_u8(at);
+  return vreinterpretq_s8_u8(keeps_offset<Zero> ? w : veorq_u8(w, vdupq_n_u8(0x80)));
+}
+inline int32x4_t dot(int32x4_t sum, Weights w, int8x16_t x) {
+  return vdotq_s32(sum, w, x);
+}
+#endif
+
+// Four bytes to all lanes.
+inline int8x16_t broadcast(const uint8_t* from) {
+  uint32_t four;
+  __builtin_memcpy(&four, from, sizeof four);
+  return vreinterpretq_s8_u32(vdupq_n_u32(four));
+}
+
+// Activations of a step: hi[4] lo[4], or of 8 bits [4] alone.
+template <int M, int Planes, int Zero, class Source, class Beside>
+inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
+  const uint8_t* tiles = source.p;
+  source.p += s.steps * step_bytes;
+  for (int first = 0; first < 64; first += 16) {
+    int32x4_t hi[M][4], lo[M][4];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        if constexpr (Planes == 2) hi[m][i] = vdupq_n_s32(0);
+        lo[m][i] = vdupq_n_s32(keeps_offset<Zero> ? s.starts[m] : 0);
+      }
+    const uint8_t* at = tiles + 4 * first;
+    const uint8_t* x = s.x;
+    for (int64_t n = 0; n < s.steps; ++n, at += step_bytes, x += 4 * Planes) {
+      Weights w[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) w[i] = weights<Zero>(at + 16 * i);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        if constexpr (Planes == 2) {
+          const int8x16_t high = broadcast(x + m * s.row_bytes);
+#pragma GCC unroll 4
+          for (int i = 0; i < 4; ++i) hi[m][i] = dot(hi[m][i], w[i], high);
+        }
+        const int8x16_t low = broadcast(x + m * s.row_bytes + 4 * (Planes - 1));
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) lo[m][i] = dot(lo[m][i], w[i], low);
+      }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+        if constexpr (Planes == 2) lo[m][i] = vaddq_s32(vshlq_n_s32(hi[m][i], 8), lo[m][i]);
+      add_results(lo[m], s.scales + first, s.x_scales[m], y + m * 64 + first);
+    }
+  }
+}
+
+#else
+
+// sums[16] += column `Lane` of 16 rows times its activation.
+template <int Lane>
+inline void add_column(int32x4_t* sums, uint8x16_t w, int16x4_t x) {
+  const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(w)));
+  const int16x8_t high = vreinterpretq_s16_u16(vmovl_high_u8(w));
+  sums[0] = vmlal_lane_s16(sums[0], vget_low_s16(low), x, Lane);
+  sums[1] = vmlal_high_lane_s16(sums[1], low, x, Lane);
+  sums[2] = vmlal_lane_s16(sums[2], vget_low_s16(high), x, Lane);
+  sums[3] = vmlal_high_lane_s16(sums[3], high, x, Lane);
+}
+
+// Activations of a step: a[0] a[2] a[1] a[3], 16 bits each. The load takes the columns of 16 rows apart.
+template <int M, int Planes, int Zero, class Source, class Beside>
+inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
+  const uint8_t* tiles = source.p;
+  source.p += s.steps * step_bytes;
+  for (int first = 0; first < 64; first += 16) {
+    int32x4_t sums[M][4];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sums[m][i] = vdupq_n_s32(s.starts[m]);
+    const uint8_t* at = tiles + 4 * first;
+    const uint8_t* x = s.x;
+    for (int64_t n = 0; n < s.steps; ++n, at += step_bytes, x += 8) {
+      const uint8x16x4_t w = vld4q_u8(at);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        const int16x4_t a = vreinterpret_s16_u8(vld1_u8(x + m * s.row_bytes));
+        add_column<0>(sums[m], w.val[0], a);
+        add_column<2>(sums[m], w.val[1], a);
+        add_column<1>(sums[m], w.val[2], a);
+        add_column<3>(sums[m], w.val[3], a);
+      }
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) add_results(sums[m], s.scales + first, s.x_scales[m], y + m * 64 + first);
+  }
+}
+
+#endif
+
 #else
 
 // The plain form, which is the reference of the others: the same order of activations as with AVX2.
-template <int M, int Planes, class Source, class Beside>
+template <int M, int Planes, int Zero, class Source, class Beside>
 inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += s.steps * step_bytes;
@@ -128,7 +262,7 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
 #endif
 
 // Rows of x that meet unpacked tiles at once: as many accumulators as registers hold.
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(HONE_NEON)
 template <int Planes>
 constexpr int block = 6 / Planes;
 #else
@@ -136,16 +270,16 @@ template <int Planes>
 constexpr int block = 2;
 #endif
 
-template <int Planes, class Source, class Beside>
+template <int Planes, int Zero, class Source, class Beside>
 __attribute__((noinline)) void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
-  if (rows == 1) add_segment<1, Planes>(source, s, y, beside);
-  if (rows == 2) add_segment<2, Planes>(source, s, y, beside);
+  if (rows == 1) add_segment<1, Planes, Zero>(source, s, y, beside);
+  if (rows == 2) add_segment<2, Planes, Zero>(source, s, y, beside);
   if constexpr (block<Planes> >= 3)
-    if (rows == 3) add_segment<3, Planes>(source, s, y, beside);
+    if (rows == 3) add_segment<3, Planes, Zero>(source, s, y, beside);
   if constexpr (block<Planes> >= 6) {
-    if (rows == 4) add_segment<4, Planes>(source, s, y, beside);
-    if (rows == 5) add_segment<5, Planes>(source, s, y, beside);
-    if (rows == 6) add_segment<6, Planes>(source, s, y, beside);
+    if (rows == 4) add_segment<4, Planes, Zero>(source, s, y, beside);
+    if (rows == 5) add_segment<5, Planes, Zero>(source, s, y, beside);
+    if (rows == 6) add_segment<6, Planes, Zero>(source, s, y, beside);
   }
 }
 
@@ -157,11 +291,11 @@ inline int64_t block_of(int64_t rows) {
 }
 
 // Inlined, so that what the source knows lies in registers.
-template <int Planes, class Source>
+template <int Planes, int Zero, class Source>
 inline __attribute__((always_inline)) void add_blocks(Source& source, Segment s, int64_t count, float* y,
                                                       uint8_t* scratch) {
   in_blocks(source, s.steps, count, scratch, block_of<Planes>, [&](int64_t, int64_t rows, auto& from, auto beside) {
-    add_block<Planes>(rows, from, s, y, beside);
+    add_block<Planes, Zero>(rows, from, s, y, beside);
     y += rows * 64;
     s.x += rows * s.row_bytes;
     s.starts += rows;
@@ -169,7 +303,7 @@ inline __attribute__((always_inline)) void add_blocks(Source& source, Segment s,
   });
 }
 
-template <int Planes, class Source>
+template <int Planes, class Source, int Zero>
 void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
   for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
   Source source(panel);
@@ -179,10 +313,10 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
     s.steps = left < panel.segment_steps ? left : panel.segment_steps;
 #if defined(__AVX512VNNI__)
     if (x.rows <= block<Planes>)
-      add_block<Planes>(x.rows, source, s, y, Nothing{});  // what is used at once streams in by itself
+      add_block<Planes, Zero>(x.rows, source, s, y, Nothing{});  // what is used at once streams in by itself
     else
 #endif
-      add_blocks<Planes>(source, s, x.rows, y, scratch);
+      add_blocks<Planes, Zero>(source, s, x.rows, y, scratch);
     s.x += x.segment_bytes;
     s.starts += x.rows;
     s.x_scales += x.rows;
@@ -191,12 +325,12 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
 }
 
 // Of activations of 8 bits, which without their instruction have 16 as well.
-template <class Source>
+template <class Source, int Zero>
 constexpr FormFunctions::Product product_8() {
-#if defined(__AVX512VNNI__)
-  return product<1, Source>;
+#if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
+  return product<1, Source, Zero>;
 #else
-  return product<2, Source>;
+  return product<2, Source, Zero>;
 #endif
 }
 

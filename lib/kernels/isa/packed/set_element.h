@@ -20,13 +20,14 @@ void set_form(FormFunctions& f) {
     constexpr auto widen = info.scaled ? exact::widen_scaled_words : exact::widen_words;
     f = {words::product<Source, info.scaled>, nullptr, exact::product<Source, widen, info.lane()>,
          expansion::words<Source, info.scaled>, exact::expand<Source, widen, info.lane()>};
-#if !defined(__AVX512BF16__)  // the bf16 product of these sets takes f32 activations as they are
+#if !defined(HONE_BF16_DOTS)  // the bf16 product of these sets takes f32 activations as they are
     f.product_f32 = f.product;
 #endif
   } else {
     constexpr auto widen = exact::widen_integers<info.offset()>;
-    f = {integers::product<2, Source>, integers::product_8<Source>(), exact::product<Source, widen, info.lane()>,
-         expansion::integers<Source, info.offset()>, exact::expand<Source, widen, info.lane()>};
+    f = {integers::product<2, Source, info.offset()>, integers::product_8<Source, info.offset()>(),
+         exact::product<Source, widen, info.lane()>, expansion::integers<Source, info.offset()>,
+         exact::expand<Source, widen, info.lane()>};
   }
 }
 

@@ -6,6 +6,7 @@
 //   fetch(at, count)       starts loading what unpacks to about `count` bytes, `at` bytes of tiles further on
 #pragma once
 
+#include "kernels/isa/features.h"
 #include "kernels/packed/table.h"
 
 #if defined(__x86_64__)

@@ -11,7 +11,7 @@ namespace hone::kernels::HONE_ISA::words {
 // 8 KB of tiles, which stay in the first cache while several blocks of rows use them.
 constexpr int64_t chunk_steps = 32;
 
-#if defined(__AVX512BF16__)
+#if defined(HONE_BF16_DOTS)
 constexpr int64_t x_step = 4;  // bytes of activations a step
 #else
 constexpr int64_t x_step = 8;
@@ -60,6 +60,58 @@ inline __attribute__((always_inline)) void add_steps(Source& source, int64_t ste
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + m * 64 + i * 16, sum[m][i]);
+}
+
+#elif defined(HONE_NEON)
+constexpr int block = 4;  // 16 sums, and as many vectors of weights as those of 16 rows
+
+template <int M, class Source, class Beside>
+inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y, Beside) {
+  const uint8_t* tiles = source.p;
+  source.p += steps * step_bytes;
+  for (int first = 0; first < 64; first += 16) {
+    float32x4_t sum[M][4];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sum[m][i] = vld1q_f32(y + m * 64 + first + 4 * i);
+    const uint8_t* at = tiles + 4 * first;
+    const uint8_t* row = x;
+    for (int64_t n = 0; n < steps; ++n, at += step_bytes, row += x_step)
+#if defined(HONE_BF16_DOTS)
+    {
+      bfloat16x8_t w[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) w[i] = vreinterpretq_bf16_u8(vld1q_u8(at + 16 * i));
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        uint32_t pair;
+        __builtin_memcpy(&pair, row + m * row_bytes, sizeof pair);
+        const bfloat16x8_t a = vreinterpretq_bf16_u32(vdupq_n_u32(pair));
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) sum[m][i] = vbfdotq_f32(sum[m][i], w[i], a);
+      }
+    }
+#else
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const uint32x4_t w = vreinterpretq_u32_u8(vld1q_u8(at + 16 * i));
+        const float32x4_t even = vreinterpretq_f32_u32(vshlq_n_u32(w, 16));
+        const float32x4_t odd = vreinterpretq_f32_u32(vandq_u32(w, vdupq_n_u32(0xffff0000u)));
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+          float a[2];
+          __builtin_memcpy(a, row + m * row_bytes, sizeof a);
+          sum[m][i] = vfmaq_n_f32(sum[m][i], even, a[0]);
+          sum[m][i] = vfmaq_n_f32(sum[m][i], odd, a[1]);
+        }
+      }
+#endif
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) vst1q_f32(y + m * 64 + first + 4 * i, sum[m][i]);
+  }
 }
 
 #else

@@ -21,6 +21,11 @@ struct Int4Code : CodeByte {
     const __m256i pairs = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)));
     const __m256i codes = _mm256_and_si256(_mm256_srlv_epi32(pairs, _mm256_set1_epi32(shift)), _mm256_set1_epi32(15));
     return _mm256_cvtepi32_ps(codes) - 7.5f;
+#elif defined(HONE_NEON)
+    uint32_t pairs;
+    __builtin_memcpy(&pairs, at, 4);
+    const uint8x8_t codes = vcreate_u8(pairs >> shift & 0x0f0f0f0fu);
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes)))) - 7.5f;
 #else
     Vec v;
     for (int i = 0; i < lanes; ++i) v[i] = static_cast<float>(at[i].byte >> shift & 15) - 7.5f;

@@ -14,6 +14,10 @@ struct Int8Code : CodeByte {
 #elif defined(HONE_VECTOR_AVX2)
     const __m128i q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + d));
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
+#elif defined(HONE_NEON)
+    uint32_t four;
+    __builtin_memcpy(&four, row + d, 4);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))));
 #else
     Vec v;
     for (int i = 0; i < lanes; ++i) v[i] = static_cast<int8_t>(row[d + i].byte);
