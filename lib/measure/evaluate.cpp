@@ -141,7 +141,12 @@ void for_each_group(const Corpus& text, const std::vector<EvalWindow>& windows, 
 // Takes the scores of a group from an earlier run. False: it is to be scored.
 bool recall(const EvaluateSettings& s, const Group& group, GroupScores& all) {
   const GroupScores* found = s.log ? s.log->find(group.places) : nullptr;
-  if (!found || found->model.size() != group.places.size()) return false;
+  const auto fits = [&](const auto& from, const auto& to) {
+    return from.size() == (to.empty() ? 0 : group.places.size());
+  };
+  if (!found || !fits(found->model, all.model) || !fits(found->baseline, all.baseline) ||
+      !fits(found->divergences, all.divergences))
+    return false;
   const auto take = [&](const auto& from, auto& to) {
     for (size_t i = 0; i < from.size(); ++i) to[group.places[i]] = from[i];
   };

@@ -1,6 +1,5 @@
-// GGUF files of Llama and those built like it: the architectures llama (Mixtral, too), qwen2, qwen3, qwen2moe, qwen3moe and
-// olmoe
-// of llama.cpp.
+// GGUF files of Llama and those built like it: the architectures llama (Mixtral, too), qwen2, qwen3, qwen2moe, qwen3moe
+// and olmoe of llama.cpp.
 #include "exchange/architectures/llama_gguf.h"
 
 #include <cmath>
