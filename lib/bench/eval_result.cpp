@@ -66,7 +66,7 @@ json json_of(const LayerRouting& r) {
   return {r.tokens, r.load, r.dropped, r.entropy, r.balance_loss, r.z_loss, r.calls};
 }
 
-LayerRouting routing_of(const json& j) {
+LayerRouting layer_of(const json& j) {
   LayerRouting r;
   r.tokens = j[0].get<int64_t>();
   r.load = j[1].get<std::vector<int64_t>>();
@@ -136,14 +136,25 @@ std::vector<WindowScore> window_scores_of(const json& j) {
   return windows;
 }
 
+json to_json(const ModelRouting& routing) {
+  json j = json::array();
+  for (const LayerRouting& layer : routing) j.push_back(json_of(layer));
+  return j;
+}
+
+ModelRouting routing_of(const json& j) {
+  ModelRouting routing;
+  for (const json& layer : j) routing.push_back(layer_of(layer));
+  return routing;
+}
+
 json to_json(const EvalResult& result) {
   json j = {{"values", json::object()},
-            {"routing", json::array()},
+            {"routing", to_json(result.routing)},
             {"speed", {result.speed_prompt, result.speed_generated}},
             {"forms", result.forms},
             {"answers", json::array()}};
   for (const auto& [name, value] : result.values) j["values"][name] = value;
-  for (const LayerRouting& layer : result.routing) j["routing"].push_back(json_of(layer));
   if (result.comparison) j["comparison"] = json_of(*result.comparison);
   j["answers"] = to_json(std::span<const WindowScore>(result.answers));
   return j;
@@ -152,7 +163,7 @@ json to_json(const EvalResult& result) {
 EvalResult eval_result_of(const json& j) {
   EvalResult result;
   for (const auto& [name, value] : j.at("values").items()) result.values[name] = value.get<double>();
-  for (const json& layer : j.at("routing")) result.routing.push_back(routing_of(layer));
+  result.routing = routing_of(j.at("routing"));
   result.speed_prompt = j.at("speed")[0].get<int64_t>();
   result.speed_generated = j.at("speed")[1].get<int64_t>();
   if (j.contains("comparison")) result.comparison = comparison_of(j["comparison"]);

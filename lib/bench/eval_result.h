@@ -36,6 +36,9 @@ void show_scores(Report& report);
 nlohmann::json to_json(std::span<const WindowScore> windows);
 std::vector<WindowScore> window_scores_of(const nlohmann::json& json);
 
+nlohmann::json to_json(const ModelRouting& routing);
+ModelRouting routing_of(const nlohmann::json& json);
+
 nlohmann::json to_json(const EvalResult& result);
 EvalResult eval_result_of(const nlohmann::json& json);
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/spelling.h"
@@ -55,6 +56,7 @@ class EvalTool {
                work_.settings.context, o_.answers ? "answers only" : fmt::format("stride {}", work_.settings.stride));
       return 0;
     }
+    resume_samples();
     score_or_report();
     if (common_.ranks->rank() > 0) return 0;  // the first writes
     o_.low_bit.warn_of_idle_activations(forms());
@@ -305,7 +307,29 @@ class EvalTool {
     if (work_.baseline)
       lines += sample_lines(work_.baseline->path, work_.questions_of(*work_.baseline), work_.baseline->answers);
     for (const EvalSubject& s : work_.subjects) lines += sample_lines(s.path, work_.questions_of(s), s.answers);
-    end_.write("--samples", o_.samples, lines);
+    if (end_.write("--samples", o_.samples, lines) && work_.samples) work_.samples->remove();
+  }
+
+  // Of ranks each has the scores in the end alone, and standard output is no file to find them in.
+  void resume_samples() {
+    if (o_.samples.empty() || o_.samples == "-" || work_.ranks) return;
+    nlohmann::json models = nlohmann::json::array(), questions = nlohmann::json::array();
+    int64_t answers = 0;
+    for (const EvalSubject& s : work_.subjects) {
+      models.push_back(sha256_of_file(s.path));
+      questions.push_back(digest_of(work_.questions_of(s)));
+      answers += static_cast<int64_t>(work_.questions_of(s).windows.size());
+    }
+    work_.samples.emplace(o_.samples,
+                          nlohmann::json{{"models", models},
+                                         {"baseline", work_.baseline ? sha256_of_file(work_.baseline->path) : ""},
+                                         {"questions", questions},
+                                         {"precision", precision_in_use(work_.settings.type) + o_.low_bit.described()},
+                                         {"chunk", work_.settings.chunk}},
+                          o_.force);
+    if (work_.samples->found() > 0)
+      log_info("found the scores of {} of {} in '{}.part'", work_.samples->found(), counted(answers, "answer"),
+               o_.samples);
   }
 
   // A loss that is not a number is a model that cannot be used, whatever was required of it.

@@ -20,8 +20,9 @@ class EvalEnd {
   void add_machine(Row& row, DType type) const;
   // To --output, or where that fails to standard output: better there than nowhere.
   void write(const Report& report);
-  void write(const std::string& option, const std::string& path, const std::string& text) {
-    late_.write(option, path, text);
+  // False where it is nowhere.
+  bool write(const std::string& option, const std::string& path, const std::string& text) {
+    return late_.write(option, path, text);
   }
 
   // Says on standard error of each requirement whether it is met.

@@ -87,6 +87,13 @@ class EvalScoring {
     return work_.settings;
   }
 
+  // The same, where an earlier run may have scored some of it; after all that counts is told to count.
+  const EvaluateSettings& resumed_settings(const EvalSubject& s) {
+    EvaluateSettings& settings = settings_for(s);
+    if (work_.samples) work_.samples->begin(static_cast<size_t>(&s - work_.subjects.data()), settings);
+    return settings;
+  }
+
   // Calls `score()`, which runs the baseline, and takes what it reports beside the scores.
   template <class F>
   auto with_baseline_report(F&& score) {
@@ -159,7 +166,7 @@ class EvalScoring {
       show_progress(s.path);
       AttentionMeter meter;
       work_.settings.attention = &meter;
-      const Scores scores = evaluate(*model.transformer, work_.text_of(s), settings_for(s));
+      const Scores scores = evaluate(*model.transformer, work_.text_of(s), resumed_settings(s));
       scores_of(s, scores).add_to(s.values);
       add_tasks(s.values, tasks_of(s, scores));
       s.values["attention_fraction"] = meter.fraction();
@@ -206,12 +213,12 @@ class EvalScoring {
     show_progress(s.path);
     AttentionMeter meter;
     work_.settings.attention = &meter;
-    const EvaluateSettings& settings = settings_for(s);
     const PairedScores scores =
         kept_ ? evaluate_against(*model.transformer, *other.transformer, *baseline_scores_, *kept_, work_.text_of(s),
-                                 settings)
-              : with_baseline_report(
-                    [&] { return evaluate_pair(*model.transformer, *other.transformer, work_.text_of(s), settings); });
+                                 resumed_settings(s))
+              : with_baseline_report([&] {
+                  return evaluate_pair(*model.transformer, *other.transformer, work_.text_of(s), resumed_settings(s));
+                });
     const Scores ours = scores_of(s, scores.model), theirs = scores_of(*work_.baseline, scores.baseline);
     ours.add_to(s.values);
     s.values["attention_fraction"] = meter.fraction();

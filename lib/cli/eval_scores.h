@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/eval_result.h"
+#include "bench/sample_file.h"
 #include "cli/eval_options.h"
 #include "cli/eval_texts.h"
 #include "feed/sequence.h"
@@ -32,7 +33,8 @@ struct EvalWork {
   std::optional<EvalTexts> texts;
   std::optional<Examples> examples;
   EvaluateSettings settings;
-  ModelRanks ranks;  // with parts of the models; nobody: this process has them whole
+  std::optional<SampleFile> samples;  // what is scored so far, for --samples
+  ModelRanks ranks;                   // with parts of the models; nobody: this process has them whole
 
   const Corpus& text_of(const EvalSubject& s) const { return texts->text(s.tokenizer_json); }
   const Questions& questions_of(const EvalSubject& s) const { return texts->questions(s.tokenizer_json); }

@@ -92,6 +92,8 @@ void ExpertOptions::add(RunOptions& run) {
   run.count("--top-k", top_k, "Experts that each token goes through (default: 2)").shapes(Shapes::model);
   run.count("--shared-experts", shared_experts, "Experts beside them that every token goes through (default: 0)")
       .shapes(Shapes::model);
+  run.flag("--shared-gate", shared_gate, "Weight what these give by the sigmoid of a learned score of each token")
+      .shapes(Shapes::model);
   run.count("--expert-ffn", ffn, "Hidden width of each expert (default: that of the dense feed-forward)")
       .shapes(Shapes::model);
   run.text("--moe-layers", layers, "Layers that get experts: all, every:N (every N-th), or a list such as 1,3,5")
@@ -143,6 +145,8 @@ void ExpertOptions::check(bool init, bool resume) const {
   if (experts.value_or(1) < 1)
     throw usage_error("--experts must be at least 1, not {}; leave it out for a dense model", *experts);
   if (shared_experts.value_or(0) < 0) throw usage_error("--shared-experts must be at least 0, not {}", *shared_experts);
+  if (shared_gate && experts && shared_experts.value_or(0) < 1)
+    throw usage_error("--shared-gate is of shared experts; give --shared-experts too");
   if (ffn.value_or(1) < 1) throw usage_error("--expert-ffn must be at least 1, not {}", *ffn);
   if (top_k.value_or(1) < 1) throw usage_error("--top-k must be at least 1, not {}", *top_k);
   if (experts && top_k.value_or(2) > *experts)
@@ -160,6 +164,7 @@ MixtureShape ExpertOptions::shape(size_t count) const {
   s.experts = experts.value();
   s.top_k = top_k.value_or(2);
   s.shared_experts = shared_experts.value_or(0);
+  s.shared_gate = shared_gate;
   s.router = router.value_or("softmax") == "sigmoid" ? RouterKind::sigmoid : RouterKind::softmax;
   s.layers = parse_layers("--moe-layers", layers.value_or("all"), count);
   warn_of_unusual(s.experts);
@@ -202,6 +207,8 @@ void ExpertOptions::check_same(const Config& config) const {
     same("--top-k", top_k, l.top_k);
     same("--shared-experts", shared_experts, l.shared_experts);
     same("--expert-ffn", ffn, l.ffn);
+    if (shared_gate && !l.shared_gate)
+      throw usage_error("--shared-gate: the model's mixtures have no such gate; resume with the same options");
     if (router && *router != (l.router == RouterKind::sigmoid ? "sigmoid" : "softmax"))
       throw usage_error("--router {}: the model has the other kind; resume with the same options", *router);
   }

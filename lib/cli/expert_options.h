@@ -14,6 +14,7 @@ namespace hone::cli {
 struct ExpertOptions {
   // shape
   std::optional<int64_t> experts, top_k, shared_experts, ffn;
+  bool shared_gate = false;
   std::optional<std::string> layers, router;
   std::optional<double> upcycle_noise;
   // training

@@ -15,6 +15,7 @@ Architecture mistral_architecture();
 Architecture qwen2_architecture();
 Architecture qwen3_architecture();
 Architecture mixtral_architecture();
+Architecture qwen2_moe_architecture();
 Architecture qwen3_moe_architecture();
 Architecture olmoe_architecture();
 Architecture gpt2_architecture();
@@ -22,9 +23,9 @@ Architecture neox_architecture();
 
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> table = {
-      llama_architecture(), mistral_architecture(), qwen2_architecture(),
-      qwen3_architecture(), mixtral_architecture(), qwen3_moe_architecture(),
-      olmoe_architecture(), gpt2_architecture(),    neox_architecture()};
+      llama_architecture(),   mistral_architecture(),   qwen2_architecture(),     qwen3_architecture(),
+      mixtral_architecture(), qwen2_moe_architecture(), qwen3_moe_architecture(), olmoe_architecture(),
+      gpt2_architecture(),    neox_architecture()};
   return table;
 }
 
@@ -115,9 +116,13 @@ const LayerBlueprint& require_expressible(const Config& config, const Expressibl
   return config.layers.front();
 }
 
-void require_usual_mixture(const LayerBlueprint& layer, Obstacles& obstacles) {
+void require_usual_mixture(const LayerBlueprint& layer, Obstacles& obstacles, bool gated) {
   if (layer.experts == 0) return;
-  obstacles.require(layer.shared_experts == 0, "shared experts");
+  if (gated)
+    obstacles.require(layer.shared_gate,
+                      layer.shared_experts > 0 ? "shared experts without a gate" : "mixtures without shared experts");
+  else
+    obstacles.require(layer.shared_experts == 0, "shared experts");
   obstacles.require(layer.router == RouterKind::softmax, "sigmoid routers");
 }
 

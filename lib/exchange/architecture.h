@@ -93,8 +93,9 @@ void require_expressible(const Config& config, const Expressible& can, Obstacles
 // Throws Error(usage) saying all of it. The layer that all are.
 const LayerBlueprint& require_expressible(const Config& config, const Expressible& can);
 
-// Adds shared experts and a sigmoid router of a layer that is a mixture.
-void require_usual_mixture(const LayerBlueprint& layer, Obstacles& obstacles);
+// Adds of a layer that is a mixture a sigmoid router, and shared experts: or, with `gated`, that there are none with a
+// gate.
+void require_usual_mixture(const LayerBlueprint& layer, Obstacles& obstacles, bool gated = false);
 
 // Rows of heads whose pairs are neighbours (2i, 2i + 1), in Hone's order, where i and i + head_dim / 2 are a pair.
 std::vector<int64_t> rows_of_neighbours(int64_t heads, int64_t head_dim);

@@ -26,6 +26,12 @@ const GgufForm& form_of(const GgufFile& file) {
   throw input_error("{}: the architecture '{}' is not read; of GGUF read are {}", file.where(), name, known);
 }
 
+// A row may be written as a matrix of one.
+Shape without_ones(Shape shape) {
+  while (shape.size() > 1 && shape.front() == 1) shape.erase(shape.begin());
+  return shape;
+}
+
 // What is shared by all that make tensors of one model.
 struct Source {
   GgufFile file;
@@ -35,7 +41,7 @@ struct Source {
   const GgufTensor& tensor(const Part& part) const {
     const auto found = file.tensors().find(part.tensor);
     if (found == file.tensors().end()) throw input_error("{}: tensor '{}' is missing", file.where(), part.tensor);
-    if (found->second.shape != part.whole())
+    if (without_ones(found->second.shape) != without_ones(part.whole()))
       throw input_error("{}: tensor '{}' has shape {} where the keys need {}", file.where(), part.tensor,
                         to_string(found->second.shape), to_string(part.whole()));
     return found->second;

@@ -16,9 +16,10 @@
 
 namespace hone {
 
-// The newest that is read. 2: the masks of the form `bitmask` are bytes, where 1 had integers of 32 or 64 bits. 3 and
-// 4: the same, of a model with parts that readers of 2 or 3 would pass over (format_version_of() of model/config.h).
-constexpr int64_t model_format_version = 4;
+// The newest that is read. 2: the masks of the form `bitmask` are bytes, where 1 had integers of 32 or 64 bits. 3 to
+// 5: the same, of a model with parts that readers of lower ones would pass over (format_version_of() of
+// model/config.h).
+constexpr int64_t model_format_version = 5;
 
 // An attribute that is not Hone's, as HDF5 describes it: a tool that rewrites a file keeps it.
 struct Note {

@@ -104,6 +104,7 @@ class Arrays {
     if (layer.shared_experts == 0) return half;
     half.kept += values(gates() * layer.shared_experts * layer.ffn) + values(layer.shared_experts * layer.ffn);
     half.backward += branch();
+    if (layer.shared_gate) half.kept += branch() + 3 * floats(1);  // what is weighted; weights, and rows in their order
     return half;
   }
 

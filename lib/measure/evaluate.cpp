@@ -138,6 +138,37 @@ void for_each_group(const Corpus& text, const std::vector<EvalWindow>& windows, 
   }
 }
 
+// Takes the scores of a group from an earlier run. False: it is to be scored.
+bool recall(const EvaluateSettings& s, const Group& group, GroupScores& all) {
+  const GroupScores* found = s.log ? s.log->find(group.places) : nullptr;
+  const auto fits = [&](const auto& from, const auto& to) {
+    return from.size() == (to.empty() ? 0 : group.places.size());
+  };
+  if (!found || !fits(found->model, all.model) || !fits(found->baseline, all.baseline) ||
+      !fits(found->divergences, all.divergences))
+    return false;
+  const auto take = [&](const auto& from, auto& to) {
+    for (size_t i = 0; i < from.size(); ++i) to[group.places[i]] = from[i];
+  };
+  take(found->model, all.model);
+  take(found->baseline, all.baseline);
+  take(found->divergences, all.divergences);
+  return true;
+}
+
+// Tells of a group whose scores are in `all`.
+void tell(const EvaluateSettings& s, const Group& group, const GroupScores& all) {
+  if (!s.log) return;
+  GroupScores some;
+  const auto take = [&](const auto& from, auto& to) {
+    for (size_t i = 0; !from.empty() && i < group.places.size(); ++i) to.push_back(from[group.places[i]]);
+  };
+  take(all.model, some.model);
+  take(all.baseline, some.baseline);
+  take(all.divergences, some.divergences);
+  s.log->add(group.places, std::move(some));
+}
+
 Scores in_order(const std::vector<WindowScore>& windows) {
   Scores scores;
   for (const WindowScore& window : windows) scores.add(window);
@@ -185,18 +216,22 @@ void for_each_scored(const Group& group, F&& f) {
 
 Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSettings& settings) {
   const std::vector<EvalWindow> windows = windows_of(text, settings);
-  std::vector<WindowScore> scores(windows.size());
+  GroupScores all;
+  all.model.resize(windows.size());
+  std::vector<WindowScore>& scores = all.model;
   std::vector<int> ranks_of_windows(windows.size());
   Communicator& ranks = *settings.ranks;
   const std::vector<std::string> by_rank = gather_agreed(ranks, [&] {
     int turn = 0;
     for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
       for (const size_t place : group.places) ranks_of_windows[place] = turn;
-      if (turn == ranks.rank())
+      if (turn == ranks.rank() && !recall(settings, group, all)) {
         in_step(model, [&] {
           add_scores(model, hidden_of(model, group, settings, trace_of(settings)), group, text,
                      !settings.answers.empty(), scores);
         });
+        tell(settings, group, all);
+      }
       turn = (turn + 1) % ranks.size();
     });
     return std::string(reinterpret_cast<const char*>(scores.data()), scores.size() * sizeof(WindowScore));
@@ -208,22 +243,22 @@ PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline
                            const EvaluateSettings& settings) {
   require_same_vocabulary(model, baseline);
   const std::vector<EvalWindow> windows = windows_of(text, settings);
-  std::vector<WindowScore> our_scores(windows.size()), their_scores(windows.size());
-  PairedScores result;
-  result.divergences.resize(windows.size());
+  GroupScores all;
+  all.model.resize(windows.size());
+  all.baseline.resize(windows.size());
+  all.divergences.resize(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
+    if (recall(settings, group, all)) return;
     const Tensor ours = hidden_of(model, group, settings, trace_of(settings));
     const Tensor theirs = hidden_of(baseline, group, settings, baseline_trace_of(settings));
-    add_scores(model, ours, group, text, !settings.answers.empty(), our_scores);
-    add_scores(baseline, theirs, group, text, !settings.answers.empty(), their_scores);
+    add_scores(model, ours, group, text, !settings.answers.empty(), all.model);
+    add_scores(baseline, theirs, group, text, !settings.answers.empty(), all.baseline);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
-      result.divergences[group.places[i]] =
-          divergence_of(model, baseline, ours.rows(row, count), theirs.rows(row, count));
+      all.divergences[group.places[i]] = divergence_of(model, baseline, ours.rows(row, count), theirs.rows(row, count));
     });
+    tell(settings, group, all);
   });
-  result.model = in_order(our_scores);
-  result.baseline = in_order(their_scores);
-  return result;
+  return {in_order(all.model), in_order(all.baseline), std::move(all.divergences)};
 }
 
 int64_t scored_tokens(const Corpus& text, const EvaluateSettings& settings) {
@@ -252,22 +287,25 @@ PairedScores evaluate_against(const Transformer& model, const Transformer& basel
                               const KeptRows& kept, const Corpus& text, const EvaluateSettings& settings) {
   require_same_vocabulary(model, baseline);
   const std::vector<EvalWindow> windows = windows_of(text, settings);
-  std::vector<WindowScore> own(windows.size());
-  PairedScores result;
-  result.divergences.resize(windows.size());
+  GroupScores all;
+  all.model.resize(windows.size());
+  all.divergences.resize(windows.size());
   int64_t done = 0;
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
+    if (recall(settings, group, all)) {
+      for_each_scored(group, [&](size_t, int64_t, int64_t count) { done += count; });
+      return;
+    }
     const Tensor hidden = hidden_of(model, group, settings, trace_of(settings));
-    add_scores(model, hidden, group, text, !settings.answers.empty(), own);
+    add_scores(model, hidden, group, text, !settings.answers.empty(), all.model);
     for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
-      result.divergences[group.places[i]] =
+      all.divergences[group.places[i]] =
           divergence_of(model, baseline, hidden.rows(row, count), kept.read(done, count));
       done += count;
     });
+    tell(settings, group, all);
   });
-  result.model = in_order(own);
-  result.baseline = scores;
-  return result;
+  return {in_order(all.model), scores, std::move(all.divergences)};
 }
 
 }  // namespace hone

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -11,6 +12,21 @@
 #include "report/scores.h"
 
 namespace hone {
+
+// Of windows that go through a model together: one of them is scored with all others, or not at all.
+struct GroupScores {
+  std::vector<WindowScore> model, baseline;   // the second of a pair
+  std::vector<WindowDivergence> divergences;  // of a model beside a baseline
+};
+
+// What an earlier run has scored, and who is told what this one scores.
+class GroupLog {
+ public:
+  virtual ~GroupLog() = default;
+  // Null where it was not scored, or not all of these.
+  virtual const GroupScores* find(std::span<const size_t> windows) const = 0;
+  virtual void add(std::span<const size_t> windows, GroupScores scores) = 0;
+};
 
 struct EvaluateSettings {
   int64_t context = 256;
@@ -24,6 +40,7 @@ struct EvaluateSettings {
   kernels::CacheCode code = kernels::CacheCode::none;                  // else all windows go through a cache of codes
   AttentionMeter *attention = nullptr, *baseline_attention = nullptr;  // of the models; may be null
   std::function<void(int64_t done, int64_t all)> progress;             // windows; may be empty
+  GroupLog* log = nullptr;                                             // null: nothing is known and nobody told
   // Ranks with the same of the model that share the windows: evaluate() is then called on each, and gives each the
   // score of all, the same to the bit. What meters count is of this rank's windows.
   std::shared_ptr<Communicator> ranks = alone();

@@ -143,6 +143,7 @@ json to_json(const Config& c) {
       layer["shared_experts"] = l.shared_experts;
       layer["router"] = router_names[static_cast<size_t>(l.router)];
       if (!l.normalized_gates) layer["normalized_gates"] = false;
+      if (l.shared_gate) layer["shared_gate"] = true;
     }
     if (l.depth_fraction > 0) layer["depth_fraction"] = l.depth_fraction;
     if (l.exit) layer["exit"] = true;
@@ -248,6 +249,7 @@ Config config_from_json(const json& object, const std::string& where) {
     mixture.shared_experts = l.integer("shared_experts", 0, 1 << 16);
     mixture.router = l.choice<RouterKind>("router", router_names);
     if (l.has("normalized_gates")) mixture.normalized_gates = l.boolean("normalized_gates");
+    if (l.has("shared_gate")) mixture.shared_gate = l.boolean("shared_gate");
   }
   if (r.has("encoders")) {
     c.encoders = r.names("encoders");
@@ -363,6 +365,8 @@ void check(const Config& c) {
     if (l.mixes() && l.heads % l.kv_heads)
       throw usage_error("layer {}: {} heads are not a multiple of {} key/value heads", i, l.heads, l.kv_heads);
     if (l.experts < 0 || l.shared_experts < 0) throw usage_error("layer {}: a number of experts cannot be negative", i);
+    if (l.shared_gate && (l.experts == 0 || l.shared_experts == 0))
+      throw usage_error("layer {}: a gate of shared experts needs shared experts", i);
     if (l.experts > 0 && (l.top_k < 1 || l.top_k > l.experts))
       throw usage_error("layer {}: top-k must be between 1 and the {} experts, not {}", i, l.experts, l.top_k);
     if (!(l.depth_fraction >= 0 && l.depth_fraction < 1))
@@ -390,8 +394,10 @@ int64_t max_positions(const Config& config) {
 }
 
 int64_t format_version_of(const Config& config) {
+  const auto needs_5 = [](const LayerBlueprint& layer) { return layer.shared_gate; };
   const auto needs_4 = [](const LayerBlueprint& layer) { return layer.qk_norm_whole || !layer.normalized_gates; };
   const auto needs_3 = [](const LayerBlueprint& layer) { return layer.qk_norm || !layer.score.empty(); };
+  if (std::ranges::any_of(config.layers, needs_5)) return 5;
   if (std::ranges::any_of(config.layers, needs_4)) return 4;
   return config.logit_softcap > 0 || std::ranges::any_of(config.layers, needs_3) ? 3 : 2;
 }

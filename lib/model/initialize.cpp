@@ -22,8 +22,8 @@ class Initializer : public Visitor {
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
     constexpr double small = 0.02;
-    if (info.role == Role::position || info.role == Role::router || info.role == Role::depth_router ||
-        info.role == Role::encoder_row)
+    if (info.role == Role::position || info.role == Role::router || info.role == Role::shared_gate ||
+        info.role == Role::depth_router || info.role == Role::encoder_row)
       add(info, parameter, small);
     if (info.role == Role::mixer_array && info.deviation > 0) add(info, parameter, info.deviation);
   }

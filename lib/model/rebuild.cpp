@@ -224,6 +224,7 @@ Config kept_config(const Config& config, const std::vector<KeptLayer>& layers) {
     if (layer.experts == 0) {
       layer.top_k = layer.shared_experts = 0;
       layer.normalized_gates = true;
+      layer.shared_gate = false;
     }
     result.layers.push_back(layer);
   }

@@ -1,5 +1,6 @@
 #include "model/upcycle.h"
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
@@ -22,6 +23,7 @@ Config with_mixtures(Config config, const MixtureShape& shape) {
     layer.experts = shape.experts;
     layer.top_k = shape.top_k;
     layer.shared_experts = shape.shared_experts;
+    layer.shared_gate = shape.shared_gate;
     layer.router = shape.router;
   }
   check(config);
@@ -56,7 +58,11 @@ struct OldModel : Reader {
 class Filler : public Visitor {
  public:
   Filler(const OldModel& source, const MixtureShape& shape, double noise, uint64_t seed)
-      : source_(source), noise_(noise), seed_(seed), shared_(shape.shared_experts) {
+      : source_(source),
+        noise_(noise),
+        seed_(seed),
+        shared_(shape.shared_experts),
+        shared_scale_(shape.shared_gate ? 2 : 1) {
     if (shared_ > 0)
       expert_scale_ = 0;
     else if (shape.top_k == 1)
@@ -81,6 +87,10 @@ class Filler : public Visitor {
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
     if (!info.part.here()) return;
+    if (info.role == Role::shared_gate) {  // 1/2 for all tokens
+      std::ranges::fill(parameter.value.span<float>(), 0.0f);
+      ++parameter.version;
+    }
     if (info.role == Role::router)  // nearly even at first, so that experts keep what they were copied from
       for (float& w : parameter.value.span<float>()) w *= 0.1f;
     const auto found = source_.parameters.find(origin_of(info));
@@ -88,8 +98,8 @@ class Filler : public Visitor {
     Tensor value = found->second.clone();
     const bool down = info.of == Role::down;
     if (info.shared && !down) value = share(info.name, value, {shared_, value.size(), 1, false, info.gated});
-    if (info.expert >= 0 && down)
-      for (float& x : value.span<float>()) x *= static_cast<float>(expert_scale_);
+    if ((info.expert >= 0 || info.shared) && down)
+      for (float& x : value.span<float>()) x *= info.shared ? shared_scale_ : static_cast<float>(expert_scale_);
     parameter.value = value.reshape(parameter.value.shape());
     ++parameter.version;
   }
@@ -130,7 +140,7 @@ class Filler : public Visitor {
       const float w = from[static_cast<size_t>(dense_r * s.cols + dense_c)];
       float& now = to[static_cast<size_t>(r * s.cols_now() + c)];
       if (expert == 0)
-        now = w;
+        now = s.down ? shared_scale_ * w : w;
       else
         now = s.down ? 0 : static_cast<float>(static_cast<double>(w) * (1 + noise_ * random.normal()));
     });
@@ -149,6 +159,7 @@ class Filler : public Visitor {
   double noise_;
   uint64_t seed_;
   int64_t shared_;
+  float shared_scale_;       // of what the first shared expert gives
   double expert_scale_ = 1;  // of what an expert gives
 };
 

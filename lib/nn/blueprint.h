@@ -48,6 +48,7 @@ struct LayerBlueprint {
   int64_t experts = 0;         // 0: dense
   int64_t top_k = 0;           // of them, for each token
   int64_t shared_experts = 0;  // beside them, for every token (DeepSeekMoE, arXiv 2401.06066)
+  bool shared_gate = false;    // what these give is weighted by the sigmoid of a score of the token (Qwen2-MoE)
   RouterKind router = RouterKind::softmax;
   // Gates of several chosen experts are divided by their sum; else they are the router's scores as they are (OLMoE,
   // arXiv 2409.02060), as that of one alone always is.

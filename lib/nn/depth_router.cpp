@@ -183,7 +183,7 @@ DepthRouter::DepthRouter(const BlockBlueprint& blueprint, const LayerBlueprint& 
 
 DepthRouter::Choice DepthRouter::choose(const Var& y, const Call& call, int64_t layer, DepthState* state) const {
   Choice choice{nullptr, call, Var(), {}};
-  const ops::DepthScores scored = ops::depth_scores(y, *weight_);
+  const ops::RowGates scored = ops::depth_scores(y, *weight_);
   choice.gates = scored.gates;
   require_finite(scored.scores, layer);
   std::vector<uint8_t> best;

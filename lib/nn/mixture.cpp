@@ -4,9 +4,13 @@ namespace hone {
 
 Mixture::Mixture(const BlockBlueprint& blueprint, const LayerBlueprint& layer, const Share& experts)
     : kind_(layer.router), top_k_(layer.top_k), normalized_gates_(layer.normalized_gates), share_(experts) {
-  router_ = std::make_shared<Parameter>();
-  router_->value = Tensor::promised({layer.experts, blueprint.dim});
-  router_->decay = true;
+  const auto scores = [&](int64_t count) {
+    auto parameter = std::make_shared<Parameter>();
+    parameter->value = Tensor::promised({count, blueprint.dim});
+    parameter->decay = true;
+    return parameter;
+  };
+  router_ = scores(layer.experts);
   router_bias_ = std::make_shared<Parameter>();
   router_bias_->value = Tensor::zeros({layer.experts});
   router_bias_->trainable = false;
@@ -17,6 +21,7 @@ Mixture::Mixture(const BlockBlueprint& blueprint, const LayerBlueprint& layer, c
       if (bias) bias->value = Tensor::promised(bias->value.shape());
   }
   if (layer.shared_experts > 0) shared_.emplace(blueprint, layer.shared_experts * layer.ffn);
+  if (layer.shared_gate) shared_gate_ = scores(1);
 }
 
 namespace {
@@ -99,6 +104,14 @@ Var Mixture::process_by_ranks(const Var& x, const Call& call, const std::shared_
   return Var(ops::slots_of_all(process(rows, call, own).value(), *plan, *call.ranks));
 }
 
+Var Mixture::shared(const Var& x, const Call& call, int64_t layer) const {
+  if (!shared_) return Var();
+  Call summed = call;
+  summed.unread = false;  // the experts' sum is added to it
+  const Var y = shared_->forward(x, summed, layer).y;
+  return shared_gate_ ? ops::scale_rows(y, ops::row_gates(x, *shared_gate_, 1).gates) : y;
+}
+
 FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer) const {
   const ops::Routing routing = route(x, call, layer);
   const bool by_ranks = share_.count > 1;
@@ -116,9 +129,7 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
     mine.back() = report_of(routing);
     add(*report, mine);
   }
-  Call summed = call;
-  summed.unread = false;  // the experts' sum is added to it
-  const Var base = shared_ ? shared_->forward(x, summed, layer).y : Var();
+  const Var base = shared(x, call, layer);
   const Var slots = by_ranks ? process_by_ranks(x, call, routing.plan, ways)
                              : process(ops::gather_slots(x, routing.plan), call, routing.plan);
   FeedForwardOutput out{ops::combine_slots(slots, routing.gates, routing.plan, base), {}};
@@ -135,6 +146,7 @@ void Mixture::visit(const Place& at, Visitor& visitor) {
     shared.shared = true;
     shared_->visit(shared, visitor);
   }
+  if (shared_gate_) visitor.parameter(at.in("shared_gate").info("weight", Role::shared_gate), *shared_gate_);
   visitor.begin_experts(static_cast<int64_t>(experts_.size()), top_k_);
   for (size_t e = 0; e < experts_.size(); ++e) {
     Place expert = at.in_expert(static_cast<int64_t>(e));

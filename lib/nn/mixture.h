@@ -8,7 +8,8 @@
 
 namespace hone {
 
-// y = shared(x) + sum over the chosen e of gate_e * expert_e(x). The router computes in f32 whatever the activations
+// y = shared(x) + sum over the chosen e of gate_e * expert_e(x), with shared(x) times sigmoid(w x) where it has a gate.
+// The router computes in f32 whatever the activations
 // are. Experts may lie with several ranks (ops/expert_ranks.h); all else is with each.
 class Mixture : public FeedForward {
  public:
@@ -23,6 +24,7 @@ class Mixture : public FeedForward {
   void balance(const std::vector<int64_t>& load, double rate) override;
 
  private:
+  Var shared(const Var& x, const Call& call, int64_t layer) const;  // empty: there are none
   ops::Routing route(const Var& x, const Call& call, int64_t layer) const;
   Var process(const Var& rows, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan) const;
   Var process_by_ranks(const Var& x, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan,
@@ -36,6 +38,7 @@ class Mixture : public FeedForward {
   std::vector<DenseFeedForward> experts_;
   Share share_;                             // of them that is here
   std::optional<DenseFeedForward> shared_;  // all shared experts as one of their width together
+  std::shared_ptr<Parameter> shared_gate_;  // [1, dim]; null: none
 };
 
 }  // namespace hone

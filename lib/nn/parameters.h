@@ -26,6 +26,7 @@ enum class Role {
   down,          // back into the residual stream
   router,        // [experts, dim]
   router_bias,   // [experts]: moved by balancing, not by gradients
+  shared_gate,   // [1, dim]: how much a token takes of the shared experts
   depth_router,  // [outputs, dim or hidden]: which tokens go through a layer, and who predicts that
   encoder,       // [dim, width]: from features of an image or sound to rows; and what its own layers have
   encoder_row,   // rows of an encoder that are added or looked up: its mark, delimiters, positions

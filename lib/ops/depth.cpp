@@ -50,29 +50,6 @@ void predictor_backward(const Tensor& x, const Tensor& hidden, const Tensor& d_l
 
 }  // namespace
 
-DepthScores depth_scores(const Var& x, Parameter& weight) {
-  const bool recording = Tape::recording();
-  const int64_t rows = x.shape()[0];
-  const Tensor scores = Tensor::empty({rows, 1}), gates = Tensor::empty({rows, 1});
-  kernels::router_logits(x.value().view(), weight.value.view(), scores.view());
-  for (int64_t r = 0; r < rows; ++r) gates.data<float>()[r] = 2 * sigmoid(scores.data<float>()[r]);
-  const DepthScores result = {scores.reshape({rows}), Var(gates, recording)};
-  if (!recording) return result;
-  Tape::record([x, gates = result.gates, &weight] {
-    const Tensor d = gates.take_grad();
-    for (int64_t r = 0; r < d.dim(0); ++r) {
-      const float gate = gates.value().data<float>()[r];
-      d.data<float>()[r] *= gate * (1 - gate / 2);
-    }
-    add_to_weight(weight, d, x.value());
-    if (!x.wants_grad()) return;
-    const Tensor dx = Tensor::empty(x.shape(), x.value().dtype());
-    kernels::router_dx(d.view(), weight.value.view(), dx.view());
-    x.add_grad(dx);
-  });
-  return result;
-}
-
 std::shared_ptr<const RoutePlan> passing_plan(std::span<const int32_t> passing, int64_t rows) {
   auto plan = std::make_shared<RoutePlan>();
   plan->rows = rows;

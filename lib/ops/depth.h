@@ -10,15 +10,11 @@
 
 namespace hone::ops {
 
-struct DepthScores {
-  Tensor scores;  // f32 [rows]: x w
-  // f32 [rows, 1]: 2 sigmoid(score), what a row that goes through is weighted with, so that gradients reach w. A router
-  // that knows nothing weighs with 1.
-  Var gates;
-};
-
-// x [rows, dim]; weight [1, dim] f32.
-DepthScores depth_scores(const Var& x, Parameter& weight);
+// Scores, and what a row that goes through is weighted with, so that gradients reach the weight: at most 2, so that a
+// router that knows nothing weighs with 1.
+inline RowGates depth_scores(const Var& x, Parameter& weight) {
+  return row_gates(x, weight, 2);
+}
 
 // The rows that go through a layer, ascending, as the slots of one expert: for gather_slots() and combine_slots().
 std::shared_ptr<const RoutePlan> passing_plan(std::span<const int32_t> passing, int64_t rows);

@@ -241,4 +241,32 @@ Var combine_slots(const Var& slots, const Var& gates, const std::shared_ptr<cons
   return output;
 }
 
+RowGates row_gates(const Var& x, Parameter& weight, float most) {
+  const bool recording = Tape::recording();
+  const int64_t rows = x.shape()[0];
+  const Tensor scores = Tensor::empty({rows, 1}), gates = Tensor::empty({rows, 1});
+  kernels::router_logits(x.value().view(), weight.value.view(), scores.view());
+  for (int64_t r = 0; r < rows; ++r) gates.data<float>()[r] = most / (1 + std::exp(-scores.data<float>()[r]));
+  const RowGates result = {scores.reshape({rows}), Var(gates, recording)};
+  if (!recording) return result;
+  Tape::record([x, gates = result.gates, &weight, most] {
+    const Tensor d = gates.take_grad();
+    for (int64_t r = 0; r < d.dim(0); ++r) {
+      const float gate = gates.value().data<float>()[r];
+      d.data<float>()[r] *= gate * (1 - gate / most);
+    }
+    if (weight.trainable) kernels::router_dw(d.view(), x.value().view(), gradient_to_add(weight).view());
+    if (!x.wants_grad()) return;
+    const Tensor dx = Tensor::empty(x.shape(), x.value().dtype());
+    kernels::router_dx(d.view(), weight.value.view(), dx.view());
+    x.add_grad(dx);
+  });
+  return result;
+}
+
+Var scale_rows(const Var& x, const Var& gates) {
+  const std::vector<int32_t> first(static_cast<size_t>(x.shape()[0]), 0);
+  return combine_slots(x, gates, plan_of_rows(first, 1), Var());
+}
+
 }  // namespace hone::ops

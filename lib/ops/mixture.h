@@ -69,7 +69,18 @@ struct ExpertLinear {
 Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts);
 
 // y[rows, dim] = base + sum of gate * slot over the slots of each row. `base` may be empty; otherwise y takes its
-// place: it must come straight from linear().
+// place: it must come straight from linear() or scale_rows(), whose backward passes do not read what they gave.
 Var combine_slots(const Var& slots, const Var& gates, const std::shared_ptr<const RoutePlan>& plan, const Var& base);
+
+// A factor for each row, of that row alone.
+struct RowGates {
+  Tensor scores;  // f32 [rows]: x w
+  Var gates;      // f32 [rows, 1]: most * sigmoid(score)
+};
+// x [rows, dim]; weight [1, dim] f32.
+RowGates row_gates(const Var& x, Parameter& weight, float most);
+
+// Each row of x times its gate; gates f32 [rows, 1].
+Var scale_rows(const Var& x, const Var& gates);
 
 }  // namespace hone::ops

@@ -1,14 +1,7 @@
 #include "serve/batch_file.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <unordered_map>
 
 #include "base/atomic_file.h"
@@ -125,83 +118,24 @@ std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokeniz
   return lines;
 }
 
-namespace {
-
-std::string first_line(const json& of) {
-  return of.dump() + "\n";
-}
-
-// A part that has nothing, or half its first line.
-bool is_unbegun(const std::string& part, const json& of) {
-  return first_line(of).starts_with(part) && !part.ends_with('\n');
-}
-
-}  // namespace
-
 BatchOutput::BatchOutput(const std::string& path, const json& of, const std::vector<BatchLine>& lines, bool force)
-    : path_(path), part_(path + ".part") {
-  open_part();
-  try {
-    require_writable(path, force);  // who had the part before may have finished
-    const size_t kept = force ? 0 : read_part(of, lines);
-    found_ = texts_.size();
-    if (::ftruncate(::fileno(file_.get()), static_cast<off_t>(kept)) != 0)
-      throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
-    if (kept == 0) put(first_line(of));
-  } catch (const Error&) {
-    if (is_unbegun(read_text_file(part_), of)) ::unlink(part_.c_str());
-    throw;
-  }
-}
-
-// Where there are no locks, as on some file systems of networks, it goes on without one.
-void BatchOutput::open_part() {
-  for (;;) {
-    const int descriptor = ::open(part_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (descriptor < 0) throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
-    file_.reset(::fdopen(descriptor, "a+"));
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      throw usage_error("'{}' is being written by another run; wait for its end, or give another name", part_);
-    // Who had it may have finished, and removed it, in between.
-    struct stat mine {
-    }, there{};
-    if (::fstat(descriptor, &mine) == 0 && ::stat(part_.c_str(), &there) == 0 && mine.st_ino == there.st_ino &&
-        mine.st_dev == there.st_dev)
-      return;
-  }
-}
-
-size_t BatchOutput::read_part(const json& of, const std::vector<BatchLine>& lines) {
-  const std::string all = read_text_file(part_);
-  if (is_unbegun(all, of)) return 0;
-  const size_t first = std::min(all.find('\n'), all.size());
-  if (const json written = parse_json(all.substr(0, first)); written.is_discarded() || written != of)
-    throw input_error(
-        "'{}' is of another input, model or other options; give what it was begun with, or have it begun "
-        "anew",
-        part_);
+    : path_(path), part_(path, of, force) {
   std::unordered_map<int64_t, const json*> ids;
   for (const BatchLine& line : lines) ids[line.number] = &line.id;
-  size_t begin = first + 1;
-  for (int64_t row = 2; begin < all.size(); ++row) {
-    const size_t end = all.find('\n', begin), tab = std::min(all.find('\t', begin), end);
-    if (end == std::string::npos) break;  // half a line
+  int64_t row = 1;
+  for (const std::string& all : part_.take_found()) {
+    ++row;
+    const size_t tab = std::min(all.find('\t'), all.size());
     int64_t line = 0;
-    const bool number = std::from_chars(all.data() + begin, all.data() + tab, line).ptr == all.data() + tab;
-    const std::string object = all.substr(std::min(tab + 1, end), end - std::min(tab + 1, end));
+    const bool number = std::from_chars(all.data(), all.data() + tab, line).ptr == all.data() + tab;
+    const std::string object = all.substr(std::min(tab + 1, all.size()));
     const json text = parse_json(object);
     const auto id = ids.find(line);
     if (!number || id == ids.end() || !text.is_object() || text.value("id", json()) != *id->second)
-      throw input_error("'{}' is damaged (line {}); have it begun anew", part_, row);
+      throw input_error("'{}' is damaged (line {}); have it begun anew", part_.name(), row);
     add(line, object);
-    begin = end + 1;
   }
-  return begin;
-}
-
-void BatchOutput::put(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size() || std::fflush(file_.get()) != 0)
-    throw input_error("cannot write '{}': {}", part_, std::strerror(errno));
+  found_ = texts_.size();
 }
 
 void BatchOutput::add(int64_t line, std::string object) {
@@ -210,7 +144,7 @@ void BatchOutput::add(int64_t line, std::string object) {
 
 void BatchOutput::write(int64_t line, const nlohmann::ordered_json& text) {
   add(line, text.dump(-1, ' ', false, json::error_handler_t::replace));
-  put(fmt::format("{}\t{}\n", line, texts_.back().second));
+  part_.put(fmt::format("{}\t{}", line, texts_.back().second));
 }
 
 void BatchOutput::finish(bool ordered, bool force) {
@@ -218,8 +152,7 @@ void BatchOutput::finish(bool ordered, bool force) {
   std::string all;
   for (const auto& [line, object] : texts_) all += object + "\n";
   write_text_file(path_, all, force);
-  ::unlink(part_.c_str());
-  file_.reset();
+  part_.remove();
 }
 
 namespace {

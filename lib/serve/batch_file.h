@@ -2,13 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
+#include "base/part_file.h"
 #include "dataset/text_file.h"
 #include "serve/engine.h"
 
@@ -48,14 +47,10 @@ class BatchOutput {
   void finish(bool ordered, bool force);
 
  private:
-  void open_part();
-  // Returns the bytes of its whole lines.
-  size_t read_part(const nlohmann::json& of, const std::vector<BatchLine>& lines);
-  void put(const std::string& text);
   void add(int64_t line, std::string object);
 
-  std::string path_, part_;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_{nullptr, std::fclose};
+  std::string path_;
+  PartFile part_;
   size_t found_ = 0;
   std::vector<std::pair<int64_t, std::string>> texts_;  // line, object
   std::unordered_set<int64_t> lines_;

@@ -39,7 +39,7 @@ def byte_level_tokenizer(extra=()):
 
 class Convert(CliTest):
     def test_there_and_back(self):
-        for name in ("llama", "gpt2", "neox", "qwen3", "qwen3_moe", "olmoe"):
+        for name in ("llama", "gpt2", "neox", "qwen3", "qwen2_moe", "qwen3_moe", "olmoe"):
             with self.subTest(name):
                 model, back = self.path(name + ".h5"), self.path(name)
                 written = run_json("convert", os.path.join(FIXTURES, name), "--output", model)

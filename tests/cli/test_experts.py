@@ -203,7 +203,8 @@ class Upcycled(ModelTest):
         return [row["loss"] for row in run_json("eval", *models, "--data", self.corpus, "--no-speed")["rows"]]
 
     def test_an_upcycled_model_is_as_good_and_remembers(self):
-        for extra in ((), ("--top-k", 1), ("--router", "sigmoid", "--shared-experts", 1)):
+        for extra in ((), ("--top-k", 1), ("--router", "sigmoid", "--shared-experts", 1),
+                      ("--shared-experts", 1, "--shared-gate")):
             with self.subTest(extra=extra):
                 path = self.path("up.h5")
                 run("train", "--init", self.model, "--experts", 8, *extra, "--steps", 0, "--force", "--output", path, check=True)

@@ -123,6 +123,8 @@ class Reference:
         scores = softmax(z) if layer["router"] == "softmax" else sigmoid(z)
         key = (z if layer["router"] == "softmax" else scores) + bias
         y = self.dense(name + ".shared", h) if layer["shared_experts"] else np.zeros_like(h)
+        if layer.get("shared_gate"):
+            y = y * sigmoid(h @ self.p[name + ".shared_gate.weight"].T)
         for t in range(len(h)):
             chosen = np.argsort(-key[t], kind="stable")[: layer["top_k"]]
             g = scores[t, chosen] if layer["top_k"] == 1 else scores[t, chosen] / scores[t, chosen].sum()
@@ -179,6 +181,7 @@ class Format(CliTest):
             "capped gpt2": {"norm": "layer_norm", "activation": "gelu", "biases": True, "qk_norm": True, "logit_softcap": 2},
             "alibi": {"dim": 48, "heads": 6, "kv_heads": 3, "positions": "none", "attention_score": "alibi", "attention": "full,window:8:2"},
             "mixture": {"experts": 4, "top_k": 2, "shared_experts": 1},
+            "gated": {"experts": 4, "top_k": 2, "shared_experts": 2, "shared_gate": True},
             "switch": {"experts": 3, "top_k": 1, "router": "sigmoid"},
         }
         for name, options in kinds.items():

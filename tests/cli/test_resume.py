@@ -260,7 +260,7 @@ class Checkpoints(ResumeTest):
         teaching = {"--teacher-hidden": 1, "--teacher-cache": self.path("kept"), "--teacher-top": 3}
         rounding = {"--quantize-from": 0.3}
         also = {"--sparsify-from": 0.1, "--sparsify-until": 0.9, "--sparsify-every": 3, "--pattern": "block:2x2"}
-        experts = {"--top-k": 1, "--shared-experts": 1, "--expert-ffn": 32, "--moe-layers": "0", "--router": "sigmoid",
+        experts = {"--top-k": 1, "--shared-experts": 1, "--shared-gate": None, "--expert-ffn": 32, "--moe-layers": "0", "--router": "sigmoid",
                    "--router-temperature": 2}
         help_text = run("train", "--help", env={"COLUMNS": 200}, check=True).stdout
         options = {first for first in re.findall(r"^  (?:-\w,\s*)?(--[\w-]+)", help_text, re.M)}

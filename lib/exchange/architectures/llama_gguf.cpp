@@ -1,5 +1,5 @@
-// GGUF files of Llama and those built like it: the architectures llama (Mixtral, too), qwen2, qwen3, qwen3moe and olmoe
-// of llama.cpp.
+// GGUF files of Llama and those built like it: the architectures llama (Mixtral, too), qwen2, qwen3, qwen2moe, qwen3moe
+// and olmoe of llama.cpp.
 #include "exchange/architectures/llama_gguf.h"
 
 #include <cmath>
@@ -24,10 +24,19 @@ struct LikeLlama {
   Experts experts = Experts::none;
   bool normalized_gates = true;   // of them; that of one alone then is 1
   bool width_of_experts = false;  // has a key of its own
+  bool shared_gate = false;       // shared experts are there, with a gate
 };
 constexpr LikeLlama llama = {.name = "llama", .neighbours = true, .factors = true, .experts = Experts::some},
                     qwen2 = {.name = "qwen2", .biases = true, .wide_heads = false},
                     qwen3 = {.name = "qwen3", .qk_norm = true},
+                    qwen2_moe = {.name = "qwen2moe",
+                                 .biases = true,
+                                 .wide_heads = false,
+                                 .must_not_be_tied = true,
+                                 .experts = Experts::all,
+                                 .normalized_gates = false,
+                                 .width_of_experts = true,
+                                 .shared_gate = true},
                     qwen3_moe = {.name = "qwen3moe",
                                  .qk_norm = true,
                                  .experts = Experts::all,
@@ -58,6 +67,17 @@ void read_factors(const GgufFile& f, BlockBlueprint& b) {
   throw input_error("{}: the factors of '{}' are not those of a known rotary scaling", f.where(), factors_name);
 }
 
+// A width that is no multiple of an expert's is that of no shared experts.
+void set_shared(const GgufFile& f, const GgufKeys& key, LayerBlueprint& layer) {
+  const char* name = "expert_shared_feed_forward_length";
+  const int64_t width = f.integer(key(name));
+  if (layer.ffn < 1 || width < layer.ffn || width % layer.ffn)
+    throw input_error("{}: '{}' is {}, not the width of several experts ({} each)", f.where(), key(name), width,
+                      layer.ffn);
+  layer.shared_experts = width / layer.ffn;
+  layer.shared_gate = true;
+}
+
 template <const LikeLlama& kind>
 Config read_like_llama(const GgufFile& f) {
   const GgufKeys key{kind.name};
@@ -74,6 +94,7 @@ Config read_like_llama(const GgufFile& f) {
       throw input_error("{}: one expert a token, weighted by 1, is not read ('{}')", f.where(),
                         key("expert_used_count"));
     if (layer.top_k > 1) layer.normalized_gates = kind.normalized_gates;
+    if (kind.shared_gate) set_shared(f, key, layer);
   }
   read_factors(f, c.block);
   return c;
@@ -81,7 +102,7 @@ Config read_like_llama(const GgufFile& f) {
 
 void require_same_mixture(const LikeLlama& kind, const LayerBlueprint& l, Obstacles& obstacles) {
   if (l.experts == 0) return;
-  require_usual_mixture(l, obstacles);
+  require_usual_mixture(l, obstacles, kind.shared_gate);
   if (l.top_k == 1)
     obstacles.require(!kind.normalized_gates, "one expert a token");
   else
@@ -114,6 +135,7 @@ void write_like_llama(const Config& c, GgufContent& to) {
   const auto put = [&](const char* what, GgufValue value) { to.values.emplace_back(key(what), std::move(value)); };
   put("attention.layer_norm_rms_epsilon", static_cast<double>(b.norm_epsilon));
   if (kind.width_of_experts) put("expert_feed_forward_length", l.ffn);
+  if (kind.shared_gate) put("expert_shared_feed_forward_length", l.shared_experts * l.ffn);
   put("attention.key_length", b.head_dim);
   put("attention.value_length", b.head_dim);
   put("rope.dimension_count", b.head_dim);
@@ -147,6 +169,15 @@ Parts parts_like_llama(const Config& c, const ParameterInfo& info) {
   if (info.role == Role::attention_output) return {{{gguf_tensor(info, "attn_output"), {dim, l.heads * width}}}};
   if (info.role == Role::router) return {{{gguf_tensor(info, "ffn_gate_inp"), {l.experts, dim}}}};
   if (info.role == Role::router_bias) return {{}, true};
+  if (info.role == Role::shared_gate) return {{{gguf_tensor(info, "ffn_gate_inp_shexp"), {dim}}}};
+  if (info.shared) {
+    const int64_t width_of_all = l.shared_experts * l.ffn;
+    const auto part = [&](const char* tensor, Shape shape) {
+      return Part{gguf_tensor(info, tensor), std::move(shape)};
+    };
+    if (info.role == Role::down) return {{part("ffn_down_shexp", {dim, width_of_all})}};
+    return {{part("ffn_gate_shexp", {width_of_all, dim}), part("ffn_up_shexp", {width_of_all, dim})}};
+  }
   if (info.expert >= 0) {
     const auto part = [&](const char* tensor, Shape shape) {
       return Part{gguf_tensor(info, tensor), std::move(shape), false, {}, l.experts, info.expert};
@@ -166,6 +197,6 @@ constexpr GgufForm form = {kind.name, read_like_llama<kind>, write_like_llama<ki
 }  // namespace
 
 const GgufForm llama_gguf = form<llama>, qwen2_gguf = form<qwen2>, qwen3_gguf = form<qwen3>,
-               qwen3_moe_gguf = form<qwen3_moe>, olmoe_gguf = form<olmoe>;
+               qwen2_moe_gguf = form<qwen2_moe>, qwen3_moe_gguf = form<qwen3_moe>, olmoe_gguf = form<olmoe>;
 
 }  // namespace hone

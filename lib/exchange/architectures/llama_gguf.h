@@ -5,6 +5,6 @@
 
 namespace hone {
 
-extern const GgufForm llama_gguf, qwen2_gguf, qwen3_gguf, qwen3_moe_gguf, olmoe_gguf;
+extern const GgufForm llama_gguf, qwen2_gguf, qwen3_gguf, qwen2_moe_gguf, qwen3_moe_gguf, olmoe_gguf;
 
 }  // namespace hone

@@ -180,14 +180,17 @@ TEST_CASE("models there and back, in each type") {
 
 TEST_CASE("mixtures there and back: the matrices of all experts are one tensor") {
   const Folder folder("gguf-experts");
-  const auto alike = [](Config& c) { c.layers[1] = c.layers[0]; };
+  const auto alike = [](Config& c) { c.layers.assign(c.layers.size(), c.layers[0]); };
   const auto own_keys = [](Config& c) {
     for (LayerBlueprint& layer : c.layers) layer.kv_heads = layer.heads;
   };
   const struct {
     std::string name, architecture;
     std::function<void(Config&)> change;
-  } cases[] = {{"mixtral", "llama", {}}, {"qwen3_moe", "qwen3moe", alike}, {"olmoe", "olmoe", own_keys}};
+  } cases[] = {{"mixtral", "llama", {}},
+               {"qwen2_moe", "qwen2moe", alike},
+               {"qwen3_moe", "qwen3moe", alike},
+               {"olmoe", "olmoe", own_keys}};
   for (const auto& [name, architecture, change] : cases) {
     CAPTURE(name);
     const Model model = with_bytes(name, change);
@@ -208,10 +211,16 @@ TEST_CASE("mixtures there and back: the matrices of all experts are one tensor")
     const Tensor all = file.numbers(down), third = numbers.of("blocks.0.feed_forward.experts.2.down.weight");
     for (int64_t i = 0; i < third.size(); ++i)
       REQUIRE(all.data<float>()[2 * third.size() + i] == third.data<float>()[i]);
+    if (layer.shared_gate) {
+      CHECK(file.integer(architecture + ".expert_shared_feed_forward_length") == 16);
+      CHECK(file.tensors().at("blk.0.ffn_gate_inp_shexp.weight").shape == Shape{dim});
+      CHECK(file.tensors().at("blk.0.ffn_down_shexp.weight").shape == Shape{dim, 16});
+    }
     export_gguf(model, folder / "m.gguf", {true, false, "f16"});
     const GgufFile rounded(folder / "m.gguf");
     CHECK(rounded.tensors().at("blk.0.ffn_gate_exps.weight").type->name == "f16");
     CHECK(rounded.tensors().at("blk.0.ffn_gate_inp.weight").type->name == "f32");
+    if (layer.shared_gate) CHECK(rounded.tensors().at("blk.0.ffn_gate_inp_shexp.weight").type->name == "f32");
   }
 }
 
@@ -343,6 +352,14 @@ TEST_CASE("what llama.cpp would run as another model is refused") {
   };
   CHECK(said(with_bytes("mistral")).find("attention that is not full") != std::string::npos);
   CHECK(said(with_bytes("qwen3_moe")).find("qwen3moe: layers that differ") != std::string::npos);
+  const auto shared = [](int64_t experts, bool gate) {
+    return with_bytes("qwen2_moe", [=](Config& c) {
+      c.layers.assign(2, c.layers[0]);
+      for (LayerBlueprint& layer : c.layers) layer.shared_experts = experts, layer.shared_gate = gate;
+    });
+  };
+  CHECK(said(shared(2, false)).find("qwen2moe: shared experts without a gate") != std::string::npos);
+  CHECK(said(shared(0, false)).find("qwen2moe: mixtures without shared experts") != std::string::npos);
   CHECK(said(with_bytes("olmoe")).find("olmoe: heads that share keys") != std::string::npos);
   const auto olmoe = [](bool tied, bool normalized) {
     return with_bytes("olmoe", [=](Config& c) {

@@ -13,8 +13,8 @@ using namespace hone::test;
 
 namespace {
 
-const std::vector<std::string> names = {"llama",     "mistral", "qwen2", "qwen3", "mixtral",
-                                        "qwen3_moe", "olmoe",   "gpt2",  "neox"};
+const std::vector<std::string> names = {"llama",     "mistral",   "qwen2", "qwen3", "mixtral",
+                                        "qwen2_moe", "qwen3_moe", "olmoe", "gpt2",  "neox"};
 
 // The largest difference between the model's logits and those of the fixture.
 double difference(const Transformer& model, const std::string& name) {
@@ -142,6 +142,39 @@ TEST_CASE("gates sum to 1 where the file says so") {
   CHECK(config.layers[0].qk_norm_whole);
   CHECK(format_version_of(config) == 4);
   CHECK(config_from_json(to_json(config), "test") == config);
+}
+
+TEST_CASE("a shared expert is as wide as several, and has a gate") {
+  const Folder folder("shared-gate");
+  const auto read = [&](const nlohmann::json& changes) {
+    copy_with(folder, "qwen2_moe", changes);
+    const nlohmann::json config = nlohmann::json::parse(bytes_of_file(folder / "config.json"));
+    return architecture_of(Settings(config, "test")).read(Settings(config, "test"));
+  };
+  const Config config = read(nlohmann::json::object());
+  const LayerBlueprint& layer = config.layers[0];
+  CHECK(config.block.qkv_biases);
+  CHECK(!read({{"qkv_bias", false}}).block.qkv_biases);
+  CHECK(layer.ffn == 8);
+  CHECK(layer.shared_experts == 2);
+  CHECK(layer.shared_gate);
+  CHECK(!layer.normalized_gates);
+  CHECK(config.layers[1].experts == 0);
+  CHECK(config.layers[1].ffn == 24);
+  CHECK(config.layers[2] == layer);
+  CHECK(format_version_of(config) == 5);
+  CHECK(config_from_json(to_json(config), "test") == config);
+  Config without = config;
+  for (LayerBlueprint& l : without.layers) l.shared_gate = false;
+  CHECK(format_version_of(without) == 4);
+  without.layers[1].shared_gate = true;  // of a dense layer
+  CHECK(complaint([&] { check(without); }).find("needs shared experts") != std::string::npos);
+  const std::string said = complaint([&] { read({{"shared_expert_intermediate_size", 20}}); });
+  CHECK(said.find("width 20") != std::string::npos);
+  CHECK(said.find("8 each") != std::string::npos);
+  // Another number of shared experts is a matter of shapes: the tensors say no.
+  copy_with(folder, "qwen2_moe", {{"shared_expert_intermediate_size", 24}});
+  CHECK(complaint([&] { model_from(folder.path.string()); }).find("shared_expert.") != std::string::npos);
 }
 
 TEST_CASE("what Hone lacks is named") {

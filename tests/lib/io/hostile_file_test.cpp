@@ -120,8 +120,8 @@ TEST_CASE("files of other kinds") {
 }
 
 TEST_CASE("format versions") {
-  CHECK(says(complaint_after([](hid_t f) { put_integer(f, "/", "format_version", 5); }),
-             "was written by a newer version of hone (format 5); this version reads up to 4: update hone"));
+  CHECK(says(complaint_after([](hid_t f) { put_integer(f, "/", "format_version", 6); }),
+             "was written by a newer version of hone (format 6); this version reads up to 5: update hone"));
   CHECK(says(complaint_after([](hid_t f) { put_integer(f, "/", "format_version", 0); }), "format_version 0"));
   CHECK(says(complaint_after([](hid_t f) { put_text(f, "/", "format_version", "1"); }), "is not an integer"));
   CHECK(says(complaint_after([](hid_t f) { put_text(f, "/", "format", "other-model"); }), "not a model of hone"));

@@ -50,7 +50,10 @@ TEST_CASE("training of mixtures: as many rows of experts as are chosen, at most"
   CHECK(bytes(0.25) < bytes(0.5));
   const double none_shared = bytes(0);
   mixture.layers[0].shared_experts = 1;
-  CHECK(bytes(0) > none_shared);
+  const double shared = bytes(0);
+  CHECK(shared > none_shared);
+  mixture.layers[0].shared_gate = true;
+  CHECK(bytes(0) > shared);
 }
 
 TEST_CASE("training of mixtures on ranks: rows of experts on their way, where no product takes as much") {

@@ -49,8 +49,8 @@ Tensor hidden(const Transformer& model, const std::vector<int32_t>& ids, State* 
   return model.hidden(ids, model.call(batch, type), state).value().to(DType::f32);
 }
 
-MixtureShape shape_of(int64_t top_k, RouterKind router, int64_t shared) {
-  return {4, top_k, shared, router, {true, true}};
+MixtureShape shape_of(int64_t top_k, RouterKind router, int64_t shared, bool gate = false) {
+  return {4, top_k, shared, router, {true, true}, gate};
 }
 
 }  // namespace
@@ -170,7 +170,9 @@ TEST_CASE("a dense model turned into a mixture computes the same, but for its no
           CHECK(relative_error(noisy, expected) > 1e-6);
           // Shared experts hold the dense feed-forward itself, whatever is routed and noisy beside it.
           for (const int64_t shared : {1, 3})
-            CHECK(relative_error(hidden(*upcycle(dense, shape_of(k, router, shared), 0.3, 7), ids), expected) < 1e-5);
+            for (const bool gate : {false, true})
+              CHECK(relative_error(hidden(*upcycle(dense, shape_of(k, router, shared, gate), 0.3, 7), ids), expected) <
+                    1e-5);
         }
   });
 }

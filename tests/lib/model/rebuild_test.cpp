@@ -19,6 +19,7 @@ Config mixed_config() {
   config.layers[1].experts = 3;
   config.layers[1].top_k = 1;
   config.layers[1].shared_experts = 2;
+  config.layers[1].shared_gate = true;
   config.layers[1].qk_norm = true;
   config.layers[1].score = "softcap:3";
   return config;

@@ -103,12 +103,23 @@ TEST_CASE("a bias changes which experts are chosen, not how they count") {
 
 TEST_CASE(
     "with all experts chosen a mixture is the sum of each by its share, "
-    "and of the shared one") {
-  Mixture mixture(blueprint(), layer(3, 3, 2));
+    "and of the shared one, by its gate where it has one") {
+  LayerBlueprint three = layer(3, 3, 2);
+  SUBCASE("without a gate") {}
+  SUBCASE("with a gate") {
+    three.shared_gate = true;
+  }
+  Mixture mixture(blueprint(), three);
   const Named p = Parameters::randomize(mixture, "m", 1);
   const Tensor x = random_tensor({9, dim}, 2);
   const Plain in(x);
   Plain expected = plain_feed_forward(p, "m.shared", in, activation_named("swiglu"));
+  CHECK(p.contains("m.shared_gate.weight") == three.shared_gate);
+  if (three.shared_gate) {
+    const Plain scores = plain_linear(p, "m.shared_gate", in);
+    for (int64_t r = 0; r < in.rows; ++r)
+      for (int64_t c = 0; c < dim; ++c) expected(r, c) /= 1 + std::exp(-scores(r, 0));
+  }
   const Plain logits = plain_linear(p, "m.router", in);  // the router's bias is of the choice alone
   for (int64_t e = 0; e < 3; ++e) {
     const Plain out = plain_feed_forward(p, "m.experts." + std::to_string(e), in, activation_named("swiglu"));

@@ -41,7 +41,7 @@ TEST_CASE("scores are products with the router's weight, and a score of 0 weighs
   for (int64_t c = 0; c < 5; ++c) x.data<float>()[3 * 5 + c] = 0;
   for (const DType type : {DType::f32, DType::bf16}) {
     const Tensor rows = x.to(type);
-    const DepthScores s = depth_scores(Var(rows), weight);
+    const RowGates s = depth_scores(Var(rows), weight);
     for (int64_t r = 0; r < 7; ++r) {
       const double score = dot(rows.to(DType::f32), r, weight.value, 0);
       CHECK(static_cast<double>(s.scores.data<float>()[r]) == doctest::Approx(score).epsilon(1e-5));

@@ -140,6 +140,31 @@ TEST_CASE("gates that are not divided by their sum: values, and gradients for bo
   });
 }
 
+TEST_CASE("rows times gates of their own: values, and gradients of rows, scores and weight") {
+  at_every_isa([] {
+    Parameter weight;
+    weight.value = random_tensor({1, 7}, 1, 0.5f);
+    const Var x(random_tensor({5, 7}, 2), true), rows_of(random_tensor({5, 12}, 3), true);
+    const auto scaled = [&] { return ops::scale_rows(rows_of, ops::row_gates(x, weight, 1).gates); };
+    const Tensor y = scaled().value();
+    for (int64_t r = 0; r < 5; ++r) {
+      double score = 0;
+      for (int64_t c = 0; c < 7; ++c)
+        score += static_cast<double>(x.value().data<float>()[r * 7 + c]) *
+                 static_cast<double>(weight.value.data<float>()[c]);
+      for (int64_t c = 0; c < 12; ++c)
+        CHECK(static_cast<double>(y.data<float>()[r * 12 + c]) ==
+              doctest::Approx(static_cast<double>(rows_of.value().data<float>()[r * 12 + c]) / (1 + std::exp(-score)))
+                  .epsilon(1e-5));
+    }
+    check_gradients(
+        scaled, {x.value(), weight.value, rows_of.value()},
+        [&](size_t i) { return i == 0   ? x.grad()
+                               : i == 1 ? weight.grad
+                                        : rows_of.grad(); }, 1e-3);
+  });
+}
+
 TEST_CASE("balance and z losses: values and gradients, with a selection bias, for both routers") {
   at_every_isa([] {
     for (const RouterKind kind : {RouterKind::softmax, RouterKind::sigmoid})

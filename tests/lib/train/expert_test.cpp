@@ -25,6 +25,7 @@ Config config_of_mixtures() {
     layer.ffn = 32;
   }
   c.layers[1].shared_experts = 1;
+  c.layers[1].shared_gate = true;
   return c;
 }
 

@@ -138,6 +138,7 @@ TEST_CASE("and of mixtures of experts") {
   config.layers[0].experts = config.layers[2].experts = 4;
   config.layers[0].top_k = config.layers[2].top_k = 2;
   config.layers[2].shared_experts = 1;
+  config.layers[2].shared_gate = true;
   for (const char* plan : {"none", "feed_forward", "blocks"})
     check_foretold(config, {25, 96, DType::bf16, 0, recompute_plan(plan)});
 }

@@ -109,6 +109,7 @@ TEST_CASE("experts on ranks compute and learn as in one process") {
     c.layers[1].router = RouterKind::sigmoid;
     c.layers[1].top_k = 1;
     c.layers[1].shared_experts = 1;
+    c.layers[1].shared_gate = true;
   }
   SUBCASE("biases and GELU") {
     c.block.norm = norm_named("layer_norm");
