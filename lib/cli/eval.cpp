@@ -18,6 +18,7 @@
 #include "cli/eval_scores.h"
 #include "cli/eval_tasks.h"
 #include "cli/expert_options.h"
+#include "cli/precision.h"
 #include "cli/ranks.h"
 #include "comm/standard_input.h"
 #include "dataset/text_file.h"

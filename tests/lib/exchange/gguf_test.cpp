@@ -180,7 +180,7 @@ TEST_CASE("models there and back, in each type") {
 
 TEST_CASE("mixtures there and back: the matrices of all experts are one tensor") {
   const Folder folder("gguf-experts");
-  const auto alike = [](Config& c) { c.layers.assign(c.layers.size(), c.layers[0]); };
+  const auto alike = [](Config& c) { std::fill(c.layers.begin() + 1, c.layers.end(), c.layers[0]); };
   const auto own_keys = [](Config& c) {
     for (LayerBlueprint& layer : c.layers) layer.kv_heads = layer.heads;
   };
@@ -354,7 +354,7 @@ TEST_CASE("what llama.cpp would run as another model is refused") {
   CHECK(said(with_bytes("qwen3_moe")).find("qwen3moe: layers that differ") != std::string::npos);
   const auto shared = [](int64_t experts, bool gate) {
     return with_bytes("qwen2_moe", [=](Config& c) {
-      c.layers.assign(2, c.layers[0]);
+      c.layers = {c.layers[0], c.layers[0]};
       for (LayerBlueprint& layer : c.layers) layer.shared_experts = experts, layer.shared_gate = gate;
     });
   };
