@@ -23,7 +23,7 @@ class Resumed(ModelTest):
         lines = [json.dumps({"context": f"the {i}th river " * (4 + i % 9), "choices": ["bends", "stays here", "is dry"], "answer": i % 3})
                  for i in range(700)]
         cls.task = write(os.path.join(cls.shared, "c.jsonl"), "\n".join(lines) + "\n")
-        cls.options = ["--task", f"choices={cls.task}", "--no-speed", "--format", "json"]
+        cls.options = ["--task", f"choices={cls.task}", "--no-speed"]
 
     def interrupted(self, samples, *arguments):
         """The part that a stopped run leaves, of some groups of answers."""
@@ -55,7 +55,7 @@ class Resumed(ModelTest):
                 self.assertFalse(os.path.exists(whole + ".part"))
                 part, found = self.interrupted(parts, *models)
                 write(part, found + b'{"model":0,"windows":[5')  # half a line
-                done = run("eval", *models, *self.options, "--samples", parts, check=True)
+                done = run("eval", *models, *self.options, "--samples", parts, "--format", "json", check=True)
                 self.assertRegex(done.stderr, r"found the scores of \d+ of \d+ answers in '.*parts\d.jsonl.part'")
                 again = [{n: v for n, v in row.items() if n not in MEASURED} for row in json.loads(done.stdout)["rows"]]
                 self.assertEqual(again, expected)
