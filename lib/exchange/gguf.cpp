@@ -27,9 +27,10 @@ const GgufForm& form_of(const GgufFile& file) {
 }
 
 // A row may be written as a matrix of one.
-Shape without_ones(Shape shape) {
-  while (shape.size() > 1 && shape.front() == 1) shape.erase(shape.begin());
-  return shape;
+Shape without_ones(const Shape& shape) {
+  const int64_t* first = shape.begin();
+  while (shape.end() - first > 1 && *first == 1) ++first;
+  return Shape(first, shape.end());
 }
 
 // What is shared by all that make tensors of one model.

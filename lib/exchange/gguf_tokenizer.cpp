@@ -14,8 +14,6 @@
 namespace hone {
 namespace {
 
-using Json = nlohmann::json;
-
 // Kinds of tokens in a file: SentencePiece's.
 enum TokenKind : int64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
@@ -38,25 +36,27 @@ constexpr Pre pres[] = {
     {"smollm", nullptr, false, true},
     {"olmo", nullptr, false}};
 
-Json pre_tokenizer_of(const Pre& pre) {
-  const Json level = {{"type", "ByteLevel"},
-                      {"add_prefix_space", false},
-                      {"trim_offsets", false},
-                      {"use_regex", pre.expression == nullptr}};
-  const auto before = [&](const Json& first) { return Json{{"type", "Sequence"}, {"pretokenizers", {first, level}}}; };
+nlohmann::json pre_tokenizer_of(const Pre& pre) {
+  const nlohmann::json level = {{"type", "ByteLevel"},
+                                {"add_prefix_space", false},
+                                {"trim_offsets", false},
+                                {"use_regex", pre.expression == nullptr}};
+  const auto before = [&](const nlohmann::json& first) {
+    return nlohmann::json{{"type", "Sequence"}, {"pretokenizers", {first, level}}};
+  };
   if (pre.digits) return before({{"type", "Digits"}, {"individual_digits", true}});
   if (!pre.expression) return level;
-  const Json split = {
+  const nlohmann::json split = {
       {"type", "Split"}, {"pattern", {{"Regex", pre.expression}}}, {"behavior", "Isolated"}, {"invert", false}};
   return before(split);
 }
 
-const Pre* find_pre(const Json& part) {
+const Pre* find_pre(const nlohmann::json& part) {
   if (!part.is_object()) return nullptr;
-  const Json* split = nullptr;
-  const Json* level = &part;
+  const nlohmann::json* split = nullptr;
+  const nlohmann::json* level = &part;
   if (part.value("type", "") == "Sequence") {
-    const Json& list = part.at("pretokenizers");
+    const nlohmann::json& list = part.at("pretokenizers");
     if (!list.is_array() || list.size() != 2) return nullptr;
     split = &list[0];
     level = &list[1];
@@ -93,34 +93,34 @@ void add_key(GgufContent& to, const char* name, GgufValue value) {
   to.values.emplace_back(fmt::format("tokenizer.ggml.{}", name), std::move(value));
 }
 
-std::string merge_text(const Json& merge) {
+std::string merge_text(const nlohmann::json& merge) {
   return merge.is_string() ? merge.get<std::string>()
                            : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>();
 }
 
-void add(const Json& whole, int32_t separator, int64_t rows, GgufContent& to) {
-  const Json& model = whole.at("model");
+void add(const nlohmann::json& whole, int32_t separator, int64_t rows, GgufContent& to) {
+  const nlohmann::json& model = whole.at("model");
   // Its merges have no scores, and another order than scores give where a piece can be joined in two ways.
   express(
       !model.value("byte_fallback", false),
       "a tokenizer.json that SentencePiece's file was made into (a folder without it, and with its tokenizer.model, "
       "becomes a model whose tokenizer GGUF has a place for)");
-  const Pre* pre = find_pre(whole.value("pre_tokenizer", Json()));
+  const Pre* pre = find_pre(whole.value("pre_tokenizer", nlohmann::json()));
   Obstacles obstacles;
   obstacles.require(
       model.value("type", "BPE") == "BPE" && pre,
       "the tokenizer's pre-tokenizer or model (only byte pairs as GPT-2, Llama 3, Qwen 2 and SmolLM have them)");
   obstacles.require(!pre || model.value("ignore_merges", false) == pre->whole_first, "the tokenizer's 'ignore_merges'");
-  const Json normalizer = whole.value("normalizer", Json());
+  const nlohmann::json normalizer = whole.value("normalizer", nlohmann::json());
   obstacles.require(normalizer.is_null() || normalizer.value("type", "") == "NFC", "the tokenizer's normalizer");
   obstacles.refuse("", "; ");
   Vocabulary all(rows);
   for (const auto& [text, id] : model.at("vocab").items()) all.put(id.get<size_t>(), text, normal);
-  for (const Json& token : whole.value("added_tokens", Json::array()))
+  for (const nlohmann::json& token : whole.value("added_tokens", nlohmann::json::array()))
     all.put(token.at("id").get<size_t>(), token.at("content").get<std::string>(),
             token.value("special", false) ? control : user_defined);
   std::vector<std::string> merges;
-  for (const Json& merge : model.at("merges")) merges.push_back(merge_text(merge));
+  for (const nlohmann::json& merge : model.at("merges")) merges.push_back(merge_text(merge));
   add_key(to, "model", std::string("gpt2"));
   add_key(to, "pre", std::string(pre->name));
   add_key(to, "tokens", std::move(all.tokens));
@@ -163,7 +163,7 @@ void add(const SentencePieceFile& file, int32_t separator, int64_t rows, GgufCon
 }
 
 // "llama" of llama.cpp as the file of SentencePiece that says the same.
-Json sentence_pieces_of(const GgufFile& file) {
+nlohmann::json sentence_pieces_of(const GgufFile& file) {
   const std::vector<std::string>& tokens = file.texts("tokenizer.ggml.tokens");
   const std::vector<double>& scores = file.fractions("tokenizer.ggml.scores");
   const std::vector<int64_t>& kinds = file.integers("tokenizer.ggml.token_type");
@@ -188,20 +188,20 @@ Json sentence_pieces_of(const GgufFile& file) {
 
 }  // namespace
 
-void add_gguf_tokenizer(const Json& tokenizer, int64_t rows, GgufContent& to) {
+void add_gguf_tokenizer(const nlohmann::json& tokenizer, int64_t rows, GgufContent& to) {
   const auto made = make_tokenizer(tokenizer);
   const auto [name, text] = tokenizer_files(tokenizer).front();
   try {
     if (name == "tokenizer.model") return add(parse_sentence_piece(text, "the tokenizer"), made->separator(), rows, to);
     add(parse_foreign_json(text, "the tokenizer"), made->separator(), rows, to);
-  } catch (const Json::exception&) {
+  } catch (const nlohmann::json::exception&) {
     throw input_error("the tokenizer's tokenizer.json is damaged");
   } catch (const std::out_of_range&) {
     throw input_error("the tokenizer has more tokens than the model has rows");
   }
 }
 
-Json tokenizer_from_gguf(const GgufFile& file) {
+nlohmann::json tokenizer_from_gguf(const GgufFile& file) {
   if (!file.has("tokenizer.ggml.model")) return nullptr;
   const std::string model = file.text("tokenizer.ggml.model");
   if (model == "llama") return sentence_pieces_of(file);
@@ -220,7 +220,8 @@ Json tokenizer_from_gguf(const GgufFile& file) {
   if (file.has("tokenizer.ggml.token_type")) kinds = file.integers("tokenizer.ggml.token_type");
   if (kinds.size() != tokens.size())
     throw input_error("{}: there are {} tokens and {} types of them", file.where(), tokens.size(), kinds.size());
-  Json vocabulary = Json::object(), added = Json::array(), merges = Json::array();
+  nlohmann::json vocabulary = nlohmann::json::object(), added = nlohmann::json::array(),
+                 merges = nlohmann::json::array();
   for (size_t id = 0; id < tokens.size(); ++id) {
     if (kinds[id] == unused) continue;
     if (kinds[id] == control || kinds[id] == user_defined)
@@ -235,8 +236,8 @@ Json tokenizer_from_gguf(const GgufFile& file) {
       vocabulary[tokens[id]] = id;
   }
   for (const std::string& merge : file.texts("tokenizer.ggml.merges")) merges.push_back(merge);
-  const Json level = pre_tokenizer_of(pres[0]);
-  const Json whole = {
+  const nlohmann::json level = pre_tokenizer_of(pres[0]);
+  const nlohmann::json whole = {
       {"version", "1.0"},
       {"added_tokens", added},
       {"pre_tokenizer", pre_tokenizer_of(*pre)},
@@ -246,10 +247,10 @@ Json tokenizer_from_gguf(const GgufFile& file) {
   std::string text;
   try {
     text = whole.dump();
-  } catch (const Json::exception&) {
+  } catch (const nlohmann::json::exception&) {
     throw input_error("{}: tokens are not UTF-8", file.where());
   }
-  Json object = {{"kind", "tokenizer.json"}, {"text", text}, {"separator", end}};
+  nlohmann::json object = {{"kind", "tokenizer.json"}, {"text", text}, {"separator", end}};
   make_tokenizer(object);  // refuses what is not whole
   return object;
 }

@@ -84,7 +84,7 @@ TEST_CASE("a line with ranges stands for an example each, with labels from their
   CHECK(reader.examples().all[1].answer == "5");
   CHECK(reader.examples().all[1].parts[0].index == 2);
   CHECK(reader.read(1)->parts[0].features.values[3] == doctest::Approx(1));
-  CHECK(reader.kinds(0) == "image");
+  CHECK(mix_name(reader.examples().all[0].mix()) == "image");
 }
 
 TEST_CASE("lines that are no examples are refused with their number") {

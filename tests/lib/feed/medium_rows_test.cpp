@@ -74,7 +74,7 @@ TEST_CASE("every medium has an encoder, which help names and which reads an exam
       const auto kind = encoder_kind(encoder);
       CHECK(encoder_help(*medium).find(" " + first_word(encoder) + ":") != std::string::npos);
       SequenceReader reader = line.reader({encoder}, {});
-      CHECK(reader.kinds(0) == medium->name);
+      CHECK(mix_name(reader.examples().all[0].mix()) == medium->name);
       CHECK(reader.examples().all[0].has(medium->name));
       const Sequence sequence = *reader.read(0);
       REQUIRE(sequence.parts.size() == 1);
