@@ -40,9 +40,10 @@
 // max|x|), one plane: half the instructions, for any number of rows.
 //
 // Many rows. A panel meets up to packed_pass_rows rows (table.h) at a time, segment by segment: the tiles of a segment
-// are unpacked once, by the first block of rows on its way, and stay in the first cache for the others. A block is as
-// many rows as registers have sums for: 3 rows x 64 outputs x 2 planes are 24 sums of 16 lanes, 24 products for the 10
-// loads of a step.
+// are unpacked once, by the first block of rows on its way, and stay in the first cache for the others; where that costs
+// a few shifts and masks, up to 16 rows unpack them again for each block, in registers. A block is as many rows as
+// registers have sums for: 3 rows x 64 outputs x 2 planes are 24 sums of 16 lanes, 24 products for the 10 loads of a
+// step.
 #pragma once
 
 #include <cstdint>

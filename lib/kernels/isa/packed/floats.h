@@ -54,7 +54,8 @@ struct DenseFloats : Unpacking<DenseFloats<element>> {
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i, p += 32) w[i] = words_of_codes<element>(load_codes(p));
   }
-  void fetch(int64_t at, int64_t) const { prefetch(p + (at >> 1)); }
+  static constexpr int64_t line_tiles = 128;
+  void fetch(int64_t at) const { prefetch(p + (at >> 1)); }
 };
 
 template <PackedElement element>
@@ -71,9 +72,10 @@ struct SparseFloats : Unpacking<SparseFloats<element>> {
     }
     masks += 4;
   }
-  void fetch(int64_t at, int64_t) const {  // as if half were pruned
+  static constexpr int64_t line_tiles = 256;  // as if half were pruned
+  void fetch(int64_t at) const {
     prefetch(p + (at >> 2));
-    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
+    if (at % 1024 == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
   }
 };
 

@@ -22,7 +22,7 @@ struct Segment {
 // Activations of a step: hi[4] lo[4], or of 8 bits [4] alone; weights are the unsigned operand. An array for each plane:
 // GCC 12 leaves one of both in memory.
 template <int M, int Planes, int Zero, class Source, class Beside>
-inline __attribute__((always_inline)) void add_segment(Source& source, const Segment& s, float* y, Beside beside) {
+inline __attribute__((always_inline)) void add_segment(Source& source, Segment s, float* y, Beside beside) {
   __m512i hi[M][4], lo[M][4];
   Source stream = source;  // a copy of our own stays in registers
 #pragma GCC unroll 8
@@ -271,7 +271,8 @@ constexpr int block = 2;
 #endif
 
 template <int Planes, int Zero, class Source, class Beside>
-__attribute__((noinline)) void add_block(int64_t rows, Source& source, const Segment& s, float* y, Beside beside) {
+inline __attribute__((always_inline)) void add_block(int64_t rows, Source& source, const Segment& s, float* y,
+                                                     Beside beside) {
   if (rows == 1) add_segment<1, Planes, Zero>(source, s, y, beside);
   if (rows == 2) add_segment<2, Planes, Zero>(source, s, y, beside);
   if constexpr (block<Planes> >= 3)

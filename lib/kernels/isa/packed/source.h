@@ -3,7 +3,8 @@
 //   step(out)              the next step, 256 bytes; integers keep their offset
 //   tiles(count, scratch)  the next `count` steps as an array, in place where they lie unpacked already
 // With AVX-512 a source has step(w) instead, which leaves the four tiles in registers, and
-//   fetch(at, count)       starts loading what unpacks to about `count` bytes, `at` bytes of tiles further on
+//   line_tiles             about how many bytes of tiles come out of one line of the cache, a power of 2
+//   fetch(at)              starts loading the line of what is `at` bytes of tiles further on
 #pragma once
 
 #include "kernels/isa/features.h"
@@ -27,11 +28,6 @@ inline void prefetch(const void* address) {
   __builtin_prefetch(address, 0, 3);
 }
 
-// Into the second cache only: what is wanted later than the lines that prefetch() asks for.
-inline void prefetch_far(const void* address) {
-  __builtin_prefetch(address, 0, 2);
-}
-
 #if defined(__AVX512VBMI2__)
 inline void store_step(const __m512i w[4], uint8_t* out) {
   for (int i = 0; i < 4; ++i) _mm512_storeu_si512(out + i * 64, w[i]);
@@ -42,6 +38,7 @@ inline void store_step(const __m512i w[4], uint8_t* out) {
 template <class Source>
 struct Unpacking {
   static constexpr bool in_place = false;
+  static constexpr bool cheap(int64_t) { return false; }  // see in_blocks()
 
   const uint8_t* tiles(int64_t count, uint8_t* scratch) {
     auto& source = static_cast<Source&>(*this);
@@ -59,15 +56,16 @@ struct Unpacking {
 };
 
 // What runs beside the products of a segment with several blocks of rows: each step also starts the loading of its
-// share of the segment after it. Evenly: one core has so few loads under way at once that bytes which do not flow
-// during one block cannot be made up for during the next.
+// share of the segment after it, each line of the cache once. Evenly: one core has so few loads under way at once that
+// bytes which do not flow during one block cannot be made up for during the next.
 template <class Source>
 struct SegmentAhead {
   Source source;
   int64_t at, each;  // bytes of tiles
   void operator()() {
 #if defined(__AVX512VBMI2__)
-    source.fetch(at, each);
+    constexpr int64_t line = Source::line_tiles;
+    for (int64_t next = (at + line - 1) & -line; next < at + each; next += line) source.fetch(next);
 #endif
     at += each;
   }
@@ -88,13 +86,10 @@ struct Plain {
     p += count * step_bytes;
     return at;
   }
-  void fetch(int64_t at, int64_t count) const {
-    for (int64_t i = 0; i < count; i += 64) {
-      prefetch(p + at + i);
-      prefetch_far(p + at + i + 32 * step_bytes);
-    }
-  }
+  static constexpr int64_t line_tiles = 64;
+  void fetch(int64_t at) const { prefetch(p + at); }
   static constexpr bool in_place = true;
+  static constexpr bool cheap(int64_t) { return true; }
 #if defined(__AVX512VBMI2__)
   void step(__m512i w[4]) {
     for (int i = 0; i < 4; ++i) w[i] = _mm512_loadu_si512(p + i * 64);
@@ -137,30 +132,38 @@ struct Keeping {
 #endif
 
 // Calls add(m, count, source, beside) for one block of `count` rows of x, from row m on, after the other; each takes
-// `steps` steps from the source it is given. Where tiles fit registers the first block has them from `source` itself,
-// which moves on; the others find them in memory. block_of(rows left) is the size of a block.
+// `steps` steps from the source it is given, and `source` moves on by as many. With AVX-512 every block has tiles from
+// `source` itself, in registers, where it is cheap() for so many rows to unpack them again; else the first block alone,
+// which leaves them in memory for the others. block_of(rows left) is the size of a block. All inlined: what a source,
+// a segment and the sums are then stays in registers from block to block, and the processor goes on with the next block
+// while the sums of the last are still under way.
 template <class Source, class Add>
 inline __attribute__((always_inline)) void in_blocks(Source& source, int64_t steps, int64_t rows, uint8_t* scratch,
                                                      int64_t (*block_of)(int64_t), Add add) {
   const int64_t each_row = (step_bytes + rows - 1) / rows;
-  int64_t m = 0;
+  int64_t m = 0, count = 0;
 #if defined(__AVX512VBMI2__)
-  const int64_t first = block_of(rows);
-  const SegmentAhead<Source> ahead{source, steps * step_bytes, first * each_row};
-  const uint8_t* tiles = scratch;
-  if constexpr (Source::in_place) {
-    tiles = source.p;
-    add(m, first, source, ahead);
-  } else {
-    Keeping<Source> keeping{source, scratch};
-    add(m, first, keeping, ahead);
-    source = keeping.source;
+  if (Source::cheap(rows)) {
+    const Source start = source;
+    for (; m < rows; m += count) {
+      count = block_of(rows - m);
+      source = start;
+      add(m, count, source, SegmentAhead<Source>{start, steps * (step_bytes + m * each_row), count * each_row});
+    }
+    return;
   }
-  m = first;
+  if constexpr (!Source::in_place) {
+    count = block_of(rows);
+    Keeping<Source> keeping{source, scratch};
+    add(m, count, keeping, SegmentAhead<Source>{source, steps * step_bytes, count * each_row});
+    source = keeping.source;
+    m = count;
+  }
+  const uint8_t* tiles = scratch;
 #else
   const uint8_t* tiles = source.tiles(steps, scratch);
 #endif
-  for (int64_t count; m < rows; m += count) {
+  for (; m < rows; m += count) {
     count = block_of(rows - m);
     Plain plain(tiles);
     add(m, count, plain, SegmentAhead<Source>{source, m * each_row * steps, count * each_row});

@@ -19,9 +19,10 @@ struct SparseWords : Unpacking<SparseWords> {
     }
     masks += 4;
   }
-  void fetch(int64_t at, int64_t) const {
+  static constexpr int64_t line_tiles = 128;  // as if half were pruned
+  void fetch(int64_t at) const {
     prefetch(p + (at >> 1));
-    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
+    if (at % 1024 == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
   }
 };
 #else

@@ -21,9 +21,10 @@ struct SparseBytes : Unpacking<SparseBytes> {
     }
     masks += 4;
   }
-  void fetch(int64_t at, int64_t) const {  // as if half were pruned
+  static constexpr int64_t line_tiles = 128;  // as if half were pruned
+  void fetch(int64_t at) const {
     prefetch(p + (at >> 1));
-    prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
+    if (at % 512 == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
   }
 };
 #else
