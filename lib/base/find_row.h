@@ -1,4 +1,5 @@
-// The place of a name in a table of rows, for code that may have neither texts nor containers (instruction sets' files).
+// The place of a name in a table of rows, for code that may have neither texts nor containers (instruction sets'
+// files).
 #pragma once
 
 #include <cstddef>
