@@ -1,5 +1,5 @@
-// Dot products of pairs of bf16, where the instruction set has them (HONE_BF16_DOTS): each 32-bit lane of a sum gets both
-// products of its pair. Included only by files of kernels/isa/.
+// Dot products of pairs of bf16, where the instruction set has them (HONE_BF16_DOTS): each 32-bit lane of a sum gets
+// both products of its pair. Included only by files of kernels/isa/.
 #pragma once
 
 #include "kernels/isa/vector_math.h"
