@@ -31,11 +31,11 @@ class Var {
   void add_grad(Tensor g) const;
   // The gradient, taken out of the slot; zeros if nothing flowed here.
   Tensor take_grad() const;
-  // Gives the memory of the value back; its shape and the gradient stay. For whoever made it and knows that nobody reads
-  // it any more, no step of a tape either.
+  // Gives the memory of the value back; its shape and the gradient stay. For whoever made it and knows that nobody
+  // reads it any more, no step of a tape either.
   void drop_value() const { node_->value = Tensor::promised(node_->value.shape(), node_->value.dtype()); }
-  // For the gradient, which a step makes of the value element by element: the value's own memory, which is dropped as by
-  // drop_value(), or as much that is new where other tensors have it too. The value is still there to be read.
+  // For the gradient, which a step makes of the value element by element: the value's own memory, which is dropped as
+  // by drop_value(), or as much that is new where other tensors have it too. The value is still there to be read.
   Tensor memory_for_gradient() const;
 
  private:

@@ -19,7 +19,8 @@ struct JsonLimits {
 };
 
 // Discarded where `text` is no JSON or goes beyond the limits, before any tree of it is made. `problem`, if there is
-// one, says then what is wrong, in words that follow a name: "is not JSON (line 3)", "is nested more than 64 levels deep".
+// one, says then what is wrong, in words that follow a name: "is not JSON (line 3)", "is nested more than 64 levels
+// deep".
 nlohmann::json parse_json(std::string_view text, std::string* problem = nullptr, const JsonLimits& limits = {});
 
 // With a sign in place of each byte that is no UTF-8, of which arguments and names of files may have any.

@@ -9,10 +9,6 @@
 
 namespace hone {
 
-std::string first_word(const std::string& name) {
-  return name.substr(0, name.find_first_of(":["));
-}
-
 std::vector<int64_t> numbers_of(const std::string& what, const std::string& name, const std::string& form) {
   std::vector<int64_t> numbers;
   for (size_t colon = name.find(':'); colon != std::string::npos; colon = name.find(':', colon + 1)) {
@@ -35,9 +31,9 @@ std::vector<int64_t> numbers_of(const std::string& what, const std::string& name
 
 Error unknown_name(std::string_view what, std::string_view name, std::span<const std::string> forms) {
   std::vector<std::string> names;
-  for (const std::string& form : forms) names.push_back(first_word(form));
+  for (const std::string& form : forms) names.emplace_back(first_word(form));
   return usage_error("unknown {} '{}'; known: {}{}", what, name, fmt::join(forms, ", "),
-                     did_you_mean(first_word(std::string(name)), names));
+                     did_you_mean(first_word(name), names));
 }
 
 }  // namespace hone

@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/find_row.h"
 
 namespace hone {
-
-std::string first_word(const std::string& name);  // of a name or of a form
 
 // The numbers of `name`, from 0 to 2^31 - 1 each. Throws Error(usage) for what is none, and for more or fewer than
 // `form` has (those in brackets may be left out); `what` is named before the name: "attention".

@@ -64,7 +64,11 @@ void DepthOptions::add(RunOptions& run) {
                      "rule {}",
                      rules, skip_rules().front().name))
       .type_name("NUMBER[:RULE]")
-      .shapes(Shapes::derived, "layer_dropout");
+      .shapes_by([this] {
+        const LayerDropout asked = parse_layer_dropout(dropout);
+        // A number, as it was before there was a choice of rules, or a text.
+        return asked.most > 0 && asked.rule ? nlohmann::json(to_string(asked)) : nlohmann::json(asked.most);
+      });
   run.fraction(
          "--depth-router", router,
          "Part of a sequence's tokens that goes through the layers of --depth-layers; a router in each chooses them "
@@ -109,11 +113,6 @@ void DepthOptions::training(const Config& config, StepSettings& step) const {
   if (options_->given("--exit-loss")) require_exits(config, "--exit-loss");
   if (!exits_of(config).empty()) step.objectives.exits = parse_exit_loss(exit_loss);
   step.layer_dropout = parse_layer_dropout(dropout);
-}
-
-nlohmann::json DepthOptions::described_dropout() const {
-  const LayerDropout asked = parse_layer_dropout(dropout);
-  return asked.most > 0 && asked.rule ? nlohmann::json(to_string(asked)) : nlohmann::json(asked.most);
 }
 
 }  // namespace hone::cli

@@ -27,8 +27,6 @@ struct DepthOptions {
   Config routed(Config there) const;
   // Of a run of a model with this configuration: Error(usage) for an option that it has no use for.
   void training(const Config& config, StepSettings& step) const;
-  // --layer-dropout in the description of a run: a number, as it was before there was a choice of rules, or a text.
-  nlohmann::json described_dropout() const;
 
  private:
   const RunOptions* options_ = nullptr;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/rows.h"
 #include "base/spelling.h"
 #include "cli/tool.h"
 #include "nn/attention/score.h"
@@ -18,13 +19,6 @@ std::string preset_names() {
   std::string text;
   for (const Preset& p : presets()) text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", p.name, p.description);
   return text;
-}
-
-// Of a value that the option's list has.
-template <class Enum, class Rows>
-Enum row_of(const Rows& rows, const std::string& name) {
-  if (const std::optional<Enum> found = find_row<Enum>(rows, name)) return *found;
-  throw internal_error("no row is '{}'", name);
 }
 
 }  // namespace
@@ -103,10 +97,10 @@ Config ModelOptions::config(int64_t tokens) const {
   Config c = hone::preset(preset.value_or("nano"));
   BlockBlueprint& b = c.block;
   LayerBlueprint layer = c.layers.front();
-  if (norm) b.norm = row_of<NormKind>(norm_kinds, *norm);
+  if (norm) b.norm = place_called<NormKind>(norm_kinds, *norm, "norm");
   if (norm_epsilon) b.norm_epsilon = static_cast<float>(*norm_epsilon);
-  if (activation) b.activation = row_of<ActivationKind>(activation_kinds, *activation);
-  if (positions) b.positions = row_of<PositionKind>(position_kinds, *positions);
+  if (activation) b.activation = place_called<ActivationKind>(activation_kinds, *activation, "activation");
+  if (positions) b.positions = place_called<PositionKind>(position_kinds, *positions, "kind of positions");
   if (rope_theta && !info_of(b.positions).turns)
     throw usage_error("--rope-theta has no effect on {}; leave it out, or give --positions rotary",
                       info_of(b.positions).what);

@@ -23,6 +23,13 @@ Declared& Declared::shapes(Shapes what, const char* as) {
   return *this;
 }
 
+Declared& Declared::shapes_by(std::function<nlohmann::json()> value) {
+  RunOptions::Entry& entry = all_->entries_[index_];
+  entry.initial = value();
+  entry.value = std::move(value);
+  return shapes(Shapes::run);
+}
+
 Declared& Declared::of_new_model() {
   all_->entries_[index_].of_new_model = true;
   return *this;

@@ -16,7 +16,7 @@ namespace hone::cli {
 // How a run that is resumed is held to what it was begun with.
 enum class Shapes {
   run,      // by the option's value, which the description has under its name ("valid_every")
-  derived,  // by what follows from it, which the description has under another name
+  derived,  // by what follows from it and the model, texts or machine that it meets, which settings add under a name
   model,    // by the model in the checkpoint
   texts,    // by fingerprints of the texts
   nothing,  // where results go, and what is said on the way: it may change
@@ -29,7 +29,10 @@ class Declared {
  public:
   Declared& shapes(Shapes what) { return shapes(what, ""); }
   Declared& shapes(Shapes what, const char* as);  // derived: the name in the description
-  Declared& of_new_model();                       // it describes one that is made: none that exists can have it
+  // The run, by what follows from options alone, which the description has under the option's name. Asked at once, too,
+  // for what it is without any.
+  Declared& shapes_by(std::function<nlohmann::json()> value);
+  Declared& of_new_model();  // it describes one that is made: none that exists can have it
   Declared& shown_default(const std::string& text);
   Declared& type_name(const std::string& text);
   Declared& excludes(const Declared& other);

@@ -137,7 +137,7 @@ void add_steps(RunOptions& run, TrainOptions& o) {
              fmt::format("Highest learning rate of what {} leaves to AdamW (default: the learning rate)",
                          leaving_to_adamw(&OptimizerKind::title)),
              {.least = 0, .most = 1e6})
-      .shapes(Shapes::derived, "adamw_rate");
+      .shapes_by([&o] { return o.adamw_rate ? nlohmann::json(*o.adamw_rate) : nlohmann::json("learning_rate"); });
   run.number("--weight-decay", o.weight_decay, "Decoupled decay, on matrices only", {.least = 0, .most = 1e6})
       .shapes(Shapes::run);
   run.flag("--weight-decay-cautious", o.cautious_decay,
@@ -163,6 +163,11 @@ void add_steps(RunOptions& run, TrainOptions& o) {
       .shapes(Shapes::nothing);
 }
 
+// Of which checkpoints keep the number, as before there was a choice.
+bool is_ema(const AverageRule& rule) {
+  return rule.kind == average_rule("ema:0.5").kind;
+}
+
 void add_validation(RunOptions& run, TrainOptions& o) {
   run.group("Validation");
   const Declared valid = run.text("--valid", o.valid, "Text to validate on").type_name("FILE").shapes(Shapes::texts);
@@ -182,10 +187,16 @@ void add_validation(RunOptions& run, TrainOptions& o) {
                                                 "validates better counts",
                                                 kinds))
                                .type_name("KIND")
-                               .shapes(Shapes::derived, "average");
+                               .shapes_by([&o] {
+                                 const AverageRule rule = o.averaging();
+                                 return is_ema(rule) ? "" : to_string(rule);
+                               });
   run.number("--ema", o.ema, "The same as --average ema:X, such as 0.999; 0: none", {.least = 0, .below = 1})
       .excludes(average)
-      .shapes(Shapes::derived, "ema");
+      .shapes_by([&o] {
+        const AverageRule rule = o.averaging();
+        return is_ema(rule) ? rule.number : 0;
+      });
   run.text("--keep", o.keep, "Parameters to end with: those of the best validation, or the last", {"best", "last"})
       .shapes(Shapes::run);
 }
@@ -194,7 +205,7 @@ void add_sparsity(RunOptions& run, TrainOptions& o) {
   run.group("Sparsity", "Prune by magnitude while training, on a cubic schedule");
   run.fraction("--sparsity", o.sparsity,
                "Fraction of the weights of linear layers (without the head) that is pruned at the end")
-      .shapes(Shapes::derived, "sparsity");
+      .shapes_by([&o] { return o.sparsity.value_or(0); });
   run.fraction("--sparsify-from", o.sparsify_from, "Part of the steps after which pruning starts").shapes(Shapes::run);
   run.fraction("--sparsify-until", o.sparsify_until, "Part of the steps after which the sparsity is reached")
       .shapes(Shapes::run);
@@ -290,6 +301,10 @@ void TrainOptions::check(const std::string& config) const {
   if (save_every > 0 && checkpoint.empty()) throw usage_error("--save-every needs --checkpoint");
   check_effects();
   check_files(config);
+}
+
+AverageRule TrainOptions::averaging() const {
+  return average_rule(ema > 0 ? fmt::format("ema:{}", ema) : average);
 }
 
 void TrainOptions::resolve_resume() {

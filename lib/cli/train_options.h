@@ -64,6 +64,7 @@ struct TrainOptions {
 
   void add(CLI::App& app);
   static std::vector<std::string> of_new_model();  // names of options that no existing model can have
+  AverageRule averaging() const;                   // --average, or --ema
   void check_lines(bool examples) const { lines.check_effects(*app_, examples); }
   void resolve_resume();  // "auto": the checkpoint where there is one, else a new run
   // Cuts a step's sequences into as many batches as `ranks` share, or as the run had that is resumed, whose description

@@ -50,9 +50,6 @@ void TrainOptions::share_steps(int ranks, const nlohmann::json& resumed) {
   accumulate = cut.accumulate;
 }
 
-// In the description: of what Muon does not move, where no rate of its own is given.
-constexpr const char* as_learning_rate = "learning_rate";
-
 void TrainOptions::check_grid(const RankGrid& grid) const {
   if (!grid.row) return;
   const struct {
@@ -129,28 +126,18 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
   s.valid_tokens = valid_tokens;
   s.patience = patience;
   s.keep_best = keep == "best";
-  s.average = average_rule(ema > 0 ? fmt::format("ema:{}", ema) : average);
+  s.average = averaging();
   s.checkpoint = checkpoint;
   s.save_every = save_every;
   s.log_every = log_every;
   s.description = options_->description();
   s.description_defaults = options_->defaults();
-  s.description_defaults["adamw_rate"] = as_learning_rate;
-  s.description_defaults["ema"] = 0;
-  s.description_defaults["average"] = "";
-  s.description_defaults["layer_dropout"] = 0.0;
-  const bool is_ema =
-      s.average.kind == average_rule("ema:0.5").kind;  // which checkpoints had before there was a choice
+  // What options alone do not say.
   s.description.update({{"context", context},
                         {"steps", count},
                         {"train_tokens", train_tokens},
                         {"warmup", step.schedule.warmup},
                         {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
-                        {"adamw_rate", adamw_rate ? nlohmann::json(*adamw_rate) : nlohmann::json(as_learning_rate)},
-                        {"ema", is_ema ? s.average.number : 0},
-                        {"average", is_ema ? "" : to_string(s.average)},
-                        {"layer_dropout", depth.described_dropout()},
-                        {"sparsity", sparsity.value_or(0)},
                         {"seed", common.seed}});
   s.description_defaults.update(TeacherOptions::description_of_none());
   s.description.update(teacher.description(context));

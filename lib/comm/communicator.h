@@ -1,7 +1,7 @@
 // Processes that work on one thing together: this one alone, or the ranks of an MPI launch.
 //
-// A communicator is handed down to who needs it; nothing here is global. All calls that say "on every rank" must be made
-// by every rank, in one order. Who waits leaves the processor to others, so that ranks may share cores.
+// A communicator is handed down to who needs it; nothing here is global. All calls that say "on every rank" must be
+// made by every rank, in one order. Who waits leaves the processor to others, so that ranks may share cores.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// What a launcher of MPI programs (mpirun, mpiexec, srun) says in the environment of those it starts. It is read without
-// MPI: a build without it, and a tool that runs alone, must notice that they were started several times.
+// What a launcher of MPI programs (mpirun, mpiexec, srun) says in the environment of those it starts. It is read
+// without MPI: a build without it, and a tool that runs alone, must notice that they were started several times.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// Statistics of the rows that enter a linear layer: what a compression method may want to know of them. A new one is its
-// class alone, here or where it is used: it is asked for by its type, StatisticKind::of<GramMatrix>().
+// Statistics of the rows that enter a linear layer: what a compression method may want to know of them. A new one is
+// its class alone, here or where it is used: it is asked for by its type, StatisticKind::of<GramMatrix>().
 #pragma once
 
 #include <cstdint>

@@ -27,8 +27,8 @@ std::string describe_calibration(const nlohmann::json& lineage);
 inline constexpr const char* calibrated_rule = "calibrated";
 ExitRule exit_rule_of(const std::string& text, const nlohmann::json& lineage, const std::string& where);
 
-// The member of a stage's results that has it: criterion, threshold, agreement, confidence, and what `evidence` has, the
-// hash of the text among it.
+// The member of a stage's results that has it: criterion, threshold, agreement, confidence, and what `evidence` has,
+// the hash of the text among it.
 inline constexpr const char* calibration_member = "exit_calibration";
 nlohmann::json to_json(const ExitCalibration& calibration, nlohmann::json evidence);
 

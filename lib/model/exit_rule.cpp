@@ -72,9 +72,7 @@ const ExitCriterion& exit_criterion(const std::string& name) {
 }
 
 std::string exit_forms() {
-  std::vector<std::string> forms;
-  for (const ExitCriterion& row : table) forms.emplace_back(row.form);
-  return fmt::format("{}", fmt::join(forms, ", "));
+  return fmt::format("{}", fmt::join(forms_of_rows(table), ", "));
 }
 
 ExitRule parse_exit_rule(const std::string& text) {

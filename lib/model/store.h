@@ -24,9 +24,9 @@ struct Model {
 // a weight's first use, and so is a number that is not finite. With `file`, the rest of the file (a checkpoint's run
 // state) is left there.
 //
-// With several `ranks`, on every one: each takes its part (Transformer), and reads of what they divide no more than that
-// and its share of comparing the arrays with their checksums; of experts that others have nothing. What one of them
-// throws, all throw.
+// With several `ranks`, on every one: each takes its part (Transformer), and reads of what they divide no more than
+// that and its share of comparing the arrays with their checksums; of experts that others have nothing. What one of
+// them throws, all throw.
 Model load_model(const std::string& path, const ReadOptions& options = {}, ModelFile* file = nullptr,
                  const ModelRanks& ranks = {});
 Model model_of(ModelFile file, const std::string& path);

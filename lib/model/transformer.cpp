@@ -1,16 +1,14 @@
 #include "model/transformer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "base/error.h"
 #include "base/memory_limit.h"
-#include "base/random.h"
 #include "base/stop.h"
 #include "base/units.h"
-#include "kernels/parallel.h"
 #include "model/exits.h"
+#include "model/half_blocks.h"
 #include "nn/encoders/encoder.h"
 #include "nn/rope.h"
 #include "ops/ranks.h"
@@ -135,138 +133,12 @@ Stream Transformer::embed(const Input& input, const Call& call) const {
   return {ops::dropout(x, call.noise.dropout, call.noise.at_embedding()), Var(), {}};
 }
 
-namespace {
-
-// Halves of blocks in order, with what they add to the loss.
-class Halves {
- public:
-  explicit Halves(const std::vector<Block>& blocks) : blocks_(blocks) {}
-
-  // Half `half` of the model (nn/recompute.h).
-  Stream run(const Stream& in, int64_t half, const Call& call, State* state) const {
-    const int64_t layer = half / 2;
-    const Block& block = blocks_[static_cast<size_t>(layer)];
-    const bool feeds = half % 2 != 0;
-    LayerState* const remembered = state ? state->layer(layer) : nullptr;
-    if (!feeds || block.router) check_stop();
-    Stream out = block.router ? block.forward(in, call, layer, remembered)
-                 : feeds      ? block.feed(in, call, layer)
-                              : block.mix(in, call, layer, remembered);
-    if (feeds || !block.feed_forward)
-      for (StreamObserver* observer : call.streams) observer->behind(layer, out);
-    return out;
-  }
-
-  // Those of a stretch that its layers have.
-  std::vector<int64_t> of(const Stretch& stretch) const {
-    std::vector<int64_t> halves;
-    for (int64_t half = stretch.from; half < stretch.to; ++half) {
-      if (blocks_[static_cast<size_t>(half / 2)].has(half % 2 != 0)) halves.push_back(half);
-    }
-    return halves;
-  }
-
-  // The last that has any half runs again.
-  bool ends_again(const std::vector<Stretch>& stretches) const {
-    for (size_t i = stretches.size(); i-- > 0;)
-      if (!of(stretches[i]).empty()) return stretches[i].again;
-    return false;
-  }
-
-  // Before the halves of a tape: a step that says, once the backward pass comes to it, that those of the layers from
-  // this half's on are done. Not in the middle of a layer.
-  void mark(int64_t half, const Call& call) const {
-    BackwardObserver* const observer = call.trace.backward;
-    if (!observer || !Tape::recording()) return;
-    const int64_t layer = half / 2;
-    if (half % 2 == 0 || !blocks_[static_cast<size_t>(layer)].has(false))
-      Tape::record([observer, layer] { observer->done(layer); });
-  }
-
-  // A stretch that keeps what it computes. `own`: nobody but this loop has seen the stream.
-  Stream kept(Stream stream, const std::vector<int64_t>& halves, bool own, const Call& call) const {
-    for (const int64_t half : halves) {
-      mark(half, call);
-      Stream next = run(stream, half, call, nullptr);
-      if (own) drop_branch(stream);  // the norm has added it
-      stream = std::move(next);
-      own = true;
-    }
-    return stream;
-  }
-
-  // A stretch that keeps only its beginning: one array in f32, or, where the sum so far is kept for the norm before it
-  // anyway (`kept_before`), the branch beside that. Terms from before pass it by.
-  Stream again(const Stream& in, const std::vector<int64_t>& halves, bool own, bool kept_before,
-               const Call& call) const {
-    mark(halves.front(), call);
-    const bool apart = kept_before && in.branch;
-    const Var begin = !apart && in.branch ? ops::sum(in.residual, in.branch) : in.residual;
-    if (own && !apart) drop_branch(in);
-    auto terms = std::make_shared<std::vector<LossTerm>>();
-    // The call is copied: it must live until the backward pass.
-    const auto forward = [self = *this, terms, halves, call](const std::vector<Var>& inputs, bool again) {
-      Call mine = call;
-      mine.again = again;
-      if (again) mine.trace = {.attention = call.trace.attention};
-      Stream stream = {inputs[0], inputs[1], {}};
-      for (const int64_t half : halves) {
-        mine.unread = again && half == halves.back() && mine.streams.empty();
-        Stream next = self.run(stream, half, mine, nullptr);
-        if (Tape::recording() && half != halves.front()) drop_branch(stream);
-        stream = std::move(next);
-      }
-      if (!again) *terms = stream.terms;
-      std::vector<Var> all = {stream.residual, stream.branch};
-      for (const LossTerm& term : stream.terms) all.push_back(term.value);
-      return all;
-    };
-    const std::vector<Var> outputs = recompute(forward, {begin, apart ? in.branch : Var()});
-    Stream out{outputs[0], outputs[1], in.terms};
-    for (size_t i = 0; i < terms->size(); ++i) {
-      out.terms.push_back(std::move((*terms)[i]));
-      out.terms.back().value = outputs[2 + i];
-    }
-    terms->clear();
-    return out;
-  }
-
- private:
-  static void drop_branch(const Stream& stream) {
-    if (stream.branch) stream.branch.drop_value();
-  }
-
-  const std::vector<Block>& blocks_;
-};
-
-}  // namespace
-
 Stream Transformer::run(Stream stream, int64_t from, int64_t to, const Call& call, State* state) const {
   if (state) state->require_room(call.batch, from, to);
-  const Halves halves(blocks_);
-  const bool records = Tape::recording() && !state;
-  if (records && config_.block.parallel && !call.recompute.keeps_blocks_whole())
+  if (Tape::recording() && !state && config_.block.parallel && !call.recompute.keeps_blocks_whole())
     throw usage_error("layers with parallel halves run again as whole blocks; recompute blocks, or nothing");
-  if (!records) {
-    // Nothing is kept, so nothing is cut into stretches: a token of a small model comes here.
-    for (int64_t half = 2 * from; half < 2 * to; ++half)
-      if (blocks_[static_cast<size_t>(half / 2)].has(half % 2 != 0)) stream = halves.run(stream, half, call, state);
-    if (state) state->advance(call.batch, from, to);
-    return stream;
-  }
-  bool own = false,
-       ended_again = false;  // the stream comes from a stretch here; from one that keeps only its beginning
-  for (const Stretch& stretch : call.recompute.stretches(from, to)) {
-    const std::vector<int64_t> there = halves.of(stretch);
-    if (there.empty()) continue;
-    Stream next = stretch.again ? halves.again(stream, there, own, own && !ended_again, call)
-                                : halves.kept(stream, there, own, call);
-    // No step looks at what a stretch that runs again ended with: that was for the stretch after it.
-    if (ended_again) stream.residual.drop_value();
-    own = true;
-    ended_again = stretch.again;
-    stream = std::move(next);
-  }
+  stream = HalfBlocks(blocks_).run(std::move(stream), from, to, call, state);
+  if (state) state->advance(call.batch, from, to);
   return stream;
 }
 
@@ -295,7 +167,7 @@ Stream Transformer::read_exit(const Stream& in, int64_t depth, const Call& call,
   exits.push_back({depth, normed.y});
   if (Tape::recording() && in.branch) {
     in.branch.drop_value();
-    if (Halves(blocks_).ends_again(call.recompute.stretches(0, depth))) in.residual.drop_value();
+    if (HalfBlocks(blocks_).end_again(depth, call)) in.residual.drop_value();
   }
   return {normed.residual, Var(), in.terms};
 }
@@ -312,7 +184,7 @@ Transformer::Output Transformer::forward(const Input& input, const Call& call, S
   Output out{finish(stream, call), stream.terms, std::move(exits)};
   if (Tape::recording() && !blocks_.empty()) {  // the last norm has added them
     stream.branch.drop_value();
-    if (!state && Halves(blocks_).ends_again(call.recompute.stretches(0, layers()))) stream.residual.drop_value();
+    if (!state && HalfBlocks(blocks_).end_again(layers(), call)) stream.residual.drop_value();
   }
   return out;
 }

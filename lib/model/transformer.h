@@ -47,9 +47,8 @@ class Transformer {
 
   // The three parts of a forward: the batch's rows, each id below the padded vocabulary, into a stream; the stream
   // through blocks from … to - 1; hidden states after the last norm, [rows, dim] of call.type. With a state, the
-  // batch's
-  // spans continue the sequences in these blocks (State::require_room() says what it throws), and count as seen by them
-  // afterwards.
+  // batch's spans continue the sequences in these blocks (State::require_room() says what it throws), and count as seen
+  // by them afterwards.
   Stream embed(const Input& input, const Call& call) const;
   Stream run(Stream stream, int64_t from, int64_t to, const Call& call, State* state = nullptr) const;
   Var finish(const Stream& stream, const Call& call) const;

@@ -22,8 +22,9 @@ Config with_mixtures(Config config, const MixtureShape& shape);
 // and the gate is the router's score, the experts' output is divided by what an even router gives (1 / experts, or 1/2
 // for sigmoid). With shared experts the first of them holds the dense feed-forward itself, and all others hold the same
 // but for a down projection of 0: what is routed begins as nothing and learns what the dense part lacks, which every
-// token trains on; a gate of theirs begins even, at 1/2, and the first one's down projection doubled. Masks and their zeros stay exact. Throws Error(usage) for weights that cannot be trained.
-// Of ranks that divide experts (dense.model_ranks()) each makes its own.
+// token trains on; a gate of theirs begins even, at 1/2, and the first one's down projection doubled. Masks and their
+// zeros stay exact. Throws Error(usage) for weights that cannot be trained. Of ranks that divide experts
+// (dense.model_ranks()) each makes its own.
 std::unique_ptr<Transformer> upcycle(const Transformer& dense, const MixtureShape& shape, double noise, uint64_t seed);
 
 }  // namespace hone

@@ -78,7 +78,8 @@ void DepthState::restore(int64_t sequence, int64_t, const std::vector<Tensor>& k
 
 namespace {
 
-// Of the predictor's loss: small, so that its gradients take little of a clipped norm. AdamW moves it as far either way.
+// Of the predictor's loss: small, so that its gradients take little of a clipped norm. AdamW moves it as far either
+// way.
 constexpr float predictor_weight = 0.1f;
 
 std::shared_ptr<Parameter> matrix(int64_t rows, int64_t cols) {

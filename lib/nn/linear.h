@@ -1,5 +1,5 @@
-// Linear layers and norms. Rows of different kinds (Batch::kinds) may go through weights of their own, by the product of
-// experts.
+// Linear layers and norms. Rows of different kinds (Batch::kinds) may go through weights of their own, by the product
+// of experts.
 #pragma once
 
 #include <memory>

@@ -38,8 +38,9 @@ class Mixer {
   // What its place in a block is called in the names of parameters; its norm's is that with "_norm" behind it.
   virtual const char* place() const { return "mixer"; }
 
-  // Whether a token sees nothing behind itself, but for rows that a span says are together. What predicts the next token
-  // of a sequence needs that of all layers (Transformer::require_causal()), and a state exists for no other mixer.
+  // Whether a token sees nothing behind itself, but for rows that a span says are together. What predicts the next
+  // token of a sequence needs that of all layers (Transformer::require_causal()), and a state exists for no other
+  // mixer.
   virtual bool causal() const { return true; }
   // Whether it can show rows of a span to each other whole, whichever comes first (Span::together).
   virtual bool sees_together() const { return false; }

@@ -9,8 +9,8 @@
 namespace hone {
 
 // y = shared(x) + sum over the chosen e of gate_e * expert_e(x), with shared(x) times sigmoid(w x) where it has a gate.
-// The router computes in f32 whatever the activations
-// are. Experts may lie with several ranks (ops/expert_ranks.h); all else is with each.
+// The router computes in f32 whatever the activations are. Experts may lie with several ranks (ops/expert_ranks.h); all
+// else is with each.
 class Mixture : public FeedForward {
  public:
   // Selection bias 0, all else unset. Of `experts` that other ranks have, the values are promised.

@@ -37,7 +37,8 @@ float mean_square(std::span<const float> x, std::span<const int32_t> targets, st
   return scored > 0 ? static_cast<float>(sum / scored) : 0;
 }
 
-// What ranks that divide the vocabulary make of some rows together: kernels::cross_entropy(), whose arguments these are.
+// What ranks that divide the vocabulary make of some rows together: kernels::cross_entropy(), whose arguments these
+// are.
 void cross_entropy_of_parts(const kernels::CrossEntropy& a, const Head& head) {
   const auto rows = static_cast<size_t>(a.logits.rows);
   std::vector<int32_t> own(rows, -1);  // targets as columns of this rank's logits

@@ -1,6 +1,6 @@
 // Ops of matrices whose parts lie with several ranks (weights/part.h), as Megatron-LM divides them (Shoeybi et al.,
-// arXiv 1909.08053, section 3): rows that all ranks have go into matrices that each has some rows of, what comes out goes
-// into matrices that each has some columns of, and their outputs are summands of rows that all have.
+// arXiv 1909.08053, section 3): rows that all ranks have go into matrices that each has some rows of, what comes out
+// goes into matrices that each has some columns of, and their outputs are summands of rows that all have.
 //
 // All are called on every rank, in one order. Sums are in the order of the ranks, so that all have the same bits.
 #pragma once

@@ -7,8 +7,8 @@
 #include <filesystem>
 
 #include "base/error.h"
-#include "base/kind_name.h"
 #include "base/log.h"
+#include "base/rows.h"
 #include "base/units.h"
 #include "serve/drafts/kinds.h"
 
@@ -29,15 +29,10 @@ constexpr Row table[] = {
     {"model", nullptr, check_model_draft, model_draft},
 };
 
-const Row* find_row(const std::string& name) {
-  for (const Row& row : table)
-    if (first_word(row.form) == first_word(name)) return &row;
-  return nullptr;
-}
-
-const Row& row_of(const std::string& name) {
-  if (const Row* row = find_row(name)) return *row;
-  throw usage_error("unknown kind of draft '{}'; known: {}, or a model file", name, fmt::join(draft_kinds(), ", "));
+// Null: none.
+const Row* row_of(const std::string& name) {
+  const std::optional<size_t> place = find_form<size_t>(table, name);
+  return place ? &table[*place] : nullptr;
 }
 
 std::vector<int64_t> numbers_of(const std::string& name, const Row& row) {
@@ -64,12 +59,12 @@ std::vector<std::string> draft_examples() {
 }
 
 bool is_draft_kind(const std::string& name) {
-  const Row* row = find_row(name);
+  const Row* row = row_of(name);
   return row && row->make != model_draft;
 }
 
 bool draft_knows_probabilities(const std::string& name) {
-  const Row* row = find_row(name);
+  const Row* row = row_of(name);
   return !row || row->knows_probabilities;
 }
 
@@ -105,14 +100,14 @@ void check(const DraftSettings& s, const Transformer& target) {
     throw usage_error("{} tokens cannot be drafted at once; 1 to {} can", s.tokens, most_drafted);
   if (!(s.min_probability >= 0 && s.min_probability <= 1))
     throw usage_error("the least probability of a drafted token must be between 0 and 1, not {}", s.min_probability);
-  const Row& row = row_of(s.kind);
+  const Row& row = form_called(table, s.kind, "kind of draft");
   row.check(s, numbers_of(s.kind, row), target);
 }
 
 std::unique_ptr<Drafter> make_drafter(const DraftSettings& settings, const Transformer& target, Session& session,
                                       const SamplingSettings& sampling, uint64_t seed, int32_t banned) {
   check(settings, target);
-  const Row& row = row_of(settings.kind);
+  const Row& row = form_called(table, settings.kind, "kind of draft");
   return row.make({settings, numbers_of(settings.kind, row), target, session, sampling, Random(seed, "draft"), banned});
 }
 

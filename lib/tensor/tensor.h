@@ -65,8 +65,8 @@ class Tensor {
   Tensor() = default;
   static Tensor empty(const Shape& shape, DType dtype = DType::f32);
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32);
-  static Tensor promised(const Shape& shape,
-                         DType dtype = DType::f32);  // a shape without memory, see Storage::promised()
+  // A shape without memory, see Storage::promised().
+  static Tensor promised(const Shape& shape, DType dtype = DType::f32);
   static Tensor of(const Shape& shape, std::initializer_list<float> values);
   static Tensor over(std::shared_ptr<Storage> storage, size_t byte_offset, const Shape& shape, DType dtype);
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/kind_name.h"
+#include "base/rows.h"
 #include "base/units.h"
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
@@ -39,22 +39,17 @@ std::span<const AverageKind> average_kinds() {
 
 AverageRule average_rule(const std::string& text) {
   if (text.empty()) return {};
-  std::vector<std::string> forms;
-  for (const AverageKind& row : rows) {
-    forms.emplace_back(row.form);
-    if (first_word(text) != first_word(std::string(row.form))) continue;
-    const size_t colon = text.find(':');
-    if (colon == std::string::npos) throw usage_error("average '{}': write {}", text, row.form);
-    const double number = parse_number(text.substr(colon + 1));
-    if (!(number > row.above && number < row.below))
-      throw usage_error("average '{}': the number must be above {} and below {}", text, row.above, row.below);
-    return {&row, number};
-  }
-  throw unknown_name("kind of average", text, forms);
+  const AverageKind& row = form_called(rows, text, "kind of average");
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) throw usage_error("average '{}': write {}", text, row.form);
+  const double number = parse_number(text.substr(colon + 1));
+  if (!(number > row.above && number < row.below))
+    throw usage_error("average '{}': the number must be above {} and below {}", text, row.above, row.below);
+  return {&row, number};
 }
 
 std::string to_string(const AverageRule& rule) {
-  return rule ? fmt::format("{}:{}", first_word(std::string(rule.kind->form)), rule.number) : "";
+  return rule ? fmt::format("{}:{}", first_word(rule.kind->form), rule.number) : "";
 }
 
 ParameterAverage::ParameterAverage(Transformer& model, const AverageRule& rule, int64_t steps)

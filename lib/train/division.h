@@ -23,8 +23,8 @@ StepCut cut_for(const StepCut& asked, int ranks);
 bool cut_of(const StepCut& other, const StepCut& asked);
 
 // Of each thing of that size, the rank that has it, so that all have about as much: the largest first, each to who has
-// least so far. Depends on nothing else. Of ranks in rows of `width`, a thing with a column goes to one of that (-1, and
-// where none are given: to any).
+// least so far. Depends on nothing else. Of ranks in rows of `width`, a thing with a column goes to one of that (-1,
+// and where none are given: to any).
 std::vector<int> divide(std::span<const double> sizes, int ranks, std::span<const int> columns = {}, int width = 1);
 
 }  // namespace hone

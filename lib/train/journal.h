@@ -19,11 +19,11 @@ class Journal {
   Journal(const std::string& log, const std::string& plot, std::optional<int64_t> resumed = {});
 
   // One line: step, tokens, loss, valid_loss, learning_rate, gradient_norm, tokens_per_second, rss_bytes,
-  // optimizer_bytes, activation_bytes; `terms` (name to value) where the loss has several; `exit_losses` (depth to loss)
-  // of exits that the step trained; of mixtures router_loss and a member of `routing` for each layer that has one; of
-  // models with encoders padding_fraction and `encoders` (image and audio to the parts and rows that went through them
-  // in this step), and `pairs` of parts that were contrasted. It reaches the file at once: a run that is killed leaves
-  // the log of what it did. A line that cannot be written is warned of, and ends the log.
+  // optimizer_bytes, activation_bytes; `terms` (name to value) where the loss has several; `exit_losses` (depth to
+  // loss) of exits that the step trained; of mixtures router_loss and a member of `routing` for each layer that has
+  // one; of models with encoders padding_fraction and `encoders` (image and audio to the parts and rows that went
+  // through them in this step), and `pairs` of parts that were contrasted. It reaches the file at once: a run that is
+  // killed leaves the log of what it did. A line that cannot be written is warned of, and ends the log.
   void add(int64_t step, int64_t tokens, const StepResult& result, std::optional<double> valid_loss,
            double tokens_per_second);
 

@@ -29,8 +29,8 @@ std::map<std::string, Tensor> copy_parameters(const Transformer& model);
 void put_parameters(Transformer& model, const std::map<std::string, Tensor>& parameters);
 
 // On every rank of settings.step.grid, of which the first writes: model and run state to `path`, replacing it, with
-// settings.description, which must be the same when the run is resumed, and an entry of the lineage that says how far it
-// has come. `average` may be null.
+// settings.description, which must be the same when the run is resumed, and an entry of the lineage that says how far
+// it has come. `average` may be null.
 void save_run(const std::string& path, Model& model, const RunState& state, const RunSettings& settings,
               const BatchSource& source, const Optimizer& optimizer, const ParameterAverage* average);
 

@@ -32,8 +32,8 @@ class Teacher {
 // A model in whatever form its weights are stored.
 std::shared_ptr<const Teacher> model_teacher(std::shared_ptr<const Transformer> model);
 
-// What a model teacher takes while batches of this shape are trained on: its weights, copies of them in bf16, one layer's
-// rows, its logits of a chunk, and the streams where they are wanted.
+// What a model teacher takes while batches of this shape are trained on: its weights, copies of them in bf16, one
+// layer's rows, its logits of a chunk, and the streams where they are wanted.
 struct TrainingShape;
 double teacher_bytes(const Transformer& teacher, const TrainingShape& shape, bool streams);
 

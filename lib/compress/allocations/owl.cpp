@@ -12,8 +12,8 @@
 namespace hone {
 namespace {
 
-// An outlier's |w| ||x|| is more than so many times its block's mean, and sparsities lie at most twice so far apart (the
-// paper's M and lambda; section 4.1 there).
+// An outlier's |w| ||x|| is more than so many times its block's mean, and sparsities lie at most twice so far apart
+// (the paper's M and lambda; section 4.1 there).
 constexpr double outlier = 5, most_apart = 0.08;
 
 // Of each weight the name of its block; of what is in no block, its own.

@@ -14,7 +14,8 @@ struct Amount {
   std::string text;  // as it was typed, with its kind: "heads:25%"
 };
 
-// `text`: "4", "25%"; `entry` with its kind, for messages. Throws Error(usage) for what it cannot read, and for nothing.
+// `text`: "4", "25%"; `entry` with its kind, for messages. Throws Error(usage) for what it cannot read, and for
+// nothing.
 Amount parse_amount(const std::string& text, const std::string& entry);
 
 // Of `all`, as many whole ones as are not more than was asked for.

@@ -1,6 +1,6 @@
 // Experts of each mixture. They go one after the other, each the one without which the output of the mixture changes
-// least in the squared mean, with the tokens that it had going to the others. Layers are measured behind what has become
-// of those before them. More experts than top_k stay, or as many.
+// least in the squared mean, with the tokens that it had going to the others. Layers are measured behind what has
+// become of those before them. More experts than top_k stay, or as many.
 #include <algorithm>
 #include <utility>
 

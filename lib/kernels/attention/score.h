@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/find_row.h"
+
 namespace hone::kernels {
 
 // Caps of scores and logits: what a model with a smaller one predicts is hardly more than chance, and f32 has no digits
@@ -18,7 +20,7 @@ struct ScoreKindInfo {
   std::string_view what;  // for people
   bool by_head = false;   // heads differ in it by their place among the layer's, so that none can be taken out alone
 
-  constexpr std::string_view name() const { return form.substr(0, form.find(':')); }
+  constexpr std::string_view name() const { return first_word(form); }
   constexpr bool has_number() const { return name() != form; }
 };
 inline constexpr ScoreKindInfo score_kinds[] = {
@@ -35,11 +37,8 @@ enum class ScoreKind : uint8_t { plain = 0 };
 constexpr const ScoreKindInfo& info_of(ScoreKind kind) {
   return score_kinds[static_cast<size_t>(kind) - 1];
 }
-// The kind of a name that the program itself says: one that is not in the table does not compile.
 consteval ScoreKind score_named(std::string_view name) {
-  for (size_t i = 0; i < score_kind_count; ++i)
-    if (score_kinds[i].name() == name) return static_cast<ScoreKind>(i + 1);
-  throw "no such score";
+  return form_named<ScoreKind>(score_kinds, name, 1);
 }
 
 struct ScoreRule {

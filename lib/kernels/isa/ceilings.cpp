@@ -1,4 +1,5 @@
 // Loops that do nothing but read memory or multiply and add in registers.
+#include "kernels/isa/bf16_dots.h"
 #include "kernels/isa/ceilings_table.h"
 #include "kernels/isa/set_functions.h"
 #include "kernels/isa/vector_math.h"
@@ -45,27 +46,17 @@ float f32(int64_t iterations) {
   return total;
 }
 
-#if defined(__AVX512BF16__)
+#if defined(HONE_BF16_DOTS)
 float bf16_dot(int64_t iterations) {
-  const __m512bh factor = _mm512_cvtne2ps_pbh(_mm512_set1_ps(half), _mm512_set1_ps(half));
-  __m512 x[sums];
-  for (int i = 0; i < sums; ++i) x[i] = _mm512_set1_ps(zero);
-  for (int64_t n = 0; n < iterations; ++n)
-#pragma GCC unroll 12
-    for (int i = 0; i < sums; ++i) x[i] = _mm512_dpbf16_ps(x[i], factor, factor);
-  float total = 0;
-  for (int i = 0; i < sums; ++i)
-    for (int l = 0; l < lanes; ++l) total += x[i][l];
-  return total;
-}
-#elif defined(HONE_NEON_BF16)
-float bf16_dot(int64_t iterations) {
-  const bfloat16x8_t factor = vdupq_n_bf16(vcvth_bf16_f32(half));
+  const float wide = half;  // has zeros behind the bits of its bf16
+  uint32_t bits;
+  __builtin_memcpy(&bits, &wide, sizeof bits);
+  const Pairs factor = broadcast_pair(static_cast<int32_t>(bits | bits >> 16));
   Vec x[sums];
   for (int i = 0; i < sums; ++i) x[i] = broadcast(zero);
   for (int64_t n = 0; n < iterations; ++n)
 #pragma GCC unroll 12
-    for (int i = 0; i < sums; ++i) x[i] = vbfdotq_f32(x[i], factor, factor);
+    for (int i = 0; i < sums; ++i) x[i] = add_dots(x[i], factor, factor);
   float total = 0;
   for (int i = 0; i < sums; ++i)
     for (int l = 0; l < lanes; ++l) total += x[i][l];

@@ -9,8 +9,8 @@
 //              q * scale; k = 4 columns in a lane
 //
 // Order. Rows are cut in panels of 64, columns in steps of k: [rows/64][cols/k][64][k]. The 64 rows of a step are 4
-// tiles of 16 rows x k columns, 64 bytes each before packing (8 a bit of a code): one vector register whose 32-bit lane i
-// is what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
+// tiles of 16 rows x k columns, 64 bytes each before packing (8 a bit of a code): one vector register whose 32-bit lane
+// i is what a dot-product instruction needs of row i. A thread reads its panels as one stream, and one broadcast of k
 // activations meets 64 rows. Rows are padded to 64; columns to 4, of bf16 to 32 (the bytes are then oneDNN's
 // BA16a64b2a, so that its product reads them as they are).
 //
@@ -18,11 +18,11 @@
 //   panels   every element. 4 bits: byte b of a 64-byte block holds element b of an even tile (low nibble) and of the
 //            odd tile after it; 2 bits: element b of all four tiles, that of the first lowest. 3 bits: tile after tile,
 //            a stream of bits.
-//   bitmask  of each tile a mask, bit i = element i is kept (64 bits; with k = 2: 32), and the kept elements alone, in the
-//            same order. Masks and values are separate arrays: the address of the next values then waits for a
+//   bitmask  of each tile a mask, bit i = element i is kept (64 bits; with k = 2: 32), and the kept elements alone, in
+//            the same order. Masks and values are separate arrays: the address of the next values then waits for a
 //            population count and an addition, not for a load. Less than 8 bits: a stream of bits, the lowest of a byte
-//            first, each tile starting a new byte. offsets[p] is the byte where the values of panel p start, so that threads can start
-//            anywhere.
+//            first, each tile starting a new byte. offsets[p] is the byte where the values of panel p start, so that
+//            threads can start anywhere.
 //
 // Integers are stored with an offset so that they are the unsigned operand of the 8-bit dot instructions. What the
 // offset adds, offset * sum(activations), is one number for all rows; an offset on the activations would need sums of
@@ -40,9 +40,9 @@
 // max|x|), one plane: half the instructions, for any number of rows.
 //
 // Many rows. A panel meets up to packed_pass_rows rows (table.h) at a time, segment by segment: the tiles of a segment
-// are unpacked once, by the first block of rows on its way, and stay in the first cache for the others; where that costs
-// a few shifts and masks, up to 16 rows unpack them again for each block, in registers. A block is as many rows as
-// registers have sums for: 3 rows x 64 outputs x 2 planes are 24 sums of 16 lanes, 24 products for the 10 loads of a
+// are unpacked once, by the first block of rows on its way, and stay in the first cache for the others; where that
+// costs a few shifts and masks, up to 16 rows unpack them again for each block, in registers. A block is as many rows
+// as registers have sums for: 3 rows x 64 outputs x 2 planes are 24 sums of 16 lanes, 24 products for the 10 loads of a
 // step.
 #pragma once
 
@@ -110,8 +110,8 @@ enum class F32Activations : uint8_t {
 void set_f32_activations(F32Activations how);  // of the process; exact at first
 F32Activations f32_activations();
 
-// Bits of the integers that activations become where they meet weights that are integers, 16 or 8: of the process, 16 at
-// first. Rows in f32 that are not rounded to integers stay as they are.
+// Bits of the integers that activations become where they meet weights that are integers, 16 or 8: of the process, 16
+// at first. Rows in f32 that are not rounded to integers stay as they are.
 void set_packed_activation_bits(int bits);
 int packed_activation_bits();
 
@@ -165,8 +165,8 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
 
 // The same exactly, in f32 and by columns: out [cols, outputs], outputs = min(count * 64, rows - begin * 64).
 void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out);
-// The same in the panels of f32 products (kernels/gemm/f32.h): out [count * 16][cols/8][4][8], zeros beyond the columns,
-// anything beyond the rows.
+// The same in the panels of f32 products (kernels/gemm/f32.h): out [count * 16][cols/8][4][8], zeros beyond the
+// columns, anything beyond the rows.
 void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out);
 
 // ---- making and checking (build.cpp) ----

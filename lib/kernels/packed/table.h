@@ -16,8 +16,8 @@ struct PackedPanel {
   int64_t segment_steps;  // steps of one segment: the last may be shorter
 };
 
-// Rows of x, prepared by quantize() or round() below. The format of `data` belongs to the instruction set. The rows of a
-// segment of integers lie together: a panel meets all of them in one segment before the next.
+// Rows of x, prepared by quantize() or round() below. The format of `data` belongs to the instruction set. The rows of
+// a segment of integers lie together: a panel meets all of them in one segment before the next.
 struct PackedInput {
   int64_t rows;
   const uint8_t* data;

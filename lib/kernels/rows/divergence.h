@@ -1,5 +1,5 @@
-// The divergence of predictions from those of a teacher (Hinton et al., arXiv 1503.02531): loss and gradient in one pass
-// over rows of logits.
+// The divergence of predictions from those of a teacher (Hinton et al., arXiv 1503.02531): loss and gradient in one
+// pass over rows of logits.
 //
 // With p the teacher's probabilities and q = softmax(logits / t), a row costs t^2 KL(p || q) nats. The factor keeps the
 // gradient, t (q - p), of the size that it has at temperature 1.

@@ -98,8 +98,8 @@ void invert_lower(View l) {
   }
 }
 
-// A^-1 = X^T X with X = L^-1, whose row k reaches from column 0 to k: of a strip that begins at column c, rows from c on.
-// What lies above the diagonal is what lies below it.
+// A^-1 = X^T X with X = L^-1, whose row k reaches from column 0 to k: of a strip that begins at column c, rows from c
+// on. What lies above the diagonal is what lies below it.
 bool invert_positive(View a) {
   if (!cholesky(a)) return false;
   invert_lower(a);

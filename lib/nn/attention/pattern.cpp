@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/error.h"
-#include "base/kind_name.h"
+#include "base/rows.h"
 
 namespace hone {
 
@@ -53,15 +52,12 @@ std::vector<int32_t> seen_from(int64_t keys, int64_t queries, std::span<const Ro
 }
 
 std::shared_ptr<const AttentionPattern> attention_pattern(const std::string& name) {
-  for (const Row& row : table)
-    if (first_word(name) == first_word(row.form)) return row.make({name, numbers_of("attention", name, row.form)});
-  throw internal_error("'{}' is no kind of attention", name);
+  const Row& row = form_called(table, name, "kind of attention");
+  return row.make({name, numbers_of("attention", name, row.form)});
 }
 
 std::vector<std::string> attention_kinds() {
-  std::vector<std::string> names;
-  for (const Row& row : table) names.emplace_back(row.form);
-  return names;
+  return forms_of_rows(table);
 }
 
 std::vector<std::string> attention_examples() {

@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/kind_name.h"
+#include "base/rows.h"
 #include "base/spelling.h"
 #include "nn/encoders/kinds.h"
 #include "weights/dense_weight.h"
@@ -70,15 +70,11 @@ std::vector<int64_t> numbers_in(const std::string& word, char mark, size_t count
 }
 
 std::shared_ptr<const EncoderKind> encoder_kind(const std::string& name) {
-  for (const EncoderRow& row : encoder_table())
-    if (first_word(name) == first_word(row.form)) return row.make(name);
-  throw unknown_name("kind of encoder", name, encoder_forms());
+  return form_called(encoder_table(), name, "kind of encoder").make(name);
 }
 
 std::vector<std::string> encoder_forms() {
-  std::vector<std::string> forms;
-  for (const EncoderRow& row : encoder_table()) forms.emplace_back(row.form);
-  return forms;
+  return forms_of_rows(encoder_table());
 }
 
 std::vector<std::string> encoder_examples() {

@@ -18,8 +18,9 @@ bf16 rounded_by_chance(float x, uint16_t chance) {
   return {static_cast<uint16_t>((bits + chance) >> 16)};
 }
 
-// Dynamic tree quantization (Dettmers et al. 2022, arXiv 2110.02861, section 1.3 and appendix D): a sign, a power of ten
-// said by how many zeros come first, and evenly spaced values within it. Without a sign there is a bit more of those.
+// Dynamic tree quantization (Dettmers et al. 2022, arXiv 2110.02861, section 1.3 and appendix D): a sign, a power of
+// ten said by how many zeros come first, and evenly spaced values within it. Without a sign there is a bit more of
+// those.
 class Codes {
  public:
   explicit Codes(bool with_sign) {
@@ -46,7 +47,8 @@ class Codes {
   }
 
   float value(uint8_t code) const { return values_[code]; }
-  // Of a number from -1 (or 0) to 1. What is not 0 does not become it where there are no signs: a root of 0 would divide.
+  // Of a number from -1 (or 0) to 1. What is not 0 does not become it where there are no signs: a root of 0 would
+  // divide.
   uint8_t code(float x) const { return nearest_[std::bit_cast<uint32_t>(x) >> 16]; }
   uint8_t at_least(float x) const { return x > 0 ? std::max<uint8_t>(code(x), zero_ + 1) : zero_; }
 

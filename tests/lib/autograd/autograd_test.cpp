@@ -177,6 +177,23 @@ TEST_CASE("copies of a Var share its gradient; the first is kept as it comes, la
   CHECK(!Var());
 }
 
+TEST_CASE("a value's memory becomes its gradient's, unless another tensor has it too") {
+  const Var x(random_tensor({2, 3}, 1), true);
+  const void* const before = x.value().raw();
+  const Tensor memory = x.memory_for_gradient();
+  CHECK(memory.raw() == before);
+  CHECK(memory.shape() == Shape{2, 3});
+  CHECK(x.value().promised());
+  CHECK(x.shape() == Shape{2, 3});
+  const Tensor kept = random_tensor({2, 3}, 2).to(DType::bf16), expected = kept.clone();
+  const Var y(kept, true);
+  const Tensor other = y.memory_for_gradient();
+  CHECK(other.raw() != kept.raw());
+  CHECK(other.dtype() == DType::bf16);
+  CHECK(y.value().raw() == kept.raw());
+  CHECK(relative_error(y.value(), expected) == 0.0);
+}
+
 TEST_CASE("a gradient of a bf16 value is bf16, and adds") {
   const Var x(Tensor::zeros({4}, DType::bf16), true);
   x.add_grad(Tensor::of({4}, {1, 2, 3, 4}).to(DType::bf16));

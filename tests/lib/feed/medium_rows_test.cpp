@@ -72,7 +72,7 @@ TEST_CASE("every medium has an encoder, which help names and which reads an exam
     for (const std::string& encoder : encoders) {
       CAPTURE(encoder);
       const auto kind = encoder_kind(encoder);
-      CHECK(encoder_help(*medium).find(" " + first_word(encoder) + ":") != std::string::npos);
+      CHECK(encoder_help(*medium).find(fmt::format(" {}:", first_word(encoder))) != std::string::npos);
       SequenceReader reader = line.reader({encoder}, {});
       CHECK(mix_name(reader.examples().all[0].mix()) == medium->name);
       CHECK(reader.examples().all[0].has(medium->name));

@@ -107,8 +107,8 @@ TEST_CASE("bf16 activations stay near them") {
   at_every_isa([] {
     compare_with_torch("llama", DType::bf16, 0.05);
     compare_with_torch("gpt2", DType::bf16, 0.05);
-    // A cap keeps logits of up to 14.6 below 3, and leaves the errors of small ones as they are: beside the largest these
-    // are up to 4.9 times what they are in the models above.
+    // A cap keeps logits of up to 14.6 below 3, and leaves the errors of small ones as they are: beside the largest
+    // these are up to 4.9 times what they are in the models above.
     compare_with_torch("capped", DType::bf16, 0.08);
   });
 }

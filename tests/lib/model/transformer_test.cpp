@@ -11,6 +11,7 @@
 #include "model/session.h"
 #include "model/store.h"
 #include "nn/attention/pattern.h"
+#include "ops/divergence.h"
 #include "support/check.h"
 #include "support/models.h"
 #include "weights/packed_weight.h"

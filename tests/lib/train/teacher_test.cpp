@@ -1,5 +1,5 @@
-// Learning from a teacher: what it adds to a step, that nothing of it depends on what is computed again, and predictions
-// that are kept in a file.
+// Learning from a teacher: what it adds to a step, that nothing of it depends on what is computed again, and
+// predictions that are kept in a file.
 #include "train/teacher.h"
 
 #include <doctest/doctest.h>

@@ -1,6 +1,7 @@
 // Tiles of bf16 products: 6 rows by 64 columns of sums (of 16 with NEON) stay in registers over the whole contraction,
 // 24 dot products for the 10 loads of a pair. With AVX-512 a panel is read from the second-level cache at 11 bytes a
 // cycle; the rows beside it hardly matter.
+#include "kernels/isa/bf16_dots.h"
 #include "kernels/isa/gemm/interleave.h"
 #include "kernels/isa/gemm/row_products.h"
 #include "kernels/isa/gemm/table.h"
@@ -13,24 +14,6 @@ namespace hone::kernels::HONE_ISA {
 namespace {
 
 constexpr int vecs = 4, tile_columns = vecs * lanes;
-
-#if defined(HONE_NEON_BF16)
-typedef bfloat16x8_t Pairs;
-inline Pairs broadcast_pair(int32_t pair) {
-  return vreinterpretq_bf16_s32(vdupq_n_s32(pair));
-}
-inline Vec add_dots(Vec sum, Pairs a, Pairs b) {
-  return vbfdotq_f32(sum, a, b);
-}
-#else
-typedef __m512bh Pairs;
-inline Pairs broadcast_pair(int32_t pair) {
-  return (__m512bh)_mm512_set1_epi32(pair);
-}
-inline Vec add_dots(Vec sum, Pairs a, Pairs b) {
-  return _mm512_dpbf16_ps(sum, a, b);
-}
-#endif
 
 inline void store_tile_row(float* to, const Vec* row) {
 #pragma GCC unroll 4

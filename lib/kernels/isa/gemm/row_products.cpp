@@ -1,7 +1,7 @@
-// Tiles of f32 products. Lanes go along the contraction: a number is made of eight partial sums, of the terms 0, 8, 16 …
-// to 7, 15, 23 …, which are added in one fixed way at the end. So both operands are read as they lie, one row at the
-// speed of the cache, and a number has the same bits whatever stands beside it. Three rows meet four outputs, 12 sums in
-// registers for 7 loads.
+// Tiles of f32 products. Lanes go along the contraction: a number is made of eight partial sums, of the terms 0, 8, 16
+// … to 7, 15, 23 …, which are added in one fixed way at the end. So both operands are read as they lie, one row at the
+// speed of the cache, and a number has the same bits whatever stands beside it. Three rows meet four outputs, 12 sums
+// in registers for 7 loads.
 #include "kernels/isa/gemm/row_products.h"
 
 #include "kernels/isa/vector_math.h"

@@ -25,7 +25,8 @@ struct PanelProduct {
 // padded, with zeros where terms and with anything where outputs are missing.
 enum class Held : uint8_t { rows, panels };
 
-// c[m, n] = a[m, k] times the other operand; all f32, strides in elements. A sum depends on what it is the sum of alone.
+// c[m, n] = a[m, k] times the other operand; all f32, strides in elements. A sum depends on what it is the sum of
+// alone.
 struct RowProducts {
   static constexpr int outputs = 4;    // of a panel
   static constexpr int terms = 8;      // of a sum, that lie together in a panel

@@ -47,8 +47,8 @@ inline constexpr StreamPlaces stream_places = [] {
   return places;
 }();
 
-// 64 codes from a stream that starts at the first byte of v. Masked by ones: GCC 12 warns of its own unmasked forms (its
-// bug 105593).
+// 64 codes from a stream that starts at the first byte of v. Masked by ones: GCC 12 warns of its own unmasked forms
+// (its bug 105593).
 template <PackedElement element>
 inline __m512i codes_of_stream(__m512i v) {
   constexpr int bits = info_of(element).bits;

@@ -19,8 +19,8 @@ struct Segment {
 
 #if defined(__AVX512VNNI__)
 
-// Activations of a step: hi[4] lo[4], or of 8 bits [4] alone; weights are the unsigned operand. An array for each plane:
-// GCC 12 leaves one of both in memory.
+// Activations of a step: hi[4] lo[4], or of 8 bits [4] alone; weights are the unsigned operand. An array for each
+// plane: GCC 12 leaves one of both in memory.
 template <int M, int Planes, int Zero, class Source, class Beside>
 inline __attribute__((always_inline)) void add_segment(Source& source, Segment s, float* y, Beside beside) {
   __m512i hi[M][4], lo[M][4];
