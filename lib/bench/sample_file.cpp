@@ -1,7 +1,6 @@
 #include "bench/sample_file.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "base/atomic_file.h"
