@@ -75,16 +75,21 @@ std::string without_middle(std::string_view text, size_t most) {
   return fmt::format("{}…{}", text.substr(0, begin), text.substr(end));
 }
 
-// The longest part between two quotes, as [begin, end) without them.
-std::pair<size_t, size_t> longest_quoted(std::string_view text) {
-  std::pair<size_t, size_t> longest = {0, 0};
+struct Quoted {
+  size_t begin = 0, end = 0;  // of the longest part between two quotes, without them
+  size_t all = 0;             // characters of all such parts
+};
+
+Quoted quoted_in(std::string_view text) {
+  Quoted result;
   for (size_t open = text.find('\''); open != std::string_view::npos;) {
     const size_t close = text.find('\'', open + 1);
     if (close == std::string_view::npos) break;
-    if (close - open - 1 > longest.second - longest.first) longest = {open + 1, close};
+    result.all += characters(text.substr(open + 1, close - open - 1));
+    if (close - open - 1 > result.end - result.begin) result.begin = open + 1, result.end = close;
     open = text.find('\'', close + 1);
   }
-  return longest;
+  return result;
 }
 
 // What one row of the terminal holds: the end of a longer text could not be rewritten.
@@ -99,19 +104,21 @@ std::string fitting(const std::string& text) {
 
 std::string one_line(std::string text, size_t most) {
   constexpr size_t least_quoted = 24;  // what is left of a quoted part
+  constexpr size_t most_lines = 20;
   while (!text.empty() && text.back() == '\n') text.pop_back();
   for (char& c : text)
     if (c == '\n' || c == '\r') c = ' ';
-  while (characters(text) > most) {
-    const auto [begin, end] = longest_quoted(text);
-    const std::string part = text.substr(begin, end - begin);
+  const size_t room = std::max(most, characters(text) - quoted_in(text).all + most / 2);
+  while (characters(text) > room) {
+    const Quoted quoted = quoted_in(text);
+    const std::string part = text.substr(quoted.begin, quoted.end - quoted.begin);
     const size_t length = characters(part);
-    if (length <= least_quoted) return without_middle(text, most);
-    const size_t excess = characters(text) - most;
-    text.replace(begin, part.size(),
+    if (length <= least_quoted) break;
+    const size_t excess = characters(text) - room;
+    text.replace(quoted.begin, part.size(),
                  without_middle(part, length > excess + least_quoted ? length - excess : least_quoted));
   }
-  return text;
+  return characters(text) > most_lines * most ? without_middle(text, most_lines * most) : text;
 }
 
 Progress::Progress(double plain_interval_seconds) : interval_(plain_interval_seconds) {}

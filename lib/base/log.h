@@ -17,8 +17,9 @@ LogLevel log_level_named(std::string_view name);  // throws Error(usage)
 
 void log_line(LogLevel level, std::string_view text);  // one line; clears a progress line that is being shown
 
-// `text` on one line of at most `most` characters: line ends become blanks, and of what is too long first the quoted
-// parts ('/a/long/path') lose their middle, then the whole does.
+// `text` on one line: line ends become blanks. Of what is longer than `most` characters the quoted parts
+// ('/a/long/path') lose their middle, but together they keep half of `most`: the words around them, a list of names
+// among them, stay whole. Of what is longer than 20 times `most` the middle goes, whatever it is.
 std::string one_line(std::string text, size_t most);
 
 template <class... Args>

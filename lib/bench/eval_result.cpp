@@ -68,13 +68,13 @@ json json_of(const LayerRouting& r) {
 
 LayerRouting layer_of(const json& j) {
   LayerRouting r;
-  r.tokens = j[0].get<int64_t>();
-  r.load = j[1].get<std::vector<int64_t>>();
-  r.dropped = j[2].get<int64_t>();
-  r.entropy = j[3].get<double>();
-  r.balance_loss = j[4].get<double>();
-  r.z_loss = j[5].get<double>();
-  r.calls = j[6].get<int64_t>();
+  r.tokens = j.at(0).get<int64_t>();
+  r.load = j.at(1).get<std::vector<int64_t>>();
+  r.dropped = j.at(2).get<int64_t>();
+  r.entropy = j.at(3).get<double>();
+  r.balance_loss = j.at(4).get<double>();
+  r.z_loss = j.at(5).get<double>();
+  r.calls = j.at(6).get<int64_t>();
   return r;
 }
 
@@ -127,12 +127,12 @@ json to_json(std::span<const WindowScore> windows) {
 std::vector<WindowScore> window_scores_of(const json& j) {
   std::vector<WindowScore> windows;
   for (const json& w : j)
-    windows.push_back({.loss = w[0].get<double>(),
-                       .correct = w[1].get<int64_t>(),
-                       .tokens = w[2].get<int64_t>(),
-                       .bytes = w[3].get<int64_t>(),
-                       .trials = w[4].get<int64_t>(),
-                       .correct_by_bytes = w[5].get<int64_t>()});
+    windows.push_back({.loss = w.at(0).get<double>(),
+                       .correct = w.at(1).get<int64_t>(),
+                       .tokens = w.at(2).get<int64_t>(),
+                       .bytes = w.at(3).get<int64_t>(),
+                       .trials = w.at(4).get<int64_t>(),
+                       .correct_by_bytes = w.at(5).get<int64_t>()});
   return windows;
 }
 

@@ -1,7 +1,6 @@
 #include "bench/sample_file.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "base/atomic_file.h"
@@ -77,7 +76,7 @@ class SampleFile::Log : public GroupLog {
  public:
   Log(PartFile& part, size_t model) : part_(part), model_(model) {}
 
-  // A line of the part. False: it is none.
+  // A line of the part. False, or an exception of json: it is none.
   bool take(const json& line) {
     const auto windows = line.at("windows").get<std::vector<size_t>>();
     GroupScores scores = {scores_of(line.at("scores")), scores_of(line.value("baseline", json::array())),
@@ -86,6 +85,11 @@ class SampleFile::Log : public GroupLog {
     for (const size_t size : {scores.baseline.size(), scores.divergences.size()})
       if (size != 0 && size != windows.size()) return false;
     counted_ = line.at("counted");
+    AttentionMeter attention;
+    ModelRouting routing;
+    ModelDepth depth;
+    for (const char* whose : {"model", "baseline"})
+      restore(counted_.value(whose, json::object()), &attention, &routing, &depth);
     const size_t first = windows.front();
     found_[first] = {windows, std::move(scores)};
     return true;

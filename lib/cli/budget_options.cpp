@@ -281,10 +281,7 @@ class BudgetRun {
                           {"expected_kl", kl_of(layers_, chosen_)},
                           {"accuracy_before", before_.accuracy},
                           {"accuracy", after_.accuracy}}};
-    const int status = finish(model_, stage, considered(), size, files_, common_);
-    LateTexts late(files_.force);
-    late.write("--plot", o_.plot, svg);
-    return status ? status : late.status();
+    return finish(model_, stage, considered(), size, files_, common_, {"--plot", o_.plot, svg});
   }
 
   const BudgetOptions& o_;

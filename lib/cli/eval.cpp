@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/spelling.h"
 #include "base/stop.h"
+#include "base/target.h"
 #include "bench/eval_samples.h"
 #include "bench/routing_report.h"
 #include "cli/eval_end.h"
@@ -139,10 +140,11 @@ class EvalTool {
   void score_or_report() {
     try {
       score_all(work_, o_, common_);
-    } catch (const Error&) {
+    } catch (const Error& error) {
       work_.subjects.erase(work_.subjects.begin() + static_cast<std::ptrdiff_t>(work_.scored), work_.subjects.end());
       if (common_.ranks->rank() == 0 && work_.scored > 0) write_report();
-      throw;
+      if (end_.missing().empty()) throw;
+      throw Error(error.kind(), error.what() + end_.missing());
     }
   }
 
@@ -311,9 +313,9 @@ class EvalTool {
     if (end_.write("--samples", o_.samples, lines) && work_.samples) work_.samples->remove();
   }
 
-  // Of ranks each has the scores in the end alone, and standard output is no file to find them in.
+  // Of ranks each has the scores in the end alone, and a stream is no file to find them in.
   void resume_samples() {
-    if (o_.samples.empty() || o_.samples == "-" || work_.ranks) return;
+    if (o_.samples.empty() || resolve_target(o_.samples).stream || work_.ranks) return;
     nlohmann::json models = nlohmann::json::array(), questions = nlohmann::json::array();
     int64_t answers = 0;
     for (const EvalSubject& s : work_.subjects) {
@@ -341,8 +343,8 @@ class EvalTool {
       if (!std::isfinite(s->values.at("loss"))) broken += fmt::format("{}'{}'", broken.empty() ? "" : ", ", s->path);
     if (!broken.empty())
       throw input_error(
-          "the loss of {} is not a finite number{}: its weights are broken, or too large for the precision", broken,
-          failed.empty() ? "" : " and requirements failed");
+          "the loss of {} is not a finite number{}: its weights are broken, or too large for the precision{}", broken,
+          failed.empty() ? "" : " and requirements failed", end_.missing());
     return end_.status();
   }
 

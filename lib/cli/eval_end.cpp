@@ -38,7 +38,7 @@ std::string EvalEnd::failed() const {
 }
 
 int EvalEnd::status() const {
-  if (failed_ > 0) throw Error(ErrorKind::requirement, failed());
+  if (failed_ > 0) throw Error(ErrorKind::requirement, failed() + missing());
   return late_.status();
 }
 

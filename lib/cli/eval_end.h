@@ -29,7 +29,9 @@ class EvalEnd {
   void require(const std::string& path, std::span<const Requirement> requirements, const MetricValues& values,
                const MetricValues& baseline = {});
   std::string failed() const;  // how many requirements, and which first; "" where all are met
-  // The exit status; Error(requirement) where one is not met.
+  // "; " and what could not be written where it was wanted, for the end of another error; "" where nothing is missing.
+  std::string missing() const { return late_.missing().empty() ? "" : "; " + late_.missing(); }
+  // 0; Error(requirement) where one is not met, Error(input) where something could not be written.
   int status() const;
 
  private:

@@ -38,7 +38,7 @@ class ExitEval {
       require_exits(config_from_json(read_model_file(path, read).config, fmt::format("'{}'", path)), for_exits(path));
     }
     for (const std::string& path : o_.models) one(path);
-    if (common_.dry_run || o_.calibrate_exits) return status_;
+    if (common_.dry_run || o_.calibrate_exits) return 0;
     write_report();
     if (!o_.plot.empty()) end_.write("--plot", o_.plot, render_svg(plots_));
     return end_.status();
@@ -228,7 +228,7 @@ class ExitEval {
     print_result(describe_written(
         written, size_of(*model_.transformer),
         {{"exit", to_string(found.calibration.rule)}, {"mean_depth", found.scores.mean_depth}}, o_.format == "json"));
-    status_ = late.status();
+    late.status();
   }
 
   void write_report() {
@@ -248,7 +248,6 @@ class ExitEval {
   ExitScanSettings settings_;
   Report report_;
   std::vector<Plot> plots_;
-  int status_ = 0;
 };
 
 }  // namespace

@@ -113,7 +113,10 @@ void EvalOptions::add(CLI::App& app) {
   auto* report = app.add_option_group("Report");
   report->add_option("--format", format, format_list())->check(one_of({"table", "json", "jsonl", "csv", "md"}));
   report->add_option("-o,--output", output, "File for the report; - is stdout")->type_name("FILE");
-  report->add_option("--samples", samples, "File for a JSON line for each question of --answers or --task; - is stdout")
+  report
+      ->add_option(
+          "--samples", samples,
+          "File for a JSON line for each question of --answers or --task; an interrupted run goes on; - is stdout")
       ->type_name("FILE");
   report
       ->add_option(
@@ -121,7 +124,7 @@ void EvalOptions::add(CLI::App& app) {
           "SVG file with the load of each expert, of models with mixtures of experts; with --exits accuracy by "
           "depth and time")
       ->type_name("FILE");
-  report->add_flag("--force", force, "Replace existing output");
+  report->add_flag("--force", force, "Replace existing output, and begin interrupted --samples anew");
 }
 
 // What runs a model that the ranks do not divide, or reads it alone.

@@ -8,7 +8,6 @@
 #include "measure/retrieval.h"
 #include "media/medium.h"
 #include "model/store.h"
-#include "report/late_texts.h"
 #include "report/report.h"
 
 namespace hone::cli {

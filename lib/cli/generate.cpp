@@ -226,20 +226,28 @@ class GenerateTool {
     row.set("accepted_tokens", r.accepted);
   }
 
-  static Row draft_row(const std::string& prompt, int64_t tokens, const Generated& r) {
-    const auto ratio = [](int64_t a, int64_t b) { return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0; };
+  // The beginning of a row of --report: of a prompt, or of all, which has none.
+  static Row row_of(const std::string* prompt) {
     Row row;
-    row.set("prompt", prompt).set("tokens", tokens);
+    row.set("row", prompt ? "prompt" : "total");
+    if (prompt) row.set("prompt", *prompt);
+    return row;
+  }
+
+  static Row draft_row(const std::string* prompt, int64_t tokens, const Generated& r) {
+    const auto ratio = [](int64_t a, int64_t b) { return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0; };
+    Row row = row_of(prompt);
+    row.set("tokens", tokens);
     set_drafts(row, r);
     row.set("acceptance", ratio(r.accepted, r.drafted)).set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
     return row;
   }
 
   // Of all tokens, those that ended behind so many layers.
-  static Row depth_row(const std::string& prompt, const std::vector<int64_t>& depths,
+  static Row depth_row(const std::string* prompt, const std::vector<int64_t>& depths,
                        const std::vector<int64_t>& places) {
-    Row row;
-    row.set("prompt", prompt).set("tokens", depths.size());
+    Row row = row_of(prompt);
+    row.set("tokens", depths.size());
     double sum = 0;
     for (const int64_t depth : depths) sum += static_cast<double>(depth);
     const auto count = static_cast<double>(std::max<size_t>(depths.size(), 1));
@@ -268,11 +276,11 @@ class GenerateTool {
       all_.steps += result.steps, all_.drafted += result.drafted;
       all_.verified += result.verified, all_.accepted += result.accepted;
       all_tokens_ += tokens;
-      file_report_.add(draft_row(prompt, tokens, result));
+      file_report_.add(draft_row(&prompt, tokens, result));
       return;
     }
     all_.depths.insert(all_.depths.end(), result.depths.begin(), result.depths.end());
-    Row row = depth_row(prompt, result.depths, places());
+    Row row = depth_row(&prompt, result.depths, places());
     row.set("depths", Cell(result.depths));
     file_report_.add(row);
   }
@@ -283,14 +291,14 @@ class GenerateTool {
     if (o_.report.empty()) return late.status();
     file_report_.common().set("model", o_.model);
     if (settings_.exits) {
-      file_report_.add(depth_row("", all_.depths, places()));
+      file_report_.add(depth_row(nullptr, all_.depths, places()));
       file_report_.common()
           .set("exit", settings_.exits.rule ? to_string(*settings_.exits.rule) : std::string("none"))
           .set("exit_fill", o_.exit_fill)
           .set("layers", model_.transformer->layers())
           .set("max_depth", places().back());
     } else {
-      file_report_.add(draft_row("", all_tokens_, all_));
+      file_report_.add(draft_row(nullptr, all_tokens_, all_));
       file_report_.common().set("draft", o_.draft).set("temperature", o_.temperature).set("seed", common_.seed);
     }
     late.write("--report", o_.report, render(file_report_, Format::json));

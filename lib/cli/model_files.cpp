@@ -53,11 +53,12 @@ WrittenFile save_stage(Model& model, const Stage& stage, const std::string& outp
 }
 
 int finish(Model& model, const Stage& stage, const Report& layers, const ModelSize& size, const ModelFiles& files,
-           const Common& common) {
+           const Common& common, const LateText& beside) {
   const WrittenFile written = save_stage(model, stage, files.output, files.force, common);
   LateTexts late(files.force);
   late.saved(files.output, written.path);
   late.write("--report", files.report, render(layers, Format::csv));
+  late.write(beside.option, beside.path, beside.text);
   print_result(describe_written(written, size, stage.printed, files.format == "json"));
   return late.status();
 }

@@ -41,8 +41,14 @@ struct Stage {
 // Saves a finished model with its new stage; where: WrittenFile::path is another than `output` if that is taken by now.
 WrittenFile save_stage(Model& model, const Stage& stage, const std::string& output, bool force, const Common& common);
 
-// Saves it, then writes the report of its layers, and prints what was written. The exit status.
+// What an option beside --report asks for, done but for being written.
+struct LateText {
+  std::string option, path, text;
+};
+
+// Saves it, then writes the report of its layers and what is to be `beside` it, and prints what was written. Returns 0,
+// or throws Error(input) in the end where not all of that could be written where it was wanted.
 int finish(Model& model, const Stage& stage, const Report& layers, const ModelSize& size, const ModelFiles& files,
-           const Common& common);
+           const Common& common, const LateText& beside = {});
 
 }  // namespace hone::cli

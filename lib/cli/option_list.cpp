@@ -50,8 +50,11 @@ ListedOption listed(const CLI::Option& option, const std::vector<std::string>& r
   if (result.standard == "[]" || result.standard == "{}") result.standard.clear();
   if (result.positional) return result;
   result.value = option.get_type_name();
-  if (!result.value.starts_with("TEXT:")) return result;
-  result.value.erase(0, 5);  // of one_of(): names say what they are
+  const size_t kind = result.value.find(':');
+  if (const std::string type = result.value.substr(0, kind);
+      kind == std::string::npos || (type != "TEXT" && type != "INT"))
+    return result;
+  result.value.erase(0, kind + 1);  // of one_of(): names and numbers say what they are
   std::istringstream names(result.value);
   for (std::string name; std::getline(names, name, '|');) result.choices.push_back(name);
   return result;

@@ -79,7 +79,7 @@ struct QuantizeTool {
       changes += fmt::format("; {} {}", row.name, row.what);
     }
     auto* before = options->add_option("--prepare", prepare, "Before that, change the model: a comma list" + changes);
-    before->delimiter(',')->type_name("NAMES")->check(one_of(changed_by));
+    before->delimiter(',')->check(one_of(changed_by));
     options->add_flag("--awq", awq, "The same as --prepare awq")->excludes(before);
     add_count(options, "--distill", distill_steps,
               "Then train the scales, and norms, for so many steps on the divergence from the model before; 0: none");

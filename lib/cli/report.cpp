@@ -58,10 +58,9 @@ int run(const ReportOptions& o, const Common& common) {
     print_result(page);
     return 0;
   }
-  // All that this tool makes: where it lies elsewhere or nowhere, that is no warning.
-  const std::string written = TextOutput::checked_before(o.output, o.force).write(page);
-  if (written != o.output)
-    throw input_error("'{}' cannot be replaced by now; '{}' has what was to be written there", o.output, written);
+  LateTexts late(o.force);
+  late.write("--output", o.output, page);
+  if (!late.missing().empty()) throw input_error("{}", late.missing());  // and there is nothing else
   return 0;
 }
 

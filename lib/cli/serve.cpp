@@ -32,7 +32,7 @@ struct ServeOptions {
     auto* address = app.add_option_group("Address");
     address->add_option("--host", host, "Address to listen at; 0.0.0.0: all of this machine's")->type_name("ADDRESS");
     add_count(address, "--port", port, "Port; 0: any that is free", {.most = 65535});
-    address->add_option("--name", name, "Name of the model in requests; without it, that of its file")
+    address->add_option("--name", name, "Name of the model in requests; without it, that of its file without .h5")
         ->type_name("NAME");
     address->add_option("--key-file", key_file, "Serve only who brings the key that this file's first line is")
         ->type_name("FILE");

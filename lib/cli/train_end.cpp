@@ -40,7 +40,6 @@ int TrainEnd::finish_untrained() {
   return saved();
 }
 
-// 0, unless the model had to go elsewhere than it was asked to.
 int TrainEnd::saved() const {
   LateTexts late(o_.force);
   if (!saved_at_.empty()) late.saved(o_.output, saved_at_);

@@ -18,12 +18,12 @@ class TrainEnd {
       : o_(options), common_(common), grid_(grid), start_(start), teacher_(teacher) {}
 
   // The model first, then what is secondary to it: a status says what of that is missing. `rounding`: of
-  // --quantize-aware, or null. Error(input) where the model is whole, but not all beside it.
+  // --quantize-aware, or null. Error(input) where the model is whole, but not all beside it, or it lies elsewhere.
   int finish(const RunResult& result, Journal& journal, QuantizeAware* rounding);
   int finish_untrained();  // the same of a run of no steps
 
  private:
-  int saved() const;
+  int saved() const;  // 0; Error(input) where the model had to go elsewhere than it was asked to
   void save(const nlohmann::json& results, QuantizeAware* rounding);
   void write(nlohmann::json results, QuantizeAware* rounding);
 

@@ -1,7 +1,6 @@
 #include "report/late_texts.h"
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/text_output.h"
 
 namespace hone {
@@ -11,20 +10,26 @@ bool LateTexts::write(const std::string& option, const std::string& path, const 
   try {
     const std::string written = TextOutput::checked_before(path, force_).write(text);
     if (written == path) return true;
-    status_ = static_cast<int>(ErrorKind::input);
-    log_warning("{}: '{}' cannot be replaced by now; '{}' has what was to be written there", option, path, written);
+    add(fmt::format("{}: '{}' cannot be replaced by now; '{}' has what was to be written there", option, path,
+                    written));
     return true;
   } catch (const Error& error) {
-    status_ = static_cast<int>(ErrorKind::input);
-    log_warning("{}: {}", option, error.what());
+    add(fmt::format("{}: {}", option, error.what()));
     return false;
   }
 }
 
 void LateTexts::saved(const std::string& wanted, const std::string& path) {
-  if (path == wanted) return;
-  status_ = static_cast<int>(ErrorKind::input);
-  log_warning("'{}' cannot be replaced by now; the model is in '{}'", wanted, path);
+  if (path != wanted) add(fmt::format("'{}' cannot be replaced by now; the model is in '{}'", wanted, path));
+}
+
+int LateTexts::status() const {
+  if (!missing_.empty()) throw input_error("{}; all else is done", missing_);
+  return 0;
+}
+
+void LateTexts::add(const std::string& sentence) {
+  missing_ += (missing_.empty() ? "" : "; ") + sentence;
 }
 
 std::vector<NamedPath> named(const std::string& option, const std::vector<std::string>& paths) {

@@ -1,5 +1,5 @@
-// Reports and plots that a tool writes when its work is done. What fails there is a warning and exit status 3: what is
-// finished is not thrown away.
+// Reports and plots that a tool writes when its work is done. What fails there is said at the very end: what is finished
+// is not thrown away.
 #pragma once
 
 #include <string>
@@ -16,14 +16,19 @@ class LateTexts {
   // Writes `text` to `path`, which require_text_writable() let pass before the work. Where it exists by now, the text
   // goes beside it. False where it is nowhere. An empty path writes nothing.
   bool write(const std::string& option, const std::string& path, const std::string& text);
-  // Says where a model is that could not have the path it was made for.
+  // `path`: where a model is that was to be in `wanted`.
   void saved(const std::string& wanted, const std::string& path);
 
-  int status() const { return status_; }  // 0, or 3 where something is missing or not where it was wanted
+  // What is missing, or not where it was wanted, and why; "" where nothing is.
+  const std::string& missing() const { return missing_; }
+  // When all else is written and printed: 0, or Error(input) with what is missing.
+  int status() const;
 
  private:
+  void add(const std::string& sentence);
+
   bool force_;
-  int status_ = 0;
+  std::string missing_;
 };
 
 // The same option for each of several paths, for require_distinct().

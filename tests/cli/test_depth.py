@@ -107,7 +107,8 @@ class Depth(ModelTest):
             run("generate", self.model, *common, "--exit", "entropy:20", "--exit-fill", fill, "--report", report, "--force", check=True)
             with open(report, encoding="utf-8") as file:
                 rows = json.load(file)["rows"]
-            self.assertEqual(len(rows), 3)
+            self.assertEqual([(row["row"], row["prompt"]) for row in rows],
+                             [("prompt", "The river"), ("prompt", "A"), ("total", None)])
             self.assertEqual(rows[0]["depths"], [4] + [1] * 11)
             self.assertEqual((rows[2]["tokens"], rows[2]["tokens_1"], rows[2]["tokens_4"]), (24, 22, 2))
             self.assertAlmostEqual(rows[2]["mean_depth"], (8 + 22) / 24)

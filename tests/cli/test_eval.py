@@ -140,6 +140,12 @@ class Eval(CliTest):
         self.assert_error(self.require("speed > 3"), 2, "speed")
         self.assert_error(self.require("loss <= baseline"), 2, "--baseline")
         self.assert_error(self.require("loss"), 2)
+        unknown = self.require("accuraci >= 0.98*baseline", options=("--baseline", self.trained))
+        self.assert_error(unknown, 2, "requirement 'accuraci >= 0.98*baseline'", "did you mean 'accuracy'?")
+        names = unknown.stderr.partition("metrics: ")[2].strip().split(", ")  # all of them, however many
+        self.assertLessEqual({"file_bytes", "tokens", "loss", "accuracy_stderr", "attention_fraction", "kl", "top1_agreement"},
+                             set(names))
+        self.assertNotIn("…", unknown.stderr)
         before = {  # nothing of these needs a score: none is made
             "decode_tokens_per_second > 1": "'decode_tokens_per_second' is measured with --speed",  # here --no-speed
             "kl < 1": "'kl' needs a baseline model (--baseline)",

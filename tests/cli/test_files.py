@@ -1,5 +1,6 @@
 """Where output goes: links, streams and modes are respected, and finished work is never thrown away."""
 
+import json
 import os
 import resource
 import signal
@@ -125,6 +126,8 @@ class Streams(Files):
              "schema_version,parameter,"),
             ("eval", [self.model, "--data", corpus(self.directory), "--no-speed", "--format", "csv", "--output", pipe],
              "schema_version,model,"),
+            ("eval", [self.model, "--data", write(self.path("q.jsonl"), '{"prompt": "a", "answer": "b"}\n'), "--answers",
+                      "--no-speed", "--samples", pipe], '{"'),
         ):
             reader = threading.Thread(target=lambda: got.append(self.read("pipe").decode()))
             reader.start()
@@ -132,6 +135,7 @@ class Streams(Files):
             reader.join()
             self.assertTrue(got[-1].startswith(begin), got[-1])
         self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
+        self.assertFalse(os.path.exists(pipe + ".part"))
 
     def test_plots_go_to_streams(self):
         cache = {"HONE_CACHE_DIR": self.path("cache")}
@@ -146,24 +150,52 @@ class FinishedWork(Files):
     def test_a_report_that_cannot_be_written(self):
         for tool_run in (self.prune, self.quantize):
             done = tool_run("--force", "--report", "/dev/full")
-            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assert_error(done, 3, "--report: cannot write '/dev/full'", "all else is done")
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
             self.assertIn("sha256", done.stdout)
             run("inspect", self.path("x.h5"), check=True)
-        self.assertNotIn("error:", run("prune", self.model, "--sparsity", 0.5, "--output", self.path("x.h5"), "--force",
-                                       "--report", "/dev/full").stderr)
+
+    def test_a_report_of_drafts_that_cannot_be_written(self):
+        done = run("generate", self.model, "--prompt", "ab", "--tokens", 4, "--draft", "ngram", "--format", "jsonl", "--report",
+                   "/dev/full", "--quiet")
+        self.assert_error(done, 3, "--report: cannot write '/dev/full'")
+        self.assertEqual(json.loads(done.stdout)["prompt"], "ab")
+
+    def test_a_report_and_a_plot_that_cannot_be_written(self):
+        done = self.quantize("--calibration", corpus(self.directory), "--calibration-windows", 2, "--target-bits", 12, "--report",
+                             "/dev/full", "--plot", "/dev/full")
+        self.assert_error(done, 3, "--report: cannot write '/dev/full'", "--plot: cannot write '/dev/full'")
+        self.assertIn("sha256", done.stdout)
+        run("inspect", self.path("x.h5"), check=True)
 
     def test_a_plot_that_cannot_be_written(self):
         done = run("bench", self.model, "--prompt", 4, "--generate", 2, "--repeat", 1, "--warmup", 0, "--plot",
                    "/dev/full", "--format", "csv", env={"HONE_CACHE_DIR": self.path("cache")})
-        self.assertEqual(done.returncode, 3, done.stderr)
-        self.assertIn("--plot", done.stderr)
+        self.assert_error(done, 3, "--plot: cannot write '/dev/full'")
+        self.assertTrue(done.stdout.startswith("schema_version,model,"))
+
+    def test_a_plot_of_requests_that_cannot_be_written(self):
+        done = run("bench", self.model, "--requests", "poisson:50", "--count", 2, "--prompt", 4, "--generate", 2, "--plot", "/dev/full",
+                   "--format", "csv", env={"HONE_CACHE_DIR": self.path("cache")})
+        self.assert_error(done, 3, "--plot: cannot write '/dev/full'")
         self.assertTrue(done.stdout.startswith("schema_version,model,"))
 
     def test_an_evaluation_whose_file_is_full_is_printed(self):
         done = run("eval", self.model, "--data", corpus(self.directory), "--no-speed", "--format", "csv",
                    "--output", "/dev/full")
-        self.assertEqual(done.returncode, 3, done.stderr)
-        self.assertIn("--output", done.stderr)
+        self.assert_error(done, 3, "--output: cannot write '/dev/full'")
+        self.assertTrue(done.stdout.startswith("schema_version,model,"))
+
+    def test_an_evaluation_that_fails_otherwise_says_both(self):
+        model_and_text = (self.model, "--data", corpus(self.directory), "--no-speed", "--format", "csv", "--output", "/dev/full")
+        done = run("eval", *model_and_text, "--require", "loss < 0")
+        self.assert_error(done, 4, "loss < 0", "--output: cannot write '/dev/full'")
+        self.assertTrue(done.stdout.startswith("schema_version,model,"))
+
+    def test_samples_that_cannot_be_written(self):
+        questions = write(self.path("q.jsonl"), '{"prompt": "a", "answer": "b"}\n')
+        done = run("eval", self.model, "--data", questions, "--answers", "--no-speed", "--format", "csv", "--samples", "/dev/full")
+        self.assert_error(done, 3, "--samples: cannot write '/dev/full'")
         self.assertTrue(done.stdout.startswith("schema_version,model,"))
 
     def while_it_reads(self, name, *args, meanwhile):
@@ -186,8 +218,9 @@ class FinishedWork(Files):
             meanwhile=lambda: (write(self.path("x.h5"), "theirs"), write(self.path("r.csv"), "theirs")))
         self.assertEqual(status, 3, errors)
         self.assertIn(f'"output":"{self.path("x.1.h5")}"', output)
-        self.assertIn("x.1.h5", errors)
-        self.assertIn("r.1.csv", errors)
+        error, = [line for line in errors.splitlines() if line.startswith("error:")]
+        self.assertIn("x.1.h5", error)
+        self.assertIn("r.1.csv", error)
         run("inspect", self.path("x.1.h5"), check=True)
         self.assertEqual((self.read("x.h5"), self.read("r.csv")), (b"theirs", b"theirs"))
         self.assertTrue(self.read("r.1.csv").startswith(b"schema_version,parameter,"))
@@ -199,6 +232,7 @@ class FinishedWork(Files):
             self.path("r.csv"),
             meanwhile=lambda: write(self.path("r.csv"), "theirs"))
         self.assertEqual(status, 3, errors)
+        self.assertIn("r.1.csv", [line for line in errors.splitlines() if line.startswith("error:")][0])
         self.assertEqual(self.read("r.csv"), b"theirs")
         self.assertTrue(self.read("r.1.csv").startswith(b"schema_version,model,"))
 

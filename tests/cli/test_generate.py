@@ -107,7 +107,8 @@ class Generate(CliTest):
         run("generate", self.model, *options, "--prompt", "xyz", "--draft", "ngram:1", "--report", report, check=True)
         with open(report, encoding="utf-8") as file:
             rows = json.load(file)["rows"]
-        self.assertEqual([row["prompt"] for row in rows], ["abcabcabc", "xyz", ""])
+        self.assertEqual([(row["row"], row["prompt"]) for row in rows],
+                         [("prompt", "abcabcabc"), ("prompt", "xyz"), ("total", None)])
         for name in ("tokens", "steps", "drafted_tokens", "verified_tokens", "accepted_tokens"):
             self.assertEqual(rows[2][name], rows[0][name] + rows[1][name], name)
         self.assertEqual(rows[2]["draft"], "ngram:1")

@@ -46,6 +46,7 @@ class Plans(CliTest):
                              ("precision=f16", "'f16'"), ("recompute=all", "recompute:"), ("heads=0", "heads:")):
             with self.subTest(plan):
                 self.assert_error(run("bench", "--plan", plan), 2, f"--plan {plan}", *parts)
+        self.assert_error(run("bench", "--plan", "rank=4"), 2, "there are ranks, tensor, batch, ", "latency, memory, tokens, price")
         self.assert_error(run("bench", model, "--plan", "layers=3"), 2, "has a shape already")
         self.assert_error(run("bench", model, model, "--plan", "batch=4"), 2, "one model file")
         self.assert_error(run("bench", "--kernels", "--plan", "batch=4"), 2, "--plan")

@@ -36,6 +36,7 @@ class Help(unittest.TestCase):
         for name in tools():
             text = run(name, "--help", check=True).stdout
             self.assertNotRegex(text, r"e[+-]30[0-9]|2147483647|9223372036854775807")
+            self.assertNotRegex(text, r"(?m)^ +--[\w-]+ (INT|UINT|FLOAT|TEXT):")  # types of the library's own
 
     def test_help_and_version_to_a_full_device_fail(self):
         for name in tools():

@@ -26,9 +26,18 @@ TEST_CASE("one line: line ends become blanks, and what is too long loses the mid
   CHECK(line.size() == 202);  // 200 characters, of which one has three bytes
   CHECK(line.find("/ddd") != std::string::npos);
   CHECK(line.find("dd/model.h5' cannot be read; give another") != std::string::npos);
-  CHECK(one_line(std::string(500, 'x'), 200).size() == 202);
+  CHECK(one_line(std::string(5000, 'x'), 200).size() == 4002);
   std::string accents;
   for (int i = 0; i < 300; ++i) accents += "\u00e9";
-  const std::string cut = one_line(accents, 100);
-  CHECK(cut.size() == 99 * 2 + 3);  // whole characters
+  const std::string cut = one_line("'" + accents + "'", 102);
+  CHECK(cut.size() == 99 * 2 + 3 + 2);  // whole characters
+}
+
+TEST_CASE("one line: a list of names stays whole, and what is quoted beside it keeps some room") {
+  std::string names = "one";
+  for (int i = 0; i < 100; ++i) names += ", another";
+  const std::string text = "error: '" + std::string(90, 'q') + "' is no name; there are " + names;
+  CHECK(one_line(text, 200) == text);
+  const std::string line = one_line("'" + std::string(300, 'q') + "': " + names, 200);
+  CHECK(line == "'" + std::string(49, 'q') + "\u2026" + std::string(50, 'q') + "': " + names);
 }
