@@ -1,5 +1,5 @@
-// Reports and plots that a tool writes when its work is done. What fails there is said at the very end: what is finished
-// is not thrown away.
+// Reports and plots that a tool writes when its work is done. What fails there is said at the very end: what is
+// finished is not thrown away.
 #pragma once
 
 #include <string>
