@@ -150,8 +150,8 @@ void Engine::start(Text& text) {
   text.node = Pages::root;
   text.stops.clear();
   state_.begin(text.slot, 0, nullptr);
-  // The last token is always read: something has to come out. And whole blocks are.
-  const int64_t most = (text.prompt - 1) / block * block;
+  // The last token is always read: something has to come out. And those that share lanes with it are.
+  const int64_t most = (text.prompt - 1) / Pages::grain * Pages::grain;
   Pages::Hit hit;
   if (settings_.reuse && !text.request.score_prompt)
     hit = pages_.find({text.ids.data(), static_cast<size_t>(text.prompt)}, most, needs_kept_);
@@ -245,7 +245,8 @@ std::vector<Engine::Part> Engine::plan() {
   }
   Part part{reading, 0, reading->in_prompt() ? Phase::prompt : Phase::step};
   const int64_t chunk = writing ? settings_.busy_chunk : settings_.chunk;
-  const int64_t end = reading->in_prompt() ? std::min(next_stop(*reading), reading->seen + chunk)
+  // Where a piece begins within a block, for what was found in the cache, the next one begins with one.
+  const int64_t end = reading->in_prompt() ? std::min(next_stop(*reading), (reading->seen + chunk) / block * block)
                                            : std::min(reading->size(), reading->seen + block);
   part.count = end - reading->seen;
   if (!make_room(*reading, end)) {
