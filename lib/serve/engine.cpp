@@ -217,6 +217,13 @@ int64_t Engine::next_stop(const Text& text) const {
   return text.prompt;
 }
 
+// Of a piece of a prompt, of at most `chunk` tokens. Where it begins within a block, for what was found in the cache,
+// and is not the last, it ends with a block, so that the next begins with one.
+int64_t Engine::end_of_piece(const Text& text, int64_t chunk) const {
+  const int64_t stop = next_stop(text);
+  return stop - text.seen <= chunk ? stop : (text.seen + chunk) / block * block;
+}
+
 // Steps first, then what is read: a piece of a prompt, or of what had been written before it was preempted.
 std::vector<Engine::Part> Engine::plan() {
   std::vector<Part> steps;
@@ -244,9 +251,7 @@ std::vector<Engine::Part> Engine::plan() {
     writing = false;
   }
   Part part{reading, 0, reading->in_prompt() ? Phase::prompt : Phase::step};
-  const int64_t chunk = writing ? settings_.busy_chunk : settings_.chunk;
-  // Where a piece begins within a block, for what was found in the cache, the next one begins with one.
-  const int64_t end = reading->in_prompt() ? std::min(next_stop(*reading), (reading->seen + chunk) / block * block)
+  const int64_t end = reading->in_prompt() ? end_of_piece(*reading, writing ? settings_.busy_chunk : settings_.chunk)
                                            : std::min(reading->size(), reading->seen + block);
   part.count = end - reading->seen;
   if (!make_room(*reading, end)) {
