@@ -25,7 +25,8 @@ struct RowRange {
 enum class Phase : uint8_t {
   counted,  // a few tokens as steps, more as a prompt's
   step,     // each as alone in a call of its own
-  prompt    // as in one call with the tokens before them, if `first` is a multiple of kernels::attention_block
+  prompt    // as in one call with the tokens before them, if `first` is a multiple of kernels::attention_lanes, or of
+            // kernels::attention_block where layers have windows or choose blocks
 };
 
 // What products take the rows of such spans as.

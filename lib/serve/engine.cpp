@@ -150,8 +150,8 @@ void Engine::start(Text& text) {
   text.node = Pages::root;
   text.stops.clear();
   state_.begin(text.slot, 0, nullptr);
-  // The last token is always read: something has to come out. And whole blocks are.
-  const int64_t most = (text.prompt - 1) / block * block;
+  // The last token is always read: something has to come out. And those that share lanes with it are.
+  const int64_t most = (text.prompt - 1) / Pages::grain * Pages::grain;
   Pages::Hit hit;
   if (settings_.reuse && !text.request.score_prompt)
     hit = pages_.find({text.ids.data(), static_cast<size_t>(text.prompt)}, most, needs_kept_);
@@ -217,6 +217,13 @@ int64_t Engine::next_stop(const Text& text) const {
   return text.prompt;
 }
 
+// Of a piece of a prompt, of at most `chunk` tokens. Where it begins within a block, for what was found in the cache,
+// and is not the last, it ends with a block, so that the next begins with one.
+int64_t Engine::end_of_piece(const Text& text, int64_t chunk) const {
+  const int64_t stop = next_stop(text);
+  return stop - text.seen <= chunk ? stop : (text.seen + chunk) / block * block;
+}
+
 // Steps first, then what is read: a piece of a prompt, or of what had been written before it was preempted.
 std::vector<Engine::Part> Engine::plan() {
   std::vector<Part> steps;
@@ -244,8 +251,7 @@ std::vector<Engine::Part> Engine::plan() {
     writing = false;
   }
   Part part{reading, 0, reading->in_prompt() ? Phase::prompt : Phase::step};
-  const int64_t chunk = writing ? settings_.busy_chunk : settings_.chunk;
-  const int64_t end = reading->in_prompt() ? std::min(next_stop(*reading), reading->seen + chunk)
+  const int64_t end = reading->in_prompt() ? end_of_piece(*reading, writing ? settings_.busy_chunk : settings_.chunk)
                                            : std::min(reading->size(), reading->seen + block);
   part.count = end - reading->seen;
   if (!make_room(*reading, end)) {

@@ -95,6 +95,7 @@ class Engine {
   void give_back(Text& text);
   void sweep();
   int64_t next_stop(const Text& text) const;
+  int64_t end_of_piece(const Text& text, int64_t chunk) const;
 
   const Tokenizer& tokenizer_;
   EngineSettings settings_;

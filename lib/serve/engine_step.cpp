@@ -50,8 +50,8 @@ void Engine::read(std::span<Part> parts, Phase phase) {
   }
 }
 
-// Full pages of a prompt become the tree's. Those of what was written do not: its keys and values have the bits of
-// steps, and who asks for them would read them as a prompt.
+// Full pages of a prompt become the tree's, and what it has of the last one. Those of what was written do not: its keys
+// and values have the bits of steps, and who asks for them would read them as a prompt.
 void Engine::remember(Text& text) {
   if (!settings_.reuse) return;
   const int64_t rows = settings_.page_rows;
@@ -61,6 +61,10 @@ void Engine::remember(Text& text) {
     text.node = pages_.insert(text.node, ids, text.pages[i]);
     state_.table().at(text.slot, text.in_tree) = text.pages[i];
   }
+  const int64_t full = text.in_tree * rows, part = (text.prompt - full) / Pages::grain * Pages::grain;
+  if (!needs_kept_ && !text.in_prompt() && part > 0)
+    pages_.insert_part(text.node, std::span(text.ids).subspan(static_cast<size_t>(full), static_cast<size_t>(part)),
+                       text.pages[static_cast<size_t>(text.in_tree)]);
   if (needs_kept_ && std::ranges::find(text.stops, text.seen) != text.stops.end() && !pages_.kept(text.node))
     pages_.keep(text.node, state_.keep(text.slot));
 }

@@ -1,9 +1,9 @@
 #include "serve/pages.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
-#include "base/random.h"
 
 namespace hone {
 
@@ -33,18 +33,30 @@ void Pages::release(int32_t page) {
     idle_ += in_tree_[static_cast<size_t>(page)] && refs(page) == 1;
 }
 
-uint64_t Pages::key(int32_t parent, std::span<const int32_t> ids) {
-  uint64_t hash = mix64(static_cast<uint64_t>(parent) + 1);
-  for (const int32_t id : ids) hash = mix64(hash ^ static_cast<uint64_t>(id));
-  return hash;
+bool Pages::Before::operator()(const auto& a, const auto& b) const {
+  const Key left = key(a), right = key(b);
+  if (left.parent != right.parent) return left.parent < right.parent;
+  return std::ranges::lexicographical_compare(left.ids, right.ids);
 }
 
-int32_t Pages::child(int32_t parent, std::span<const int32_t> ids) {
-  const auto [begin, end] = by_key_.equal_range(key(parent, ids));
-  for (auto it = begin; it != end; ++it)
-    if (const Node& node = at(it->second); node.parent == parent && std::ranges::equal(node.ids, ids))
-      return it->second;
-  return root;
+int32_t Pages::child(int32_t parent, std::span<const int32_t> ids) const {
+  const auto found = sorted_.find(Key{parent, ids});
+  return found == sorted_.end() ? root : *found;
+}
+
+// Of sorted tokens, those on either side of where `ids` would stand share most with them.
+Pages::Nearest Pages::nearest(int32_t parent, std::span<const int32_t> ids) const {
+  Nearest nearest;
+  const auto look = [&](int32_t place) {
+    const Node& node = nodes_[static_cast<size_t>(place)];
+    if (node.parent != parent) return;
+    const int64_t same = std::ranges::mismatch(ids, node.ids).in1 - ids.begin();
+    if (same > nearest.same) nearest = {place, same};
+  };
+  const auto behind = sorted_.lower_bound(Key{parent, ids});
+  if (behind != sorted_.end()) look(*behind);
+  if (behind != sorted_.begin()) look(*std::prev(behind));
+  return nearest;
 }
 
 Pages::Hit Pages::find(std::span<const int32_t> ids, int64_t most, bool needs_kept) {
@@ -72,20 +84,14 @@ Pages::Hit Pages::find(std::span<const int32_t> ids, int64_t most, bool needs_ke
     share(at(node).page);
   }
   if (needs_kept) return hit;
-  // Of the page after them, as many whole blocks as some page of the tree shares.
-  constexpr int64_t block = kernels::attention_block;
-  const int64_t left = std::min(most - hit.tokens, page_rows_) / block * block;
-  for (Node& node : nodes_) {
-    if (left == 0 || node.ids.empty() || node.parent != hit.node) continue;
-    const auto rest = page_at(hit.tokens, left);
-    const int64_t same = std::mismatch(rest.begin(), rest.end(), node.ids.begin()).first - rest.begin();
-    if (same / block * block <= hit.partial_rows) continue;
-    hit.partial_rows = same / block * block;
-    hit.partial = node.page;
-    node.used = clock_;
-  }
+  // Of the page after them, as much as some page of the tree shares.
+  const Nearest next = nearest(hit.node, page_at(hit.tokens, std::min(most - hit.tokens, page_rows_)));
+  hit.partial_rows = next.same / grain * grain;
+  if (hit.partial_rows == 0) return hit;
   hit.tokens += hit.partial_rows;
-  if (hit.partial >= 0) share(hit.partial);
+  hit.partial = at(next.node).page;
+  at(next.node).used = clock_;
+  share(hit.partial);
   return hit;
 }
 
@@ -100,6 +106,24 @@ int32_t Pages::insert(int32_t parent, std::span<const int32_t> ids, int32_t& pag
     }
     return there;
   }
+  return add(parent, ids, page);
+}
+
+void Pages::insert_part(int32_t parent, std::span<const int32_t> ids, int32_t page) {
+  ++clock_;
+  const Nearest here = nearest(parent, ids);
+  if (here.same == static_cast<int64_t>(ids.size()))
+    at(here.node).used = clock_;
+  else
+    add(parent, ids, page);
+}
+
+// A part that the new node has all tokens of goes: parts begin no other one, and what shares most with the new one is
+// the only one that it could begin with.
+int32_t Pages::add(int32_t parent, std::span<const int32_t> ids, int32_t page) {
+  if (const Nearest here = nearest(parent, ids);
+      here.node != root && here.same == static_cast<int64_t>(at(here.node).ids.size()))
+    remove(here.node);
   int32_t place;
   if (spare_.empty()) {
     place = static_cast<int32_t>(nodes_.size());
@@ -110,7 +134,7 @@ int32_t Pages::insert(int32_t parent, std::span<const int32_t> ids, int32_t& pag
   }
   at(place) = {parent, page, 0, clock_, {ids.begin(), ids.end()}, nullptr};
   if (parent != root) ++at(parent).children;
-  by_key_.emplace(key(parent, ids), place);
+  sorted_.insert(place);
   in_tree_[static_cast<size_t>(page)] = true;
   ++refs(page);
   return place;
@@ -133,19 +157,14 @@ bool Pages::evict() {
   return true;
 }
 
+// A leaf. Sequences may have its page, and keep it.
 void Pages::remove(int32_t place) {
   Node& node = at(place);
-  const auto [begin, end] = by_key_.equal_range(key(node.parent, node.ids));
-  for (auto it = begin; it != end; ++it)
-    if (it->second == place) {
-      by_key_.erase(it);
-      break;
-    }
+  sorted_.erase(place);
   if (node.parent != root) --at(node.parent).children;
+  if (refs(node.page) == 1) --idle_;  // it was counted while only the tree had it
   in_tree_[static_cast<size_t>(node.page)] = false;
-  --idle_;  // it was counted while only the tree had it
-  refs(node.page) = 0;
-  free_.push_back(node.page);
+  if (--refs(node.page) == 0) free_.push_back(node.page);
   node = Node();
   spare_.push_back(place);
 }

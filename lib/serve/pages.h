@@ -5,20 +5,23 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "nn/state.h"
 
 namespace hone {
 
-// A tree of full pages: a node is a page and the tokens in it, its parent the page before. A page is counted once for
-// the tree and once for each sequence that has it in its table. What only the tree has goes, the longest unused leaf
-// first, when pages are needed.
+// A tree of pages: a node is a page and the tokens in it, its parent the page before. Leaves may be parts, the ends of
+// prompts: first rows of a page behind which a sequence may still write its own, and which others copy. A page is
+// counted once for the tree and once for each sequence that has it in its table. What only the tree has goes, the
+// longest unused leaf first, when pages are needed.
 class Pages {
  public:
   Pages(int64_t pages, int64_t page_rows);
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
 
   int64_t page_rows() const { return page_rows_; }
   int64_t size() const { return static_cast<int64_t>(refs_.size()); }
@@ -32,8 +35,11 @@ class Pages {
   void release(int32_t page);
 
   static constexpr int32_t root = -1;
+  // Tokens that begin a prompt alike are read alike up to a multiple of this: the last ones of fewer depend on what
+  // follows them.
+  static constexpr int64_t grain = kernels::attention_lanes;
   struct Hit {
-    int64_t tokens = 0;   // a multiple of kernels::attention_block
+    int64_t tokens = 0;   // a multiple of `grain`; with `needs_kept`, whole pages
     int64_t in_tree = 0;  // tokens that whole pages of the tree share, whether or not what is beside them was kept
     int32_t node = root;  // of the last whole page
     std::vector<int32_t> pages;  // shared already
@@ -47,6 +53,9 @@ class Pages {
   // A full page after `parent`. Where the tree has these tokens already, `page` is given back for the tree's own, which
   // holds the same bits.
   int32_t insert(int32_t parent, std::span<const int32_t> ids, int32_t& page);
+  // The first rows of a page after `parent`, where the tree has them nowhere else: fewer tokens than a page's, a
+  // multiple of `grain`. Who has the page may go on writing behind them.
+  void insert_part(int32_t parent, std::span<const int32_t> ids, int32_t page);
   void keep(int32_t node, State::Kept kept);
   bool kept(int32_t node) const { return node != root && nodes_[static_cast<size_t>(node)].kept != nullptr; }
 
@@ -57,10 +66,31 @@ class Pages {
     std::vector<int32_t> ids;  // empty: no node stands here
     std::shared_ptr<const State::Kept> kept;
   };
+  // Where a node stands: by its parent, then by its tokens, so that those that begin alike are neighbours.
+  struct Key {
+    int32_t parent;
+    std::span<const int32_t> ids;
+  };
+  struct Before {
+    using is_transparent = void;
+    const Pages* pages;
+    Key key(const Key& of) const { return of; }
+    Key key(int32_t node) const {
+      const Node& of = pages->nodes_[static_cast<size_t>(node)];
+      return {of.parent, of.ids};
+    }
+    bool operator()(const auto& a, const auto& b) const;
+  };
+  // A child, and how many tokens it begins with of those that were looked for.
+  struct Nearest {
+    int32_t node = root;
+    int64_t same = 0;
+  };
   Node& at(int32_t node) { return nodes_[static_cast<size_t>(node)]; }
   int& refs(int32_t page) { return refs_[static_cast<size_t>(page)]; }
-  static uint64_t key(int32_t parent, std::span<const int32_t> ids);
-  int32_t child(int32_t parent, std::span<const int32_t> ids);
+  int32_t child(int32_t parent, std::span<const int32_t> ids) const;
+  Nearest nearest(int32_t parent, std::span<const int32_t> ids) const;
+  int32_t add(int32_t parent, std::span<const int32_t> ids, int32_t page);
   bool evict();
   void remove(int32_t node);
 
@@ -70,7 +100,7 @@ class Pages {
   std::vector<int32_t> free_;  // pages
   std::vector<Node> nodes_;
   std::vector<int32_t> spare_;  // places in nodes_
-  std::unordered_multimap<uint64_t, int32_t> by_key_;
+  std::set<int32_t, Before> sorted_{Before{this}};
   uint64_t clock_ = 0;
 };
 

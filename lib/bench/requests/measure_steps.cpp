@@ -75,7 +75,7 @@ class StepTimer {
   StepCosts run(const std::function<void(size_t, size_t)>& progress) {
     make_grid();
     fill();
-    const size_t all = costs_.rows.size() * costs_.chunks.size() + costs_.contexts.size();
+    const size_t all = costs_.rows.size() * costs_.chunks.size() + costs_.contexts.size() * costs_.pieces.size();
     size_t done = 0;
     for (const int64_t rows : costs_.rows)
       for (const int64_t chunk : costs_.chunks) {
@@ -85,17 +85,10 @@ class StepTimer {
       }
     extend();
     add_own();
-    const int64_t rows = std::min<int64_t>(s_.parallel, 16);
-    std::vector<double> row, chunk;
-    for (size_t context = 0; context < costs_.contexts.size(); ++context) {
-      row.push_back(time(rows, 0, context) / static_cast<double>(rows));
-      chunk.push_back(time(0, piece_, context) / static_cast<double>(piece_));
-      costs_.row_more.push_back(std::max(0.0, row.back() - row.front()));
-      costs_.chunk_more.push_back(std::max(0.0, chunk.back() - chunk.front()));
-      progress(++done, all);
-    }
+    add_contexts([&] { progress(++done, all); });
     time_after_wait();
-    keep_spread();
+    costs_.spread = some_of(spread_);
+    costs_.piece_spread = some_of(piece_spread_);
     return std::move(costs_);
   }
 
@@ -113,6 +106,9 @@ class StepTimer {
       for (const int64_t size : {chunk, chunk * 3 / 2 / tile * tile})
         if (size + tile / 2 < longest) chunks.insert(size + tile / 2);
     costs_.chunks.assign(chunks.begin(), chunks.end());
+    costs_.pieces = {0};
+    for (const int64_t size : {int64_t{1}, block, piece_})
+      if (size <= piece_ && size > costs_.pieces.back()) costs_.pieces.push_back(size);
     // Room for a piece and a token behind the last.
     const int64_t last = std::max<int64_t>(0, s_.capacity - s_.busy_chunk) / block * block;
     costs_.contexts = {0};
@@ -184,8 +180,24 @@ class StepTimer {
     for (int64_t i = 0; i < repeat_; ++i) seconds.push_back(step(rows, chunk, context));
     const double typical = median(seconds);
     if (typical > 0)
-      for (const double one : seconds) spread_.push_back(one / typical);
+      for (const double one : seconds) (chunk > 0 ? piece_spread_ : spread_).push_back(one / typical);
     return typical;
+  }
+
+  // What stands before tokens is read for each that is written, and once for a piece, which then computes with it.
+  void add_contexts(const std::function<void()>& timed) {
+    const int64_t rows = std::min<int64_t>(s_.parallel, 16);
+    std::vector<double> first;
+    for (size_t context = 0; context < costs_.contexts.size(); ++context)
+      for (size_t i = 0; i < costs_.pieces.size(); ++i, timed()) {
+        const int64_t piece = costs_.pieces[i];
+        const double seconds =
+            piece == 0 ? time(rows, 0, context) / static_cast<double>(rows) : time(0, piece, context);
+        if (context == 0) first.push_back(seconds);
+        const double more = std::max(0.0, seconds - first[i]);
+        if (piece == 0) costs_.row_more.push_back(more);
+        costs_.piece_more.push_back(piece == 0 ? 0 : more);
+      }
   }
 
   // What goes on around the model grows with the texts of a step.
@@ -211,11 +223,13 @@ class StepTimer {
     costs_.after_wait = std::max(0.0, median(seconds) - time(0, piece_, 0));
   }
 
-  void keep_spread() {
+  static std::vector<double> some_of(std::vector<double> all) {
     constexpr size_t most = 100;
-    std::ranges::sort(spread_);
-    const size_t count = std::min(most, spread_.size());
-    for (size_t i = 0; i < count; ++i) costs_.spread.push_back(spread_[(2 * i + 1) * spread_.size() / (2 * count)]);
+    std::ranges::sort(all);
+    const size_t count = std::min(most, all.size());
+    std::vector<double> some;
+    for (size_t i = 0; i < count; ++i) some.push_back(all[(2 * i + 1) * all.size() / (2 * count)]);
+    return some;
   }
 
   // Where no step is: what it would be if rows and piece were apart from each other.
@@ -238,7 +252,7 @@ class StepTimer {
   std::vector<State::Kept> kept_;  // at each context
   Random random_{1, "steps"};
   Sampler sampler_{SamplingSettings(), Random(1, "sampling")};
-  std::vector<double> spread_;  // of all steps
+  std::vector<double> spread_, piece_spread_;  // of all steps
   StepCosts costs_;
 };
 

@@ -1,5 +1,7 @@
 #include "bench/requests/replay.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/random.h"
 #include "base/stop.h"
@@ -106,6 +108,28 @@ class Replay {
 };
 
 }  // namespace
+
+void warm_up(Executor& executor, const EngineSettings& settings) {
+  State& state = executor.state();
+  const int64_t pages = settings.cache_tokens / settings.page_rows;
+  const int64_t longest = std::min({settings.chunk, settings.capacity, pages * settings.page_rows});
+  for (int64_t i = 0; i * settings.page_rows < longest; ++i) state.table().at(0, i) = static_cast<int32_t>(i);
+  const auto read = [&](int64_t count, Phase phase) {
+    state.begin(0, 0, nullptr);
+    const Tensor hidden =
+        executor.read({{0, 0, count, phase}}, std::vector<int32_t>(static_cast<size_t>(count), 1), phase);
+    executor.logits(hidden.rows(0, 1), Phase::step);
+  };
+  read(1, Phase::step);
+  // A block of memory serves arrays that it is an eighth larger than, too. From small to large: none finds a larger one.
+  for (int64_t next = 1, count = 0; count < longest; next = count + 1 + (count + 1) / 8) {
+    check_stop();
+    count = std::min(next, longest);
+    read(count, Phase::prompt);
+  }
+  for (int64_t page = 1; page < pages; ++page) state.copy_page(0, static_cast<int32_t>(page), settings.page_rows);
+  state.begin(0, 0, nullptr);
+}
 
 Replayed replay(Engine& engine, const Config& config, const std::vector<Arrival>& arrivals,
                 const ReplaySettings& settings) {

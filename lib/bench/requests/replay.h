@@ -43,6 +43,11 @@ struct ReplaySettings {
   std::function<void(size_t done, const EngineStats&)> progress = {};
 };
 
+// Through an executor that has computed nothing yet: copies of weights, memory of all sizes and all pages, what first
+// requests would else wait for, and those of a server that has run for a while do not. Every sequence is empty again.
+// `settings` are complete(), and those of its state.
+void warm_up(Executor& executor, const EngineSettings& settings);
+
 // Runs all of them to their ends, by the engine's clock: that of a simulation knows no waiting. Throws Stopped.
 Replayed replay(Engine& engine, const Config& config, const std::vector<Arrival>& arrivals,
                 const ReplaySettings& settings);

@@ -22,7 +22,7 @@ namespace hone {
 namespace {
 
 constexpr int64_t cost_repetitions = 5;
-constexpr double cache_share = 0.25;  // of the memory that is left, for what the texts of a trace share
+constexpr double cache_share = 0.5;  // of the memory that is left, for what the texts of a trace share
 
 class RequestsBench {
  public:
@@ -110,7 +110,7 @@ class RequestsBench {
       executor = std::make_unique<SimulatedExecutor>(transformer, r.engine, costs);
     else
       executor = std::make_unique<ModelExecutor>(transformer, r.engine);
-    if (!s_.simulate) warm_up(*executor);
+    if (!s_.simulate) warm_up(*executor, r.engine);
     Engine engine(std::move(executor), *tokenizer, r.engine);
     const std::vector<Arrival>& all = arrivals(load);
     ReplaySettings replay_settings{.speed = s_.trace.empty() ? 1 : s_.loads[load],
@@ -138,17 +138,6 @@ class RequestsBench {
     r.count = all.size();
     r.objective = s_.objective;
     return r;
-  }
-
-  // Copies of weights for products, code, memory: what a first request would else wait for.
-  static void warm_up(Executor& executor) {
-    for (const Phase phase : {Phase::prompt, Phase::step}) {
-      executor.state().begin(0, 0, nullptr);
-      executor.state().table().at(0, 0) = 0;
-      const std::vector<int32_t> ids = {1};
-      executor.logits(executor.read({{0, 0, 1, phase}}, ids, phase), phase);
-    }
-    executor.state().begin(0, 0, nullptr);
   }
 
   StepCosts costs_of(const Model& model, int threads) {

@@ -33,7 +33,8 @@ Tensor SimulatedExecutor::read(std::vector<Span> spans, std::span<const int32_t>
     }
     for (int64_t token = 0; token < span.count; ++token) shape_.contexts.push_back(span.first + token);
   }
-  const double factor = costs_.spread.empty() ? 1 : costs_.spread[random_.below(costs_.spread.size())];
+  const std::vector<double>& spread = shape_.chunk > 0 ? costs_.piece_spread : costs_.spread;
+  const double factor = spread.empty() ? 1 : spread[random_.below(spread.size())];
   now_ += factor * costs_(shape_) + (std::exchange(waited_, false) ? costs_.after_wait : 0);
   return {};
 }

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int schema = 2;
+constexpr int schema = 3;
 
 // Between which two places of a grid `x` stands, and how far behind the first: 1.5 is beyond the second.
 struct GridPlace {
@@ -36,6 +36,15 @@ double on_line(const std::vector<int64_t>& grid, const std::vector<double>& valu
   return grid.size() < 2 ? values.front() : between(values[place.index], values[place.index + 1], place.fraction);
 }
 
+// Of values [down, across].
+double on_plane(const std::vector<int64_t>& down, const std::vector<int64_t>& across, const std::vector<double>& values,
+                int64_t x, int64_t y) {
+  const GridPlace r = place_of(down, std::max(x, down.front())), c = place_of(across, y);
+  const auto at = [&](size_t row, size_t column) { return values[row * across.size() + column]; };
+  const auto along = [&](size_t row) { return between(at(row, c.index), at(row, c.index + 1), c.fraction); };
+  return down.size() < 2 ? along(0) : between(along(r.index), along(r.index + 1), r.fraction);
+}
+
 bool rising(const std::vector<int64_t>& grid) {
   return !grid.empty() && grid.front() >= 0 &&
          std::adjacent_find(grid.begin(), grid.end(), std::greater_equal<>()) == grid.end();
@@ -48,27 +57,17 @@ bool finite(const std::vector<double>& values) {
 }  // namespace
 
 double StepCosts::operator()(const Shape& shape) const {
-  const auto count = static_cast<int64_t>(shape.contexts.size());
-  const GridPlace r = place_of(rows, count), c = place_of(chunks, shape.chunk);
-  const auto at = [&](size_t row, size_t chunk) { return seconds[row * chunks.size() + chunk]; };
-  const auto along = [&](size_t row) { return between(at(row, c.index), at(row, c.index + 1), c.fraction); };
-  double total = between(along(r.index), along(r.index + 1), r.fraction);
+  double total = on_plane(rows, chunks, seconds, static_cast<int64_t>(shape.contexts.size()), shape.chunk);
   for (const int64_t context : shape.contexts) total += on_line(contexts, row_more, context);
-  total += static_cast<double>(shape.chunk) * on_line(contexts, chunk_more, shape.first);
+  if (shape.chunk > 0) total += on_plane(contexts, pieces, piece_more, shape.first, shape.chunk);
   return std::max(total, 0.0);
 }
 
 nlohmann::ordered_json json_of(const StepCosts& costs) {
-  return {{"schema_version", schema},
-          {"of", costs.of},
-          {"rows", costs.rows},
-          {"chunks", costs.chunks},
-          {"seconds", costs.seconds},
-          {"contexts", costs.contexts},
-          {"row_more", costs.row_more},
-          {"chunk_more", costs.chunk_more},
-          {"after_wait", costs.after_wait},
-          {"spread", costs.spread}};
+  return {{"schema_version", schema},       {"of", costs.of},           {"rows", costs.rows},
+          {"chunks", costs.chunks},         {"seconds", costs.seconds}, {"contexts", costs.contexts},
+          {"row_more", costs.row_more},     {"pieces", costs.pieces},   {"piece_more", costs.piece_more},
+          {"after_wait", costs.after_wait}, {"spread", costs.spread},   {"piece_spread", costs.piece_spread}};
 }
 
 StepCosts read_step_costs(const std::string& path, const json& of) {
@@ -83,16 +82,20 @@ StepCosts read_step_costs(const std::string& path, const json& of) {
     object.at("seconds").get_to(costs.seconds);
     object.at("contexts").get_to(costs.contexts);
     object.at("row_more").get_to(costs.row_more);
-    object.at("chunk_more").get_to(costs.chunk_more);
+    object.at("pieces").get_to(costs.pieces);
+    object.at("piece_more").get_to(costs.piece_more);
     object.at("after_wait").get_to(costs.after_wait);
     object.at("spread").get_to(costs.spread);
+    object.at("piece_spread").get_to(costs.piece_spread);
   } catch (const json::exception&) {
     throw input_error("'{}' has no costs of steps, as bench writes them", path);
   }
-  if (!rising(costs.rows) || !rising(costs.chunks) || !rising(costs.contexts) || costs.rows.size() < 2 ||
-      costs.chunks.size() < 2 || costs.seconds.size() != costs.rows.size() * costs.chunks.size() ||
-      costs.row_more.size() != costs.contexts.size() || costs.chunk_more.size() != costs.contexts.size() ||
-      !finite(costs.seconds) || !finite(costs.row_more) || !finite(costs.chunk_more) || !finite(costs.spread) ||
+  const auto grid = [](const std::vector<int64_t>& places) { return rising(places) && places.size() > 1; };
+  if (!grid(costs.rows) || !grid(costs.chunks) || !grid(costs.pieces) || !rising(costs.contexts) ||
+      costs.seconds.size() != costs.rows.size() * costs.chunks.size() ||
+      costs.row_more.size() != costs.contexts.size() ||
+      costs.piece_more.size() != costs.contexts.size() * costs.pieces.size() || !finite(costs.seconds) ||
+      !finite(costs.row_more) || !finite(costs.piece_more) || !finite(costs.spread) || !finite(costs.piece_spread) ||
       !finite({costs.after_wait}))
     throw input_error("'{}': its costs of steps are damaged", path);
   for (const auto& [name, value] : of.items())

@@ -25,10 +25,13 @@ class StepCosts {
   std::vector<double> seconds;     // [rows, chunks], with contexts[0] tokens before each
   std::vector<int64_t> contexts;   // tokens before
   std::vector<double> row_more;    // seconds more for each token that is written, by its context
-  std::vector<double> chunk_more;  // and for each token of a piece
+  std::vector<int64_t> pieces;     // sizes of pieces as in `chunks`, but fewer
+  std::vector<double> piece_more;  // [contexts, pieces] seconds more for a piece of that size, by its context
   double after_wait = 0;           // seconds more of the first step after the engine had nothing to do
-  std::vector<double> spread;      // times of repeated steps over their medians, rising; none: all take the same
-  nlohmann::json of;               // what they were measured of
+  // Times of repeated steps over their medians, rising, of steps that only write and of those with a piece; none: all
+  // take the same.
+  std::vector<double> spread, piece_spread;
+  nlohmann::json of;  // what they were measured of
 
   double operator()(const Shape& shape) const;
 };

@@ -85,6 +85,10 @@ struct MaskRule {
 // Tokens of a query block and of a key block.
 constexpr int64_t attention_block = 64;
 
+// Queries of a block that share lanes: whether their running maxima rise is asked of all of them at once, so that the
+// bits of one depend on the others. They stand at multiples of this from a call's first query on.
+constexpr int64_t attention_lanes = 16;
+
 // A pair of a query block and a key block with something to compute; in lists by query block `block` is the key block,
 // in lists by key block the query block.
 struct BlockVisit {

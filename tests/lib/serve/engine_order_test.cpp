@@ -100,6 +100,52 @@ TEST_CASE("pages are counted, and the longest unused ones go first") {
   CHECK_THROWS_AS((pages.release(third), pages.release(third)), Error);
 }
 
+TEST_CASE("ends of prompts are pages in part, for the longest beginning that somebody shares") {
+  Pages pages(5, 64);
+  const auto text = [](int64_t ones, int64_t twos, int64_t threes) {
+    std::vector<int32_t> ids(static_cast<size_t>(ones), 1);
+    ids.insert(ids.end(), static_cast<size_t>(twos), 2);
+    ids.insert(ids.end(), static_cast<size_t>(threes), 3);
+    return ids;
+  };
+  int32_t first = *pages.take();
+  const int32_t part = *pages.take(), other = *pages.take();
+  const int32_t node = pages.insert(Pages::root, text(64, 0, 0), first);
+  pages.insert_part(node, text(16, 16, 0), part);
+  pages.insert_part(node, text(16, 0, 32), other);
+  for (const int32_t page : {first, part, other}) pages.release(page);
+  CHECK(pages.in_use() == 0);
+  const auto find = [&](const std::vector<int32_t>& ids, int64_t most) {
+    const Pages::Hit hit = pages.find(ids, most, false);
+    for (const int32_t page : hit.pages) pages.release(page);
+    if (hit.partial >= 0) pages.release(hit.partial);
+    CHECK(hit.tokens == 64 * static_cast<int64_t>(hit.pages.size()) + hit.partial_rows);
+    return std::pair(hit.partial, hit.tokens);
+  };
+  CHECK(find(text(80, 20, 5), 96) == std::pair(part, int64_t{96}));
+  CHECK(find(text(80, 9, 5), 80).second == 80);  // equal to either
+  CHECK(find(text(80, 0, 31), 96) == std::pair(other, int64_t{96}));
+  CHECK(find(text(75, 0, 30), 96) == std::pair(-1, int64_t{64}));    // 11 tokens are less than what is read alike
+  CHECK(find(text(64, 0, 0), 48) == std::pair(first, int64_t{48}));  // of a whole page: the last token is read
+  CHECK(find(text(0, 64, 0), 48) == std::pair(-1, int64_t{0}));
+  // What has all of a part's tokens and more takes its place, and one that has less is none.
+  const int32_t longer = *pages.take(), less = *pages.take();
+  pages.insert_part(node, text(16, 32, 0), longer);
+  CHECK(pages.free() == 1);
+  pages.insert_part(node, text(16, 16, 0), less);
+  pages.release(less);
+  CHECK(pages.free() == 2);
+  CHECK(find(text(80, 40, 0), 112) == std::pair(longer, int64_t{112}));
+  CHECK(pages.in_use() == 1);  // who wrote it still does
+  int32_t full = *pages.take();
+  CHECK(pages.insert(node, text(16, 48, 0), full) != node);
+  pages.release(longer);
+  pages.release(full);
+  CHECK(pages.free() == 2);
+  CHECK(pages.available() == 5);
+  CHECK(find(text(80, 48, 9), 128) == std::pair(-1, int64_t{128}));
+}
+
 TEST_CASE("a way of batching changes who is served when, and no text") {
   const Tiny t(tiny("full"));
   const std::vector<Request> requests = random_requests(31, 20, 60);

@@ -42,7 +42,7 @@ struct Tiny {
   Transformer model;
 };
 
-// Requests of which many begin alike, as those of a chat do.
+// Requests of which many begin alike, as those of a chat do: with one of a few texts, or with all of an earlier prompt.
 inline std::vector<Request> random_requests(uint64_t seed, int64_t count, int64_t longest) {
   Random random(seed, "requests");
   const auto text = [&](int64_t length) {
@@ -57,6 +57,8 @@ inline std::vector<Request> random_requests(uint64_t seed, int64_t count, int64_
   for (int64_t i = 0; i < count; ++i) {
     Request r;
     r.prompt = beginnings[random.below(beginnings.size())];
+    if (i > 0 && random.below(3) == 0)
+      if (const auto& earlier = all[random.below(all.size())].prompt; earlier.size() <= 200) r.prompt = earlier;
     for (const int32_t id : text(static_cast<int64_t>(random.below(static_cast<uint64_t>(longest)))))
       r.prompt.push_back(id);
     r.tokens = static_cast<int64_t>(1 + random.below(24) + (random.below(5) ? 0 : 120));  // some need more pages later
@@ -123,8 +125,9 @@ inline void check_same(const std::vector<ScoredToken>& a, const std::vector<Scor
 }
 
 // Everything that a request gets, whatever else runs: against generate() and against an engine of one text. `count`
-// random ones and those that run out of pages, in so many rounds of other pages and places.
-inline void check_alike(const Tiny& t, EngineSettings settings, uint64_t seed, int64_t count, int64_t rounds = 3) {
+// random ones and those that run out of pages, in so many rounds of other pages and places. Returns how many began within
+// a block of keys, behind what was found in the cache.
+inline int64_t check_alike(const Tiny& t, EngineSettings settings, uint64_t seed, int64_t count, int64_t rounds = 3) {
   std::vector<Request> requests = growing_requests(seed);
   for (Request& r : random_requests(seed, count, 60)) requests.push_back(std::move(r));
   settings.parallel = 1;
@@ -146,7 +149,7 @@ inline void check_alike(const Tiny& t, EngineSettings settings, uint64_t seed, i
     CHECK(alone.at(i).text == expected.text);
     CHECK(alone.at(i).finish == expected.finish);
   }
-  int64_t cached_tokens = 0;
+  int64_t cached_tokens = 0, within_blocks = 0;
   for (size_t round = 0; round < static_cast<size_t>(rounds); ++round) {
     EngineSettings s = settings;
     s.parallel = std::array{3, 8, 20}[round];
@@ -169,11 +172,13 @@ inline void check_alike(const Tiny& t, EngineSettings settings, uint64_t seed, i
       CHECK(text.prompt_tokens == expected.prompt_tokens);
       check_same(text.scores, expected.scores);
       check_same(text.prompt_scores, expected.prompt_scores);
+      within_blocks += text.cached_tokens % kernels::attention_block != 0;
     }
     if (round == 0) CHECK(stats.preemptions > 0);
     cached_tokens += stats.cached_tokens;
   }
   CHECK(cached_tokens > 0);
+  return within_blocks;
 }
 
 inline EngineSettings of_type(DType type, kernels::CacheCode code = kernels::CacheCode::none) {

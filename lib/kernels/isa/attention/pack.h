@@ -8,8 +8,9 @@
 namespace hone::kernels::HONE_ISA {
 
 constexpr int64_t tile = attention_block;
-constexpr int64_t group = 16;  // keys, or queries, whose visibility is looked at together
+constexpr int64_t group = attention_lanes;  // keys, or queries, whose visibility is looked at together
 constexpr int groups = tile / group;
+static_assert(group % lanes == 0, "who begins at a multiple of a group finds the same queries in its lanes");
 constexpr float log2_e = 1.44269504088896341f, ln_2 = 0.693147180559945309f;
 constexpr float lowest_top = -1e30f;  // a running maximum before anything was seen
 

@@ -40,7 +40,9 @@ StepCosts a_second_each() {
   costs.chunks = {0, 1, 2};
   costs.seconds = {0, 1, 1, 1, 2, 2};
   costs.contexts = {0};
-  costs.row_more = costs.chunk_more = {0};
+  costs.row_more = {0};
+  costs.pieces = {0, 1};
+  costs.piece_more = {0, 0};
   return costs;
 }
 
@@ -69,7 +71,7 @@ class Recorder : public Executor {
 };
 
 // As a machine with a clock of its own: products in tiles of 16 rows, attention that grows with what stands before a
-// token, weights that are read once a call, a slow first call after a pause.
+// token and packs that once a piece, weights that are read once a call, a slow first call after a pause.
 class Machine : public Executor {
  public:
   Machine(const Config& config, const EngineSettings& settings) : config_(config), state_(state_shape(settings)) {}
@@ -85,9 +87,11 @@ class Machine : public Executor {
   Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase) override {
     const auto rows = static_cast<int64_t>(ids.size());
     now_ += 6e-4 + 1.5e-3 * static_cast<double>((rows + 15) / 16) + (std::exchange(waited_, false) ? 8e-4 : 0);
-    for (const Span& span : spans)
-      now_ += (span.phase == Phase::step ? 4e-6 : 5e-7) *
-              static_cast<double>(span.count * (span.first + (span.count + 1) / 2));
+    for (const Span& span : spans) {
+      const bool step = span.phase == Phase::step;
+      now_ += (step ? 4e-6 : 5e-7) * static_cast<double>(span.count * (span.first + (span.count + 1) / 2)) +
+              (step ? 0 : 1e-5) * static_cast<double>(span.first);
+    }
     return Tensor::zeros({rows, config_.block.dim});
   }
   Tensor logits(const Tensor& hidden, Phase) override {
@@ -95,11 +99,32 @@ class Machine : public Executor {
     return Tensor::zeros({hidden.dim(0), config_.vocabulary});
   }
 
+ protected:
+  void take(double seconds) { now_ += seconds; }
+
  private:
   const Config& config_;
   State state_;
   double now_ = 0;
   bool waited_ = false;
+};
+
+// Whose memory has to be asked for first, for each number of rows that no block of about that size was used for.
+class ColdMachine : public Machine {
+ public:
+  using Machine::Machine;
+  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override {
+    const auto rows = static_cast<int64_t>(ids.size());
+    const auto block = sizes_.lower_bound(rows);
+    if (block == sizes_.end() || *block > rows + rows / 8) {
+      sizes_.insert(rows);
+      take(0.02);
+    }
+    return Machine::read(std::move(spans), ids, phase);
+  }
+
+ private:
+  std::set<int64_t> sizes_;
 };
 
 std::vector<Arrival> at_once(int64_t count) {
@@ -208,11 +233,14 @@ TEST_CASE("costs are straight lines between what was measured, and come back fro
       costs.seconds.push_back(0.5 + 0.25 * static_cast<double>(rows) + 0.125 * static_cast<double>(chunk));
   costs.contexts = {0, 64, 256};
   costs.row_more = {0, 0.5, 2};
-  costs.chunk_more = {0, 0.25, 1};
+  costs.pieces = {0, 16, 48};
+  costs.piece_more = {0, 0, 0, 0, 4, 6, 0, 16, 24};
   CHECK(costs({.contexts = {0, 0, 0}, .chunk = 40}) == doctest::Approx(0.5 + 0.75 + 5));
   CHECK(costs({.contexts = std::vector<int64_t>(12, 0)}) == doctest::Approx(0.5 + 3));
   CHECK(costs({.contexts = {32, 160}}) == doctest::Approx(0.5 + 0.5 + 0.25 + 1.25));
   CHECK(costs({.contexts = {}, .chunk = 16, .first = 256}) == doctest::Approx(0.5 + 2 + 16));
+  CHECK(costs({.contexts = {}, .chunk = 32, .first = 160}) == doctest::Approx(0.5 + 4 + 12.5));
+  CHECK(costs({.contexts = {0}, .chunk = 8, .first = 32}) == doctest::Approx(0.5 + 0.25 + 1 + 1));
   const test::Scratch scratch;
   const auto keep = [&](const std::string& text) { std::ofstream(scratch / "c.json") << text; };
   costs.of = {{"isa", "avx2"}, {"threads", 2}};
@@ -220,6 +248,7 @@ TEST_CASE("costs are straight lines between what was measured, and come back fro
   const StepCosts back = read_step_costs(scratch / "c.json", costs.of);
   CHECK(back.seconds == costs.seconds);
   CHECK(back.row_more == costs.row_more);
+  CHECK(back.piece_more == costs.piece_more);
   CHECK_THROWS_WITH(read_step_costs(scratch / "c.json", {{"isa", "avx2"}, {"threads", 1}}),
                     doctest::Contains("another threads"));
   nlohmann::ordered_json broken = json_of(costs);
@@ -281,11 +310,45 @@ TEST_CASE("a simulation waits as long as what it was measured of") {
   }
 }
 
+TEST_CASE("what stands before a piece takes its time, however short the piece is") {
+  const Tiny t(tiny());
+  EngineSettings s = settings_of(t.model.config(), "continuous");
+  s.busy_chunk = 64;
+  Machine machine(t.model.config(), s);
+  const StepCosts costs = measure_step_costs(machine, s, 1, [](size_t, size_t) {});
+  for (const int64_t chunk : {1, 5, 24, 60, 64})
+    for (const int64_t first : {16, 64, 150, 256}) {
+      CAPTURE(chunk);
+      CAPTURE(first);
+      const auto more = static_cast<double>(first) * (1e-5 + 5e-7 * static_cast<double>(chunk));
+      CHECK(costs({.contexts = {}, .chunk = chunk, .first = first}) - costs({.contexts = {}, .chunk = chunk}) ==
+            doctest::Approx(more));
+    }
+}
+
+TEST_CASE("requests through what was warmed up wait for no memory") {
+  const Tiny t(tiny());
+  const EngineSettings s = settings_of(t.model.config(), "continuous");
+  const std::vector<Arrival> arrivals = poisson_arrivals(6, 60, {16, 160}, {8, 64}, 4);
+  const auto first_tokens = [&](std::unique_ptr<Executor> executor) {
+    Engine engine(std::move(executor), *byte_tokenizer(), s);
+    double all = 0;
+    for (const ServedRequest& one : replay(engine, t.model.config(), arrivals, {}).served) all += one.first_token;
+    return all;
+  };
+  const double expected = first_tokens(std::make_unique<Machine>(t.model.config(), s));
+  auto warm = std::make_unique<ColdMachine>(t.model.config(), s);
+  warm_up(*warm, s);
+  CHECK(first_tokens(std::move(warm)) == doctest::Approx(expected).epsilon(1e-6));
+  CHECK(first_tokens(std::make_unique<ColdMachine>(t.model.config(), s)) > expected * 1.1);
+}
+
 TEST_CASE("simulated steps vary as measured ones do, in the same way at every run") {
   const Tiny t(tiny());
   const EngineSettings s = settings_of(t.model.config(), "none");
   StepCosts costs = a_second_each();
   costs.spread = {0.5, 1, 3};
+  costs.piece_spread = {2};  // pieces vary less than the short steps between them
   costs.after_wait = 7;
   const auto run = [&] {
     Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
@@ -295,7 +358,7 @@ TEST_CASE("simulated steps vary as measured ones do, in the same way at every ru
   CHECK(one.gaps == other.gaps);
   CHECK(std::set<double>(one.gaps.begin(), one.gaps.end()) == std::set<double>{0.5, 1, 3});
   // The first came after a pause.
-  CHECK(one.served.at(0).first_token >= 7.5);
+  CHECK(one.served.at(0).first_token == 2 + 7);
 }
 
 TEST_CASE("the load that a way of batching holds is the highest that all loads below hold, too") {

@@ -244,6 +244,41 @@ TEST_CASE("chunks of a prefill give the rows of one pass") {
   set_isa(isa_levels().back());
 }
 
+TEST_CASE("a call that begins where queries share lanes has the bits of one pass") {
+  for (Isa level : hone::test::isa_levels_tested())
+    for (DType dtype : {DType::f32, DType::bf16})
+      for (const ScoreRule& score : {ScoreRule{}, ScoreRule{score_named("softcap"), 30}}) {
+        CAPTURE(name_of(level));
+        CAPTURE(name_of(dtype));
+        set_isa(level);
+        AttentionDims dims = dims_of(215, 4, 2, 64);
+        dims.scale = 0.9f;  // large: maxima rise along the way, of some queries alone
+        dims.score = score;
+        Case whole(dtype, dims);
+        whole.forward(*causal_plan(whole.shape()));
+        const int64_t row = 4 * 64;
+        for (const int64_t first : {16, 32, 48, 80, 176, 208}) {
+          CAPTURE(first);
+          Buffer rest = whole.out;
+          for (int64_t i = first * row; i < rest.size(); ++i) rest.set(i, 7);
+          // The first piece ends with a block, as an engine's do, or at other lanes.
+          for (int64_t begin = first, end = 0; begin < 215; begin = end) {
+            end = std::min<int64_t>(first % 32 ? (begin + 64) / 64 * 64 : begin + 96, 215);
+            AttentionDims part = whole.dims;
+            part.queries = end - begin;
+            part.query_offset = begin;
+            part.keys = end;
+            HeadRows q = whole.part(whole.qkv, begin * Case::row(dims));
+            attention_forward(part, q, whole.k(whole.qkv), whole.v(whole.qkv),
+                              rest.rows(begin * row, 215 * row, row, 64), nullptr,
+                              *causal_plan({part.queries, part.keys, begin}));
+          }
+          CHECK(rest == whole.out);
+        }
+      }
+  set_isa(isa_levels().back());
+}
+
 TEST_CASE("dimensions, types and plans that do not fit are refused") {
   Case c(DType::f32, dims_of(10, 3, 1, 8));
   CHECK_THROWS_AS(c.forward(*causal_plan({11, 11, 0}, {})), Error);
