@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "exchange/block_types.h"
 
 namespace hone {
 namespace {
@@ -189,6 +190,11 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   header_ = {reinterpret_cast<const char*>(all.data()) + sizeof length, static_cast<size_t>(length)};
   data_ = all.subspan(sizeof length + static_cast<size_t>(length));
   tensors_ = parse_safetensors_header(header_, data_.size(), where);
+}
+
+int SafetensorsFile::read(const StoredTensor& tensor, int64_t first, std::span<float> to) const {
+  const auto at = static_cast<uint64_t>(data_.data() - file_.bytes().data()) + tensor.begin;
+  return read_blocks(file_, at, block_type_named(option_of(number_type_of(tensor, ""))), first, to);
 }
 
 NumberType number_type_of(const StoredTensor& tensor, const std::string& where) {

@@ -26,7 +26,7 @@ struct StoredTensor {
 std::vector<StoredTensor> parse_safetensors_header(std::string_view header, std::optional<uint64_t> data_bytes,
                                                    const std::string& where);
 
-// A file, mapped. Its tensors are read where they lie.
+// A file, its header mapped.
 class SafetensorsFile {
  public:
   static constexpr uint64_t most_header_bytes = 100'000'000;
@@ -37,6 +37,8 @@ class SafetensorsFile {
   std::span<const std::byte> bytes(const StoredTensor& tensor) const {
     return data_.subspan(tensor.begin, tensor.end - tensor.begin);
   }
+  // Numbers of a tensor from number `first` on, as read_blocks(). Of a type that number_type_of() takes.
+  int read(const StoredTensor& tensor, int64_t first, std::span<float> to) const;
   void forget() const { file_.forget(); }
 
  private:

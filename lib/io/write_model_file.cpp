@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <set>
 
 #include "base/atomic_file.h"
@@ -20,6 +22,7 @@
 #include "io/isolate.h"
 #include "io/model_file.h"
 #include "io/notes.h"
+#include "io/pieces.h"
 #include "io/read_back.h"
 #include "tensor/pages.h"
 
@@ -143,8 +146,8 @@ Handle create_file(const std::string& path, const std::string& target) {
 
 class Writer {
  public:
-  Writer(const ModelFile& model, const std::string& target, const ArrayMaker& make)
-      : model_(model), target_(target), make_(make) {
+  Writer(const ModelFile& model, const std::string& target, const ArrayReader& read)
+      : model_(model), target_(target), read_(read) {
     if (!model.config.is_object() || !model.lineage.is_array())
       throw internal_error("'{}': the configuration must be a JSON object and the lineage a list", target);
     if (!model.run && !model.run_arrays.empty()) throw internal_error("'{}': run arrays without run state", target);
@@ -163,40 +166,94 @@ class Writer {
       if (!is_run_name(name)) throw internal_error("'{}' cannot name a run array", name);
       sources_.push_back(source_of(Section::run, "", name, tensor));
     }
-    uint64_t bytes = 0;
-    for (const Source& source : sources_) bytes += source.entry.bytes;
-    for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
-      Source& source = sources_[static_cast<size_t>(i)];
-      if (source.data) source.entry.checksum = checksum_of(source.data, source.entry.bytes);
-      let_go(source.tensor);
-    });
-    for (Source& source : sources_)
-      if (!source.data) source.entry.checksum = checksum_of(made(source.entry).raw(), source.entry.bytes);
-    check_stop();
+    set_checksums();
+    set_promised_checksums();
   }
 
-  void write(const std::string& path) {
+  // Returns the SHA-256 of the file.
+  std::string write(const std::string& path) {
     hdf5::quiet();  // prepares the library once, not in every child
     place(isolated([&] { return lay_out(path); }, fmt::format("cannot write '{}': HDF5 fails to lay it out", target_)));
     const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
     int error = file ? 0 : errno;
     for (size_t i = 0; i < sources_.size() && error == 0;) error = write_some(file.fd(), i);
-    if (error == 0) error = flush_to_device(file.fd());
+    if (error == 0) error = write_promised(file.fd());
+    std::future<std::string> sum;
+    if (error == 0) {
+      sum = std::async(sha256_of_file, path);  // which takes as long as the device does: both at once
+      error = flush_to_device(file.fd());
+    }
     if (error != 0) throw input_error("cannot write '{}': {}", target_, std::strerror(error));
+    return sum.get();
   }
 
  private:
+  // What the first of several threads found that failed to read.
+  class ReadFailure {
+   public:
+    void note(int error, const Entry& entry) {
+      int none = 0;
+      if (error != 0 && error_.compare_exchange_strong(none, error)) entry_ = &entry;
+    }
+    explicit operator bool() const { return error_ != 0; }
+    void check() const {  // after the loop
+      if (error_ != 0) throw input_error("{} cannot be read: {}", entry_->where(), std::strerror(error_));
+    }
+
+   private:
+    std::atomic<int> error_{0};
+    const Entry* entry_ = nullptr;
+  };
+
+  // Of what is in memory, or mapped.
+  void set_checksums() {
+    uint64_t bytes = 0;
+    for (const Source& source : sources_)
+      if (source.data) bytes += source.entry.bytes;
+    for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
+      Source& source = sources_[static_cast<size_t>(i)];
+      if (source.data) source.entry.checksum = checksum_of(source.data, source.entry.bytes);
+      let_go(source.tensor);
+    });
+    check_stop();
+  }
+
+  // An array a thread, since a checksum has one order; the largest first, so that threads finish together.
+  void set_promised_checksums() {
+    std::vector<Entry*> entries;
+    uint64_t bytes = 0;
+    for (Source& source : sources_) {
+      if (!source.tensor.promised()) continue;
+      if (!read_) throw internal_error("{} is promised, and nothing reads it", source.entry.where());
+      entries.push_back(&source.entry);
+      bytes += source.entry.bytes;
+    }
+    if (entries.empty()) return;
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const Entry* a, const Entry* b) { return a->bytes > b->bytes; });
+    const PieceBuffers buffers;
+    ReadFailure failure;
+    for_each_of(static_cast<int64_t>(entries.size()), bytes, [&](int64_t i) {
+      Entry& entry = *entries[static_cast<size_t>(i)];
+      const auto read = [&](uint64_t begin, std::span<std::byte> to) {
+        return failure ? ECANCELED : read_(entry.owner, entry.name, begin, to);
+      };
+      failure.note(checksum_by_pieces(entry.bytes, buffers.of_this_thread(), read, entry.checksum), entry);
+    });
+    check_stop();
+    failure.check();
+  }
+
   // Of the sources from `next` on so many that all threads have work; those of mapped files then leave memory. Returns
   // an errno.
   int write_some(int fd, size_t& next) {
     constexpr uint64_t enough = uint64_t{16} << 20;
     std::vector<Transfer> transfers;
-    std::vector<Tensor> promised;
     const size_t first = next;
     for (uint64_t bytes = 0; next < sources_.size() && bytes < enough; ++next) {
       const Source& source = sources_[next];
-      const std::byte* data = source.data ? source.data : promised.emplace_back(made(source.entry)).raw();
-      transfers.push_back({const_cast<std::byte*>(data), source.entry.bytes, source.entry.offset});
+      if (!source.data) continue;
+      transfers.push_back({const_cast<std::byte*>(source.data), source.entry.bytes, source.entry.offset});
       bytes += source.entry.bytes;
     }
     const int error = write_all(fd, transfers);
@@ -204,13 +261,37 @@ class Writer {
     return error;
   }
 
-  // The numbers of an array that was promised.
-  Tensor made(const Entry& entry) const {
+  // What was promised, piece by piece on all threads. Returns an errno.
+  int write_promised(int fd) const {
+    struct Piece {
+      const Entry* entry;
+      uint64_t begin, bytes;
+    };
+    std::vector<Piece> pieces;
+    uint64_t bytes = 0;
+    for (const Source& source : sources_) {
+      const Entry& e = source.entry;
+      if (!source.tensor.promised()) continue;
+      bytes += e.bytes;
+      for (uint64_t begin = 0; begin < e.bytes; begin += PieceBuffers::piece_bytes)
+        pieces.push_back({&e, begin, std::min(PieceBuffers::piece_bytes, e.bytes - begin)});
+    }
+    if (pieces.empty()) return 0;
+    const PieceBuffers buffers;
+    ReadFailure failure;
+    std::atomic<int> error{0};
+    for_each_of(static_cast<int64_t>(pieces.size()), bytes, [&](int64_t i) {
+      const auto& [entry, begin, size] = pieces[static_cast<size_t>(i)];
+      if (failure || error != 0 || stop_wanted()) return;
+      const std::span<std::byte> piece = buffers.of_this_thread().first(size);
+      if (const int failed = read_(entry->owner, entry->name, begin, piece))
+        failure.note(failed, *entry);
+      else if (const int full = write_at(fd, {piece.data(), size, entry->offset + begin}))
+        error = full;
+    });
     check_stop();
-    const Tensor array = make_ ? make_(entry.owner, entry.name) : Tensor();
-    if (!array || array.promised() || array.shape() != entry.shape || array.dtype() != entry.dtype)
-      throw internal_error("{} is promised and not made", entry.where());
-    return array;
+    failure.check();
+    return error;
   }
 
   static void check(const std::string& name, const Encoded& encoded) {
@@ -277,7 +358,7 @@ class Writer {
 
   const ModelFile& model_;
   const std::string& target_;
-  const ArrayMaker& make_;
+  const ArrayReader& read_;
   std::vector<std::pair<const char*, std::string>> texts_;
   std::vector<Source> sources_;
 };
@@ -309,11 +390,11 @@ bool same(const ModelFile& a, const ModelFile& b) {
 }  // namespace
 
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force, IfTaken taken,
-                             const ArrayMaker& make) {
+                             const ArrayReader& read) {
   for (const auto& [name, encoded] : model.parameters)
     if (encoded.verify) encoded.verify();  // damage must not get a checksum that fits it
   AtomicFile file(path, force, taken);
-  Writer(model, path, make).write(file.temporary());
+  const std::string sha256 = Writer(model, path, read).write(file.temporary());
   ModelFile again;
   try {
     again = read_back(file.temporary());
@@ -326,9 +407,7 @@ WrittenFile write_model_file(const std::string& path, const ModelFile& model, bo
   struct stat status;
   if (stat(file.temporary().c_str(), &status) != 0)
     throw input_error("cannot write '{}': {}", path, std::strerror(errno));
-  WrittenFile written{path, status.st_size, sha256_of_file(file.temporary())};
-  written.path = file.commit();
-  return written;
+  return {file.commit(), status.st_size, sha256};
 }
 
 }  // namespace hone

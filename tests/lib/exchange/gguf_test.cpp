@@ -29,9 +29,7 @@ using namespace hone::test;
 namespace {
 
 Model model_of_gguf(const std::string& path) {
-  Imported imported = import_gguf(path);
-  for (auto& [name, encoded] : imported.file.parameters) encoded.arrays["values"] = imported.make(name, "values");
-  return model_of(std::move(imported.file), path);
+  return model_in_memory(import_gguf(path), path);
 }
 
 Tensor logits_of(const Transformer& model) {
