@@ -146,8 +146,8 @@ Handle create_file(const std::string& path, const std::string& target) {
 
 class Writer {
  public:
-  Writer(const ModelFile& model, const std::string& target, const ArrayReader& read)
-      : model_(model), target_(target), read_(read) {
+  Writer(const ModelFile& model, const std::string& target, const ArraySource& from)
+      : model_(model), target_(target), from_(from) {
     if (!model.config.is_object() || !model.lineage.is_array())
       throw internal_error("'{}': the configuration must be a JSON object and the lineage a list", target);
     if (!model.run && !model.run_arrays.empty()) throw internal_error("'{}': run arrays without run state", target);
@@ -167,7 +167,11 @@ class Writer {
       sources_.push_back(source_of(Section::run, "", name, tensor));
     }
     set_checksums();
-    set_promised_checksums();
+    if (from_.read)
+      set_read_checksums();
+    else
+      each_made([](Entry& entry, const Tensor& array) { entry.checksum = checksum_of(array.raw(), array.bytes()); });
+    check_stop();
   }
 
   // Returns the SHA-256 of the file.
@@ -177,7 +181,7 @@ class Writer {
     const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
     int error = file ? 0 : errno;
     for (size_t i = 0; i < sources_.size() && error == 0;) error = write_some(file.fd(), i);
-    if (error == 0) error = write_promised(file.fd());
+    if (error == 0) error = from_.read ? write_read(file.fd()) : write_made(file.fd());
     std::future<std::string> sum;
     if (error == 0) {
       sum = std::async(sha256_of_file, path);  // which takes as long as the device does: both at once
@@ -218,13 +222,35 @@ class Writer {
     check_stop();
   }
 
+  // Calls f(entry, array) for each array that was promised, one made after the other.
+  template <class F>
+  void each_made(F&& f) {
+    for (Source& source : sources_) {
+      Entry& entry = source.entry;
+      if (!source.tensor.promised()) continue;
+      check_stop();
+      const Tensor array = from_.make ? from_.make(entry.owner, entry.name) : Tensor();
+      if (!array || array.promised() || array.shape() != entry.shape || array.dtype() != entry.dtype)
+        throw internal_error("{} is promised and not made", entry.where());
+      f(entry, array);
+    }
+  }
+
+  int write_made(int fd) {
+    int error = 0;
+    each_made([&](const Entry& entry, const Tensor& array) {
+      const Transfer transfer = {array.raw(), entry.bytes, entry.offset};
+      if (error == 0) error = write_all(fd, {&transfer, 1});
+    });
+    return error;
+  }
+
   // An array a thread, since a checksum has one order; the largest first, so that threads finish together.
-  void set_promised_checksums() {
+  void set_read_checksums() {
     std::vector<Entry*> entries;
     uint64_t bytes = 0;
     for (Source& source : sources_) {
       if (!source.tensor.promised()) continue;
-      if (!read_) throw internal_error("{} is promised, and nothing reads it", source.entry.where());
       entries.push_back(&source.entry);
       bytes += source.entry.bytes;
     }
@@ -236,7 +262,7 @@ class Writer {
     for_each_of(static_cast<int64_t>(entries.size()), bytes, [&](int64_t i) {
       Entry& entry = *entries[static_cast<size_t>(i)];
       const auto read = [&](uint64_t begin, std::span<std::byte> to) {
-        return failure ? ECANCELED : read_(entry.owner, entry.name, begin, to);
+        return failure ? ECANCELED : from_.read(entry.owner, entry.name, begin, to);
       };
       failure.note(checksum_by_pieces(entry.bytes, buffers.of_this_thread(), read, entry.checksum), entry);
     });
@@ -262,7 +288,7 @@ class Writer {
   }
 
   // What was promised, piece by piece on all threads. Returns an errno.
-  int write_promised(int fd) const {
+  int write_read(int fd) const {
     struct Piece {
       const Entry* entry;
       uint64_t begin, bytes;
@@ -284,7 +310,7 @@ class Writer {
       const auto& [entry, begin, size] = pieces[static_cast<size_t>(i)];
       if (failure || error != 0 || stop_wanted()) return;
       const std::span<std::byte> piece = buffers.of_this_thread().first(size);
-      if (const int failed = read_(entry->owner, entry->name, begin, piece))
+      if (const int failed = from_.read(entry->owner, entry->name, begin, piece))
         failure.note(failed, *entry);
       else if (const int full = write_at(fd, {piece.data(), size, entry->offset + begin}))
         error = full;
@@ -358,7 +384,7 @@ class Writer {
 
   const ModelFile& model_;
   const std::string& target_;
-  const ArrayReader& read_;
+  const ArraySource& from_;
   std::vector<std::pair<const char*, std::string>> texts_;
   std::vector<Source> sources_;
 };
@@ -390,11 +416,11 @@ bool same(const ModelFile& a, const ModelFile& b) {
 }  // namespace
 
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force, IfTaken taken,
-                             const ArrayReader& read) {
+                             const ArraySource& from) {
   for (const auto& [name, encoded] : model.parameters)
     if (encoded.verify) encoded.verify();  // damage must not get a checksum that fits it
   AtomicFile file(path, force, taken);
-  const std::string sha256 = Writer(model, path, read).write(file.temporary());
+  const std::string sha256 = Writer(model, path, from).write(file.temporary());
   ModelFile again;
   try {
     again = read_back(file.temporary());

@@ -75,7 +75,7 @@ TEST_CASE("arrays that are read piece by piece become the same file") {
   const Folder folder("streamed");
   Imported imported = import_hugging_face(fixture_folder("llama"));
   const std::string streamed =
-      write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, imported.read).sha256;
+      write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, {.read = imported.read}).sha256;
   ModelFile whole = imported.file;
   for (auto& [name, encoded] : whole.parameters) encoded.arrays["values"] = values_of(imported, name);
   CHECK(write_model_file(folder / "whole.h5", whole, false).sha256 == streamed);

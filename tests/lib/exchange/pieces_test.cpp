@@ -129,7 +129,7 @@ TEST_CASE("a file that has become shorter is an error, not the end of the proces
   REQUIRE(truncate((folder / "model-00001-of-00002.safetensors").c_str(), 5000) == 0);
   std::string said;
   try {
-    write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, imported.read);
+    write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, {.read = imported.read});
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::input);
     said = error.what();

@@ -23,12 +23,12 @@ namespace {
 constexpr const char* large = "blocks.0.feed_forward.up.weight";
 
 // What is promised, and the numbers behind the promises.
-struct Promises {
+struct Promised {
   ModelFile model;
   std::map<std::string, Tensor> numbers;  // by parameter
   mutable std::atomic<uint64_t> bytes_read{0};
 
-  Promises() {
+  Promised() {
     model = test::example(false);
     add(large, {701, 1001});                              // pieces, of which the last is short
     add("blocks.1.feed_forward.up.weight", {2, 65536});   // one, and nothing left
@@ -72,14 +72,14 @@ struct Threads {
 
 TEST_CASE("what is promised becomes the same bytes as what is there, by one thread and by several") {
   const Scratch scratch;
-  const Promises promises;
+  const Promised promises;
   const std::string sha256 = write_model_file(scratch / "kept.h5", promises.kept(), false).sha256;
   for (const int threads : {1, 2, 5}) {
     CAPTURE(threads);
     const Threads set(threads);
     promises.bytes_read = 0;
     const WrittenFile written =
-        write_model_file(scratch / "promised.h5", promises.model, true, IfTaken::refuse, promises.reader());
+        write_model_file(scratch / "promised.h5", promises.model, true, IfTaken::refuse, {.read = promises.reader()});
     CHECK(written.sha256 == sha256);
     CHECK(sha256_of_file(scratch / "promised.h5") == sha256);
     CHECK(promises.bytes_read == 2 * promises.bytes());  // for its checksum, and to be written
@@ -87,20 +87,40 @@ TEST_CASE("what is promised becomes the same bytes as what is there, by one thre
   }
 }
 
+TEST_CASE("what is made whole is made twice, one after the other, and becomes the same bytes") {
+  const Scratch scratch;
+  const Promised promises;
+  const std::string sha256 = write_model_file(scratch / "kept.h5", promises.kept(), false).sha256;
+  size_t made = 0, fails_at = SIZE_MAX;
+  const ArrayMaker make = [&](const std::string& parameter, const std::string&) {
+    if (++made == fails_at) throw input_error("gone");
+    return promises.numbers.at(parameter);
+  };
+  CHECK(write_model_file(scratch / "made.h5", promises.model, false, IfTaken::refuse, {.make = make}).sha256 == sha256);
+  CHECK(made == 2 * promises.numbers.size());
+  for (const size_t at : {size_t{2}, promises.numbers.size() + 2}) {
+    made = 0, fails_at = at;
+    CHECK(test::failure([&] {
+            write_model_file(scratch / "no.h5", promises.model, false, IfTaken::refuse, {.make = make});
+          }) == "3 gone");
+    CHECK(scratch.files() == 2);
+  }
+}
+
 TEST_CASE("no promised array is whole in memory") {
   const Scratch scratch;
-  const Promises promises;
+  const Promised promises;
   const Threads one(1);
   const size_t before = pool_used_bytes();
   reset_pool_peak();
-  write_model_file(scratch / "m.h5", promises.model, false, IfTaken::refuse, promises.reader());
+  write_model_file(scratch / "m.h5", promises.model, false, IfTaken::refuse, {.read = promises.reader()});
   CHECK(pool_peak_bytes() - before < size_t{1} << 20);
   CHECK(promises.numbers.at(large).bytes() > size_t{2} << 20);
 }
 
 TEST_CASE("a piece that cannot be read is one error, and leaves nothing") {
   const Scratch scratch;
-  const Promises promises;
+  const Promised promises;
   const ArrayReader good = promises.reader();
   for (const int threads : {1, 3})
     for (const int fails_in_round : {1, 2}) {  // while checksums are taken, and while bytes are written
@@ -113,8 +133,8 @@ TEST_CASE("a piece that cannot be read is one error, and leaves nothing") {
         if (parameter == large && begin > 0 && begin < uint64_t{1} << 20 && ++asked == fails_in_round) return EIO;
         return good(parameter, array, begin, to);
       };
-      const std::string said =
-          test::failure([&] { write_model_file(scratch / "m.h5", promises.model, false, IfTaken::refuse, bad); });
+      const std::string said = test::failure(
+          [&] { write_model_file(scratch / "m.h5", promises.model, false, IfTaken::refuse, {.read = bad}); });
       CHECK(said.starts_with("3 parameter 'blocks.0.feed_forward.up.weight' dataset 'values' cannot be read: "));
       CHECK(said.find(std::strerror(EIO)) == said.rfind(std::strerror(EIO)));
       CHECK(asked == fails_in_round);
@@ -124,7 +144,7 @@ TEST_CASE("a piece that cannot be read is one error, and leaves nothing") {
 
 TEST_CASE("a promise that nobody keeps is our own mistake") {
   const Scratch scratch;
-  CHECK(test::kind_of_failure([&] { write_model_file(scratch / "m.h5", Promises().model, false); }) ==
+  CHECK(test::kind_of_failure([&] { write_model_file(scratch / "m.h5", Promised().model, false); }) ==
         ErrorKind::internal);
   CHECK(scratch.files() == 0);
 }
