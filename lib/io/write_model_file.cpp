@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <future>
@@ -22,7 +21,7 @@
 #include "io/isolate.h"
 #include "io/model_file.h"
 #include "io/notes.h"
-#include "io/pieces.h"
+#include "io/promised.h"
 #include "io/read_back.h"
 #include "tensor/pages.h"
 
@@ -168,7 +167,7 @@ class Writer {
     }
     set_checksums();
     if (from_.read)
-      set_read_checksums();
+      set_read_checksums(promised(), from_.read);
     else
       each_made([](Entry& entry, const Tensor& array) { entry.checksum = checksum_of(array.raw(), array.bytes()); });
     check_stop();
@@ -181,7 +180,7 @@ class Writer {
     const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
     int error = file ? 0 : errno;
     for (size_t i = 0; i < sources_.size() && error == 0;) error = write_some(file.fd(), i);
-    if (error == 0) error = from_.read ? write_read(file.fd()) : write_made(file.fd());
+    if (error == 0) error = from_.read ? write_read(file.fd(), promised(), from_.read) : write_made(file.fd());
     std::future<std::string> sum;
     if (error == 0) {
       sum = std::async(sha256_of_file, path);  // which takes as long as the device does: both at once
@@ -192,23 +191,6 @@ class Writer {
   }
 
  private:
-  // What the first of several threads found that failed to read.
-  class ReadFailure {
-   public:
-    void note(int error, const Entry& entry) {
-      int none = 0;
-      if (error != 0 && error_.compare_exchange_strong(none, error)) entry_ = &entry;
-    }
-    explicit operator bool() const { return error_ != 0; }
-    void check() const {  // after the loop
-      if (error_ != 0) throw input_error("{} cannot be read: {}", entry_->where(), std::strerror(error_));
-    }
-
-   private:
-    std::atomic<int> error_{0};
-    const Entry* entry_ = nullptr;
-  };
-
   // Of what is in memory, or mapped.
   void set_checksums() {
     uint64_t bytes = 0;
@@ -222,17 +204,22 @@ class Writer {
     check_stop();
   }
 
+  std::vector<Entry*> promised() {
+    std::vector<Entry*> entries;
+    for (Source& source : sources_)
+      if (source.tensor.promised()) entries.push_back(&source.entry);
+    return entries;
+  }
+
   // Calls f(entry, array) for each array that was promised, one made after the other.
   template <class F>
   void each_made(F&& f) {
-    for (Source& source : sources_) {
-      Entry& entry = source.entry;
-      if (!source.tensor.promised()) continue;
+    for (Entry* const entry : promised()) {
       check_stop();
-      const Tensor array = from_.make ? from_.make(entry.owner, entry.name) : Tensor();
-      if (!array || array.promised() || array.shape() != entry.shape || array.dtype() != entry.dtype)
-        throw internal_error("{} is promised and not made", entry.where());
-      f(entry, array);
+      const Tensor array = from_.make ? from_.make(entry->owner, entry->name) : Tensor();
+      if (!array || array.promised() || array.shape() != entry->shape || array.dtype() != entry->dtype)
+        throw internal_error("{} is promised and not made", entry->where());
+      f(*entry, array);
     }
   }
 
@@ -243,31 +230,6 @@ class Writer {
       if (error == 0) error = write_all(fd, {&transfer, 1});
     });
     return error;
-  }
-
-  // An array a thread, since a checksum has one order; the largest first, so that threads finish together.
-  void set_read_checksums() {
-    std::vector<Entry*> entries;
-    uint64_t bytes = 0;
-    for (Source& source : sources_) {
-      if (!source.tensor.promised()) continue;
-      entries.push_back(&source.entry);
-      bytes += source.entry.bytes;
-    }
-    if (entries.empty()) return;
-    std::stable_sort(entries.begin(), entries.end(),
-                     [](const Entry* a, const Entry* b) { return a->bytes > b->bytes; });
-    const PieceBuffers buffers;
-    ReadFailure failure;
-    for_each_of(static_cast<int64_t>(entries.size()), bytes, [&](int64_t i) {
-      Entry& entry = *entries[static_cast<size_t>(i)];
-      const auto read = [&](uint64_t begin, std::span<std::byte> to) {
-        return failure ? ECANCELED : from_.read(entry.owner, entry.name, begin, to);
-      };
-      failure.note(checksum_by_pieces(entry.bytes, buffers.of_this_thread(), read, entry.checksum), entry);
-    });
-    check_stop();
-    failure.check();
   }
 
   // Of the sources from `next` on so many that all threads have work; those of mapped files then leave memory. Returns
@@ -284,39 +246,6 @@ class Writer {
     }
     const int error = write_all(fd, transfers);
     for (size_t i = first; i < next; ++i) let_go(sources_[i].tensor);
-    return error;
-  }
-
-  // What was promised, piece by piece on all threads. Returns an errno.
-  int write_read(int fd) const {
-    struct Piece {
-      const Entry* entry;
-      uint64_t begin, bytes;
-    };
-    std::vector<Piece> pieces;
-    uint64_t bytes = 0;
-    for (const Source& source : sources_) {
-      const Entry& e = source.entry;
-      if (!source.tensor.promised()) continue;
-      bytes += e.bytes;
-      for (uint64_t begin = 0; begin < e.bytes; begin += PieceBuffers::piece_bytes)
-        pieces.push_back({&e, begin, std::min(PieceBuffers::piece_bytes, e.bytes - begin)});
-    }
-    if (pieces.empty()) return 0;
-    const PieceBuffers buffers;
-    ReadFailure failure;
-    std::atomic<int> error{0};
-    for_each_of(static_cast<int64_t>(pieces.size()), bytes, [&](int64_t i) {
-      const auto& [entry, begin, size] = pieces[static_cast<size_t>(i)];
-      if (failure || error != 0 || stop_wanted()) return;
-      const std::span<std::byte> piece = buffers.of_this_thread().first(size);
-      if (const int failed = from_.read(entry->owner, entry->name, begin, piece))
-        failure.note(failed, *entry);
-      else if (const int full = write_at(fd, {piece.data(), size, entry->offset + begin}))
-        error = full;
-    });
-    check_stop();
-    failure.check();
     return error;
   }
 
