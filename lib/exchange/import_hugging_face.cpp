@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -136,7 +137,19 @@ struct Source {
 };
 
 bool same_bytes(const TensorFiles::Place& a, const TensorFiles::Place& b) {
-  return a.tensor->type == b.tensor->type && std::ranges::equal(a.file->bytes(*a.tensor), b.file->bytes(*b.tensor));
+  const uint64_t bytes = a.tensor->end - a.tensor->begin;
+  if (a.tensor->type != b.tensor->type || b.tensor->end - b.tensor->begin != bytes) return false;
+  std::vector<std::byte> here(std::min<uint64_t>(bytes, uint64_t{512} << 10)), there(here.size());
+  for (uint64_t begin = 0; begin < bytes; begin += here.size()) {
+    check_stop();
+    const auto size = static_cast<size_t>(std::min<uint64_t>(here.size(), bytes - begin));
+    for (const auto& [place, to] : {std::pair(&a, &here), std::pair(&b, &there)})
+      if (const int error = place->file->read_bytes(*place->tensor, begin, std::span(*to).first(size)))
+        throw input_error("{}: tensor '{}' cannot be read: {}", place->where, place->tensor->name,
+                          std::strerror(error));
+    if (std::memcmp(here.data(), there.data(), size) != 0) return false;
+  }
+  return true;
 }
 
 // What the file has and the model does not use: buffers, and a second copy of a tied head.

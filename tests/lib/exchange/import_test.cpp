@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "exchange/architecture.h"
@@ -103,6 +104,30 @@ TEST_CASE("what has another shape is written afresh, and reads back as the same 
 
 TEST_CASE("a whole file beside its configuration is a model, too") {
   CHECK(difference(*model_from(fixture_folder("gpt2") + "/model.safetensors").transformer, "gpt2") < 1e-4);
+}
+
+TEST_CASE("a second copy of a tied head is passed over where it is one") {
+  const Folder folder("second-head");
+  copy_with(folder, "qwen2", nlohmann::json::object());
+  const std::string bytes = bytes_of_file(folder / "model.safetensors");
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  nlohmann::json header = nlohmann::json::parse(bytes.substr(sizeof length, length));
+  const std::string data = bytes.substr(sizeof length + length);
+  REQUIRE(header.at("model.embed_tokens.weight").at("data_offsets") == nlohmann::json{0, 1280});
+  std::string head = data.substr(0, 1280);
+  const auto said = [&] {
+    header["lm_head.weight"] = {
+        {"dtype", "BF16"}, {"shape", {40, 16}}, {"data_offsets", {data.size(), data.size() + head.size()}}};
+    const std::string text = header.dump();
+    const uint64_t size = text.size();
+    put_file(folder / "model.safetensors",
+             std::string(reinterpret_cast<const char*>(&size), sizeof size) + text + data + head);
+    return complaint([&] { model_from(folder.path.string()); });
+  };
+  CHECK(said() == "");
+  head.back() = static_cast<char>(head.back() ^ 1);
+  CHECK(said().find("'lm_head.weight' differs from the embedding") != std::string::npos);
 }
 
 TEST_CASE("a mixture may stand in some layers alone") {
