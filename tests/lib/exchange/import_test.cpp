@@ -199,6 +199,15 @@ TEST_CASE("a shared expert is as wide as several, and has a gate") {
   CHECK(complaint([&] { model_from(folder.path.string()); }).find("shared_expert.") != std::string::npos);
 }
 
+TEST_CASE("all that the files of an architecture cannot express is said at once") {
+  Config config = model_from(fixture_folder("qwen2_moe")).transformer->config();
+  config.block.head_dim = 12;
+  for (LayerBlueprint& layer : config.layers) layer.attention = "window:8";
+  const std::string said = complaint([&] { find_architecture("qwen2_moe")->write(config); });
+  CHECK(said.find("heads of another width than dim / heads") != std::string::npos);
+  CHECK(said.find("windows of attention") != std::string::npos);
+}
+
 TEST_CASE("what Hone lacks is named") {
   const Folder folder("lacks");
   const auto said = [&](const std::string& name, const nlohmann::json& changes) {
