@@ -97,7 +97,8 @@ int to_hone(const ConvertTool& o, const ForeignFormat& from, const Common& commo
   log_info("converting {}, {} parameters", imported.what, format_count(static_cast<double>(imported.parameters)));
   imported.file.lineage.push_back(lineage_entry("convert", common.arguments, "", common.seed,
                                                 {{"from", from.name}, {"parameters", imported.parameters}}));
-  const WrittenFile written = write_model_file(o.output, imported.file, o.force, IfTaken::beside, imported.make);
+  const WrittenFile written =
+      write_model_file(o.output, imported.file, o.force, IfTaken::beside, {.read = imported.read});
   print(o,
         {{"output", written.path},
          {"bytes", written.bytes},

@@ -1,6 +1,7 @@
 #include "exchange/assemble.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "kernels/parallel.h"
@@ -30,6 +31,44 @@ void each_row(const Part& part, F&& f) {
   });
 }
 
+int read_in_order(const Part& part, int64_t first, std::span<float> to, const TensorReader& read) {
+  return read(part, first, to);
+}
+
+// Rows that are neighbours in the file, too, are read at once.
+int read_rows(const Part& part, int64_t first, std::span<float> to, const TensorReader& read) {
+  const int64_t cols = cols_of(part);
+  while (!to.empty()) {
+    const auto row = static_cast<size_t>(first / cols);
+    const int64_t col = first % cols, wanted = static_cast<int64_t>(to.size());
+    int64_t rows = 1;
+    while (rows * cols - col < wanted && part.rows[row + static_cast<size_t>(rows)] == part.rows[row] + rows) ++rows;
+    const int64_t count = std::min(rows * cols - col, wanted);
+    if (const int error = read(part, part.rows[row] * cols + col, to.first(static_cast<size_t>(count)))) return error;
+    to = to.subspan(static_cast<size_t>(count));
+    first += count;
+  }
+  return 0;
+}
+
+// Of each column so much as lies in the range, which is together in the file. No part is transposed and in another
+// order.
+int read_transposed(const Part& part, int64_t first, std::span<float> to, const TensorReader& read) {
+  const int64_t rows = rows_of(part), cols = cols_of(part), last = first + static_cast<int64_t>(to.size());
+  std::array<float, 1024> some;
+  for (int64_t c = 0; c < cols; ++c) {
+    const int64_t end = (last - c + cols - 1) / cols;  // element (r, c) is number r * cols + c
+    for (int64_t r = (first - c + cols - 1) / cols; r < end;) {
+      const int64_t count = std::min(end - r, static_cast<int64_t>(some.size()));
+      if (const int error = read(part, c * rows + r, std::span(some).first(static_cast<size_t>(count)))) return error;
+      for (int64_t i = 0; i < count; ++i)
+        to[static_cast<size_t>((r + i) * cols + c - first)] = some[static_cast<size_t>(i)];
+      r += count;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::vector<ParameterShape> parameter_shapes(const Config& config) {
@@ -49,26 +88,41 @@ int64_t cols_of(const Part& part) {
   return part.shape.size() < 2 ? 1 : part.shape[part.transposed ? 0 : 1];
 }
 
-Tensor assemble(const Parts& parts, const Shape& shape, const TensorSource& source) {
-  if (parts.zero) return Tensor::zeros(shape);
-  if (parts.parts.size() == 1 && parts.parts[0].rows.empty() && !parts.parts[0].transposed)
-    return source(parts.parts[0]).reshape(shape);
-  const Tensor whole = Tensor::empty(shape);
-  int64_t first = 0;
-  for (const Part& part : parts.parts) {
-    const Tensor tensor = source(part);
-    const int64_t rows = rows_of(part), cols = cols_of(part);
-    const float* from = tensor.data<float>();
-    float* to = whole.data<float>() + first * cols;
-    each_row(part, [&](int64_t r, int64_t at) {
-      if (part.transposed)
-        for (int64_t c = 0; c < cols; ++c) to[r * cols + c] = from[c * rows + at];
-      else
-        std::copy_n(from + at * cols, cols, to + r * cols);
-    });
-    first += rows;
+int read_numbers(const Parts& parts, int64_t first, std::span<float> to, const TensorReader& read) {
+  if (parts.zero) {
+    std::ranges::fill(to, 0.0f);
+    return 0;
   }
-  return whole;
+  const int64_t last = first + static_cast<int64_t>(to.size());
+  int64_t part_begin = 0;
+  for (const Part& part : parts.parts) {
+    const int64_t part_end = part_begin + elements(part.shape);
+    const int64_t begin = std::max(first, part_begin), end = std::min(last, part_end);
+    if (begin < end) {
+      const auto here = to.subspan(static_cast<size_t>(begin - first), static_cast<size_t>(end - begin));
+      const auto by = part.transposed ? read_transposed : part.rows.empty() ? read_in_order : read_rows;
+      if (const int error = by(part, begin - part_begin, here, read)) return error;
+    }
+    part_begin = part_end;
+  }
+  return 0;
+}
+
+void PromisedParameters::add(const ParameterShape& parameter, Parts parts) {
+  const std::string& name = parameter.info.name;
+  promises_[name] = {"dense", "f32", parameter.shape, {}, {{"values", Tensor::promised(parameter.shape)}}};
+  elements_ += elements(parameter.shape);
+  parts_[name] = std::move(parts);
+}
+
+void PromisedParameters::into(Imported& imported, TensorReader read) && {
+  imported.file.parameters = std::move(promises_);
+  imported.parameters = elements_;
+  imported.read = [parts = std::move(parts_), read = std::move(read)](const std::string& parameter, const std::string&,
+                                                                      uint64_t begin, std::span<std::byte> to) {
+    const std::span<float> numbers(reinterpret_cast<float*>(to.data()), to.size() / sizeof(float));
+    return read_numbers(parts.at(parameter), static_cast<int64_t>(begin / sizeof(float)), numbers, read);
+  };
 }
 
 Tensor take_apart(const Part& part, const Tensor& parameter, int64_t first) {

@@ -2,8 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <span>
+#include <string>
 
 #include "exchange/architecture.h"
+#include "exchange/format.h"
 
 namespace hone {
 
@@ -16,11 +20,26 @@ struct ParameterShape {
 // Of a model of this configuration, in the order of its file. Takes no memory for the numbers.
 std::vector<ParameterShape> parameter_shapes(const Config& config);
 
-// f32 numbers of a tensor of a file, in its shape.
-using TensorSource = std::function<Tensor(const Part& part)>;
+// Puts numbers of the tensor of a part, as it lies in a file, at `to`: those from number `first` on. Returns 0 or an
+// errno; called by several threads at once, and must not throw.
+using TensorReader = std::function<int(const Part& part, int64_t first, std::span<float> to)>;
 
-// The numbers of a parameter, f32 of its shape, out of its parts.
-Tensor assemble(const Parts& parts, const Shape& shape, const TensorSource& source);
+// The same of a parameter, out of its parts.
+int read_numbers(const Parts& parts, int64_t first, std::span<float> to, const TensorReader& read);
+
+// The parameters of a model as a ModelFile promises them: each out of parts of files.
+class PromisedParameters {
+ public:
+  void add(const ParameterShape& parameter, Parts parts);
+  const std::map<std::string, Parts>& parts() const { return parts_; }  // by parameter
+  // Of what was added: the promises, and how `read` keeps them.
+  void into(Imported& imported, TensorReader read) &&;
+
+ private:
+  std::map<std::string, Parts> parts_;
+  std::map<std::string, Encoded> promises_;
+  int64_t elements_ = 0;
+};
 
 // The numbers of one part, f32 in the shape of the file, out of a parameter whose rows from `first` on it is.
 Tensor take_apart(const Part& part, const Tensor& parameter, int64_t first);

@@ -1,6 +1,7 @@
 #include "exchange/block_types.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -237,6 +238,27 @@ void decode_blocks(const BlockType& type, const std::byte* from, std::span<float
   if (const NumberType* plain = number_type(type)) return decode_numbers(from, *plain, to);
   each_block(type, to.size(),
              [&](int64_t b) { type.decode(from + static_cast<uint64_t>(b) * type.bytes, to.data() + b * type.block); });
+}
+
+int read_blocks(const MappedFile& file, uint64_t at, const BlockType& type, int64_t first, std::span<float> to) {
+  if (type.number == 0) return file.read(at + 4 * static_cast<uint64_t>(first), std::as_writable_bytes(to));  // f32
+  std::array<std::byte, size_t{32} << 10> blocks;
+  std::array<float, 256> whole;  // of a block of which some numbers are wanted
+  const auto most = static_cast<int64_t>(blocks.size() / type.bytes);
+  while (!to.empty()) {
+    const int64_t wanted = static_cast<int64_t>(to.size()), skipped = first % type.block;
+    const bool cut = skipped != 0 || wanted < type.block;
+    const int64_t count = cut ? 1 : std::min(wanted / type.block, most);
+    const uint64_t bytes = static_cast<uint64_t>(count) * type.bytes;
+    if (const int error = file.read(at + type.bytes_of(first), std::span(blocks).first(bytes))) return error;
+    const int64_t numbers = cut ? std::min(type.block - skipped, wanted) : count * type.block;
+    const std::span<float> here = to.first(static_cast<size_t>(numbers));
+    decode_blocks(type, blocks.data(), cut ? std::span(whole).first(static_cast<size_t>(type.block)) : here);
+    if (cut) std::copy_n(whole.begin() + skipped, numbers, here.begin());
+    to = to.subspan(here.size());
+    first += numbers;
+  }
+  return 0;
 }
 
 void encode_blocks(const BlockType& type, std::span<const float> from, std::byte* to) {

@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-#include "tensor/tensor.h"
+#include "exchange/mapped_file.h"
 
 namespace hone {
 
@@ -28,6 +28,9 @@ const BlockType& block_type_named(std::string_view name);  // Error(internal)
 
 // All blocks of an array, on all threads.
 void decode_blocks(const BlockType& type, const std::byte* from, std::span<float> to);
+// Numbers of an array that lies at byte `at` of a file, those from number `first` on. By the calling thread alone: by
+// several at once, as MappedFile::read(), whose errno it returns.
+int read_blocks(const MappedFile& file, uint64_t at, const BlockType& type, int64_t first, std::span<float> to);
 void encode_blocks(const BlockType& type, std::span<const float> from, std::byte* to);
 
 }  // namespace hone

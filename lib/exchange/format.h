@@ -13,14 +13,12 @@
 
 namespace hone {
 
-// What a foreign model becomes: a ModelFile whose matrices are promised, and what makes them out of the files, one
-// after the other. Valid as long as both are there.
+// What a foreign model becomes: a ModelFile whose parameters are promised, and what reads them out of the files.
 struct Imported {
   ModelFile file;
-  ArrayMaker make;
-  std::string what;             // "llama, 2 layers, BF16": for messages
-  int64_t parameters = 0;       // elements
-  uint64_t largest_tensor = 0;  // bytes, as f32
+  ArrayReader read;
+  std::string what;        // "llama, 2 layers": for messages
+  int64_t parameters = 0;  // elements
 };
 
 struct ExportSettings {

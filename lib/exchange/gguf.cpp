@@ -33,11 +33,9 @@ Shape without_ones(const Shape& shape) {
   return Shape(first, shape.end());
 }
 
-// What is shared by all that make tensors of one model.
+// What is shared by all that read tensors of one model.
 struct Source {
   GgufFile file;
-  std::map<std::string, Parts> parts;  // by parameter
-  std::map<std::string, Shape> shapes;
 
   const GgufTensor& tensor(const Part& part) const {
     const auto found = file.tensors().find(part.tensor);
@@ -48,12 +46,8 @@ struct Source {
     return found->second;
   }
 
-  Tensor make(const std::string& parameter) const {
-    const Tensor made = assemble(parts.at(parameter), shapes.at(parameter), [this](const Part& part) {
-      return part.experts > 0 ? file.numbers(tensor(part), part.expert) : file.numbers(tensor(part));
-    });
-    file.forget();
-    return made;
+  int read(const Part& part, int64_t first, std::span<float> to) const {
+    return file.read(file.tensors().at(part.tensor), part.expert * elements(part.shape) + first, to);
   }
 };
 
@@ -74,7 +68,7 @@ void check_sizes(const Config& config, const GgufFile& file) {
 }  // namespace
 
 Imported import_gguf(const std::string& path) {
-  auto source = std::make_shared<Source>(Source{GgufFile(path), {}, {}});
+  auto source = std::make_shared<Source>(Source{GgufFile(path)});
   const GgufFile& file = source->file;
   const GgufForm& form = form_of(file);
   Config config = form.read(file);
@@ -84,26 +78,24 @@ Imported import_gguf(const std::string& path) {
     throw input_error("{}: {}", file.where(), error.what());
   }
   check_sizes(config, file);
-  Imported imported;
+  PromisedParameters parameters;
   std::set<std::string> used = {factors_name};
   for (const ParameterShape& p : parameter_shapes(config)) {
     const Parts parts = form.parts(config, p.info);
-    for (const Part& part : parts.parts) {
-      used.insert(source->tensor(part).name);
-      imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
-    }
-    source->parts[p.info.name] = parts;
-    source->shapes[p.info.name] = p.shape;
-    imported.file.parameters[p.info.name] = {"dense", "f32", p.shape, {}, {{"values", Tensor::promised(p.shape)}}};
-    imported.parameters += elements(p.shape);
+    for (const Part& part : parts.parts) used.insert(source->tensor(part).name);
+    parameters.add(p, parts);
   }
   for (const auto& [name, tensor] : file.tensors())
     if (!used.contains(name))
       throw input_error("{}: tensor '{}' belongs to nothing in a model of {}", file.where(), name, form.name);
+  Imported imported;
   imported.file.config = to_json(config);
   imported.file.version = format_version_of(config);
   imported.file.tokenizer = tokenizer_from_gguf(file);
-  imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
+  file.forget();  // mapped pages count as this process's memory
+  std::move(parameters).into(imported, [source](const Part& part, int64_t first, std::span<float> to) {
+    return source->read(part, first, to);
+  });
   imported.what = fmt::format("{}, {}", form.name, counted(config.layers.size(), "layer"));
   return imported;
 }

@@ -228,15 +228,8 @@ bool GgufFile::boolean(const std::string& key, bool otherwise) const {
 
 Tensor GgufFile::numbers(const GgufTensor& tensor) const {
   const Tensor made = Tensor::empty(tensor.shape);
-  decode_blocks(*tensor.type, file_.bytes().data() + data_ + tensor.offset, made.span<float>());
-  return made;
-}
-
-Tensor GgufFile::numbers(const GgufTensor& tensor, int64_t expert) const {
-  const Tensor made = Tensor::empty({tensor.shape[1], tensor.shape[2]});
-  const uint64_t bytes = tensor.type->bytes_of(made.size());  // rows are whole blocks
-  decode_blocks(*tensor.type, file_.bytes().data() + data_ + tensor.offset + static_cast<uint64_t>(expert) * bytes,
-                made.span<float>());
+  if (const int error = read(tensor, 0, made.span<float>()))
+    throw input_error("{}: tensor '{}' cannot be read: {}", where_, tensor.name, std::strerror(error));
   return made;
 }
 

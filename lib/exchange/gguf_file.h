@@ -46,9 +46,11 @@ class GgufFile {
 
   const std::map<std::string, GgufTensor>& tensors() const { return tensors_; }
   const std::string& where() const { return where_; }  // "'m.gguf'"
-  Tensor numbers(const GgufTensor& tensor) const;      // f32
-  // The matrix of one expert of a tensor [experts, rows, cols]: f32 [rows, cols].
-  Tensor numbers(const GgufTensor& tensor, int64_t expert) const;
+  Tensor numbers(const GgufTensor& tensor) const;      // f32; throws Error(input) where they cannot be read
+  // Those from number `first` on, as read_blocks().
+  int read(const GgufTensor& tensor, int64_t first, std::span<float> to) const {
+    return read_blocks(file_, data_ + tensor.offset, *tensor.type, first, to);
+  }
   void forget() const { file_.forget(); }
 
  private:

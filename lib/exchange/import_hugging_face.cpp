@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -107,14 +108,11 @@ class TensorFiles {
   std::map<std::string, Place> places_;
 };
 
-// What is shared by all that make tensors of one model.
+// What is shared by all that read tensors of one model.
 struct Source {
   TensorFiles files;
   const Architecture* architecture;
-  std::string cut;                     // what names lack: "model."
-  std::map<std::string, Parts> parts;  // by parameter
-  std::map<std::string, Shape> shapes;
-  std::string embedding = {};  // the parameter
+  std::string cut = {};  // what names lack: "model."
 
   std::string name_in_file(const std::string& tensor) const {
     return !cut.empty() && tensor.starts_with(cut) ? tensor.substr(cut.size()) : tensor;
@@ -132,34 +130,37 @@ struct Source {
     return found->second;
   }
 
-  Tensor numbers(const Part& part) const {
-    const TensorFiles::Place& at = place(part);
-    const Tensor values = Tensor::empty(part.shape);
-    decode_numbers(at.file->bytes(*at.tensor).data(), number_type_of(*at.tensor, at.where), values.span<float>());
-    return values;
-  }
-
-  Tensor make(const std::string& parameter) const {
-    const Tensor made =
-        assemble(parts.at(parameter), shapes.at(parameter), [this](const Part& part) { return numbers(part); });
-    files.forget();  // mapped pages count as this process's memory
-    return made;
+  int read(const Part& part, int64_t first, std::span<float> to) const {
+    const auto& [file, tensor, where] = files.places().at(name_in_file(part.tensor));
+    return file->read(*tensor, first, to);
   }
 };
 
 bool same_bytes(const TensorFiles::Place& a, const TensorFiles::Place& b) {
-  return a.tensor->type == b.tensor->type && std::ranges::equal(a.file->bytes(*a.tensor), b.file->bytes(*b.tensor));
+  const uint64_t bytes = a.tensor->end - a.tensor->begin;
+  if (a.tensor->type != b.tensor->type || b.tensor->end - b.tensor->begin != bytes) return false;
+  std::vector<std::byte> here(std::min<uint64_t>(bytes, uint64_t{512} << 10)), there(here.size());
+  for (uint64_t begin = 0; begin < bytes; begin += here.size()) {
+    check_stop();
+    const auto size = static_cast<size_t>(std::min<uint64_t>(here.size(), bytes - begin));
+    for (const auto& [place, to] : {std::pair(&a, &here), std::pair(&b, &there)})
+      if (const int error = place->file->read_bytes(*place->tensor, begin, std::span(*to).first(size)))
+        throw input_error("{}: tensor '{}' cannot be read: {}", place->where, place->tensor->name,
+                          std::strerror(error));
+    if (std::memcmp(here.data(), there.data(), size) != 0) return false;
+  }
+  return true;
 }
 
 // What the file has and the model does not use: buffers, and a second copy of a tied head.
-void check_leftovers(const Source& s, const Config& config) {
+void check_leftovers(const Source& s, const Config& config, const PromisedParameters& parameters,
+                     const Part& embedding) {
   std::set<std::string> used;
-  for (const auto& [name, parts] : s.parts)
+  for (const auto& [name, parts] : parameters.parts())
     for (const Part& part : parts.parts) used.insert(s.name_in_file(part.tensor));
   for (const auto& [name, place] : s.files.places()) {
     if (used.contains(name) || s.architecture->buffer(name)) continue;
     if (config.tied && (name == "lm_head.weight" || name == "embed_out.weight")) {
-      const Part embedding = s.parts.at(s.embedding).parts.front();
       if (same_bytes(place, s.place(embedding))) continue;
       throw input_error("{}: '{}' differs from the embedding, which config.json says it is", place.where, name);
     }
@@ -218,28 +219,27 @@ Imported import_hugging_face(const std::string& path) {
     throw input_error("{}: {}", where, error.what());
   }
   auto source = std::make_shared<Source>(
-      Source{TensorFiles(folder, single ? fs::path(path).filename().string() : ""), &architecture, "", {}, {}});
+      Source{TensorFiles(folder, single ? fs::path(path).filename().string() : ""), &architecture});
   check_sizes(config, source->files, where);
   if (!source->files.any_begins(architecture.prefix)) source->cut = architecture.prefix;
-  Imported imported;
+  PromisedParameters parameters;
+  Part embedding;
   for (const ParameterShape& p : parameter_shapes(config)) {
     check_stop();
     const Parts parts = architecture.parts(config, p.info);
-    for (const Part& part : parts.parts) {
-      source->place(part);
-      imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
-    }
-    source->parts[p.info.name] = parts;
-    if (p.info.role == Role::embedding) source->embedding = p.info.name;
-    source->shapes[p.info.name] = p.shape;
-    imported.file.parameters[p.info.name] = {"dense", "f32", p.shape, {}, {{"values", Tensor::promised(p.shape)}}};
-    imported.parameters += elements(p.shape);
+    for (const Part& part : parts.parts) source->place(part);
+    if (p.info.role == Role::embedding) embedding = parts.parts.front();
+    parameters.add(p, parts);
   }
-  check_leftovers(*source, config);
+  check_leftovers(*source, config, parameters, embedding);
+  Imported imported;
   imported.file.config = to_json(config);
   imported.file.version = format_version_of(config);
   imported.file.origin = origin_of(*source, folder, text);
-  imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
+  source->files.forget();  // mapped pages count as this process's memory
+  std::move(parameters).into(imported, [source](const Part& part, int64_t first, std::span<float> to) {
+    return source->read(part, first, to);
+  });
   imported.what = fmt::format("{}, {}", architecture.name, counted(config.layers.size(), "layer"));
   return imported;
 }

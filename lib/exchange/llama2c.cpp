@@ -1,5 +1,6 @@
 #include "exchange/llama2c.h"
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -9,9 +10,8 @@
 #include "base/spelling.h"
 #include "exchange/architectures/llama_gguf.h"
 #include "exchange/assemble.h"
+#include "exchange/block_types.h"
 #include "exchange/mapped_file.h"
-#include "exchange/numbers.h"
-#include "kernels/parallel.h"
 
 namespace hone {
 namespace {
@@ -148,39 +148,40 @@ class Places {
 };
 
 // Of version 2: a number is its code times the scale of its group.
-void decode_groups(const std::byte* from, int64_t group, std::span<float> to) {
-  const auto count = static_cast<int64_t>(to.size());
-  const std::byte* const scales = from + count;
-  kernels::parallel_for(count / group, 1 + 65536 / group, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      float scale;
-      std::memcpy(&scale, scales + 4 * g, sizeof scale);
-      for (int64_t i = g * group; i < (g + 1) * group; ++i)
-        to[static_cast<size_t>(i)] = static_cast<float>(static_cast<int8_t>(from[i])) * scale;
+int read_groups(const MappedFile& file, const Places::Place& place, int64_t first, std::span<float> to) {
+  std::array<int8_t, 4096> codes;
+  std::array<float, codes.size()> scales;  // of the groups that they are in: no more than codes
+  const uint64_t all_scales = place.at + static_cast<uint64_t>(elements(place.shape));
+  while (!to.empty()) {
+    const size_t count = std::min(codes.size(), to.size());
+    const int64_t last = first + static_cast<int64_t>(count), group = first / place.group;
+    const auto groups = static_cast<size_t>((last - 1) / place.group + 1 - group);
+    const auto some_codes = std::span(codes).first(count);
+    const auto some_scales = std::span(scales).first(groups);
+    int error = file.read(place.at + static_cast<uint64_t>(first), std::as_writable_bytes(some_codes));
+    if (error == 0)
+      error = file.read(all_scales + 4 * static_cast<uint64_t>(group), std::as_writable_bytes(some_scales));
+    if (error != 0) return error;
+    size_t i = 0;
+    for (size_t g = 0; g < groups; ++g) {
+      const int64_t end = std::min((group + static_cast<int64_t>(g) + 1) * place.group, last) - first;
+      for (; i < static_cast<size_t>(end); ++i) to[i] = static_cast<float>(codes[i]) * scales[g];
     }
-  });
+    to = to.subspan(count);
+    first = last;
+  }
+  return 0;
 }
 
-// What is shared by all that make tensors of one model.
+// What is shared by all that read tensors of one model.
 struct Source {
   MappedFile file;
-  std::unique_ptr<Places> places;
-  std::map<std::string, Parts> parts;  // by parameter
-  std::map<std::string, Shape> shapes;
+  std::unique_ptr<Places> places = {};
 
-  Tensor make(const std::string& parameter) const {
-    const Tensor made = assemble(parts.at(parameter), shapes.at(parameter), [this](const Part& part) {
-      const Tensor values = Tensor::empty(part.shape);
-      const Places::Place& place = places->of(part.tensor);
-      const std::byte* const from = file.bytes().data() + place.at;
-      if (place.group > 0)
-        decode_groups(from, place.group, values.span<float>());
-      else
-        decode_numbers(from, NumberType::f32, values.span<float>());
-      return values;
-    });
-    file.forget();
-    return made;
+  int read(const Part& part, int64_t first, std::span<float> to) const {
+    const Places::Place& place = places->of(part.tensor);
+    if (place.group > 0) return read_groups(file, place, first, to);
+    return read_blocks(file, place.at, block_type_named("f32"), first, to);
   }
 };
 
@@ -195,7 +196,7 @@ bool is_llama2c(const std::string& path) {
 
 Imported import_llama2c(const std::string& path) {
   const std::string where = fmt::format("'{}'", path);
-  auto source = std::make_shared<Source>(Source{MappedFile(path), nullptr, {}, {}});
+  auto source = std::make_shared<Source>(Source{MappedFile(path)});
   const Header header = read_header(source->file.bytes(), where);
   source->places = std::make_unique<Places>(header, where, source->file.bytes().size());
   const Config config = config_of(header);
@@ -204,21 +205,19 @@ Imported import_llama2c(const std::string& path) {
   } catch (const Error& error) {
     throw input_error("{}: {}", where, error.what());
   }
-  Imported imported;
+  PromisedParameters parameters;
   for (const ParameterShape& p : parameter_shapes(config)) {
     const Parts parts = llama_gguf.parts(config, p.info);
-    for (const Part& part : parts.parts) {
+    for (const Part& part : parts.parts)
       if (source->places->of(part.tensor).shape != part.shape)
         throw internal_error("'{}' of llama2.c has shape {}", part.tensor, to_string(part.shape));
-      imported.largest_tensor = std::max(imported.largest_tensor, 4 * static_cast<uint64_t>(elements(part.shape)));
-    }
-    source->parts[p.info.name] = parts;
-    source->shapes[p.info.name] = p.shape;
-    imported.file.parameters[p.info.name] = {"dense", "f32", p.shape, {}, {{"values", Tensor::promised(p.shape)}}};
-    imported.parameters += elements(p.shape);
+    parameters.add(p, parts);
   }
+  Imported imported;
   imported.file.config = to_json(config);
-  imported.make = [source](const std::string& parameter, const std::string&) { return source->make(parameter); };
+  std::move(parameters).into(imported, [source](const Part& part, int64_t first, std::span<float> to) {
+    return source->read(part, first, to);
+  });
   imported.what = fmt::format("llama2.c, {}", counted(config.layers.size(), "layer"));
   return imported;
 }

@@ -1,54 +1,40 @@
 #include "exchange/mapped_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "base/stop.h"
+#include "tensor/pages.h"
 
 namespace hone {
 
-MappedFile::MappedFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+MappedFile::MappedFile(const std::string& path) : file_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  const auto fail = [&](const std::string& why) { return input_error("cannot read '{}': {}", path, why); };
   struct stat status;
-  const bool good = fd >= 0 && fstat(fd, &status) == 0;
-  const int reason = errno;
-  const auto fail = [&](const std::string& why) {
-    if (fd >= 0) close(fd);
-    return input_error("cannot read '{}': {}", path, why);
-  };
-  if (!good) throw fail(std::strerror(reason));
+  if (!file_ || fstat(file_.fd(), &status) != 0) throw fail(std::strerror(errno));
   if (!S_ISREG(status.st_mode)) throw fail("it is not a regular file");
   if (status.st_size == 0) throw fail("it is empty");
-  const auto bytes = static_cast<size_t>(status.st_size);
-  void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (data == MAP_FAILED) throw fail(std::strerror(errno));
-  close(fd);
-  storage_ = Storage::external(data, bytes, std::shared_ptr<void>(data, [bytes](void* p) { munmap(p, bytes); }));
+  storage_ = map_file(file_.fd(), static_cast<uint64_t>(status.st_size));
+  if (!storage_) throw fail(std::strerror(errno));
 }
 
 void MappedFile::forget() const {
-  madvise(const_cast<std::byte*>(storage_->data()), storage_->bytes(), MADV_DONTNEED);
+  let_go(Tensor::over(storage_, 0, {static_cast<int64_t>(storage_->bytes())}, DType::u8));
 }
 
 struct OutputFile::Open {
-  Open(const std::string& path, bool force) : file(path, force) {
-    fd = open(file.temporary().c_str(), O_WRONLY | O_CLOEXEC);
-    if (fd < 0) throw failed();
+  Open(const std::string& path, bool force)
+      : file(path, force), descriptor(open(file.temporary().c_str(), O_WRONLY | O_CLOEXEC)) {
+    if (!descriptor) throw failed(errno);
   }
-  ~Open() {
-    if (fd >= 0) close(fd);
-  }
-  Error failed() const { return input_error("cannot write '{}': {}", file.target(), std::strerror(errno)); }
+  Error failed(int error) const { return input_error("cannot write '{}': {}", file.target(), std::strerror(error)); }
 
   AtomicFile file;
-  int fd = -1;
+  Descriptor descriptor;
   uint64_t written = 0;
 };
 
@@ -56,14 +42,9 @@ OutputFile::OutputFile(const std::string& path, bool force) : open_(std::make_un
 OutputFile::~OutputFile() = default;
 
 void OutputFile::write(const void* data, size_t bytes) {
-  constexpr size_t most = size_t{64} << 20;  // between two looks at signals
-  for (size_t done = 0; done < bytes;) {
-    check_stop();
-    const ssize_t n = ::write(open_->fd, static_cast<const char*>(data) + done, std::min(bytes - done, most));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) throw open_->failed();
-    done += static_cast<size_t>(n);
-  }
+  auto* const from = static_cast<std::byte*>(const_cast<void*>(data));
+  const Transfer all = {from, bytes, open_->written};
+  if (const int error = write_all(open_->descriptor.fd(), {&all, 1})) throw open_->failed(error);
   open_->written += bytes;
 }
 

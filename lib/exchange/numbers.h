@@ -25,8 +25,9 @@ inline float from_half(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16, rest = half & 0x7fffu;
   // No f32 on the way is subnormal: processors may be told to take those for 0.
   const uint32_t small = std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(rest)) * 0x1p-24f);
-  const uint32_t bits = rest < 0x400u ? small : (rest << 13) + (rest >= 0x7c00u ? 224u << 23 : 112u << 23);
-  return std::bit_cast<float>(sign | bits);
+  const uint32_t usual = (rest << 13) + (112u << 23) + (rest >= 0x7c00u ? 112u << 23 : 0u);
+  const uint32_t chosen = rest < 0x400u ? ~0u : 0u;  // not a choice of two values: loops of those stay scalar
+  return std::bit_cast<float>(sign | (small & chosen) | (usual & ~chosen));
 }
 uint16_t to_half(float value);
 

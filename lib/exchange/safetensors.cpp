@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "exchange/block_types.h"
 
 namespace hone {
 namespace {
@@ -187,8 +188,12 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   if (length > all.size() - sizeof length)
     throw input_error("{} is cut short: its header has {} bytes, the file {}", where, length, all.size());
   header_ = {reinterpret_cast<const char*>(all.data()) + sizeof length, static_cast<size_t>(length)};
-  data_ = all.subspan(sizeof length + static_cast<size_t>(length));
-  tensors_ = parse_safetensors_header(header_, data_.size(), where);
+  data_ = sizeof length + length;
+  tensors_ = parse_safetensors_header(header_, all.size() - data_, where);
+}
+
+int SafetensorsFile::read(const StoredTensor& tensor, int64_t first, std::span<float> to) const {
+  return read_blocks(file_, data_ + tensor.begin, block_type_named(option_of(number_type_of(tensor, ""))), first, to);
 }
 
 NumberType number_type_of(const StoredTensor& tensor, const std::string& where) {

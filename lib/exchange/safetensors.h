@@ -26,7 +26,7 @@ struct StoredTensor {
 std::vector<StoredTensor> parse_safetensors_header(std::string_view header, std::optional<uint64_t> data_bytes,
                                                    const std::string& where);
 
-// A file, mapped. Its tensors are read where they lie.
+// A file, its header mapped.
 class SafetensorsFile {
  public:
   static constexpr uint64_t most_header_bytes = 100'000'000;
@@ -34,15 +34,18 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::string& path);  // throws Error(input)
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   std::string_view header() const { return header_; }
-  std::span<const std::byte> bytes(const StoredTensor& tensor) const {
-    return data_.subspan(tensor.begin, tensor.end - tensor.begin);
+  // Bytes of a tensor from byte `first` on, as MappedFile::read().
+  int read_bytes(const StoredTensor& tensor, uint64_t first, std::span<std::byte> to) const {
+    return file_.read(data_ + tensor.begin + first, to);
   }
+  // Numbers of a tensor from number `first` on, as read_blocks(). Of a type that number_type_of() takes.
+  int read(const StoredTensor& tensor, int64_t first, std::span<float> to) const;
   void forget() const { file_.forget(); }
 
  private:
   MappedFile file_;
   std::string_view header_;
-  std::span<const std::byte> data_;
+  uint64_t data_ = 0;  // where the data begin
   std::vector<StoredTensor> tensors_;
 };
 

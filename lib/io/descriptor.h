@@ -52,6 +52,10 @@ struct Transfer {
 int write_all(int fd, std::span<const Transfer> transfers);
 int read_all(int fd, std::span<const Transfer> transfers);
 
+// One of them by the calling thread alone: within loops over threads. Throw nothing.
+int write_at(int fd, Transfer transfer);
+int read_at(int fd, Transfer transfer);
+
 // The first `bytes` (> 0) of a file as read-only storage, unmapped with its last user; null and errno where that fails.
 // A file that another program cuts short while it is mapped ends this process (SIGBUS): tools must replace files, as
 // AtomicFile does, not rewrite them.

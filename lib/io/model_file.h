@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,16 +51,28 @@ struct WrittenFile {
   std::string sha256;  // lower-case hex
 };
 
-// Makes the numbers of an array that a ModelFile only promises (Tensor::promised): by the parameter's name and the
-// array's. Called twice for each, one after the other, so that only one such array is in memory at a time.
+// Puts bytes of an array that a ModelFile only promises (Tensor::promised) at `to`, those from `begin` on, by the names
+// of the parameter and of the array. Both are whole elements. Returns 0, or an errno where they cannot be read; called
+// by several threads at once, and must not throw. So no such array is ever whole in memory.
+using ArrayReader =
+    std::function<int(const std::string& parameter, const std::string& array, uint64_t begin, std::span<std::byte> to)>;
+// Makes one whole, one after the other, so that only one is in memory at a time: what several processes must do
+// together. May throw.
 using ArrayMaker = std::function<Tensor(const std::string& parameter, const std::string& array)>;
+
+// Where promised arrays come from: one of both. Each is asked for twice, since its checksum stands before it.
+struct ArraySource {
+  ArrayReader read = {};
+  ArrayMaker make = {};
+};
 
 // Writes a temporary beside `path`, flushes it, reads it back, compares checksums and renames it. Equal content gives
 // equal bytes. Throws Error(usage) if `path` exists and `force` is false; Error(input) where the device is full, fails
-// or returns other bytes, after which nothing is left behind. With IfTaken::beside the file is saved under another name
-// where `path` cannot be had (AtomicFile::commit). Names are made of letters, digits, '_', '-' and '.'.
+// or returns other bytes, and where a promise cannot be read, after which nothing is left behind. With IfTaken::beside
+// the file is saved under another name where `path` cannot be had (AtomicFile::commit). Names are made of letters,
+// digits, '_', '-' and '.'.
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force,
-                             IfTaken taken = IfTaken::refuse, const ArrayMaker& make = {});
+                             IfTaken taken = IfTaken::refuse, const ArraySource& from = {});
 
 struct ReadOptions {
   bool verify = true;      // compare every array that is read with its checksum; texts always are

@@ -7,7 +7,7 @@
 
 namespace hone {
 
-// read_model_file() with a run; each array leaves memory once it was compared, since nobody will use it.
+// read_model_file() with a run; arrays are compared piece by piece and stay out of memory, since nobody will use them.
 ModelFile read_back(const std::string& path);
 
 }  // namespace hone

@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -16,8 +18,8 @@
 #include "io/index.h"
 #include "io/isolate.h"
 #include "io/model_file.h"
+#include "io/pieces.h"
 #include "io/read_back.h"
-#include "tensor/pages.h"
 
 namespace hone {
 namespace {
@@ -37,8 +39,8 @@ bool has_signature(int fd, uint64_t file_bytes) {
 
 class Loader {
  public:
-  Loader(const std::string& path, ReadOptions options, bool let_go_of_all)
-      : path_(path), options_(options), let_go_of_all_(let_go_of_all) {
+  Loader(const std::string& path, ReadOptions options, bool by_pieces)
+      : path_(path), options_(options), by_pieces_(by_pieces) {
     file_ = Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status;
     if (!file_ || fstat(file_.fd(), &status) != 0)
@@ -134,19 +136,33 @@ class Loader {
     // The largest first, so that threads finish together.
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return arrays_[a].bytes() > arrays_[b].bytes(); });
-    std::vector<char> good(n, true);
+    std::optional<PieceBuffers> buffers;
+    if (by_pieces_) buffers.emplace();
+    std::vector<std::string> found(n);
+    std::atomic<int> error{0};
     for_each_of(static_cast<int64_t>(order.size()), bytes, [&](int64_t i) {
       const size_t item = order[static_cast<size_t>(i)];
-      good[item] = matches(item);
-      if (let_go_of_all_) let_go(arrays_[item]);
+      if (!buffers || arrays_[item].writable())
+        found[item] = checksum_here(item);
+      else if (const int failed = read_checksum(item, buffers->of_this_thread(), found[item]))
+        error = failed;
     });
     check_stop();
+    if (error != 0) throw input_error("cannot read '{}': {}", path_, std::strerror(error));
     for (size_t i = 0; i < n; ++i)
-      if (!good[i]) throw damaged(index_.entries[i], wrong_checksum);
+      if (!deferred(i) && found[i] != index_.entries[i].checksum) throw damaged(index_.entries[i], wrong_checksum);
   }
 
-  bool matches(size_t i) const {
-    return checksum_of(arrays_[i].raw(), arrays_[i].bytes()) == index_.entries[i].checksum;
+  std::string checksum_here(size_t i) const { return checksum_of(arrays_[i].raw(), arrays_[i].bytes()); }
+
+  // Of a mapped array whose pages nobody will need: to touch them takes longer than to read them. Returns an errno.
+  int read_checksum(size_t i, std::span<std::byte> buffer, std::string& checksum) const {
+    const Entry& e = index_.entries[i];
+    const int fd = e.spilled ? spill_.fd() : file_.fd();
+    const auto read = [&](uint64_t begin, std::span<std::byte> to) {
+      return read_at(fd, {to.data(), to.size(), e.offset + begin});
+    };
+    return checksum_by_pieces(e.bytes, buffer, read, checksum);
   }
 
   ModelFile assemble() {
@@ -189,7 +205,7 @@ class Loader {
 
   void text_into(ModelFile& model, size_t i) {
     const Entry& e = index_.entries[i];
-    if (!options_.verify && !matches(i)) throw damaged(e, wrong_checksum);
+    if (!options_.verify && checksum_here(i) != e.checksum) throw damaged(e, wrong_checksum);
     const std::string text(reinterpret_cast<const char*>(arrays_[i].raw()), arrays_[i].bytes());
     std::string problem;
     nlohmann::json value = parse_json(text, &problem);
@@ -212,7 +228,7 @@ class Loader {
 
   const std::string& path_;
   ReadOptions options_;
-  bool let_go_of_all_;
+  bool by_pieces_;
   Descriptor file_, spill_;
   uint64_t file_bytes_ = 0, spill_bytes_ = 0;
   Index index_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <set>
 
 #include "base/atomic_file.h"
@@ -20,6 +21,7 @@
 #include "io/isolate.h"
 #include "io/model_file.h"
 #include "io/notes.h"
+#include "io/promised.h"
 #include "io/read_back.h"
 #include "tensor/pages.h"
 
@@ -143,8 +145,8 @@ Handle create_file(const std::string& path, const std::string& target) {
 
 class Writer {
  public:
-  Writer(const ModelFile& model, const std::string& target, const ArrayMaker& make)
-      : model_(model), target_(target), make_(make) {
+  Writer(const ModelFile& model, const std::string& target, const ArraySource& from)
+      : model_(model), target_(target), from_(from) {
     if (!model.config.is_object() || !model.lineage.is_array())
       throw internal_error("'{}': the configuration must be a JSON object and the lineage a list", target);
     if (!model.run && !model.run_arrays.empty()) throw internal_error("'{}': run arrays without run state", target);
@@ -163,54 +165,88 @@ class Writer {
       if (!is_run_name(name)) throw internal_error("'{}' cannot name a run array", name);
       sources_.push_back(source_of(Section::run, "", name, tensor));
     }
-    uint64_t bytes = 0;
-    for (const Source& source : sources_) bytes += source.entry.bytes;
-    for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
-      Source& source = sources_[static_cast<size_t>(i)];
-      if (source.data) source.entry.checksum = checksum_of(source.data, source.entry.bytes);
-      let_go(source.tensor);
-    });
-    for (Source& source : sources_)
-      if (!source.data) source.entry.checksum = checksum_of(made(source.entry).raw(), source.entry.bytes);
+    set_checksums();
+    if (from_.read)
+      set_read_checksums(promised(), from_.read);
+    else
+      each_made([](Entry& entry, const Tensor& array) { entry.checksum = checksum_of(array.raw(), array.bytes()); });
     check_stop();
   }
 
-  void write(const std::string& path) {
+  // Returns the SHA-256 of the file.
+  std::string write(const std::string& path) {
     hdf5::quiet();  // prepares the library once, not in every child
     place(isolated([&] { return lay_out(path); }, fmt::format("cannot write '{}': HDF5 fails to lay it out", target_)));
     const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
     int error = file ? 0 : errno;
     for (size_t i = 0; i < sources_.size() && error == 0;) error = write_some(file.fd(), i);
-    if (error == 0) error = flush_to_device(file.fd());
+    if (error == 0) error = from_.read ? write_read(file.fd(), promised(), from_.read) : write_made(file.fd());
+    std::future<std::string> sum;
+    if (error == 0) {
+      sum = std::async(sha256_of_file, path);  // which takes as long as the device does: both at once
+      error = flush_to_device(file.fd());
+    }
     if (error != 0) throw input_error("cannot write '{}': {}", target_, std::strerror(error));
+    return sum.get();
   }
 
  private:
+  // Of what is in memory, or mapped.
+  void set_checksums() {
+    uint64_t bytes = 0;
+    for (const Source& source : sources_)
+      if (source.data) bytes += source.entry.bytes;
+    for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
+      Source& source = sources_[static_cast<size_t>(i)];
+      if (source.data) source.entry.checksum = checksum_of(source.data, source.entry.bytes);
+      let_go(source.tensor);
+    });
+    check_stop();
+  }
+
+  std::vector<Entry*> promised() {
+    std::vector<Entry*> entries;
+    for (Source& source : sources_)
+      if (source.tensor.promised()) entries.push_back(&source.entry);
+    return entries;
+  }
+
+  // Calls f(entry, array) for each array that was promised, one made after the other.
+  template <class F>
+  void each_made(F&& f) {
+    for (Entry* const entry : promised()) {
+      check_stop();
+      const Tensor array = from_.make ? from_.make(entry->owner, entry->name) : Tensor();
+      if (!array || array.promised() || array.shape() != entry->shape || array.dtype() != entry->dtype)
+        throw internal_error("{} is promised and not made", entry->where());
+      f(*entry, array);
+    }
+  }
+
+  int write_made(int fd) {
+    int error = 0;
+    each_made([&](const Entry& entry, const Tensor& array) {
+      const Transfer transfer = {array.raw(), entry.bytes, entry.offset};
+      if (error == 0) error = write_all(fd, {&transfer, 1});
+    });
+    return error;
+  }
+
   // Of the sources from `next` on so many that all threads have work; those of mapped files then leave memory. Returns
   // an errno.
   int write_some(int fd, size_t& next) {
     constexpr uint64_t enough = uint64_t{16} << 20;
     std::vector<Transfer> transfers;
-    std::vector<Tensor> promised;
     const size_t first = next;
     for (uint64_t bytes = 0; next < sources_.size() && bytes < enough; ++next) {
       const Source& source = sources_[next];
-      const std::byte* data = source.data ? source.data : promised.emplace_back(made(source.entry)).raw();
-      transfers.push_back({const_cast<std::byte*>(data), source.entry.bytes, source.entry.offset});
+      if (!source.data) continue;
+      transfers.push_back({const_cast<std::byte*>(source.data), source.entry.bytes, source.entry.offset});
       bytes += source.entry.bytes;
     }
     const int error = write_all(fd, transfers);
     for (size_t i = first; i < next; ++i) let_go(sources_[i].tensor);
     return error;
-  }
-
-  // The numbers of an array that was promised.
-  Tensor made(const Entry& entry) const {
-    check_stop();
-    const Tensor array = make_ ? make_(entry.owner, entry.name) : Tensor();
-    if (!array || array.promised() || array.shape() != entry.shape || array.dtype() != entry.dtype)
-      throw internal_error("{} is promised and not made", entry.where());
-    return array;
   }
 
   static void check(const std::string& name, const Encoded& encoded) {
@@ -277,7 +313,7 @@ class Writer {
 
   const ModelFile& model_;
   const std::string& target_;
-  const ArrayMaker& make_;
+  const ArraySource& from_;
   std::vector<std::pair<const char*, std::string>> texts_;
   std::vector<Source> sources_;
 };
@@ -309,11 +345,11 @@ bool same(const ModelFile& a, const ModelFile& b) {
 }  // namespace
 
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force, IfTaken taken,
-                             const ArrayMaker& make) {
+                             const ArraySource& from) {
   for (const auto& [name, encoded] : model.parameters)
     if (encoded.verify) encoded.verify();  // damage must not get a checksum that fits it
   AtomicFile file(path, force, taken);
-  Writer(model, path, make).write(file.temporary());
+  const std::string sha256 = Writer(model, path, from).write(file.temporary());
   ModelFile again;
   try {
     again = read_back(file.temporary());
@@ -326,9 +362,7 @@ WrittenFile write_model_file(const std::string& path, const ModelFile& model, bo
   struct stat status;
   if (stat(file.temporary().c_str(), &status) != 0)
     throw input_error("cannot write '{}': {}", path, std::strerror(errno));
-  WrittenFile written{path, status.st_size, sha256_of_file(file.temporary())};
-  written.path = file.commit();
-  return written;
+  return {file.commit(), status.st_size, sha256};
 }
 
 }  // namespace hone

@@ -382,9 +382,8 @@ WrittenFile save_parts(const std::string& path, const Model& model, bool force) 
   const std::vector<std::string> said = gather_agreed(*grid.all, [&] {
     nlohmann::json written;
     with_whole_arrays(grid, kept_arrays(*model.transformer), [&](const WholeArray& whole) {
-      const WrittenFile made =
-          write_model_file(path, file, force, IfTaken::beside,
-                           [&](const std::string& parameter, const std::string&) { return whole(parameter); });
+      const ArrayMaker make = [&](const std::string& parameter, const std::string&) { return whole(parameter); };
+      const WrittenFile made = write_model_file(path, file, force, IfTaken::beside, {.make = make});
       written = {made.path, made.bytes, made.sha256};
     });
     return written.dump();

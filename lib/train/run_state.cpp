@@ -141,9 +141,10 @@ void save_run(const std::string& path, Model& model, const RunState& state, cons
     file.lineage.push_back(std::move(stage));
   }
   with_whole_arrays(settings.step.grid, arrays, [&](const WholeArray& whole) {
-    write_model_file(path, file, true, IfTaken::refuse, [&](const std::string& parameter, const std::string& name) {
+    const ArrayMaker make = [&](const std::string& parameter, const std::string& name) {
       return whole(parameter.empty() ? name : parameter_prefix + parameter);
-    });
+    };
+    write_model_file(path, file, true, IfTaken::refuse, {.make = make});
   });
 }
 

@@ -101,10 +101,10 @@ Json write_mixtral(const Config& c) {
   return json;
 }
 
-// Layers with experts are alike, and so are those without. What such a mixture must be is of `require`.
+// Layers with experts are alike, and so are those without. What such a mixture must be is of `require`; throws what
+// `obstacles` have, too.
 Json write_qwen_moe(const Config& c, const char* type, const char* class_name, Expressible can,
-                    void (*require)(const LayerBlueprint& mixture, Obstacles& obstacles)) {
-  Obstacles obstacles;
+                    void (*require)(const LayerBlueprint& mixture, Obstacles& obstacles), Obstacles obstacles) {
   llama_like::require_no_window(c, obstacles);
   Config dense = c, mixtures = c;
   std::erase_if(dense.layers, [](const LayerBlueprint& l) { return l.experts > 0; });
@@ -143,9 +143,10 @@ Json write_qwen2_moe(const Config& c) {
   Expressible can = llama_like::says();
   can.qkv_biases = c.block.qkv_biases;
   const auto require = [](const LayerBlueprint& l, Obstacles& o) { require_usual_mixture(l, o, true); };
-  Json json = write_qwen_moe(c, "qwen2_moe", "Qwen2MoeForCausalLM", can, require);
-  const LayerBlueprint& any = c.layers.front();
-  express(any.heads * c.block.head_dim == c.block.dim, "heads of another width than dim / heads");
+  Obstacles obstacles;
+  obstacles.require(c.block.head_dim * c.layers.front().heads == c.block.dim,
+                    "heads of another width than dim / heads");
+  Json json = write_qwen_moe(c, "qwen2_moe", "Qwen2MoeForCausalLM", can, require, obstacles);
   json.erase("head_dim");
   json["qkv_bias"] = c.block.qkv_biases;
   const auto mixture = std::ranges::find_if(c.layers, [](const LayerBlueprint& l) { return l.experts > 0; });
@@ -157,7 +158,7 @@ Json write_qwen3_moe(const Config& c) {
   Expressible can = llama_like::says();
   can.qk_norm = true;
   const auto require = [](const LayerBlueprint& l, Obstacles& o) { require_usual_mixture(l, o); };
-  Json json = write_qwen_moe(c, "qwen3_moe", "Qwen3MoeForCausalLM", can, require);
+  Json json = write_qwen_moe(c, "qwen3_moe", "Qwen3MoeForCausalLM", can, require, {});
   json["attention_bias"] = false;
   return json;
 }

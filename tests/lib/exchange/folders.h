@@ -1,6 +1,9 @@
 // What the tests of the room share: folders of fixtures, texts of files.
 #pragma once
 
+#include <doctest/doctest.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -43,11 +46,21 @@ struct Folder {
   std::filesystem::path path;
 };
 
-// Imports into memory, without a file of Hone's between.
-inline Model model_from(const std::string& path) {
-  Imported imported = import_hugging_face(path);
-  for (auto& [name, encoded] : imported.file.parameters) encoded.arrays["values"] = imported.make(name, "values");
+// The numbers of a parameter that was imported.
+inline Tensor values_of(const Imported& imported, const std::string& parameter) {
+  const Tensor values = Tensor::empty(imported.file.parameters.at(parameter).shape);
+  REQUIRE(imported.read(parameter, "values", 0, {values.raw(), values.bytes()}) == 0);
+  return values;
+}
+
+// A model in memory, without a file of Hone's between.
+inline Model model_in_memory(Imported imported, const std::string& path) {
+  for (auto& [name, encoded] : imported.file.parameters) encoded.arrays["values"] = values_of(imported, name);
   return model_of(std::move(imported.file), path);
+}
+
+inline Model model_from(const std::string& path) {
+  return model_in_memory(import_hugging_face(path), path);
 }
 
 }  // namespace hone::test

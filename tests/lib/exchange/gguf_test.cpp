@@ -15,6 +15,7 @@
 #include "dataset/sentence_piece_file.h"
 #include "dataset/tokenizer.h"
 #include "exchange/gguf_file.h"
+#include "exchange/gguf_form.h"
 #include "exchange/gguf_tokenizer.h"
 #include "exchange/model_numbers.h"
 #include "exchange/numbers.h"
@@ -29,9 +30,7 @@ using namespace hone::test;
 namespace {
 
 Model model_of_gguf(const std::string& path) {
-  Imported imported = import_gguf(path);
-  for (auto& [name, encoded] : imported.file.parameters) encoded.arrays["values"] = imported.make(name, "values");
-  return model_of(std::move(imported.file), path);
+  return model_in_memory(import_gguf(path), path);
 }
 
 Tensor logits_of(const Transformer& model) {
@@ -336,6 +335,31 @@ TEST_CASE("SentencePiece's byte pairs there and back") {
     CHECK(said.starts_with("2 "));
     CHECK(said.find(part) != std::string::npos);
   }
+}
+
+TEST_CASE("the matrices of a mixture's only expert may lie without a dimension for it") {
+  const Folder folder("gguf-one-expert");
+  const Model model = with_bytes("olmoe", [](Config& c) {
+    for (LayerBlueprint& layer : c.layers) {
+      layer.kv_heads = layer.heads;
+      layer.experts = layer.top_k = 1;
+      layer.normalized_gates = true;  // as it is read: of one alone it says nothing
+    }
+  });
+  const Config& config = model.transformer->config();
+  const GgufForm& form = *find_architecture("olmoe")->gguf;
+  const ModelNumbers numbers(*model.transformer);
+  const TensorOrigins origins = origins_of(config, form.parts, numbers);
+  GgufContent content;
+  content.values = {{"general.architecture", std::string(form.name)}};
+  form.write(config, content);
+  for (const auto& [name, origin] : origins)
+    content.tensors.push_back({name, origin.part.shape, &block_type_named("f32")});
+  write_gguf(folder / "m.gguf", false, content,
+             [&](const GgufTensor& tensor) { return numbers_of(origins.at(tensor.name), numbers); });
+  CHECK(GgufFile(folder / "m.gguf").tensors().at("blk.0.ffn_down_exps.weight").shape.size() == 2);
+  const Model again = model_of_gguf(folder / "m.gguf");
+  CHECK(relative_error(logits_of(*again.transformer), logits_of(*model.transformer)) < 1e-6);
 }
 
 TEST_CASE("what llama.cpp would run as another model is refused") {

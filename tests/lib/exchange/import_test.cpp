@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "exchange/architecture.h"
@@ -71,17 +72,14 @@ TEST_CASE("what was read comes back byte for byte") {
   }
 }
 
-TEST_CASE("arrays that are made one after the other become the same file") {
+TEST_CASE("arrays that are read piece by piece become the same file") {
   const Folder folder("streamed");
   Imported imported = import_hugging_face(fixture_folder("llama"));
-  CHECK(imported.largest_tensor == 4 * 40 * 16);
-  int made = 0;
-  const ArrayMaker make = [&](const std::string& parameter, const std::string& array) {
-    ++made;
-    return imported.make(parameter, array);
-  };
-  write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, make);
-  CHECK(made == 2 * static_cast<int>(imported.file.parameters.size()));
+  const std::string streamed =
+      write_model_file(folder / "m.h5", imported.file, false, IfTaken::refuse, {.read = imported.read}).sha256;
+  ModelFile whole = imported.file;
+  for (auto& [name, encoded] : whole.parameters) encoded.arrays["values"] = values_of(imported, name);
+  CHECK(write_model_file(folder / "whole.h5", whole, false).sha256 == streamed);
   const Model model = load_model(folder / "m.h5");
   CHECK(difference(*model.transformer, "llama") < 1e-4);
   CHECK(model.origin == imported.file.origin);
@@ -106,6 +104,30 @@ TEST_CASE("what has another shape is written afresh, and reads back as the same 
 
 TEST_CASE("a whole file beside its configuration is a model, too") {
   CHECK(difference(*model_from(fixture_folder("gpt2") + "/model.safetensors").transformer, "gpt2") < 1e-4);
+}
+
+TEST_CASE("a second copy of a tied head is passed over where it is one") {
+  const Folder folder("second-head");
+  copy_with(folder, "qwen2", nlohmann::json::object());
+  const std::string bytes = bytes_of_file(folder / "model.safetensors");
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  nlohmann::json header = nlohmann::json::parse(bytes.substr(sizeof length, length));
+  const std::string data = bytes.substr(sizeof length + length);
+  REQUIRE(header.at("model.embed_tokens.weight").at("data_offsets") == nlohmann::json{0, 1280});
+  std::string head = data.substr(0, 1280);
+  const auto said = [&] {
+    header["lm_head.weight"] = {
+        {"dtype", "BF16"}, {"shape", {40, 16}}, {"data_offsets", {data.size(), data.size() + head.size()}}};
+    const std::string text = header.dump();
+    const uint64_t size = text.size();
+    put_file(folder / "model.safetensors",
+             std::string(reinterpret_cast<const char*>(&size), sizeof size) + text + data + head);
+    return complaint([&] { model_from(folder.path.string()); });
+  };
+  CHECK(said() == "");
+  head.back() = static_cast<char>(head.back() ^ 1);
+  CHECK(said().find("'lm_head.weight' differs from the embedding") != std::string::npos);
 }
 
 TEST_CASE("a mixture may stand in some layers alone") {
@@ -175,6 +197,15 @@ TEST_CASE("a shared expert is as wide as several, and has a gate") {
   // Another number of shared experts is a matter of shapes: the tensors say no.
   copy_with(folder, "qwen2_moe", {{"shared_expert_intermediate_size", 24}});
   CHECK(complaint([&] { model_from(folder.path.string()); }).find("shared_expert.") != std::string::npos);
+}
+
+TEST_CASE("all that the files of an architecture cannot express is said at once") {
+  Config config = model_from(fixture_folder("qwen2_moe")).transformer->config();
+  config.block.head_dim = 12;
+  for (LayerBlueprint& layer : config.layers) layer.attention = "window:8";
+  const std::string said = complaint([&] { find_architecture("qwen2_moe")->write(config); });
+  CHECK(said.find("heads of another width than dim / heads") != std::string::npos);
+  CHECK(said.find("windows of attention") != std::string::npos);
 }
 
 TEST_CASE("what Hone lacks is named") {

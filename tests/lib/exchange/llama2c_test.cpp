@@ -16,18 +16,13 @@ using namespace hone::test;
 
 namespace {
 
-Model made_of(Imported imported, const std::string& path) {
-  for (auto& [name, encoded] : imported.file.parameters) encoded.arrays["values"] = imported.make(name, "values");
-  return model_of(std::move(imported.file), path);
-}
-
 std::string file_of_version(int version) {
   return fixture_folder("llama2c-" + std::to_string(version)) + "/model.bin";
 }
 
 std::string complaint(const std::string& path) {
   try {
-    made_of(import_llama2c(path), path);
+    model_in_memory(import_llama2c(path), path);
   } catch (const Error& error) {
     CHECK(error.kind() == ErrorKind::input);
     return error.what();
@@ -89,7 +84,7 @@ TEST_CASE("logits of both versions are PyTorch's") {
     CAPTURE(version);
     const std::string path = file_of_version(version);
     CHECK(is_llama2c(path));
-    const Model model = made_of(import_llama2c(path), path);
+    const Model model = model_in_memory(import_llama2c(path), path);
     CHECK(model.transformer->config().tied == (version == 1));
     const nlohmann::json expected =
         nlohmann::json::parse(bytes_of_file(fixture_folder("llama2c-" + std::to_string(version)) + "/expected.json"));
@@ -108,7 +103,7 @@ TEST_CASE("logits of both versions are PyTorch's") {
 TEST_CASE("a llama2.c model goes to Hugging Face's form and back as the same model") {
   const std::string path = file_of_version(0);
   const Folder folder("of-llama2c");
-  const Model model = made_of(import_llama2c(path), path);
+  const Model model = model_in_memory(import_llama2c(path), path);
   CHECK(export_hugging_face(model, folder / "hf", {}).architecture == "llama");
   const Model again = model_from(folder / "hf");
   CHECK(again.transformer->config() == model.transformer->config());
@@ -128,7 +123,7 @@ TEST_CASE("version 2 is the model that its codes and scales mean") {
       CHECK(codes.file.parameters.size() == plain.file.parameters.size());
       for (const auto& [name, encoded] : plain.file.parameters) {
         CAPTURE(name);
-        CHECK(relative_error(codes.make(name, "values"), plain.make(name, "values")) == 0.0);
+        CHECK(relative_error(values_of(codes, name), values_of(plain, name)) == 0.0);
       }
     }
 }
