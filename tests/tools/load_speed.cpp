@@ -32,7 +32,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t piece_bytes = int64_t{512} << 10;
+constexpr int64_t piece_bytes = int64_t{256} << 10;
 
 struct Files {
   std::vector<Descriptor> open;
