@@ -132,14 +132,16 @@ struct Source {
 
   int read(const Part& part, int64_t first, std::span<float> to) const {
     const auto& [file, tensor, where] = files.places().at(name_in_file(part.tensor));
-    return file->read(*tensor, first, to);
+    if (!part.transposed) return file->read(*tensor, first, to);
+    file->decode(*tensor, first, to);  // pieces of columns
+    return 0;
   }
 };
 
 bool same_bytes(const TensorFiles::Place& a, const TensorFiles::Place& b) {
   const uint64_t bytes = a.tensor->end - a.tensor->begin;
   if (a.tensor->type != b.tensor->type || b.tensor->end - b.tensor->begin != bytes) return false;
-  std::vector<std::byte> here(std::min<uint64_t>(bytes, uint64_t{512} << 10)), there(here.size());
+  std::vector<std::byte> here(std::min<uint64_t>(bytes, uint64_t{256} << 10)), there(here.size());
   for (uint64_t begin = 0; begin < bytes; begin += here.size()) {
     check_stop();
     const auto size = static_cast<size_t>(std::min<uint64_t>(here.size(), bytes - begin));

@@ -196,6 +196,16 @@ int SafetensorsFile::read(const StoredTensor& tensor, int64_t first, std::span<f
   return read_blocks(file_, data_ + tensor.begin, block_type_named(option_of(number_type_of(tensor, ""))), first, to);
 }
 
+void SafetensorsFile::decode(const StoredTensor& tensor, int64_t first, std::span<float> to) const {
+  constexpr uint64_t most = uint64_t{32} << 20;
+  const NumberType type = number_type_of(tensor, "");
+  const std::byte* const numbers = file_.bytes().data() + data_ + tensor.begin;
+  decode_numbers(numbers + static_cast<uint64_t>(first) * size_of(type), type, to);
+  if ((decoded_ += to.size_bytes()) < most) return;
+  decoded_ = 0;
+  forget();
+}
+
 NumberType number_type_of(const StoredTensor& tensor, const std::string& where) {
   for (const NumberType type : {NumberType::f32, NumberType::f16, NumberType::bf16})
     if (tensor.type == name_of(type)) return type;

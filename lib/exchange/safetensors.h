@@ -1,6 +1,7 @@
 // safetensors: a JSON header that names tensors and their places, then their bytes (huggingface/safetensors).
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <optional>
@@ -26,7 +27,7 @@ struct StoredTensor {
 std::vector<StoredTensor> parse_safetensors_header(std::string_view header, std::optional<uint64_t> data_bytes,
                                                    const std::string& where);
 
-// A file, its header mapped.
+// A file, mapped.
 class SafetensorsFile {
  public:
   static constexpr uint64_t most_header_bytes = 100'000'000;
@@ -40,10 +41,14 @@ class SafetensorsFile {
   }
   // Numbers of a tensor from number `first` on, as read_blocks(). Of a type that number_type_of() takes.
   int read(const StoredTensor& tensor, int64_t first, std::span<float> to) const;
+  // The same out of the mapping, for ranges so short that a call of the system for each would take longer than pages.
+  // Every 32 MB the pages leave memory.
+  void decode(const StoredTensor& tensor, int64_t first, std::span<float> to) const;
   void forget() const { file_.forget(); }
 
  private:
   MappedFile file_;
+  mutable std::atomic<uint64_t> decoded_{0};  // bytes since pages left memory
   std::string_view header_;
   uint64_t data_ = 0;  // where the data begin
   std::vector<StoredTensor> tensors_;

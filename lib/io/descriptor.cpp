@@ -14,7 +14,8 @@ namespace {
 
 constexpr uint64_t piece_bytes = uint64_t{4} << 20;
 
-// Calls `some(data, bytes, offset)`, a pread or pwrite, until everything is moved; it may move less than it was asked to.
+// Calls `some(data, bytes, offset)`, a pread or pwrite, until everything is moved; it may move less than it was asked
+// to.
 template <class Some>
 int move_whole(Transfer rest, Some some) {
   while (rest.bytes > 0) {

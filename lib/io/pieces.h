@@ -16,7 +16,7 @@ namespace hone {
 // Room for one piece a thread.
 class PieceBuffers {
  public:
-  static constexpr uint64_t piece_bytes = uint64_t{512} << 10;  // half of the second cache of today's processors
+  static constexpr uint64_t piece_bytes = uint64_t{256} << 10;  // a quarter of the second cache of today's processors
 
   PieceBuffers() : all_(Tensor::empty({kernels::threads(), int64_t{piece_bytes}}, DType::u8)) {}
   std::span<std::byte> of_this_thread() const {

@@ -1,9 +1,9 @@
-// How fast models of others are loaded, beside a plain loop that reads the same files. Not a test: it measures. Build it
-// with `cmake --build build --target load_speed`; it is run as
+// How fast models of others are loaded, beside a plain loop that reads the same files. Not a test: it measures. Build
+// it with `cmake --build build --target load_speed`; it is run as
 //   build/tests/load_speed MODEL [ROUNDS]
-// where MODEL is what convert takes. Each line has the best and the median of the rounds, in GB of the files a second and
-// beside the best of the loop, by one thread and by all:
-//   arrays whole     every array read into memory, one after the other: memory that is used again, as convert's
+// where MODEL is what convert takes. Each line has the best and the median of the rounds, in GB of the files a second
+// and beside the best of the loop, by one thread and by all:
+//   arrays whole     every array read into memory, one after the other: memory that is used again
 //   all in memory    the same, and all of them kept: memory that is new to the process
 //   checksums        what convert does before it writes: every array read piece by piece, and its checksum taken
 #include <fcntl.h>
@@ -32,7 +32,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t piece_bytes = int64_t{512} << 10;
+constexpr int64_t piece_bytes = int64_t{256} << 10;
 
 struct Files {
   std::vector<Descriptor> open;
