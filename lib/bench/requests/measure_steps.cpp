@@ -75,20 +75,23 @@ class StepTimer {
   StepCosts run(const std::function<void(size_t, size_t)>& progress) {
     make_grid();
     fill();
-    const size_t all = costs_.rows.size() * costs_.chunks.size() + costs_.contexts.size() * costs_.pieces.size();
+    list_cells();
+    const size_t all = (cells_.size() + 1) * static_cast<size_t>(repeat_ + 1);
     size_t done = 0;
-    for (const int64_t rows : costs_.rows)
-      for (const int64_t chunk : costs_.chunks) {
-        const bool never = chunk > (rows > 0 ? piece_ : s_.chunk) || rows + (chunk > 0) > s_.parallel;
-        costs_.seconds.push_back(never ? NAN : time(rows, chunk, 0));
+    // Cells take turns: what else the machine does for a while hits all of them alike, and few repetitions of each.
+    for (int64_t round = 0; round <= repeat_; ++round) {  // the first one is to warm up
+      for (Cell& cell : cells_) {
+        const double seconds = step(cell);
+        if (round > 0) cell.seconds.push_back(seconds);
         progress(++done, all);
       }
+      const double seconds = step_after_wait();
+      if (round > 0) after_wait_.push_back(seconds);
+      progress(++done, all);
+    }
+    take_medians();
     extend();
     add_own();
-    add_contexts([&] { progress(++done, all); });
-    time_after_wait();
-    costs_.spread = some_of(spread_);
-    costs_.piece_spread = some_of(piece_spread_);
     return std::move(costs_);
   }
 
@@ -143,12 +146,66 @@ class StepTimer {
     return ids;
   }
 
+  // A kind of step, and what it took each time.
+  struct Cell {
+    int64_t rows, chunk;
+    size_t context = 0;  // its place in the grid
+    std::vector<double> seconds = {};
+  };
+
+  int64_t rows_for_contexts() const { return std::min<int64_t>(s_.parallel, 16); }
+
+  const Cell* cell_of(int64_t rows, int64_t chunk, size_t context) const {
+    for (const Cell& cell : cells_)
+      if (cell.rows == rows && cell.chunk == chunk && cell.context == context) return &cell;
+    return nullptr;
+  }
+
+  void list_cells() {
+    for (const int64_t rows : costs_.rows)
+      for (const int64_t chunk : costs_.chunks)
+        if (rows + chunk > 0 && chunk <= (rows > 0 ? piece_ : s_.chunk) && rows + (chunk > 0) <= s_.parallel)
+          cells_.push_back({rows, chunk});
+    for (size_t context = 0; context < costs_.contexts.size(); ++context)
+      for (const int64_t piece : costs_.pieces)
+        if (const int64_t rows = piece ? 0 : rows_for_contexts(); !cell_of(rows, piece, context))
+          cells_.push_back({rows, piece, context});
+  }
+
+  double median_of(int64_t rows, int64_t chunk, size_t context = 0) const {
+    if (rows + chunk == 0) return 0;
+    const Cell* const cell = cell_of(rows, chunk, context);
+    return cell ? median(cell->seconds) : NAN;
+  }
+
+  void take_medians() {
+    for (const int64_t rows : costs_.rows)
+      for (const int64_t chunk : costs_.chunks) costs_.seconds.push_back(median_of(rows, chunk));
+    // What stands before tokens is read for each that is written, and once for a piece, which then computes with it.
+    const int64_t rows = rows_for_contexts();
+    for (size_t context = 0; context < costs_.contexts.size(); ++context) {
+      const auto more = [&](int64_t written, int64_t chunk) {
+        return std::max(0.0, median_of(written, chunk, context) - median_of(written, chunk));
+      };
+      costs_.row_more.push_back(more(rows, 0) / static_cast<double>(rows));
+      for (const int64_t piece : costs_.pieces) costs_.piece_more.push_back(piece ? more(0, piece) : 0);
+    }
+    costs_.after_wait = std::max(0.0, median(after_wait_) - median_of(0, piece_));
+    for (const bool piece : {false, true}) {
+      std::vector<double> factors;
+      for (const Cell& cell : cells_)
+        if (const double typical = median(cell.seconds); (cell.chunk > 0) == piece && typical > 0)
+          for (const double one : cell.seconds) factors.push_back(one / typical);
+      (piece ? costs_.piece_spread : costs_.spread) = some_of(std::move(factors));
+    }
+  }
+
   // Of a step as the engine takes it: calls, logits and choices.
-  double step(int64_t rows, int64_t chunk, size_t context) {
+  double step(const Cell& cell) {
+    const int64_t rows = cell.rows, chunk = cell.chunk, before = costs_.contexts[cell.context];
     std::vector<Span> steps, piece;
-    const int64_t before = costs_.contexts[context];
     for (int64_t slot = 0; slot < rows + (chunk > 0); ++slot) {
-      state_.begin(slot, before, executor_.keeps() ? &kept_[context] : nullptr);
+      state_.begin(slot, before, executor_.keeps() ? &kept_[cell.context] : nullptr);
       if (slot < rows)
         steps.push_back({slot, before, 1, Phase::step});
       else
@@ -173,33 +230,6 @@ class StepTimer {
     return executor_.now() - begin;
   }
 
-  double time(int64_t rows, int64_t chunk, size_t context) {
-    if (rows + chunk == 0) return 0;
-    std::vector<double> seconds;
-    step(rows, chunk, context);  // warm
-    for (int64_t i = 0; i < repeat_; ++i) seconds.push_back(step(rows, chunk, context));
-    const double typical = median(seconds);
-    if (typical > 0)
-      for (const double one : seconds) (chunk > 0 ? piece_spread_ : spread_).push_back(one / typical);
-    return typical;
-  }
-
-  // What stands before tokens is read for each that is written, and once for a piece, which then computes with it.
-  void add_contexts(const std::function<void()>& timed) {
-    const int64_t rows = std::min<int64_t>(s_.parallel, 16);
-    std::vector<double> first;
-    for (size_t context = 0; context < costs_.contexts.size(); ++context)
-      for (size_t i = 0; i < costs_.pieces.size(); ++i, timed()) {
-        const int64_t piece = costs_.pieces[i];
-        const double seconds =
-            piece == 0 ? time(rows, 0, context) / static_cast<double>(rows) : time(0, piece, context);
-        if (context == 0) first.push_back(seconds);
-        const double more = std::max(0.0, seconds - first[i]);
-        if (piece == 0) costs_.row_more.push_back(more);
-        costs_.piece_more.push_back(piece == 0 ? 0 : more);
-      }
-  }
-
   // What goes on around the model grows with the texts of a step.
   void add_own() {
     const int64_t some = std::min<int64_t>(s_.parallel, 16);
@@ -213,14 +243,10 @@ class StepTimer {
   }
 
   // Whoever had nothing to do finds caches that others have used, and has to be woken up.
-  void time_after_wait() {
-    constexpr double pause = 0.02;
-    std::vector<double> seconds;
-    for (int64_t i = 0; i < repeat_; ++i) {
-      executor_.wait_until(executor_.now() + pause);
-      seconds.push_back(step(0, piece_, 0));
-    }
-    costs_.after_wait = std::max(0.0, median(seconds) - time(0, piece_, 0));
+  double step_after_wait() {
+    constexpr double pause = 0.1;
+    executor_.wait_until(executor_.now() + pause);
+    return step({0, piece_});
   }
 
   static std::vector<double> some_of(std::vector<double> all) {
@@ -252,7 +278,8 @@ class StepTimer {
   std::vector<State::Kept> kept_;  // at each context
   Random random_{1, "steps"};
   Sampler sampler_{SamplingSettings(), Random(1, "sampling")};
-  std::vector<double> spread_, piece_spread_;  // of all steps
+  std::vector<Cell> cells_;
+  std::vector<double> after_wait_;  // what steps take
   StepCosts costs_;
 };
 

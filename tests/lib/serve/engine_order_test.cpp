@@ -146,6 +146,27 @@ TEST_CASE("ends of prompts are pages in part, for the longest beginning that som
   CHECK(find(text(80, 48, 9), 128) == std::pair(-1, int64_t{128}));
 }
 
+TEST_CASE("pieces of a prompt end with blocks, wherever the first begins, and the last with the prompt") {
+  const Tiny t(tiny("full"));
+  EngineSettings s = of_type(DType::f32);
+  s.chunk = s.busy_chunk = 64;
+  Engine engine(t.model, *byte_tokenizer(), s);
+  const auto steps = [&](size_t sevens, size_t nines) {
+    Request r;
+    r.prompt.assign(sevens, 7);
+    r.prompt.insert(r.prompt.end(), nines, 9);
+    r.tokens = 1;
+    const int64_t before = engine.stats().steps;
+    engine.submit(std::move(r));
+    while (engine.step()) {
+    }
+    return engine.stats().steps - before;
+  };
+  CHECK(steps(48, 0) == 1);
+  CHECK(steps(112, 0) == 1);   // 64 tokens behind the 48
+  CHECK(steps(48, 100) == 3);  // to 64, to 128, and the rest
+}
+
 TEST_CASE("a way of batching changes who is served when, and no text") {
   const Tiny t(tiny("full"));
   const std::vector<Request> requests = random_requests(31, 20, 60);

@@ -127,6 +127,18 @@ class ColdMachine : public Machine {
   std::set<int64_t> sizes_;
 };
 
+// Which somebody else slows down for half a second.
+class SharedMachine : public Machine {
+ public:
+  using Machine::Machine;
+  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override {
+    const double begin = now();
+    Tensor hidden = Machine::read(std::move(spans), ids, phase);
+    if (begin > 1.5 && begin < 2) take(2 * (now() - begin));
+    return hidden;
+  }
+};
+
 std::vector<Arrival> at_once(int64_t count) {
   std::vector<Arrival> all;
   for (int64_t i = 0; i < count; ++i)
@@ -324,6 +336,19 @@ TEST_CASE("what stands before a piece takes its time, however short the piece is
       CHECK(costs({.contexts = {}, .chunk = chunk, .first = first}) - costs({.contexts = {}, .chunk = chunk}) ==
             doctest::Approx(more));
     }
+}
+
+TEST_CASE("what slows a machine down for a while changes no cost of a step") {
+  const Tiny t(tiny());
+  const EngineSettings s = settings_of(t.model.config(), "continuous");
+  Machine machine(t.model.config(), s);
+  SharedMachine shared(t.model.config(), s);
+  const StepCosts expected = measure_step_costs(machine, s, 5, [](size_t, size_t) {}),
+                  costs = measure_step_costs(shared, s, 5, [](size_t, size_t) {});
+  CHECK(shared.now() > machine.now() + 0.2);
+  REQUIRE(costs.seconds.size() == expected.seconds.size());
+  for (size_t i = 0; i < costs.seconds.size(); ++i) CHECK(costs.seconds[i] == doctest::Approx(expected.seconds[i]));
+  CHECK(costs.spread.back() + costs.piece_spread.back() > 3);
 }
 
 TEST_CASE("requests through what was warmed up wait for no memory") {
