@@ -6,7 +6,6 @@
 #include "cli/model_files.h"
 #include "model/size.h"
 #include "nn/mixer.h"
-#include "report/late_texts.h"
 
 namespace hone::cli {
 
@@ -29,19 +28,19 @@ int TrainEnd::finish(const RunResult& result, Journal& journal, QuantizeAware* r
   }
   journal.finish();
   if (result.signal) return 128 + result.signal;
-  if (!journal.complete() || result.checkpoint_failed)
-    throw input_error("'{}' is whole, but not all that was asked for beside it could be written: see the warnings",
-                      saved_at_);
-  return saved();
+  LateTexts late(o_.force);
+  late.lacks(journal.missing());
+  late.lacks(result.checkpoint_missing);
+  return status(late);
 }
 
 int TrainEnd::finish_untrained() {
   if (!common_.dry_run) save(nlohmann::json::object(), nullptr);
-  return saved();
+  LateTexts late(o_.force);
+  return status(late);
 }
 
-int TrainEnd::saved() const {
-  LateTexts late(o_.force);
+int TrainEnd::status(LateTexts& late) const {
   if (!saved_at_.empty()) late.saved(o_.output, saved_at_);
   return late.status();
 }

@@ -6,6 +6,7 @@
 
 #include "cli/train_options.h"
 #include "cli/train_start.h"
+#include "report/late_texts.h"
 #include "train/journal.h"
 
 namespace hone::cli {
@@ -23,7 +24,8 @@ class TrainEnd {
   int finish_untrained();  // the same of a run of no steps
 
  private:
-  int saved() const;  // 0; Error(input) where the model had to go elsewhere than it was asked to
+  // 0; Error(input) with what is missing, and where the model is if it had to go elsewhere than it was asked to.
+  int status(LateTexts& late) const;
   void save(const nlohmann::json& results, QuantizeAware* rounding);
   void write(nlohmann::json results, QuantizeAware* rounding);
 

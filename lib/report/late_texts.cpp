@@ -10,17 +10,17 @@ bool LateTexts::write(const std::string& option, const std::string& path, const 
   try {
     const std::string written = TextOutput::checked_before(path, force_).write(text);
     if (written == path) return true;
-    add(fmt::format("{}: '{}' cannot be replaced by now; '{}' has what was to be written there", option, path,
-                    written));
+    lacks(fmt::format("{}: '{}' cannot be replaced by now; '{}' has what was to be written there", option, path,
+                      written));
     return true;
   } catch (const Error& error) {
-    add(fmt::format("{}: {}", option, error.what()));
+    lacks(fmt::format("{}: {}", option, error.what()));
     return false;
   }
 }
 
 void LateTexts::saved(const std::string& wanted, const std::string& path) {
-  if (path != wanted) add(fmt::format("'{}' cannot be replaced by now; the model is in '{}'", wanted, path));
+  if (path != wanted) lacks(fmt::format("'{}' cannot be replaced by now; the model is in '{}'", wanted, path));
 }
 
 int LateTexts::status() const {
@@ -28,7 +28,8 @@ int LateTexts::status() const {
   return 0;
 }
 
-void LateTexts::add(const std::string& sentence) {
+void LateTexts::lacks(const std::string& sentence) {
+  if (sentence.empty()) return;
   missing_ += (missing_.empty() ? "" : "; ") + sentence;
 }
 

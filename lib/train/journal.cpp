@@ -57,8 +57,9 @@ void Journal::draw(int64_t step, double loss, std::optional<double> valid_loss) 
 }
 
 void Journal::failed(const TextOutput& output, const Error& error) {
-  whole_ = false;
-  log_warning("'{}' is not complete: {}", output.path(), error.what());
+  const std::string sentence = fmt::format("'{}' is not complete: {}", output.path(), error.what());
+  log_warning("{}", sentence);
+  missing_ += (missing_.empty() ? "" : "; ") + sentence;
 }
 
 namespace {

@@ -32,8 +32,9 @@ class Journal {
 
   void set_encoders(std::vector<std::string> names) { encoders_ = std::move(names); }
 
-  void finish();                            // writes the plot; a failure is a warning
-  bool complete() const { return whole_; }  // nothing failed
+  void finish();  // writes the plot; a failure is a warning
+  // What could not be written, and why: "'train.jsonl' is not complete: …"; "" where nothing failed.
+  const std::string& missing() const { return missing_; }
 
  private:
   std::string read(const std::string& text, int64_t until);  // the lines to keep
@@ -41,7 +42,7 @@ class Journal {
   void failed(const TextOutput& output, const Error& error);
 
   TextOutput log_, plot_;
-  bool whole_ = true;
+  std::string missing_;
   std::optional<std::string> windows_;
   std::vector<std::string> encoders_;
   Series losses_{.name = "training"}, valid_losses_{.name = "validation"};

@@ -263,8 +263,8 @@ class Run {
       result_.checkpoint_saved = true;
       log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
     } catch (const Error& error) {
-      result_.checkpoint_failed = true;
-      log_warning("no checkpoint at step {}: {}", state_.step, error.what());
+      result_.checkpoint_missing = fmt::format("no checkpoint at step {}: {}", state_.step, error.what());
+      log_warning("{}", result_.checkpoint_missing);
     }
   }
 

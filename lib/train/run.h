@@ -51,7 +51,7 @@ struct RunResult {
   int signal = 0;                    // stopped by this signal
   bool stopped_early = false;
   bool checkpoint_saved = false;   // the state that the run ended in is in settings.checkpoint
-  bool checkpoint_failed = false;  // some checkpoint could not be written; a warning has said why
+  std::string checkpoint_missing;  // of the last that could not be written, why: a warning has said it; "": all were
 };
 
 // What a run is trained and validated on.

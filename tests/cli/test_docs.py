@@ -216,7 +216,8 @@ class Results(unittest.TestCase):
         for claim, number, page in rows:
             with self.subTest(claim=claim):
                 with open(os.path.join(self.FOLDER, page), encoding="utf-8") as file:
-                    self.assertRegex(file.read(), rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)")
+                    stands = re.search(rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)", file.read())
+                self.assertTrue(stands, f"{number} does not stand in {page}")
 
 
 if __name__ == "__main__":

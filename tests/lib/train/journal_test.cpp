@@ -44,7 +44,7 @@ TEST_CASE("a resumed log goes on behind the checkpoint's step: later lines and h
     add(journal, 5, 8);
     CHECK(steps() == std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8});
     journal.finish();
-    CHECK(journal.complete());
+    CHECK(journal.missing().empty());
   }
   // The plot has the whole run. A second one, drawn from the log alone, is the same.
   const std::string whole = read_text_file(plot);
@@ -69,10 +69,12 @@ TEST_CASE("a file that is no log is left alone") {
 TEST_CASE("what cannot be written is a warning, and is remembered") {
   Journal full("/dev/full", "");
   add(full, 1, 3);
-  CHECK(!full.complete());
+  CHECK(full.missing().starts_with("'/dev/full' is not complete: "));
+  add(full, 4, 4);  // the log has ended, and is missing once
+  CHECK(full.missing().find("; ") == std::string::npos);
   Journal journal("", "/dev/full");
   add(journal, 1, 3);
-  CHECK(journal.complete());
+  CHECK(journal.missing().empty());
   journal.finish();
-  CHECK(!journal.complete());
+  CHECK(journal.missing().starts_with("'/dev/full' is not complete: "));
 }
