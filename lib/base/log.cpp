@@ -77,6 +77,7 @@ std::string without_middle(std::string_view text, size_t most) {
 
 struct Quoted {
   size_t begin = 0, end = 0;  // of the longest part between two quotes, without them
+  size_t length = 0;          // its characters
   size_t all = 0;             // characters of all such parts
 };
 
@@ -85,8 +86,9 @@ Quoted quoted_in(std::string_view text) {
   for (size_t open = text.find('\''); open != std::string_view::npos;) {
     const size_t close = text.find('\'', open + 1);
     if (close == std::string_view::npos) break;
-    result.all += characters(text.substr(open + 1, close - open - 1));
-    if (close - open - 1 > result.end - result.begin) result.begin = open + 1, result.end = close;
+    const size_t length = characters(text.substr(open + 1, close - open - 1));
+    result.all += length;
+    if (length > result.length) result.begin = open + 1, result.end = close, result.length = length;
     open = text.find('\'', close + 1);
   }
   return result;
@@ -111,12 +113,11 @@ std::string one_line(std::string text, size_t most) {
   const size_t room = std::max(most, characters(text) - quoted_in(text).all + most / 2);
   while (characters(text) > room) {
     const Quoted quoted = quoted_in(text);
+    if (quoted.length <= least_quoted) break;
     const std::string part = text.substr(quoted.begin, quoted.end - quoted.begin);
-    const size_t length = characters(part);
-    if (length <= least_quoted) break;
     const size_t excess = characters(text) - room;
     text.replace(quoted.begin, part.size(),
-                 without_middle(part, length > excess + least_quoted ? length - excess : least_quoted));
+                 without_middle(part, std::max(least_quoted, quoted.length - std::min(excess, quoted.length))));
   }
   return characters(text) > most_lines * most ? without_middle(text, most_lines * most) : text;
 }

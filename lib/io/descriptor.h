@@ -48,7 +48,7 @@ struct Transfer {
   uint64_t offset;
 };
 
-// Moves all of them on all threads. Return 0 or the first errno; reading past the end is EIO. Throw Stopped.
+// Moves all of them on all threads. Return 0 or an errno of those that failed; reading past the end is EIO. Throw Stopped.
 int write_all(int fd, std::span<const Transfer> transfers);
 int read_all(int fd, std::span<const Transfer> transfers);
 

@@ -30,8 +30,8 @@ LossTerm divergence_head(const std::string& name, const Var& x, const Head& head
                          float temperature, std::span<const int32_t> targets, float weight);
 
 // The term `name`: the mean over rows of |s - t|^2 / |t|^2, with s = residual + branch (f32 + T; the branch may be
-// none) and t the row of `teacher`, [rows, dim]. The gradient for a weight of 1 is
-// computed here and kept in T: neither stream nor branch is read later.
+// none) and t the row of `teacher`, [rows, dim]. The gradient for a weight of 1 is computed here and kept in T: neither
+// stream nor branch is read later.
 LossTerm match_rows(const std::string& name, const Var& residual, const Var& branch, const Tensor& teacher,
                     float weight);
 

@@ -96,7 +96,7 @@ StepCosts read_step_costs(const std::string& path, const json& of) {
       costs.row_more.size() != costs.contexts.size() ||
       costs.piece_more.size() != costs.contexts.size() * costs.pieces.size() || !finite(costs.seconds) ||
       !finite(costs.row_more) || !finite(costs.piece_more) || !finite(costs.spread) || !finite(costs.piece_spread) ||
-      !finite({costs.after_wait}))
+      !finite({costs.after_wait}) || !costs.of.is_object())
     throw input_error("'{}': its costs of steps are damaged", path);
   for (const auto& [name, value] : of.items())
     if (costs.of.value(name, json()) != value)

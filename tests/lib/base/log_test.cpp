@@ -41,3 +41,10 @@ TEST_CASE("one line: a list of names stays whole, and what is quoted beside it k
   const std::string line = one_line("'" + std::string(300, 'q') + "': " + names, 200);
   CHECK(line == "'" + std::string(49, 'q') + "\u2026" + std::string(50, 'q') + "': " + names);
 }
+
+TEST_CASE("one line: the longest quoted part is the one of most characters, whatever bytes they have") {
+  std::string signs;
+  for (int i = 0; i < 20; ++i) signs += "\u20ac";  // 60 bytes
+  const std::string line = one_line("'" + signs + "' is not '" + std::string(50, 'q') + "'", 60);
+  CHECK(line == "'" + signs + "' is not '" + std::string(13, 'q') + "\u2026" + std::string(14, 'q') + "'");
+}

@@ -10,6 +10,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "base/stop.h"
 #include "io/descriptor.h"
 #include "kernels/parallel.h"
 #include "lib/io/example.h"
@@ -142,6 +143,26 @@ TEST_CASE("a piece that cannot be read is one error, and leaves nothing") {
       CHECK(asked == fails_in_round);
       CHECK(scratch.files() == 0);
     }
+}
+
+TEST_CASE("a signal ends the reading of what is promised, whenever it comes, and leaves nothing") {
+  const Scratch scratch;
+  const Promised promises;
+  const ArrayReader good = promises.reader();
+  for (const int round : {1, 2}) {  // while checksums are taken, and while bytes are written
+    CAPTURE(round);
+    std::atomic<int> asked{0};
+    const ArrayReader stops = [&](const std::string& parameter, const std::string& array, uint64_t begin,
+                                  std::span<std::byte> to) {
+      if (parameter == large && begin == 0 && ++asked == round) raise_stop(15);
+      return good(parameter, array, begin, to);
+    };
+    CHECK_THROWS_AS(write_model_file(scratch / "m.h5", promises.model, false, IfTaken::refuse, {.read = stops}),
+                    Stopped);
+    raise_stop(0);
+    CHECK(asked == round);
+    CHECK(scratch.files() == 0);
+  }
 }
 
 TEST_CASE("a promise that nobody keeps is our own mistake") {

@@ -146,6 +146,24 @@ TEST_CASE("ends of prompts are pages in part, for the longest beginning that som
   CHECK(find(text(80, 48, 9), 128) == std::pair(-1, int64_t{128}));
 }
 
+TEST_CASE("a page in part goes when pages are needed, and not while who wrote it still does") {
+  Pages pages(2, 64);
+  const std::vector<int32_t> ids(32, 1);
+  const int32_t part = *pages.take(), other = *pages.take();
+  pages.insert_part(Pages::root, std::span(ids).first(16), part);
+  CHECK(pages.available() == 0);
+  CHECK(!pages.take());
+  pages.release(part);
+  CHECK(pages.free() == 0);
+  CHECK(pages.available() == 1);
+  CHECK(pages.take().value_or(-1) == part);
+  CHECK(pages.available() == 0);
+  CHECK(pages.find(ids, 16, false).tokens == 0);
+  pages.release(part);
+  pages.release(other);
+  CHECK(pages.free() == 2);
+}
+
 TEST_CASE("pieces of a prompt end with blocks, wherever the first begins, and the last with the prompt") {
   const Tiny t(tiny("full"));
   EngineSettings s = of_type(DType::f32);

@@ -263,9 +263,11 @@ TEST_CASE("costs are straight lines between what was measured, and come back fro
   CHECK(back.piece_more == costs.piece_more);
   CHECK_THROWS_WITH(read_step_costs(scratch / "c.json", {{"isa", "avx2"}, {"threads", 1}}),
                     doctest::Contains("another threads"));
-  nlohmann::ordered_json broken = json_of(costs);
+  nlohmann::ordered_json broken = json_of(costs), of_nothing = broken;
   broken["seconds"].erase(0);
-  for (const std::string& text : {std::string("{"), std::string("[]"), std::string("{\"rows\": 3}"), broken.dump()}) {
+  of_nothing["of"] = {1, 2};
+  for (const std::string& text :
+       {std::string("{"), std::string("[]"), std::string("{\"rows\": 3}"), broken.dump(), of_nothing.dump()}) {
     keep(text);
     CHECK_THROWS_AS(read_step_costs(scratch / "c.json", costs.of), Error);
   }
