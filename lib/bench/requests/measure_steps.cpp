@@ -154,7 +154,8 @@ class StepTimer {
     std::vector<double> seconds = {};
   };
 
-  int64_t rows_for_contexts() const { return std::min<int64_t>(s_.parallel, 16); }
+  // Enough texts to tell what one more takes.
+  int64_t some_rows() const { return std::min<int64_t>(s_.parallel, 16); }
 
   const Cell* cell_of(int64_t rows, int64_t chunk, size_t context) const {
     for (const Cell& cell : cells_)
@@ -169,7 +170,7 @@ class StepTimer {
           cells_.push_back({rows, chunk});
     for (size_t context = 0; context < costs_.contexts.size(); ++context)
       for (const int64_t piece : costs_.pieces)
-        if (const int64_t rows = piece ? 0 : rows_for_contexts(); !cell_of(rows, piece, context))
+        if (const int64_t rows = piece ? 0 : some_rows(); !cell_of(rows, piece, context))
           cells_.push_back({rows, piece, context});
   }
 
@@ -183,7 +184,7 @@ class StepTimer {
     for (const int64_t rows : costs_.rows)
       for (const int64_t chunk : costs_.chunks) costs_.seconds.push_back(median_of(rows, chunk));
     // What stands before tokens is read for each that is written, and once for a piece, which then computes with it.
-    const int64_t rows = rows_for_contexts();
+    const int64_t rows = some_rows();
     for (size_t context = 0; context < costs_.contexts.size(); ++context) {
       const auto more = [&](int64_t written, int64_t chunk) {
         return std::max(0.0, median_of(written, chunk, context) - median_of(written, chunk));
@@ -233,7 +234,7 @@ class StepTimer {
 
   // What goes on around the model grows with the texts of a step.
   void add_own() {
-    const int64_t some = std::min<int64_t>(s_.parallel, 16);
+    const int64_t some = some_rows();
     const double one = own_seconds(executor_, s_, 1);
     const double each = some > 1 ? (own_seconds(executor_, s_, some) - one) / static_cast<double>(some - 1) : 0;
     const size_t width = costs_.chunks.size();
@@ -280,7 +281,7 @@ class StepTimer {
   Random random_{1, "steps"};
   Sampler sampler_{SamplingSettings(), Random(1, "sampling")};
   std::vector<Cell> cells_;
-  std::vector<double> after_wait_;  // what steps take
+  std::vector<double> after_wait_;  // what steps behind a pause took
   StepCosts costs_;
 };
 
