@@ -87,6 +87,9 @@ class RequestsTest(CliTest):
         self.assertNotIn("measured in", said)
         self.assert_error(self.bench(*options, "--busy-chunk", 128), 3, costs, "busy_chunk")
         self.assert_error(self.bench(*options, "--threads", "1,2"), 3, costs, "threads")
+        other = tiny_model(self.directory, "other.h5", context=256, heads=4)
+        self.assertEqual(os.path.getsize(other), os.path.getsize(self.model))
+        self.assert_error(run("bench", other, *options), 3, costs, "configuration")
         write(costs, "{}")
         self.assert_error(self.bench(*options), 3, costs)
 

@@ -14,6 +14,7 @@
 #include "base/spelling.h"
 #include "base/units.h"
 #include "bench/requests/simulate.h"
+#include "io/checksum.h"
 #include "kernels/parallel.h"
 #include "measure/speed.h"
 #include "model/store.h"
@@ -143,12 +144,14 @@ class RequestsBench {
   StepCosts costs_of(const Model& model, int threads) {
     // For the most that any way of batching asks for.
     EngineSettings engine = complete(model.transformer->config(), s_.engine);
+    const std::string config = to_json(model.transformer->config()).dump();
     const nlohmann::json of = {{"cpu", cpu_model()},
                                {"isa", std::string(name_of(isa()))},
                                {"threads", threads},
                                {"precision", s_.precision},
                                {"form", weight_forms(*model.transformer)},
                                {"file_bytes", std::filesystem::file_size(model.path)},
+                               {"configuration", checksum_of(config.data(), config.size())},
                                {"parallel", engine.parallel},
                                {"capacity", engine.capacity},
                                {"chunk", engine.chunk},

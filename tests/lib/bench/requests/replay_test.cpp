@@ -271,6 +271,15 @@ TEST_CASE("costs are straight lines between what was measured, and come back fro
     keep(text);
     CHECK_THROWS_AS(read_step_costs(scratch / "c.json", costs.of), Error);
   }
+  for (const double never : {-1.0, 1e308}) {
+    nlohmann::ordered_json after = json_of(costs), seconds = after;
+    after["after_wait"] = never;
+    seconds["seconds"][1] = never;
+    for (const nlohmann::ordered_json& text : {after, seconds}) {
+      keep(text.dump());
+      CHECK_THROWS_WITH(read_step_costs(scratch / "c.json", costs.of), doctest::Contains("damaged"));
+    }
+  }
 }
 
 TEST_CASE("steps are measured at every size that an engine may take") {
