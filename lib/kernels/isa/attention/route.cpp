@@ -149,26 +149,49 @@ class Route {
     }
   }
 
+  // Takes `blocks` rows of scores, of the blocks from `first` on, into the best of `lanes` queries. Which rows any of
+  // the queries may want is asked of all rows before one is taken: behind many blocks few are, in no order that a
+  // processor could foresee.
   void keep_best(int64_t first, int64_t blocks, int64_t c, int32_t* chosen) {
-    const IntVec limits = load(s_.limits + c);
-    float* last = s_.best + (args_.count - 1) * tile + c;
-    for (int64_t b = 0; b < blocks; ++b) {
-      Vec score = load(s_.scores + b * tile + c);
-      IntVec index = broadcast(static_cast<int32_t>(first + b));
-      if (first + b >= lowest_limit_) score = select(index < limits, score, broadcast(-__builtin_inff()));
-      if (!any_greater(score, load(last))) continue;
-      for (int64_t n = 0; n < args_.count; ++n) {
-        float* best = s_.best + n * tile + c;
-        int32_t* at = chosen + n * tile + c;
-        const Vec other = load(best);
-        const IntVec other_index = load(at), better = score > other;
-        store(best, select(better, score, other));
-        const IntVec kept = (better & index) | (~better & other_index);
-        __builtin_memcpy(at, &kept, sizeof kept);
-        score = select(better, other, score);
-        index = (better & other_index) | (~better & index);
-      }
+    hide_unseen(first, blocks, c);
+    const float* last = s_.best + (args_.count - 1) * tile + c;
+    const Vec before = load(last);
+    uint64_t wanted = 0;
+    for (int64_t b = 0; b < blocks; ++b)
+      wanted |= static_cast<uint64_t>(any_greater(load(s_.scores + b * tile + c), before)) << b;
+    for (; wanted; wanted &= wanted - 1) {
+      const int64_t b = __builtin_ctzll(wanted);
+      const Vec score = load(s_.scores + b * tile + c);
+      if (any_greater(score, load(last))) insert(score, broadcast(static_cast<int32_t>(first + b)), c, chosen);
     }
+  }
+
+  // Scores of blocks that a query may not choose from become -infinity.
+  void hide_unseen(int64_t first, int64_t blocks, int64_t c) {
+    const IntVec limits = load(s_.limits + c);
+    for (int64_t b = lowest_limit_ > first ? lowest_limit_ - first : 0; b < blocks; ++b) {
+      float* at = s_.scores + b * tile + c;
+      store(at, select(broadcast(static_cast<int32_t>(first + b)) < limits, load(at), broadcast(-__builtin_inff())));
+    }
+  }
+
+  // Moves what a score exceeds down by one place, and puts the score where that stood: behind its equals, which are of
+  // earlier blocks. From the last place up no step waits for the one before.
+  void insert(Vec score, IntVec index, int64_t c, int32_t* chosen) {
+    int64_t n = args_.count - 1;
+    Vec here = load(s_.best + n * tile + c);
+    IntVec index_here = load(chosen + n * tile + c), exceeds_here = score > here;
+    for (; n > 0; --n) {
+      const Vec above = load(s_.best + (n - 1) * tile + c);
+      const IntVec index_above = load(chosen + (n - 1) * tile + c), exceeds_above = score > above;
+      store(s_.best + n * tile + c, select(exceeds_above, above, select(exceeds_here, score, here)));
+      store(chosen + n * tile + c, select(exceeds_above, index_above, select(exceeds_here, index, index_here)));
+      here = above;
+      index_here = index_above;
+      exceeds_here = exceeds_above;
+    }
+    store(s_.best + c, select(exceeds_here, score, here));
+    store(chosen + c, select(exceeds_here, index, index_here));
   }
 
   const RouteArgs& args_;
