@@ -48,10 +48,13 @@ class Forward {
   void run() {
     const int64_t in_group = args_.dims.heads / args_.dims.kv_heads;
     if (args_.gathered) {
-      GatheredForward<Op, T> gathered(args_, item_, width_, carver_);
+      GatheredForward<Op, T> gathered(args_, item_, width_, carver_, ahead_);
       for (int64_t h = item_.kv_head * in_group; h < (item_.kv_head + 1) * in_group; ++h) {
+        ahead_.clear();
         gathered.run(h, [&](int64_t j, const Unit*& keys, const Unit*& values) {
+          const bool fresh = item_.slots[j] < 0;
           const int64_t slot = packed(j);
+          if (fresh) look_ahead_behind(j);
           keys = s_.keys + slot * tile * width_.units16;
           values = s_.values + slot * tile * width_.units;
         });
@@ -78,6 +81,20 @@ class Forward {
     return args_.by_query.starts + list * (args_.by_query.blocks + 1);
   }
 
+  void look_ahead_keys(const ForwardItem& item, int64_t j) {
+    const auto& dims = args_.dims;
+    const int64_t keys = dims.keys - j * tile < tile ? dims.keys - j * tile : tile;
+    ahead_.read(rows_of<T>(args_.k, item.sequence, j * tile, item.kv_head), args_.k.row_stride, keys, dims.head_dim);
+    ahead_.read(rows_of<T>(args_.v, item.sequence, j * tile, item.kv_head), args_.v.row_stride, keys, dims.head_dim);
+  }
+
+  // Lines up the keys that will be packed next behind block j, whose gathered tiles are about to be computed.
+  void look_ahead_behind(int64_t j) {
+    ahead_.clear();
+    while (++j < args_.by_key.blocks)
+      if (item_.slots[j] < 0) return look_ahead_keys(item_, j);
+  }
+
   // Lines up what query block i of an item will touch first; `fresh`: no key block of it has been packed.
   void look_ahead(const ForwardItem& item, int64_t head, int64_t i, bool fresh) {
     const auto& dims = args_.dims;
@@ -87,11 +104,9 @@ class Forward {
     int found = 0;
     for (int64_t v = fresh ? starts[i] : starts[i + 1] - 1; v >= starts[i] && v < starts[i + 1] && found < 2;
          v += fresh ? 1 : -1) {
-      const int64_t j = args_.by_query.visits[v].block,
-                    keys = dims.keys - j * tile < tile ? dims.keys - j * tile : tile;
+      const int64_t j = args_.by_query.visits[v].block;
       if (!fresh && item_.slots[j] >= 0) break;
-      ahead_.read(rows_of<T>(args_.k, item.sequence, j * tile, item.kv_head), args_.k.row_stride, keys, dims.head_dim);
-      ahead_.read(rows_of<T>(args_.v, item.sequence, j * tile, item.kv_head), args_.v.row_stride, keys, dims.head_dim);
+      look_ahead_keys(item, j);
       ++found;
     }
     ahead_.write(rows_of<T>(args_.out_written, item.sequence, i * tile, head), args_.out_written.row_stride, queries,
@@ -264,7 +279,8 @@ size_t scratch_of(const AttentionArgs& args, const ForwardItem& item) {
   Carver carver(nullptr);
   const Width<Op> width(args.dims.head_dim);
   ForwardScratch<Op>(carver, width, item.slot_count);
-  if (args.gathered) GatheredForward<Op, T>(args, item, width, carver);
+  RowsAhead none;
+  if (args.gathered) GatheredForward<Op, T>(args, item, width, carver, none);
   return carver.used();
 }
 
