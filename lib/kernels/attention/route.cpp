@@ -109,9 +109,11 @@ void route(const AttentionDims& dims, ConstHeadRows q, const KeySummaries& summa
   args.chosen = chosen.data();
   const AttentionKernels& kernels = kernel_set().attention;
   const size_t bytes = kernels.route_scratch(args);
-  constexpr int64_t together = 16;  // query blocks of an item, which packs the summaries once
+  // Query blocks of an item, which packs the summaries once: as many as leave several items for each thread.
+  const int64_t pairs = dims.batch * dims.kv_heads;
+  const int64_t together = std::clamp<int64_t>(args.query_blocks * pairs / (4 * threads()), 4, 64);
   const int64_t parts = (args.query_blocks + together - 1) / together;
-  parallel_each(dims.batch * dims.kv_heads * parts, [&](int64_t index) {
+  parallel_each(pairs * parts, [&](int64_t index) {
     const int64_t pair = index / parts, part = parts - 1 - index % parts;
     RouteItem item;
     item.sequence = pair / dims.kv_heads;

@@ -37,14 +37,14 @@ inline void split(const bf16* from, int64_t dim, bf16* to) {
 
 template <class Op>
 struct RouteScratch {
-  Unit* summaries;     // [blocks up to a multiple of 64][units16]
+  Unit* summaries;     // [blocks][units16]
   Unit *rows, *query;  // the parts of the query block, and transposed
   float* scores;       // [tile][tile] blocks x queries
   float* best;         // [count][tile], largest first
   int32_t* limits;     // [tile]
 
   RouteScratch(Carver& carver, const Width<Op>& width, const RouteArgs& args)
-      : summaries(carver.take<Unit>((args.blocks + tile - 1) / tile * tile * width.units16)),
+      : summaries(carver.take<Unit>(args.blocks * width.units16)),
         rows(carver.take<Unit>(tile * width.units16)),
         query(carver.take<Unit>(tile * width.units16)),
         scores(carver.take<float>(tile * tile)),
@@ -71,17 +71,19 @@ class Route {
   }
 
  private:
-  // The summaries of the blocks as rows of operands; the same rounding whatever else is computed.
+  // The summaries of the blocks that the item's queries may choose from, as rows of operands; the same rounding whatever
+  // else is computed.
   void pack_summaries() {
     const float* from =
         args_.summaries + item_.sequence * args_.summaries_batch_stride + item_.kv_head * args_.summaries_head_stride;
-    const int64_t blocks = (args_.blocks + tile - 1) / tile * tile, dim = args_.dims.head_dim;
+    const int64_t dim = args_.dims.head_dim, end = item_.end * tile;
+    const int64_t last = args_.dims.query_offset + (end < args_.dims.queries ? end : args_.dims.queries) - 1;
+    const int64_t past = last / args_.block, blocks = past < args_.blocks ? past : args_.blocks;
+    const int64_t filled = width_.dim * static_cast<int64_t>(sizeof(Element));
     const int64_t row_bytes = width_.units16 * static_cast<int64_t>(sizeof(Unit));
     for (int64_t b = 0; b < blocks; ++b) {
       char* row = reinterpret_cast<char*>(s_.summaries + b * width_.units16);
-      const bool there = b < args_.blocks;
-      if (there) pack_summary(from + b * KeySummaries::rows * dim, dim, reinterpret_cast<Element*>(row));
-      const int64_t filled = there ? width_.dim * static_cast<int64_t>(sizeof(Element)) : 0;
+      pack_summary(from + b * KeySummaries::rows * dim, dim, reinterpret_cast<Element*>(row));
       __builtin_memset(row + filled, 0, static_cast<size_t>(row_bytes - filled));
     }
   }
