@@ -180,20 +180,21 @@ class Route {
   // Moves what a score exceeds down by one place, and puts the score where that stood: behind its equals, which are of
   // earlier blocks. From the last place up no step waits for the one before.
   void insert(Vec score, IntVec index, int64_t c, int32_t* chosen) {
-    int64_t n = args_.count - 1;
-    Vec here = load(s_.best + n * tile + c);
-    IntVec index_here = load(chosen + n * tile + c), exceeds_here = score > here;
-    for (; n > 0; --n) {
-      const Vec above = load(s_.best + (n - 1) * tile + c);
-      const IntVec index_above = load(chosen + (n - 1) * tile + c), exceeds_above = score > above;
-      store(s_.best + n * tile + c, select(exceeds_above, above, select(exceeds_here, score, here)));
-      store(chosen + n * tile + c, select(exceeds_above, index_above, select(exceeds_here, index, index_here)));
+    float* best = s_.best + (args_.count - 1) * tile + c;
+    int32_t* at = chosen + (args_.count - 1) * tile + c;
+    Vec here = load(best);
+    IntVec index_here = load(at), exceeds_here = score > here;
+    for (int64_t n = args_.count - 1; n > 0; --n, best -= tile, at -= tile) {
+      const Vec above = load(best - tile);
+      const IntVec index_above = load(at - tile), exceeds_above = score > above;
+      store(best, select(exceeds_above, above, select(exceeds_here, score, here)));
+      store(at, select(exceeds_above, index_above, select(exceeds_here, index, index_here)));
       here = above;
       index_here = index_above;
       exceeds_here = exceeds_above;
     }
-    store(s_.best + c, select(exceeds_here, score, here));
-    store(chosen + c, select(exceeds_here, index, index_here));
+    store(best, select(exceeds_here, score, here));
+    store(at, select(exceeds_here, index, index_here));
   }
 
   const RouteArgs& args_;
