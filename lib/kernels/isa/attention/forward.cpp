@@ -12,7 +12,8 @@ constexpr float slack = 8;
 
 template <class Op>
 struct ForwardScratch {
-  // One for each slot, and a spare one where tiles are gathered: rows [tile][units16]; row pairs [tile / per_unit][padded].
+  // One for each slot, and a spare one where tiles are gathered: rows [tile][units16]; row pairs
+  // [tile / per_unit][padded].
   Unit *keys, *values;
   Unit *rows, *query;                 // rows of any operand; the query block transposed
   Unit* probabilities;                // [tile / per_unit][tile], neighbouring keys in a unit

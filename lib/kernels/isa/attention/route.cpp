@@ -71,8 +71,8 @@ class Route {
   }
 
  private:
-  // The summaries of the blocks that the item's queries may choose from, as rows of operands; the same rounding whatever
-  // else is computed.
+  // The summaries of the blocks that the item's queries may choose from, as rows of operands; the same rounding
+  // whatever else is computed.
   void pack_summaries() {
     const float* from =
         args_.summaries + item_.sequence * args_.summaries_batch_stride + item_.kv_head * args_.summaries_head_stride;
