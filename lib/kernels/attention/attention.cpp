@@ -108,7 +108,9 @@ void attention_forward(const AttentionDims& dims, ConstHeadRows q, ConstHeadRows
   args.lse_written = log_sum_exp;
   const int64_t pairs = dims.batch * dims.kv_heads, blocks = plan.query_blocks;
   if (pairs == 0 || blocks == 0) return;
-  int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, 8 * threads());
+  // Gathered tiles are the fuller the more queries an item has, and every item packs nearly all blocks of keys.
+  const int64_t wanted = (plan.gathered ? 4 : 8) * threads();
+  int64_t parts = threads() == 1 ? 1 : parts_of(pairs, blocks, wanted);
   if (plan.gathered) parts = std::max(parts, (blocks + most_gathered_blocks - 1) / most_gathered_blocks);
   const AttentionKernels& kernels = kernel_set().attention;
   const auto item_at = [&](int64_t index) {

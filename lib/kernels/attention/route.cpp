@@ -1,6 +1,7 @@
 #include "kernels/attention/route.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 
 #include "base/error.h"
@@ -26,14 +27,12 @@ class Choices {
   void make_room(int64_t key_blocks) {
     if (static_cast<size_t>(key_blocks) > bits_.size()) {
       bits_.resize(static_cast<size_t>(key_blocks));
-      visited_.resize(static_cast<size_t>(key_blocks));
+      used_.resize(static_cast<size_t>((key_blocks + 63) / 64));
     }
   }
   void add(int64_t key_block, uint64_t queries) {
-    const auto at = static_cast<size_t>(key_block);
-    if (!visited_[at]) used_.push_back(static_cast<int32_t>(key_block));
-    visited_[at] = 1;
-    bits_[at] |= queries;
+    used_[static_cast<size_t>(key_block / 64)] |= uint64_t{1} << key_block % 64;
+    bits_[static_cast<size_t>(key_block)] |= queries;
   }
   // The blocks that the window of queries at positions first … last shows, whoever chose them.
   void add_window(int64_t first, int64_t last, int64_t window) {
@@ -44,19 +43,19 @@ class Choices {
   // Hands them to f(key block, bits) in the order of the blocks, and forgets them.
   template <class F>
   void take(F&& f) {
-    std::sort(used_.begin(), used_.end());
-    for (const int32_t block : used_) {
-      const auto at = static_cast<size_t>(block);
-      f(block, bits_[at]);
-      bits_[at] = visited_[at] = 0;
+    for (size_t word = 0; word < used_.size(); ++word) {
+      for (uint64_t left = used_[word]; left; left &= left - 1) {
+        const size_t at = 64 * word + static_cast<size_t>(std::countr_zero(left));
+        f(static_cast<int32_t>(at), bits_[at]);
+        bits_[at] = 0;
+      }
+      used_[word] = 0;
     }
-    used_.clear();
   }
 
  private:
-  std::vector<uint64_t> bits_;
-  std::vector<uint8_t> visited_;
-  std::vector<int32_t> used_;
+  std::vector<uint64_t> bits_;  // of each key block
+  std::vector<uint64_t> used_;  // bit j % 64 of entry j / 64: key block j is visited, if by none of the bits
 };
 
 thread_local Choices choices;
@@ -110,9 +109,11 @@ void route(const AttentionDims& dims, ConstHeadRows q, const KeySummaries& summa
   args.chosen = chosen.data();
   const AttentionKernels& kernels = kernel_set().attention;
   const size_t bytes = kernels.route_scratch(args);
-  constexpr int64_t together = 16;  // query blocks of an item, which packs the summaries once
+  // Query blocks of an item, which packs the summaries once: as many as leave several items for each thread.
+  const int64_t pairs = dims.batch * dims.kv_heads;
+  const int64_t together = std::clamp<int64_t>(args.query_blocks * pairs / (4 * threads()), 4, 64);
   const int64_t parts = (args.query_blocks + together - 1) / together;
-  parallel_each(dims.batch * dims.kv_heads * parts, [&](int64_t index) {
+  parallel_each(pairs * parts, [&](int64_t index) {
     const int64_t pair = index / parts, part = parts - 1 - index % parts;
     RouteItem item;
     item.sequence = pair / dims.kv_heads;

@@ -58,10 +58,16 @@ inline IntVec load(const int32_t* from) {
   __builtin_memcpy(&v, from, sizeof v);
   return v;
 }
+inline void store(int32_t* to, IntVec v) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
 
 // mask is -1 or 0 in each lane.
+inline IntVec select(IntVec mask, IntVec yes, IntVec no) {
+  return (mask & yes) | (~mask & no);
+}
 inline Vec select(IntVec mask, Vec yes, Vec no) {
-  return (Vec)((mask & (IntVec)yes) | (~mask & (IntVec)no));
+  return (Vec)select(mask, (IntVec)yes, (IntVec)no);
 }
 
 // v where the lane's bit is set, -infinity elsewhere.

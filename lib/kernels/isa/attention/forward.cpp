@@ -12,7 +12,9 @@ constexpr float slack = 8;
 
 template <class Op>
 struct ForwardScratch {
-  Unit *keys, *values;                // one for each slot: rows [tile][units16]; row pairs [tile / per_unit][padded]
+  // One for each slot, and a spare one where tiles are gathered: rows [tile][units16]; row pairs
+  // [tile / per_unit][padded].
+  Unit *keys, *values;
   Unit *rows, *query;                 // rows of any operand; the query block transposed
   Unit* probabilities;                // [tile / per_unit][tile], neighbouring keys in a unit
   float *scores, *sums;               // [tile][tile] keys x queries; [padded][tile] output, transposed
@@ -20,6 +22,10 @@ struct ForwardScratch {
   float *factors, *gathered_factors;  // [tile] of the sums here and of the gathered ones, at the end
   float* out_rows;                    // [tile][padded]
 
+  ForwardScratch(Carver& carver, const Width<Op>& width, const AttentionArgs& args, const ForwardItem& item)
+      : ForwardScratch(carver, width, item.slot_count + (args.gathered ? 1 : 0)) {}
+
+ private:
   ForwardScratch(Carver& carver, const Width<Op>& width, int64_t slots)
       : keys(carver.take<Unit>(slots * tile * width.units16)),
         values(carver.take<Unit>(slots * tile * width.units)),
@@ -39,19 +45,16 @@ template <class Op, class T>
 class Forward {
  public:
   Forward(const AttentionArgs& args, const ForwardItem& item)
-      : args_(args),
-        item_(item),
-        width_(args.dims.head_dim),
-        carver_(item.scratch),
-        s_(carver_, width_, item.slot_count) {}
+      : args_(args), item_(item), width_(args.dims.head_dim), carver_(item.scratch), s_(carver_, width_, args, item) {}
 
   void run() {
     const int64_t in_group = args_.dims.heads / args_.dims.kv_heads;
     if (args_.gathered) {
-      GatheredForward<Op, T> gathered(args_, item_, width_, carver_);
+      GatheredForward<Op, T> gathered(args_, item_, width_, carver_, ahead_);
       for (int64_t h = item_.kv_head * in_group; h < (item_.kv_head + 1) * in_group; ++h) {
+        ahead_.clear();
         gathered.run(h, [&](int64_t j, const Unit*& keys, const Unit*& values) {
-          const int64_t slot = packed(j);
+          const int64_t slot = packed_for_gathered(j, in_group > 1);
           keys = s_.keys + slot * tile * width_.units16;
           values = s_.values + slot * tile * width_.units;
         });
@@ -78,6 +81,20 @@ class Forward {
     return args_.by_query.starts + list * (args_.by_query.blocks + 1);
   }
 
+  void look_ahead_keys(const ForwardItem& item, int64_t j) {
+    const auto& dims = args_.dims;
+    const int64_t keys = dims.keys - j * tile < tile ? dims.keys - j * tile : tile;
+    ahead_.read(rows_of<T>(args_.k, item.sequence, j * tile, item.kv_head), args_.k.row_stride, keys, dims.head_dim);
+    ahead_.read(rows_of<T>(args_.v, item.sequence, j * tile, item.kv_head), args_.v.row_stride, keys, dims.head_dim);
+  }
+
+  // Lines up the keys that will be packed next behind block j, whose gathered tiles are about to be computed.
+  void look_ahead_behind(int64_t j) {
+    ahead_.clear();
+    while (++j < args_.by_key.blocks)
+      if (item_.slots[j] < 0) return look_ahead_keys(item_, j);
+  }
+
   // Lines up what query block i of an item will touch first; `fresh`: no key block of it has been packed.
   void look_ahead(const ForwardItem& item, int64_t head, int64_t i, bool fresh) {
     const auto& dims = args_.dims;
@@ -87,11 +104,9 @@ class Forward {
     int found = 0;
     for (int64_t v = fresh ? starts[i] : starts[i + 1] - 1; v >= starts[i] && v < starts[i + 1] && found < 2;
          v += fresh ? 1 : -1) {
-      const int64_t j = args_.by_query.visits[v].block,
-                    keys = dims.keys - j * tile < tile ? dims.keys - j * tile : tile;
+      const int64_t j = args_.by_query.visits[v].block;
       if (!fresh && item_.slots[j] >= 0) break;
-      ahead_.read(rows_of<T>(args_.k, item.sequence, j * tile, item.kv_head), args_.k.row_stride, keys, dims.head_dim);
-      ahead_.read(rows_of<T>(args_.v, item.sequence, j * tile, item.kv_head), args_.v.row_stride, keys, dims.head_dim);
+      look_ahead_keys(item, j);
       ++found;
     }
     ahead_.write(rows_of<T>(args_.out_written, item.sequence, i * tile, head), args_.out_written.row_stride, queries,
@@ -126,13 +141,30 @@ class Forward {
     int32_t& slot = item_.slots[j];
     if (slot >= 0) return slot;
     slot = next_slot_++;
+    pack(j, slot);
+    return slot;
+  }
+
+  // The slot of a key block for gathered tiles, which are done with it before they come to another. Those of a single
+  // head all use the spare slot, which stays in the cache: the blocks of a long text, packed side by side, would not.
+  // Several heads share what was packed.
+  int64_t packed_for_gathered(int64_t j, bool shared) {
+    const bool there = shared ? item_.slots[j] >= 0 : in_spare_ == j;
+    const int64_t slot = shared ? packed(j) : item_.slot_count;
+    if (there) return slot;
+    if (!shared) pack(j, slot);
+    in_spare_ = j;
+    look_ahead_behind(j);
+    return slot;
+  }
+
+  void pack(int64_t j, int64_t slot) {
     const int64_t left = args_.dims.keys - j * tile, count = left < tile ? left : tile;
     pack_rows<Op>(width_, rows_of<T>(args_.k, item_.sequence, j * tile, item_.kv_head), args_.k.row_stride, count,
                   s_.keys + slot * tile * width_.units16);
     const T* v = rows_of<T>(args_.v, item_.sequence, j * tile, item_.kv_head);
     interleave_rows(width_, rows_as_units(width_, v, args_.v.row_stride, count, s_.rows),
                     s_.values + slot * tile * width_.units);
-    return slot;
   }
 
   void visit_block(int64_t head, int64_t i, int64_t j, const TileMask& mask, int columns) {
@@ -252,7 +284,8 @@ class Forward {
   ForwardScratch<Op> s_;
   RowsAhead ahead_;
   int32_t next_slot_ = 0;
-  bool started_ = false;  // the sums of this query block have been written
+  int64_t in_spare_ = -1;  // the key block there
+  bool started_ = false;   // the sums of this query block have been written
 };
 
 }  // namespace
@@ -263,8 +296,9 @@ template <class Op, class T>
 size_t scratch_of(const AttentionArgs& args, const ForwardItem& item) {
   Carver carver(nullptr);
   const Width<Op> width(args.dims.head_dim);
-  ForwardScratch<Op>(carver, width, item.slot_count);
-  if (args.gathered) GatheredForward<Op, T>(args, item, width, carver);
+  ForwardScratch<Op>(carver, width, args, item);
+  RowsAhead none;
+  if (args.gathered) GatheredForward<Op, T>(args, item, width, carver, none);
   return carver.used();
 }
 

@@ -69,8 +69,11 @@ struct GatheredSums {
 template <class Op, class T>
 class GatheredForward {
  public:
-  GatheredForward(const AttentionArgs& args, const ForwardItem& item, const Width<Op>& width, Carver& carver)
-      : args_(args),
+  // ahead: rows to ask for while tiles are computed.
+  GatheredForward(const AttentionArgs& args, const ForwardItem& item, const Width<Op>& width, Carver& carver,
+                  RowsAhead& ahead)
+      : ahead_(ahead),
+        args_(args),
         item_(item),
         width_(width),
         sums_(carver, width, item.end - item.begin),
@@ -120,12 +123,18 @@ class GatheredForward {
     const UnitRows rows =
         gather_rows(width_, rows_of<T>(args_.q, item_.sequence, 0, head_), args_.q.row_stride, queries_, count_, rows_);
     transpose_rows(width_, rows, query_, columns);
+    ahead_.step(RowsAhead::some);
     product<Op>(tile, columns, width_.units, Left{keys, width_.units16, 1}, Right{query_, tile}, scores_, tile, false);
     change_scores(args_.dims.score, {scores_, tile, columns, tile, args_.dims.scale, head_,
                                      gathered_positions(args_, queries_, count_), key_positions(args_, j * tile)});
-    for (int64_t c = 0; c < columns; c += lanes) exponentiate(c);
+    for (int64_t c = 0; c < columns; c += lanes) {
+      ahead_.step(RowsAhead::some);
+      exponentiate(c);
+    }
+    ahead_.step(RowsAhead::some);
     product<Op>(columns, width_.padded, tile / Op::per_unit, Left{probabilities_, 1, tile},
                 Right{values, width_.padded}, products_, width_.padded, false);
+    ahead_.step(RowsAhead::some);
     for (int64_t c = 0; c < count_; ++c) {
       float* to = sums_.rows + (queries_[c] - item_.begin * tile) * width_.padded;
       const float* from = products_ + c * width_.padded;
@@ -169,6 +178,7 @@ class GatheredForward {
     }
   }
 
+  RowsAhead& ahead_;
   const AttentionArgs& args_;
   const ForwardItem& item_;
   Width<Op> width_;

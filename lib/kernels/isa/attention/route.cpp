@@ -37,14 +37,14 @@ inline void split(const bf16* from, int64_t dim, bf16* to) {
 
 template <class Op>
 struct RouteScratch {
-  Unit* summaries;     // [blocks up to a multiple of 64][units16]
+  Unit* summaries;     // [blocks][units16]
   Unit *rows, *query;  // the parts of the query block, and transposed
   float* scores;       // [tile][tile] blocks x queries
   float* best;         // [count][tile], largest first
   int32_t* limits;     // [tile]
 
   RouteScratch(Carver& carver, const Width<Op>& width, const RouteArgs& args)
-      : summaries(carver.take<Unit>((args.blocks + tile - 1) / tile * tile * width.units16)),
+      : summaries(carver.take<Unit>(args.blocks * width.units16)),
         rows(carver.take<Unit>(tile * width.units16)),
         query(carver.take<Unit>(tile * width.units16)),
         scores(carver.take<float>(tile * tile)),
@@ -71,17 +71,19 @@ class Route {
   }
 
  private:
-  // The summaries of the blocks as rows of operands; the same rounding whatever else is computed.
+  // The summaries of the blocks that the item's queries may choose from, as rows of operands; the same rounding
+  // whatever else is computed.
   void pack_summaries() {
     const float* from =
         args_.summaries + item_.sequence * args_.summaries_batch_stride + item_.kv_head * args_.summaries_head_stride;
-    const int64_t blocks = (args_.blocks + tile - 1) / tile * tile, dim = args_.dims.head_dim;
+    const int64_t dim = args_.dims.head_dim, end = item_.end * tile;
+    const int64_t last = args_.dims.query_offset + (end < args_.dims.queries ? end : args_.dims.queries) - 1;
+    const int64_t past = last / args_.block, blocks = past < args_.blocks ? past : args_.blocks;
+    const int64_t filled = width_.dim * static_cast<int64_t>(sizeof(Element));
     const int64_t row_bytes = width_.units16 * static_cast<int64_t>(sizeof(Unit));
     for (int64_t b = 0; b < blocks; ++b) {
       char* row = reinterpret_cast<char*>(s_.summaries + b * width_.units16);
-      const bool there = b < args_.blocks;
-      if (there) pack_summary(from + b * KeySummaries::rows * dim, dim, reinterpret_cast<Element*>(row));
-      const int64_t filled = there ? width_.dim * static_cast<int64_t>(sizeof(Element)) : 0;
+      pack_summary(from + b * KeySummaries::rows * dim, dim, reinterpret_cast<Element*>(row));
       __builtin_memset(row + filled, 0, static_cast<size_t>(row_bytes - filled));
     }
   }
@@ -149,26 +151,50 @@ class Route {
     }
   }
 
+  // Takes `blocks` rows of scores, of the blocks from `first` on, into the best of `lanes` queries. Which rows any of
+  // the queries may want is asked of all rows before one is taken: behind many blocks few are, in no order that a
+  // processor could foresee.
   void keep_best(int64_t first, int64_t blocks, int64_t c, int32_t* chosen) {
-    const IntVec limits = load(s_.limits + c);
-    float* last = s_.best + (args_.count - 1) * tile + c;
-    for (int64_t b = 0; b < blocks; ++b) {
-      Vec score = load(s_.scores + b * tile + c);
-      IntVec index = broadcast(static_cast<int32_t>(first + b));
-      if (first + b >= lowest_limit_) score = select(index < limits, score, broadcast(-__builtin_inff()));
-      if (!any_greater(score, load(last))) continue;
-      for (int64_t n = 0; n < args_.count; ++n) {
-        float* best = s_.best + n * tile + c;
-        int32_t* at = chosen + n * tile + c;
-        const Vec other = load(best);
-        const IntVec other_index = load(at), better = score > other;
-        store(best, select(better, score, other));
-        const IntVec kept = (better & index) | (~better & other_index);
-        __builtin_memcpy(at, &kept, sizeof kept);
-        score = select(better, other, score);
-        index = (better & other_index) | (~better & index);
-      }
+    hide_unseen(first, blocks, c);
+    const float* last = s_.best + (args_.count - 1) * tile + c;
+    const Vec before = load(last);
+    uint64_t wanted = 0;
+    for (int64_t b = 0; b < blocks; ++b)
+      wanted |= static_cast<uint64_t>(any_greater(load(s_.scores + b * tile + c), before)) << b;
+    for (; wanted; wanted &= wanted - 1) {
+      const int64_t b = __builtin_ctzll(wanted);
+      const Vec score = load(s_.scores + b * tile + c);
+      if (any_greater(score, load(last))) insert(score, broadcast(static_cast<int32_t>(first + b)), c, chosen);
     }
+  }
+
+  // Scores of blocks that a query may not choose from become -infinity.
+  void hide_unseen(int64_t first, int64_t blocks, int64_t c) {
+    const IntVec limits = load(s_.limits + c);
+    for (int64_t b = lowest_limit_ > first ? lowest_limit_ - first : 0; b < blocks; ++b) {
+      float* at = s_.scores + b * tile + c;
+      store(at, select(broadcast(static_cast<int32_t>(first + b)) < limits, load(at), broadcast(-__builtin_inff())));
+    }
+  }
+
+  // Moves what a score exceeds down by one place, and puts the score where that stood: behind its equals, which are of
+  // earlier blocks. From the last place up no step waits for the one before.
+  void insert(Vec score, IntVec index, int64_t c, int32_t* chosen) {
+    float* best = s_.best + (args_.count - 1) * tile + c;
+    int32_t* at = chosen + (args_.count - 1) * tile + c;
+    Vec here = load(best);
+    IntVec index_here = load(at), exceeds_here = score > here;
+    for (int64_t n = args_.count - 1; n > 0; --n, best -= tile, at -= tile) {
+      const Vec above = load(best - tile);
+      const IntVec index_above = load(at - tile), exceeds_above = score > above;
+      store(best, select(exceeds_above, above, select(exceeds_here, score, here)));
+      store(at, select(exceeds_above, index_above, select(exceeds_here, index, index_here)));
+      here = above;
+      index_here = index_above;
+      exceeds_here = exceeds_above;
+    }
+    store(best, select(exceeds_here, score, here));
+    store(at, select(exceeds_here, index, index_here));
   }
 
   const RouteArgs& args_;

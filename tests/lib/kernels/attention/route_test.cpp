@@ -263,6 +263,30 @@ TEST_CASE("chunks at any offset choose what one pass chooses, and equal its rows
   set_isa(isa_levels().back());
 }
 
+TEST_CASE("heads that share keys and heads that have copies of them give the same bits") {
+  for (Isa level : hone::test::isa_levels_tested())
+    for (DType type : {DType::f32, DType::bf16}) {
+      set_isa(level);
+      CAPTURE(name_of(level));
+      const int64_t tokens = 700, dim = 32;
+      Case shared(type, dims_of(tokens, 2, 1, dim)), apart(type, dims_of(tokens, 2, 2, dim));
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t e = 0; e < 6 * dim; ++e) {  // two heads of queries, of keys and of values
+          const int64_t from = e < 2 * dim ? e : (e / (2 * dim) + 1) * dim + e % dim;
+          apart.qkv.set(t * Case::row(apart.dims) + e, shared.qkv.get(t * Case::row(shared.dims) + from));
+        }
+      for (Case* c : {&shared, &apart}) {
+        const Summaries summaries(*c, 64, tokens);
+        const auto plan = routed_plan(c->dims, c->q(c->qkv), summaries.view, {64, 3, 0});
+        CHECK(plan->gathered);
+        c->forward(*plan);
+      }
+      CHECK(shared.out == apart.out);
+      CHECK(shared.lse == apart.lse);
+    }
+  set_isa(isa_levels().back());
+}
+
 TEST_CASE("decoding with chosen blocks equals the one pass") {
   for (Isa level : hone::test::isa_levels_tested())
     for (const Example& example : examples()) {
