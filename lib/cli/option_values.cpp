@@ -55,6 +55,7 @@ auto number_in(NumberRange range) {
     if (range.above && value <= *range.above) throw usage_error("must be above {}, not {}", *range.above, text);
     if (range.most && value > *range.most) throw usage_error("must be at most {}, not {}", *range.most, text);
     if (range.below && value >= *range.below) throw usage_error("must be below {}, not {}", *range.below, text);
+    if (range.whole && value != std::floor(value)) throw usage_error("must be a whole number, not {}", text);
     return value;
   };
 }

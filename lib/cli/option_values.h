@@ -12,6 +12,7 @@ namespace hone::cli {
 // What a number may be. Numbers are finite in any case.
 struct NumberRange {
   std::optional<double> least = {}, above = {}, most = {}, below = {};
+  bool whole = false;  // none between whole numbers
 };
 
 // What a count may be. The default end is far beyond any use and leaves room for products with a batch.

@@ -131,7 +131,8 @@ void add_steps(RunOptions& run, TrainOptions& o) {
   for (const OptimizerKind& kind : optimizers()) optimizer_names.emplace_back(kind.name);
   run.text("--optimizer", o.optimizer, help_of_optimizers(), optimizer_names).shapes(Shapes::run);
   for (auto& [number, value] : o.optimizer_numbers)
-    run.number(option_of(*number), value, std::string(number->what), {.least = number->least, .most = number->most})
+    run.number(option_of(*number), value, std::string(number->what),
+               {.least = number->least, .most = number->most, .whole = number->whole})
         .shapes(Shapes::run);
   run.number("--adamw-rate", o.adamw_rate,
              fmt::format("Highest learning rate of what {} leaves to AdamW (default: the learning rate)",

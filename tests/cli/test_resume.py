@@ -245,7 +245,7 @@ class Checkpoints(ResumeTest):
                   "--warmup-tokens": 600, "--shuffle": "documents", "--weight-decay-cautious": None,
                   "--weight-decay-schedule": "linear", "--moments": "bf16", "--curriculum": "8:50%,32", "--exits": "1",
                   "--exit-loss": 0.1, "--layer-dropout": 0.1, "--depth-router": 0.5, "--depth-layers": "0", "--optimizer": "muon",
-                  "--muon-momentum": 0.5, "--adamw-rate": 0.1, "--ema": 0.9, "--average": "tail:0.5", "--z-loss": 0.1, "--logit-softcap": 30,
+                  "--muon-momentum": 0.5, "--muon-block": 8, "--adamw-rate": 0.1, "--ema": 0.9, "--average": "tail:0.5", "--z-loss": 0.1, "--logit-softcap": 30,
                   "--attention-softcap": 50, "--attention-score": "softcap:40", "--qk-norm": None,
                   "--valid-every": 2, "--valid-tokens": 40, "--patience": 50, "--keep": "best", "--sparsity": 0.5,
                   "--tokenizer": "bpe:300", "--init-std": 0.03, "--seed": 7, "--context": 16, "--preset": "gpt2", "--layers": 3,
@@ -286,7 +286,7 @@ class Checkpoints(ResumeTest):
     def test_the_description_is_what_it_was(self):
         """Checkpoints of every version are resumed by these names."""
         names = {"augment_audio", "augment_image", "average", "contrastive", "contrastive_loss", "loss", "skip_broken", "accumulate", "adamw_rate", "batch", "beta1", "beta2", "clip", "context", "curriculum", "decay", "dropout",
-                 "ema", "exit_loss", "layer_dropout", "final_rate", "keep", "learning_rate", "moments", "muon_momentum",
+                 "ema", "exit_loss", "layer_dropout", "final_rate", "keep", "learning_rate", "moments", "muon_block", "muon_momentum",
                  "optimizer", "parent_sha256", "patience", "pattern", "precision", "quantize_aware", "quantize_from",
                  "schedule", "seed", "shuffle", "sparsify_every", "sparsify_from",
                  "sparsify_until", "sparsity", "steps", "teacher", "teacher_cache", "teacher_hidden", "train_tokens", "training_text", "valid_every", "valid_tokens", "warmup",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -34,36 +35,76 @@ Polynomial polynomial(size_t i) {
   return {p.a / shrunk, p.b / std::pow(shrunk, 3.0f), p.c / std::pow(shrunk, 5.0f)};
 }
 
-}  // namespace
+// What making a matrix orthogonal needs beside it, for one of [rows, cols] or smaller.
+struct Workspace {
+  Workspace(int64_t rows, int64_t cols, DType type)
+      : factor(Tensor::empty({rows, cols}, type)),
+        square(Tensor::empty({std::min(rows, cols), std::min(rows, cols)}, type)),
+        sum(Tensor::empty(square.shape())) {}
+  Tensor factor, square, sum;
+};
 
-void orthogonalize(const Tensor& x, DType type) {
-  const double norm = std::sqrt(kernels::sum_of_squares(x.view()));
+// The first rows x cols elements of a tensor, as a matrix.
+kernels::View first_of(const Tensor& x, int64_t rows, int64_t cols) {
+  return {x.view().data, x.dtype(), rows, cols, cols};
+}
+
+void orthogonalize(kernels::View x, const Workspace& space) {
+  const double norm = std::sqrt(kernels::sum_of_squares(x));
   if (norm == 0) return;
-  kernels::scale(x.view(), static_cast<float>(1 / (norm * 1.01)));
-  const int64_t m = x.dim(0), n = x.dim(1), small = std::min(m, n);
+  kernels::scale(x, static_cast<float>(1 / (norm * 1.01)));
+  const int64_t m = x.rows, n = x.cols, small = std::min(m, n);
   const bool wide = m <= n;
-  const Tensor factor = Tensor::empty(x.shape(), type), square = Tensor::empty({small, small}, type);
-  const Tensor sum = Tensor::empty({small, small});
+  const kernels::View factor = first_of(space.factor, m, n), square = first_of(space.square, small, small),
+                      sum = first_of(space.sum, small, small);
   for (size_t i = 0; i < std::size(polynomials); ++i) {
     const Polynomial p = polynomial(i);
     // A = X X^T on the smaller side, then b A + c A^2 = c ((b/c) A + A A), then
     // a X + (b A + c A^2) X.
-    kernels::convert(x.view(), factor.view());
-    kernels::gemm(factor.view(), !wide, factor.view(), wide, square.view());
-    kernels::convert(square.view(), sum.view());
-    kernels::scale(sum.view(), p.b / p.c);
-    kernels::gemm(square.view(), false, square.view(), true, sum.view(), true);
-    kernels::scale(sum.view(), p.c);
-    kernels::convert(sum.view(), square.view());
-    kernels::scale(x.view(), p.a);
+    kernels::convert(x, factor);
+    kernels::gemm(factor, !wide, factor, wide, square);
+    kernels::convert(square, sum);
+    kernels::scale(sum, p.b / p.c);
+    kernels::gemm(square, false, square, true, sum, true);
+    kernels::scale(sum, p.c);
+    kernels::convert(sum, square);
+    kernels::scale(x, p.a);
     if (wide)
-      kernels::gemm(square.view(), false, factor.view(), false, x.view(), true);
+      kernels::gemm(square, false, factor, false, x, true);
     else
-      kernels::gemm(factor.view(), false, square.view(), false, x.view(), true);
+      kernels::gemm(factor, false, square, false, x, true);
   }
 }
 
+}  // namespace
+
+void orthogonalize(kernels::View x, DType type) {
+  orthogonalize(x, Workspace(x.rows, x.cols, type));
+}
+
+void orthogonalize_blocks(kernels::View x, int64_t block, DType type) {
+  const bool by_rows = x.rows >= x.cols;
+  const int64_t length = by_rows ? x.rows : x.cols;
+  if (block == 0 || block >= length) return orthogonalize(x, type);
+  const int64_t count = (length + block - 1) / block;
+  const auto part = [&](int64_t i) {
+    const int64_t first = i * block, size = std::min(block, length - first);
+    return by_rows ? rows_of(x, first, size) : columns_of(x, first, size);
+  };
+  // A thread a block: products this small gain nothing from two. Memory is asked for before, since loops must not throw.
+  std::vector<Workspace> spaces;
+  for (int i = 0; i < kernels::threads(); ++i) spaces.emplace_back(part(0).rows, part(0).cols, type);
+  kernels::parallel_each(
+      count, [&](int64_t i) { orthogonalize(part(i), spaces[static_cast<size_t>(kernels::thread_index())]); });
+}
+
 namespace {
+
+// Of what is made orthogonal of an [m, n] matrix: the whole, or a block.
+int64_t longer_side(int64_t m, int64_t n, int64_t block) {
+  const int64_t longer = std::max(m, n), shorter = std::min(m, n);
+  return block == 0 ? longer : std::max(std::min(longer, block), shorter);
+}
 
 class Muon : public UpdateRule {
  public:
@@ -91,8 +132,9 @@ class Muon : public UpdateRule {
     int64_t begin = 0;
     for (const int64_t rows : parameter_.parts_of(step.dim(0))) {
       const Tensor part = step.rows(begin, rows);
-      orthogonalize(part, kernels::default_type());
-      const double longer = static_cast<double>(std::max(rows, step.dim(1)));
+      const auto block = static_cast<int64_t>(settings_.numbers[muon_block]);
+      orthogonalize_blocks(part.view(), block, kernels::default_type());
+      const auto longer = static_cast<double>(longer_side(rows, step.dim(1), block));
       kernels::scale(part.view(), static_cast<float>(-update.learning_rate * rms * std::sqrt(longer)));
       begin += rows;
     }

@@ -22,6 +22,7 @@ struct OptimizerNumber {
   std::string_view name;  // "muon_momentum", as options, runs and checkpoints have it
   std::string_view what;  // for people
   double initial, least, most;
+  bool whole = false;  // a count
 };
 
 // What such numbers are set to.

@@ -46,7 +46,7 @@ TEST_CASE("a matrix is made orthogonal, wide or tall, in either type") {
     for (const Shape& shape : {Shape{24, 96}, Shape{96, 24}, Shape{16, 48}}) {
       const Tensor x = random_tensor(shape, 3), before = x.clone();
       CHECK(distance_from_orthogonal(x) > 0.5);
-      orthogonalize(x, type);
+      orthogonalize(x.view(), type);
       CHECK(distance_from_orthogonal(x) < 0.3);  // singular values from 0.85 to 1.13
       // The nearest one: its product with the matrix is about the sum of singular values, which is above the norm.
       double product = 0;
@@ -55,13 +55,31 @@ TEST_CASE("a matrix is made orthogonal, wide or tall, in either type") {
       CHECK(product > 2 * norm_of(before));
     }
   const Tensor none = Tensor::zeros({4, 4});
-  orthogonalize(none, DType::f32);
+  orthogonalize(none.view(), DType::f32);
   CHECK(norm_of(none) == 0.0);
+}
+
+TEST_CASE("blocks of a matrix are made orthogonal by themselves, with the bits that they have alone") {
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const Shape& shape : {Shape{40, 24}, Shape{24, 24}, Shape{24, 40}})
+      for (const int64_t block : {16, 24, 64, 0}) {
+        CAPTURE(block);
+        const Tensor x = random_tensor(shape, 3), expected = x.clone();
+        orthogonalize_blocks(x.view(), block, type);
+        const bool by_rows = shape[0] >= shape[1];
+        const int64_t length = std::max(shape[0], shape[1]), each = block == 0 ? length : std::min(block, length);
+        for (int64_t first = 0; first < length; first += each) {
+          const int64_t size = std::min(each, length - first);
+          orthogonalize(by_rows ? rows_of(expected.view(), first, size) : columns_of(expected.view(), first, size),
+                        type);
+        }
+        CHECK(equal({{"x", x}}, {{"x", expected}}));
+      }
 }
 
 TEST_CASE("of a diagonal matrix the signs are left") {
   const Tensor x = Tensor::of({2, 3}, {3, 0, 0, 0, -0.5f, 0});
-  orthogonalize(x, DType::f32);
+  orthogonalize(x.view(), DType::f32);
   const float expected[] = {1, 0, 0, 0, -1, 0};
   for (int64_t i = 0; i < 6; ++i) CHECK(std::abs(x.data<float>()[i] - expected[i]) < 0.15f);
 }
@@ -103,7 +121,7 @@ TEST_CASE("fused matrices are moved part by part, the rest by AdamW with a rate 
   // Layer 0 has 4 heads of 16, and 2 of keys and values. Of the first step the momentum is the gradient.
   for (const auto& [begin, rows] : std::map<int64_t, int64_t>{{0, 64}, {64, 32}, {96, 32}}) {
     const Tensor part = gradient.rows(begin, rows).clone(), expected = before.rows(begin, rows).clone();
-    orthogonalize(part, kernels::default_type());
+    orthogonalize(part.view(), kernels::default_type());
     const double scale = 0.01 * 0.2 * std::sqrt(static_cast<double>(std::max<int64_t>(rows, 48)));
     for (int64_t i = 0; i < part.size(); ++i)
       expected.data<float>()[i] = static_cast<float>((1 - 0.01 * 0.1) * static_cast<double>(expected.data<float>()[i]) -
