@@ -13,7 +13,7 @@
 
 namespace hone {
 
-// Why the stream of such a model cannot be rotated, or a word of it ("has exits, …"); nothing: it can.
+// Why the stream of such a model cannot be rotated: "layer 0 has an exit, …"; nothing: it can.
 std::optional<std::string> rotation_obstacle(const Config& config);
 
 // A norm of the model, and who reads it.
