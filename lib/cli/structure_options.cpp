@@ -23,7 +23,8 @@ void StructureOptions::add(CLI::App& to) {
              {.above = 1, .most = 1000})
       ->excludes(what);
   add_count(group, "--width-multiple", multiple,
-            "Widths of feed-forwards are rounded to multiples of this where a part is asked for", size_range);
+            "Widths of feed-forwards and of the stream are rounded to multiples of this where a part is asked for",
+            size_range);
 }
 
 bool StructureOptions::given() const {
@@ -98,13 +99,17 @@ void check(const StructureOptions& o, const CalibrationOptions& calibration) {
     throw usage_error("{} needs --calibration FILE: text like the model's training text", option_of(o));
 }
 
-// The Gram matrix of the widest feed-forward or attention, its inverse and the update, in doubles.
-double working_bytes(const Config& config) {
+// The Gram matrix of the widest feed-forward or attention, its inverse and the update, in doubles; and what kinds take
+// beside that.
+double working_bytes(const Config& config, const StructureCounts& counts, const CalibrationText& text) {
   double widest = 0;
   for (const LayerBlueprint& l : config.layers)
     widest = std::max({widest, static_cast<double>(l.heads * config.block.head_dim),
                        static_cast<double>(l.ffn * std::max<int64_t>(1, l.shared_experts))});
-  return 3 * 8 * widest * widest;
+  double bytes = 3 * 8 * widest * widest;
+  for (const auto& [kind, count] : counts)
+    if (kind->bytes) bytes += kind->bytes(config, text.windows * text.length);
+  return bytes;
 }
 
 void warn_of_few_tokens(const CalibrationText& text, const Config& config) {
@@ -128,6 +133,7 @@ class StructureRun {
     require_finite(model_);
     require_unquantized(*model_.transformer);
     const Config before = model_.transformer->config();
+    dim_before_ = before.block.dim;
     if (!o_.target_speedup) {
       Structure structure = parse_structure(o_.structure);
       structure.multiple = o_.multiple;
@@ -138,7 +144,8 @@ class StructureRun {
     settings_.type = calibration_.type();
     const std::optional<CalibrationText> text = calibration_.read(model_);
     settings_.calibration = &*text;
-    calibration_.require_memory(*model_.transformer, settings_.calibration, working_bytes(before));
+    calibration_.require_memory(*model_.transformer, settings_.calibration,
+                                working_bytes(before, settings_.counts, *text));
     warn_of_few_tokens(*text, before);
     if (common_.dry_run) {
       log_info("would take {} out of {} and write '{}'", o_.target_speedup ? speedup_structures() : o_.structure,
@@ -223,6 +230,10 @@ class StructureRun {
                    {{"structure", text_of_structure_},
                     {"block_parameters_removed", result_.block_parameters_removed},
                     {"layers", model_.transformer->config().layers.size()}}};
+    if (const int64_t now = model_.transformer->config().block.dim; now != dim_before_) {
+      stage.results["dim"] = fmt::format("{} of {}", now, dim_before_);
+      stage.printed["dim"] = now;
+    }
     if (speedup_) {  // of this machine: not in the file, which is the same everywhere
       stage.printed["prefill_speedup"] = speedup_->prefill;
       stage.printed["decode_speedup"] = speedup_->decode;
@@ -237,6 +248,7 @@ class StructureRun {
   Model model_;
   StructureSettings settings_;
   std::string text_of_structure_;
+  int64_t dim_before_ = 0;
   StructuredModel result_;
   std::optional<Speedup> speedup_;
 };

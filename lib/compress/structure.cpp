@@ -15,10 +15,12 @@ StructureKind experts_structure();
 StructureKind layers_structure();
 StructureKind attentions_structure();
 StructureKind feed_forwards_structure();
+StructureKind dim_structure();
 
 std::span<const StructureKind> structure_kinds() {
   static const StructureKind rows[] = {heads_structure(),      neurons_structure(),       layers_structure(),
-                                       attentions_structure(), feed_forwards_structure(), experts_structure()};
+                                       attentions_structure(), feed_forwards_structure(), experts_structure(),
+                                       dim_structure()};
   return rows;
 }
 

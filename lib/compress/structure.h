@@ -22,7 +22,7 @@ struct AskedStructure {
 
 struct Structure {
   std::vector<AskedStructure> asked;  // no kind twice
-  int64_t multiple = 32;              // widths of feed-forwards are rounded to multiples of this, for the kernels
+  int64_t multiple = 32;              // widths of feed-forwards and dim are rounded to multiples of this, for kernels
 
   bool asks(std::string_view name) const;
 };

@@ -106,7 +106,7 @@ std::vector<StatisticKind> moment_needs(bool centred) {
 
 InputMoments moments_of(const InputStatistics* inputs, int64_t cols, bool centred, const std::string& where) {
   const auto n = static_cast<size_t>(cols);
-  InputMoments c{cols, std::vector<double>(n * n), std::vector<double>(n)};
+  InputMoments c{cols, std::vector<double>(n * n), std::vector<double>(n), 0};
   Eigen::Map<MatrixXd> gram(c.gram.data(), cols, cols);
   Eigen::Map<VectorXd> means(c.means.data(), cols);
   gram.setIdentity();
@@ -121,7 +121,8 @@ InputMoments moments_of(const InputStatistics* inputs, int64_t cols, bool centre
   if (!gram.allFinite() || !means.allFinite())
     throw input_error("'{}': what enters it in the calibration is not finite", where);
   const double mean = gram.diagonal().mean();
-  gram.diagonal().array() += mean > 0 ? dampening * mean : 1.0;
+  c.damping = mean > 0 ? dampening * mean : 1.0;
+  gram.diagonal().array() += c.damping;
   return c;
 }
 

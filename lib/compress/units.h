@@ -17,6 +17,7 @@ struct InputMoments {
   std::vector<double> gram;   // [cols, cols]: mean of x x^T, centred where `centred`, with a hundredth of its mean
                               // diagonal added to the diagonal
   std::vector<double> means;  // [cols]: of x; 0 unless centred
+  double damping = 0;         // what was added to the diagonal
 };
 // `inputs` with gram (and sums, where centred); null: as if inputs were independent and alike. Centred: for a layer
 // with a bias, which takes up the means. Throws Error(input), naming `where`, for what is not finite.

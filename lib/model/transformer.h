@@ -112,7 +112,8 @@ class Transformer {
   const std::shared_ptr<Parameter>& similarity_scale() const { return similarity_scale_; }  // null: nothing is aligned
   size_t encoder_of(std::string_view medium) const;  // its place among the encoders; their number: there is none
   const std::shared_ptr<Weight>& embedding() const { return embedding_; }
-  std::string head_name() const;  // of head(), as visit() names it
+  const Norm& last_norm() const { return norm_; }  // before the head
+  std::string head_name() const;                   // of head(), as visit() names it
   ops::Head head() const;
 
  private:

@@ -67,6 +67,43 @@ class Structured(CliTest):
         self.assertEqual([(l["experts"], l["ffn"]) for l in self.layers("few.h5")], [(2, 32)] * 2)
         run("eval", self.path("few.h5"), "--data", self.corpus, "--limit", 200, "--no-speed", check=True)
 
+    def test_the_width_of_the_stream(self):
+        """Of Llama's and GPT-2's parts, with neurons in one run: a model that every tool takes."""
+        gpt2 = tiny_model(self.directory, "gpt2.h5", data=self.corpus, batch=4, steps=8, dim=64, heads=4, ffn=128, norm="layer_norm",
+                          activation="gelu", positions="learned", biases=True)
+        for model in (self.model, gpt2):
+            with self.subTest(model=model):
+                done = self.prune("dim:25%,neurons:25%", "--width-multiple", 16, "--format", "json", "--force", "--report",
+                                  self.path("r.csv"), model=model)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(json.loads(done.stdout)["dim"], 48)
+                before, after = (run_json("inspect", path) for path in (model, self.path("out.h5")))
+                self.assertEqual((after["config"]["dim"], after["config"]["head_dim"], after["config"]["tied"]), (48, 16, False))
+                self.assertEqual(after["config"]["norm"], "rms_norm")
+                self.assertEqual([(l["heads"], l["ffn"]) for l in after["config"]["layers"]],
+                                 [(l["heads"], 96) for l in before["config"]["layers"]])
+                self.assertEqual(after["lineage"][-1]["results"]["dim"], "48 of 64")
+                with open(self.path("r.csv"), encoding="utf-8") as file:
+                    self.assertTrue(all(0 < float(row["dim_error"]) < 1 for row in csv.DictReader(file)))
+                run("train", "--init", self.path("out.h5"), "--data", self.corpus, "--steps", 3, "--batch", 2, "--output",
+                    self.path("recovered.h5"), "--quiet", "--force", check=True)
+                run("quantize", self.path("recovered.h5"), "--type", "int8", "--output", self.path("q.h5"), "--quiet", "--force",
+                    check=True)
+                rows = run_json("eval", model, self.path("out.h5"), self.path("q.h5"), "--data", self.corpus, "--limit", 500,
+                                "--no-speed")["rows"]
+                self.assertLess(rows[1]["loss"], rows[0]["loss"] + 0.5)
+                text = run("generate", self.path("q.h5"), "--prompt", "the river", "--tokens", 8, check=True).stdout
+                self.assertGreater(len(text), 0)
+
+    def test_streams_that_stay_as_wide_as_they_are(self):
+        exits = tiny_model(self.directory, "exits.h5", exits="1")
+        self.assert_error(self.prune("dim:8", model=exits), 2, "layer 0 has an exit")
+        run("prune", self.model, "--sparsity", 0.5, "--output", self.path("sparse.h5"), "--quiet", check=True)
+        self.assert_error(self.prune("dim:16", model=self.path("sparse.h5")), 2, "has a mask", "cut dim first")
+        self.assert_error(self.prune("dim:64"), 2, "at most 63")
+        self.assert_error(self.prune("dim:5%"), 2, "the least is 50%")
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
     def test_a_masked_model_keeps_its_zeros(self):
         run("prune", self.model, "--sparsity", 0.5, "--output", self.path("sparse.h5"), "--quiet", check=True)
         done = self.prune("neurons:50%", "--format", "json", model=self.path("sparse.h5"))

@@ -1,5 +1,6 @@
 #include "compress/structures/amount.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -42,6 +43,26 @@ void require_within(const Amount& amount, int64_t wanted, int64_t least, int64_t
   if (wanted < least)
     throw usage_error("structure '{}' removes none of the {} of {}; the least that goes is {} ({})", amount.text, all,
                       of, least, percent(least, all));
+}
+
+int64_t width_to_remove(const Amount& amount, int64_t all, int64_t multiple, const std::string& of,
+                        const std::string& hint) {
+  if (!amount.is_fraction) {
+    require_within(amount, amount.count, 1, all - 1, all, of, hint);
+    return amount.count;
+  }
+  if (amount.fraction >= 1) require_within(amount, all, 1, all - 1, all, of, hint);
+  const double stays = (1 - amount.fraction) * static_cast<double>(all);
+  const int64_t steps = std::llround(stays / static_cast<double>(multiple));
+  const int64_t width = std::max<int64_t>(steps, 1) * multiple;
+  const int64_t widest = (all - 1) / multiple * multiple;  // the widest that is smaller
+  if (widest < multiple)
+    throw usage_error("structure '{}': {} are {}, no more than one multiple of {}; a smaller multiple of widths helps",
+                      amount.text, of, all, multiple);
+  if (width >= all)
+    throw usage_error("structure '{}' removes none of the {} of {} where widths are multiples of {}; the least is {}",
+                      amount.text, all, of, multiple, percent(all - widest, all));
+  return all - width;
 }
 
 void require_some(const Amount& amount, int64_t there, const char* what) {

@@ -27,4 +27,9 @@ void require_within(const Amount& amount, int64_t wanted, int64_t least, int64_t
 void require_some(const Amount& amount, int64_t there, const char* what);
 std::string percent(int64_t part, int64_t all);
 
+// Of a width `all`: a count is taken as it is; where a part goes, what stays is the nearest multiple, at least one.
+// Throws as require_within(), and where all that is smaller is no multiple.
+int64_t width_to_remove(const Amount& amount, int64_t all, int64_t multiple, const std::string& of,
+                        const std::string& hint = "");
+
 }  // namespace hone

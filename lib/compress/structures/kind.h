@@ -80,10 +80,13 @@ struct StructureKind {
   // the model as it has become.
   void (*take)(Thinning& model, const std::vector<int64_t>& count);
   const ColumnStructure* columns;
-  std::string_view error;  // of columns: what reports call the error that is left, "head_error"
+  std::string_view error;  // what reports call the error that a refit leaves, "head_error"; empty: there is none
   int halves = 0;          // of a layer that one of them takes out: 1 the mixer, 2 the feed-forward, 3 both
   std::span<const LayerSize> sizes = {};  // that become smaller where a layer stays
   bool rounds = false;                    // count() looks at `multiple`
+  // What take() holds beside one walk of so many tokens through the model and moments of what enters projections; null:
+  // nothing to speak of.
+  double (*bytes)(const Config& config, int64_t tokens) = nullptr;
   SpeedupSteps speedup = {};
 };
 

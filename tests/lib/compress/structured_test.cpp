@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "compress/reference.h"
+#include "compress/rotation.h"
 #include "lib/compress/models.h"
 #include "model/rebuild.h"
 #include "support/check.h"
@@ -173,6 +174,62 @@ TEST_CASE("experts that no token needs go first, and the neurons of those that s
   CHECK(narrow.model->config().layers[1].experts == 3);
   CHECK(narrow.model->config().layers[1].ffn == 48);
   CHECK(narrow.model->config().layers[1].shared_experts == 1);
+}
+
+TEST_CASE("the stream becomes narrower, what reads and writes it makes up for that, and heads keep their width") {
+  const CalibrationText text = calibration_windows(32, 24);
+  for (const Config& config : {small_config(), mixture_config()}) {
+    const auto before = fresh(config), model = fresh(config);
+    const StructuredModel result = pruned(*model, "dim:12", text);
+    Config expected = config;
+    expected.block.dim = 36;
+    expected.tied = false;
+    CHECK(result.model->config() == expected);
+    CHECK(result.block_parameters_removed == doctest::Approx(0.25));
+    for (const StructuredLayer& layer : result.layers) {
+      CHECK(layer.errors.at("dim_error") > 0);
+      CHECK(layer.errors.at("dim_error") < 0.5);
+    }
+    // Nearer than the same axes without a refit, and twice the same bytes.
+    RotatedModel cut(*before, first_columns(stream_axes(*before, text, DType::f32), 36));
+    CHECK(distance(*before, *result.model, text) < 0.9 * distance(*before, cut.model(), text));
+    const auto again = fresh(config);
+    CHECK(distance(*pruned(*again, "dim:12", text).model, *result.model, text) == 0);
+  }
+}
+
+TEST_CASE("the stream goes with other structures, all in one run") {
+  const CalibrationText text = calibration_windows(16, 24);
+  const auto model = fresh();
+  const StructuredModel result = pruned(*model, "neurons:25%,heads:50%,dim:25%", text);
+  CHECK(result.model->config().block.dim == 40);  // 36 is no multiple of 8
+  CHECK(result.model->config().layers[0].ffn == 72);
+  CHECK(result.model->config().layers[0].heads == 2);
+  CHECK(result.layers[0].errors.at("dim_error") > 0);
+  CHECK(result.layers[0].errors.at("neuron_error") > 0);
+  const auto other = fresh();
+  const StructuredModel shorter = pruned(*other, "dim:12,layers:1", text);
+  CHECK(shorter.model->config().layers.size() == 1);
+  CHECK(shorter.model->config().block.dim == 36);
+}
+
+TEST_CASE("a stream of which nothing would stay or go, or that cannot be rotated, is refused") {
+  CHECK(refusal("dim:48").find("at most 47") != std::string::npos);
+  CHECK(refusal("dim:100%").find("would leave nothing of the 48 of the residual stream's numbers") !=
+        std::string::npos);
+  Config wide = small_config();
+  wide.block.dim = 64;
+  CHECK(refusal("dim:10%", wide).find("the least is 50%") != std::string::npos);
+  Config exits = small_config();
+  exits.layers[0].exit = true;
+  CHECK(refusal("dim:12", exits).starts_with("2 structure 'dim:12': layer 0 has an exit"));
+  const CalibrationText text = calibration_windows(4, 24);
+  const auto model = fresh();
+  std::shared_ptr<Weight>& masked = weight_named(*model, "blocks.0.feed_forward.down.weight");
+  const Bitmask mask = Bitmask::zeros(masked->rows(), masked->cols());
+  mask.set(0, 0);
+  masked->set_mask(mask);
+  CHECK(failure([&] { pruned(*model, "dim:12", text); }).find("has a mask") != std::string::npos);
 }
 
 TEST_CASE("quantized weights are refused, and so is a run without text") {
