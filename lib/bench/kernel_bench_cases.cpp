@@ -7,6 +7,7 @@
 #include "bench/kernel_bench.h"
 #include "kernels/attention/attention.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/int8.h"
 #include "kernels/rows/elementwise.h"
 #include "ops/linear.h"
 #include "ops/mixture.h"
@@ -68,6 +69,18 @@ KernelCase gemm_dw() {
   const Tensor dy = random_tensor({product_rows, ffn}, type), x = random_tensor({product_rows, dim}, type);
   const Tensor dw = Tensor::empty({ffn, dim});
   return {type, product_flops, 0, [=] { kernels::gemm(dy.view(), true, x.view(), false, dw.view()); }};
+}
+
+// The products of training in 8 bits, what makes integers of x (by chance, as of gradients, where `transposed`)
+// included; of the operations that bf16 would take.
+template <bool transposed>
+KernelCase gemm_int8() {
+  const int64_t n = transposed ? dim : ffn, k = transposed ? ffn : dim;
+  const Tensor x = random_tensor({product_rows, k}, DType::bf16), y = Tensor::empty({product_rows, n}, DType::bf16);
+  const auto w = std::make_shared<DenseWeight>(random_tensor({ffn, dim}));
+  const kernels::Rounding rounding = {transposed ? std::optional<uint64_t>(1) : std::nullopt};
+  return {DType::bf16, product_flops, 0,
+          [=] { kernels::packed_matmul_8(*w->integers(transposed), x.view(), y.view(), rounding); }};
 }
 
 // --- products of experts ---
@@ -345,6 +358,16 @@ KernelCase pack_panels() {
   return streaming({w, panels}, [=] { kernels::pack_panels(w.view(), false, panels.data<bf16>()); });
 }
 
+template <bool transposed>
+KernelCase pack_int8() {
+  constexpr int64_t rows = 16384, cols = 2048;
+  const kernels::Int8Sizes sizes = transposed ? kernels::int8_sizes(cols, rows) : kernels::int8_sizes(rows, cols);
+  const Tensor w = random_tensor({rows, cols}), values = Tensor::empty({sizes.values}, DType::u8),
+               scales = Tensor::empty({sizes.scales}, DType::bf16);
+  return streaming({w, values, scales},
+                   [=] { kernels::pack_int8(w.view(), transposed, values.data<uint8_t>(), scales.data<bf16>()); });
+}
+
 const KernelEntry table[] = {
     {"gemm_forward", "2048 x 768 -> 3072 f32", true, gemm_forward<DType::f32>},
     {"gemm_dx", "2048 x 3072 -> 768 f32", true, gemm_dx<DType::f32>},
@@ -352,6 +375,8 @@ const KernelEntry table[] = {
     {"gemm_forward", "2048 x 768 -> 3072 bf16", true, gemm_forward<DType::bf16>},
     {"gemm_dx", "2048 x 3072 -> 768 bf16", true, gemm_dx<DType::bf16>},
     {"gemm_dw", "3072 x 768, 2048 rows bf16", true, gemm_dw<DType::bf16>},
+    {"gemm_forward", "2048 x 768 -> 3072 int8", false, gemm_int8<false>},
+    {"gemm_dx", "2048 x 3072 -> 768 int8", false, gemm_int8<true>},
     {"grouped_product", "512 rows of 8 experts 384 -> 768 bf16", true, grouped_product<512, 384, 768, false>},
     {"grouped_product", "4096 rows of 8 experts 384 -> 768 bf16", true, grouped_product<4096, 384, 768, false>},
     {"grouped_product", "512 rows of 8 experts 768 -> 1536 bf16", true, grouped_product<512, 768, 1536, false>},
@@ -373,6 +398,8 @@ const KernelEntry table[] = {
     {"cross_entropy", "1024 x 50304 bf16, with gradient", false, cross_entropy},
     {"adamw", "16.8M parameters", false, adamw},
     {"pack_panels", "16384 x 2048", false, pack_panels},
+    {"pack_int8", "16384 x 2048", false, pack_int8<false>},
+    {"pack_int8", "16384 x 2048, transposed", false, pack_int8<true>},
 };
 
 }  // namespace

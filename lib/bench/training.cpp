@@ -131,6 +131,7 @@ std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoin
   StepSettings step;
   step.batch = point.batch;
   step.type = settings.type;
+  step.eight_bits = settings.eight_bits;
   step.seed = settings.seed;
   step.recompute = recompute_plan(recompute);
   step.grid = grid_of(*model.transformer);

@@ -114,7 +114,7 @@ void BenchOptions::add(CLI::App& app) {
   auto* how = app.add_option_group("How");
   add_count(how, "--repeat", repeat, "Repetitions; the report has their median and spread", size_range);
   add_count(how, "--warmup", warmup, "Repetitions before those, not counted");
-  add_precision(how, precision);
+  add_precision(how, precision, true);
   low_bit.add(how);
   how->add_flag("--refresh-ceilings", refresh_ceilings, "Measure the machine's read bandwidth and matrix peak anew");
   auto* output = app.add_option_group("Output");
@@ -130,6 +130,7 @@ void BenchOptions::check() const {
   };
   format_named(format);
   low_bit.check(precision);
+  if (is_int8(precision) && !train) throw usage_error("--precision int8 is of training steps: add --train");
   at_least("--repeat", repeat, 1);
   at_least("--steps", steps, 1);
   for (const int64_t batch : batches) at_least("--batch", batch, 1);
@@ -274,7 +275,8 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.type = use_precision(precision);
   low_bit.use_activations();
   s.code = low_bit.code();
-  s.precision = precision_in_use(s.type) + (train ? "" : low_bit.described());
+  s.eight_bits = is_int8(precision);
+  s.precision = s.eight_bits ? precision : precision_in_use(s.type) + (train ? "" : low_bit.described());
   s.refresh_ceilings = refresh_ceilings;
   s.seed = common.seed;
   return s;

@@ -8,19 +8,29 @@ namespace hone::cli {
 
 using kernels::F32Activations;
 
-void add_precision(CLI::Option_group* group, std::string& precision) {
-  group
-      ->add_option("--precision", precision,
-                   "What is computed in. bf16: activations, and weights where many rows are multiplied at once, are "
-                   "rounded to bf16. f32: weights exactly as the file has them, activations and sums in f32. f32-i16: "
-                   "the same, but activations that meet weights of integers are rounded to 16-bit integers, which is "
-                   "faster. auto: bf16 where the processor computes in it, else f32-i16")
-      ->check(one_of({"auto", "bf16", "f32", "f32-i16"}));
+void add_precision(CLI::Option_group* group, std::string& precision, bool trains) {
+  std::vector<std::string> values = {"auto", "bf16", "f32", "f32-i16"};
+  std::string help =
+      "What is computed in. bf16: activations, and weights where many rows are multiplied at once, are rounded to "
+      "bf16. "
+      "f32: weights exactly as the file has them, activations and sums in f32. f32-i16: the same, but activations that "
+      "meet weights of integers are rounded to 16-bit integers, which is faster. auto: bf16 where the processor "
+      "computes "
+      "in it, else f32-i16";
+  if (trains) {
+    values.emplace_back("int8");
+    help += ". int8, with --train: bf16 with products of blocks in 8 bits";
+  }
+  group->add_option("--precision", precision, help)->check(one_of(values));
 }
 
 DType type_of(const std::string& precision) {
   if (precision == "auto") return kernels::default_type();
-  return precision == "bf16" ? DType::bf16 : DType::f32;
+  return precision == "bf16" || is_int8(precision) ? DType::bf16 : DType::f32;
+}
+
+bool is_int8(const std::string& precision) {
+  return precision == "int8";
 }
 
 DType use_precision(const std::string& precision) {

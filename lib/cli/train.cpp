@@ -97,8 +97,7 @@ class TrainTool {
              format_count(static_cast<double>(text.size())),
              valid ? fmt::format(" and {} to validate on", format_count(static_cast<double>(valid->size()))) : "",
              counted(settings.step.schedule.steps, "step"), o_.batch, context_,
-             o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
-             settings.step.type == DType::bf16 ? "bf16" : "f32");
+             o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "", precision_of(settings.step));
     const Config& config = model_.transformer->config();
     const ModelFile* resumed = start_.resumed();
     check_run(*model_.transformer, text, valid ? &*valid : nullptr, settings, resumed);
@@ -134,8 +133,7 @@ class TrainTool {
              format_count(static_cast<double>(size_of(*model_.transformer).parameters)), counted(count, "example"),
              examples_->valid() ? fmt::format(" and {} to validate on", examples_->valid()->size()) : "",
              counted(settings.step.schedule.steps, "step"), o_.batch,
-             o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "",
-             settings.step.type == DType::bf16 ? "bf16" : "f32");
+             o_.accumulate > 1 ? fmt::format(" x {}", o_.accumulate) : "", precision_of(settings.step));
     const ModelFile* resumed = start_.resumed();
     if (resumed) check_same_run(*resumed, settings);
     require_room(config, settings);

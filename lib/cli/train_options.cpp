@@ -151,8 +151,10 @@ void add_steps(RunOptions& run, TrainOptions& o) {
            "What the optimizer keeps its moving means in: f32, bf16 rounded by chance, or int8 by blocks of 256",
            {moment_forms.begin(), moment_forms.end()})
       .shapes(Shapes::run);
-  run.text("--precision", o.precision, "bf16 (f32 masters), f32, or auto: bf16 where the processor computes in it",
-           {"auto", "bf16", "f32"})
+  run.text("--precision", o.precision,
+           "bf16 (f32 masters), f32, auto: bf16 where the processor computes in it; or int8: bf16 with products of the "
+           "blocks' matrices in 8 bits, but for these matrices' gradients",
+           {"auto", "bf16", "f32", "int8"})
       .shapes(Shapes::derived, "precision");
   const Declared recompute =
       run.text("--recompute", o.recompute,

@@ -62,6 +62,7 @@ void TrainOptions::check_grid(const RankGrid& grid) const {
       {TrainingWish::teacher, teacher.teacher.has_value(), "--teacher"},
       {TrainingWish::experts, experts.experts.has_value(), "--experts"},
       {TrainingWish::layer_dropout, layer_dropout(depth.dropout).most > 0, "--layer-dropout"},
+      {TrainingWish::eight_bits, is_int8(precision), "--precision int8"},
   };
   for (const RefusedWish& refusal : grid.row.way->refuses)
     for (const auto& asked : wishes)
@@ -91,6 +92,7 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
   step.objectives.contrastive = lines.contrast();
   step.dropout = static_cast<float>(dropout);
   step.type = type_of(precision);
+  step.eight_bits = is_int8(precision);
   step.seed = common.seed;
   for (const auto& [number, value] : optimizer_numbers) step.optimizer.numbers.set(*number, value);
   s.shuffle = shuffle == "documents" ? Shuffle::documents : Shuffle::windows;
@@ -137,7 +139,7 @@ RunSettings TrainOptions::settings(const Common& common, const RankGrid& grid, c
                         {"steps", count},
                         {"train_tokens", train_tokens},
                         {"warmup", step.schedule.warmup},
-                        {"precision", step.type == DType::bf16 ? "bf16" : "f32"},
+                        {"precision", precision_of(step)},
                         {"seed", common.seed}});
   s.description_defaults.update(TeacherOptions::description_of_none());
   s.description.update(teacher.description(context));

@@ -24,9 +24,14 @@ uint64_t Noise::at(int64_t layer, Site site) const {
     case Site::router:  // streams beside dropout's
       return mix64(seed ^ 0x726f75746572u) + step * (1 + l);
     case Site::skip:
+      return mix64(seed ^ 0x736b6970u) + step * (1 + l);
+    case Site::mixer_input:
+    case Site::mixer_output:
+    case Site::up:
+    case Site::down:
       break;
   }
-  return mix64(seed ^ 0x736b6970u) + step * (1 + l);
+  return mix64(seed ^ mix64(0x726f756e64u + static_cast<uint64_t>(site))) + step * (1 + l);
 }
 
 }  // namespace hone

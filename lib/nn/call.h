@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/dtype.h"
@@ -12,12 +13,14 @@
 #include "nn/recompute.h"
 #include "nn/routing.h"
 #include "ops/activation.h"
+#include "ops/linear.h"
 #include "weights/weight.h"
 
 namespace hone {
 
-// Where in a layer noise is drawn.
-enum class Site { mixer, feed_forward, router, skip };
+// Where in a layer noise is drawn: at what comes out of its halves, and at the gradients of what comes out of its
+// matrices, of which a mixer has one in front and one behind.
+enum class Site { mixer, feed_forward, router, skip, mixer_input, mixer_output, up, down };
 
 // Random numbers as a function of where they are used: a block that runs again draws what it drew before.
 struct Noise {
@@ -84,6 +87,7 @@ struct Trace {
 struct Call {
   Batch batch;
   DType type = DType::f32;                     // of activations and products
+  bool eight_bits = false;                     // of training: products of layers' matrices as ops::EightBits has them
   std::shared_ptr<const ops::RopeTable> rope;  // of every position of the batch; null without rotary positions
   Noise noise;
   RouterCall router;
@@ -103,6 +107,10 @@ struct Call {
   // rows, and nothing is recorded.
   bool own_rows = false;
   bool unread = false;  // nobody reads the values of the branch that comes out: its product may be left out
+
+  std::optional<ops::EightBits> eight_bits_at(int64_t layer, Site site) const {
+    return eight_bits ? std::optional(ops::EightBits{noise.at(layer, site)}) : std::nullopt;
+  }
 };
 
 }  // namespace hone

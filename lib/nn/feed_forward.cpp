@@ -21,8 +21,9 @@ DenseFeedForward::DenseFeedForward(const BlockBlueprint& blueprint, int64_t widt
              : Linear::make(width, blueprint.dim, blueprint.biases, others, share.rows({width}))),
       down(Linear::make(blueprint.dim, width, blueprint.biases, others, share.columns({width}))) {}
 
-FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t) const {
-  return {down.forward(info_of(activation).function(up.forward(x, call)), call, call.unread), {}};
+FeedForwardOutput DenseFeedForward::forward(const Var& x, const Call& call, int64_t layer) const {
+  const Var hidden = info_of(activation).function(up.forward(x, call, call.eight_bits_at(layer, Site::up)));
+  return {down.forward(hidden, call, call.eight_bits_at(layer, Site::down), call.unread), {}};
 }
 
 void DenseFeedForward::visit(const Place& at, Visitor& visitor) {

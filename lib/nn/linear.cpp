@@ -32,7 +32,7 @@ Linear Linear::make(int64_t outputs, int64_t inputs, bool with_bias, const std::
   return layer;
 }
 
-Var Linear::forward_by_kind(const Var& x, const Call& call) const {
+Var Linear::forward_by_kind(const Var& x, const Call& call, std::optional<ops::EightBits> eight_bits) const {
   const auto& plan = call.batch.by_kind();
   const Var rows = ops::gather_slots(x, plan);
   std::vector<ops::ExpertLinear> layers = {{weight, bias.get()}};
@@ -40,23 +40,23 @@ Var Linear::forward_by_kind(const Var& x, const Call& call) const {
   for (size_t k = 0; call.trace.inputs && k < layers.size(); ++k)
     if (const int64_t count = plan->counts[k])
       call.trace.inputs->observe(*layers[k].weight, rows.value().rows(plan->offsets[k], count).view());
-  return ops::put_rows(ops::grouped_linear(rows, plan, std::move(layers)), plan->sources.span<int32_t>(), plan->rows,
-                       1);
+  return ops::put_rows(ops::grouped_linear(rows, plan, std::move(layers), eight_bits), plan->sources.span<int32_t>(),
+                       plan->rows, 1);
 }
 
-Var Linear::forward(const Var& x, const Call& call, bool unread) const {
-  if (!others.empty() && call.batch.by_kind()) return forward_by_kind(x, call);
+Var Linear::forward(const Var& x, const Call& call, std::optional<ops::EightBits> eight_bits, bool unread) const {
+  if (!others.empty() && call.batch.by_kind()) return forward_by_kind(x, call, eight_bits);
   if (call.trace.inputs) call.trace.inputs->observe(*weight, x.value().view());
   switch (part.of) {
     case RankPart::Of::rows:
-      return ops::linear(ops::for_parts(x, call.ranks), weight, bias.get(), unread);
+      return ops::linear(ops::for_parts(x, call.ranks), weight, bias.get(), unread, eight_bits);
     case RankPart::Of::columns:
-      return ops::sum_of_parts(ops::linear(x, weight, nullptr, unread), call.ranks, bias.get());
+      return ops::sum_of_parts(ops::linear(x, weight, nullptr, unread, eight_bits), call.ranks, bias.get());
     case RankPart::Of::whole:
     case RankPart::Of::nothing:
       break;
   }
-  return ops::linear(x, weight, bias.get(), unread);
+  return ops::linear(x, weight, bias.get(), unread, eight_bits);
 }
 
 void Linear::visit(const Place& at, Role role, Visitor& visitor, bool gated, std::vector<int64_t> parts) {

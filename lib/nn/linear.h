@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,13 +30,13 @@ struct Linear {
   // as many for each of the other kinds.
   static Linear make(int64_t outputs, int64_t inputs, bool with_bias, const std::vector<std::string>& others = {},
                      const RankPart& part = {});
-  // `unread`: nobody reads the values that come out (ops::linear).
-  Var forward(const Var& x, const Call& call, bool unread = false) const;
+  // `eight_bits` (Call::eight_bits_at) and `unread`, where nobody reads the values that come out: see ops::linear().
+  Var forward(const Var& x, const Call& call, std::optional<ops::EightBits> eight_bits = {}, bool unread = false) const;
   // `gated` and `parts`: see ParameterInfo. Gates and values are the parts of a gated one.
   void visit(const Place& at, Role role, Visitor& visitor, bool gated = false, std::vector<int64_t> parts = {});
 
  private:
-  Var forward_by_kind(const Var& x, const Call& call) const;
+  Var forward_by_kind(const Var& x, const Call& call, std::optional<ops::EightBits> eight_bits) const;
 };
 
 struct Norm {

@@ -40,7 +40,8 @@ LayerRouting report_of(const ops::Routing& routing) {
 
 // One linear layer of every expert over the experts' rows.
 Var expert_linear(const Var& rows, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan,
-                  std::span<const DenseFeedForward> experts, Linear DenseFeedForward::*which) {
+                  std::span<const DenseFeedForward> experts, Linear DenseFeedForward::*which,
+                  std::optional<ops::EightBits> eight_bits) {
   const auto& offsets = plan->offsets;
   std::vector<ops::ExpertLinear> layers;
   layers.reserve(experts.size());
@@ -51,7 +52,7 @@ Var expert_linear(const Var& rows, const Call& call, const std::shared_ptr<const
     if (call.trace.inputs && count > 0)
       call.trace.inputs->observe(*linear.weight, rows.value().rows(offsets[e], count).view());
   }
-  return ops::grouped_linear(rows, plan, std::move(layers));
+  return ops::grouped_linear(rows, plan, std::move(layers), eight_bits);
 }
 
 }  // namespace
@@ -77,23 +78,26 @@ ops::Routing Mixture::route(const Var& x, const Call& call, int64_t layer) const
 }
 
 // The experts that are here, each on its rows of the plan.
-Var Mixture::process(const Var& rows, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan) const {
+Var Mixture::process(const Var& rows, const Call& call, int64_t layer,
+                     const std::shared_ptr<const ops::RoutePlan>& plan) const {
   const auto all = static_cast<int64_t>(experts_.size());
   const auto here =
       std::span(experts_).subspan(static_cast<size_t>(share_.first(all)), static_cast<size_t>(share_.of(all)));
   // Where nobody's rows come, no product runs; what came and what goes back keep their places on the tape.
   if (plan->slots == 0) return Var(Tensor::empty(rows.shape(), rows.value().dtype()), Tape::recording());
   const Var hidden =
-      info_of(here.front().activation).function(expert_linear(rows, call, plan, here, &DenseFeedForward::up));
-  return expert_linear(hidden, call, plan, here, &DenseFeedForward::down);
+      info_of(here.front().activation)
+          .function(expert_linear(rows, call, plan, here, &DenseFeedForward::up, call.eight_bits_at(layer, Site::up)));
+  return expert_linear(hidden, call, plan, here, &DenseFeedForward::down, call.eight_bits_at(layer, Site::down));
 }
 
 // `ways`: to the owners, where ranks have rows of their own.
-Var Mixture::process_by_ranks(const Var& x, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan,
+Var Mixture::process_by_ranks(const Var& x, const Call& call, int64_t layer,
+                              const std::shared_ptr<const ops::RoutePlan>& plan,
                               const std::shared_ptr<const ops::ExpertRoute>& ways) const {
   if (ways) {
     const Var slots = ops::gather_slots(x, plan), owned = ops::to_owners(slots, ways);
-    const Var made = process(owned, call, ways->owned), back = ops::from_owners(made, ways);
+    const Var made = process(owned, call, layer, ways->owned), back = ops::from_owners(made, ways);
     if (Tape::recording())  // they have been sent
       for (const Var& sent : {slots, made}) sent.drop_value();
     return back;
@@ -101,7 +105,7 @@ Var Mixture::process_by_ranks(const Var& x, const Call& call, const std::shared_
   const auto own = ops::plan_of_share(*plan, share_);
   const Var rows =
       own->slots > 0 ? ops::gather_slots(x, own) : Var(Tensor::empty({0, x.value().dim(-1)}, x.value().dtype()));
-  return Var(ops::slots_of_all(process(rows, call, own).value(), *plan, *call.ranks));
+  return Var(ops::slots_of_all(process(rows, call, layer, own).value(), *plan, *call.ranks));
 }
 
 Var Mixture::shared(const Var& x, const Call& call, int64_t layer) const {
@@ -130,8 +134,8 @@ FeedForwardOutput Mixture::forward(const Var& x, const Call& call, int64_t layer
     add(*report, mine);
   }
   const Var base = shared(x, call, layer);
-  const Var slots = by_ranks ? process_by_ranks(x, call, routing.plan, ways)
-                             : process(ops::gather_slots(x, routing.plan), call, routing.plan);
+  const Var slots = by_ranks ? process_by_ranks(x, call, layer, routing.plan, ways)
+                             : process(ops::gather_slots(x, routing.plan), call, layer, routing.plan);
   FeedForwardOutput out{ops::combine_slots(slots, routing.gates, routing.plan, base), {}};
   if (routing.balance) out.terms.push_back({"balance", routing.balance, 1, LossOf::router});
   if (routing.z) out.terms.push_back({"router_z", routing.z, 1, LossOf::router});

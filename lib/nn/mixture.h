@@ -26,8 +26,9 @@ class Mixture : public FeedForward {
  private:
   Var shared(const Var& x, const Call& call, int64_t layer) const;  // empty: there are none
   ops::Routing route(const Var& x, const Call& call, int64_t layer) const;
-  Var process(const Var& rows, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan) const;
-  Var process_by_ranks(const Var& x, const Call& call, const std::shared_ptr<const ops::RoutePlan>& plan,
+  Var process(const Var& rows, const Call& call, int64_t layer,
+              const std::shared_ptr<const ops::RoutePlan>& plan) const;
+  Var process_by_ranks(const Var& x, const Call& call, int64_t layer, const std::shared_ptr<const ops::RoutePlan>& plan,
                        const std::shared_ptr<const ops::ExpertRoute>& ways) const;
 
   RouterKind kind_;

@@ -4,24 +4,40 @@
 
 namespace hone::ops {
 
-Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias, bool unread) {
+namespace {
+
+void multiply(const Weight& weight, kernels::ConstView x, kernels::View y, bool eight_bits) {
+  const auto integers = eight_bits ? weight.integers(false) : std::nullopt;
+  integers ? kernels::packed_matmul_8(*integers, x, y) : weight.matmul(x, y);
+}
+
+}  // namespace
+
+void input_gradient(const Weight& weight, kernels::ConstView dy, kernels::View dx,
+                    const std::optional<EightBits>& eight_bits) {
+  const auto integers = eight_bits ? weight.integers(true) : std::nullopt;
+  integers ? kernels::packed_matmul_8(*integers, dy, dx, {eight_bits->seed}) : weight.matmul_dx(dy, dx);
+}
+
+Var linear(const Var& x, const std::shared_ptr<Weight>& weight, Parameter* bias, bool unread,
+           std::optional<EightBits> eight_bits) {
   const kernels::View in = x.value().view();
   const Shape shape = {in.rows, weight->rows()};
   const DType type = x.value().dtype();
   const Tensor y = unread ? Tensor::promised(shape, type) : Tensor::empty(shape, type);
   if (!unread) {
-    weight->matmul(in, y.view());
+    multiply(*weight, in, y.view(), eight_bits.has_value());
     if (bias) kernels::add_bias(y.view(), bias->value.data<float>());
   }
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
-  Tape::record([x, weight, bias, output] {
+  Tape::record([x, weight, bias, eight_bits, output] {
     const Tensor dy = output.take_grad();
     if (bias && bias->trainable) kernels::add_column_sums(dy.view(), gradient_to_add(*bias).data<float>());
     weight->add_dw(dy.view(), x.value().view());
     if (!x.wants_grad()) return;
     const Tensor dx = Tensor::empty(x.shape(), x.value().dtype());
-    weight->matmul_dx(dy.view(), dx.view());
+    input_gradient(*weight, dy.view(), dx.view(), eight_bits);
     x.add_grad(dx);
   });
   return output;

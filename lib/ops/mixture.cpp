@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/random.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
@@ -183,13 +184,18 @@ void each_expert(const RoutePlan& plan, F&& f) {
 // All experts in one loop over the threads: of a step of generation, or of small batches, each has so few rows that
 // waiting for the threads after each would cost more than its share. False where the weights are not for it.
 bool multiply_together(const Tensor& x, const RoutePlan& plan, const std::vector<ExpertLinear>& experts,
-                       const Tensor& y) {
+                       const Tensor& y, bool eight_bits) {
   std::vector<kernels::PackedProduct> products;
   bool packed = true;
   each_expert(plan, [&](size_t e, int64_t first, int64_t rows) {
-    const auto matrix = packed ? experts[e].weight->packed(x.dtype()) : std::nullopt;
-    packed = packed && matrix;
-    if (packed) products.push_back({*matrix, x.rows(first, rows).view(), y.rows(first, rows).view()});
+    if (!packed) return;
+    const Weight& weight = *experts[e].weight;
+    const auto integers = eight_bits ? weight.integers(false) : std::nullopt;
+    const auto matrix = integers ? integers : weight.packed(x.dtype());
+    packed = matrix.has_value();
+    if (!packed) return;
+    products.push_back({*matrix, x.rows(first, rows).view(), y.rows(first, rows).view()});
+    if (integers) products.back().eight_bits = kernels::Rounding();
   });
   if (packed) kernels::packed_matmul_each(products);
   return packed;
@@ -197,9 +203,10 @@ bool multiply_together(const Tensor& x, const RoutePlan& plan, const std::vector
 
 }  // namespace
 
-Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts) {
+Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts,
+                   std::optional<EightBits> eight_bits) {
   const Tensor y = Tensor::empty({plan->slots, experts.front().weight->rows()}, x.value().dtype());
-  const bool done = multiply_together(x.value(), *plan, experts, y);
+  const bool done = multiply_together(x.value(), *plan, experts, y, eight_bits.has_value());
   each_expert(*plan, [&](size_t e, int64_t first, int64_t rows) {
     const Tensor out = y.rows(first, rows);
     if (!done) experts[e].weight->matmul(x.value().rows(first, rows).view(), out.view());
@@ -207,7 +214,7 @@ Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, s
   });
   if (!Tape::recording()) return Var(y);
   const Var output(y, true);
-  Tape::record([x, plan, experts = std::move(experts), output] {
+  Tape::record([x, plan, experts = std::move(experts), eight_bits, output] {
     const Tensor dy = output.take_grad();
     const Tensor dx = x.wants_grad() ? Tensor::empty(x.shape(), x.value().dtype()) : Tensor();
     each_expert(*plan, [&](size_t e, int64_t first, int64_t rows) {
@@ -215,7 +222,9 @@ Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, s
       if (Parameter* bias = experts[e].bias; bias && bias->trainable)
         kernels::add_column_sums(d, gradient_to_add(*bias).data<float>());
       experts[e].weight->add_dw(d, x.value().rows(first, rows).view());
-      if (dx) experts[e].weight->matmul_dx(d, dx.rows(first, rows).view());
+      if (!dx) return;
+      const auto own = eight_bits ? std::optional(EightBits{mix64(eight_bits->seed ^ mix64(e))}) : std::nullopt;
+      input_gradient(*experts[e].weight, d, dx.rows(first, rows).view(), own);
     });
     if (dx) x.add_grad(dx);
   });

@@ -3,11 +3,13 @@
 
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "autograd/autograd.h"
 #include "kernels/routing/routing.h"
+#include "ops/linear.h"
 #include "weights/weight.h"
 
 namespace hone::ops {
@@ -66,7 +68,9 @@ struct ExpertLinear {
 };
 
 // y[slots, outputs]: the rows of each expert times its weight. An expert without rows is not touched, nor its gradient.
-Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts);
+// `eight_bits`: as of linear(); each expert has draws of its own.
+Var grouped_linear(const Var& x, const std::shared_ptr<const RoutePlan>& plan, std::vector<ExpertLinear> experts,
+                   std::optional<EightBits> eight_bits = {});
 
 // y[rows, dim] = base + sum of gate * slot over the slots of each row. `base` may be empty; otherwise y takes its
 // place: it must come straight from linear() or scale_rows(), whose backward passes do not read what they gave.

@@ -16,6 +16,11 @@ double RouterTraining::temperature(int64_t step, int64_t steps) const {
   return temperature_from * std::pow(temperature_to / temperature_from, std::min(part, 1.0));
 }
 
+std::string precision_of(const StepSettings& settings) {
+  if (settings.eight_bits) return "int8";
+  return settings.type == DType::bf16 ? "bf16" : "f32";
+}
+
 Trainer::Trainer(Transformer& model, BatchSource& source, const StepSettings& settings)
     : model_(model),
       source_(source),
@@ -91,6 +96,7 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   // A function of the step alone: a resumed run draws the same.
   call.noise.seed = mix64(settings_.seed ^ mix64(static_cast<uint64_t>(step * settings_.accumulate + micro)));
   call.noise.dropout = settings_.dropout;
+  call.eight_bits = settings_.eight_bits;
   call.router = router_call(step, earlier);
   call.trace = {.attention = settings_.attention, .routing = &result.routing, .depth = &result.depth};
   call.best_pass = true;

@@ -38,6 +38,8 @@ struct StepSettings {
   float dropout = 0;
   LayerDropout layer_dropout;  // of whole layers, for whole sequences
   DType type = DType::f32;     // of activations and products; masters and optimizer stay f32
+  // Products of the layers' matrices in 8 bits, but for the matrices' own gradients (ops::EightBits).
+  bool eight_bits = false;
   uint64_t seed = 1;
   Schedule schedule;
   const DecaySchedule* decay = decay_schedules().data();  // of the optimizer's weight decay
@@ -53,6 +55,9 @@ struct StepSettings {
   // row all compute the same one, each its part; or each its own (DivisionKind::own_batches).
   RankGrid grid;
 };
+
+// What steps compute in: "bf16", "f32" or "int8".
+std::string precision_of(const StepSettings& settings);
 
 class Trainer {
  public:

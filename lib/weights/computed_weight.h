@@ -19,6 +19,9 @@ class ComputedWeight : public Weight {
   int64_t cols() const override { return cols_; }
   void matmul(kernels::ConstView x, kernels::View y) const override { current().matmul(x, y); }
   std::optional<kernels::PackedMatrix> packed(DType x) const override { return current().packed(x); }
+  std::optional<kernels::PackedMatrix> integers(bool transposed) const override {
+    return current().integers(transposed);
+  }
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { current().matmul_dx(dy, dx); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { current().gather(ids, out); }
   bool trainable() const override { return true; }
@@ -53,6 +56,7 @@ class StraightThroughWeight : public ComputedWeight {
 
   void matmul(kernels::ConstView x, kernels::View y) const override { used().matmul(x, y); }
   std::optional<kernels::PackedMatrix> packed(DType x) const override { return used().packed(x); }
+  std::optional<kernels::PackedMatrix> integers(bool transposed) const override { return used().integers(transposed); }
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { used().matmul_dx(dy, dx); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { used().gather(ids, out); }
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override { master_->add_dw(dy, x); }

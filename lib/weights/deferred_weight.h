@@ -28,6 +28,7 @@ class DeferredWeight : public Weight {
   int64_t cols() const override { return encoded_.shape[1]; }
   void matmul(kernels::ConstView x, kernels::View y) const override { get().matmul(x, y); }
   std::optional<kernels::PackedMatrix> packed(DType x) const override { return get().packed(x); }
+  std::optional<kernels::PackedMatrix> integers(bool transposed) const override { return get().integers(transposed); }
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { get().matmul_dx(dy, dx); }
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override { get().add_dw(dy, x); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }

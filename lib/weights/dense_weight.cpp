@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/int8.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone {
@@ -27,17 +28,36 @@ void DenseWeight::set_mask(Bitmask mask) {
   ++parameter_.version;
 }
 
-const bf16* DenseWeight::panels(Panels& which, bool transposed) const {
+template <class Pack>
+void DenseWeight::keep_current(Panels& which, bool transposed, Pack&& pack) const {
   const uint64_t wanted = parameter_.version + 1;
-  if (which.packed.load(std::memory_order_acquire) == wanted) return which.data.data<bf16>();
+  if (which.packed.load(std::memory_order_acquire) == wanted) return;
   const std::lock_guard lock(which.mutex);
-  if (which.packed.load(std::memory_order_relaxed) != wanted) {
-    const int64_t n = transposed ? cols() : rows(), k = transposed ? rows() : cols();
+  if (which.packed.load(std::memory_order_relaxed) == wanted) return;
+  transposed ? pack(cols(), rows()) : pack(rows(), cols());
+  which.packed.store(wanted, std::memory_order_release);
+}
+
+const bf16* DenseWeight::panels(Panels& which, bool transposed) const {
+  keep_current(which, transposed, [&](int64_t n, int64_t k) {
     if (!which.data) which.data = Tensor::empty({kernels::panel_elements(n, k)}, DType::bf16);
     kernels::pack_panels(parameter_.value.view(), transposed, which.data.data<bf16>());
-    which.packed.store(wanted, std::memory_order_release);
-  }
+  });
   return which.data.data<bf16>();
+}
+
+std::optional<kernels::PackedMatrix> DenseWeight::integers(bool transposed) const {
+  Panels& which = transposed ? integers_backward_ : integers_forward_;
+  keep_current(which, transposed, [&](int64_t n, int64_t k) {
+    const kernels::Int8Sizes sizes = kernels::int8_sizes(n, k);
+    if (!which.data) {
+      which.data = Tensor::empty({sizes.values}, DType::u8);
+      which.scales = Tensor::empty({sizes.scales}, DType::bf16);
+    }
+    kernels::pack_int8(parameter_.value.view(), transposed, which.data.data<uint8_t>(), which.scales.data<bf16>());
+  });
+  return kernels::int8_matrix(transposed ? cols() : rows(), transposed ? rows() : cols(), which.data.data<uint8_t>(),
+                              which.scales.data<bf16>());
 }
 
 // The same bytes as a packed bf16 weight's: few rows run in its bandwidth-bound kernel, many in the dense product.

@@ -8,8 +8,9 @@
 
 namespace hone {
 
-// bf16 products run on copies in panels (kernels/rows/elementwise.h), made when first needed after the master changed:
-// once a step in training, once in all in inference, by the first thread that needs them.
+// Products in bf16 and in 8 bits run on copies in panels (kernels/rows/elementwise.h, kernels/gemm/int8.h), made when
+// first needed after the master changed: once a step in training, once in all in inference, by the first thread that
+// needs them.
 class DenseWeight : public Weight {
  public:
   // value [rows, cols] f32; the mask may be empty. Where the mask is 0 the value becomes 0 (on a copy, if
@@ -20,6 +21,7 @@ class DenseWeight : public Weight {
   int64_t cols() const override { return parameter_.value.dim(1); }
   void matmul(kernels::ConstView x, kernels::View y) const override;
   std::optional<kernels::PackedMatrix> packed(DType x) const override;
+  std::optional<kernels::PackedMatrix> integers(bool transposed) const override;
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override;
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override;
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
@@ -39,14 +41,18 @@ class DenseWeight : public Weight {
   struct Panels {
     std::mutex mutex;  // of who packs
     Tensor data;
+    Tensor scales;                    // of integers
     std::atomic<uint64_t> packed{0};  // the version that `data` was made of, plus 1; 0: none
   };
+  // Calls pack(outputs, inputs) where `which` is not of the values that there are now.
+  template <class Pack>
+  void keep_current(Panels& which, bool transposed, Pack&& pack) const;
   const bf16* panels(Panels& which, bool transposed) const;
   kernels::PackedMatrix panel_matrix(const bf16* data) const;
 
   Parameter parameter_;
   Bitmask mask_;
-  mutable Panels forward_, backward_;
+  mutable Panels forward_, backward_, integers_forward_, integers_backward_;
 };
 
 // A mapped file cannot be written: training works on a copy.

@@ -57,6 +57,9 @@ class Weight {
   // What matmul() of rows of this type runs on, where that is kernels::packed_matmul(): several weights can then be
   // multiplied in one loop. Valid until the weight changes.
   virtual std::optional<kernels::PackedMatrix> packed(DType /*x*/) const { return {}; }
+  // W, or W^T where `transposed`, as integers of 8 bits (kernels/gemm/int8.h) for training. None where the form does
+  // not train. Valid until the weight changes.
+  virtual std::optional<kernels::PackedMatrix> integers(bool /*transposed*/) const { return {}; }
   // dx[m, cols] = dy[m, rows] W. Throws Error(usage) where the form cannot be trained through.
   virtual void matmul_dx(kernels::ConstView dy, kernels::View dx) const;
   // Adds dy^T x to the gradient. Does nothing where parameter() is null.

@@ -183,6 +183,7 @@ class BenchTest(CliTest):
         with open(model, "rb") as file:
             self.assertEqual(before, file.read())
         self.assertEqual(self.rows(model, "--train", "--prompt", "16", "--repeat", "1")[0]["context"], 16)
+        self.assertEqual(self.rows(model, "--train", "--precision", "int8", "--repeat", "1")[0]["precision"], "int8")
 
     def test_kernels(self):
         rows = self.rows("--kernels", "--only", "attention_forward", "--repeat", "1", "--threads", "2")
@@ -235,6 +236,7 @@ class BenchTest(CliTest):
             ([model, "--threads", "1,5000"], "--threads"),
             ([model, "--format", "xml"], "xml"),
             ([model, "--precision", "f16"], "--precision"),
+            ([model, "--precision", "int8"], "--train"),
             ([model, "--kernels"], "--kernels"),
             ([model, "--only", "norm"], "--only"),
             (["--kernels", "--only", "nothing_of_the_kind"], "attention, "),

@@ -185,6 +185,8 @@ class Experts(Parallel):
         for options, part in ((["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
                               (["--layer-dropout", 0.1], "--layer-dropout"), (["--depth-router", 0.5], "routers of depth")):
             refused(2, self.mixture(3, *options), "expert:2", part)
+        eight_bits = ["int8" if option == "f32" else option for option in self.mixture(3)]
+        refused(2, eight_bits, "expert:2", "--precision int8")
         deep = ["--data", self.corpus, "--layers", 3, "--dim", 64, "--heads", 2, "--context", 32, "--batch", 4, "--steps", 3]
         refused(2, [*deep, *self.SHAPE, "--exits", "1,2", "--exit-loss", "0.5:rotate"], "expert:2", "--exit-loss 0.5:rotate")
         refused(3, self.mixture(3, batch=3, accumulate=1), "expert:3", "3 ranks of an expert group do not divide 8 experts")

@@ -97,6 +97,9 @@ class Signals(ResumeTest):
     def test_sparse_and_f32(self):
         self.check(signal.SIGINT, "--precision", "f32", "--sparsity", 0.5, "--sparsify-from", 0, "--sparsify-every", 3)
 
+    def test_products_in_8_bits(self):
+        self.check(signal.SIGTERM, "--precision", "int8", "--dropout", 0.1, "--accumulate", 2)
+
     def test_two_threads(self):
         self.check(signal.SIGINT, "--threads", 2)
 
@@ -219,13 +222,13 @@ class Checkpoints(ResumeTest):
         for option, value, name in [("--learning-rate", 0.5, "learning_rate"), ("--batch", 5, "batch"), ("--steps", 9, "steps"),
                                     ("--dropout", 0.2, "dropout"), ("--context", 16, "context"),
                                     ("--valid-fraction", 0.2, "train_tokens"), ("--accumulate", 2, "accumulate"),
-                                    ("--seed", 7, "seed"), ("--schedule", "wsd", "schedule"), ("--precision", "f32", "precision"),
+                                    ("--seed", 7, "seed"), ("--schedule", "wsd", "schedule"), ("--precision", "f32", "precision"), ("--precision", "int8", "precision"),
                                     ("--weight-decay", 0, "weight_decay"), ("--beta1", 0.8, "beta1"), ("--clip", 2, "clip"),
                                     ("--warmup", 3, "warmup"), ("--sparsity", 0.5, "sparsity"), ("--keep", "best", "keep"),
                                     ("--valid-every", 2, "valid_every"), ("--tokenizer", "bpe:300", "tokenizer")]:
             with self.subTest(option=option):
                 done = self.resume(replace=[(option, value)])
-                if option == "--precision" and self.precision() == "f32":
+                if option == "--precision" and self.precision() == value:
                     self.assertEqual(done.returncode, 0, done.stderr)
                     os.remove(self.path("again.h5"))
                 else:

@@ -98,13 +98,34 @@ class Training(ModelTest):
         self.assertLess(losses[-1], losses[0] - 1)
 
     def test_same_seed_same_bytes_another_seed_others(self):
-        for precision in ("bf16", "f32"):
+        for precision in ("bf16", "f32", "int8"):
             with self.subTest(precision=precision):
                 options = ["--precision", precision, "--dropout", 0.1, "-t", 2]
                 first = self.fit("m.h5", *options, "--seed", 5)
                 one = sha256(first)
                 self.assertEqual(sha256(self.fit("m.h5", *options, "--seed", 5)), one)
                 self.assert_different_parameters(first, self.fit("other.h5", *options, "--seed", 6))
+
+    def test_products_in_8_bits(self):
+        losses = {}
+        for precision in ("bf16", "int8"):
+            log = self.path(f"{precision}.jsonl")
+            self.fit(f"{precision}.h5", "--steps", 40, "--lr", 0.003, "--precision", precision, "--log", log, "--log-every", 1)
+            losses[precision] = [line["loss"] for line in log_lines(log)]
+        self.assertNotEqual(losses["int8"], losses["bf16"])
+        self.assertLess(losses["int8"][-1], losses["int8"][0] - 1)
+        self.assertAlmostEqual(losses["int8"][-1], losses["bf16"][-1], delta=0.3)
+        done = run("train", "--data", self.corpus, *QUICK, "--steps", 2, "--precision", "int8", "--output", self.path("one.h5"), check=True)
+        self.assertRegex(done.stderr, r"2 steps of 4 x 32, int8")
+
+    def test_8_bits_with_what_else_changes_products(self):
+        for options in (["--sparsity", 0.5, "--sparsify-every", 1], ["--quantize-aware", "int4:32", "--quantize-from", 0],
+                        ["--recompute", "blocks"], ["--exits", "1"], ["--experts", 4], ["--attention", "conv:4,full"],
+                        ["--optimizer", "muon"], ["--moments", "int8"], ["--layer-dropout", 0.2], ["--activation", "gelu", "--biases"]):
+            with self.subTest(options=options):
+                self.fit("m.h5", "--precision", "int8", *options)
+        self.assert_refused(run("train", "--data", self.corpus, *QUICK, "--precision", "int4", "--output", self.path("x.h5")), 2,
+                            "--precision")
 
     def test_options_change_the_result(self):
         reference = self.fit("reference.h5", "--precision", "f32")

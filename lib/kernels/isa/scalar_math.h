@@ -29,6 +29,24 @@ namespace hone::kernels::HONE_ISA::scalar {
   p->bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+// What the draws of a row follow from: two halves of a seed, mixed with the row's number.
+struct RowKey {
+  uint32_t column, row;
+};
+[[gnu::always_inline]] inline RowKey row_key(uint64_t seed, uint32_t row) {
+  return {static_cast<uint32_t>(seed), (row * 0x9e3779b1u) ^ static_cast<uint32_t>(seed >> 32)};
+}
+
+// 32 bits at place `i` of the row: two rounds of a 32-bit finalizer (Murmur3's) over it. Vectorizes, and passes for
+// chance.
+[[gnu::always_inline]] inline uint32_t hash(RowKey key, uint32_t i) {
+  uint32_t h = (i * 0x85ebca77u) ^ key.column;
+  h = (h ^ (h >> 16)) * 0x85ebca6bu;
+  h = ((h ^ (h >> 13)) + key.row) * 0xc2b2ae35u;
+  h = (h ^ (h >> 16)) * 0x27d4eb2fu;
+  return h ^ (h >> 15);
+}
+
 // e^x within 2 ulp for x in [-87, 88]; clamped outside. Cody-Waite reduction and the polynomial of Cephes' expf.
 [[gnu::always_inline]] inline float exp_fast(float x) {
   x = x < -87.0f ? -87.0f : x;

@@ -41,26 +41,32 @@ struct IntegerScale {
   float worth;    // of an integer
 };
 
-IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
-  const float largest = std::bit_cast<float>(t.largest(x, n)), most = packed_activation_bits() == 8 ? 127.0f : 32512.0f;
+IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n, int bits) {
+  const float largest = std::bit_cast<float>(t.largest(x, n)), most = bits == 8 ? 127.0f : 32512.0f;
   if (!(largest <= std::numeric_limits<float>::max())) return {0, std::numeric_limits<float>::quiet_NaN()};
   if (!(largest > 1e-30f)) return {0, 0};
   return {most / largest, largest / most};
 }
 
-void quantize_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& f, const float* row,
+// Row i of `in`, of which `row` is row `from`.
+void quantize_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& f, const float* row, int64_t from,
                   const PackedInput& in, int64_t i) {
   const int32_t offset = info_of(w.element).offset();
-  const auto quantize = packed_activation_bits() == 8 ? t.quantize_8 : t.quantize;
+  const auto quantize = [&](int64_t c, int64_t n, float inverse, uint8_t* data) {
+    if (f.bits != 8) return t.quantize(row + c, n, inverse, data);
+    if (!f.rounding.seed) return t.quantize_8(row + c, n, inverse, data);
+    return t.quantize_8_by_chance(row + c, n, inverse * 65536.0f, {*f.rounding.seed, static_cast<uint32_t>(from), c},
+                                  data);
+  };
   auto* data = const_cast<uint8_t*>(in.data) + i * f.row_bytes;
   auto* starts = const_cast<int32_t*>(in.starts) + i;
   auto* scales = const_cast<float*>(in.scales) + i;
   for (int64_t c = 0; c < f.columns; c += f.segment, data += in.segment_bytes, starts += in.rows, scales += in.rows) {
     const int64_t n = std::min(f.segment, f.columns - c);
-    const IntegerScale scale = integer_scale(t, row + c, n);
+    const IntegerScale scale = integer_scale(t, row + c, n, f.bits);
     *scales = scale.worth;
     if (scale.inverse > 0) {
-      *starts = -offset * quantize(row + c, n, scale.inverse, data);
+      *starts = -offset * quantize(c, n, scale.inverse, data);
     } else {
       std::memset(data, 0, static_cast<size_t>(f.row_bytes));
       *starts = 0;
@@ -100,12 +106,15 @@ int64_t padded_columns(const PackedShape& s) {
   return round_up(s.steps * s.lane, 16);
 }
 
-RowFormat format_of(const PackedTable& t, const PackedMatrix& w, DType x) {
-  const PackedRows kind = kind_of(w, x);
+RowFormat format_of(const PackedTable& t, const PackedProduct& product) {
+  const PackedMatrix& w = product.w;
+  const auto& eight = product.eight_bits;
+  const PackedRows kind = eight ? PackedRows::integers : kind_of(w, product.x.dtype);
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
   if (kind != PackedRows::integers) return {kind, columns, columns, 1, columns * 4};
-  const int64_t step = packed_activation_bits() == 8 ? t.step_8 : t.step_16;
-  return {kind, columns, segment, segments_of(w.shape), std::min(segment, columns) / 4 * step};
+  const int bits = eight ? 8 : packed_activation_bits();
+  const int64_t row_bytes = std::min(segment, columns) / 4 * (bits == 8 ? t.step_8 : t.step_16);
+  return {kind, columns, segment, segments_of(w.shape), row_bytes, bits, eight.value_or(Rounding())};
 }
 
 int64_t prepared_bytes(const RowFormat& f, int64_t rows) {
@@ -128,7 +137,7 @@ void prepare_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& f
   } else if (f.kind == PackedRows::halves) {
     t.round(row, f.columns, data);
   } else {
-    quantize_row(t, w, f, row, in, i);
+    quantize_row(t, w, f, row, from, in, i);
   }
 }
 
@@ -141,7 +150,7 @@ ConstView rounded_to_integers(const PackedTable& t, const PackedMatrix& w, Const
       const float* row = load_row(t, x, i, columns, to);
       for (int64_t s = 0; s < segments; ++s) {
         const int64_t first = s * segment, n = std::min(segment, columns - first);
-        const IntegerScale scale = integer_scale(t, row + first, n);
+        const IntegerScale scale = integer_scale(t, row + first, n, packed_activation_bits());
         for (int64_t c = first; c < first + n; ++c) to[c] = std::nearbyint(row[c] * scale.inverse) * scale.worth;
       }
     }

@@ -32,9 +32,11 @@ struct RowFormat {
   PackedRows kind;
   int64_t columns, segment, segments;  // padded; of a segment; of a row
   int64_t row_bytes;                   // of a row of a segment, or of a whole one
+  int bits = 0;                        // of integers
+  Rounding rounding = {};
 };
 
-RowFormat format_of(const PackedTable& t, const PackedMatrix& w, DType x);
+RowFormat format_of(const PackedTable& t, const PackedProduct& product);
 int64_t prepared_bytes(const RowFormat& f, int64_t rows);
 
 // Where `rows` rows lie in a block of memory of prepared_bytes().

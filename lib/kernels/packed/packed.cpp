@@ -72,7 +72,7 @@ struct Direct {
   int64_t passes, pass_rows;  // the last may have fewer
   uint8_t* prepared;          // rows of all passes, in blocks of prepared_bytes(pass_rows); null: not prepared yet
 
-  Direct(const PackedTable& t, const PackedProduct& one) : product(&one), format(format_of(t, one.w, one.x.dtype)) {
+  Direct(const PackedTable& t, const PackedProduct& one) : product(&one), format(format_of(t, one)) {
     constexpr int64_t unit = 6;  // of rows, so that blocks of 2, 3 and 6 come out even
     passes = (one.x.rows + packed_pass_rows - 1) / packed_pass_rows;
     pass_rows = std::min(round_up((one.x.rows + passes - 1) / passes, unit), packed_pass_rows);
@@ -87,7 +87,7 @@ struct Direct {
   FormFunctions::Product kernel(const PackedTable& t) const {
     const FormFunctions& f = functions_of(t, product->w);
     if (format.kind == PackedRows::exact) return f.product_f32;
-    return format.kind == PackedRows::integers && packed_activation_bits() == 8 ? f.product_8 : f.product;
+    return format.bits == 8 ? f.product_8 : f.product;
   }
 };
 
@@ -308,7 +308,7 @@ void packed_matmul_each(std::span<const PackedProduct> products) {
   for (const PackedProduct& p : products) {
     const bool panels = has_bf16_panels(p.w);
     if (p.x.rows == 0 || p.y.cols == 0) continue;
-    if (p.x.rows <= packed_direct_rows(p.w, p.x.dtype))
+    if (p.eight_bits || p.x.rows <= packed_direct_rows(p.w, p.x.dtype))
       direct.push_back(p);
     else if (panels && p.x.dtype == DType::bf16 && fast_bf16())
       many.push_back({p.x, static_cast<const bf16*>(p.w.values), p.w.shape.rows, p.w.shape.cols, p.y});
@@ -317,6 +317,13 @@ void packed_matmul_each(std::span<const PackedProduct> products) {
   }
   if (!direct.empty()) multiply_direct(direct);
   if (!many.empty()) gemm_panels(many);
+}
+
+void packed_matmul_8(const PackedMatrix& w, ConstView x, View y, const Rounding& rounding) {
+  assert(info_of(w.element).arithmetic == Arithmetic::integer);
+  if (x.rows == 0 || y.cols == 0) return;
+  const PackedProduct one{w, x, y, rounding};
+  multiply_direct({&one, 1});
 }
 
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out) {

@@ -47,6 +47,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "kernels/packed/element.h"
@@ -145,16 +146,29 @@ bool packed_sides_agree(const PackedMatrix& w, DType x);
 void packed_matmul(const PackedMatrix& w, ConstView x, View y);
 void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduct& dense);
 
+// How numbers become integers.
+struct Rounding {
+  // Down or up with the chances that make the mean exact, drawn from (seed, row, column); none: to nearest.
+  std::optional<uint64_t> seed = {};
+};
+
 // One product among several.
 struct PackedProduct {
   PackedMatrix w;
   ConstView x;
   View y;
+  // Given: x becomes integers of 8 bits by this, whatever its type and the settings of the process say; of an element
+  // that is integers.
+  std::optional<Rounding> eight_bits = {};
 };
 
 // packed_matmul of each, bit for bit. Those of few rows run in one loop over the panels of all, and so do dense ones of
 // our own: threads wait for each other once, not once a product.
 void packed_matmul_each(std::span<const PackedProduct> products);
+
+// One of them, of any number of rows. What comes out for a row depends on that row and, where it is rounded by chance,
+// on its number.
+void packed_matmul_8(const PackedMatrix& w, ConstView x, View y, const Rounding& rounding = {});
 
 // out[i] = row ids[i] of W, f32 or bf16. Ids must be in [0, rows).
 void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out);

@@ -53,6 +53,13 @@ struct FormFunctions {
                      uint8_t* scratch);
 };
 
+// Where the elements of a row stand of which each is rounded by a draw of its own.
+struct RowDraws {
+  uint64_t seed;
+  uint32_t row;
+  int64_t column;  // of the first element, a multiple of 32
+};
+
 struct PackedTable {
   void (*widen)(const bf16* x, int64_t n, float* out);
   void (*narrow)(const float* x, int64_t n, bf16* out);  // as to_bf16() does
@@ -63,6 +70,8 @@ struct PackedTable {
   int32_t (*quantize)(const float* x, int64_t n, float inverse, uint8_t* data);
   // The same as integers of 8 bits, step_8 bytes a step; |x * inverse| <= 127.
   int32_t (*quantize_8)(const float* x, int64_t n, float inverse, uint8_t* data);
+  // The same of x * inverse / 65536, rounded down or up with the chances that make the mean exact.
+  int32_t (*quantize_8_by_chance)(const float* x, int64_t n, float inverse, const RowDraws& draws, uint8_t* data);
   int64_t step_16, step_8;
   bool fast_integers;  // products of 16-bit integers are the fastest for any number of rows
   // x into the form that bf16 products take (4 bytes a column at most). n % 16 == 0.

@@ -36,7 +36,8 @@ DivisionKind expert_division() {
           .refuses = {{TrainingWish::pruning, "ranks the weights of all experts"},
                       {TrainingWish::rounding, "rounds all experts"},
                       // Others would wait for a rank whose sequences all pass the layer by.
-                      {TrainingWish::layer_dropout, "leaves layers without tokens for their experts"}},
+                      {TrainingWish::layer_dropout, "leaves layers without tokens for their experts"},
+                      {TrainingWish::eight_bits, "rounds gradients by their places among all tokens of experts"}},
           .check = check_experts,
           .require_any = require_experts,
           .shape_of_one = nullptr};

@@ -241,8 +241,8 @@ std::shared_ptr<const kernels::BlockPlan> plan_of(const Tensor& qkv, const kerne
 
 }  // namespace
 
-Var Attention::project(const Var& x, const Call& call) const {
-  Var projected = qkv_.forward(x, call);
+Var Attention::project(const Var& x, const Call& call, int64_t layer) const {
+  Var projected = qkv_.forward(x, call, call.eight_bits_at(layer, Site::mixer_input));
   AttentionMeter* const meter = call.trace.attention;
   const SecondsInto watch(!meter ? nullptr : call.again ? &meter->backward_seconds : &meter->seconds);
   if (query_norm_.gain)
@@ -264,8 +264,8 @@ kernels::AttentionDims Attention::dims_of(const Batch::Group& group) const {
   return dims;
 }
 
-Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* state) const {
-  const Var projected = project(x, call);
+Var Attention::forward(const Var& x, const Call& call, int64_t layer, LayerState* state) const {
+  const Var projected = project(x, call, layer);
   Var attended;
   {
     AttentionMeter* const meter = call.trace.attention;
@@ -290,11 +290,11 @@ Var Attention::forward(const Var& x, const Call& call, int64_t, LayerState* stat
       attended = ops::attention(projected, std::move(parts), meter ? &meter->backward_seconds : nullptr);
     }
   }
-  return output_.forward(attended, call, call.unread);
+  return output_.forward(attended, call, call.eight_bits_at(layer, Site::mixer_output), call.unread);
 }
 
-void Attention::remember(const Var& x, const Call& call, int64_t, LayerState* state) const {
-  const Var projected = project(x, call);
+void Attention::remember(const Var& x, const Call& call, int64_t layer, LayerState* state) const {
+  const Var projected = project(x, call, layer);
   for (const Batch::Group& group : call.batch.groups()) {
     const ops::AttentionPart part = {dims_of(group), group.first_row, nullptr};
     const ops::QkvRows in = ops::QkvRows::of(part.rows_of(projected.value()), part.dims);

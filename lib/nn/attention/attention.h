@@ -31,7 +31,7 @@ class Attention : public Mixer {
 
  private:
   // Queries, keys and values as they meet: projected, normed and turned.
-  Var project(const Var& x, const Call& call) const;
+  Var project(const Var& x, const Call& call, int64_t layer) const;
   // Of the spans of a group.
   kernels::AttentionDims dims_of(const Batch::Group& group) const;
 

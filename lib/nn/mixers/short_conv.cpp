@@ -93,11 +93,12 @@ class ShortConvolution : public Mixer {
     kernel_->value = Tensor::promised({width_, taps_});
   }
 
-  Var forward(const Var& x, const Call& call, int64_t, LayerState* state) const override {
-    return output_.forward(convolved(x, call, state), call, call.unread);
+  Var forward(const Var& x, const Call& call, int64_t layer, LayerState* state) const override {
+    return output_.forward(convolved(x, call, layer, state), call, call.eight_bits_at(layer, Site::mixer_output),
+                           call.unread);
   }
-  void remember(const Var& x, const Call& call, int64_t, LayerState* state) const override {
-    convolved(x, call, state);
+  void remember(const Var& x, const Call& call, int64_t layer, LayerState* state) const override {
+    convolved(x, call, layer, state);
   }
 
   std::unique_ptr<LayerState> make_state(const StateShape& shape) const override {
@@ -126,8 +127,8 @@ class ShortConvolution : public Mixer {
   MixerArrays training_arrays() const override { return {{3 * width_, width_}, {}, width_, 3 * width_}; }
 
  private:
-  Var convolved(const Var& x, const Call& call, LayerState* state) const {
-    const Var projected = input_.forward(x, call);
+  Var convolved(const Var& x, const Call& call, int64_t layer, LayerState* state) const {
+    const Var projected = input_.forward(x, call, call.eight_bits_at(layer, Site::mixer_input));
     std::vector<kernels::ShortConvSpan> spans;
     int64_t rows = 0;
     for (const Span& span : call.batch.spans()) {

@@ -73,11 +73,12 @@ TEST_CASE("noise is a function of seed, layer and site, and differs at each") {
   noise.seed = 7;
   std::set<uint64_t> seen = {noise.at_embedding()};
   for (int64_t layer = 0; layer < 50; ++layer)
-    for (const Site site : {Site::mixer, Site::feed_forward, Site::router}) {
+    for (const Site site : {Site::mixer, Site::feed_forward, Site::router, Site::skip, Site::mixer_input,
+                            Site::mixer_output, Site::up, Site::down}) {
       CHECK(noise.at(layer, site) == noise.at(layer, site));
       seen.insert(noise.at(layer, site));
     }
-  CHECK(seen.size() == 151);
+  CHECK(seen.size() == 1 + 50 * 8);
   Noise other;
   other.seed = 8;
   CHECK(!seen.contains(other.at(0, Site::mixer)));

@@ -1,35 +1,10 @@
 // Rows on their way into and out of the products: bf16 to f32 and back, and in the forms that products take.
 #include "kernels/isa/packed/functions.h"
-#include "kernels/isa/vector_math.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "kernels/isa/packed/rounding.h"
+#include "kernels/isa/scalar_math.h"
 
 namespace hone::kernels::HONE_ISA {
 namespace {
-
-// round(x[0..16) * inverse), to nearest even. By the conversion instruction: adding a large constant instead would
-// round differently where the compiler fuses the multiplication and the addition.
-inline void round16(const float* x, float inverse, int32_t* out) {
-#if defined(__AVX512F__)
-  _mm512_storeu_si512(out, _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inverse))));
-#elif defined(__AVX2__)
-  for (int i = 0; i < 16; i += 8) {
-    const __m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(inverse)));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), v);
-  }
-#elif defined(__SSE2__)
-  for (int i = 0; i < 16; i += 4) {
-    const __m128i v = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(x + i), _mm_set1_ps(inverse)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), v);
-  }
-#elif defined(HONE_NEON)
-  for (int i = 0; i < 16; i += 4) vst1q_s32(out + i, vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), inverse)));
-#else
-  for (int i = 0; i < 16; ++i) out[i] = static_cast<int32_t>(__builtin_lrintf(x[i] * inverse));
-#endif
-}
 
 // 16 integers to the 4 steps of `Planes` times 4 bytes that add_segment() reads.
 template <int Planes>
@@ -101,18 +76,52 @@ constexpr int64_t plane_bytes[] = {0, 4, 8};  // of a step, for 1 and 2 planes
 constexpr int64_t plane_bytes[] = {0, 8, 8};  // 16 bits a column whatever they hold
 #endif
 
+// Stores 16 integers after the other and adds them up.
+template <int Planes>
+struct Storing {
+  uint8_t* data;
+  int32_t lanes[16] = {};
+
+  void add(const int32_t* a) {
+    store_planes<Planes>(a, data);
+    data += plane_bytes[Planes] * 4;
+    for (int j = 0; j < 16; ++j) lanes[j] += a[j];
+  }
+  int32_t sum() const {
+    int32_t total = 0;
+    for (int j = 0; j < 16; ++j) total += lanes[j];
+    return total;
+  }
+};
+
 template <int Planes>
 int32_t packed_quantize(const float* x, int64_t n, float inverse, uint8_t* data) {
-  int32_t lanes[16] = {};
+  Storing<Planes> to{data};
   for (int64_t i = 0; i < n; i += 16) {
     int32_t a[16];
     round16(x + i, inverse, a);
-    store_planes<Planes>(a, data + plane_bytes[Planes] / 4 * i);
-    for (int j = 0; j < 16; ++j) lanes[j] += a[j];
+    to.add(a);
   }
-  int32_t sum = 0;
-  for (int j = 0; j < 16; ++j) sum += lanes[j];
-  return sum;
+  return to.sum();
+}
+
+// A hash has draws for two elements: columns c and c + 16 of 32.
+int32_t packed_quantize_by_chance(const float* x, int64_t n, float inverse, const RowDraws& draws, uint8_t* data) {
+  Storing<1> to{data};
+  const scalar::RowKey key = scalar::row_key(draws.seed, draws.row);
+  for (int64_t i = 0; i < n; i += 32) {
+    uint32_t hashes[16];
+    const auto first = static_cast<uint32_t>((draws.column + i) / 2);
+#pragma omp simd
+    for (uint32_t j = 0; j < 16; ++j) hashes[j] = scalar::hash(key, first + j);
+    int32_t a[16];
+    round16_by_chance(x + i, inverse, hashes, 0, a);
+    to.add(a);
+    if (i + 16 >= n) break;
+    round16_by_chance(x + i + 16, inverse, hashes, 16, a);
+    to.add(a);
+  }
+  return to.sum();
 }
 
 }  // namespace
@@ -123,6 +132,7 @@ void set_activations(PackedTable& table) {
   table.largest = packed_largest;
   table.quantize = packed_quantize<2>;
   table.quantize_8 = packed_quantize<1>;
+  table.quantize_8_by_chance = packed_quantize_by_chance;
   table.step_16 = plane_bytes[2];
   table.step_8 = plane_bytes[1];
 #if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)

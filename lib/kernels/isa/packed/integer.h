@@ -240,7 +240,8 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
 
 #else
 
-// The plain form, which is the reference of the others: the same order of activations as with AVX2.
+// The plain form, which is the reference of the others: the same order of activations as with AVX2. Sums of 8-bit
+// activations are added in one rounding, as the others do; those of 16 bits only where the processor has that.
 template <int M, int Planes, int Zero, class Source, class Beside>
 inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
   const uint8_t* tiles = source.p;
@@ -255,7 +256,11 @@ inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
       for (int r = 0; r < 64; ++r)
         sum[r] += w[4 * r] * a[0] + w[4 * r + 1] * a[2] + w[4 * r + 2] * a[1] + w[4 * r + 3] * a[3];
     }
-    for (int r = 0; r < 64; ++r) y[m * 64 + r] += static_cast<float>(sum[r]) * (as_float(s.scales[r]) * s.x_scales[m]);
+    for (int r = 0; r < 64; ++r) {
+      const float total = static_cast<float>(sum[r]), worth = as_float(s.scales[r]) * s.x_scales[m];
+      float& to = y[m * 64 + r];
+      to = Planes == 1 ? __builtin_fmaf(total, worth, to) : to + total * worth;
+    }
   }
 }
 
@@ -325,13 +330,13 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
   }
 }
 
-// Of activations of 8 bits, which without their instruction have 16 as well.
+// Of activations of 8 bits, which without their instruction lie in 16 as well: the same code, where that is not plain.
 template <class Source, int Zero>
 constexpr FormFunctions::Product product_8() {
-#if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
-  return product<1, Source, Zero>;
-#else
+#if (defined(__AVX2__) && !defined(__AVX512VNNI__)) || (defined(HONE_NEON) && !defined(HONE_NEON_DOT))
   return product<2, Source, Zero>;
+#else
+  return product<1, Source, Zero>;
 #endif
 }
 

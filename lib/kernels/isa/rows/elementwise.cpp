@@ -208,21 +208,13 @@ void softcap_backward(ConstView y, View d, float cap, int64_t begin, int64_t end
 void dropout(View x, float rate, uint64_t seed, int64_t begin, int64_t end) {
   const uint32_t threshold = static_cast<uint32_t>(static_cast<double>(rate) * 4294967296.0);
   const float factor = 1.0f / (1.0f - rate);
-  const uint32_t seed_low = static_cast<uint32_t>(seed), seed_high = static_cast<uint32_t>(seed >> 32);
   with_float_type(x.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
       T* row = x.row<T>(r);
-      // Two rounds of a 32-bit finalizer (Murmur3's) over the element's index: vectorizes, and passes for a mask.
-      const uint32_t row_key = (static_cast<uint32_t>(r) * 0x9e3779b1u) ^ seed_high;
+      const RowKey key = row_key(seed, static_cast<uint32_t>(r));
 #pragma omp simd
-      for (int64_t c = 0; c < x.cols; ++c) {
-        uint32_t h = (static_cast<uint32_t>(c) * 0x85ebca77u) ^ seed_low;
-        h = (h ^ (h >> 16)) * 0x85ebca6bu;
-        h = ((h ^ (h >> 13)) + row_key) * 0xc2b2ae35u;
-        h = (h ^ (h >> 16)) * 0x27d4eb2fu;
-        h ^= h >> 15;
-        store(row + c, h < threshold ? 0.0f : load(row + c) * factor);
-      }
+      for (int64_t c = 0; c < x.cols; ++c)
+        store(row + c, hash(key, static_cast<uint32_t>(c)) < threshold ? 0.0f : load(row + c) * factor);
     }
   });
 }
