@@ -39,7 +39,8 @@ struct BenchSettings {
   bool train = false;                   // training steps instead of prompts and generation
   int64_t steps = 2;                    // of a repetition, with train
   int64_t repeat = 5, warmup = 1;
-  DType type = DType::f32;                             // of activations and products
+  DType type = DType::f32;  // of activations and products
+  kernels::ActivationRounding rounding = {};
   kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
   std::string precision;                               // what the report calls it
   bool refresh_ceilings = false;

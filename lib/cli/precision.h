@@ -5,19 +5,20 @@
 #include <string>
 
 #include "base/dtype.h"
+#include "kernels/packed/packed.h"
 
 namespace hone::cli {
 
 void add_precision(CLI::Option_group* group, std::string& precision);
 
-// The type for "bf16", "f32", "f32-i16" or "auto": bf16 where the processor computes in it.
+// The type of activations for "bf16", "f32", "f32-i16" or "auto": bf16 where the processor computes in it.
 DType type_of(const std::string& precision);
 
-// The type of activations for one of the values that add_precision() takes. Also tells the kernels how f32 activations
-// meet integer weights: rounded to 16 bits for "f32-i16" and, on processors that do not compute in bf16, "auto".
-DType use_precision(const std::string& precision);
+// How activations in f32 meet integer weights: rounded to integers for "f32-i16" and, on processors that do not compute
+// in bf16, "auto".
+kernels::F32Activations f32_activations(const std::string& precision);
 
-// What reports call it, after use_precision(): bf16, f32 or f32-i16.
-std::string precision_in_use(DType type);
+// What reports call it: bf16, f32 or f32-i16.
+std::string precision_in_use(const std::string& precision);
 
 }  // namespace hone::cli

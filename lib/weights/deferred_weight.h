@@ -28,6 +28,7 @@ class DeferredWeight : public Weight {
   int64_t cols() const override { return encoded_.shape[1]; }
   void matmul(kernels::ConstView x, kernels::View y) const override { get().matmul(x, y); }
   std::optional<kernels::PackedMatrix> packed(DType x) const override { return get().packed(x); }
+  void set_rounding(const kernels::ActivationRounding& rounding) override;
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { get().matmul_dx(dy, dx); }
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override { get().add_dw(dy, x); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }
@@ -52,6 +53,7 @@ class DeferredWeight : public Weight {
   Encoded encoded_;
   std::string where_;
   Arrays arrays_;
+  kernels::ActivationRounding rounding_;
   mutable std::mutex mutex_;
   mutable std::shared_ptr<Weight> weight_;       // guarded by the mutex
   mutable std::atomic<Weight*> ready_{nullptr};  // the same, once it is there

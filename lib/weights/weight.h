@@ -57,6 +57,9 @@ class Weight {
   // What matmul() of rows of this type runs on, where that is kernels::packed_matmul(): several weights can then be
   // multiplied in one loop. Valid until the weight changes.
   virtual std::optional<kernels::PackedMatrix> packed(DType /*x*/) const { return {}; }
+  // How matmul() rounds activations where the form is of integers, at first not in f32 and to 16 bits in bf16. Nothing
+  // else may use the weight meanwhile.
+  virtual void set_rounding(const kernels::ActivationRounding& /*rounding*/) {}
   // dx[m, cols] = dy[m, rows] W. Throws Error(usage) where the form cannot be trained through.
   virtual void matmul_dx(kernels::ConstView dy, kernels::View dx) const;
   // Adds dy^T x to the gradient. Does nothing where parameter() is null.

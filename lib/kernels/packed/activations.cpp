@@ -1,7 +1,6 @@
 #include "kernels/packed/activations.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -14,9 +13,6 @@ namespace hone::kernels {
 namespace {
 
 thread_local Scratch rounded_scratch;
-
-std::atomic<F32Activations> f32_rows{F32Activations::exact};
-std::atomic<int> activation_bits{16};
 
 int64_t segments_of(const PackedShape& s) {
   return (padded_columns(s) + segment_of(s) - 1) / segment_of(s);
@@ -41,8 +37,8 @@ struct IntegerScale {
   float worth;    // of an integer
 };
 
-IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
-  const float largest = std::bit_cast<float>(t.largest(x, n)), most = packed_activation_bits() == 8 ? 127.0f : 32512.0f;
+IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n, int bits) {
+  const float largest = std::bit_cast<float>(t.largest(x, n)), most = bits == 8 ? 127.0f : 32512.0f;
   if (!(largest <= std::numeric_limits<float>::max())) return {0, std::numeric_limits<float>::quiet_NaN()};
   if (!(largest > 1e-30f)) return {0, 0};
   return {most / largest, largest / most};
@@ -51,13 +47,13 @@ IntegerScale integer_scale(const PackedTable& t, const float* x, int64_t n) {
 void quantize_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& f, const float* row,
                   const PackedInput& in, int64_t i) {
   const int32_t offset = info_of(w.element).offset();
-  const auto quantize = packed_activation_bits() == 8 ? t.quantize_8 : t.quantize;
+  const auto quantize = f.bits == 8 ? t.quantize_8 : t.quantize;
   auto* data = const_cast<uint8_t*>(in.data) + i * f.row_bytes;
   auto* starts = const_cast<int32_t*>(in.starts) + i;
   auto* scales = const_cast<float*>(in.scales) + i;
   for (int64_t c = 0; c < f.columns; c += f.segment, data += in.segment_bytes, starts += in.rows, scales += in.rows) {
     const int64_t n = std::min(f.segment, f.columns - c);
-    const IntegerScale scale = integer_scale(t, row + c, n);
+    const IntegerScale scale = integer_scale(t, row + c, n, f.bits);
     *scales = scale.worth;
     if (scale.inverse > 0) {
       *starts = -offset * quantize(row + c, n, scale.inverse, data);
@@ -70,26 +66,9 @@ void quantize_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& 
 
 }  // namespace
 
-void set_f32_activations(F32Activations how) {
-  f32_rows = how;
-}
-
-F32Activations f32_activations() {
-  return f32_rows.load(std::memory_order_relaxed);
-}
-
-void set_packed_activation_bits(int bits) {
-  assert(bits == 8 || bits == 16);
-  activation_bits = bits;
-}
-
-int packed_activation_bits() {
-  return activation_bits.load(std::memory_order_relaxed);
-}
-
 PackedRows kind_of(const PackedMatrix& w, DType x) {
   if (takes_halves(w)) return x == DType::f32 ? PackedRows::exact : PackedRows::halves;
-  return x == DType::f32 && f32_activations() == F32Activations::exact ? PackedRows::exact : PackedRows::integers;
+  return x == DType::f32 && w.rounding.f32 == F32Activations::exact ? PackedRows::exact : PackedRows::integers;
 }
 
 int64_t segment_of(const PackedShape& s) {
@@ -104,8 +83,10 @@ RowFormat format_of(const PackedTable& t, const PackedMatrix& w, DType x) {
   const PackedRows kind = kind_of(w, x);
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
   if (kind != PackedRows::integers) return {kind, columns, columns, 1, columns * 4};
-  const int64_t step = packed_activation_bits() == 8 ? t.step_8 : t.step_16;
-  return {kind, columns, segment, segments_of(w.shape), std::min(segment, columns) / 4 * step};
+  const int bits = w.rounding.bits;
+  assert(bits == 8 || bits == 16);
+  const int64_t row_bytes = std::min(segment, columns) / 4 * (bits == 8 ? t.step_8 : t.step_16);
+  return {kind, columns, segment, segments_of(w.shape), row_bytes, bits};
 }
 
 int64_t prepared_bytes(const RowFormat& f, int64_t rows) {
@@ -141,7 +122,7 @@ ConstView rounded_to_integers(const PackedTable& t, const PackedMatrix& w, Const
       const float* row = load_row(t, x, i, columns, to);
       for (int64_t s = 0; s < segments; ++s) {
         const int64_t first = s * segment, n = std::min(segment, columns - first);
-        const IntegerScale scale = integer_scale(t, row + first, n);
+        const IntegerScale scale = integer_scale(t, row + first, n, w.rounding.bits);
         for (int64_t c = first; c < first + n; ++c) to[c] = std::nearbyint(row[c] * scale.inverse) * scale.worth;
       }
     }
