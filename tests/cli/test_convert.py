@@ -114,6 +114,12 @@ class Convert(CliTest):
         write(os.path.join(folder, "config.json"), '{"model_type"')
         self.assert_error(run("convert", folder, "--output", out), 3, "is not JSON")
         self.assertFalse(os.path.exists(out))
+        for target in ("safetensors", "gguf"):  # no tool makes the folders that its output is to lie in
+            for dry in ((), ("--dry-run",)):
+                done = run("convert", model, "--to", target, "--output", self.path("none/m"), *dry)
+                self.assert_error(done, 3, "there is no directory '" + self.path("none"))
+        self.assertFalse(os.path.exists(self.path("none")))
+        self.assert_error(run("convert", model, "--to", "safetensors", "--output", model), 3, "it is no directory")
         routed = tiny_model(self.directory, "routed.h5", attention="window:16:4")
         self.assert_error(run("convert", routed, "--to", "safetensors", "--output", self.path("r")), 2,
                           "llama: attention of the kind 'window:16:4'")
