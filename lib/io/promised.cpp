@@ -55,6 +55,7 @@ std::vector<Piece> pieces_of(const std::vector<Entry*>& entries) {
 void set_read_checksums(std::vector<Entry*> entries, const ArrayReader& read) {
   // The largest first, so that threads finish together.
   std::stable_sort(entries.begin(), entries.end(), [](const Entry* a, const Entry* b) { return a->bytes > b->bytes; });
+  for (Entry* entry : entries) entry->checksum.reserve(checksum_digits);
   const PieceBuffers buffers;
   ReadFailure failure;
   for_each_of(static_cast<int64_t>(entries.size()), bytes_of_all(entries), [&](int64_t i) {
