@@ -109,6 +109,11 @@ class Convert(CliTest):
         with open(os.path.join(folder, "model.safetensors"), "r+b") as file:
             file.truncate(20000)
         self.assert_error(run("convert", folder, "--output", out), 3, "bytes of data where the header tells of")
+        diverged = shutil.copytree(os.path.join(FIXTURES, "llama"), self.path("diverged"))
+        with open(os.path.join(diverged, "model-00002-of-00002.safetensors"), "r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\xff" * 4)  # NaN of any type
+        self.assert_error(run("convert", diverged, "--output", out), 3, "dataset 'values' has numbers that are NaN or infinite")
         write(os.path.join(folder, "config.json"), '{"model_type": "mamba"}')
         self.assert_error(run("convert", folder, "--output", out), 3, "'mamba' is not read; read are llama, mistral, qwen2")
         write(os.path.join(folder, "config.json"), '{"model_type"')
