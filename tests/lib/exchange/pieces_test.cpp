@@ -2,12 +2,15 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <numeric>
+#include <thread>
 
 #include "exchange/assemble.h"
 #include "exchange/block_types.h"
+#include "kernels/parallel.h"
 #include "lib/exchange/folders.h"
 
 using namespace hone;
@@ -101,6 +104,32 @@ TEST_CASE("a range of blocks in a file is that part of all of them") {
     std::vector<float> beyond(static_cast<size_t>(type.block) + 1);
     CHECK(read_blocks(file, at, type, count - type.block, beyond) == EIO);
   }
+}
+
+TEST_CASE("blocks are read by the calling thread alone, however many numbers a byte has") {
+  struct Threads {
+    Threads() : before(kernels::threads()) { kernels::set_threads(4); }
+    ~Threads() { kernels::set_threads(before); }
+    int before;
+  } const four;
+  static std::thread::id reader;
+  static std::atomic<int> decoded, elsewhere;
+  reader = std::this_thread::get_id();
+  decoded = elsewhere = 0;
+  const auto decode = [](const std::byte* block, float* to) {
+    std::fill_n(to, 256, static_cast<float>(*block));
+    ++decoded;
+    elsewhere += std::this_thread::get_id() != reader || kernels::in_parallel();
+  };
+  const BlockType small = {"small", 999, 256, 4, 0, decode, nullptr};
+  const Folder folder("alone");
+  constexpr int64_t blocks = 20000;
+  put_file(folder / "x", std::string(small.bytes_of(blocks * 256), '\3'));
+  std::vector<float> found(static_cast<size_t>(blocks * 256 - 2));
+  CHECK(read_blocks(MappedFile(folder / "x"), 0, small, 1, found) == 0);
+  CHECK(found == std::vector<float>(found.size(), 3));
+  CHECK(decoded == blocks);
+  CHECK(elsewhere == 0);
 }
 
 TEST_CASE("many numbers of 16 bits") {
