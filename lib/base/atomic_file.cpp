@@ -90,6 +90,14 @@ void require_writable(const std::string& name, bool force) {
   require_directory(target);
 }
 
+void require_folder_writable(const std::string& folder) {
+  std::error_code code;
+  if (fs::is_directory(folder, code)) return;
+  if (fs::exists(folder, code)) throw input_error("cannot write into '{}': it is no directory", folder);
+  const fs::path path = fs::path(folder).lexically_normal();
+  require_directory({folder, path.has_filename() ? path : path.parent_path()});  // "back/"
+}
+
 AtomicFile::AtomicFile(const std::string& target, bool force, IfTaken taken)
     : target_(target_by_now(target)), force_(force), taken_(taken) {
   if (taken == IfTaken::refuse) require_writable(target, force);

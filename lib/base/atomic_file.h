@@ -51,6 +51,9 @@ class AtomicFile {
 // cannot be written.
 void require_writable(const std::string& target, bool force);
 
+// The same of a folder that files are written into: it is there, or can be made in one that is. Error(input).
+void require_folder_writable(const std::string& folder);
+
 std::string read_text_file(const std::string& path);  // Error(input)
 // What is left of an open file, pipe or device; `name` is for messages. Throws Error(input) where it cannot be read, or
 // is more than the memory that is free: a device may have no end.

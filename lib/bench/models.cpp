@@ -66,6 +66,7 @@ class ModelsBench {
   // For prompts longer than its context too: kinds must fit the longest.
   Model load(const Variant& variant) const {
     Model model = load_model(variant.path, {.defer = !s_.train}, nullptr, s_.ranks);
+    set_rounding(model, s_.rounding);
     if (s_.train) require_finite(model);
     int64_t longest = 0;
     for (const BenchPoint& point : s_.points) longest = std::max(longest, point.length);
@@ -104,9 +105,8 @@ class ModelsBench {
                                           optimizer_bytes(config, {}, 1, 1, s_.ranks), s_.ranks)
                      : generation_footprint(s_.ranks.shape_of_one(config), point.batch, sum_of(length, s_.generate),
                                             s_.prefill_chunk, s_.type, s_.code);
-        require_memory_for(
-            need, fmt::format("'{}' at batch {}", variant.path, point.batch),
-            s_.train ? "choose a smaller batch or a shorter prompt" : "shrink the batch or its text");
+        require_memory_for(need, fmt::format("'{}' at batch {}", variant.path, point.batch),
+                           s_.train ? "choose a smaller batch or a shorter prompt" : "shrink the batch or its text");
       }
     }
   }

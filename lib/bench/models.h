@@ -39,8 +39,9 @@ struct BenchSettings {
   bool train = false;                   // training steps instead of prompts and generation
   int64_t steps = 2;                    // of a repetition, with train
   int64_t repeat = 5, warmup = 1;
-  DType type = DType::f32;                             // of activations and products
-  bool eight_bits = false;                             // with train: StepSettings::eight_bits
+  DType type = DType::f32;  // of activations and products
+  bool eight_bits = false;  // with train: StepSettings::eight_bits
+  kernels::ActivationRounding rounding = {};
   kernels::CacheCode code = kernels::CacheCode::none;  // of the cache
   std::string precision;                               // what the report calls it
   bool refresh_ceilings = false;

@@ -13,7 +13,6 @@
 #include "base/version.h"
 #include "dataset/tokenizer.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/packed/packed.h"
 #include "kernels/parallel.h"
 #include "model/session.h"
 #include "model/store.h"
@@ -144,7 +143,6 @@ hone_model* hone_load(const char* path) {
   guarded([&] {
     given(path, "the path");
     choose_threads_once();
-    hone::kernels::set_f32_activations(hone::kernels::F32Activations::exact);
     auto loaded = std::make_shared<Loaded>();
     loaded->model = hone::load_model(path);
     loaded->tokenizer = hone::make_tokenizer(loaded->model.tokenizer);

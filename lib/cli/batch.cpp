@@ -27,6 +27,7 @@ class Batch {
   int run() {
     require_writable(b_.output, b_.force);
     model_ = load_model(o_.model, {.defer = true});
+    set_rounding(model_, o_.low_bit.rounding(o_.precision));
     tokenizer_ = make_tokenizer(model_.tokenizer);
     o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
     BatchSettings all;

@@ -272,11 +272,11 @@ BenchSettings BenchOptions::settings(const Common& common) const {
   s.steps = steps;
   s.repeat = repeat;
   s.warmup = warmup;
-  s.type = use_precision(precision);
-  low_bit.use_activations();
+  s.type = type_of(precision);
+  s.rounding = low_bit.rounding(precision);
   s.code = low_bit.code();
   s.eight_bits = is_int8(precision);
-  s.precision = s.eight_bits ? precision : precision_in_use(s.type) + (train ? "" : low_bit.described());
+  s.precision = s.eight_bits ? precision : precision_in_use(precision) + (train ? "" : low_bit.described());
   s.refresh_ceilings = refresh_ceilings;
   s.seed = common.seed;
   return s;
@@ -291,10 +291,10 @@ RequestsSettings BenchOptions::requests_settings(const Common& common) const {
   if (!generates.empty()) s.tokens = {generates[0], generates[0]};
   if (replay.generate) s.tokens = *replay.generate;
   s.engine.chunk = prefill_chunk.value_or(s.engine.chunk);
-  s.engine.type = use_precision(precision);
-  low_bit.use_activations();
+  s.engine.type = type_of(precision);
+  s.rounding = low_bit.rounding(precision);
   s.engine.code = low_bit.code();
-  s.precision = precision_in_use(s.engine.type) + low_bit.described();
+  s.precision = precision_in_use(precision) + low_bit.described();
   s.seed = common.seed;
   return s;
 }

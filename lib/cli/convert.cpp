@@ -113,7 +113,9 @@ int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& c
   const std::vector<std::string_view> types = format.types();
   if (o.type != "same" && std::ranges::find(types, o.type) == types.end())
     throw usage_error("{} has no numbers of --type {}; it has {}", format.title, o.type, fmt::join(types, ", "));
-  if (!format.folder) {
+  if (format.folder) {
+    require_folder_writable(o.output);
+  } else {
     require_writable(o.output, o.force);
     require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
   }

@@ -295,7 +295,7 @@ class EvalTool {
     if (o_.limit > 0) common.set("limit", o_.limit);
     if (o_.few_shot > 0 && !o_.tasks.empty()) common.set("few_shot", o_.few_shot);
     if (one_tokenizer()) common.set("tokenizer", work_.subjects.front().tokenizer->name());
-    end_.add_machine(common, work_.settings.type);
+    end_.add_machine(common);
     end_.write(report);
   }
 
@@ -327,7 +327,7 @@ class EvalTool {
                           nlohmann::json{{"models", models},
                                          {"baseline", work_.baseline ? sha256_of_file(work_.baseline->path) : ""},
                                          {"questions", questions},
-                                         {"precision", precision_in_use(work_.settings.type) + o_.low_bit.described()},
+                                         {"precision", precision_in_use(o_.precision) + o_.low_bit.described()},
                                          {"chunk", work_.settings.chunk}},
                           o_.force);
     if (work_.samples->found() > 0)

@@ -8,8 +8,8 @@
 
 namespace hone::cli {
 
-void EvalEnd::add_machine(Row& row, DType type) const {
-  row.set("precision", precision_in_use(type) + o_.low_bit.described());
+void EvalEnd::add_machine(Row& row) const {
+  row.set("precision", precision_in_use(o_.precision) + o_.low_bit.described());
   if (!o_.baseline.empty()) row.set("baseline", o_.baseline);
   row.set("threads", common_.threads)
       .set("isa", std::string(name_of(isa())))

@@ -15,9 +15,9 @@ class EvalEnd {
  public:
   EvalEnd(const EvalOptions& options, const Common& common) : o_(options), common_(common) {}
 
-  // Adds to what all rows have alike: precision (`type` and the forms of --activations and --cache-type), threads,
+  // Adds to what all rows have alike: precision (its type and the forms of --activations and --cache-type), threads,
   // instruction set and seed.
-  void add_machine(Row& row, DType type) const;
+  void add_machine(Row& row) const;
   // To --output, or where that fails to standard output: better there than nowhere.
   void write(const Report& report);
   // False where it is nowhere.

@@ -49,6 +49,7 @@ class ExitEval {
 
   void one(const std::string& path) {
     model_ = load_model(path, {.defer = !o_.calibrate_exits.has_value()});
+    set_rounding(model_, o_.rounding());
     const Config& config = model_.transformer->config();
     std::optional<ExitRule> rule;
     promise_.reset();
@@ -235,7 +236,7 @@ class ExitEval {
     Row& common = report_.common();
     common.set("data", text_->name()).set("context", settings_.context).set("stride", settings_.stride);
     if (o_.limit > 0) common.set("limit", o_.limit);
-    end_.add_machine(common, settings_.type);
+    end_.add_machine(common);
     end_.write(report_);
   }
 

@@ -248,8 +248,11 @@ void EvalOptions::warn_of_idle_chunk(int64_t longest) const {
 }
 
 DType EvalOptions::type() const {
-  low_bit.use_activations();
-  return use_precision(precision);
+  return type_of(precision);
+}
+
+kernels::ActivationRounding EvalOptions::rounding() const {
+  return low_bit.rounding(precision);
 }
 
 std::vector<Requirement> EvalOptions::requirements(bool choices) const {

@@ -40,6 +40,7 @@ struct EvalOptions {
   std::vector<std::string> names_of_tasks() const;
   void warn_of_idle_chunk(int64_t longest) const;  // window, in tokens
   DType type() const;
+  kernels::ActivationRounding rounding() const;  // of all models
   // Parsed, over the metrics that this call will measure; `choices`: of questions with several answers, too. Throws
   // Error(usage).
   std::vector<Requirement> requirements(bool choices) const;

@@ -28,7 +28,8 @@ class RetrievalEval {
 
  private:
   void one(const std::string& path) {
-    const Model model = load_model(path, {.defer = true});
+    Model model = load_model(path, {.defer = true});
+    set_rounding(model, o_.rounding());
     const Transformer& transformer = *model.transformer;
     const Config& config = transformer.config();
     std::vector<std::string> media = config.aligned;
@@ -86,7 +87,7 @@ class RetrievalEval {
   void write_report() {
     Row& common = report_.common();
     common.set("data", examples_.name());
-    end_.add_machine(common, o_.type());
+    end_.add_machine(common);
     end_.write(report_);
   }
 

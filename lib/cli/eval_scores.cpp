@@ -31,7 +31,7 @@ class EvalScoring {
     };
     if (work_.baseline && o_.speed)
       take(*work_.baseline, in_child(fmt::format("measuring '{}'", work_.baseline->path), common_.threads, [&] {
-        Model model = load_model(work_.baseline->path);
+        Model model = load(work_.baseline->path);
         measure_alone(*work_.baseline, model);
         return to_json(*work_.baseline);
       }));
@@ -61,6 +61,12 @@ class EvalScoring {
   }
 
  private:
+  Model load(const std::string& path, const ReadOptions& options = {}, const ModelRanks& ranks = {}) const {
+    Model model = load_model(path, options, nullptr, ranks);
+    set_rounding(model, o_.rounding());
+    return model;
+  }
+
   // Of all answers, of those with a label among the media that are there, and how often each encoder ran.
   Scores score_media(EvalSubject& s, const Model& model) {
     FeedSettings feed;
@@ -75,7 +81,7 @@ class EvalScoring {
   }
 
   Scores score_media_baseline() {
-    const Model model = load_model(work_.baseline->path);
+    const Model model = load(work_.baseline->path);
     Scores scores = score_media(*work_.baseline, model);
     finish_sizes(*work_.baseline, model);
     log_debug("scored the baseline '{}'", work_.baseline->path);
@@ -120,7 +126,7 @@ class EvalScoring {
     }
     const nlohmann::json results =
         in_child(fmt::format("scoring '{}'", work_.baseline->path), common_.threads, [&]() -> nlohmann::json {
-          Model model = load_model(work_.baseline->path);
+          Model model = load(work_.baseline->path);
           show_progress(work_.baseline->path);
           const Scores scores = with_baseline_report([&] {
             return score_baseline(*model.transformer, work_.text_of(*work_.baseline), settings_for(*work_.baseline),
@@ -153,7 +159,7 @@ class EvalScoring {
   }
 
   void score(EvalSubject& s) {
-    Model model = load_model(s.path, {}, nullptr, work_.ranks);
+    Model model = load(s.path, {}, work_.ranks);
     s.forms = weight_forms(*model.transformer);
     work_.settings.routing = &s.routing;
     work_.settings.depth = &s.depth;
@@ -209,7 +215,7 @@ class EvalScoring {
   }
 
   void score_pair(EvalSubject& s, Model& model) {
-    Model other = load_model(work_.baseline->path, {.defer = kept_.has_value()});
+    Model other = load(work_.baseline->path, {.defer = kept_.has_value()});
     show_progress(s.path);
     AttentionMeter meter;
     work_.settings.attention = &meter;

@@ -140,8 +140,7 @@ GenerateSettings GenerateOptions::settings() const {
   s.ignore_end = ignore_end;
   s.prefill_chunk = prefill_chunk;
   low_bit.check(precision);
-  s.type = use_precision(precision);
-  low_bit.use_activations();
+  s.type = type_of(precision);
   s.code = low_bit.code();
   const std::string with_draft = fmt::format("with --draft {}", first_word(draft));
   warn_of_idle(*app_, {{"--draft-tokens", draft.empty(), "without --draft"},

@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/option_values.h"
-#include "kernels/packed/packed.h"
+#include "cli/precision.h"
 
 namespace hone::cli {
 
@@ -36,8 +36,8 @@ void LowBitOptions::check(const std::string& precision) const {
                       activations);
 }
 
-void LowBitOptions::use_activations() const {
-  kernels::set_packed_activation_bits(activations == "int8" ? 8 : 16);
+kernels::ActivationRounding LowBitOptions::rounding(const std::string& precision) const {
+  return {f32_activations(precision), activations == "int8" ? 8 : 16};
 }
 
 kernels::CacheCode LowBitOptions::code() const {

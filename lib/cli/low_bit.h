@@ -6,6 +6,7 @@
 
 #include "base/dtype.h"
 #include "kernels/attention/cache_code.h"
+#include "kernels/packed/packed.h"
 
 namespace hone::cli {
 
@@ -15,8 +16,8 @@ struct LowBitOptions {
   void add(CLI::Option_group* group);
   // Throws Error(usage) where --precision says that activations stay f32.
   void check(const std::string& precision) const;
-  // Tells the kernels how activations meet weights that are integers.
-  void use_activations() const;
+  // How the activations of a --precision meet weights that are integers.
+  kernels::ActivationRounding rounding(const std::string& precision) const;
   kernels::CacheCode code() const;
   // ", int8 activations, int4 cache" for reports, or nothing.
   std::string described() const;

@@ -2,7 +2,6 @@
 
 #include "cli/option_values.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/packed/packed.h"
 
 namespace hone::cli {
 
@@ -33,14 +32,13 @@ bool is_int8(const std::string& precision) {
   return precision == "int8";
 }
 
-DType use_precision(const std::string& precision) {
-  kernels::set_f32_activations(precision == "f32" ? F32Activations::exact : F32Activations::integers);
-  return type_of(precision);
+F32Activations f32_activations(const std::string& precision) {
+  return precision == "f32" ? F32Activations::exact : F32Activations::integers;
 }
 
-std::string precision_in_use(DType type) {
-  if (type == DType::bf16) return "bf16";
-  return kernels::f32_activations() == F32Activations::exact ? "f32" : "f32-i16";
+std::string precision_in_use(const std::string& precision) {
+  if (type_of(precision) == DType::bf16) return "bf16";
+  return f32_activations(precision) == F32Activations::exact ? "f32" : "f32-i16";
 }
 
 }  // namespace hone::cli

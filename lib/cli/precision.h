@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/dtype.h"
+#include "kernels/packed/packed.h"
 
 namespace hone::cli {
 
@@ -17,11 +18,11 @@ DType type_of(const std::string& precision);
 // Of training: products in 8 bits of activations in bf16.
 bool is_int8(const std::string& precision);
 
-// The type of activations for one of the values that add_precision() takes. Also tells the kernels how f32 activations
-// meet integer weights: rounded to 16 bits for "f32-i16" and, on processors that do not compute in bf16, "auto".
-DType use_precision(const std::string& precision);
+// How activations in f32 meet integer weights: rounded to integers for "f32-i16" and, on processors that do not compute
+// in bf16, "auto".
+kernels::F32Activations f32_activations(const std::string& precision);
 
-// What reports call it where nothing is trained, after use_precision(): bf16, f32 or f32-i16.
-std::string precision_in_use(DType type);
+// What reports call it where nothing is trained: bf16, f32 or f32-i16.
+std::string precision_in_use(const std::string& precision);
 
 }  // namespace hone::cli

@@ -68,8 +68,7 @@ int run(const ServeOptions& o, const Common& common) {
   EngineSettings settings = o.engine.settings();
   settings.chunk = o.chunk;
   settings.busy_chunk = o.busy_chunk;
-  settings.type = use_precision(o.precision);
-  o.low_bit.use_activations();
+  settings.type = type_of(o.precision);
   settings.code = o.low_bit.code();
   HttpSettings http;
   http.host = o.host;
@@ -81,7 +80,8 @@ int run(const ServeOptions& o, const Common& common) {
   http.timeout = o.timeout;
   http.seed = common.seed;
 
-  const Model model = load_model(o.model, {.defer = true});
+  Model model = load_model(o.model, {.defer = true});
+  set_rounding(model, o.low_bit.rounding(o.precision));
   const auto tokenizer = make_tokenizer(model.tokenizer);
   o.low_bit.warn_of_idle_activations(weight_forms(*model.transformer));
   Engine engine(*model.transformer, *tokenizer, settings);

@@ -29,8 +29,9 @@ int TrainEnd::finish(const RunResult& result, Journal& journal, QuantizeAware* r
   journal.finish();
   if (result.signal) return 128 + result.signal;
   LateTexts late(o_.force);
-  late.lacks(journal.missing());
-  late.lacks(result.checkpoint_missing);
+  late.lacks("--log", journal.log_missing());
+  late.lacks("--plot", journal.plot_missing());
+  late.lacks("--checkpoint", result.checkpoint_missing);
   return status(late);
 }
 

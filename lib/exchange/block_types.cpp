@@ -234,6 +234,18 @@ const BlockType& block_type_named(std::string_view name) {
   throw internal_error("no type of blocks is called '{}'", name);
 }
 
+namespace {
+
+constexpr size_t read_at_once = size_t{32} << 10;  // bytes: fewer numbers than decode_numbers() shares out
+
+// Those of a buffer of read_blocks(), by the calling thread alone.
+void decode_here(const BlockType& type, const std::byte* from, std::span<float> to) {
+  if (const NumberType* plain = number_type(type)) return decode_numbers(from, *plain, to);
+  for (float* at = to.data(); at < to.data() + to.size(); at += type.block, from += type.bytes) type.decode(from, at);
+}
+
+}  // namespace
+
 void decode_blocks(const BlockType& type, const std::byte* from, std::span<float> to) {
   if (const NumberType* plain = number_type(type)) return decode_numbers(from, *plain, to);
   each_block(type, to.size(),
@@ -242,7 +254,7 @@ void decode_blocks(const BlockType& type, const std::byte* from, std::span<float
 
 int read_blocks(const MappedFile& file, uint64_t at, const BlockType& type, int64_t first, std::span<float> to) {
   if (type.number == 0) return file.read(at + 4 * static_cast<uint64_t>(first), std::as_writable_bytes(to));  // f32
-  std::array<std::byte, size_t{32} << 10> blocks;
+  std::array<std::byte, read_at_once> blocks;
   std::array<float, 256> whole;  // of a block of which some numbers are wanted
   const auto most = static_cast<int64_t>(blocks.size() / type.bytes);
   while (!to.empty()) {
@@ -253,7 +265,7 @@ int read_blocks(const MappedFile& file, uint64_t at, const BlockType& type, int6
     if (const int error = file.read(at + type.bytes_of(first), std::span(blocks).first(bytes))) return error;
     const int64_t numbers = cut ? std::min(type.block - skipped, wanted) : count * type.block;
     const std::span<float> here = to.first(static_cast<size_t>(numbers));
-    decode_blocks(type, blocks.data(), cut ? std::span(whole).first(static_cast<size_t>(type.block)) : here);
+    decode_here(type, blocks.data(), cut ? std::span(whole).first(static_cast<size_t>(type.block)) : here);
     if (cut) std::copy_n(whole.begin() + skipped, numbers, here.begin());
     to = to.subspan(here.size());
     first += numbers;

@@ -92,8 +92,9 @@ class Exporter {
       throw input_error("'{}': what it says of its origin is damaged", model_.path);
     }
     if (settings_.only_check) return result_;
+    require_folder_writable(folder_);
     std::error_code error;
-    fs::create_directories(folder_, error);
+    fs::create_directory(folder_, error);
     if (error) throw input_error("cannot make the folder '{}': {}", folder_, error.message());
     for (const auto& [name, text] : texts_) require_writable(path(name), settings_.force);
     for (const File& file : files_) require_writable(path(file.name), settings_.force);

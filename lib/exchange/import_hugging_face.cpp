@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* index_name = "model.safetensors.index.json";
+constexpr size_t most_open = 16;  // files whose descriptors are kept: of more none are
 constexpr const char* whole_name = "model.safetensors";
 // Texts beside the model that come back as they were.
 constexpr const char* companions[] = {"tokenizer_config.json", "generation_config.json", "special_tokens_map.json"};
@@ -71,9 +72,9 @@ class TensorFiles {
   }
 
  private:
-  void add(const std::string& name) {
+  void add(const std::string& name, MappedFile::Descriptors kept = MappedFile::Descriptors::one) {
     const std::string path = (folder_ / name).string();
-    const auto& file = files_.emplace_back(name, std::make_unique<SafetensorsFile>(path)).second;
+    const auto& file = files_.emplace_back(name, std::make_unique<SafetensorsFile>(path, kept)).second;
     for (const StoredTensor& tensor : file->tensors())
       if (!places_.emplace(tensor.name, Place{file.get(), &tensor, fmt::format("'{}'", path)}).second)
         throw input_error("'{}': tensor '{}' is in another file already", path, tensor.name);
@@ -94,7 +95,8 @@ class TensorFiles {
       names.insert(name);
       wanted[tensor] = name;
     }
-    for (const std::string& name : names) add(name);
+    const auto kept = names.size() > most_open ? MappedFile::Descriptors::none : MappedFile::Descriptors::one;
+    for (const std::string& name : names) add(name, kept);
     for (const auto& [tensor, file] : wanted) {
       const auto found = places_.find(tensor);
       if (found == places_.end() || found->second.where != fmt::format("'{}'", (folder_ / file).string()))

@@ -11,8 +11,13 @@
 #include "tensor/pages.h"
 
 namespace hone {
+namespace {
 
-MappedFile::MappedFile(const std::string& path) : file_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+constexpr int reading = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+
+}  // namespace
+
+MappedFile::MappedFile(const std::string& path, Descriptors kept) : path_(path), file_(open(path.c_str(), reading)) {
   const auto fail = [&](const std::string& why) { return input_error("cannot read '{}': {}", path, why); };
   struct stat status;
   if (!file_ || fstat(file_.fd(), &status) != 0) throw fail(std::strerror(errno));
@@ -20,6 +25,18 @@ MappedFile::MappedFile(const std::string& path) : file_(open(path.c_str(), O_RDO
   if (status.st_size == 0) throw fail("it is empty");
   storage_ = map_file(file_.fd(), static_cast<uint64_t>(status.st_size));
   if (!storage_) throw fail(std::strerror(errno));
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+  if (kept == Descriptors::none) file_ = Descriptor();
+}
+
+int MappedFile::read(uint64_t at, std::span<std::byte> to) const {
+  const Transfer wanted = {to.data(), to.size(), at};
+  if (file_) return read_at(file_.fd(), wanted);
+  const Descriptor file(open(path_.c_str(), reading));
+  struct stat status;
+  if (!file || fstat(file.fd(), &status) != 0) return errno;
+  return status.st_dev == device_ && status.st_ino == inode_ ? read_at(file.fd(), wanted) : ESTALE;
 }
 
 void MappedFile::forget() const {

@@ -1,6 +1,8 @@
 // Files of others: one mapped for reading, and one written from its beginning to its end.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -15,16 +17,24 @@ namespace hone {
 // A whole file.
 class MappedFile {
  public:
-  explicit MappedFile(const std::string& path);  // throws Error(input) for what is missing, empty or no regular file
+  // One of many files of a model is opened for each read and closed behind it, since a process may have some hundreds
+  // of descriptors only.
+  enum class Descriptors { one, none };
+
+  // Throws Error(input) for what is missing, empty or no regular file.
+  explicit MappedFile(const std::string& path, Descriptors kept = Descriptors::one);
   std::span<const std::byte> bytes() const { return {storage_->data(), storage_->bytes()}; }
   // Gives memory that reading has taken back to the system; what is read again comes from the file again.
   void forget() const;
   // Copies bytes from `at` on, without a page of the mapping: for what is read once, of which pages would take longer
-  // than bytes. By any thread; returns 0, or an errno where the file fails or has become shorter.
-  int read(uint64_t at, std::span<std::byte> to) const { return read_at(file_.fd(), {to.data(), to.size(), at}); }
+  // than bytes. By any thread; returns 0, or an errno where the file fails, has become shorter or is another by now.
+  int read(uint64_t at, std::span<std::byte> to) const;
 
  private:
-  Descriptor file_;
+  std::string path_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+  Descriptor file_;  // none: opened for each read
   std::shared_ptr<Storage> storage_;
 };
 

@@ -176,7 +176,7 @@ std::vector<StoredTensor> parse_safetensors_header(std::string_view header, std:
   return std::move(tensors);
 }
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+SafetensorsFile::SafetensorsFile(const std::string& path, MappedFile::Descriptors kept) : file_(path, kept) {
   const std::span<const std::byte> all = file_.bytes();
   const std::string where = fmt::format("'{}'", path);
   uint64_t length = 0;

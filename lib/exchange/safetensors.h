@@ -32,7 +32,8 @@ class SafetensorsFile {
  public:
   static constexpr uint64_t most_header_bytes = 100'000'000;
 
-  explicit SafetensorsFile(const std::string& path);  // throws Error(input)
+  // Throws Error(input).
+  explicit SafetensorsFile(const std::string& path, MappedFile::Descriptors kept = MappedFile::Descriptors::one);
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   std::string_view header() const { return header_; }
   // Bytes of a tensor from byte `first` on, as MappedFile::read().

@@ -68,9 +68,9 @@ struct ArraySource {
 
 // Writes a temporary beside `path`, flushes it, reads it back, compares checksums and renames it. Equal content gives
 // equal bytes. Throws Error(usage) if `path` exists and `force` is false; Error(input) where the device is full, fails
-// or returns other bytes, and where a promise cannot be read, after which nothing is left behind. With IfTaken::beside
-// the file is saved under another name where `path` cannot be had (AtomicFile::commit). Names are made of letters,
-// digits, '_', '-' and '.'.
+// or returns other bytes, and where a promise cannot be read or what is read for it in f32 has a number that is NaN or
+// infinite, after which nothing is left behind. With IfTaken::beside the file is saved under another name where `path`
+// cannot be had (AtomicFile::commit). Names are made of letters, digits, '_', '-' and '.'.
 WrittenFile write_model_file(const std::string& path, const ModelFile& model, bool force,
                              IfTaken taken = IfTaken::refuse, const ArraySource& from = {});
 

@@ -28,7 +28,8 @@ class PieceBuffers {
 };
 
 // The checksum of an array of so many bytes, which read(begin, to) puts into `buffer` piece by piece, returning 0 or an
-// errno. Returns that too; `checksum` is set where it is 0, and of a part alone where a stop is wanted.
+// errno. Returns that too; `checksum` is set where it is 0, and of a part alone where a stop is wanted. Allocates
+// nothing where `checksum` has room for checksum_digits.
 template <class Read>
 int checksum_by_pieces(uint64_t bytes, std::span<std::byte> buffer, Read&& read, std::string& checksum) {
   Checksum sum;
@@ -37,7 +38,7 @@ int checksum_by_pieces(uint64_t bytes, std::span<std::byte> buffer, Read&& read,
     if (const int error = read(begin, piece)) return error;
     sum.add(piece);
   }
-  checksum = sum.text();
+  sum.text_into(checksum);
   return 0;
 }
 

@@ -9,11 +9,20 @@
 #include "base/stop.h"
 #include "io/descriptor.h"
 #include "io/pieces.h"
+#include "kernels/rows/elementwise.h"
 
 namespace hone {
 namespace {
 
-// What the first of several threads found that failed to read.
+constexpr int not_finite = -1;  // beside the numbers of errno
+
+bool is_finite(const Entry& entry, std::span<const std::byte> piece) {
+  if (entry.dtype != DType::f32) return true;
+  const auto count = static_cast<int64_t>(piece.size() / sizeof(float));
+  return kernels::all_finite(kernels::view(reinterpret_cast<const float*>(piece.data()), 1, count));
+}
+
+// What the first of several threads found that failed to read, or is of no use.
 class ReadFailure {
  public:
   void note(int error, const Entry& entry) {
@@ -22,6 +31,9 @@ class ReadFailure {
   }
   explicit operator bool() const { return error_ != 0; }
   void check() const {  // after the loop
+    if (error_ == not_finite)
+      throw input_error("{} has numbers that are NaN or infinite: give a model whose training did not diverge",
+                        entry_->where());
     if (error_ != 0) throw input_error("{} cannot be read: {}", entry_->where(), std::strerror(error_));
   }
 
@@ -55,12 +67,15 @@ std::vector<Piece> pieces_of(const std::vector<Entry*>& entries) {
 void set_read_checksums(std::vector<Entry*> entries, const ArrayReader& read) {
   // The largest first, so that threads finish together.
   std::stable_sort(entries.begin(), entries.end(), [](const Entry* a, const Entry* b) { return a->bytes > b->bytes; });
+  for (Entry* entry : entries) entry->checksum.reserve(checksum_digits);
   const PieceBuffers buffers;
   ReadFailure failure;
   for_each_of(static_cast<int64_t>(entries.size()), bytes_of_all(entries), [&](int64_t i) {
     Entry& entry = *entries[static_cast<size_t>(i)];
     const auto read_piece = [&](uint64_t begin, std::span<std::byte> to) {
-      return failure ? ECANCELED : read(entry.owner, entry.name, begin, to);
+      if (failure) return ECANCELED;
+      const int error = read(entry.owner, entry.name, begin, to);
+      return error != 0 || is_finite(entry, to) ? error : not_finite;  // now that it is in the cache
     };
     failure.note(checksum_by_pieces(entry.bytes, buffers.of_this_thread(), read_piece, entry.checksum), entry);
   });

@@ -8,7 +8,8 @@
 
 namespace hone {
 
-// Sets their checksums. Throws Error(input) naming the array that cannot be read, and Stopped.
+// Sets their checksums. Throws Error(input) naming the array that cannot be read or has a number that is NaN or
+// infinite, and Stopped.
 void set_read_checksums(std::vector<Entry*> entries, const ArrayReader& read);
 
 // Puts them into their places in a file. Returns 0 or an errno of writing; throws as the above.

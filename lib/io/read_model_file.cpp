@@ -139,11 +139,12 @@ class Loader {
     std::optional<PieceBuffers> buffers;
     if (by_pieces_) buffers.emplace();
     std::vector<std::string> found(n);
+    for (std::string& checksum : found) checksum.reserve(checksum_digits);
     std::atomic<int> error{0};
     for_each_of(static_cast<int64_t>(order.size()), bytes, [&](int64_t i) {
       const size_t item = order[static_cast<size_t>(i)];
       if (!buffers || arrays_[item].writable())
-        found[item] = checksum_here(item);
+        checksum_into(arrays_[item].raw(), arrays_[item].bytes(), found[item]);
       else if (const int failed = read_checksum(item, buffers->of_this_thread(), found[item]))
         error = failed;
     });
@@ -152,8 +153,6 @@ class Loader {
     for (size_t i = 0; i < n; ++i)
       if (!deferred(i) && found[i] != index_.entries[i].checksum) throw damaged(index_.entries[i], wrong_checksum);
   }
-
-  std::string checksum_here(size_t i) const { return checksum_of(arrays_[i].raw(), arrays_[i].bytes()); }
 
   // Of a mapped array whose pages nobody will need: to touch them takes longer than to read them. Returns an errno.
   int read_checksum(size_t i, std::span<std::byte> buffer, std::string& checksum) const {
@@ -205,7 +204,8 @@ class Loader {
 
   void text_into(ModelFile& model, size_t i) {
     const Entry& e = index_.entries[i];
-    if (!options_.verify && checksum_here(i) != e.checksum) throw damaged(e, wrong_checksum);
+    if (!options_.verify && checksum_of(arrays_[i].raw(), arrays_[i].bytes()) != e.checksum)
+      throw damaged(e, wrong_checksum);
     const std::string text(reinterpret_cast<const char*>(arrays_[i].raw()), arrays_[i].bytes());
     std::string problem;
     nlohmann::json value = parse_json(text, &problem);

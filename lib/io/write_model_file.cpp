@@ -194,11 +194,13 @@ class Writer {
   // Of what is in memory, or mapped.
   void set_checksums() {
     uint64_t bytes = 0;
-    for (const Source& source : sources_)
+    for (Source& source : sources_) {
+      source.entry.checksum.reserve(checksum_digits);
       if (source.data) bytes += source.entry.bytes;
+    }
     for_each_of(static_cast<int64_t>(sources_.size()), bytes, [&](int64_t i) {
       Source& source = sources_[static_cast<size_t>(i)];
-      if (source.data) source.entry.checksum = checksum_of(source.data, source.entry.bytes);
+      if (source.data) checksum_into(source.data, source.entry.bytes, source.entry.checksum);
       let_go(source.tensor);
     });
     check_stop();

@@ -293,6 +293,17 @@ Model model_of(ModelFile file, const std::string& path) {
   return assemble(std::move(file), path, false);
 }
 
+void set_rounding(Model& model, const kernels::ActivationRounding& rounding) {
+  struct Setter : Visitor {
+    explicit Setter(const kernels::ActivationRounding& of) : rounding(of) {}
+    void weight(const ParameterInfo&, std::shared_ptr<Weight>& weight) override { weight->set_rounding(rounding); }
+    void parameter(const ParameterInfo&, Parameter&) override {}
+    const kernels::ActivationRounding& rounding;
+  } setter(rounding);
+  model.transformer->visit(setter);
+  model.rounding = rounding;
+}
+
 void require_finite(const Model& model) {
   FiniteChecker checker(model.path);
   std::as_const(*model.transformer).visit(checker);

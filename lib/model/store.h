@@ -17,7 +17,12 @@ struct Model {
   nlohmann::json origin;                             // ModelFile::origin
   std::string path;                                  // where it was read from, for messages
   std::map<std::string, Notes> notes;                // what others wrote beside the root and the parameters
+  kernels::ActivationRounding rounding = {};         // what set_rounding() was given
 };
+
+// How all products of the model's weights of integers round activations from now on. Nothing else may use the model
+// meanwhile.
+void set_rounding(Model& model, const kernels::ActivationRounding& rounding);
 
 // Throws Error(input) naming the file and the parameter that is missing, of the wrong shape or damaged. Weights stay
 // mapped: a packed model starts without a copy, and with ReadOptions::defer without being read; damage is then found at

@@ -10,17 +10,16 @@ bool LateTexts::write(const std::string& option, const std::string& path, const 
   try {
     const std::string written = TextOutput::checked_before(path, force_).write(text);
     if (written == path) return true;
-    lacks(fmt::format("{}: '{}' cannot be replaced by now; '{}' has what was to be written there", option, path,
-                      written));
+    lacks(option, fmt::format("'{}' cannot be replaced by now; '{}' has what was to be written there", path, written));
     return true;
   } catch (const Error& error) {
-    lacks(fmt::format("{}: {}", option, error.what()));
+    lacks(option, error.what());
     return false;
   }
 }
 
 void LateTexts::saved(const std::string& wanted, const std::string& path) {
-  if (path != wanted) lacks(fmt::format("'{}' cannot be replaced by now; the model is in '{}'", wanted, path));
+  if (path != wanted) add(fmt::format("'{}' cannot be replaced by now; the model is in '{}'", wanted, path));
 }
 
 int LateTexts::status() const {
@@ -28,8 +27,11 @@ int LateTexts::status() const {
   return 0;
 }
 
-void LateTexts::lacks(const std::string& sentence) {
-  if (sentence.empty()) return;
+void LateTexts::lacks(const std::string& option, const std::string& reason) {
+  if (!reason.empty()) add(fmt::format("{}: {}", option, reason));
+}
+
+void LateTexts::add(const std::string& sentence) {
   missing_ += (missing_.empty() ? "" : "; ") + sentence;
 }
 

@@ -18,8 +18,8 @@ class LateTexts {
   bool write(const std::string& option, const std::string& path, const std::string& text);
   // `path`: where a model is that was to be in `wanted`.
   void saved(const std::string& wanted, const std::string& path);
-  // What else is missing, of what was written on the way; an empty sentence is nothing.
-  void lacks(const std::string& sentence);
+  // Of what was written on the way, why it is not there or not whole; an empty reason is nothing.
+  void lacks(const std::string& option, const std::string& reason);
 
   // What is missing, or not where it was wanted, and why; "" where nothing is.
   const std::string& missing() const { return missing_; }
@@ -27,6 +27,8 @@ class LateTexts {
   int status() const;
 
  private:
+  void add(const std::string& sentence);
+
   bool force_;
   std::string missing_;
 };

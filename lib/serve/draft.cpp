@@ -79,6 +79,7 @@ OpenDraft open_draft(const std::string& name, const Model& target, int64_t token
   draft.settings = {is_draft_kind(name) ? name : "model", nullptr, tokens, min_probability};
   if (draft.settings.kind == "model") {
     draft.model = load_model(name, {.defer = true});
+    set_rounding(draft.model, target.rounding);
     if (draft.model.tokenizer != target.tokenizer)
       throw input_error("the draft '{}' has another tokenizer than '{}'", name, target.path);
     draft.settings.model = draft.model.transformer.get();

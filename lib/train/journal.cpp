@@ -56,13 +56,13 @@ void Journal::draw(int64_t step, double loss, std::optional<double> valid_loss) 
   valid_losses_.y.push_back(*valid_loss);
 }
 
-void Journal::failed(const TextOutput& output, const Error& error) {
-  const std::string sentence = fmt::format("'{}' is not complete: {}", output.path(), error.what());
-  log_warning("{}", sentence);
-  missing_ += (missing_.empty() ? "" : "; ") + sentence;
-}
-
 namespace {
+
+// Returns the reason.
+std::string warned_of(const TextOutput& output, const Error& error) {
+  log_warning("'{}' is not complete: {}", output.path(), error.what());
+  return error.what();
+}
 
 nlohmann::ordered_json to_json(const ModelDepth& layers) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -120,7 +120,7 @@ void Journal::add(int64_t step, int64_t tokens, const StepResult& result, std::o
   try {
     log_.append(line.dump() + "\n");
   } catch (const Error& error) {
-    failed(log_, error);
+    log_missing_ = warned_of(log_, error);
     log_ = {};
   }
 }
@@ -136,7 +136,7 @@ void Journal::finish() {
   try {
     plot_.write(render_svg(plot));
   } catch (const Error& error) {
-    failed(plot_, error);
+    plot_missing_ = warned_of(plot_, error);
   }
 }
 

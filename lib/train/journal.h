@@ -33,16 +33,16 @@ class Journal {
   void set_encoders(std::vector<std::string> names) { encoders_ = std::move(names); }
 
   void finish();  // writes the plot; a failure is a warning
-  // What could not be written, and why: "'train.jsonl' is not complete: …"; "" where nothing failed.
-  const std::string& missing() const { return missing_; }
+  // Why each of them is not complete; "" where nothing failed.
+  const std::string& log_missing() const { return log_missing_; }
+  const std::string& plot_missing() const { return plot_missing_; }
 
  private:
   std::string read(const std::string& text, int64_t until);  // the lines to keep
   void draw(int64_t step, double loss, std::optional<double> valid_loss);
-  void failed(const TextOutput& output, const Error& error);
 
   TextOutput log_, plot_;
-  std::string missing_;
+  std::string log_missing_, plot_missing_;
   std::optional<std::string> windows_;
   std::vector<std::string> encoders_;
   Series losses_{.name = "training"}, valid_losses_{.name = "validation"};

@@ -261,6 +261,7 @@ class Run {
         save_run(settings_.checkpoint, model_, state_, settings_, source_, trainer_.optimizer(), average());
       });
       result_.checkpoint_saved = true;
+      result_.checkpoint_missing.clear();  // the file is whole, and holds more than the one that failed
       log_debug("checkpoint '{}' at step {}", settings_.checkpoint, state_.step);
     } catch (const Error& error) {
       result_.checkpoint_missing = fmt::format("no checkpoint at step {}: {}", state_.step, error.what());

@@ -50,8 +50,9 @@ struct RunResult {
   double tokens_per_second = 0;      // training alone, of this process
   int signal = 0;                    // stopped by this signal
   bool stopped_early = false;
-  bool checkpoint_saved = false;   // the state that the run ended in is in settings.checkpoint
-  std::string checkpoint_missing;  // of the last that could not be written, why: a warning has said it; "": all were
+  bool checkpoint_saved = false;  // the state that the run ended in is in settings.checkpoint
+  // Why the last that was due could not be written, which a warning has said, as of earlier ones; "": it was.
+  std::string checkpoint_missing;
 };
 
 // What a run is trained and validated on.

@@ -15,10 +15,16 @@ Weight& DeferredWeight::get() const {
     if (arrays_ == Arrays::unknown) verified.verify();
     verified.verify = nullptr;
     weight_ = decode_weight(verified, where_);
+    weight_->set_rounding(rounding_);
     let_go_of_copied(weight_->encode());
     ready_.store(weight_.get(), std::memory_order_release);
   }
   return *weight_;
+}
+
+void DeferredWeight::set_rounding(const kernels::ActivationRounding& rounding) {
+  rounding_ = rounding;
+  if (Weight* ready = ready_.load(std::memory_order_acquire)) ready->set_rounding(rounding);
 }
 
 // What the decoded weight has a copy of is not read again.

@@ -29,6 +29,7 @@ class DeferredWeight : public Weight {
   void matmul(kernels::ConstView x, kernels::View y) const override { get().matmul(x, y); }
   std::optional<kernels::PackedMatrix> packed(DType x) const override { return get().packed(x); }
   std::optional<kernels::PackedMatrix> integers(bool transposed) const override { return get().integers(transposed); }
+  void set_rounding(const kernels::ActivationRounding& rounding) override;
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { get().matmul_dx(dy, dx); }
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override { get().add_dw(dy, x); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }
@@ -53,6 +54,7 @@ class DeferredWeight : public Weight {
   Encoded encoded_;
   std::string where_;
   Arrays arrays_;
+  kernels::ActivationRounding rounding_;
   mutable std::mutex mutex_;
   mutable std::shared_ptr<Weight> weight_;       // guarded by the mutex
   mutable std::atomic<Weight*> ready_{nullptr};  // the same, once it is there

@@ -28,6 +28,7 @@ class PackedWeight : public Weight {
   int64_t cols() const override { return matrix_.shape.cols; }
   void matmul(kernels::ConstView x, kernels::View y) const override;
   std::optional<kernels::PackedMatrix> packed(DType) const override { return matrix_; }
+  void set_rounding(const kernels::ActivationRounding& rounding) override { matrix_.rounding = rounding; }
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Tensor to_dense() const override;
   Bitmask mask() const override;  // kept elements, also those whose value is 0

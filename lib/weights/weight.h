@@ -60,6 +60,9 @@ class Weight {
   // W, or W^T where `transposed`, as integers of 8 bits (kernels/gemm/int8.h) for training. None where the form does
   // not train. Valid until the weight changes.
   virtual std::optional<kernels::PackedMatrix> integers(bool /*transposed*/) const { return {}; }
+  // How matmul() rounds activations where the form is of integers, at first not in f32 and to 16 bits in bf16. Nothing
+  // else may use the weight meanwhile.
+  virtual void set_rounding(const kernels::ActivationRounding& /*rounding*/) {}
   // dx[m, cols] = dy[m, rows] W. Throws Error(usage) where the form cannot be trained through.
   virtual void matmul_dx(kernels::ConstView dy, kernels::View dx) const;
   // Adds dy^T x to the gradient. Does nothing where parameter() is null.

@@ -109,11 +109,22 @@ class Convert(CliTest):
         with open(os.path.join(folder, "model.safetensors"), "r+b") as file:
             file.truncate(20000)
         self.assert_error(run("convert", folder, "--output", out), 3, "bytes of data where the header tells of")
+        diverged = shutil.copytree(os.path.join(FIXTURES, "llama"), self.path("diverged"))
+        with open(os.path.join(diverged, "model-00002-of-00002.safetensors"), "r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\xff" * 4)  # NaN of any type
+        self.assert_error(run("convert", diverged, "--output", out), 3, "dataset 'values' has numbers that are NaN or infinite")
         write(os.path.join(folder, "config.json"), '{"model_type": "mamba"}')
         self.assert_error(run("convert", folder, "--output", out), 3, "'mamba' is not read; read are llama, mistral, qwen2")
         write(os.path.join(folder, "config.json"), '{"model_type"')
         self.assert_error(run("convert", folder, "--output", out), 3, "is not JSON")
         self.assertFalse(os.path.exists(out))
+        for target in ("safetensors", "gguf"):  # no tool makes the folders that its output is to lie in
+            for dry in ((), ("--dry-run",)):
+                done = run("convert", model, "--to", target, "--output", self.path("none/m"), *dry)
+                self.assert_error(done, 3, "there is no directory '" + self.path("none"))
+        self.assertFalse(os.path.exists(self.path("none")))
+        self.assert_error(run("convert", model, "--to", "safetensors", "--output", model), 3, "it is no directory")
         routed = tiny_model(self.directory, "routed.h5", attention="window:16:4")
         self.assert_error(run("convert", routed, "--to", "safetensors", "--output", self.path("r")), 2,
                           "llama: attention of the kind 'window:16:4'")

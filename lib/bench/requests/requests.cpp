@@ -38,7 +38,7 @@ class RequestsBench {
 
   void check() {
     for (const std::string& path : s_.models) {
-      const Model model = load_model(path, {.defer = true});
+      const Model model = loaded(path);
       const EngineSettings engine = engine_of(model, s_.batching.front());
       require_some(model, engine);
       log_info("would replay {} with '{}' at {}", counted(arrivals_.front().size(), "request"), path,
@@ -49,12 +49,18 @@ class RequestsBench {
   std::vector<RequestsResult> run() {
     for (const int threads : s_.thread_counts) {
       kernels::set_threads(threads);
-      for (const std::string& path : s_.models) run(load_model(path, {.defer = true}), threads);
+      for (const std::string& path : s_.models) run(loaded(path), threads);
     }
     return std::move(results_);
   }
 
  private:
+  Model loaded(const std::string& path) const {
+    Model model = load_model(path, {.defer = true});
+    set_rounding(model, s_.rounding);
+    return model;
+  }
+
   const std::vector<Arrival>& arrivals(size_t load) const { return arrivals_[std::min(load, arrivals_.size() - 1)]; }
 
   // Every way of batching has the same cache.

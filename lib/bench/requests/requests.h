@@ -19,6 +19,7 @@ struct RequestsSettings {
   int64_t divide = 1, count = 0;                       // of a trace; how many requests, 0: all
   std::vector<Batching> batching = {default_batching()};
   EngineSettings engine = {};
+  kernels::ActivationRounding rounding = {};  // of the models
   Slo objective = {};
   bool simulate = false;
   std::string costs;      // with simulate: a file to read them from, or to write them to; empty: none

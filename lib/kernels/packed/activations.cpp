@@ -1,7 +1,6 @@
 #include "kernels/packed/activations.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -14,9 +13,6 @@ namespace hone::kernels {
 namespace {
 
 thread_local Scratch rounded_scratch;
-
-std::atomic<F32Activations> f32_rows{F32Activations::exact};
-std::atomic<int> activation_bits{16};
 
 int64_t segments_of(const PackedShape& s) {
   return (padded_columns(s) + segment_of(s) - 1) / segment_of(s);
@@ -76,26 +72,9 @@ void quantize_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& 
 
 }  // namespace
 
-void set_f32_activations(F32Activations how) {
-  f32_rows = how;
-}
-
-F32Activations f32_activations() {
-  return f32_rows.load(std::memory_order_relaxed);
-}
-
-void set_packed_activation_bits(int bits) {
-  assert(bits == 8 || bits == 16);
-  activation_bits = bits;
-}
-
-int packed_activation_bits() {
-  return activation_bits.load(std::memory_order_relaxed);
-}
-
 PackedRows kind_of(const PackedMatrix& w, DType x) {
   if (takes_halves(w)) return x == DType::f32 ? PackedRows::exact : PackedRows::halves;
-  return x == DType::f32 && f32_activations() == F32Activations::exact ? PackedRows::exact : PackedRows::integers;
+  return x == DType::f32 && w.rounding.f32 == F32Activations::exact ? PackedRows::exact : PackedRows::integers;
 }
 
 int64_t segment_of(const PackedShape& s) {
@@ -112,7 +91,8 @@ RowFormat format_of(const PackedTable& t, const PackedProduct& product) {
   const PackedRows kind = eight ? PackedRows::integers : kind_of(w, product.x.dtype);
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
   if (kind != PackedRows::integers) return {kind, columns, columns, 1, columns * 4};
-  const int bits = eight ? 8 : packed_activation_bits();
+  const int bits = eight ? 8 : w.rounding.bits;
+  assert(bits == 8 || bits == 16);
   const int64_t row_bytes = std::min(segment, columns) / 4 * (bits == 8 ? t.step_8 : t.step_16);
   return {kind, columns, segment, segments_of(w.shape), row_bytes, bits, eight.value_or(Rounding())};
 }
@@ -150,7 +130,7 @@ ConstView rounded_to_integers(const PackedTable& t, const PackedMatrix& w, Const
       const float* row = load_row(t, x, i, columns, to);
       for (int64_t s = 0; s < segments; ++s) {
         const int64_t first = s * segment, n = std::min(segment, columns - first);
-        const IntegerScale scale = integer_scale(t, row + first, n, packed_activation_bits());
+        const IntegerScale scale = integer_scale(t, row + first, n, w.rounding.bits);
         for (int64_t c = first; c < first + n; ++c) to[c] = std::nearbyint(row[c] * scale.inverse) * scale.worth;
       }
     }

@@ -11,7 +11,7 @@ namespace hone::kernels {
 enum class PackedRows : uint8_t {
   exact,    // in f32
   halves,   // as the bf16 products take them
-  integers  // of activation_bits
+  integers  // of RowFormat::bits
 };
 
 PackedRows kind_of(const PackedMatrix& w, DType x);
@@ -32,7 +32,7 @@ struct RowFormat {
   PackedRows kind;
   int64_t columns, segment, segments;  // padded; of a segment; of a row
   int64_t row_bytes;                   // of a row of a segment, or of a whole one
-  int bits = 0;                        // of integers
+  int bits = 16;                       // of integers: 16 or 8
   Rounding rounding = {};
 };
 
@@ -45,7 +45,7 @@ PackedInput input_at(const RowFormat& f, int64_t rows, uint8_t* memory);
 void prepare_row(const PackedTable& t, const PackedMatrix& w, const RowFormat& f, ConstView x, int64_t from,
                  const PackedInput& in, int64_t i, float* buffer);
 
-// f32 rows as few rows with 16-bit activations would see them; good until this thread's next call.
+// f32 rows as few rows that become integers would see them; good until this thread's next call.
 ConstView rounded_to_integers(const PackedTable& t, const PackedMatrix& w, ConstView x);
 
 }  // namespace hone::kernels

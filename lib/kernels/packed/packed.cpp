@@ -87,7 +87,7 @@ struct Direct {
   FormFunctions::Product kernel(const PackedTable& t) const {
     const FormFunctions& f = functions_of(t, product->w);
     if (format.kind == PackedRows::exact) return f.product_f32;
-    return format.bits == 8 ? f.product_8 : f.product;
+    return format.kind == PackedRows::integers && format.bits == 8 ? f.product_8 : f.product;
   }
 };
 
@@ -275,7 +275,7 @@ namespace {
 int64_t counted_direct_rows(const PackedMatrix& w, DType x) {
   constexpr int64_t beside_bf16 = 64, beside_tiles = 32;
   if (kind_of(w, x) != PackedRows::integers) return packed_few_rows;
-  if (packed_activation_bits() == 8) return any_rows;
+  if (w.rounding.bits == 8) return any_rows;
   if (!table().fast_integers) return packed_few_rows;
   if (x == DType::f32) return any_rows;
   if (isa() == Isa::amx) return beside_tiles;

@@ -36,8 +36,8 @@
 // Activations of fast products with integers are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
 // lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
-// every instruction set and for every number of rows. Where set_packed_activation_bits() says 8, a = round(x * 127 /
-// max|x|), one plane: half the instructions, for any number of rows.
+// every instruction set and for every number of rows. Where a matrix's ActivationRounding says 8 bits, a = round(x *
+// 127 / max|x|), one plane: half the instructions, for any number of rows.
 //
 // Many rows. A panel meets up to packed_pass_rows rows (table.h) at a time, segment by segment: the tiles of a segment
 // are unpacked once, by the first block of rows on its way, and stay in the first cache for the others; where that
@@ -78,6 +78,19 @@ struct PackedShape {
 
 PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int64_t group);
 
+// How rows of x in f32 meet weights that are integers, for every number of rows.
+enum class F32Activations : uint8_t {
+  exact,    // as they are
+  integers  // rounded to integers: few rows then take the integer dot instructions, several times as fast
+};
+
+// What activations become where they meet weights that are integers. It belongs to a matrix, so that models in one
+// process may differ.
+struct ActivationRounding {
+  F32Activations f32 = F32Activations::exact;  // of rows in f32; rows in bf16 always become integers
+  int bits = 16;                               // of the integers: 16 or 8
+};
+
 // Pointers to the arrays of one matrix; owns nothing.
 struct PackedMatrix {
   PackedLayout layout;
@@ -87,6 +100,7 @@ struct PackedMatrix {
   const void* masks = nullptr;        // bitmask: [panels][steps][4] u64, or u32 with lane 2
   const uint64_t* offsets = nullptr;  // bitmask: [panels + 1]
   const bf16* scales = nullptr;       // of scaled elements: [panels][groups][64]
+  ActivationRounding rounding = {};
 };
 
 // Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. Rows of x and y may
@@ -102,19 +116,6 @@ struct DenseProduct {
 
 // What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
 DenseProduct default_dense_product(DType x);
-
-// How rows of x in f32 meet weights that are integers, for every number of rows.
-enum class F32Activations : uint8_t {
-  exact,    // as they are
-  integers  // rounded to 16-bit integers: few rows then take the integer dot instructions, several times as fast
-};
-void set_f32_activations(F32Activations how);  // of the process; exact at first
-F32Activations f32_activations();
-
-// Bits of the integers that activations become where they meet weights that are integers, 16 or 8: of the process, 16
-// at first. Rows in f32 that are not rounded to integers stay as they are.
-void set_packed_activation_bits(int bits);
-int packed_activation_bits();
 
 // Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through
 // `dense`, for which the matrix is unpacked piece by piece. 32, 64 or any number where rows become integers and the
@@ -157,7 +158,7 @@ struct PackedProduct {
   PackedMatrix w;
   ConstView x;
   View y;
-  // Given: x becomes integers of 8 bits by this, whatever its type and the settings of the process say; of an element
+  // Given: x becomes integers of 8 bits by this, whatever its type and the matrix say; of an element
   // that is integers.
   std::optional<Rounding> eight_bits = {};
 };

@@ -251,6 +251,15 @@ TEST_CASE("on a full disk the old file stays and nothing else does") {
   CHECK(scratch.files() == 1);
 }
 
+TEST_CASE("a folder to write into is there, or can be made in one that is") {
+  const Scratch scratch;
+  write_text_file(scratch / "file", "");
+  for (const char* name : {".", "new", "new/"}) CHECK_NOTHROW(require_folder_writable(scratch / name));
+  for (const char* name : {"none/new", "none/new/", "file", "file/new"})
+    CHECK(kind_of_failure([&] { require_folder_writable(scratch / name); }) == ErrorKind::input);
+  CHECK(scratch.files() == 1);
+}
+
 TEST_CASE("reading gives the bytes, or says why not") {
   const Scratch scratch;
   const std::string bytes("a\0b\r\n\xff", 6);

@@ -1,13 +1,21 @@
 // Numbers of any range of a parameter, out of tensors of any order and type.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
+#include <thread>
 
 #include "exchange/assemble.h"
 #include "exchange/block_types.h"
+#include "exchange/safetensors.h"
+#include "kernels/parallel.h"
 #include "lib/exchange/folders.h"
 
 using namespace hone;
@@ -103,6 +111,32 @@ TEST_CASE("a range of blocks in a file is that part of all of them") {
   }
 }
 
+TEST_CASE("blocks are read by the calling thread alone, however many numbers a byte has") {
+  struct Threads {
+    Threads() : before(kernels::threads()) { kernels::set_threads(4); }
+    ~Threads() { kernels::set_threads(before); }
+    int before;
+  } const four;
+  static std::thread::id reader;
+  static std::atomic<int> decoded, elsewhere;
+  reader = std::this_thread::get_id();
+  decoded = elsewhere = 0;
+  const auto decode = [](const std::byte* block, float* to) {
+    std::fill_n(to, 256, static_cast<float>(*block));
+    ++decoded;
+    elsewhere += std::this_thread::get_id() != reader || kernels::in_parallel();
+  };
+  const BlockType small = {"small", 999, 256, 4, 0, decode, nullptr};
+  const Folder folder("alone");
+  constexpr int64_t blocks = 20000;
+  put_file(folder / "x", std::string(small.bytes_of(blocks * 256), '\3'));
+  std::vector<float> found(static_cast<size_t>(blocks * 256 - 2));
+  CHECK(read_blocks(MappedFile(folder / "x"), 0, small, 1, found) == 0);
+  CHECK(found == std::vector<float>(found.size(), 3));
+  CHECK(decoded == blocks);
+  CHECK(elsewhere == 0);
+}
+
 TEST_CASE("many numbers of 16 bits") {
   const Folder folder("many");
   const int64_t count = 100001;  // some buffers
@@ -120,6 +154,56 @@ TEST_CASE("many numbers of 16 bits") {
     CHECK(read_blocks(MappedFile(folder / "x"), 0, type, 0, found) == 0);
     CHECK(found == numbers);
   }
+}
+
+TEST_CASE("a model of more files than a process may open is read, and one that was replaced is an error") {
+  const Folder folder("shards");
+  nlohmann::json places = nlohmann::json::object();
+  for (const auto& [name, bytes] : files_of(fixture_folder("llama"))) {
+    if (!name.ends_with(".safetensors")) {
+      put_file(folder / name, bytes);
+      continue;
+    }
+    const SafetensorsFile file(fixture_folder("llama") + "/" + name);
+    for (const StoredTensor& tensor : file.tensors()) {
+      const std::string shard = "shard-" + std::to_string(places.size()) + ".safetensors";
+      places[tensor.name] = shard;
+      std::vector<StoredTensor> alone = {tensor};
+      const std::string header = make_safetensors_header(alone);
+      write_safetensors(folder / shard, true, header, alone, [&](const StoredTensor&, OutputFile& out) {
+        std::vector<std::byte> numbers(tensor.end - tensor.begin);
+        REQUIRE(file.read_bytes(tensor, 0, numbers) == 0);
+        out.write(numbers.data(), numbers.size());
+      });
+    }
+  }
+  put_file(folder / "model.safetensors.index.json", nlohmann::json{{"weight_map", places}}.dump());
+  REQUIRE(places.size() > 20);
+  rlimit before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  const auto open_now = std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+  const rlimit few = {static_cast<rlim_t>(open_now) + 10, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  std::string said;
+  std::optional<Imported> shards;
+  try {
+    shards = import_hugging_face(folder.path.string());
+    const Imported whole = import_hugging_face(fixture_folder("llama"));
+    for (const auto& [name, encoded] : whole.file.parameters) {
+      const Tensor a = values_of(*shards, name), b = values_of(whole, name);
+      CHECK(std::equal(a.span<float>().begin(), a.span<float>().end(), b.span<float>().begin()));
+    }
+  } catch (const Error& error) {
+    said = error.what();
+  }
+  setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(said.empty());
+  REQUIRE(shards);
+  const std::string shard = folder / places["model.embed_tokens.weight"].get<std::string>();
+  std::filesystem::copy_file(shard, folder / "copy");
+  std::filesystem::rename(folder / "copy", shard);
+  std::vector<std::byte> some(4);
+  CHECK(shards->read("embedding.weight", "values", 0, some) == ESTALE);
 }
 
 TEST_CASE("a file that has become shorter is an error, not the end of the process") {

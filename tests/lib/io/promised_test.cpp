@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 
 #include "base/atomic_file.h"
@@ -141,6 +143,22 @@ TEST_CASE("a piece that cannot be read is one error, and leaves nothing") {
       CHECK(said.starts_with("3 parameter 'blocks.0.feed_forward.up.weight' dataset 'values' cannot be read: "));
       CHECK(said.find(std::strerror(EIO)) == said.rfind(std::strerror(EIO)));
       CHECK(asked == fails_in_round);
+      CHECK(scratch.files() == 0);
+    }
+}
+
+TEST_CASE("a number that is not finite is one error that names its array, and leaves nothing") {
+  const Scratch scratch;
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()})
+    for (const int64_t at : {0, 65535, 65536, 701 * 1001 - 1}) {  // of pieces the first, a last, and those of the array
+      CAPTURE(at);
+      Promised promises;
+      promises.numbers.at(large).data<float>()[at] = bad;
+      const std::string said = test::failure([&] {
+        write_model_file(scratch / "m.h5", promises.model, false, IfTaken::refuse, {.read = promises.reader()});
+      });
+      CHECK(said.starts_with(
+          "3 parameter 'blocks.0.feed_forward.up.weight' dataset 'values' has numbers that are NaN or infinite"));
       CHECK(scratch.files() == 0);
     }
 }

@@ -44,7 +44,8 @@ TEST_CASE("a resumed log goes on behind the checkpoint's step: later lines and h
     add(journal, 5, 8);
     CHECK(steps() == std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8});
     journal.finish();
-    CHECK(journal.missing().empty());
+    CHECK(journal.log_missing().empty());
+    CHECK(journal.plot_missing().empty());
   }
   // The plot has the whole run. A second one, drawn from the log alone, is the same.
   const std::string whole = read_text_file(plot);
@@ -69,12 +70,15 @@ TEST_CASE("a file that is no log is left alone") {
 TEST_CASE("what cannot be written is a warning, and is remembered") {
   Journal full("/dev/full", "");
   add(full, 1, 3);
-  CHECK(full.missing().starts_with("'/dev/full' is not complete: "));
+  const std::string why = full.log_missing();
+  CHECK(why.starts_with("cannot write '/dev/full': "));
   add(full, 4, 4);  // the log has ended, and is missing once
-  CHECK(full.missing().find("; ") == std::string::npos);
+  CHECK(full.log_missing() == why);
+  CHECK(full.plot_missing().empty());
   Journal journal("", "/dev/full");
   add(journal, 1, 3);
-  CHECK(journal.missing().empty());
+  CHECK(journal.plot_missing().empty());
   journal.finish();
-  CHECK(journal.missing().starts_with("'/dev/full' is not complete: "));
+  CHECK(journal.plot_missing().starts_with("cannot write '/dev/full': "));
+  CHECK(journal.log_missing().empty());
 }

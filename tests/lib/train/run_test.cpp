@@ -236,6 +236,24 @@ TEST_CASE("a checkpoint that cannot be written costs the run nothing else") {
   CHECK(equal(after(straight), after(model)));
 }
 
+TEST_CASE("a checkpoint that could not be written is not missing once a later one was") {
+  const std::string folder = fmt::format("run-test-later-{}", getpid()), path = folder + "/c.h5";
+  Model model = fresh();
+  RunSettings s = settings(6);
+  s.checkpoint = path;
+  s.save_every = 2;
+  int64_t steps = 0;
+  s.before_step = [&](int64_t) {
+    if (++steps == 4) std::filesystem::create_directory(folder);  // behind the first checkpoint, before the second
+  };
+  const RunResult result = run_training(model, text(), nullptr, s);
+  CHECK(result.steps == 6);
+  CHECK(result.checkpoint_missing.empty());
+  CHECK(result.checkpoint_saved);
+  CHECK(std::filesystem::exists(path));
+  std::filesystem::remove_all(folder);
+}
+
 TEST_CASE("what a run would refuse is refused before it begins") {
   Model model = fresh();
   const Corpus corpus = text();

@@ -57,9 +57,9 @@ TEST_CASE("several products in one loop are those of each, bit for bit") {
 }
 
 TEST_CASE("x and y may be bf16 and have strides") {
+  const Rounding integers(F32Activations::integers);  // as bf16 rows have them
   const Packed p = make(PackedLayout::bitmask, int8, 70, 40, 0);
   const int64_t m = 3;
-  const Activations integers(F32Activations::integers);  // as bf16 rows have them
   const std::vector<float> x = random_rows(m, 40), y = multiply(p, x, m);
   std::vector<bf16> wide_x(static_cast<size_t>(m * 50)), wide_y(static_cast<size_t>(m * 90), to_bf16(7));
   for (int64_t i = 0; i < m; ++i)
@@ -89,12 +89,12 @@ TEST_CASE("many rows with strides, in a matrix of several pieces") {
 }
 
 TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbours, NaN and infinity show") {
-  const Packed p = make(PackedLayout::panels, int8, 64, 256, 0);
+  Packed p = make(PackedLayout::panels, int8, 64, 256, 0);
   for (const Isa level : hone::test::isa_levels_tested())
     for (const int64_t m : {1, 20})
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
         const Level scope(level);
-        const Activations activations(how);
+        p.w.rounding.f32 = how;
         INFO(name_of(level), " ", m, " ", static_cast<int>(how));
         const auto n = static_cast<size_t>(m * 256);
         std::vector<float> x(n, 0.0f);
@@ -116,13 +116,13 @@ TEST_CASE("extreme activations: zeros give zeros, an outlier keeps its neighbour
 TEST_CASE("what an earlier product left in the scratch memory does not reach a later one") {
   const Threads one(1);
   for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
-    const Packed wide = make(layout, element, 64, 400, group), narrow = make(layout, element, 65, 97, group);
+    Packed wide = make(layout, element, 64, 400, group), narrow = make(layout, element, 65, 97, group);
     const std::vector<float> bad(static_cast<size_t>(packed_few_rows * 400), std::nanf(""));
     const std::vector<float> x = random_rows(5, 97);
     for (const Isa level : hone::test::isa_levels_tested())
       for (const F32Activations how : {F32Activations::exact, F32Activations::integers}) {
         const Level scope(level);
-        const Activations activations(how);
+        wide.w.rounding.f32 = narrow.w.rounding.f32 = how;
         INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", name_of(level));
         multiply(wide, bad, packed_few_rows);
         CHECK(worst(reference(narrow, x, 5, segment_of(narrow)), multiply(narrow, x, 5)) < integer_tolerance);
@@ -132,7 +132,7 @@ TEST_CASE("what an earlier product left in the scratch memory does not reach a l
 
 TEST_CASE("sums stay exact in long rows of the largest integers") {
   const int64_t cols = 40000;
-  const Activations integer_sums(F32Activations::integers);
+  const Rounding integer_sums(F32Activations::integers);
   for (const PackedElement element : all_elements) {
     if (!is_scaled(element)) continue;
     Packed p = make(PackedLayout::panels, element, 3, cols, 0);

@@ -38,10 +38,13 @@ struct Packed {
   std::vector<float> dense;  // [rows, cols]
 };
 
+inline ActivationRounding rounding_of_made;  // of the matrices that make() makes
+
 inline Packed make(PackedLayout layout, PackedElement element, int64_t rows, int64_t cols, int64_t group) {
   Random random(static_cast<uint64_t>(rows * 4096 + cols), "matrix");
   Packed p;
   p.w = {layout, element, packed_shape(element, rows, cols, group)};
+  p.w.rounding = rounding_of_made;
   const PackedShape& s = p.w.shape;
   const auto n = static_cast<size_t>(rows * cols);
   std::vector<int8_t> integers(n);
@@ -151,14 +154,10 @@ struct Level {
   ~Level() { set_isa(isa_levels().back()); }
 };
 
-struct Activations {
-  explicit Activations(F32Activations how) { set_f32_activations(how); }
-  ~Activations() { set_f32_activations(F32Activations::exact); }
-};
-
-struct Bits {
-  explicit Bits(int bits) { set_packed_activation_bits(bits); }
-  ~Bits() { set_packed_activation_bits(16); }
+// What is made while one lives rounds activations so.
+struct Rounding {
+  explicit Rounding(F32Activations how, int bits = 16) { rounding_of_made = {how, bits}; }
+  ~Rounding() { rounding_of_made = {}; }
 };
 
 struct Threads {
