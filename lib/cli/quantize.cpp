@@ -59,7 +59,7 @@ struct QuantizeTool {
                      "Of embedding and head: the same names, or same: what --type says")
         ->check(one_of(or_same(packed_type_names())));
     std::vector<std::string> names = {"auto"};
-    for (const RoundMethod& m : round_methods()) names.emplace_back(m.name);
+    for (const std::string& name : round_method_names()) names.push_back(name);
     options
         ->add_option("--method", method,
                      fmt::format("auto: {} with --calibration, else {}; {}", best_method, data_free_method,

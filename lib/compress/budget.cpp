@@ -64,7 +64,7 @@ class TypeMeasurer {
       for (const int64_t group : scaled ? s_.groups : std::vector<int64_t>{0}) {
         check_stop();
         const RoundMethod& method =
-            scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("nearest");
+            scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("rtn");
         const RoundedWeight rounded =
             method.run({name, dense, mask, measured.inputs, element, group, s_.quantize.number});
         const std::shared_ptr<Weight> packed =

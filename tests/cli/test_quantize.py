@@ -153,6 +153,13 @@ class Types(QuantizeTest):
             self.assertLess(int8[name], grouped[name], name)
             self.assertLess(grouped[name], int4[name], name)
 
+    def test_round_to_nearest_has_two_names(self):
+        self.quantize("--type", "int4", "--method", "rtn", name="rtn.h5")
+        self.assertEqual(self.result["method"], "rtn")
+        self.quantize("--type", "int4", "--method", "nearest", name="nearest.h5")
+        self.assertEqual(self.result["method"], "rtn")
+        self.assert_same_parameters(self.path("rtn.h5"), self.path("nearest.h5"))
+
     def test_calibration_changes_the_scales(self):
         plain = self.quantize("--type", "int4")
         weighted = self.quantize("--type", "int4", "--calibration", self.corpus, "--calibration-windows", 8)
@@ -259,7 +266,7 @@ class Refusals(QuantizeTest):
         self.refused("--colour", "red", parts=["--colour"])
 
     def test_methods(self):
-        self.refused("--method", "up", parts=["nearest", "gptq"])
+        self.refused("--method", "up", parts=["rtn", "nearest", "gptq"])
         self.refused("--method", "gptq", parts=["--method gptq", "--calibration"])
         self.refused("--method", "gptq:0", "--calibration", self.corpus, parts=["gptq:0", "DAMPENING", "0.0001"])
         self.refused("--method", "search:1", "--calibration", self.corpus, parts=["search takes no number"])
@@ -268,7 +275,7 @@ class Refusals(QuantizeTest):
         self.refused("--prepare", "smooth", "--type", "int4", parts=["awq"])
         self.refused("--awq", "--type", "bf16", "--calibration", self.corpus, parts=["no effect"])
         self.refused("--awq", "--target-bits", 4.5, "--calibration", self.corpus, parts=["--awq", "budget"])
-        self.refused("--method", "nearest", "--calibration", self.corpus, parts=["--method nearest", "--calibration"])
+        self.refused("--method", "rtn", "--calibration", self.corpus, parts=["--method rtn", "--calibration"])
         self.refused("--type", "bf16", "--method", "search", parts=["--method search", "no effect"])
 
     def test_calibration(self):
