@@ -30,17 +30,15 @@ void BudgetOptions::add(CLI::App& to) {
   add_number(group, "--target-bits", target_bits, "The same for the bits of a weight on average, scales included: 4.25",
              {.above = 0, .most = 32})
       ->excludes(bytes);
-  group->add_option("--data", data, "Text that the loss is measured on (default: that of --calibration)")
-      ->type_name("FILE");
   add_fraction(group, "--min-accuracy", min_accuracy,
-               "Status 4 and no model where fewer next tokens of that text are predicted right");
+               "Status 4 and no model where fewer next tokens of --data are predicted right");
   group->add_option("--plot", plot, "SVG file: loss over bytes, of uniform types and of what the search finds")
       ->type_name("FILE");
 }
 
 bool BudgetOptions::given() const {
   if (!max_bytes_text.empty() || target_bits) return true;
-  for (const char* option : {"--data", "--min-accuracy", "--plot"})
+  for (const char* option : {"--min-accuracy", "--plot"})
     if (cli::given(*app, option))
       throw usage_error("{} has no effect without a budget: --max-bytes or --target-bits", option);
   return false;
@@ -78,9 +76,14 @@ class FileSizes {
 
 class BudgetRun {
  public:
-  BudgetRun(const BudgetOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
-            const Common& common)
-      : o_(o), calibration_(calibration), files_(files), common_(common), model_(load_model(files.model)) {}
+  BudgetRun(const BudgetOptions& o, const CalibrationOptions& calibration, const MeasureOptions& measure,
+            const ModelFiles& files, const Common& common)
+      : o_(o),
+        calibration_(calibration),
+        measure_(measure),
+        files_(files),
+        common_(common),
+        model_(load_model(files.model)) {}
 
   int run(QuantizeSettings quantize, bool group_given) {
     require_finite(model_);
@@ -117,9 +120,9 @@ class BudgetRun {
 
  private:
   std::optional<CalibrationText> judge_text() const {
-    if (o_.data.empty()) return std::nullopt;
+    if (measure_.data.empty()) return std::nullopt;
     CalibrationOptions judge = calibration_;
-    judge.files = o_.data;
+    judge.files = measure_.data;
     return judge.read(model_);
   }
 
@@ -270,22 +273,29 @@ class BudgetRun {
     if (files_.report.empty()) log_line(LogLevel::info, render(of_chosen(), Format::table));
     warn_of_coverage(quantized_);
     const ModelSize size = size_of(*model_.transformer);
-    const Stage stage = {"quantize",
-                         sha256_of_file(files_.model),
-                         results(),
-                         {{"weight_bytes", size.weight_bytes},
-                          {"bits_per_weight", bits},
-                          {"loss_before", before_.loss},
-                          {"loss", after_.loss},
-                          {"kl", after_.kl},
-                          {"expected_kl", kl_of(layers_, chosen_)},
-                          {"accuracy_before", before_.accuracy},
-                          {"accuracy", after_.accuracy}}};
+    const bool data = !measure_.data.empty();
+    const std::vector<std::string>& texts = data ? measure_.data : calibration_.files;
+    Stage stage = {
+        "quantize",
+        sha256_of_file(files_.model),
+        results(),
+        {{"weight_bytes", size.weight_bytes},
+         {"bits_per_weight", bits},
+         {"loss_before", before_.loss},
+         {"loss", after_.loss},
+         {"loss_text", loss_text(data ? "--data" : "--calibration", texts,
+                                 texts == calibration_.files ? "calibrated on" : "spread over it", *settings.text)},
+         {"kl", after_.kl},
+         {"expected_kl", kl_of(layers_, chosen_)},
+         {"accuracy_before", before_.accuracy},
+         {"accuracy", after_.accuracy}}};
+    stage.printed.update(speeds(measure_, files_, *model_.transformer, settings.quantize.activations));
     return finish(model_, stage, considered(), size, files_, common_, {"--plot", o_.plot, svg});
   }
 
   const BudgetOptions& o_;
   const CalibrationOptions& calibration_;
+  const MeasureOptions& measure_;
   const ModelFiles& files_;
   const Common& common_;
   Model model_;
@@ -299,13 +309,14 @@ class BudgetRun {
 }  // namespace
 
 int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
-                       CalibrationOptions calibration, const ModelFiles& files, const Common& common) {
+                       CalibrationOptions calibration, const MeasureOptions& measure, const ModelFiles& files,
+                       const Common& common) {
   for (const std::string& option : type_options())
     if (given(*o.app, option)) throw usage_error("a budget finds the types by itself: leave {} out", option);
   BudgetOptions options = o;
   if (!o.max_bytes_text.empty())
     options.max_bytes = for_option("--max-bytes", [&] { return parse_bytes(o.max_bytes_text); });
-  if (calibration.files.empty()) calibration.files = o.data;
+  if (calibration.files.empty()) calibration.files = measure.data;
   if (calibration.files.empty())
     throw usage_error("a budget needs --data FILE or --calibration FILE: text that the loss is measured on");
   if (given(*o.app, "--method") && settings.method->needs.empty())
@@ -315,10 +326,11 @@ int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool g
   calibration.check();
   files.check(calibration.files, common);
   if (!o.plot.empty()) require_text_writable(o.plot, files.force);
-  std::vector<NamedPath> inputs = named("--data", o.data);
+  measure.check(files, common);
+  std::vector<NamedPath> inputs = named("--data", measure.data);
   inputs.insert(inputs.end(), {{"MODEL", files.model}, {"--config", common.config}});
   require_distinct({{"--plot", o.plot}, {"--output", files.output}, {"--report", files.report}}, inputs);
-  return BudgetRun(options, calibration, files, common).run(std::move(settings), group_given);
+  return BudgetRun(options, calibration, measure, files, common).run(std::move(settings), group_given);
 }
 
 }  // namespace hone::cli

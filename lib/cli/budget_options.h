@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/calibration_options.h"
+#include "cli/measure_options.h"
 #include "cli/model_files.h"
 #include "compress/quantize.h"
 
@@ -14,7 +15,6 @@ namespace hone::cli {
 struct BudgetOptions {
   std::optional<int64_t> max_bytes;
   std::optional<double> target_bits, min_accuracy;
-  std::vector<std::string> data;
   std::string max_bytes_text, plot;
   const CLI::App* app = nullptr;  // that they were added to
 
@@ -27,6 +27,7 @@ std::vector<std::string> type_options();  // those that say types, which a budge
 // In place of a run with types that are given. `settings` of the other options: method, calibration's type. The exit
 // status: 4 where the accuracy is below --min-accuracy.
 int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
-                       CalibrationOptions calibration, const ModelFiles& files, const Common& common);
+                       CalibrationOptions calibration, const MeasureOptions& measure, const ModelFiles& files,
+                       const Common& common);
 
 }  // namespace hone::cli

@@ -12,6 +12,7 @@
 #include "cli/budget_options.h"
 #include "cli/calibration_options.h"
 #include "cli/effects.h"
+#include "cli/measure_options.h"
 #include "cli/model_files.h"
 #include "compress/distill.h"
 #include "compress/quantize.h"
@@ -48,6 +49,7 @@ struct QuantizeTool {
   const CLI::App* app = nullptr;  // that they were added to
   BudgetOptions budget;
   CalibrationOptions calibration;
+  MeasureOptions measure;
 
   void add(CLI::App& to) {
     app = &to;
@@ -86,6 +88,7 @@ struct QuantizeTool {
     add_number(options, "--distill-rate", distill_rate, "Learning rate of that", {.above = 0, .most = 1});
     budget.add(to);
     calibration.add(to);
+    measure.add(to);
     files.add(to, "CSV file with a row for each quantized weight (of a budget: each type considered)");
   }
 
@@ -268,16 +271,20 @@ int run(const QuantizeTool& o, const Common& common) {
   check_preparations(o, settings);
   if (o.budget.given()) {
     const bool group = given(*o.budget.app, "--group");
-    return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
+    return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.measure, o.files, common);
   }
   refuse_idle_scales(o, settings);
   check_method(o, settings);
-  o.calibration.check();
+  o.calibration.check(!o.measure.data.empty(), o.measure.speed);
   o.files.check(o.calibration.files, common);
-  Model model = o.files.load(!o.calibration.files.empty());
+  o.measure.check(o.files, common);
+  Model model = o.files.load(!o.calibration.files.empty() || !o.measure.data.empty());
   settings.keep = o.files.spill();
-  const std::optional<CalibrationText> text = o.calibration.read(model);
+  CalibrationTexts texts = o.calibration.read_with_rest(model);
+  if (o.distill_steps > 0) texts.rest.reset();  // scales are trained on these windows, too
+  const std::optional<CalibrationText>& text = texts.text;
   settings.calibration = text ? &*text : nullptr;
+  LossMeasure loss(o.measure, o.calibration, texts, model);
   refuse_idle_overrides(o, settings, *model.transformer);
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
   if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 0.5));
@@ -285,6 +292,7 @@ int run(const QuantizeTool& o, const Common& common) {
     log_info("would quantize {} and write '{}'", counted(chosen.size(), "weight"), o.files.output);
     return 0;
   }
+  loss.begin(*model.transformer);
   Progress progress;
   settings.progress = [&](int64_t done, int64_t all) {
     progress.show(fmt::format("quantized {} of {} parts", done, all));
@@ -304,6 +312,8 @@ int run(const QuantizeTool& o, const Common& common) {
                   {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
                   {"layer_error", mean_error(layers)}}};
   if (!distilled.is_null()) stage.results["distilled"] = stage.printed["distilled"] = distilled;
+  stage.printed.update(loss.of(*model.transformer));
+  stage.printed.update(speeds(o.measure, o.files, *model.transformer, settings.activations));
   return finish(model, stage, report, size, o.files, common);
 }
 

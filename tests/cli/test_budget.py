@@ -44,6 +44,8 @@ class Budget(CliTest):
                 self.assertEqual(stored[row["parameter"]]["bytes"], int(row["bytes"]))
         with open(self.path("p.svg"), encoding="utf-8") as file:
             self.assertIn("one type for all", file.read())
+        text = result["loss_text"]
+        self.assertEqual((text["option"], text["part"], text["windows"]), ("--calibration", "calibrated on", 4))
         # The least budget itself is possible, and worse.
         tight = run_json("quantize", self.model, "--output", self.path("least.h5"), *self.common, "--max-bytes", least + 200)
         self.assertGreater(tight["kl"], result["kl"])

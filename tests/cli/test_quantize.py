@@ -147,6 +147,20 @@ class Types(QuantizeTest):
             self.assertTrue(0 < float(row["relative_error"]) < 0.02, name)
             self.assertLess(int(row["bytes"]), int(row["bytes_before"]) / 5)
 
+    def test_loss_and_speed_before_and_after(self):
+        self.quantize("--type", "int2", "--group", 32, "--calibration", self.corpus, "--calibration-windows", 4, "--measure-speed")
+        self.assertGreater(self.result["kl"], 0)
+        self.assertEqual(self.result["loss_text"]["part"], "held out")
+        for name in ("loss", "loss_before", "accuracy", "accuracy_before", "decode_tokens_per_second",
+                     "decode_tokens_per_second_before", "prefill_tokens_per_second", "prefill_tokens_per_second_before"):
+            self.assertIn(name, self.result)
+        two_bits = self.result["kl"]
+        self.quantize("--type", "int8", "--data", self.corpus)
+        self.assertEqual(self.result["loss_text"]["option"], "--data")
+        self.assertLess(self.result["kl"], two_bits)
+        self.quantize("--type", "int8")
+        self.assertNotIn("loss", self.result)
+
     def test_finer_is_closer(self):
         int8, int4, grouped = self.errors(), self.errors("--type", "int4"), self.errors("--type", "int4", "--group", 32)
         for name in int8:

@@ -75,8 +75,12 @@ TEST_CASE("what is expected of a choice is what the model then does, and nothing
 TEST_CASE("the reference: a model is at no distance from itself") {
   const auto model = fresh();
   const CalibrationText text = calibration_windows(4, 24);
-  const Distance d = Reference(*model, text, DType::f32).distance(*model);
+  const Reference reference(*model, text, DType::f32);
+  const Distance d = reference.distance(*model), own = reference.own();
   CHECK(d.kl == 0);
   CHECK(d.agreement == 1);
   CHECK(d.loss > 0);
+  CHECK(own.loss == d.loss);
+  CHECK(own.accuracy == d.accuracy);
+  CHECK(own.kl == 0);
 }
