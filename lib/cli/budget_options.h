@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/calibration_options.h"
+#include "cli/distill_options.h"
 #include "cli/measure_options.h"
 #include "cli/model_files.h"
 #include "compress/quantize.h"
@@ -24,10 +25,17 @@ struct BudgetOptions {
 
 std::vector<std::string> type_options();  // those that say types, which a budget finds by itself
 
-// In place of a run with types that are given. `settings` of the other options: method, calibration's type. The exit
-// status: 4 where the accuracy is below --min-accuracy.
-int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
-                       CalibrationOptions calibration, const MeasureOptions& measure, const ModelFiles& files,
-                       const Common& common);
+// Options of the tool that a run to a budget takes.
+struct BudgetParts {
+  const BudgetOptions& budget;
+  const DistillOptions& distill;
+  const MeasureOptions& measure;
+  CalibrationOptions calibration;
+  const ModelFiles& files;
+};
+
+// In place of a run with types that are given. `settings` of the other options: method, preparations, calibration's
+// type. The exit status: 4 where the accuracy is below --min-accuracy.
+int quantize_to_budget(BudgetParts parts, QuantizeSettings settings, bool group_given, const Common& common);
 
 }  // namespace hone::cli
