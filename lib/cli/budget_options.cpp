@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -30,17 +31,15 @@ void BudgetOptions::add(CLI::App& to) {
   add_number(group, "--target-bits", target_bits, "The same for the bits of a weight on average, scales included: 4.25",
              {.above = 0, .most = 32})
       ->excludes(bytes);
-  group->add_option("--data", data, "Text that the loss is measured on (default: that of --calibration)")
-      ->type_name("FILE");
   add_fraction(group, "--min-accuracy", min_accuracy,
-               "Status 4 and no model where fewer next tokens of that text are predicted right");
+               "Status 4 and no model where fewer next tokens of --data are predicted right");
   group->add_option("--plot", plot, "SVG file: loss over bytes, of uniform types and of what the search finds")
       ->type_name("FILE");
 }
 
 bool BudgetOptions::given() const {
   if (!max_bytes_text.empty() || target_bits) return true;
-  for (const char* option : {"--data", "--min-accuracy", "--plot"})
+  for (const char* option : {"--min-accuracy", "--plot"})
     if (cli::given(*app, option))
       throw usage_error("{} has no effect without a budget: --max-bytes or --target-bits", option);
   return false;
@@ -78,9 +77,14 @@ class FileSizes {
 
 class BudgetRun {
  public:
-  BudgetRun(const BudgetOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
-            const Common& common)
-      : o_(o), calibration_(calibration), files_(files), common_(common), model_(load_model(files.model)) {}
+  BudgetRun(const BudgetParts& parts, const BudgetOptions& o, const Common& common)
+      : o_(o),
+        calibration_(parts.calibration),
+        distill_(parts.distill),
+        measure_(parts.measure),
+        files_(parts.files),
+        common_(common),
+        model_(load_model(files_.model)) {}
 
   int run(QuantizeSettings quantize, bool group_given) {
     require_finite(model_);
@@ -105,22 +109,49 @@ class BudgetRun {
       progress.show(fmt::format("{} {} of {}", what, done, all));
     };
     const Reference reference(*model_.transformer, *settings.text, DType::f32);
-    before_ = reference.distance(*model_.transformer);
+    before_ = reference.own();
+    prepare(settings);
     // Scales by search for what is only compared: a better method takes as long for each type as for the one chosen.
     BudgetSettings compared = settings;
     compared.quantize.method = &round_method("search");
     layers_ = measure_types(*model_.transformer, compared);
+    if (distill_.steps > 0) distilled_ = longest_distilled(distill_);  // room in the file
     search(settings.quantize, elements);
+    std::optional<Series> uniform;
+    if (!o_.plot.empty()) uniform = uniform_losses(settings.quantize, reference);
+    distill();
     after_ = reference.distance(*model_.transformer);
-    return end(settings, reference, elements);
+    return end(settings, uniform, elements);
   }
 
  private:
   std::optional<CalibrationText> judge_text() const {
-    if (o_.data.empty()) return std::nullopt;
+    if (measure_.data.empty()) return std::nullopt;
     CalibrationOptions judge = calibration_;
-    judge.files = o_.data;
+    judge.files = measure_.data;
     return judge.read(model_);
+  }
+
+  // Before the search, so that it sees what rounding then costs: by the type of each weight that is nearest to the
+  // budget.
+  void prepare(BudgetSettings& settings) {
+    const std::vector<LayerType> types = typical_types(*model_.transformer, settings);
+    for (const Preparation* row : std::exchange(settings.quantize.prepare, {}))
+      for (const auto& [layer, number] : row->run({*model_.transformer, types, settings.quantize.method->searches,
+                                                   *settings.quantize.calibration, settings.quantize.activations}))
+        prepared_[layer][std::string(row->number)] = number;
+  }
+
+  // Behind the search: types stay, and so do bytes.
+  void distill() {
+    if (distill_.steps == 0) return;
+    distilled_ = nullptr;
+    for (size_t i = 0; i < chosen_.size(); ++i)
+      if (kernels::info_of(layers_[i].candidates[chosen_[i]].element).scaled) {
+        distilled_ = distill_scales(distill_, calibration_, files_.model, model_, common_);
+        return;
+      }
+    log_warning("--distill has no effect: the budget leaves every weight in a type without scales");
   }
 
   Bytes measure() const { return o_.target_bits ? &TypeCandidate::stored_bytes : &TypeCandidate::file_bytes; }
@@ -176,8 +207,10 @@ class BudgetRun {
   nlohmann::json results() const {
     std::map<std::string, int64_t> of_type;
     for (size_t i = 0; i < chosen_.size(); ++i) ++of_type[type_name(layers_[i].candidates[chosen_[i]])];
-    return {
+    nlohmann::json results = {
         {"weights_by_type", of_type}, {"quantized_weights", layers_.size()}, {"expected_kl", kl_of(layers_, chosen_)}};
+    if (!distilled_.is_null()) results["distilled"] = distilled_;
+    return results;
   }
 
   static std::string type_name(const TypeCandidate& c) {
@@ -202,10 +235,15 @@ class BudgetRun {
         row.set("measured", k == layers_[i].measured && layers_[i].measured_kl > 0 ? "measured" : "expected");
         row.set("chosen", k == chosen_[i] ? "chosen" : "");
         set_coverage(row, layers_[i].calibration_tokens, layers_[i].data_free);
+        if (const auto found = prepared_.find(layers_[i].name); found != prepared_.end())
+          for (const auto& [name, number] : found->second) row.set(name, number);
         report.add(row);
       }
-    report.fix_csv({"parameter", "type", "group", "bytes", "bits", "relative_error", "divergence", "measured", "chosen",
-                    "calibration_tokens", "calibration"});
+    std::vector<std::string> columns = {"parameter",      "type",       "group",    "bytes",  "bits",
+                                        "relative_error", "divergence", "measured", "chosen", "calibration_tokens",
+                                        "calibration"};
+    for (const Preparation& row : preparations()) columns.emplace_back(row.number);
+    report.fix_csv(columns);
     return report;
   }
 
@@ -224,11 +262,9 @@ class BudgetRun {
     return report;
   }
 
-  // Loss over bytes of weights: uniform types, each measured, beside what the search expects and what it got.
-  Plot picture(const QuantizeSettings& settings, const Reference& reference) {
-    const std::vector<size_t> mine = chosen_;
-    Series uniform{.name = "one type for all (measured)"}, expected{.name = "search (expected)", .dashed = true},
-        result{.name = "this model (measured)"};
+  // Loss over bytes of weights where all have one type, each measured. The model is what was chosen, again.
+  Series uniform_losses(const QuantizeSettings& settings, const Reference& reference) {
+    Series uniform{.name = "one type for all (measured)"};
     std::vector<std::pair<double, double>> points;
     for (const kernels::PackedElement element : kernels::all_elements) {
       const std::vector<size_t> all = uniform_types(layers_, element, 32);
@@ -236,20 +272,26 @@ class BudgetRun {
       points.emplace_back(static_cast<double>(bytes_of(layers_, all, &TypeCandidate::file_bytes)),
                           reference.distance(*model_.transformer).loss);
     }
-    quantize(settings, mine);
+    quantize(settings, chosen_);
     std::sort(points.begin(), points.end());
     for (const auto& [x, y] : points) {
       uniform.x.push_back(x);
       uniform.y.push_back(y);
     }
+    return uniform;
+  }
+
+  // Those beside what the search expects and what it got.
+  Plot picture(const Series& uniform) const {
+    Series expected{.name = "search (expected)", .dashed = true}, result{.name = "this model (measured)"};
     const double least = static_cast<double>(least_bytes(layers_, &TypeCandidate::file_bytes));
     for (int i = 0; i <= 24; ++i) {
-      const double bytes = least + (points.back().first - least) * i / 24;
+      const double bytes = least + (uniform.x.back() - least) * i / 24;
       const std::vector<size_t> best = best_types(layers_, static_cast<int64_t>(bytes), &TypeCandidate::file_bytes);
       expected.x.push_back(bytes);
       expected.y.push_back(before_.loss + kl_of(layers_, best));
     }
-    result.x.push_back(static_cast<double>(bytes_of(layers_, mine, &TypeCandidate::file_bytes)));
+    result.x.push_back(static_cast<double>(bytes_of(layers_, chosen_, &TypeCandidate::file_bytes)));
     result.y.push_back(after_.loss);
     return {.title = "Loss over bytes of weights",
             .x = {.label = "bytes"},
@@ -257,7 +299,7 @@ class BudgetRun {
             .series = {uniform, expected, result}};
   }
 
-  int end(const BudgetSettings& settings, const Reference& reference, double elements) {
+  int end(const BudgetSettings& settings, const std::optional<Series>& uniform, double elements) {
     const double bits = 8 * static_cast<double>(bytes_of(layers_, chosen_, &TypeCandidate::stored_bytes)) / elements;
     if (o_.min_accuracy && after_.accuracy < *o_.min_accuracy)
       throw Error(
@@ -266,26 +308,35 @@ class BudgetRun {
                       "the model before has {:.4f}",
                       *o_.min_accuracy, after_.accuracy, bits, before_.accuracy));
     std::string svg;
-    if (!o_.plot.empty()) svg = render_svg(picture(settings.quantize, reference));
+    if (uniform) svg = render_svg(picture(*uniform));
     if (files_.report.empty()) log_line(LogLevel::info, render(of_chosen(), Format::table));
     warn_of_coverage(quantized_);
     const ModelSize size = size_of(*model_.transformer);
-    const Stage stage = {"quantize",
-                         sha256_of_file(files_.model),
-                         results(),
-                         {{"weight_bytes", size.weight_bytes},
-                          {"bits_per_weight", bits},
-                          {"loss_before", before_.loss},
-                          {"loss", after_.loss},
-                          {"kl", after_.kl},
-                          {"expected_kl", kl_of(layers_, chosen_)},
-                          {"accuracy_before", before_.accuracy},
-                          {"accuracy", after_.accuracy}}};
+    const bool data = !measure_.data.empty();
+    const std::vector<std::string>& texts = data ? measure_.data : calibration_.files;
+    Stage stage = {
+        "quantize",
+        sha256_of_file(files_.model),
+        results(),
+        {{"weight_bytes", size.weight_bytes},
+         {"bits_per_weight", bits},
+         {"loss_before", before_.loss},
+         {"loss", after_.loss},
+         {"loss_text", loss_text(data ? "--data" : "--calibration", texts,
+                                 texts == calibration_.files ? "calibrated on" : "spread over it", *settings.text)},
+         {"kl", after_.kl},
+         {"expected_kl", kl_of(layers_, chosen_)},
+         {"accuracy_before", before_.accuracy},
+         {"accuracy", after_.accuracy}}};
+    if (!distilled_.is_null()) stage.printed["distilled"] = distilled_;
+    stage.printed.update(speeds(measure_, files_, *model_.transformer, settings.quantize.activations));
     return finish(model_, stage, considered(), size, files_, common_, {"--plot", o_.plot, svg});
   }
 
   const BudgetOptions& o_;
   const CalibrationOptions& calibration_;
+  const DistillOptions& distill_;
+  const MeasureOptions& measure_;
   const ModelFiles& files_;
   const Common& common_;
   Model model_;
@@ -293,19 +344,24 @@ class BudgetRun {
   std::vector<BudgetLayer> layers_;
   std::vector<size_t> chosen_;
   std::vector<QuantizedLayer> quantized_;
-  std::map<std::string, std::shared_ptr<Weight>> dense_;  // as they were
+  std::map<std::string, std::shared_ptr<Weight>> dense_;           // as they were, but for what prepared them
+  std::map<std::string, std::map<std::string, double>> prepared_;  // of a weight: the number of each preparation
+  nlohmann::json distilled_;                                       // or null
 };
 
 }  // namespace
 
-int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
-                       CalibrationOptions calibration, const ModelFiles& files, const Common& common) {
+int quantize_to_budget(BudgetParts parts, QuantizeSettings settings, bool group_given, const Common& common) {
+  const BudgetOptions& o = parts.budget;
+  const MeasureOptions& measure = parts.measure;
+  const ModelFiles& files = parts.files;
+  CalibrationOptions& calibration = parts.calibration;
   for (const std::string& option : type_options())
     if (given(*o.app, option)) throw usage_error("a budget finds the types by itself: leave {} out", option);
   BudgetOptions options = o;
   if (!o.max_bytes_text.empty())
     options.max_bytes = for_option("--max-bytes", [&] { return parse_bytes(o.max_bytes_text); });
-  if (calibration.files.empty()) calibration.files = o.data;
+  if (calibration.files.empty()) calibration.files = measure.data;
   if (calibration.files.empty())
     throw usage_error("a budget needs --data FILE or --calibration FILE: text that the loss is measured on");
   if (given(*o.app, "--method") && settings.method->needs.empty())
@@ -315,10 +371,11 @@ int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool g
   calibration.check();
   files.check(calibration.files, common);
   if (!o.plot.empty()) require_text_writable(o.plot, files.force);
-  std::vector<NamedPath> inputs = named("--data", o.data);
+  measure.check(files, common);
+  std::vector<NamedPath> inputs = named("--data", measure.data);
   inputs.insert(inputs.end(), {{"MODEL", files.model}, {"--config", common.config}});
   require_distinct({{"--plot", o.plot}, {"--output", files.output}, {"--report", files.report}}, inputs);
-  return BudgetRun(options, calibration, files, common).run(std::move(settings), group_given);
+  return BudgetRun(parts, options, common).run(std::move(settings), group_given);
 }
 
 }  // namespace hone::cli

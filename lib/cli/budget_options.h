@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "cli/calibration_options.h"
+#include "cli/distill_options.h"
+#include "cli/measure_options.h"
 #include "cli/model_files.h"
 #include "compress/quantize.h"
 
@@ -14,7 +16,6 @@ namespace hone::cli {
 struct BudgetOptions {
   std::optional<int64_t> max_bytes;
   std::optional<double> target_bits, min_accuracy;
-  std::vector<std::string> data;
   std::string max_bytes_text, plot;
   const CLI::App* app = nullptr;  // that they were added to
 
@@ -24,9 +25,17 @@ struct BudgetOptions {
 
 std::vector<std::string> type_options();  // those that say types, which a budget finds by itself
 
-// In place of a run with types that are given. `settings` of the other options: method, calibration's type. The exit
-// status: 4 where the accuracy is below --min-accuracy.
-int quantize_to_budget(const BudgetOptions& o, QuantizeSettings settings, bool group_given,
-                       CalibrationOptions calibration, const ModelFiles& files, const Common& common);
+// Options of the tool that a run to a budget takes.
+struct BudgetParts {
+  const BudgetOptions& budget;
+  const DistillOptions& distill;
+  const MeasureOptions& measure;
+  CalibrationOptions calibration;
+  const ModelFiles& files;
+};
+
+// In place of a run with types that are given. `settings` of the other options: method, preparations, calibration's
+// type. The exit status: 4 where the accuracy is below --min-accuracy.
+int quantize_to_budget(BudgetParts parts, QuantizeSettings settings, bool group_given, const Common& common);
 
 }  // namespace hone::cli

@@ -11,7 +11,6 @@
 #include "measure/footprint.h"
 
 namespace hone::cli {
-
 std::vector<std::string> calibration_options() {
   return {"--calibration", "--calibration-windows", "--calibration-context"};
 }
@@ -29,12 +28,12 @@ void CalibrationOptions::add(CLI::App& to) {
       ->check(one_of({"auto", "bf16", "f32"}));
 }
 
-void CalibrationOptions::check() const {
-  if (!files.empty()) return;
+void CalibrationOptions::check(bool other_text, bool timed) const {
+  if (!files.empty() || other_text) return;
   // Whoever gives these believes that the model is calibrated; a precision may be meant for several tools.
   for (const std::string& option : calibration_options())
     if (given(*app, option)) throw usage_error("{} has no effect without --calibration FILE", option);
-  warn_of_idle(*app, {{"--precision", true, "without --calibration"}});
+  warn_of_idle(*app, {{"--precision", !timed, "without --calibration"}});
 }
 
 DType CalibrationOptions::type() const {
@@ -52,20 +51,28 @@ int64_t CalibrationOptions::length(const Model& model) const {
 }
 
 std::optional<CalibrationText> CalibrationOptions::read(const Model& model, int64_t most) const {
-  if (files.empty()) return std::nullopt;
+  return read(model, most, 0).text;
+}
+
+CalibrationTexts CalibrationOptions::read_with_rest(const Model& model) const {
+  return read(model, windows, judged_windows);
+}
+
+CalibrationTexts CalibrationOptions::read(const Model& model, int64_t most, int64_t held_out) const {
+  if (files.empty()) return {};
   if (windows < 1) throw usage_error("--calibration-windows must be at least 1, not {}", windows);
   const int64_t tokens = length(model);
   if (std::ranges::any_of(files, [](const std::string& path) { return path != "-" && holds_parts(path); })) {
     SequenceReader reader(read_examples(files), make_tokenizer(model.tokenizer), model.transformer->config(), tokens,
                           {});
-    return calibration_examples(reader, most);
+    return {calibration_examples(reader, most), std::nullopt};
   }
   const Corpus text = open_corpus(files, make_tokenizer(model.tokenizer));
   if (text.size() < tokens)
     throw input_error(
         "'{}' has {}, less than one calibration window of {}; give more text or a smaller --calibration-context",
         text.name(), counted(text.size(), "token"), tokens);
-  return calibration_text(text, most, tokens);
+  return {calibration_text(text, most, tokens), held_out_text(text, most, tokens, held_out)};
 }
 
 void CalibrationOptions::require_memory(const Transformer& model, const CalibrationText* text,

@@ -11,7 +11,14 @@
 
 namespace hone::cli {
 
+// Windows of a text, and some of it that they leave out.
+struct CalibrationTexts {
+  std::optional<CalibrationText> text, rest;  // no rest of examples
+};
+
 struct CalibrationOptions {
+  static constexpr int64_t judged_windows = 16;  // that a loss is measured on, unless a text is named for it
+
   std::vector<std::string> files;
   int64_t windows = 128;
   std::optional<int64_t> context;
@@ -19,15 +26,22 @@ struct CalibrationOptions {
   const CLI::App* app = nullptr;  // that they were added to
 
   void add(CLI::App& to);
-  void check() const;  // options without effect: Error(usage), or a warning
+  // Options without effect: Error(usage), or a warning. `other_text`: its windows are chosen by these options, too;
+  // `timed`: runs are timed at this precision.
+  void check(bool other_text = false, bool timed = false) const;
   DType type() const;
   int64_t length(const Model& model) const;  // of a window
   // The windows, tokenized as the model wants; none where no file was given.
   std::optional<CalibrationText> read(const Model& model) const { return read(model, windows); }
   // The same in so many windows, spread evenly, or as many as there are.
   std::optional<CalibrationText> read(const Model& model, int64_t most) const;
+  // The windows, and at most judged_windows others.
+  CalibrationTexts read_with_rest(const Model& model) const;
   // Throws Error(usage) where the text (or null) and weights of `weight_bytes` do not fit the memory there is.
   void require_memory(const Transformer& model, const CalibrationText* text, double weight_bytes) const;
+
+ private:
+  CalibrationTexts read(const Model& model, int64_t most, int64_t held_out) const;
 };
 
 std::vector<std::string> calibration_options();  // those that go with --calibration, and itself

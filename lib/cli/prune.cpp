@@ -12,6 +12,7 @@
 #include "base/spelling.h"
 #include "base/units.h"
 #include "cli/calibration_options.h"
+#include "cli/measure_options.h"
 #include "cli/model_files.h"
 #include "cli/structure_options.h"
 #include "compress/allocation.h"
@@ -31,6 +32,7 @@ struct PruneOptions {
   std::optional<double> sparsity;
   StructureOptions structure;
   CalibrationOptions calibration;
+  MeasureOptions measure;
 
   void choose_method(PruneSettings& s) const {
     const std::string chosen = method != "auto" ? method : calibration.files.empty() ? data_free_method : best_method;
@@ -67,7 +69,8 @@ struct PruneOptions {
     group->add_option("--keep", keep, "Weights to leave alone, though --targets finds them");
     structure.add(app);
     calibration.add(app);
-    files.add(app, "CSV file with a row for each pruned weight (of structures: each layer)");
+    measure.add(app);
+    files.add(app, "CSV file with a row for each pruned weight (of structures: each layer, and each one considered)");
   }
 };
 
@@ -152,7 +155,7 @@ nlohmann::json sparsities_of(const std::vector<PrunedLayer>& layers) {
 nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted& allotted, nlohmann::json printed) {
   printed["layer_sparsity"] = sparsities_of(layers);
   if (allotted.kl) {
-    printed["kl"] = *allotted.kl;
+    printed["kl_search"] = *allotted.kl;
     printed["kl_uniform"] = *allotted.kl_uniform;
   }
   double masked = 0, after = 0, measured = 0;
@@ -170,7 +173,7 @@ nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted
 }
 
 int run(const PruneOptions& o, const Common& common) {
-  if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.files, common);
+  if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.measure, o.files, common);
   const std::shared_ptr<const Pattern> pattern = for_option("--pattern", [&] { return parse_pattern(o.pattern); });
   PruneSettings settings;
   o.choose_method(settings);
@@ -182,12 +185,15 @@ int run(const PruneOptions& o, const Common& common) {
   settings.type = o.calibration.type();
   check_calibration(o, method, settings.update);
   check_allocation(o, *pattern);
-  o.calibration.check();
+  o.calibration.check(!o.measure.data.empty(), o.measure.speed);
   o.files.check(o.calibration.files, common);
-  Model model = o.files.load(!o.calibration.files.empty());
+  o.measure.check(o.files, common);
+  Model model = o.files.load(!o.calibration.files.empty() || !o.measure.data.empty());
   settings.keep = o.files.spill();
-  const std::optional<CalibrationText> text = o.calibration.read(model);
+  const CalibrationTexts texts = o.calibration.read_with_rest(model);
+  const std::optional<CalibrationText>& text = texts.text;
   settings.calibration = text ? &*text : nullptr;
+  LossMeasure loss(o.measure, o.calibration, texts, model);
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
   if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 4));
   if (common.dry_run) {
@@ -195,6 +201,7 @@ int run(const PruneOptions& o, const Common& common) {
              100 * settings.sparsity, method.name, pattern->name(), o.files.output);
     return 0;
   }
+  loss.begin(*model.transformer);
   Progress progress;
   settings.progress = [&](int64_t done, int64_t all) {
     progress.show(fmt::format("measured {} of {} parts", done, all));
@@ -216,18 +223,20 @@ int run(const PruneOptions& o, const Common& common) {
         "{} of {} weights were pruned by more than {} before, and stay so", beyond, layers.size(),
         o.allocation == "uniform" ? fmt::format("--sparsity {}", settings.sparsity) : "--allocation gives them");
   const ModelSize size = size_of(*model.transformer);
-  const Stage stage = {"prune",
-                       sha256_of_file(o.files.model),
-                       {{"method", method_text(method.name, settings.number)},
-                        {"sparsity", size.sparsity()},
-                        {"pruned_weights", layers.size()},
-                        {"allocation", o.allocation},
-                        {"layer_sparsity", sparsities_of(layers)}},
-                       results_of(layers, allotted,
-                                  {{"method", method_text(method.name, settings.number)},
-                                   {"allocation", o.allocation},
-                                   {"update", method.solves ? "least-squares" : o.update},
-                                   {"pattern", pattern->name()}})};
+  Stage stage = {"prune",
+                 sha256_of_file(o.files.model),
+                 {{"method", method_text(method.name, settings.number)},
+                  {"sparsity", size.sparsity()},
+                  {"pruned_weights", layers.size()},
+                  {"allocation", o.allocation},
+                  {"layer_sparsity", sparsities_of(layers)}},
+                 results_of(layers, allotted,
+                            {{"method", method_text(method.name, settings.number)},
+                             {"allocation", o.allocation},
+                             {"update", method.solves ? "least-squares" : o.update},
+                             {"pattern", pattern->name()}})};
+  stage.printed.update(loss.of(*model.transformer));
+  stage.printed.update(speeds(o.measure, o.files, *model.transformer, settings.type));
   return finish(model, stage, report, size, o.files, common);
 }
 

@@ -11,11 +11,11 @@
 #include "base/spelling.h"
 #include "cli/budget_options.h"
 #include "cli/calibration_options.h"
+#include "cli/distill_options.h"
 #include "cli/effects.h"
+#include "cli/measure_options.h"
 #include "cli/model_files.h"
-#include "compress/distill.h"
 #include "compress/quantize.h"
-#include "measure/footprint.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -43,11 +43,11 @@ struct QuantizeTool {
   std::vector<std::string> overrides;
   bool allow_requantize = false, awq = false;
   std::vector<std::string> prepare;
-  int64_t distill_steps = 0;
-  double distill_rate = 1e-3;
+  DistillOptions distill;
   const CLI::App* app = nullptr;  // that they were added to
   BudgetOptions budget;
   CalibrationOptions calibration;
+  MeasureOptions measure;
 
   void add(CLI::App& to) {
     app = &to;
@@ -59,7 +59,7 @@ struct QuantizeTool {
                      "Of embedding and head: the same names, or same: what --type says")
         ->check(one_of(or_same(packed_type_names())));
     std::vector<std::string> names = {"auto"};
-    for (const RoundMethod& m : round_methods()) names.emplace_back(m.name);
+    for (const std::string& name : round_method_names()) names.push_back(name);
     options
         ->add_option("--method", method,
                      fmt::format("auto: {} with --calibration, else {}; {}", best_method, data_free_method,
@@ -81,11 +81,10 @@ struct QuantizeTool {
     auto* before = options->add_option("--prepare", prepare, "Before that, change the model: a comma list" + changes);
     before->delimiter(',')->check(one_of(changed_by));
     options->add_flag("--awq", awq, "The same as --prepare awq")->excludes(before);
-    add_count(options, "--distill", distill_steps,
-              "Then train the scales, and norms, for so many steps on the divergence from the model before; 0: none");
-    add_number(options, "--distill-rate", distill_rate, "Learning rate of that", {.above = 0, .most = 1});
+    distill.add(options, to);
     budget.add(to);
     calibration.add(to);
+    measure.add(to);
     files.add(to, "CSV file with a row for each quantized weight (of a budget: each type considered)");
   }
 
@@ -182,10 +181,8 @@ void refuse_idle_scales(const QuantizeTool& o, const QuantizeSettings& settings)
 }
 
 void check_preparations(const QuantizeTool& o, const QuantizeSettings& settings) {
-  if (o.preparing().empty()) return;
+  if (o.preparing().empty() || o.budget.given()) return;  // as check_distill()
   const std::string option = o.preparing_option();
-  if (o.budget.given())
-    throw usage_error("{} prepares for types that are given; quantize to those that a budget chose", option);
   if (o.calibration.files.empty())
     throw usage_error("{} needs --calibration FILE: text like the model's training text", option);
   if (!makes_scales(settings)) throw usage_error("{} has no effect: no weight becomes a type with scales", option);
@@ -193,48 +190,11 @@ void check_preparations(const QuantizeTool& o, const QuantizeSettings& settings)
 
 // Before anything is read.
 void check_distill(const QuantizeTool& o, const QuantizeSettings& settings) {
-  if (o.distill_steps == 0) {
-    if (given(*o.app, "--distill-rate")) throw usage_error("--distill-rate has no effect without --distill");
-    return;
-  }
-  if (o.budget.given())
-    throw usage_error("--distill trains the scales of types that are given; quantize to those that a budget chose");
+  o.distill.check();
+  if (o.distill.steps == 0 || o.budget.given()) return;  // a budget has a text, and finds types by itself
   if (o.calibration.files.empty())
     throw usage_error("--distill needs --calibration FILE: text like the model's training text");
   if (!makes_scales(settings)) throw usage_error("--distill has no effect: no weight becomes a type with scales");
-}
-
-constexpr int64_t distilled_tokens = 4096;        // a step
-constexpr int64_t most_steps = int64_t{1} << 40;  // whose windows are counted
-
-// What goes to the lineage and the result; null where nothing is asked for.
-nlohmann::json train_scales(const QuantizeTool& o, Model& model, const Common& common) {
-  if (o.distill_steps == 0) return nullptr;
-  const Model parent = load_model(o.files.model);
-  DistillSettings s;
-  s.steps = o.distill_steps;
-  s.learning_rate = o.distill_rate;
-  s.type = o.calibration.type();
-  s.seed = common.seed;
-  const int64_t length = o.calibration.length(model);
-  s.batch = std::max<int64_t>(1, distilled_tokens / length);
-  const CalibrationText text = *o.calibration.read(model, std::min(s.steps, most_steps) * s.batch);
-  text.require_text("the distillation of scales");
-  Footprint need;
-  need.activations = distill_bytes(*model.transformer, text, s);
-  require_memory_for(need, "--distill", "use a shorter --calibration-context, or a smaller model");
-  Progress progress;
-  s.progress = [&](int64_t done, int64_t all, double divergence) {
-    progress.show(fmt::format("distilled {} of {} steps, divergence {:.5f}", done, all, divergence));
-  };
-  const Distilled result = distill(*model.transformer, *parent.transformer, text, s);
-  return {{"steps", s.steps},
-          {"learning_rate", s.learning_rate},
-          {"tokens", s.steps * std::min(s.batch, text.windows) * length},
-          {"scales", result.scales},
-          {"norms", result.norms},
-          {"divergence_before", result.before},
-          {"divergence", result.after}};
 }
 
 std::vector<std::string> choose(const Transformer& model, const QuantizeSettings& settings) {
@@ -268,16 +228,21 @@ int run(const QuantizeTool& o, const Common& common) {
   check_preparations(o, settings);
   if (o.budget.given()) {
     const bool group = given(*o.budget.app, "--group");
-    return quantize_to_budget(o.budget, std::move(settings), group, o.calibration, o.files, common);
+    return quantize_to_budget({o.budget, o.distill, o.measure, o.calibration, o.files}, std::move(settings), group,
+                              common);
   }
   refuse_idle_scales(o, settings);
   check_method(o, settings);
-  o.calibration.check();
+  o.calibration.check(!o.measure.data.empty(), o.measure.speed);
   o.files.check(o.calibration.files, common);
-  Model model = o.files.load(!o.calibration.files.empty());
+  o.measure.check(o.files, common);
+  Model model = o.files.load(!o.calibration.files.empty() || !o.measure.data.empty());
   settings.keep = o.files.spill();
-  const std::optional<CalibrationText> text = o.calibration.read(model);
+  CalibrationTexts texts = o.calibration.read_with_rest(model);
+  if (o.distill.steps > 0) texts.rest.reset();  // scales are trained on these windows, too
+  const std::optional<CalibrationText>& text = texts.text;
   settings.calibration = text ? &*text : nullptr;
+  LossMeasure loss(o.measure, o.calibration, texts, model);
   refuse_idle_overrides(o, settings, *model.transformer);
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
   if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 0.5));
@@ -285,6 +250,7 @@ int run(const QuantizeTool& o, const Common& common) {
     log_info("would quantize {} and write '{}'", counted(chosen.size(), "weight"), o.files.output);
     return 0;
   }
+  loss.begin(*model.transformer);
   Progress progress;
   settings.progress = [&](int64_t done, int64_t all) {
     progress.show(fmt::format("quantized {} of {} parts", done, all));
@@ -293,7 +259,7 @@ int run(const QuantizeTool& o, const Common& common) {
   const Report report = layer_report(layers);
   o.files.show(report);
   warn_of_coverage(layers);
-  const nlohmann::json distilled = train_scales(o, model, common);
+  const nlohmann::json distilled = distill_scales(o.distill, o.calibration, o.files.model, model, common);
   const ModelSize size = size_of(*model.transformer);
   Stage stage = {"quantize",
                  sha256_of_file(o.files.model),
@@ -304,6 +270,8 @@ int run(const QuantizeTool& o, const Common& common) {
                   {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
                   {"layer_error", mean_error(layers)}}};
   if (!distilled.is_null()) stage.results["distilled"] = stage.printed["distilled"] = distilled;
+  stage.printed.update(loss.of(*model.transformer));
+  stage.printed.update(speeds(o.measure, o.files, *model.transformer, settings.activations));
   return finish(model, stage, report, size, o.files, common);
 }
 

@@ -7,8 +7,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/spelling.h"
+#include "base/text_output.h"
 #include "cli/effects.h"
 #include "compress/speedup.h"
+#include "report/late_texts.h"
+#include "report/plot.h"
 
 namespace hone::cli {
 
@@ -25,9 +28,14 @@ void StructureOptions::add(CLI::App& to) {
   add_count(group, "--width-multiple", multiple,
             "Widths of feed-forwards and of the stream are rounded to multiples of this where a part is asked for",
             size_range);
+  group
+      ->add_option("--plot", plot,
+                   "SVG file, of --target-speedup: loss over speed-up; makes each structure that was considered")
+      ->type_name("FILE");
 }
 
 bool StructureOptions::given() const {
+  if (!target_speedup && cli::given(*app, "--plot")) throw usage_error("--plot has no effect without --target-speedup");
   if (!structure.empty() || target_speedup) return true;
   warn_of_idle(*app, {{"--width-multiple", true, "without --structure or --target-speedup"}});
   return false;
@@ -46,10 +54,41 @@ std::vector<LayerSize> layer_sizes() {
   return all;
 }
 
-Report layer_report(const std::vector<StructuredLayer>& layers) {
-  Report report;
+// A structure that the search for a speed-up considered.
+struct Considered {
+  SpeedupChoice choice;
+  bool made = false;  // not a shape with made-up numbers: pruned
+  bool chosen = false;
+  std::optional<double> loss = {};  // of the pruned model
+};
+
+std::vector<std::string> considered_columns() {
+  return {"row",     "structure",  "prefill_speedup",   "decode_speedup", "prefill_ms",
+          "step_ms", "parameters", "parameters_before", "loss",           "chosen"};
+}
+
+void add_considered(Report& report, const std::vector<Considered>& all, int64_t parameters_before) {
+  for (const Considered& c : all) {
+    Row row;
+    row.set("row", c.made ? "model" : "shape");
+    row.set("structure", c.choice.structure);
+    row.set("prefill_speedup", c.choice.speedup.prefill);
+    row.set("decode_speedup", c.choice.speedup.decode);
+    row.set("prefill_ms", 1e3 * c.choice.speedup.after.prefill_seconds);
+    row.set("step_ms", 1e3 * c.choice.speedup.after.step_seconds);
+    row.set("parameters", c.choice.parameters);
+    row.set("parameters_before", parameters_before);
+    if (c.loss) row.set("loss", *c.loss);
+    row.set("chosen", c.chosen ? "chosen" : "");
+    report.add(row);
+  }
+}
+
+// `label`: a row says that it is of a layer, since others stand before it.
+void add_layers(Report& report, const std::vector<StructuredLayer>& layers, bool label) {
   for (const StructuredLayer& l : layers) {
     Row row;
+    if (label) row.set("row", "layer");
     row.set("layer", l.from);
     for (const LayerSize& size : layer_sizes()) {
       row.set(fmt::format("{}_before", size.column), l.before.*size.of);
@@ -60,7 +99,8 @@ Report layer_report(const std::vector<StructuredLayer>& layers) {
     set_coverage(row, l.calibration_tokens, l.data_free);
     report.add(row);
   }
-  std::vector<std::string> columns = {"layer"};
+  std::vector<std::string> columns = label ? considered_columns() : std::vector<std::string>{};
+  columns.emplace_back("layer");
   for (const LayerSize& size : layer_sizes()) {
     columns.push_back(fmt::format("{}_before", size.column));
     columns.emplace_back(size.column);
@@ -70,7 +110,6 @@ Report layer_report(const std::vector<StructuredLayer>& layers) {
     if (!kind.error.empty()) columns.emplace_back(kind.error);
   columns.insert(columns.end(), {"calibration_tokens", "calibration"});
   report.fix_csv(columns);
-  return report;
 }
 
 // What of each layer that is not as it was stays, for the lineage: "0": "heads 3 of 4, neurons 384 of 640".
@@ -125,9 +164,14 @@ void warn_of_few_tokens(const CalibrationText& text, const Config& config) {
 
 class StructureRun {
  public:
-  StructureRun(const StructureOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
-               const Common& common)
-      : o_(o), calibration_(calibration), files_(files), common_(common), model_(load_model(files.model)) {}
+  StructureRun(const StructureOptions& o, const CalibrationOptions& calibration, const MeasureOptions& measure,
+               const ModelFiles& files, const Common& common)
+      : o_(o),
+        calibration_(calibration),
+        measure_(measure),
+        files_(files),
+        common_(common),
+        model_(load_model(files.model)) {}
 
   int run() {
     require_finite(model_);
@@ -142,8 +186,13 @@ class StructureRun {
       settings_.counts = structure_counts(structure, before);
     }
     settings_.type = calibration_.type();
-    const std::optional<CalibrationText> text = calibration_.read(model_);
+    const CalibrationTexts texts = calibration_.read_with_rest(model_);
+    const std::optional<CalibrationText>& text = texts.text;
     settings_.calibration = &*text;
+    LossMeasure loss(measure_, calibration_, texts, model_);
+    if (!o_.plot.empty() && !loss.possible())
+      throw usage_error(
+          "--plot shows a loss: give windows of text, with --data where --calibration has other examples");
     calibration_.require_memory(*model_.transformer, settings_.calibration,
                                 working_bytes(before, settings_.counts, *text));
     warn_of_few_tokens(*text, before);
@@ -152,11 +201,13 @@ class StructureRun {
                counted(before.layers.size(), "layer"), files_.output);
       return 0;
     }
+    loss.begin(*model_.transformer);
+    parameters_before_ = size_of(*model_.transformer).parameters;
     if (o_.target_speedup)
-      to_speedup();
+      to_speedup(loss);
     else
       prune();
-    return end();
+    return end(loss);
   }
 
  private:
@@ -178,42 +229,91 @@ class StructureRun {
     result_ = hone::prune_structures(*model_.transformer, settings_);
   }
 
-  // Prompts of half the context, at most 512 tokens, and 16 tokens one by one: what was measured of a shape is measured
-  // again of the model that was made, and where that is too slow a little more goes.
-  void to_speedup() {
-    const Config& config = model_.transformer->config();
+  // What was measured of a shape (short_generation()) is measured again of the model that was made, and where that is
+  // too slow a little more goes.
+  void to_speedup(const LossMeasure& loss) {
     SpeedupSettings s;
     s.target = *o_.target_speedup;
     s.multiple = o_.multiple;
-    s.shape.prompt = std::clamp<int64_t>(config.context / 2, 1, 512);
-    s.shape.generate = std::min<int64_t>(16, config.context - s.shape.prompt);
-    s.shape.type = settings_.type;
-    if (s.shape.generate < 1) throw usage_error("a context of 1 leaves nothing to measure a speed of");
-    s.progress = [](const std::string& structure, const Speedup& speed) {
-      log_info("without {}: prefill {:.2f}, decode {:.2f} times as fast", structure, speed.prefill, speed.decode);
+    s.shape = short_generation(model_.transformer->config(), settings_.type);
+    s.progress = [&](const SpeedupChoice& c) {
+      log_info("without {}: prefill {:.2f}, decode {:.2f} times as fast", c.structure, c.speedup.prefill,
+               c.speedup.decode);
+      considered_.push_back({c});
     };
     for (int more = 0;; ++more) {
-      const SpeedupChoice choice = structure_for_speedup(*model_.transformer, s, more);
+      SpeedupChoice choice = structure_for_speedup(*model_.transformer, s, more);
       text_of_structure_ = choice.structure;
       settings_.counts = choice.counts;
       prune();
       const Model before = load_model(files_.model);
-      speedup_ = measure_speedup(*before.transformer, *result_.model, s.shape, 5);
-      if (speedup_->least() >= s.target) return;
+      choice.speedup = measure_speedup(*before.transformer, *result_.model, s.shape, 5);
+      considered_.push_back({choice, true});
+      if (loss.possible()) considered_.back().loss = loss.distance(*result_.model).loss;
+      if (choice.speedup.least() >= s.target) {
+        considered_.back().chosen = true;
+        speedup_ = choice.speedup;
+        return;
+      }
       if (more == 3)
         throw Error(
             ErrorKind::requirement,
             fmt::format("--target-speedup {}: without {} prefill is {:.2f} and decode {:.2f} times as fast, and "
                         "measurements on this machine vary; try again when it is idle",
-                        s.target, choice.structure, speedup_->prefill, speedup_->decode));
+                        s.target, choice.structure, choice.speedup.prefill, choice.speedup.decode));
       model_ = load_model(files_.model);
     }
   }
 
-  int end() {
+  // Loss over speed-up: every shape that was considered becomes a model for it, whose loss its row then has.
+  Plot picture(const LossMeasure& loss) {
+    StructuredModel chosen = std::move(result_);
+    const StructureCounts counts = settings_.counts;
+    std::map<std::string, double> losses;
+    for (const Considered& c : considered_)
+      if (c.loss) losses[c.choice.structure] = *c.loss;
+    Series all{.name = "considered (measured)"}, mine{.name = "this model (measured)"};
+    std::vector<std::pair<double, double>> points = {{1, loss.before().loss}};
+    for (Considered& c : considered_) {
+      if (!losses.contains(c.choice.structure)) {
+        model_ = load_model(files_.model);
+        settings_.counts = c.choice.counts;
+        prune();
+        losses[c.choice.structure] = loss.distance(*result_.model).loss;
+      }
+      c.loss = losses[c.choice.structure];
+      points.emplace_back(c.choice.speedup.least(), *c.loss);
+      if (!c.chosen) continue;
+      mine.x.push_back(points.back().first);
+      mine.y.push_back(points.back().second);
+    }
+    std::sort(points.begin(), points.end());
+    for (const auto& [x, y] : points) {
+      all.x.push_back(x);
+      all.y.push_back(y);
+    }
+    settings_.counts = counts;
+    result_ = std::move(chosen);
+    return {.title = "Loss over speed-up",
+            .x = {.label = "times as fast, of prefill and decode the lesser"},
+            .y = {.label = "loss (nats/token)"},
+            .series = {all, mine}};
+  }
+
+  Report report() const {
+    Report report;
+    if (speedup_) add_considered(report, considered_, parameters_before_);
+    add_layers(report, result_.layers, speedup_.has_value());
+    return report;
+  }
+
+  int end(const LossMeasure& loss) {
+    std::string svg;
+    if (!o_.plot.empty()) svg = render_svg(picture(loss));
     model_.transformer = std::move(result_.model);
-    const Report report = layer_report(result_.layers);
-    files_.show(report);
+    Report layers;
+    add_layers(layers, result_.layers, false);
+    files_.show(layers);
     for (const StructuredLayer& l : result_.layers)
       if (l.data_free)
         log_warning(
@@ -234,15 +334,15 @@ class StructureRun {
       stage.results["dim"] = fmt::format("{} of {}", now, dim_before_);
       stage.printed["dim"] = now;
     }
-    if (speedup_) {  // of this machine: not in the file, which is the same everywhere
-      stage.printed["prefill_speedup"] = speedup_->prefill;
-      stage.printed["decode_speedup"] = speedup_->decode;
-    }
-    return finish(model_, stage, report, size, files_, common_);
+    // Of this machine: not in the file, which is the same everywhere.
+    stage.printed.update(speedup_ ? speeds(*speedup_) : speeds(measure_, files_, *model_.transformer, settings_.type));
+    stage.printed.update(loss.of(*model_.transformer));
+    return finish(model_, stage, report(), size, files_, common_, {"--plot", o_.plot, svg});
   }
 
   const StructureOptions& o_;
   const CalibrationOptions& calibration_;
+  const MeasureOptions& measure_;
   const ModelFiles& files_;
   const Common& common_;
   Model model_;
@@ -250,18 +350,26 @@ class StructureRun {
   std::string text_of_structure_;
   int64_t dim_before_ = 0;
   StructuredModel result_;
+  std::vector<Considered> considered_;
   std::optional<Speedup> speedup_;
+  int64_t parameters_before_ = 0;
 };
 
 }  // namespace
 
-int prune_structures(const StructureOptions& o, const CalibrationOptions& calibration, const ModelFiles& files,
-                     const Common& common) {
+int prune_structures(const StructureOptions& o, const CalibrationOptions& calibration, const MeasureOptions& measure,
+                     const ModelFiles& files, const Common& common) {
   check(o, calibration);
   if (!o.target_speedup) for_option("--structure", [&] { parse_structure(o.structure); });  // before files are read
   calibration.check();
   files.check(calibration.files, common);
-  return StructureRun(o, calibration, files, common).run();
+  measure.check(files, common);
+  if (!o.plot.empty()) require_text_writable(o.plot, files.force);
+  std::vector<NamedPath> inputs = named("--calibration", calibration.files);
+  for (const NamedPath& text : named("--data", measure.data)) inputs.push_back(text);
+  inputs.insert(inputs.end(), {{"MODEL", files.model}, {"--config", common.config}});
+  require_distinct({{"--plot", o.plot}, {"--output", files.output}, {"--report", files.report}}, inputs);
+  return StructureRun(o, calibration, measure, files, common).run();
 }
 
 }  // namespace hone::cli

@@ -64,7 +64,7 @@ class TypeMeasurer {
       for (const int64_t group : scaled ? s_.groups : std::vector<int64_t>{0}) {
         check_stop();
         const RoundMethod& method =
-            scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("nearest");
+            scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("rtn");
         const RoundedWeight rounded =
             method.run({name, dense, mask, measured.inputs, element, group, s_.quantize.number});
         const std::shared_ptr<Weight> packed =
@@ -115,6 +115,23 @@ class TypeMeasurer {
 };
 
 }  // namespace
+
+std::vector<LayerType> typical_types(const Transformer& model, const BudgetSettings& s) {
+  const int64_t group = s.groups.front();
+  LayerType nearest;
+  double distance = std::numeric_limits<double>::infinity();
+  for (const kernels::PackedElement element : kernels::all_elements) {
+    const kernels::ElementInfo& info = kernels::info_of(element);
+    const double bits = info.bits + (group > 0 ? 16.0 / static_cast<double>(group) : 0);  // scales are bf16
+    if (!info.scaled || std::fabs(bits - s.bits) >= distance) continue;
+    distance = std::fabs(bits - s.bits);
+    nearest = {"", element, group};
+  }
+  std::vector<LayerType> types;
+  for (const std::string& name : weights_to_quantize(model, s.quantize))
+    types.push_back({name, nearest.element, nearest.group});
+  return types;
+}
 
 std::vector<BudgetLayer> measure_types(Transformer& model, const BudgetSettings& settings) {
   return TypeMeasurer(model, settings).run();

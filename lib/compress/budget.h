@@ -42,6 +42,10 @@ struct BudgetSettings {
   std::function<void(const std::string& what, int64_t done, int64_t all)> progress;
 };
 
+// Of each weight that would be quantized the type with scales that takes most nearly as many bits as the budget: what
+// preparations (preparation.h) go by before types are found.
+std::vector<LayerType> typical_types(const Transformer& model, const BudgetSettings& settings);
+
 // All that is to be known of each weight. The model is not changed. Throws as quantize_model().
 std::vector<BudgetLayer> measure_types(Transformer& model, const BudgetSettings& settings);
 

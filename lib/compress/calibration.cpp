@@ -397,6 +397,23 @@ CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t le
   return result;
 }
 
+CalibrationText held_out_text(const Corpus& text, int64_t windows, int64_t length, int64_t count) {
+  const int64_t available = text.size() / length, taken = std::min(windows, available);
+  std::vector<int64_t> rest;
+  for (int64_t w = 0, next = 0; w < available; ++w) {
+    if (next < taken && w == next * available / taken)
+      ++next;
+    else
+      rest.push_back(w);
+  }
+  const auto left = static_cast<int64_t>(rest.size());
+  CalibrationText result{std::min(count, left), length, {}};
+  result.ids.resize(static_cast<size_t>(result.windows * length));
+  for (int64_t w = 0; w < result.windows; ++w)
+    text.copy(rest[static_cast<size_t>(w * left / result.windows)] * length, length, result.ids.data() + w * length);
+  return result;
+}
+
 void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
                const CalibrationText* text, DType type, const std::function<void(size_t, const Measurement&)>& change,
                const std::function<void(int64_t, int64_t)>& progress) {

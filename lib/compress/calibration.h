@@ -33,6 +33,8 @@ CalibrationText calibration_examples(SequenceReader& reader, int64_t count);
 // At most `windows` windows of `length` tokens that do not overlap. Throws Error(input) when the text is shorter than
 // one.
 CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t length);
+// Of the windows that calibration_text() leaves out at most `count`, spread evenly; none where it takes all.
+CalibrationText held_out_text(const Corpus& text, int64_t windows, int64_t length, int64_t count);
 
 // A weight that will be changed, and what of its inputs has to be measured for that.
 struct CalibrationTarget {

@@ -60,7 +60,7 @@ std::vector<LayerType> types_of(const std::vector<Choice>& choices) {
 }
 
 const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
-  return has_scales(type) || s.method->without_scales ? *s.method : round_method("nearest");
+  return has_scales(type) || s.method->without_scales ? *s.method : round_method("rtn");
 }
 
 std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Bitmask& mask) {

@@ -12,17 +12,6 @@ namespace {
 
 constexpr int64_t rows_at_once = 256;  // of logits
 
-CalibrationText some_windows(const CalibrationText& text, int64_t windows) {
-  text.require_text("this choice");
-  if (windows <= 0 || windows >= text.windows) return text;
-  CalibrationText some{windows, text.length, {}};
-  for (int64_t w = 0; w < windows; ++w) {
-    const auto begin = text.ids.begin() + w * text.windows / windows * text.length;
-    some.ids.insert(some.ids.end(), begin, begin + text.length);
-  }
-  return some;
-}
-
 // f32 [rows, vocabulary], packed.
 Tensor logits_of(const ops::Head& head, const Tensor& hidden) {
   const int64_t width = head.weight->rows();
@@ -36,6 +25,17 @@ Tensor logits_of(const ops::Head& head, const Tensor& hidden) {
 }
 
 }  // namespace
+
+CalibrationText some_windows(const CalibrationText& text, int64_t windows) {
+  text.require_text("this choice");
+  if (windows <= 0 || windows >= text.windows) return text;
+  CalibrationText some{windows, text.length, {}};
+  for (int64_t w = 0; w < windows; ++w) {
+    const auto begin = text.ids.begin() + w * text.windows / windows * text.length;
+    some.ids.insert(some.ids.end(), begin, begin + text.length);
+  }
+  return some;
+}
 
 Reference::Reference(const Transformer& model, const CalibrationText& text, DType type, int64_t windows)
     : text_(some_windows(text, windows)), type_(type), head_(model.head()) {
@@ -55,13 +55,20 @@ Tensor Reference::hidden(const Transformer& model, int64_t window) const {
 }
 
 Distance Reference::distance(const Transformer& model) const {
+  return distance(model.head(), [&](int64_t window) { return hidden(model, window); });
+}
+
+Distance Reference::own() const {
+  return distance(head_, [&](int64_t window) { return hidden_[static_cast<size_t>(window)]; });
+}
+
+Distance Reference::distance(const ops::Head& head, const std::function<Tensor(int64_t)>& hidden_of) const {
   Distance sum;
   double targets = 0;
-  const ops::Head head = model.head();
   const int64_t vocabulary = head.vocabulary;
   for (int64_t w = 0; w < text_.windows; ++w) {
     check_stop();
-    const Tensor mine = hidden(model, w), reference = hidden_[static_cast<size_t>(w)];
+    const Tensor mine = hidden_of(w), reference = hidden_[static_cast<size_t>(w)];
     for (int64_t first = 0; first < text_.length; first += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, text_.length - first);
       const Tensor a = logits_of(head_, reference.rows(first, rows));

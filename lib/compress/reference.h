@@ -1,6 +1,8 @@
 // What a model says of calibration text, for other models to be measured against.
 #pragma once
 
+#include <functional>
+
 #include "compress/calibration.h"
 
 namespace hone {
@@ -12,17 +14,23 @@ struct Distance {
   double accuracy = 0;   // of the model: part of those that have the largest logit
 };
 
+// At most `windows` of a text's windows, spread over it; 0: all. Error(usage) for examples.
+CalibrationText some_windows(const CalibrationText& text, int64_t windows);
+
 // Holds the hidden states of all tokens: rows * dim numbers in f32, and the reference's head.
 class Reference {
  public:
-  // At most `windows` of the text's windows, spread over it; 0: all. Activations in `type`.
+  // On some_windows() of the text, with activations in `type`.
   Reference(const Transformer& model, const CalibrationText& text, DType type, int64_t windows = 0);
 
   Distance distance(const Transformer& model) const;
+  Distance own() const;  // of the reference itself, without another run of it
   int64_t tokens() const { return static_cast<int64_t>(text_.ids.size()); }
 
  private:
   Tensor hidden(const Transformer& model, int64_t window) const;  // f32 [length, dim]
+  // Of a model with that head; `hidden(window)` is its hidden states.
+  Distance distance(const ops::Head& head, const std::function<Tensor(int64_t)>& hidden) const;
 
   CalibrationText text_;
   DType type_;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/spelling.h"
 #include "base/stop.h"
+#include "model/store.h"
 #include "report/statistics.h"
 
 namespace hone {
@@ -45,7 +46,7 @@ std::optional<SpeedupChoice> choice_of(const std::string& structure, const Confi
   Structure s = parse_structure(structure);
   s.multiple = multiple;
   try {
-    return SpeedupChoice{structure, structure_counts(s, config), {}};
+    return SpeedupChoice{structure, structure_counts(s, config), 0, {}};
   } catch (const Error&) {  // heads do not come out as whole groups, or a layer has too few units
     return std::nullopt;
   }
@@ -59,17 +60,32 @@ std::string speedup_structures() {
   return each_of(names);
 }
 
-Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape, int times) {
+GenerationShape short_generation(const Config& config, DType type) {
+  GenerationShape shape;
+  shape.prompt = std::clamp<int64_t>(config.context / 2, 1, 512);
+  shape.generate = std::min<int64_t>(16, config.context - shape.prompt);
+  shape.type = type;
+  if (shape.generate < 1) throw usage_error("a context of 1 leaves nothing to measure a speed of");
+  return shape;
+}
+
+Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape, int times,
+                        const GenerationTimer& timer) {
   std::vector<double> prefill[2], decode[2];
   for (int i = 0; i <= times; ++i)
     for (const int which : {0, 1}) {
       check_stop();
-      const GenerationTimes t = time_generation(which == 0 ? before : after, shape, static_cast<uint64_t>(i));
+      const GenerationTimes t = timer(which == 0 ? before : after, shape, static_cast<uint64_t>(i));
       if (i == 0) continue;
       prefill[which].push_back(t.prefill_seconds);
       decode[which].push_back(median(t.step_seconds));
     }
-  return {median(prefill[0]) / median(prefill[1]), median(decode[0]) / median(decode[1])};
+  const auto typical = [&](size_t which) {
+    return TypicalTimes{median(prefill[which]), median(decode[which]), static_cast<double>(shape.prompt),
+                        static_cast<double>(shape.batch)};
+  };
+  const TypicalTimes a = typical(0), b = typical(1);
+  return {a.prefill_seconds / b.prefill_seconds, a.step_seconds / b.step_seconds, a, b};
 }
 
 SpeedupChoice structure_for_speedup(const Transformer& model, const SpeedupSettings& s, int more) {
@@ -81,8 +97,9 @@ SpeedupChoice structure_for_speedup(const Transformer& model, const SpeedupSetti
   const auto measure = [&](SpeedupChoice& choice) {
     Transformer shape(narrowed(model.config(), choice.counts));
     initialize(shape, 1);
-    choice.speedup = measure_speedup(model, shape, s.shape, repeats);
-    if (s.progress) s.progress(choice.structure, choice.speedup);
+    choice.parameters = size_of(shape).parameters;
+    choice.speedup = measure_speedup(model, shape, s.shape, repeats, s.timer);
+    if (s.progress) s.progress(choice);
     return choice.speedup.least() >= s.target;
   };
   if (!measure(choices.back()))

@@ -9,25 +9,44 @@
 
 namespace hone {
 
+// Of one model: medians over repetitions.
+struct TypicalTimes {
+  double prefill_seconds = 0, step_seconds = 0;  // of the whole prompt, of a token
+  double prompt = 0, batch = 1;                  // tokens of a sequence, and sequences
+  double prefill_tokens_per_second() const { return batch * prompt / prefill_seconds; }
+  double decode_tokens_per_second() const { return batch / step_seconds; }
+};
+
 struct Speedup {
   double prefill = 1, decode = 1;  // times as fast
+  TypicalTimes before = {}, after = {};
   double least() const { return prefill < decode ? prefill : decode; }
 };
 
+// How a model is timed: as time_generation(), which whoever tests a search replaces.
+using GenerationTimer =
+    std::function<GenerationTimes(const Transformer& model, const GenerationShape& shape, uint64_t seed)>;
+
+// A prompt of half the context, at most 512 tokens, then at most 16 tokens. Throws Error(usage) for a context of 1.
+GenerationShape short_generation(const Config& config, DType type);
+
 // The two in turn, `repeats` times after one that does not count; ratios of the medians.
-Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape, int repeats);
+Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape, int repeats,
+                        const GenerationTimer& timer = time_generation);
+
+struct SpeedupChoice {
+  std::string structure;  // "neurons:35%"
+  StructureCounts counts;
+  int64_t parameters = 0;  // of a model of that shape
+  Speedup speedup;         // as measured of one
+};
 
 struct SpeedupSettings {
   double target = 2;
   int64_t multiple = 32;  // as Structure
   GenerationShape shape;
-  std::function<void(const std::string& structure, const Speedup& speedup)> progress;
-};
-
-struct SpeedupChoice {
-  std::string structure;  // "neurons:35%"
-  StructureCounts counts;
-  Speedup speedup;  // as measured of a model of that shape
+  GenerationTimer timer = time_generation;
+  std::function<void(const SpeedupChoice& measured)> progress;  // each that is considered
 };
 
 std::string speedup_structures();  // "neurons and heads": what the rows of structures give a search, in its order

@@ -44,6 +44,8 @@ class Budget(CliTest):
                 self.assertEqual(stored[row["parameter"]]["bytes"], int(row["bytes"]))
         with open(self.path("p.svg"), encoding="utf-8") as file:
             self.assertIn("one type for all", file.read())
+        text = result["loss_text"]
+        self.assertEqual((text["option"], text["part"], text["windows"]), ("--calibration", "calibrated on", 4))
         # The least budget itself is possible, and worse.
         tight = run_json("quantize", self.model, "--output", self.path("least.h5"), *self.common, "--max-bytes", least + 200)
         self.assertGreater(tight["kl"], result["kl"])
@@ -57,6 +59,35 @@ class Budget(CliTest):
         self.assertAlmostEqual(result["kl"], result["expected_kl"], delta=0.5 * result["kl"] + 1e-4)
         rich = run_json("quantize", self.model, "--output", self.path("rich.h5"), *self.common, "--target-bits", 32)
         self.assertEqual(round(rich["bits_per_weight"]), 16)
+
+    def test_inputs_are_balanced_before_the_search_and_scales_distilled_behind_it(self):
+        least = int(self.quantize("--max-bytes", 1000).stderr.split("the least possible: ")[1].split(" bytes")[0])
+        budget = int(1.4 * least)
+        options = ["--awq", "--distill", 8, "--distill-rate", 0.003]
+        result = run_json("quantize", self.model, "--output", self.path("out.h5"), *self.common, *options, "--max-bytes", budget,
+                          "--report", self.path("r.csv"))
+        self.assertLessEqual(os.path.getsize(self.path("out.h5")), budget)
+        self.assertGreater(os.path.getsize(self.path("out.h5")), 0.97 * budget)
+        self.assertEqual(result["distilled"]["steps"], 8)
+        self.assertGreater(result["distilled"]["scales"], 0)
+        stage = run_json("inspect", self.path("out.h5"))["lineage"][-1]
+        self.assertEqual(stage["results"]["distilled"], result["distilled"])
+        with open(self.path("r.csv"), encoding="utf-8") as file:
+            tried = {row["parameter"] for row in csv.DictReader(file) if row["awq_exponent"]}
+        self.assertIn("blocks.0.attention.qkv.weight", tried)
+        self.assertNotIn("blocks.0.attention.output.weight", tried)
+        plotted, plain = (run_json("quantize", self.model, "--output", self.path(name), *self.common, *options, "--target-bits", 4,
+                                   *plot) for name, plot in (("a.h5", ["--plot", self.path("p.svg")]), ("b.h5", [])))
+        self.assertEqual(plotted["loss"], plain["loss"])
+        # What the file says is what was measured.
+        scored = run_json("quantize", self.path("out.h5"), "--type", "keep", "--embedding-type", "bf16", "--allow-requantize", "--data",
+                          self.corpus, "--calibration-windows", 4, "--precision", "f32", "--output", self.path("keep.h5"))
+        self.assertAlmostEqual(scored["loss_before"], result["loss"], delta=1e-3)
+
+    def test_a_budget_without_scales_has_none_to_distil(self):
+        done = self.quantize("--target-bits", 32, "--distill", 3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--distill has no effect", done.stderr)
 
     def test_accuracy_below_what_is_wanted(self):
         done = self.quantize("--target-bits", 5, "--min-accuracy", "99.9%")

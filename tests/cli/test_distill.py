@@ -6,7 +6,7 @@ import unittest
 import numpy as np
 
 from hone_cli import run, run_json
-from model_files import LINEAR, QUICK, ModelTest, lineage, parameters
+from model_files import LINEAR, QUICK, ModelTest, lineage, log_lines, parameters, sha256
 
 
 class DistilledScales(ModelTest):
@@ -46,8 +46,7 @@ class DistilledScales(ModelTest):
         arguments = [self.dense, "--output", self.path("x.h5")]
         for options, parts in ((["--distill", 5], ["--distill", "--calibration"]),
                                (["--distill", 5, "--calibration", self.text, "--type", "bf16"], ["--distill"]),
-                               (["--distill-rate", 0.1], ["--distill-rate", "--distill"]),
-                               (["--distill", 5, "--calibration", self.text, "--max-bytes", "1MiB"], ["--distill"])):
+                               (["--distill-rate", 0.1], ["--distill-rate", "--distill"])):
             with self.subTest(options):
                 self.assert_error(run("quantize", *arguments, *options), 2, *parts)
 
@@ -73,6 +72,24 @@ class Rounding(ModelTest):
         scored = [run_json("eval", self.path(name), "--data", self.corpus, "--precision", "f32", "--no-speed")["rows"][0]["loss"]
                   for name in ("aware.h5", "small.h5")]
         self.assertAlmostEqual(scored[0], scored[1], delta=1e-3)
+
+    def test_a_teacher_guides_a_model_that_is_rounded_while_it_learns(self):
+        teacher = self.path("teacher.h5")
+        run("train", "--data", self.corpus, *QUICK, "--steps", 80, "--lr", 0.003, "--output", teacher, "--quiet", check=True)
+        done = self.learn("student.h5", "--quantize-aware", "int4:32", "--quantize-from", 0.2, "--teacher", teacher, "--log",
+                          self.path("log"), "--log-every", 1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = log_lines(self.path("log"))
+        self.assertEqual(sorted(lines[-1]["terms"]), ["next_token", "teacher"])
+        self.assertLess(lines[-1]["terms"]["teacher"], 0.9 * lines[0]["terms"]["teacher"])
+        results = lineage(self.path("student.h5"))[-1]["results"]
+        self.assertEqual((results["quantize_aware"], results["teacher"]["sha256"]), ("int4:32", sha256(teacher)))
+        weight = parameters(self.path("student.h5"))["blocks.0.attention.qkv.weight"]
+        for group in weight.values.reshape(-1, 32)[:50]:
+            self.assertLessEqual(len(set(np.round(group, 7))), 16)
+        self.learn("alone.h5", "--quantize-aware", "int4:32", "--quantize-from", 0.2, "--quiet")
+        alone = parameters(self.path("alone.h5"))["blocks.0.attention.qkv.weight"]
+        self.assertFalse(np.array_equal(weight.values, alone.values))
 
     def test_what_cannot_be_rounded_to(self):
         for options, parts in ((["--quantize-aware", "bf16"], ["--quantize-aware", "scales"]),

@@ -142,6 +142,41 @@ class Patterns(PruneTest):
             self.assertTrue(np.array_equal(weight.kept(), first[name].kept()), name)
 
 
+class Measured(PruneTest):
+    def test_loss_before_and_after_and_the_text_it_is_of(self):
+        given = ("--sparsity", 0.8, "--method", "wanda", "--calibration", self.corpus, "--calibration-windows", 4)
+        self.prune(*given)
+        text = self.result["loss_text"]
+        self.assertEqual((text["option"], text["part"], text["windows"]), ("--calibration", "held out", 16))
+        self.assertEqual((text["files"], text["tokens"]), ([self.corpus], 16 * text["context"]))
+        self.assertGreater(self.result["kl"], 0)
+        self.assertNotEqual(self.result["loss"], self.result["loss_before"])
+        self.assertNotIn("decode_tokens_per_second", self.result)
+        # As eval says of the same windows.
+        self.prune("--sparsity", 0.8, "--data", self.corpus, "--calibration-windows", 10**6, "--precision", "f32", name="all.h5")
+        self.assertEqual((self.result["loss_text"]["option"], self.result["method"]), ("--data", "magnitude"))
+        context = self.result["loss_text"]["context"]
+        rows = run_json("eval", self.path("all.h5"), "--data", self.corpus, "--baseline", self.model, "--no-speed", "--context",
+                        context, "--stride", context, "--precision", "f32")["rows"]
+        self.assertAlmostEqual(self.result["loss_before"], rows[0]["loss"], delta=0.02 * rows[0]["loss"])
+        self.assertAlmostEqual(self.result["loss"], rows[1]["loss"], delta=0.02 * rows[1]["loss"])
+
+    def test_windows_that_are_all_calibrated_on_are_said_to_be(self):
+        self.prune("--sparsity", 0.5, "--calibration", self.corpus, "--calibration-windows", 10**6)
+        self.assertEqual([self.result["loss_text"][key] for key in ("part", "windows")], ["calibrated on", 16])
+
+    def test_speed_before_and_after(self):
+        self.prune("--sparsity", 0.5, "--measure-speed")
+        for name in ("prefill", "decode"):
+            after, before = (self.result[f"{name}_tokens_per_second{end}"] for end in ("", "_before"))
+            self.assertAlmostEqual(self.result[f"{name}_speedup"], after / before, places=6)
+        self.assertNotIn("loss", self.result)
+
+    def test_nothing_to_measure_on(self):
+        self.prune("--sparsity", 0.5)
+        self.assertFalse({"loss", "loss_before", "loss_text", "decode_speedup"} & set(self.result))
+
+
 class Allocation(PruneTest):
     def test_same_total_and_what_is_said(self):
         report = self.path("r.csv")
@@ -162,12 +197,12 @@ class Allocation(PruneTest):
             different = len({round(told[n], 3) for n, _ in weights})
             self.assertEqual(different > 1, name != "uniform", name)
             if name == "search":
-                self.assertLessEqual(self.result["kl"], self.result["kl_uniform"])
+                self.assertLessEqual(self.result["kl_search"], self.result["kl_uniform"])
                 again = sha256(self.path("out.h5"))
                 self.prune(*given, "--allocation", name, "--report", report, "--force")
                 self.assertEqual(sha256(self.path("out.h5")), again)
             else:
-                self.assertNotIn("kl", self.result)
+                self.assertNotIn("kl_search", self.result)
         everything = sum(w.values.size for _, w in self.weights(self.dense))
         for name, count in kept.items():
             self.assertLessEqual(count, 0.3 * everything, name)

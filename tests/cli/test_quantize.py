@@ -147,11 +147,32 @@ class Types(QuantizeTest):
             self.assertTrue(0 < float(row["relative_error"]) < 0.02, name)
             self.assertLess(int(row["bytes"]), int(row["bytes_before"]) / 5)
 
+    def test_loss_and_speed_before_and_after(self):
+        self.quantize("--type", "int2", "--group", 32, "--calibration", self.corpus, "--calibration-windows", 4, "--measure-speed")
+        self.assertGreater(self.result["kl"], 0)
+        self.assertEqual(self.result["loss_text"]["part"], "held out")
+        for name in ("loss", "loss_before", "accuracy", "accuracy_before", "decode_tokens_per_second",
+                     "decode_tokens_per_second_before", "prefill_tokens_per_second", "prefill_tokens_per_second_before"):
+            self.assertIn(name, self.result)
+        two_bits = self.result["kl"]
+        self.quantize("--type", "int8", "--data", self.corpus)
+        self.assertEqual(self.result["loss_text"]["option"], "--data")
+        self.assertLess(self.result["kl"], two_bits)
+        self.quantize("--type", "int8")
+        self.assertNotIn("loss", self.result)
+
     def test_finer_is_closer(self):
         int8, int4, grouped = self.errors(), self.errors("--type", "int4"), self.errors("--type", "int4", "--group", 32)
         for name in int8:
             self.assertLess(int8[name], grouped[name], name)
             self.assertLess(grouped[name], int4[name], name)
+
+    def test_round_to_nearest_has_two_names(self):
+        self.quantize("--type", "int4", "--method", "rtn", name="rtn.h5")
+        self.assertEqual(self.result["method"], "rtn")
+        self.quantize("--type", "int4", "--method", "nearest", name="nearest.h5")
+        self.assertEqual(self.result["method"], "rtn")
+        self.assert_same_parameters(self.path("rtn.h5"), self.path("nearest.h5"))
 
     def test_calibration_changes_the_scales(self):
         plain = self.quantize("--type", "int4")
@@ -259,7 +280,7 @@ class Refusals(QuantizeTest):
         self.refused("--colour", "red", parts=["--colour"])
 
     def test_methods(self):
-        self.refused("--method", "up", parts=["nearest", "gptq"])
+        self.refused("--method", "up", parts=["rtn", "nearest", "gptq"])
         self.refused("--method", "gptq", parts=["--method gptq", "--calibration"])
         self.refused("--method", "gptq:0", "--calibration", self.corpus, parts=["gptq:0", "DAMPENING", "0.0001"])
         self.refused("--method", "search:1", "--calibration", self.corpus, parts=["search takes no number"])
@@ -268,7 +289,7 @@ class Refusals(QuantizeTest):
         self.refused("--prepare", "smooth", "--type", "int4", parts=["awq"])
         self.refused("--awq", "--type", "bf16", "--calibration", self.corpus, parts=["no effect"])
         self.refused("--awq", "--target-bits", 4.5, "--calibration", self.corpus, parts=["--awq", "budget"])
-        self.refused("--method", "nearest", "--calibration", self.corpus, parts=["--method nearest", "--calibration"])
+        self.refused("--method", "rtn", "--calibration", self.corpus, parts=["--method rtn", "--calibration"])
         self.refused("--type", "bf16", "--method", "search", parts=["--method search", "no effect"])
 
     def test_calibration(self):

@@ -39,6 +39,8 @@ class Structured(CliTest):
                   for m in (before, after)]
         self.assertAlmostEqual(result["block_parameters_removed"], 1 - blocks[1] / blocks[0], places=6)
         self.assertGreater(result["block_parameters_removed"], 0.25)
+        self.assertEqual(result["loss_text"]["part"], "held out")
+        self.assertGreater(result["kl"], 0)
         stage = after["lineage"][-1]
         self.assertIn("neurons 96 of 128", stage["results"]["removed"]["0"])
         with open(self.path("r.csv"), encoding="utf-8") as file:
@@ -114,7 +116,35 @@ class Structured(CliTest):
         done = run("prune", self.model, "--target-speedup", 900, "--calibration", self.corpus, "--output", self.path("out.h5"))
         self.assert_error(done, 2, "more than is possible", "times as fast")
 
+    def test_what_was_considered_for_a_speed(self):
+        """On a machine that is busy enough no model may come out fast enough: status 4."""
+        wide = tiny_model(self.directory, "wide.h5", dim=128, heads=2, ffn=1024)
+        done = run("prune", wide, "--target-speedup", 1.1, "--calibration", self.corpus, "--calibration-windows", 8, "--output",
+                   self.path("out.h5"), "--report", self.path("r.csv"), "--plot", self.path("p.svg"), "--format", "json")
+        self.assertIn(done.returncode, (0, 4), done.stderr)
+        self.assertIn("times as fast", done.stderr)
+        if done.returncode == 4:
+            return
+        result = json.loads(done.stdout)
+        with open(self.path("r.csv"), encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        chosen = [r for r in rows if r["chosen"]]
+        self.assertEqual([(r["row"], r["structure"]) for r in chosen], [("model", result["structure"])])
+        self.assertEqual(float(chosen[0]["loss"]), result["loss"])
+        self.assertEqual(int(chosen[0]["parameters"]), result["parameters"])
+        considered = [r for r in rows if r["row"] == "shape"]
+        self.assertGreater(len(considered), 3)
+        for row in considered:
+            self.assertTrue(row["prefill_ms"] and row["step_ms"] and row["loss"] and not row["chosen"], row)
+        self.assertEqual(len([r for r in rows if r["row"] == "layer"]), result["layers"])
+        for name in ("prefill", "decode"):
+            self.assertGreaterEqual(result[f"{name}_speedup"], 1.1)
+            self.assertGreater(result[f"{name}_tokens_per_second"], result[f"{name}_tokens_per_second_before"])
+        with open(self.path("p.svg"), encoding="utf-8") as file:
+            self.assertIn("considered", file.read())
+
     def test_refusals(self):
+        self.assert_error(self.prune("heads:50%", "--plot", self.path("p.svg")), 2, "--plot", "--target-speedup")
         for structure, parts in (("heads:100%", ["heads:100%", "would leave nothing"]), ("neurons:128", ["at most 127"]),
                                  ("layers:3", ["at most 2"]), ("experts:1", ["no mixture"]), ("head:1", ["neurons", "heads"]),
                                  ("heads:1", ["2 heads"]), ("neurons:5%", ["the least is 25%"])):

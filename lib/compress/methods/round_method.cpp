@@ -6,16 +6,26 @@
 namespace hone {
 
 // Each in a file of its own.
-RoundMethod nearest_method();
+RoundMethod rtn_method();
 RoundMethod search_method();
 RoundMethod gptq_method();
 
 std::span<const RoundMethod> round_methods() {
-  static const RoundMethod methods[] = {nearest_method(), search_method(), gptq_method()};
+  static const RoundMethod methods[] = {rtn_method(), search_method(), gptq_method()};
   return methods;
 }
 
+std::vector<std::string> round_method_names() {
+  std::vector<std::string> names;
+  for (const RoundMethod& method : round_methods())
+    for (const std::string_view name : {method.name, method.also})
+      if (!name.empty()) names.emplace_back(name);
+  return names;
+}
+
 const RoundMethod& round_method(std::string_view name) {
+  for (const RoundMethod& method : round_methods())
+    if (!name.empty() && method.also == name) return method;
   return row_called(round_methods(), name, "rounding method");
 }
 

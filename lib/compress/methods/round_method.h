@@ -47,9 +47,11 @@ struct RoundMethod {
   bool dampens = false;
   bool searches = true;  // scales with the least error; else those that just reach the largest weight
   std::optional<MethodNumber> number = {};  // where it has one
+  std::string_view also = {};               // another name that calls it
 };
 
 std::span<const RoundMethod> round_methods();
+std::vector<std::string> round_method_names();           // all that call one
 const RoundMethod& round_method(std::string_view name);  // throws Error(usage) that lists the methods
 
 // For methods that choose scales, each of which the integers next to its weights: quantize_matrix() of that weight.

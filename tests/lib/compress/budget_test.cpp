@@ -72,11 +72,29 @@ TEST_CASE("what is expected of a choice is what the model then does, and nothing
   CHECK(reference.distance(*model).kl == doctest::Approx(kl_of(layers, chosen)).epsilon(0.5));
 }
 
+TEST_CASE("what prepares a model goes by the type that is nearest to the budget") {
+  const auto model = fresh();
+  BudgetSettings settings;
+  for (const auto& [bits, name] : {std::pair(4.6, "int4"), std::pair(3.4, "int3"), std::pair(30.0, "int8")}) {
+    settings.bits = bits;
+    const std::vector<LayerType> types = typical_types(*model, settings);
+    CHECK(types.size() == weights_of(*model).size());
+    for (const LayerType& type : types) {
+      CHECK(kernels::info_of(type.element).name == name);
+      CHECK(type.group == 32);
+    }
+  }
+}
+
 TEST_CASE("the reference: a model is at no distance from itself") {
   const auto model = fresh();
   const CalibrationText text = calibration_windows(4, 24);
-  const Distance d = Reference(*model, text, DType::f32).distance(*model);
+  const Reference reference(*model, text, DType::f32);
+  const Distance d = reference.distance(*model), own = reference.own();
   CHECK(d.kl == 0);
   CHECK(d.agreement == 1);
   CHECK(d.loss > 0);
+  CHECK(own.loss == d.loss);
+  CHECK(own.accuracy == d.accuracy);
+  CHECK(own.kl == 0);
 }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "compress/methods/prune_method.h"
 #include "lib/compress/models.h"
@@ -61,6 +62,22 @@ std::vector<float> norms_of(Transformer& model, const std::string& name, const C
 }
 
 }  // namespace
+
+TEST_CASE("held-out windows are those that calibration leaves out, spread over the text") {
+  std::vector<int32_t> ids(103);
+  std::iota(ids.begin(), ids.end(), 0);
+  const Corpus corpus = corpus_of(ids, byte_tokenizer(), "test");
+  const auto starts = [](const CalibrationText& text) {
+    std::vector<int32_t> first;
+    for (int64_t w = 0; w < text.windows; ++w) first.push_back(text.ids[static_cast<size_t>(w * text.length)]);
+    return first;
+  };
+  CHECK(starts(calibration_text(corpus, 4, 10)) == std::vector<int32_t>{0, 20, 50, 70});
+  CHECK(starts(held_out_text(corpus, 4, 10, 100)) == std::vector<int32_t>{10, 30, 40, 60, 80, 90});
+  CHECK(starts(held_out_text(corpus, 4, 10, 3)) == std::vector<int32_t>{10, 40, 80});
+  CHECK(held_out_text(corpus, 10, 10, 3).windows == 0);
+  CHECK(held_out_text(corpus, 50, 10, 3).windows == 0);
+}
 
 TEST_CASE("what enters the first layer is the normalized embedding") {
   const auto model = fresh();

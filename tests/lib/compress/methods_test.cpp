@@ -145,8 +145,10 @@ TEST_CASE("an unknown method lists the known ones, and a statistic that was not 
   CHECK(failure([&] { prune("wanda", Tensor::of({1, 2}, {1, 2}), 0.5, &nothing); }).starts_with("1 "));
 }
 
-TEST_CASE("nearest: bf16 without scales, integers by the scale that reaches the largest weight") {
-  const RoundMethod& method = round_method("nearest");
+TEST_CASE("rtn: bf16 without scales, integers by the scale that reaches the largest weight") {
+  const RoundMethod& method = round_method("rtn");
+  CHECK(method.name == "rtn");
+  CHECK(&round_method("nearest") == &method);
   CHECK(method.needs.empty());
   const Tensor weight = Tensor::of({1, 3}, {1.0f + 1.0f / 1024, -2, 0.5f});
   const RoundedWeight bf16 = method.run({"w", weight, {}, nullptr, kernels::element_named("bf16"), 0});
@@ -161,7 +163,7 @@ TEST_CASE("nearest: bf16 without scales, integers by the scale that reaches the 
   for (int i = 0; i < 3; ++i) CHECK(int4.matrix.integers.data<int8_t>()[i] == expected[i]);
 }
 
-TEST_CASE("search: never worse than nearest, and by the squares of the inputs better where they differ") {
+TEST_CASE("search: never worse than rtn, and by the squares of the inputs better where they differ") {
   const RoundMethod& search = round_method("search");
   REQUIRE(search.needs == std::vector{StatisticKind::of<ColumnSquares>()});
   const Tensor weight = random_tensor({8, 64}, 3);
@@ -172,7 +174,7 @@ TEST_CASE("search: never worse than nearest, and by the squares of the inputs be
     return round_method(method).run({"w", weight, {}, with, kernels::element_named("int4"), 32});
   };
   const RoundedWeight plain = run("search", nullptr), weighted = run("search", &inputs);
-  CHECK(plain.relative_error < run("nearest", nullptr).relative_error);
+  CHECK(plain.relative_error < run("rtn", nullptr).relative_error);
   const std::vector<float> means = inputs.get<ColumnSquares>().means();
   CHECK(weighted.relative_error == quantization_error(weight, weighted.matrix, means).relative());
   CHECK(weighted.relative_error < 0.8 * quantization_error(weight, plain.matrix, means).relative());

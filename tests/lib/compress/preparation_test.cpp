@@ -118,7 +118,7 @@ TEST_CASE("a model with uneven inputs loses less by rounding once they are balan
     }
     return squared_distance(exact, logits_of(*model, text));
   };
-  CHECK(distance("nearest", true) < 0.8 * distance("nearest", false));
+  CHECK(distance("rtn", true) < 0.8 * distance("rtn", false));
 
   // Of the first layer, whose inputs rounding has not touched yet.
   const auto error = [&](bool balance) {

@@ -116,7 +116,7 @@ TEST_CASE("the method decides the scales; types without scales are rounded to th
   QuantizeSettings settings = to(int4, 32);
   settings.overrides.emplace_back("down", bf16_element);
   const std::vector<QuantizedLayer> fine = quantize_model(*searched, settings);
-  settings.method = &round_method("nearest");
+  settings.method = &round_method("rtn");
   const std::vector<QuantizedLayer> coarse = quantize_model(*reached, settings);
   for (size_t i = 0; i < fine.size(); ++i) {
     CAPTURE(fine[i].name);

@@ -21,18 +21,19 @@ RoundedWeight round_without_scales(const Tensor& weight, kernels::PackedElement 
   return rounded;
 }
 
-RoundedWeight nearest(const WeightToRound& what) {
+RoundedWeight round_to_nearest(const WeightToRound& what) {
   return kernels::info_of(what.element).scaled ? round_to_integers(what, false, {})
                                                : round_without_scales(what.weight, what.element);
 }
 
 }  // namespace
 
-RoundMethod nearest_method() {
-  RoundMethod method{"nearest", "the nearest number, by the scale that reaches the largest weight",
-                     {},        MeasuredBehind::layers,
-                     true,      nearest};
+RoundMethod rtn_method() {
+  RoundMethod method{"rtn", "round to nearest, by the scale that reaches the largest weight (or nearest)",
+                     {},    MeasuredBehind::layers,
+                     true,  round_to_nearest};
   method.searches = false;
+  method.also = "nearest";
   return method;
 }
 

@@ -1,0 +1,104 @@
+#include "cli/measure_options.h"
+
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/spelling.h"
+#include "report/late_texts.h"
+
+namespace hone::cli {
+namespace {
+
+constexpr int speed_repeats = 5;
+
+}  // namespace
+
+void MeasureOptions::add(CLI::App& to) {
+  auto* group = to.add_option_group("Measurement");
+  group
+      ->add_option(
+          "--data", data,
+          "Text that the loss before and after is measured on (default: what calibration leaves out of its own)")
+      ->type_name("FILE");
+  group->add_flag("--measure-speed", speed, "Time prefill and decode of the model before and after on this machine");
+}
+
+void MeasureOptions::check(const ModelFiles& files, const Common& common) const {
+  std::vector<NamedPath> inputs = named("--data", data);
+  inputs.insert(inputs.end(), {{"MODEL", files.model}, {"--config", common.config}});
+  require_distinct({{"--output", files.output}, {"--report", files.report}}, inputs);
+}
+
+nlohmann::json loss_text(const std::string& option, const std::vector<std::string>& files, const char* part,
+                         const CalibrationText& text) {
+  return {{"option", option},        {"files", files},         {"part", part},
+          {"windows", text.windows}, {"context", text.length}, {"tokens", text.windows * text.length}};
+}
+
+LossMeasure::LossMeasure(const MeasureOptions& o, const CalibrationOptions& calibration, const CalibrationTexts& texts,
+                         const Model& model)
+    : type_(calibration.type()) {
+  std::string option = "--calibration";
+  std::vector<std::string> files = calibration.files;
+  const char* part = "held out";
+  if (!o.data.empty()) {
+    CalibrationOptions judge = calibration;
+    judge.files = files = o.data;
+    text_ = *judge.read(model);
+    text_.require_text("--data");
+    option = "--data";
+    part = "spread over it";
+  } else if (texts.rest && texts.rest->windows > 0) {
+    text_ = *texts.rest;
+  } else if (texts.text && texts.text->examples.empty()) {
+    text_ = some_windows(*texts.text, CalibrationOptions::judged_windows);
+    part = "calibrated on";
+  }
+  if (text_.length < 2) text_ = {};  // nothing is predicted there
+  said_ = loss_text(option, files, part, text_);
+  words_ = fmt::format("{} of {} tokens of {} {} ({})", counted(text_.windows, "window"), text_.length, option,
+                       fmt::join(files, " "), part);
+}
+
+void LossMeasure::begin(const Transformer& model) {
+  if (!possible()) return;
+  reference_ = std::make_unique<Reference>(model, text_, type_);
+  before_ = reference_->own();
+}
+
+const Distance& LossMeasure::before() const {
+  if (!reference_) throw internal_error("no loss was measured before");
+  return before_;
+}
+
+Distance LossMeasure::distance(const Transformer& model) const {
+  if (!reference_) throw internal_error("no loss was measured before");
+  return reference_->distance(model);
+}
+
+nlohmann::json LossMeasure::of(const Distance& after) const {
+  log_info("loss {:.4f} before, {:.4f} after: {}", before().loss, after.loss, words_);
+  return {{"loss_before", before_.loss},         {"loss", after.loss}, {"kl", after.kl}, {"accuracy", after.accuracy},
+          {"accuracy_before", before_.accuracy}, {"loss_text", said_}};
+}
+
+nlohmann::json speeds(const Speedup& s) {
+  log_info("prefill {:.0f} tokens/s before, {:.0f} after; decode {:.1f} before, {:.1f} after",
+           s.before.prefill_tokens_per_second(), s.after.prefill_tokens_per_second(),
+           s.before.decode_tokens_per_second(), s.after.decode_tokens_per_second());
+  return {{"prefill_tokens_per_second_before", s.before.prefill_tokens_per_second()},
+          {"prefill_tokens_per_second", s.after.prefill_tokens_per_second()},
+          {"decode_tokens_per_second_before", s.before.decode_tokens_per_second()},
+          {"decode_tokens_per_second", s.after.decode_tokens_per_second()},
+          {"prefill_speedup", s.prefill},
+          {"decode_speedup", s.decode}};
+}
+
+nlohmann::json speeds(const MeasureOptions& o, const ModelFiles& files, const Transformer& after, DType type) {
+  if (!o.speed) return nlohmann::json::object();
+  const Model before = load_model(files.model);
+  return speeds(measure_speedup(*before.transformer, after, short_generation(after.config(), type), speed_repeats));
+}
+
+}  // namespace hone::cli
