@@ -119,8 +119,10 @@ int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& c
     require_writable(o.output, o.force);
     require_distinct({{"--output", o.output}}, {{"MODEL", o.model}, {"--config", common.config}});
   }
-  const Model model = load_model(o.model);
-  require_finite(model);
+  // A tensor is in memory at a time; what one leaves in the pool hardly ever has the size of the next.
+  limit_pool(size_t{32} << 20);
+  const Model model = load_model(o.model, {.defer = true});
+  read_through(model);
   const Exported exported = format.write(
       model, o.output, {.force = o.force, .densify = o.densify, .type = o.type, .only_check = common.dry_run});
   if (common.dry_run) {

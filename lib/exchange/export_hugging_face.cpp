@@ -190,10 +190,13 @@ class Exporter {
     write_safetensors(path(file.name), settings_.force, file.header, file.tensors,
                       [&](const StoredTensor& tensor, OutputFile& out) {
                         check_stop();
+                        const NumberType type = number_type_of(tensor, "origin");
                         const Tensor values = numbers_of(origins.at(names_.at(tensor.name)), numbers_);
-                        bytes.resize(tensor.end - tensor.begin);
-                        encode_numbers(values.span<float>(), number_type_of(tensor, "origin"), bytes.data());
-                        out.write(bytes.data(), bytes.size());
+                        in_pieces(values, [&](std::span<const float> piece) {
+                          bytes.resize(piece.size() * size_of(type));
+                          encode_numbers(piece, type, bytes.data());
+                          out.write(bytes.data(), bytes.size());
+                        });
                       });
     took(file.name);
   }

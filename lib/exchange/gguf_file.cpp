@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "exchange/numbers.h"
 
 namespace hone {
 namespace {
@@ -323,9 +324,12 @@ int64_t write_gguf(const std::string& path, bool force, GgufContent content,
   file.write(head.all().data(), head.all().size());
   std::vector<std::byte> bytes;
   for (const GgufTensor& tensor : content.tensors) {
-    const Tensor values = numbers(tensor);
-    bytes.assign(aligned(tensor.bytes(), usual_alignment), std::byte{0});
-    encode_blocks(*tensor.type, values.span<float>(), bytes.data());
+    in_pieces(numbers(tensor), [&](std::span<const float> piece) {
+      bytes.resize(tensor.type->bytes_of(static_cast<int64_t>(piece.size())));
+      encode_blocks(*tensor.type, piece, bytes.data());
+      file.write(bytes.data(), bytes.size());
+    });
+    bytes.assign(aligned(tensor.bytes(), usual_alignment) - tensor.bytes(), std::byte{0});
     file.write(bytes.data(), bytes.size());
   }
   file.commit();

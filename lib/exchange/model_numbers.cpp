@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor/pages.h"
+
 namespace hone {
 
 ModelNumbers::ModelNumbers(const Transformer& model) {
@@ -18,16 +20,31 @@ ModelNumbers::ModelNumbers(const Transformer& model) {
 
 Tensor ModelNumbers::of(const std::string& parameter) const {
   const auto found = weights_.find(parameter);
-  return found != weights_.end() ? found->second->to_dense() : values_.at(parameter);
+  if (found == weights_.end()) return values_.at(parameter);
+  Tensor dense = found->second->to_dense();
+  found->second->let_go();
+  return dense;
 }
 
+namespace {
+
+Tensor taken_of(const TensorOrigin& origin, const std::string& parameter, const ModelNumbers& numbers) {
+  const Tensor whole = numbers.of(parameter);
+  Tensor part = take_apart(origin.part, whole, origin.first);
+  let_go(whole);
+  return part;
+}
+
+}  // namespace
+
 Tensor numbers_of(const TensorOrigin& origin, const ModelNumbers& numbers) {
-  if (origin.of_experts.empty()) return take_apart(origin.part, numbers.of(origin.parameter), origin.first);
+  if (origin.of_experts.empty()) return taken_of(origin, origin.parameter, numbers);
   const Tensor all = Tensor::empty(origin.part.whole());
   float* to = all.data<float>();
   for (const std::string& parameter : origin.of_experts) {
-    const Tensor one = take_apart(origin.part, numbers.of(parameter), origin.first);
+    const Tensor one = taken_of(origin, parameter, numbers);
     to = std::copy_n(one.data<float>(), one.size(), to);
+    let_go(one);
   }
   return all;
 }

@@ -9,11 +9,12 @@
 
 namespace hone {
 
-// By parameter; those of a matrix are made when they are asked for. The model must outlive it.
+// By parameter; those of a matrix are made when they are asked for, and nothing of it is kept beside them. The model
+// must outlive it, and nobody else may use its weights meanwhile.
 class ModelNumbers {
  public:
   explicit ModelNumbers(const Transformer& model);
-  Tensor of(const std::string& parameter) const;  // f32
+  Tensor of(const std::string& parameter) const;  // f32; of plain weights in a mapped file
 
  private:
   std::map<std::string, const Weight*> weights_;

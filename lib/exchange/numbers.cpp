@@ -1,9 +1,11 @@
 #include "exchange/numbers.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "kernels/parallel.h"
+#include "tensor/pages.h"
 
 namespace hone {
 namespace {
@@ -70,6 +72,15 @@ void encode_numbers(std::span<const float> from, NumberType type, std::byte* to)
       std::memcpy(to + 2 * i, &stored, sizeof stored);
     }
   });
+}
+
+void in_pieces(const Tensor& tensor, const std::function<void(std::span<const float> piece)>& take) {
+  const Tensor flat = tensor.reshape({tensor.size()});
+  for (int64_t begin = 0; begin < flat.size(); begin += piece_numbers) {
+    const Tensor piece = flat.rows(begin, std::min(piece_numbers, flat.size() - begin));
+    take(piece.span<float>());
+    let_go(piece);
+  }
 }
 
 }  // namespace hone

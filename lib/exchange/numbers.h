@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -35,5 +36,10 @@ uint16_t to_half(float value);
 void decode_numbers(const std::byte* from, NumberType type, std::span<float> to);
 // The same back: exact where the numbers came from that type.
 void encode_numbers(std::span<const float> from, NumberType type, std::byte* to);
+
+// Hands a tensor of f32 on in pieces of so many numbers at most, in order, so that what is made of it need not be whole
+// in memory. Pieces that lie in a mapped file leave memory behind it.
+constexpr int64_t piece_numbers = int64_t{1} << 20;  // whole blocks of every type
+void in_pieces(const Tensor& tensor, const std::function<void(std::span<const float> piece)>& take);
 
 }  // namespace hone

@@ -100,6 +100,8 @@ void compare_parameter(const InspectedParameter& a, const InspectedParameter& b,
   Differences d;
   compare_values(a.weight ? a.weight->to_dense() : a.value, b.weight ? b.weight->to_dense() : b.value, d);
   if (a.weight && b.weight) d.mask_changes = count_differences(a.weight->mask(), b.weight->mask());
+  for (const InspectedParameter* p : {&a, &b})
+    if (p->weight) p->weight->let_go();
   const bool form = a.form != b.form || a.element != b.element;
   if (!form && d.differing == 0 && d.mask_changes == 0) return;
   const char* what = !form ? (d.differing ? "values" : "mask") : d.differing ? "form, values" : "form";

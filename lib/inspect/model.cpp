@@ -15,17 +15,15 @@ int64_t bytes_of(const Encoded& encoded) {
   return bytes;
 }
 
-struct Stored {
-  int64_t bytes, nonfinite;
-};
-
+// Goes through the file once, a parameter after the other: only one is in memory.
 class Lister : public Visitor {
  public:
-  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, Stored>& stored)
+  Lister(std::vector<InspectedParameter>& into, const std::map<std::string, Encoded>& stored)
       : into_(into), stored_(stored) {}
 
   void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
     check_stop();
+    weight->encode();  // compares it with its checksums; what is read is counted, where the file only tells
     InspectedParameter p = named(info);
     p.form = weight->form();
     p.element = weight->element();
@@ -35,6 +33,7 @@ class Lister : public Visitor {
     p.pruned = weight->pruned();
     p.weight = weight;
     add(std::move(p));
+    weight->let_go();
   }
 
   void parameter(const ParameterInfo& info, Parameter& parameter) override {
@@ -57,13 +56,14 @@ class Lister : public Visitor {
   }
 
   void add(InspectedParameter p) {
-    p.bytes = stored_.at(p.name).bytes;
-    p.nonfinite = stored_.at(p.name).nonfinite;
+    const Encoded& stored = stored_.at(p.name);
+    p.bytes = bytes_of(stored);
+    p.nonfinite = count_nonfinite(stored);
     into_.push_back(std::move(p));
   }
 
   std::vector<InspectedParameter>& into_;
-  const std::map<std::string, Stored>& stored_;
+  const std::map<std::string, Encoded>& stored_;
 };
 
 }  // namespace
@@ -71,6 +71,7 @@ class Lister : public Visitor {
 InspectedModel inspect_model(const std::string& path) {
   ReadOptions read;
   read.run = true;
+  read.defer = true;
   ModelFile file = read_model_file(path, read);
   InspectedModel m;
   m.path = path;
@@ -82,16 +83,15 @@ InspectedModel inspect_model(const std::string& path) {
   m.tokenizer_json = file.tokenizer;
   m.tokenizer = make_tokenizer(file.tokenizer);
   m.lineage = file.lineage;
-  std::map<std::string, Stored> stored;
-  for (const auto& [name, encoded] : file.parameters) {
-    const Stored& s = stored[name] = {bytes_of(encoded), count_nonfinite(encoded)};
-    m.parameter_bytes += s.bytes;
-    m.nonfinite += s.nonfinite;
-  }
+  const std::map<std::string, Encoded> stored = file.parameters;
   const Model model = model_of(std::move(file), path);
-  m.size = size_of(*model.transformer);
   Lister lister(m.parameters, stored);
   model.transformer->visit(lister);
+  for (const InspectedParameter& p : m.parameters) {
+    m.parameter_bytes += p.bytes;
+    m.nonfinite += p.nonfinite;
+  }
+  m.size = size_of(*model.transformer);
   return m;
 }
 

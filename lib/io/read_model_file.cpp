@@ -137,7 +137,8 @@ class Loader {
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return arrays_[a].bytes() > arrays_[b].bytes(); });
     std::optional<PieceBuffers> buffers;
-    if (by_pieces_) buffers.emplace();
+    // With `defer` all that is left of arrays is the state of a run, of which a reader of weights has no use.
+    if (by_pieces_ || (options_.defer && options_.run)) buffers.emplace();
     std::vector<std::string> found(n);
     for (std::string& checksum : found) checksum.reserve(checksum_digits);
     std::atomic<int> error{0};

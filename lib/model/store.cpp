@@ -309,6 +309,18 @@ void require_finite(const Model& model) {
   std::as_const(*model.transformer).visit(checker);
 }
 
+void read_through(const Model& model) {
+  struct Toucher : Reader {
+    void weight(const ParameterInfo&, const Weight& weight) override {
+      check_stop();
+      weight.encode();
+      weight.let_go();
+    }
+    void parameter(const ParameterInfo&, const Parameter&) override {}  // read when it was loaded
+  } toucher;
+  std::as_const(*model.transformer).visit(toucher);
+}
+
 namespace {
 
 // Those of the ranks that are on this machine, where each has its own copy of a file.

@@ -38,6 +38,9 @@ Model model_of(ModelFile file, const std::string& path);
 
 // Throws Error(input) naming file and parameter where a number is NaN or infinite: nothing can be made of such a model.
 void require_finite(const Model& model);
+// Of a model that was loaded with ReadOptions::defer: reads all of it now, weight by weight, so that damage is found
+// before anything is made of it. Throws what a first use would. The weights leave memory again.
+void read_through(const Model& model);
 
 // Shares the storage of the weights. Of a model in parts, on every rank that has one: values of what is divided, and of
 // experts that others have, are promised, and come from kept_arrays().

@@ -70,6 +70,8 @@ void read_line(std::string_view text, const Tokenizer& tokenizer, const BatchSet
   Members members(std::move(object));
   if (members.has("id")) line.id = members.take("id");
   if (!line.id.is_string() && !line.id.is_number()) throw input_error("\"id\" is a text or a number");
+  if (members.has("parts"))
+    throw input_error("requests are texts, without images and sounds: give \"prompt\" instead of \"parts\"");
   if (!members.has("prompt")) throw input_error("it has no \"prompt\"");
   const json prompt = members.take("prompt");
   if (!prompt.is_string()) throw input_error("\"prompt\" is a text, not {}", prompt.dump());

@@ -17,10 +17,12 @@ namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
 
-// Blocks by capacity: training asks for the same sizes at every step. Where lengths vary (serving, evaluation), sizes
-// do: a block that is a little larger serves, too, and those that were not asked for the longest go back to the system,
-// so that what is kept follows what is needed. A block that is free holds what the pool knows of it, so that taking and
-// giving ask for no memory: a token of a small model does both hundreds of times.
+// Blocks by capacity: training asks for the same sizes at every step. Where lengths vary (serving, evaluation, rows of
+// experts), sizes do: a block that is a little larger serves, too. Of large ones, whose fresh pages take long to be
+// cleared, so does one up to twice as large, as long as not too much of all is wasted; that does not count as used,
+// since it depends on what was freed before. Blocks that were not asked for the longest go back to the system, so that
+// what is kept follows what is needed. A block that is free holds what the pool knows of it, so that taking and giving
+// ask for no memory: a token of a small model does both hundreds of times.
 class Pool {
  public:
   struct Block {
@@ -28,27 +30,30 @@ class Pool {
     size_t capacity;
   };
 
-  Block take(size_t capacity) {
+  // Of `asked` bytes or more.
+  Block take(size_t asked) {
     const std::lock_guard lock(mutex_);
-    for (auto at = free_.lower_bound(capacity); at != free_.end() && at->first <= capacity + capacity / 8; ++at)
-      if (Free* const found = at->second) {
-        forget(found);
-        use(at->first);
-        return {reinterpret_cast<std::byte*>(found), at->first};
-      }
-    while (oldest_ && in_use_ + kept_ + capacity > limit()) drop(oldest_);
+    if (Free* const found = fitting(asked)) {
+      const size_t capacity = found->capacity;
+      forget(found);
+      use(asked, capacity);
+      return {reinterpret_cast<std::byte*>(found), capacity};
+    }
+    while (oldest_ && all() + asked > limit()) drop(oldest_);
     ++system_allocations_;
-    const size_t alignment = capacity >= huge_page ? huge_page : 64;
-    void* data = std::aligned_alloc(alignment, capacity);
+    const size_t alignment = asked >= huge_page ? huge_page : 64;
+    void* data = std::aligned_alloc(alignment, asked);
     if (!data) throw std::bad_alloc();
-    if (capacity >= huge_page) madvise(data, capacity, MADV_HUGEPAGE);
-    use(capacity);
-    return {static_cast<std::byte*>(data), capacity};
+    if (asked >= huge_page) madvise(data, asked, MADV_HUGEPAGE);
+    use(asked, asked);
+    return {static_cast<std::byte*>(data), asked};
   }
 
-  void give(Block block) {
+  // Back, with what it was asked for.
+  void give(Block block, size_t asked) {
     const std::lock_guard lock(mutex_);
-    in_use_ -= block.capacity;
+    in_use_ -= asked;
+    wasted_ -= block.capacity - asked;
     kept_ += block.capacity;
     if (free_.size() > most_sizes) std::erase_if(free_, [](const auto& size) { return !size.second; });
     Free*& first = free_[block.capacity];
@@ -57,7 +62,7 @@ class Pool {
     first = one;
     (newest_ ? newest_->newer : oldest_) = one;
     newest_ = one;
-    while (oldest_ && in_use_ + kept_ > limit()) drop(oldest_);
+    while (oldest_ && all() > limit()) drop(oldest_);
   }
 
   void release() {
@@ -81,7 +86,7 @@ class Pool {
   void limit_to(size_t bytes) {
     const std::lock_guard lock(mutex_);
     most_kept_ = bytes;
-    while (oldest_ && in_use_ + kept_ > limit()) drop(oldest_);
+    while (oldest_ && all() > limit()) drop(oldest_);
   }
   void reset_peak() {
     const std::lock_guard lock(mutex_);
@@ -97,13 +102,26 @@ class Pool {
   };
   static_assert(sizeof(Free) <= 64);          // the least capacity
   static constexpr size_t most_sizes = 4096;  // then those that no block has any more are forgotten
+  static constexpr size_t most_wasted = size_t{64} << 20;
 
+  // The smallest free block that serves; null: none. Where somebody set a limit, memory is not to be wasted.
+  Free* fitting(size_t asked) {
+    size_t largest = asked + asked / 8;
+    if (asked >= huge_page && most_kept_ == SIZE_MAX && wasted_ < most_wasted)
+      largest = std::max(largest, std::min(2 * asked, asked + most_wasted - wasted_));
+    for (auto at = free_.lower_bound(asked); at != free_.end() && at->first <= largest; ++at)
+      if (at->second) return at->second;
+    return nullptr;
+  }
+
+  size_t all() const { return in_use_ + wasted_ + kept_; }
   // Of all blocks, used and free. In a step of training some sizes are used at one time and others at another: twice
   // what was in use at any time has room for both.
   size_t limit() const { return std::min(2 * most_in_use_ + (size_t{64} << 20), most_kept_); }
 
-  void use(size_t capacity) {
-    in_use_ += capacity;
+  void use(size_t asked, size_t capacity) {
+    in_use_ += asked;
+    wasted_ += capacity - asked;
     most_in_use_ = std::max(most_in_use_, in_use_);
     peak_ = std::max(peak_, in_use_);
   }
@@ -123,7 +141,8 @@ class Pool {
   std::map<size_t, Free*> free_;  // by capacity: the one that was given last
   Free *oldest_ = nullptr, *newest_ = nullptr;
   size_t most_kept_ = SIZE_MAX;
-  size_t in_use_ = 0, most_in_use_ = 0, kept_ = 0, peak_ = 0;  // bytes
+  // Bytes: asked for by whom they are used, the most of those, what their blocks have beyond, of free blocks.
+  size_t in_use_ = 0, most_in_use_ = 0, wasted_ = 0, kept_ = 0, peak_ = 0;
   std::atomic<size_t> system_allocations_{0};
 };
 
@@ -197,7 +216,7 @@ bool ShapesOnly::active() {
 }
 
 Storage::~Storage() {
-  if (!owner_) pool().give({data_, capacity_});
+  if (!owner_) pool().give({data_, capacity_}, block_bytes(bytes_));
 }
 
 void release_pool() {

@@ -51,7 +51,7 @@ class ShapesOnly {
 
 // What the pool keeps of freed storage: with what is in use at most twice what ever was in use at once, and 64 MiB.
 size_t pool_kept_bytes();
-size_t pool_used_bytes();  // of owned storage, in whole blocks of the pool
+size_t pool_used_bytes();  // of owned storage, each rounded as pool_block_bytes() does, in whatever block it lies
 size_t pool_peak_bytes();  // the most of those since the process began or reset_pool_peak()
 void reset_pool_peak();
 // Freed storage is kept only while it and what is in use are within so many bytes.

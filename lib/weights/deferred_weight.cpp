@@ -12,7 +12,8 @@ Weight& DeferredWeight::get() const {
   const std::lock_guard lock(mutex_);
   if (!weight_) {
     Encoded verified = encoded_;
-    if (arrays_ == Arrays::unknown) verified.verify();
+    if (arrays_ == Arrays::unknown && !verified_) verified.verify();
+    verified_ = true;
     verified.verify = nullptr;
     weight_ = decode_weight(verified, where_);
     weight_->set_rounding(rounding_);
@@ -27,11 +28,24 @@ void DeferredWeight::set_rounding(const kernels::ActivationRounding& rounding) {
   if (Weight* ready = ready_.load(std::memory_order_acquire)) ready->set_rounding(rounding);
 }
 
+Weight& DeferredWeight::for_change() {
+  may_change_ = true;
+  return get();
+}
+
+void DeferredWeight::let_go() const {
+  const std::lock_guard lock(mutex_);
+  if (may_change_) return;
+  ready_.store(nullptr, std::memory_order_release);
+  weight_.reset();
+  for (const auto& [name, array] : encoded_.arrays) hone::let_go(array);
+}
+
 // What the decoded weight has a copy of is not read again.
 void DeferredWeight::let_go_of_copied(const Encoded& used) const {
   for (const auto& [name, array] : encoded_.arrays) {
     const auto found = used.arrays.find(name);
-    if (found == used.arrays.end() || found->second.raw() != array.raw()) let_go(array);
+    if (found == used.arrays.end() || found->second.raw() != array.raw()) hone::let_go(array);
   }
 }
 
@@ -51,21 +65,22 @@ int64_t DeferredWeight::stored_bytes() const {
 }
 
 // For reports, and for weights that have not changed: a number that cannot be is not believed.
-std::optional<int64_t> DeferredWeight::told(const char* attribute) const {
+std::optional<int64_t> DeferredWeight::told(const char* attribute, const Count& counted) const {
   if (ready_.load(std::memory_order_acquire)) return {};
+  if (const int64_t n = counted; n >= 0) return n;
   const auto found = encoded_.attributes.find(attribute);
   if (found == encoded_.attributes.end() || found->second < 0 || found->second > rows() * cols()) return {};
   return found->second;
 }
 
 int64_t DeferredWeight::nonzeros() const {
-  const auto n = told(nonzeros_attribute);
-  return n ? *n : get().nonzeros();
+  if (const auto n = told(nonzeros_attribute, nonzeros_)) return *n;
+  return nonzeros_ = get().nonzeros();
 }
 
 int64_t DeferredWeight::pruned() const {
-  const auto n = told(pruned_attribute);
-  return n ? *n : get().pruned();
+  if (const auto n = told(pruned_attribute, pruned_)) return *n;
+  return pruned_ = get().pruned();
 }
 
 }  // namespace hone

@@ -31,25 +31,30 @@ class DeferredWeight : public Weight {
   std::optional<kernels::PackedMatrix> integers(bool transposed) const override { return get().integers(transposed); }
   void set_rounding(const kernels::ActivationRounding& rounding) override;
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { get().matmul_dx(dy, dx); }
-  void add_dw(kernels::ConstView dy, kernels::ConstView x) override { get().add_dw(dy, x); }
+  void add_dw(kernels::ConstView dy, kernels::ConstView x) override { for_change().add_dw(dy, x); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }
-  Parameter* parameter() override { return get().parameter(); }
+  Parameter* parameter() override { return for_change().parameter(); }
   bool trainable() const override { return get().trainable(); }
   Tensor to_dense() const override { return get().to_dense(); }
   Bitmask mask() const override { return get().mask(); }
-  void set_mask(Bitmask mask) override { get().set_mask(std::move(mask)); }
+  void set_mask(Bitmask mask) override { for_change().set_mask(std::move(mask)); }
   Encoded encode() const override;  // of sound arrays, as long as nobody needed an element: themselves
   std::string form() const override;
   std::string element() const override { return encoded_.element; }
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
   int64_t pruned() const override;
+  // The next use decodes the arrays again, and does not compare them again. What was counted stays known.
+  void let_go() const override;
 
  private:
+  using Count = std::atomic<int64_t>;  // below 0: not counted yet
+
   Weight& get() const;
+  Weight& for_change();  // the same, which is kept from then on
   void let_go_of_copied(const Encoded& used) const;
-  // What the file says in an attribute.
-  std::optional<int64_t> told(const char* attribute) const;
+  // Of a weight that nobody uses: what was counted before, or what the file says in an attribute.
+  std::optional<int64_t> told(const char* attribute, const Count& counted) const;
 
   Encoded encoded_;
   std::string where_;
@@ -57,7 +62,10 @@ class DeferredWeight : public Weight {
   kernels::ActivationRounding rounding_;
   mutable std::mutex mutex_;
   mutable std::shared_ptr<Weight> weight_;       // guarded by the mutex
-  mutable std::atomic<Weight*> ready_{nullptr};  // the same, once it is there
+  mutable bool verified_ = false;                // guarded by the mutex
+  mutable std::atomic<Weight*> ready_{nullptr};  // the weight, once it is there
+  std::atomic<bool> may_change_{false};
+  mutable Count nonzeros_{-1}, pruned_{-1};
 };
 
 }  // namespace hone

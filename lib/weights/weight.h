@@ -85,6 +85,10 @@ class Weight {
   virtual int64_t stored_bytes() const = 0;     // what one product reads
   virtual int64_t nonzeros() const = 0;         // logical elements that are not zero
   virtual int64_t pruned() const { return 0; }  // logical elements that the mask leaves out
+
+  // What lies in a file as well leaves this process's memory until it is used again: for who goes through a model
+  // weight by weight. Nobody else may be using the weight meanwhile. Nothing happens to a weight that may have changed.
+  virtual void let_go() const {}
 };
 
 // The one table of forms: makes a weight of what a file holds. Throws Error(input) when the arrays do not fit the

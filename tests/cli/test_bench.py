@@ -185,6 +185,22 @@ class BenchTest(CliTest):
         self.assertEqual(self.rows(model, "--train", "--prompt", "16", "--repeat", "1")[0]["context"], 16)
         self.assertEqual(self.rows(model, "--train", "--precision", "int8", "--repeat", "1")[0]["precision"], "int8")
 
+    def test_training_that_computes_again(self):
+        model, plans = tiny_model(self.directory), ("none", "feed_forward", "blocks")
+        options = [word for plan in plans for word in ("--recompute", plan)]
+        rows = self.rows(model, "--train", "--batch", "4", "--repeat", "1", *options)
+        self.assertEqual([row["recompute"] for row in rows], list(plans))
+        kept = [row["activation_bytes"] for row in rows]
+        self.assertLess(kept[1], kept[0])
+        self.assertLess(kept[2], kept[1])
+        alone, = self.rows(model, "--train", "--batch", "4", "--repeat", "1", "--recompute", "blocks")
+        self.assertEqual(alone["activation_bytes"], kept[2])
+        done = self.bench(model, "--train", "--plot", self.path("p.svg"), "--recompute", "none", "--recompute", "blocks")
+        self.assert_error(done, 2, "--recompute")
+        self.assert_error(self.bench(model, "--train", "--recompute", "everything"), 2, "--recompute")
+        done = run("bench", model, *self.short("--recompute", "blocks"), env=self.environment, check=True)
+        self.assertIn("--recompute has no effect", done.stderr)
+
     def test_kernels(self):
         rows = self.rows("--kernels", "--only", "attention_forward", "--repeat", "1", "--threads", "2")
         self.assertEqual({r["kernel"] for r in rows}, {"attention_forward"})

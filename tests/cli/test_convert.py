@@ -3,10 +3,12 @@
 import base64
 import json
 import os
+import re
 import shutil
+import subprocess
 import unittest
 
-from hone_cli import ROOT, CliTest, corpus, run, run_json, tiny_model, write
+from hone_cli import BIN, ROOT, CliTest, corpus, run, run_json, tiny_model, write
 
 FIXTURES = os.path.join(ROOT, "tests", "fixtures", "exchange")
 
@@ -72,6 +74,28 @@ class Convert(CliTest):
         self.assertAlmostEqual(*loss, places=3)
         lineage = run_json("inspect", small)["lineage"]
         self.assertEqual([stage["tool"] for stage in lineage], ["convert", "prune", "quantize"])
+
+    def test_the_line_of_the_page(self):
+        """From a folder of others through pruning, training, quantization and a task to GGUF: as docs/convert.md has it."""
+        with open(os.path.join(ROOT, "docs", "convert.md"), encoding="utf-8") as file:
+            line, = re.findall(r"(?:^    hone .* &&\n)+^    hone .*$", file.read(), re.MULTILINE)
+        for tool in ("convert TinyLlama/", "prune", "train", "quantize", "eval", "convert small.h5"):
+            self.assertIn(f"hone {tool} ", line)
+        text = corpus(self.directory)
+        first = tiny_model(self.directory, "first.h5", data=text, steps=2, batch=2, untied=True)
+        run("convert", first, "--to", "safetensors", "--output", self.path("TinyLlama"), check=True)
+        ask = {"activity_label": "Bridges", "ctx_a": "The old king follows", "ctx_b": "the river", "label": 1,
+               "endings": [f"{word} the stone bridge." for word in ("eats", "and finds", "never", "twice")]}
+        write(self.path("hellaswag_val.jsonl"), json.dumps(ask) + "\n")
+        done = subprocess.run(["bash", "-c", line], cwd=self.directory, capture_output=True, text=True, timeout=300,
+                              env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("hellaswag", done.stdout)
+        with open(self.path("small.gguf"), "rb") as file:
+            self.assertEqual(file.read(4), b"GGUF")
+        lineage = run_json("inspect", self.path("small.h5"))["lineage"]
+        self.assertEqual([stage["tool"] for stage in lineage], ["convert", "prune", "train", "quantize"])
+        run("convert", self.path("small.gguf"), "--output", self.path("back.h5"), check=True)
 
     def test_llama2c(self):
         source, model = os.path.join(FIXTURES, "llama2c-0", "model.bin"), self.path("m.h5")

@@ -89,6 +89,15 @@ class Generate(CliTest):
         self.assertEqual(stopped["text"], text[: text.index(stop)])
         self.assertEqual(stopped["finish_reason"], "stop")
 
+    def test_a_draft_that_reads_more_than_the_model_is_told(self):
+        large = tiny_model(self.directory, "large.h5", layers=4)
+        options = ("--prompt", "abc", "--tokens", 8, "--temperature", 0, "--ignore-end")
+        done = run("generate", self.model, *options, "--draft", large, check=True)
+        self.assertRegex(done.stderr, r"warning: the draft '.*large.h5' reads .* a token, '.*tiny.h5' .*: it cannot make that faster")
+        self.assertEqual(done.stdout, self.generate(*options))
+        done = run("generate", large, *options, "--draft", self.model, check=True)
+        self.assertNotIn("faster", done.stderr)
+
     def test_greedy_text_is_the_same_with_every_kind_of_draft(self):
         small = self.path("small.h5")
         run("quantize", self.model, "--output", small, "--type", "int8", "-q", check=True)

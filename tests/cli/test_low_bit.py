@@ -1,9 +1,11 @@
 """Fewer bits while a model runs: eval, generate and bench with --activations int8 and --cache-type int8 and int4."""
 
+import json
 import unittest
 
 from hone_cli import run, run_json
 from model_files import ModelTest
+from serving import Server
 
 
 class LowBit(ModelTest):
@@ -48,13 +50,41 @@ class LowBit(ModelTest):
                      *options, env={"HONE_CACHE_DIR": self.shared}, check=True)
         self.assertIn("int8 activations, int4 cache", report.stdout)
 
+    def test_texts_that_are_written_together_are_those_of_one(self):
+        """generate --input, serve and bench --requests."""
+        options = ("--activations", "int8", "--cache-type", "int4")
+        prompts = ["the river", "a small bird carries the evening light", "the"]
+        asked = [word for prompt in prompts for word in ("--prompt", prompt)]
+        row = lambda *more: [r["text"] for r in run_json("generate", self.small, *asked, "--tokens", 40, "--temperature", 0, *more)["rows"]]
+        alone = row(*options)
+        requests, texts = self.path("requests.jsonl"), self.path("texts.jsonl")
+        with open(requests, "w", encoding="utf-8") as file:
+            file.write("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+        run("generate", self.small, "--input", requests, "--output", texts, "--ordered", "--tokens", 40, "--temperature", 0, *options,
+            check=True)
+        with open(texts, encoding="utf-8") as file:
+            self.assertEqual([json.loads(line)["text"] for line in file], alone)
+        server = Server(self.small, *options)
+        try:
+            answer = server.complete(prompt=prompts, max_tokens=40, temperature=0)
+            self.assertEqual([choice["text"] for choice in answer["choices"]], alone)
+        finally:
+            server.stop()
+        report = run_json("bench", self.small, "--requests", "poisson:500", "--prompt", 8, "--generate", 4, "--count", 3, *options)
+        self.assertEqual(report["rows"][0]["served"], 3)
+        self.assertIn("int8 activations, int4 cache", report["rows"][0]["precision"])
+        done = run("serve", self.model, "--activations", "int8", "--dry-run", check=True)
+        self.assertIn("--activations has no effect", done.stderr)
+
     def test_what_has_no_effect_is_said_and_what_contradicts_is_refused(self):
         done = run("eval", self.model, "--data", self.corpus, "--limit", 50, "--no-speed", "--activations", "int8")
         self.assertEqual(done.returncode, 0)
         self.assertIn("--activations has no effect", done.stderr)
         done = run("eval", self.small, "--data", self.corpus, "--limit", 50, "--no-speed", "--activations", "int8")
         self.assertEqual(done.stderr.count("no effect"), 0)
-        for tool, rest in (("eval", ("--data", self.corpus)), ("generate", ("--prompt", "a")), ("bench", ())):
+        for tool, rest in (("eval", ("--data", self.corpus)), ("generate", ("--prompt", "a")), ("bench", ()), ("serve", ()),
+                           ("generate", ("--input", self.corpus, "--output", self.path("x.jsonl"))),
+                           ("bench", ("--requests", "poisson:5"))):
             with self.subTest(tool=tool):
                 self.assert_refused(run(tool, self.small, *rest, "--activations", "int8", "--precision", "f32"), 2, "--precision f32")
                 self.assert_refused(run(tool, self.small, *rest, "--cache-type", "int3"), 2, "--cache-type")

@@ -10,6 +10,7 @@ import unittest
 from hone_cli import ROOT, CliTest, run, run_json
 from media_files import SHAPE, MediaTest, write_png, write_wav
 from model_files import parameters
+from serving import Server
 
 
 class Media(MediaTest):
@@ -89,6 +90,33 @@ class Media(MediaTest):
                 done = run("generate", self.model, option, os.path.join(self.folder, name), "--prompt", "=", "--tokens", 1,
                            "--temperature", 0, check=True)
                 self.assertEqual(done.stdout.strip(), str(digit), option)
+
+    def test_requests_are_texts(self):
+        """Of a model that sees and hears, too: one error says so, and text is written."""
+        image = os.path.join(self.folder, "0.png")
+        lines = [{"parts": [{"image": image}, {"text": "="}]}, {"prompt": "=", "image": image}, {"prompt": [{"image": image}]},
+                 {"prompt": "="}]
+        requests, texts = self.file("requests.jsonl", "".join(json.dumps(line) + "\n" for line in lines)), self.path("texts.jsonl")
+        done = run("generate", self.model, "--input", requests, "--output", texts, "--tokens", 1, "--ordered")
+        self.assert_error(done, 3, "3 of 4 lines")
+        for number, word in ((1, "requests are texts, without images and sounds"), (2, 'no "image"'), (3, '"prompt" is a text')):
+            self.assertRegex(done.stderr, f"line {number}: .*{word}")
+        self.assertIn("text", json.loads(self.lines(texts)[-1]))
+        self.assert_error(run("generate", self.model, "--input", requests, "--output", texts, "--force", "--image", image), 2,
+                          "--image excludes --input")
+        server = Server(self.model)
+        try:
+            for body, words in (({"parts": lines[0]["parts"]}, "a 'prompt' is needed: a text"),
+                                ({"prompt": "=", "image": image}, "there is no parameter 'image'"),
+                                ({"prompt": [{"image": image}]}, "'prompt' is a text, tokens, or a list")):
+                status, answer = server.ask("POST", "/v1/completions", body)
+                self.assertEqual(status, 400)
+                error = json.loads(answer)["error"]
+                self.assertIn(words, error["message"])
+                self.assertEqual(error["type"], "invalid_request_error")
+            self.assertEqual(server.complete(prompt="=", max_tokens=1)["usage"]["prompt_tokens"], 1)
+        finally:
+            server.stop()
 
     def test_an_encoder_with_layers_learns_and_stays_as_it_is(self):
         shape = ["vit:3x4:1:GREY:12x12" if word == "patches:3x4:GREY:12x12" else word for word in SHAPE]

@@ -74,6 +74,35 @@ class Memory(CliTest):
                 self.assertLess(most, 100e6)
         self.assertEqual(sorted(os.listdir(self.directory)), ["m.h5", "x.h5"])
 
+    def test_a_model_is_read_tensor_by_tensor(self):
+        """What only goes through a file holds a tensor of it, and 64 MB beside: not the 170 MB of each of these models."""
+        dense, masked = self.path("m.h5"), self.path("sparse.h5")
+        run("train", "--steps", 0, "--layers", 24, "--dim", 384, "--heads", 6, "--output", dense, check=True)
+        run("prune", dense, "--method", "magnitude", "--sparsity", 0.5, "--output", masked, check=True)
+        for arguments in (["inspect", dense], ["inspect", masked], ["inspect", dense, masked],
+                          ["convert", dense, "--to", "safetensors"], ["convert", dense, "--to", "safetensors", "--type", "bf16"],
+                          ["convert", dense, "--to", "gguf"], ["convert", dense, "--to", "gguf", "--type", "q8_0"],
+                          ["convert", masked, "--to", "gguf", "--densify"]):
+            with self.subTest(arguments):
+                self.assertGreater(min(os.path.getsize(path) for path in arguments[1:] if os.path.exists(path)), 165e6)
+                if arguments[0] == "convert":
+                    out = self.path(f"{arguments[3]}-{len(os.listdir(self.directory))}")
+                    arguments += ["--output", out]
+                done, most = run_measured(*arguments)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertLess(most, 90e6)
+                if arguments[0] == "convert":
+                    self.assertTrue(os.path.exists(out))
+
+    def test_a_checkpoint_is_shown_without_its_state(self):
+        path = self.path("run.h5")
+        run("train", "--data", corpus(self.directory), "--steps", 1, "--layers", 12, "--dim", 256, "--heads", 4, "--batch", 1,
+            "--context", 32, "--checkpoint", path, "--output", self.path("m.h5"), check=True)
+        self.assertGreater(os.path.getsize(path), 110e6)
+        done, most = run_measured("inspect", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertLess(most, 90e6)
+
     def test_a_model_that_does_not_fit_an_address_space(self):
         command = f"ulimit -v 3000000; '{tool('train')}' --steps 0 --layers 100 --dim 1024 --heads 8 --output "
         done = subprocess.run(["bash", "-c", f"{command} '{self.path('x.h5')}'"], capture_output=True, text=True)

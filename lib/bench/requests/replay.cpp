@@ -121,8 +121,8 @@ void warm_up(Executor& executor, const EngineSettings& settings) {
     executor.logits(hidden.rows(0, 1), Phase::step);
   };
   read(1, Phase::step);
-  // A block of memory serves arrays that it is up to an eighth larger than, too. From small to large, so that no array
-  // finds a larger one.
+  // A block of memory serves arrays that it is up to an eighth larger than, too (large ones yet smaller arrays). From
+  // small to large, so that no array finds a larger one.
   for (int64_t next = 1, count = 0; count < longest; next = count + 1 + (count + 1) / 8) {
     check_stop();
     count = std::min(next, longest);

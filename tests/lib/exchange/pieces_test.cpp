@@ -14,6 +14,7 @@
 
 #include "exchange/assemble.h"
 #include "exchange/block_types.h"
+#include "exchange/numbers.h"
 #include "exchange/safetensors.h"
 #include "kernels/parallel.h"
 #include "lib/exchange/folders.h"
@@ -37,6 +38,20 @@ void each_range(int64_t count, int64_t step, F&& f) {
 }
 
 }  // namespace
+
+TEST_CASE("a tensor is handed on in pieces, all of it and in order") {
+  for (const int64_t count : {int64_t{1}, piece_numbers, 2 * piece_numbers + 96}) {
+    const Tensor tensor = Tensor::empty({count, 1});
+    std::iota(tensor.data<float>(), tensor.data<float>() + count, 0.0f);
+    int64_t taken = 0;
+    in_pieces(tensor, [&](std::span<const float> piece) {
+      CHECK(static_cast<int64_t>(piece.size()) == std::min(piece_numbers, count - taken));
+      CHECK(piece.front() == static_cast<float>(taken));
+      taken += static_cast<int64_t>(piece.size());
+    });
+    CHECK(taken == count);
+  }
+}
 
 TEST_CASE("a range of a parameter is that part of the whole") {
   Part plain{"a", {4, 3}};

@@ -94,6 +94,28 @@ TEST_CASE("it is verified once, by whichever thread is first, and computes the s
   }
 }
 
+TEST_CASE("what is let go of is decoded again, not compared again, and counted once; what may have changed stays") {
+  for (const auto& weight : every_form()) {
+    CAPTURE(weight->form());
+    Encoded encoded = weight->encode();
+    encoded.attributes[nonzeros_attribute] = 1;  // what a file of somebody else may say
+    int reads = 0;
+    encoded.verify = [&reads] { ++reads; };
+    const auto later = decode_weight(encoded, "w");
+    CHECK(later->nonzeros() == 1);
+    const Tensor before = later->to_dense();
+    CHECK(later->nonzeros() == weight->nonzeros());
+    later->let_go();
+    CHECK(later->nonzeros() == weight->nonzeros());
+    CHECK(std::ranges::equal(later->to_dense().span<float>(), before.span<float>()));
+    CHECK(reads == 1);
+    if (!later->trainable()) continue;
+    later->parameter()->version = 17;
+    later->let_go();
+    CHECK(later->parameter()->version == 17);
+  }
+}
+
 TEST_CASE("damage is told at every use; counts that cannot be are not believed") {
   const DenseWeight weight(numbers({rows, cols}));
   const auto bad = deferred(weight, [] { throw input_error("damaged"); });
