@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "bench/kernel_bench.h"
 #include "kernels/attention/attention.h"
+#include "kernels/gemm/bf16.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/rows/elementwise.h"
 #include "ops/linear.h"
@@ -68,6 +69,28 @@ KernelCase gemm_dw() {
   const Tensor dy = random_tensor({product_rows, ffn}, type), x = random_tensor({product_rows, dim}, type);
   const Tensor dw = Tensor::empty({ffn, dim});
   return {type, product_flops, 0, [=] { kernels::gemm(dy.view(), true, x.view(), false, dw.view()); }};
+}
+
+// The same in our own products, where the library's go before them.
+KernelCase own_forward() {
+  const Tensor x = random_tensor({product_rows, dim}, DType::bf16), w = random_tensor({ffn, dim});
+  const Tensor y = Tensor::empty({product_rows, ffn}, DType::bf16);
+  const Tensor panels = Tensor::empty({kernels::panel_elements(ffn, dim)}, DType::bf16);
+  kernels::pack_panels(w.view(), false, panels.data<bf16>());
+  return {DType::bf16, product_flops, 0, [=] {
+            kernels::own::available() ? kernels::own::gemm_panels(x.view(), panels.data<bf16>(), ffn, dim, y.view())
+                                      : kernels::gemm_panels(x.view(), panels.data<bf16>(), ffn, dim, y.view());
+          }};
+}
+
+KernelCase own_dw() {
+  const Tensor dy = random_tensor({product_rows, ffn}, DType::bf16),
+               x = random_tensor({product_rows, dim}, DType::bf16);
+  const Tensor dw = Tensor::empty({ffn, dim});
+  return {DType::bf16, product_flops, 0, [=] {
+            kernels::own::available() ? kernels::own::gemm_gradient(dy.view(), x.view(), dw.view(), false)
+                                      : kernels::gemm(dy.view(), true, x.view(), false, dw.view());
+          }};
 }
 
 // --- products of experts ---
@@ -247,6 +270,17 @@ KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows) {
           }};
 }
 
+// Rows of 8-bit integers, through dot products or tiles.
+KernelCase packed_bytes(int64_t rows) {
+  KernelCase result = packed(kernels::element_named("int8"), false, rows);
+  result.run = [run = result.run] {
+    kernels::set_packed_activation_bits(8);
+    run();
+    kernels::set_packed_activation_bits(16);
+  };
+  return result;
+}
+
 KernelEntry packed_entry(kernels::PackedElement element, bool sparse, int64_t rows) {
   const kernels::ElementInfo& info = kernels::info_of(element);
   std::string name = sparse ? "packed_sparse_" : "packed_", shape = fmt::format("{} x 2048 -> 2048", rows);
@@ -384,6 +418,13 @@ std::span<const KernelEntry> kernel_entries() {
       for (const bool sparse : {false, true})
         for (const kernels::PackedElement element : kernels::all_elements)
           all.push_back(packed_entry(element, sparse, rows));
+    for (const int64_t rows : {16, 64})
+      all.push_back({"packed_int8", fmt::format("{} x 2048 -> 2048, 8-bit activations", rows), false,
+                     [=] { return packed_bytes(rows); }});
+    if (isa() >= Isa::amx) {
+      all.push_back({"own_forward", "2048 x 768 -> 3072 bf16", false, own_forward});
+      all.push_back({"own_dw", "3072 x 768, 2048 rows bf16", false, own_dw});
+    }
     return all;
   }();
   return entries;
