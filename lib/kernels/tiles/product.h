@@ -125,7 +125,7 @@ void product_block(Tiles& t, const PanelProduct& p, int64_t row, int64_t rows, i
   constexpr int64_t width = side * Columns;
   alignas(64) float sums[side * Rows][width];
   const bool direct = !p.half && rows == side * Rows;
-  float* const c = static_cast<float*>(p.c) + row * p.c_stride + column;  // of f32
+  float* const c = p.half ? nullptr : static_cast<float*>(p.c) + row * p.c_stride + column;
   if (!p.accumulate) {
     each<Rows * Columns>([&]<int i>(Number<i>) { t.template zero<i>(); });
   } else if (direct) {
