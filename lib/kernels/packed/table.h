@@ -2,7 +2,7 @@
 // different flags.
 #pragma once
 
-#include "kernels/isa/tiles/table.h"
+#include "kernels/tiles/unit.h"
 #include "kernels/packed/packed.h"
 
 namespace hone::kernels {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "kernels/tiles/product.h"
+#include "kernels/isa/tiles/product.h"
 
 namespace hone::kernels::tiles {
 namespace {

@@ -10,7 +10,7 @@
 #include <array>
 #include <cstdint>
 
-#include "kernels/isa/tiles/table.h"
+#include "kernels/tiles/unit.h"
 
 namespace hone::kernels::tiles {
 

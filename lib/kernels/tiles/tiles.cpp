@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "kernels/isa/function.h"
+#include "kernels/isa/gemm/table.h"
+#include "kernels/panel.h"
 #include "kernels/tiles/emulation.h"
 
 namespace hone::kernels::tiles {

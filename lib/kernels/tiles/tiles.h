@@ -2,7 +2,7 @@
 // (kernels/gemm/gemm.cpp), and of packed integers with activations of 8 bits.
 #pragma once
 
-#include "kernels/isa/tiles/table.h"
+#include "kernels/tiles/unit.h"
 
 namespace hone::kernels::tiles {
 

@@ -1,8 +1,8 @@
 // The tile unit's products, in the set that a processor with AMX runs; the other sets have none.
 #include "kernels/isa/function.h"
+#include "kernels/isa/tiles/product.h"
 #include "kernels/isa/tiles/tmm.h"
 #include "kernels/isa/vector_math.h"
-#include "kernels/tiles/product.h"
 
 namespace hone::kernels::HONE_ISA {
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/isa/tiles/table.h"
+#include "kernels/tiles/unit.h"
 
 #if defined(HONE_ISA_avx512_bf16)
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/gemm/bf16.h"
+#include "kernels/isa/gemm/table.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/tiles/emulation.h"
 #include "lib/kernels/packed/packed_matrices.h"

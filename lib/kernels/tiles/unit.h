@@ -6,8 +6,11 @@
 
 #include <cstdint>
 
-#include "kernels/isa/gemm/table.h"
-#include "kernels/panel.h"
+#include "base/dtype.h"
+
+namespace hone::kernels {
+struct PanelProduct;  // isa/gemm/table.h
+}
 
 namespace hone::kernels::tiles {
 

@@ -1,12 +1,14 @@
-// The products of the tile unit, for anything that has its instructions: the processor (isa/tiles/tmm.h) or their
-// emulation (emulation.h). Two by two tiles of sums stay in registers over the contraction, four products for four
+// The products of the tile unit, for anything that has its instructions: the processor (tmm.h) or their emulation
+// (kernels/tiles/emulation.h). Two by two tiles of sums stay in registers over the contraction, four products for four
 // loads; below 17 rows one by four. Everything is a template of Tiles: a plain inline function would be merged with its
 // copy of another instruction set.
 #pragma once
 
 #include <utility>
 
-#include "kernels/isa/tiles/table.h"
+#include "kernels/isa/gemm/table.h"
+#include "kernels/panel.h"
+#include "kernels/tiles/unit.h"
 
 namespace hone::kernels::tiles {
 
