@@ -3,6 +3,9 @@
 #include <sched.h>
 #if defined(__aarch64__)
 #include <sys/auxv.h>
+#else
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <algorithm>
@@ -58,6 +61,16 @@ bool has(std::initializer_list<const char*> wanted) {
   return std::all_of(wanted.begin(), wanted.end(), [](const char* flag) { return kernel_flags().contains(flag); });
 }
 
+#if defined(__x86_64__)
+// Tiles are 8 KB of registers, which Linux saves for processes that asked: once, for all their threads, until another
+// program is executed (Documentation/arch/x86/xstate.rst).
+bool may_use_tiles() {
+  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, request, tile_data) == 0;
+  return granted;
+}
+#endif
+
 std::atomic<int> current{-1};
 
 }  // namespace
@@ -80,7 +93,11 @@ std::vector<Isa> isa_levels() {
   add(Isa::avx2, {"avx2", "fma", "f16c", "bmi1", "bmi2"}) &&
       add(Isa::avx512, {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi", "avx512_vbmi2",
                         "avx512_bitalg"}) &&
-      add(Isa::avx512_bf16, {"avx512_bf16"}) && add(Isa::amx, {"amx_tile", "amx_bf16", "amx_int8"});
+      add(Isa::avx512_bf16, {"avx512_bf16"});
+#endif
+#if defined(__x86_64__)
+  if (levels.back() == Isa::avx512_bf16 && has({"amx_tile", "amx_bf16", "amx_int8"}) && may_use_tiles())
+    levels.push_back(Isa::amx);
 #endif
   return levels;
 }

@@ -10,12 +10,14 @@ namespace hone {
 
 // Each level includes the ones before it in its family, Arm's or that of x86. `neon` is what every 64-bit processor of
 // Arm has; neon_dot adds dot products of 8 bits, neon_bf16 those of bf16 and of signed with unsigned bytes. `amx` uses
-// the avx512_bf16 kernels and lets oneDNN use the tile unit. Arm's stand first: `isa() >= Isa::avx2` is false there.
+// the avx512_bf16 kernels, lets oneDNN use the tile unit and uses it itself (kernels/tiles/). Arm's stand first: `isa()
+// >= Isa::avx2` is false there.
 enum class Isa { portable, neon, neon_dot, neon_bf16, avx2, avx512, avx512_bf16, amx };
 
 std::string_view name_of(Isa isa);
 
-// Levels this machine has, lowest first; always contains `portable`.
+// Levels this machine has, lowest first; always contains `portable`. Where the processor has tiles, the first call asks
+// the system to let this process use them; where it refuses, there is no `amx`.
 std::vector<Isa> isa_levels();
 
 // The level in use: the machine's highest, or the one that HONE_ISA names. Throws Error(usage) when HONE_ISA names an

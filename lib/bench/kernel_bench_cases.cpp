@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "bench/kernel_bench.h"
 #include "kernels/attention/attention.h"
+#include "kernels/gemm/bf16.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/int8.h"
 #include "kernels/rows/elementwise.h"
@@ -81,6 +82,28 @@ KernelCase gemm_int8() {
   const kernels::Rounding rounding = {transposed ? std::optional<uint64_t>(1) : std::nullopt};
   return {DType::bf16, product_flops, 0,
           [=] { kernels::packed_matmul_8(*w->integers(transposed), x.view(), y.view(), rounding); }};
+}
+
+// The same in our own products, where the library's go before them.
+KernelCase own_forward() {
+  const Tensor x = random_tensor({product_rows, dim}, DType::bf16), w = random_tensor({ffn, dim});
+  const Tensor y = Tensor::empty({product_rows, ffn}, DType::bf16);
+  const Tensor panels = Tensor::empty({kernels::panel_elements(ffn, dim)}, DType::bf16);
+  kernels::pack_panels(w.view(), false, panels.data<bf16>());
+  return {DType::bf16, product_flops, 0, [=] {
+            kernels::own::available() ? kernels::own::gemm_panels(x.view(), panels.data<bf16>(), ffn, dim, y.view())
+                                      : kernels::gemm_panels(x.view(), panels.data<bf16>(), ffn, dim, y.view());
+          }};
+}
+
+KernelCase own_dw() {
+  const Tensor dy = random_tensor({product_rows, ffn}, DType::bf16),
+               x = random_tensor({product_rows, dim}, DType::bf16);
+  const Tensor dw = Tensor::empty({ffn, dim});
+  return {DType::bf16, product_flops, 0, [=] {
+            kernels::own::available() ? kernels::own::gemm_gradient(dy.view(), x.view(), dw.view(), false)
+                                      : kernels::gemm(dy.view(), true, x.view(), false, dw.view());
+          }};
 }
 
 // --- products of experts ---
@@ -241,7 +264,8 @@ std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Bi
 }
 
 // y[rows, n] = x W^T through one matrix after the other, as a model's layers follow each other.
-KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows) {
+KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows,
+                  const kernels::ActivationRounding& rounding = {}) {
   const Bitmask mask = sparse ? random_mask(0.4) : Bitmask();
   const std::shared_ptr<Weight> first = kernels::info_of(element).scaled
                                             ? packed_integers(element, mask)
@@ -252,12 +276,18 @@ KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows) {
     Encoded copy = first->encode();
     for (auto& [name, array] : copy.arrays) array = array.clone();
     matrices->push_back(decode_weight(copy, "bench"));
+    matrices->back()->set_rounding(rounding);
     bytes += static_cast<double>(matrices->back()->stored_bytes());
   }
   const Tensor x = random_tensor({rows, packed_side}, DType::bf16), y = Tensor::empty({rows, packed_side}, DType::bf16);
   return {DType::bf16, 0, bytes, [=] {
             for (const auto& matrix : *matrices) matrix->matmul(x.view(), y.view());
           }};
+}
+
+// Rows of 8-bit integers, through dot products or tiles.
+KernelCase packed_bytes(int64_t rows) {
+  return packed(kernels::element_named("int8"), false, rows, {.bits = 8});
 }
 
 KernelEntry packed_entry(kernels::PackedElement element, bool sparse, int64_t rows) {
@@ -411,6 +441,13 @@ std::span<const KernelEntry> kernel_entries() {
       for (const bool sparse : {false, true})
         for (const kernels::PackedElement element : kernels::all_elements)
           all.push_back(packed_entry(element, sparse, rows));
+    for (const int64_t rows : {16, 64})
+      all.push_back({"packed_int8", fmt::format("{} x 2048 -> 2048, 8-bit activations", rows), false,
+                     [=] { return packed_bytes(rows); }});
+    if (isa() >= Isa::amx) {
+      all.push_back({"own_forward", "2048 x 768 -> 3072 bf16", false, own_forward});
+      all.push_back({"own_dw", "3072 x 768, 2048 rows bf16", false, own_dw});
+    }
     return all;
   }();
   return entries;

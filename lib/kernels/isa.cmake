@@ -62,7 +62,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT HONE_SANITIZE_THREADS)
   if(avx512 IN_LIST runs)  # Ice Lake, Zen 4 and newer
     hone_isa(avx512 ${avx512_flags})
   endif()
-  if(avx512_bf16 IN_LIST runs)  # the same with bf16 dot products: Sapphire Rapids (whose AMX is used through oneDNN), Zen 4 and newer
+  if(avx512_bf16 IN_LIST runs)  # the same with bf16 dot products: Zen 4, Sapphire Rapids (whose tiles isa/tiles/ names as
+                                 # assembly, which wants no flag) and newer
     hone_isa(avx512_bf16 ${avx512_flags} -mavx512bf16)
   endif()
 endif()

@@ -9,6 +9,7 @@
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/scratch.h"
+#include "kernels/tiles/tiles.h"
 
 namespace hone::kernels::own {
 namespace {
@@ -21,12 +22,26 @@ const GemmTable& table() {
   return kernel_set().gemm;
 }
 
+// What multiplies: the set's dot products, or the tile unit.
+struct Loop {
+  void (*product)(const PanelProduct&);
+  int64_t rows;  // of a tile of sums: blocks are multiples of it
+  int64_t step;  // rows whose sums stay in the first-level cache
+  const tiles::TileUnit* unit;
+};
+
+Loop loop_in_use() {
+  if (const tiles::TileUnit* unit = tiles::unit()) return {unit->product, 2 * tiles::side, 4 * tiles::side, unit};
+  return {table().product, 6, 24, nullptr};
+}
+
 thread_local Scratch sums_scratch;
 thread_local Scratch panels_scratch;
+thread_local Scratch turned_scratch;
 
 // Rows [row, row + rows) of c for one panel, over the whole contraction.
 struct RowsOfPanel {
-  const GemmTable& t;
+  const Loop& loop;
   ConstView a;
   const bf16* panels;
   int64_t k;
@@ -40,13 +55,13 @@ struct RowsOfPanel {
     const int64_t pairs = k / 2, a_row = a.stride * 2;
     const bool whole_panel = first + panel_rows <= c.cols;
     if (c.dtype == DType::bf16 && whole_panel && k % 2 == 0 && pairs <= deepest)
-      return t.product({left, a_row, 4, rows, pairs, data, c.row<bf16>(row) + first, c.stride, false, true});
+      return loop.product({left, a_row, 4, rows, pairs, data, c.row<bf16>(row) + first, c.stride, false, true});
     const bool direct = c.dtype == DType::f32 && whole_panel;
     float* target = direct ? c.row<float>(row) + first : sums;
     const int64_t stride = direct ? c.stride : panel_rows;
     for (int64_t p = 0; p < pairs; p += deepest)
-      t.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * panel_rows, target, stride,
-                 p > 0, false});
+      loop.product({left + 4 * p, a_row, 4, rows, std::min(deepest, pairs - p), data + p * 2 * panel_rows, target,
+                    stride, p > 0, false});
     if (k % 2) odd_column(data + pairs * 2 * panel_rows, row, rows, target, stride);
     if (!direct) {
       const ConstView from{sums, DType::f32, rows, std::min(panel_rows, c.cols - first), panel_rows};
@@ -58,7 +73,8 @@ struct RowsOfPanel {
   void odd_column(const bf16* panel, int64_t row, int64_t rows, float* target, int64_t stride) const {
     for (int64_t r = 0; r < rows; ++r) {
       const uint32_t pair = a.row<bf16>(row + r)[k - 1].bits;
-      t.product({reinterpret_cast<const char*>(&pair), 0, 4, 1, 1, panel, target + r * stride, stride, k > 1, false});
+      loop.product(
+          {reinterpret_cast<const char*>(&pair), 0, 4, 1, 1, panel, target + r * stride, stride, k > 1, false});
     }
   }
 };
@@ -69,20 +85,39 @@ struct PanelTasks {
   PanelGemm p;
   int64_t panels, blocks, block, cuts = 1;
 
-  explicit PanelTasks(const PanelGemm& product) : p(product), panels(ceil_div(p.n, panel_rows)) {
-    const int64_t fitting = block_bytes / (2 * std::min(p.k, 2 * deepest) + 1) / 6 * 6;
+  PanelTasks(const PanelGemm& product, const Loop& loop) : p(product), panels(ceil_div(p.n, panel_rows)) {
+    const int64_t fitting = block_bytes / (2 * std::min(p.k, 2 * deepest) + 1) / loop.rows * loop.rows;
     blocks = ceil_div(p.c.rows, std::clamp<int64_t>(fitting, 48, 384));
-    block = ceil_div(ceil_div(p.c.rows, blocks), 6) * 6;
+    block = round_up(ceil_div(p.c.rows, blocks), loop.rows);
   }
 
-  void run(const GemmTable& t, int64_t task) const {
+  void run(const Loop& loop, int64_t task) const {
     const int64_t row = task / cuts * block, cut = task % cuts, rows = std::min(block, p.c.rows - row);
     if (rows <= 0) return;
     // Where the contraction is one block, a few tiles of sums in the first-level cache; else those of all rows.
-    const int64_t step = p.k <= 2 * deepest ? 24 : rows;
-    const RowsOfPanel product{t, p.a, p.panels, p.k, p.c, sums_scratch.array<float>(step * panel_rows)};
+    const int64_t step = p.k <= 2 * deepest ? loop.step : rows;
+    const RowsOfPanel product{loop, p.a, p.panels, p.k, p.c, sums_scratch.array<float>(step * panel_rows)};
+    const tiles::Region region(loop.unit, tiles::side);
     for (int64_t panel = panels * cut / cuts; panel < panels * (cut + 1) / cuts; ++panel)
       for (int64_t r = 0; r < rows; r += step) product.run(panel, row + r, std::min(step, rows - r));
+  }
+};
+
+// The outputs of a panel as rows of the other factor: where they lie, or for tiles, whose rows are pairs of one output,
+// turned. Of `depth` pairs at most.
+struct PanelAsRows {
+  const char* data;
+  int64_t row, step;  // as PanelProduct::a_row and a_step
+
+  PanelAsRows(const Loop& loop, const uint32_t* panel, int64_t pairs, int64_t depth)
+      : data(reinterpret_cast<const char*>(panel)), row(4), step(4 * panel_rows) {
+    if (!loop.unit) return;
+    const int64_t row_words = round_up(depth, tiles::side) + tiles::side;  // rows not all in the same sets of caches
+    auto* turned = turned_scratch.array<uint32_t>(panel_rows * row_words);
+    loop.unit->turn(panel, pairs, turned, row_words);
+    data = reinterpret_cast<const char*>(turned);
+    row = 4 * row_words;
+    step = 4;
   }
 };
 
@@ -98,11 +133,11 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 }
 
 void gemm_panels(std::span<const PanelGemm> products) {
-  const GemmTable& t = table();
+  const Loop loop = loop_in_use();
   thread_local std::vector<PanelTasks> kept;  // one training step after the other
   std::vector<PanelTasks>& all = kept;        // the caller's, in every thread
   all.clear();
-  for (const PanelGemm& product : products) all.emplace_back(product);
+  for (const PanelGemm& product : products) all.emplace_back(product, loop);
   int64_t blocks = 0, tasks = 0;
   for (const PanelTasks& one : all) blocks += one.blocks;
   // Several products are rarely of one size: smaller tasks let the threads end together.
@@ -114,12 +149,13 @@ void gemm_panels(std::span<const PanelGemm> products) {
   parallel_each(tasks, [&](int64_t task) {
     auto one = all.begin();
     for (; task >= one->blocks * one->cuts; ++one) task -= one->blocks * one->cuts;
-    one->run(t, task);
+    one->run(loop, task);
   });
 }
 
 void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
   const GemmTable& t = table();
+  const Loop loop = loop_in_use();
   const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, panel_rows),
                 b_panels = ceil_div(b.cols, panel_rows);
   const int64_t depth = std::min<int64_t>(pairs, deepest);
@@ -140,18 +176,19 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
     });
     parallel_each(a_panels, [&](int64_t i) {
       const int64_t first_row = i * panel_rows, rows = std::min(panel_rows, c.rows - first_row);
-      const auto* left = reinterpret_cast<const char*>(a_words + i * panel_words);
+      const PanelAsRows left(loop, a_words + i * panel_words, here, depth);
+      const tiles::Region region(loop.unit, tiles::side);
       for (int64_t j = 0; j < b_panels; ++j) {
         const int64_t first = j * panel_rows, columns = std::min(panel_rows, c.cols - first);
         const bool more = accumulate || begin > 0;
         const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);
         if (columns == panel_rows) {
-          t.product(
-              {left, 4, 4 * panel_rows, rows, here, panel, c.row<float>(first_row) + first, c.stride, more, false});
+          loop.product({left.data, left.row, left.step, rows, here, panel, c.row<float>(first_row) + first, c.stride,
+                        more, false});
           continue;
         }
         auto* sums = sums_scratch.array<float>(panel_rows * panel_rows);
-        t.product({left, 4, 4 * panel_rows, rows, here, panel, sums, panel_rows, false, false});
+        loop.product({left.data, left.row, left.step, rows, here, panel, sums, panel_rows, false, false});
         const ConstView from{sums, DType::f32, rows, columns, panel_rows};
         const View to = columns_of(rows_of(c, first_row, rows), first, columns);
         more ? add(to, from) : convert(from, to);

@@ -53,16 +53,17 @@ void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, Vi
   if (c.dtype != DType::f32) convert(target, c);
 }
 
-// Whether oneDNN goes first, because it alone uses the processor's tile unit.
-bool tile_unit() {
-  return isa() >= Isa::amx;
+// Whether oneDNN goes first: where the processor has a tile unit. Our products in tiles (kernels/tiles/) were never timed
+// beside it, and so serve programs without it.
+bool onednn_first() {
+  return isa() >= Isa::amx && onednn::available();
 }
 
 }  // namespace
 
 void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (c.rows == 0 || c.cols == 0) return;
-  if (tile_unit() && onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
+  if (onednn_first() && onednn::gemm(a, transpose_a, b, transpose_b, c, accumulate)) return;
   if (own::multiplies_rows(a, transpose_a, b, transpose_b, c, accumulate)) return own::gemm_rows(a, b, c);
   if (a.dtype == DType::bf16 && transpose_a && !transpose_b && c.dtype == DType::f32 && own::available())
     return own::gemm_gradient(a, b, c, accumulate);
@@ -72,7 +73,7 @@ void gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
 
 void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (c.rows == 0 || c.cols == 0) return;
-  if (tile_unit() && onednn::gemm_panels(a, panels, n, k, c)) return;
+  if (onednn_first() && onednn::gemm_panels(a, panels, n, k, c)) return;
   if (own::available()) return own::gemm_panels(a, panels, n, k, c);
   // This path serves processors without bf16 products, where models are not kept in panels for training.
   std::vector<float> memory(static_cast<size_t>(n * k));
@@ -82,7 +83,7 @@ void gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 }
 
 void gemm_panels(std::span<const PanelGemm> products) {
-  if (!tile_unit() && own::available()) return own::gemm_panels(products);
+  if (!onednn_first() && own::available()) return own::gemm_panels(products);
   for (const PanelGemm& p : products) gemm_panels(p.a, p.panels, p.n, p.k, p.c);
 }
 

@@ -158,6 +158,10 @@ bool takes(DType type) {
 
 }  // namespace
 
+bool available() {
+  return true;
+}
+
 bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
   if (!takes(a.dtype)) return false;
   const Key key{{c.rows, c.cols, transpose_a ? a.rows : a.cols},
@@ -181,6 +185,9 @@ bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 #else
 
 namespace hone::kernels::onednn {
+bool available() {
+  return false;
+}
 bool gemm(ConstView, bool, ConstView, bool, View, bool) {
   return false;
 }

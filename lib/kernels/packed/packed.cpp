@@ -12,6 +12,7 @@
 #include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 #include "kernels/scratch.h"
+#include "kernels/tiles/tiles.h"
 
 namespace hone::kernels {
 namespace {
@@ -69,14 +70,21 @@ void fetch_start(const PackedPanel& panel) {
 struct Direct {
   const PackedProduct* product;
   RowFormat format;
-  int64_t passes, pass_rows;  // the last may have fewer
-  uint8_t* prepared;          // rows of all passes, in blocks of prepared_bytes(pass_rows); null: not prepared yet
+  const tiles::TileUnit* unit;  // that multiplies it, or null
+  int64_t passes, pass_rows;    // the last may have fewer
+  uint8_t* prepared;            // rows of all passes, in blocks of prepared_bytes(pass_rows); null: not prepared yet
 
   Direct(const PackedTable& t, const PackedProduct& one) : product(&one), format(format_of(t, one)) {
-    constexpr int64_t unit = 6;  // of rows, so that blocks of 2, 3 and 6 come out even
+    unit = fills_tiles(t) ? tiles::unit() : nullptr;
+    const int64_t even = unit ? tiles::side : 6;  // rows, so that tiles or blocks of 2, 3 and 6 come out even
     passes = (one.x.rows + packed_pass_rows - 1) / packed_pass_rows;
-    pass_rows = std::min(round_up((one.x.rows + passes - 1) / passes, unit), packed_pass_rows);
+    pass_rows = std::min(round_up((one.x.rows + passes - 1) / passes, even), packed_pass_rows);
     prepared = nullptr;
+  }
+  bool has_bytes() const { return format.kind == PackedRows::integers && format.bits == 8; }
+  // Fewer rows than a tile has wait for their weights, whoever multiplies.
+  bool fills_tiles(const PackedTable& t) const {
+    return has_bytes() && product->x.rows >= tiles::side && functions_of(t, product->w).product_tiles;
   }
   int64_t items() const { return passes * product->w.shape.panels; }
   int64_t rows_in(int64_t pass) const { return std::min(pass_rows, product->x.rows - pass * pass_rows); }
@@ -87,7 +95,7 @@ struct Direct {
   FormFunctions::Product kernel(const PackedTable& t) const {
     const FormFunctions& f = functions_of(t, product->w);
     if (format.kind == PackedRows::exact) return f.product_f32;
-    return format.kind == PackedRows::integers && format.bits == 8 ? f.product_8 : f.product;
+    return has_bytes() ? f.product_8 : f.product;
   }
 };
 
@@ -116,9 +124,13 @@ void multiply_items(const PackedTable& t, const Direct& d, int64_t begin, int64_
     prepare(t, d, prepared, 0, one.x.rows, reinterpret_cast<float*>(prepared + d.bytes()));
   }
   const auto product = d.kernel(t);
+  const auto product_tiles = functions_of(t, one.w).product_tiles;
+  const tiles::Region region(d.unit, tiles::depth_for(segment_of(one.w.shape) / one.w.shape.lane));
   for (int64_t i = begin; i < end; ++i) {
     const int64_t pass = i / panels, p = i % panels;
-    product(panel_of(one.w, p), d.input(pass, prepared), result, memory);
+    const PackedPanel panel = panel_of(one.w, p);
+    const PackedInput input = d.input(pass, prepared);
+    d.unit ? product_tiles(panel, input, result, memory, *d.unit) : product(panel, input, result, memory);
     store(t, result, rows_of(one.y, pass * d.pass_rows, d.rows_in(pass)), p * panel_rows);
   }
 }

@@ -37,7 +37,8 @@
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
 // lo. An outlier so costs precision in its own segment only. Sums over a segment are exact in 32 bits: the same at
 // every instruction set and for every number of rows. Where a matrix's ActivationRounding says 8 bits, a = round(x *
-// 127 / max|x|), one plane: half the instructions, for any number of rows.
+// 127 / max|x|), one plane: half the instructions, for any number of rows; 16 and more go through the tile unit where
+// there is one (kernels/tiles/tiles.h), with the same bits.
 //
 // Many rows. A panel meets up to packed_pass_rows rows (table.h) at a time, segment by segment: the tiles of a segment
 // are unpacked once, by the first block of rows on its way, and stay in the first cache for the others; where that

@@ -2,6 +2,7 @@
 // different flags.
 #pragma once
 
+#include "kernels/tiles/unit.h"
 #include "kernels/packed/packed.h"
 
 namespace hone::kernels {
@@ -51,6 +52,10 @@ struct FormFunctions {
   // out[r / 16 * part + c * stride + r % 16] = the exact weight of column c < cols and row r < rows <= 64 of the panel.
   void (*expand_f32)(const PackedPanel& panel, int64_t rows, int64_t cols, float* out, int64_t part, int64_t stride,
                      uint8_t* scratch);
+  // product_8 by a tile unit that is configured for these segments, with the same bits; null where product_8 is, and
+  // where the set's activations of 8 bits are not bytes.
+  void (*product_tiles)(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch,
+                        const tiles::TileUnit& unit) = nullptr;
 };
 
 // Where the elements of a row stand of which each is rounded by a draw of its own.

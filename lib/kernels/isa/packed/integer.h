@@ -330,6 +330,35 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
   }
 }
 
+#if defined(__AVX512VNNI__)
+// Activations of 8 bits lie as tiles want them, and so do unpacked weights.
+template <class Source>
+void product_tiles(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch,
+                   const tiles::TileUnit& unit) {
+  for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
+  Source source(panel);
+  tiles::ByteSegment s{};
+  s.depth = tiles::depth_for(panel.segment_steps);
+  s.x = x.data;
+  s.row_bytes = x.row_bytes;
+  s.rows = x.rows;
+  s.starts = x.starts;
+  s.x_scales = x.scales;
+  s.scales = panel.scales;
+  s.y = y;
+  for (int64_t begin = 0; begin < panel.steps; begin += panel.segment_steps) {
+    const int64_t left = panel.steps - begin;
+    s.steps = left < panel.segment_steps ? left : panel.segment_steps;
+    s.tiles = source.tiles(s.steps, scratch);
+    unit.add_segment(s);
+    s.x += x.segment_bytes;
+    s.starts += x.rows;
+    s.x_scales += x.rows;
+    s.scales += panel.scale_step;
+  }
+}
+#endif
+
 // Of activations of 8 bits, which without their instruction lie in 16 as well: the same code, where that is not plain.
 template <class Source, int Zero>
 constexpr FormFunctions::Product product_8() {

@@ -28,6 +28,9 @@ void set_form(FormFunctions& f) {
     f = {integers::product<2, Source, info.offset()>, integers::product_8<Source, info.offset()>(),
          exact::product<Source, widen, info.lane()>, expansion::integers<Source, info.offset()>,
          exact::expand<Source, widen, info.lane()>};
+#if defined(__AVX512VNNI__)
+    f.product_tiles = integers::product_tiles<Source>;
+#endif
   }
 }
 
