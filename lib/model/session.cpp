@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "kernels/awake.h"
 #include "model/reading.h"
 #include "model/whole_arrays.h"
 
@@ -176,6 +177,7 @@ Tensor Session::shallow(std::span<const int32_t> ids, int64_t layers) {
     throw internal_error("{} tokens of {} sequences cannot wait behind {} layers", count, sequences(), layers);
   go_on();
   const NoTape pause;
+  const kernels::Awake awake(count);
   const Call call = call_for(0, count);
   const Stream stream = model_.run(model_.embed(ids, call), 0, layers, call, &state_);
   if (layers < end_) waiting_[layers].add(stream);
@@ -187,6 +189,7 @@ Tensor Session::deeper(int64_t layers) {
     throw internal_error("no token waits behind fewer than {} of {} layers", layers, end_);
   go_on();
   const NoTape pause;
+  const kernels::Awake awake(waiting_.begin()->second.rows);
   bring(layers);
   const Stream& last = waiting_.begin()->second.streams.back();
   const int64_t rows = last.residual.shape()[0];
@@ -202,6 +205,7 @@ Tensor Session::deepen(std::span<const int32_t> ids) {
   if (waiting_.size() > 1 || count < rows) throw internal_error("{} tokens wait, {} are named", rows, count);
   if (count > rows) shallow(ids.subspan(static_cast<size_t>(rows)), depth);
   const NoTape pause;
+  const kernels::Awake awake(count);
   const Stream stream = waiting_.begin()->second.take();
   waiting_.clear();
   const Call call = call_for(depth, count);

@@ -7,6 +7,7 @@
 #include "base/memory_limit.h"
 #include "base/stop.h"
 #include "base/units.h"
+#include "kernels/awake.h"
 #include "model/exits.h"
 #include "model/half_blocks.h"
 #include "nn/encoders/encoder.h"
@@ -191,6 +192,7 @@ Transformer::Output Transformer::forward(const Input& input, const Call& call, S
 
 Tensor Transformer::logits(const Tensor& hidden_rows) const {
   const int64_t rows = hidden_rows.view().rows;
+  const kernels::Awake awake(rows);
   const ops::Head head = this->head();
   Tensor all = Tensor::empty({rows, head.weight->rows()});
   head.logits(hidden_rows.view(), all.view());

@@ -296,7 +296,8 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
     item.scratch = item_scratch.at_least(scratch_bytes);
     kernels.decode(args, item);
   });
-  parallel_for(pairs, 8, [&](int64_t first, int64_t last) {
+  // For one sequence too little for another loop of all threads.
+  parallel_for(pairs, row_grain(8 * rows * parts * padded), [&](int64_t first, int64_t last) {
     for (int64_t pair = first; pair < last; ++pair)
       with_float_type(out.dtype, [&]<class T>(T*) {
         combine<T>(dims, out, pair / dims.kv_heads, pair % dims.kv_heads, parts, dims.code != CacheCode::none,

@@ -110,8 +110,9 @@ void prepare(const PackedTable& t, const Direct& d, uint8_t* memory, int64_t beg
   }
 }
 
-// Items [begin, end) of a product: panel after panel of a pass, pass after pass.
-void multiply_items(const PackedTable& t, const Direct& d, int64_t begin, int64_t end) {
+// Items [begin, end) of a product: panel after panel of a pass, pass after pass. `again`: right after other items of the
+// same product in this thread, whose own preparation of the rows still lies there.
+void multiply_items(const PackedTable& t, const Direct& d, int64_t begin, int64_t end, bool again) {
   const PackedProduct& one = *d.product;
   const int64_t panels = one.w.shape.panels, result_bytes = packed_pass_rows * panel_rows * 4;
   fetch_start(panel_of(one.w, begin % panels));
@@ -121,7 +122,7 @@ void multiply_items(const PackedTable& t, const Direct& d, int64_t begin, int64_
   uint8_t* prepared = d.prepared;
   if (!prepared) {
     prepared = memory + packed_scratch_bytes + result_bytes;
-    prepare(t, d, prepared, 0, one.x.rows, reinterpret_cast<float*>(prepared + d.bytes()));
+    if (!again) prepare(t, d, prepared, 0, one.x.rows, reinterpret_cast<float*>(prepared + d.bytes()));
   }
   const auto product = d.kernel(t);
   const auto product_tiles = functions_of(t, one.w).product_tiles;
@@ -158,27 +159,41 @@ void prepare_shared(const PackedTable& t, std::span<Direct> products) {
   });
 }
 
+// A thread's items of the products, counted one product after the other.
+void multiply_pieces(const PackedTable& t, std::span<const Direct> products, Pieces& pieces) {
+  const Direct* latest = nullptr;
+  for (int64_t begin, end; pieces.take(begin, end);) {
+    int64_t first = 0;
+    for (const Direct& d : products) {
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, d.items());
+      first += d.items();
+      if (from >= to) continue;
+      multiply_items(t, d, from, to, latest == &d);
+      latest = &d;
+    }
+  }
+}
+
+// What a thread takes at a time, about a panel: for the last one all others wait, at most some microseconds.
+constexpr int64_t piece_bytes = 48 << 10;
+
 // Straight from the packed bytes, all products in one loop.
 void multiply_direct(std::span<const PackedProduct> list) {
   const PackedTable& t = table();
   thread_local std::vector<Direct> kept;  // a token of a small model comes here many times
   std::vector<Direct>& products = kept;   // of this thread, whoever computes
   products.clear();
-  int64_t items = 0, work = 0;
+  int64_t items = 0, work = 0, bytes = 0;
   for (const PackedProduct& one : list) {
-    products.emplace_back(t, one);
-    items += products.back().items();
-    work += products.back().items() * average_panel_bytes(one.w) / 2 * (1 + products.back().pass_rows / 8);
+    const Direct& d = products.emplace_back(t, one);
+    items += d.items();
+    work += d.items() * average_panel_bytes(one.w) / 2 * (1 + d.pass_rows / 8);
+    bytes += d.items() * average_panel_bytes(one.w);
   }
   prepare_shared(t, products);
-  parallel_for(items, row_grain(work / std::max<int64_t>(items, 1)), [&](int64_t begin, int64_t end) {
-    int64_t first = 0;  // item of the product, among those of all
-    for (const Direct& d : products) {
-      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, d.items());
-      if (from < to) multiply_items(t, d, from, to);
-      first += d.items();
-    }
-  });
+  const int64_t each = std::max<int64_t>(items, 1);
+  parallel_pieces(items, row_grain(work / each), ceil_div(piece_bytes, bytes / each + 1),
+                  [&](Pieces& pieces) { multiply_pieces(t, products, pieces); });
 }
 
 ConstView as_type(ConstView x, DType type) {

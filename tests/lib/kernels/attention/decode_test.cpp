@@ -1,6 +1,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "kernels/attention/attention.h"
+#include "kernels/awake.h"
 #include "kernels/parallel.h"
 #include "lib/kernels/attention/attention_case.h"
 #include "support/isa.h"
@@ -155,6 +156,11 @@ TEST_CASE("long caches are read in parts, with the same result for any batch and
     set_threads(3);
     cache.decode(dims);
     CHECK(cache.out == both);
+    {
+      const Awake awake(1);
+      cache.decode(dims);
+      CHECK(cache.out == both);
+    }
     DecodeDims first = dims;
     first.batch = 1;
     cache.decode(first);

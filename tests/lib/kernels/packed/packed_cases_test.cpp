@@ -1,12 +1,14 @@
 // Packed products beside the plain case: several at once, strides, other dense products, numbers at the edge.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "kernels/awake.h"
 #include "lib/kernels/packed/packed_matrices.h"
 
 using namespace hone;
@@ -49,11 +51,49 @@ TEST_CASE("several products in one loop are those of each, bit for bit") {
           }
           packed_matmul_each(products);
           CHECK(actual == expected);
+          for (std::vector<float>& y : actual) std::ranges::fill(y, -1.0f);
+          const Awake awake(1);  // the same of the threads that share out other pieces
+          packed_matmul_each(products);
+          CHECK(actual == expected);
         }
       }
   }
   set_threads(before);
   set_isa(isa_levels().back());
+}
+
+TEST_CASE("products that threads take in pieces are those of one thread, bit for bit") {
+  const Threads restored(threads());
+  for (const PackedLayout layout : {PackedLayout::panels, PackedLayout::bitmask}) {
+    // Some hundred KB a thread, so that each range is cut.
+    const Packed first = make(layout, int8, 2050, 512, 0), second = make(layout, int8, 1100, 384, 32);
+    for (const int64_t m : {1, 3, 20}) {
+      CAPTURE(m);
+      std::vector<bf16> xs[2];
+      std::vector<float> ys[2];
+      std::vector<PackedProduct> products;
+      for (const int i : {0, 1}) {
+        const PackedMatrix& w = (i ? second : first).w;
+        for (const float v : random_rows(m, w.shape.cols)) xs[i].push_back(to_bf16(v));
+        ys[i].resize(static_cast<size_t>(m * w.shape.rows));
+        products.push_back(
+            {w, view(std::as_const(xs[i]).data(), m, w.shape.cols), view(ys[i].data(), m, w.shape.rows)});
+      }
+      set_threads(1);
+      packed_matmul_each(products);
+      const std::vector<float> expected[] = {ys[0], ys[1]};
+      for (const int count : {2, 3, 7})
+        for (const int64_t rows : {int64_t{1}, awake_rows + 1}) {  // threads that stay awake, and OpenMP's
+          CAPTURE(count);
+          set_threads(count);
+          for (std::vector<float>& y : ys) std::ranges::fill(y, -1.0f);
+          const Awake awake(rows);
+          packed_matmul_each(products);
+          CHECK(ys[0] == expected[0]);
+          CHECK(ys[1] == expected[1]);
+        }
+    }
+  }
 }
 
 TEST_CASE("x and y may be bf16 and have strides") {
