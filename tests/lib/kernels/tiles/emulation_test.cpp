@@ -12,7 +12,8 @@
 #include "base/error.h"
 
 using namespace hone;
-using namespace hone::kernels::tiles;
+using kernels::tiles::EmulatedTiles;
+using kernels::tiles::TileConfig;
 
 namespace {
 
