@@ -28,8 +28,8 @@ struct InspectedParameter {
   double part(int64_t n) const { return elements ? static_cast<double>(n) / static_cast<double>(elements) : 0; }
 };
 
-// A whole file, read and verified. Matrices are not in memory: each is read again where it is used, and may be let go of
-// afterwards.
+// A whole file, read and verified. Matrices are not in memory: each is read again where it is used, and may be let go
+// of afterwards.
 struct InspectedModel {
   std::string path;
   int64_t file_bytes = 0;

@@ -110,7 +110,7 @@ class Team {
 
   void grow();
   void help(int index, Bed& bed);
-  void work(int index);
+  void work(int index) noexcept;  // who left a loop by an exception would leave others in what it owns
   bool join(int index, uint32_t& last);
   void leave();
   void wait_for_helpers();
@@ -153,7 +153,7 @@ void Team::grow() {
   }
 }
 
-void Team::work(int index) {
+void Team::work(int index) noexcept {
   index_in_loop = index;
   body_(context_, loop_, index);
   index_in_loop = -1;

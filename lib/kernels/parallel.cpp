@@ -97,7 +97,8 @@ void run(int parts, void (*body)(void*, int), void* context) {
 #pragma omp parallel num_threads(parts)
   {
     flush_small_numbers();
-    body(context, omp_get_thread_num());
+    // Fewer threads where OpenMP is told to give no more (OMP_THREAD_LIMIT, OMP_DYNAMIC).
+    for (int part = omp_get_thread_num(); part < parts; part += omp_get_num_threads()) body(context, part);
   }
 }
 

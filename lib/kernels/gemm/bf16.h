@@ -1,8 +1,8 @@
 // Dense bf16 products of our own, for processors with AVX-512 BF16; with AMX, whose tile unit (kernels/tiles/) then
-// multiplies, where oneDNN is not there. oneDNN 2.6 is as fast without AMX where one operand lies in panels, but compiles a kernel for each new
-// number of rows, which prompts and the experts of a mixture change all the time; and it is up to a fifth slower for
-// the gradients of weights, whose operands have to be interleaved first. Blocking after Goto and van de Geijn, "Anatomy
-// of high-performance matrix multiplication" (2008).
+// multiplies, where oneDNN is not there. oneDNN 2.6 is as fast without AMX where one operand lies in panels, but
+// compiles a kernel for each new number of rows, which prompts and the experts of a mixture change all the time; and it
+// is up to a fifth slower for the gradients of weights, whose operands have to be interleaved first. Blocking after
+// Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
 #pragma once
 
 #include <span>

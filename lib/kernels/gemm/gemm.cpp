@@ -53,8 +53,8 @@ void gemm_eigen(ConstView a, bool transpose_a, ConstView b, bool transpose_b, Vi
   if (c.dtype != DType::f32) convert(target, c);
 }
 
-// Whether oneDNN goes first: where the processor has a tile unit. Our products in tiles (kernels/tiles/) were never timed
-// beside it, and so serve programs without it.
+// Whether oneDNN goes first: where the processor has a tile unit. Our products in tiles (kernels/tiles/) were never
+// timed beside it, and so serve programs without it.
 bool onednn_first() {
   return isa() >= Isa::amx && onednn::available();
 }

@@ -110,8 +110,8 @@ void prepare(const PackedTable& t, const Direct& d, uint8_t* memory, int64_t beg
   }
 }
 
-// Items [begin, end) of a product: panel after panel of a pass, pass after pass. `again`: right after other items of the
-// same product in this thread, whose own preparation of the rows still lies there.
+// Items [begin, end) of a product: panel after panel of a pass, pass after pass. `again`: right after other items of
+// the same product in this thread, whose own preparation of the rows still lies there.
 void multiply_items(const PackedTable& t, const Direct& d, int64_t begin, int64_t end, bool again) {
   const PackedProduct& one = *d.product;
   const int64_t panels = one.w.shape.panels, result_bytes = packed_pass_rows * panel_rows * 4;

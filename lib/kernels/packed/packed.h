@@ -159,8 +159,7 @@ struct PackedProduct {
   PackedMatrix w;
   ConstView x;
   View y;
-  // Given: x becomes integers of 8 bits by this, whatever its type and the matrix say; of an element
-  // that is integers.
+  // Given: x becomes integers of 8 bits by this, whatever its type and the matrix say; of an element that is integers.
   std::optional<Rounding> eight_bits = {};
 };
 

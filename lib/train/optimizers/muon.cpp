@@ -91,7 +91,8 @@ void orthogonalize_blocks(kernels::View x, int64_t block, DType type) {
     const int64_t first = i * block, size = std::min(block, length - first);
     return by_rows ? rows_of(x, first, size) : columns_of(x, first, size);
   };
-  // A thread a block: products this small gain nothing from two. Memory is asked for before, since loops must not throw.
+  // A thread a block: products this small gain nothing from two. Memory is asked for before, since loops must not
+  // throw.
   std::vector<Workspace> spaces;
   for (int i = 0; i < kernels::threads(); ++i) spaces.emplace_back(part(0).rows, part(0).cols, type);
   kernels::parallel_each(

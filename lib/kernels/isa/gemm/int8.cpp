@@ -12,37 +12,20 @@ constexpr int64_t square = 16;               // words of a transposed block, eac
 constexpr uint32_t zero_word = 0x80808080u;  // four bytes of 0
 constexpr uint32_t infinity_bits = 0x7f800000u;
 
-inline uint32_t size_bits(float x) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits & 0x7fffffffu;
-}
-
 // The scale of an output whose largest number has these bits, and integers a unit: 0 where all become 0. Rounded up to
 // bf16, so that none is beyond 127.
-inline float scale_of(uint32_t largest_bits, bf16* scale) {
+inline float scale_of(uint32_t bits_of_largest, bf16* scale) {
   float largest;
-  __builtin_memcpy(&largest, &largest_bits, sizeof largest);
+  __builtin_memcpy(&largest, &bits_of_largest, sizeof largest);
   scale->bits = 0;
-  if (largest_bits >= infinity_bits) scale->bits = 0x7fc0;  // NaN
-  if (!(largest > 1e-30f) || largest_bits >= infinity_bits) return 0;
+  if (bits_of_largest >= infinity_bits) scale->bits = 0x7fc0;  // NaN
+  if (!(largest > 1e-30f) || bits_of_largest >= infinity_bits) return 0;
   const float exact = largest / 127.0f;
   scale->bits = static_cast<uint16_t>((size_bits(exact) + 0xffffu) >> 16);
   float rounded;
   const uint32_t bits = static_cast<uint32_t>(scale->bits) << 16;
   __builtin_memcpy(&rounded, &bits, sizeof rounded);
   return 1.0f / rounded;
-}
-
-// Bits of the largest |x|; those of a NaN are larger than infinity's.
-inline uint32_t largest_bits(const float* x, int64_t n) {
-  uint32_t largest = 0;
-#pragma omp simd reduction(max : largest)
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t bits = size_bits(x[i]);
-    largest = bits > largest ? bits : largest;
-  }
-  return largest;
 }
 
 // n <= 64 numbers to bytes.

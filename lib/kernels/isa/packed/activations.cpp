@@ -59,17 +59,6 @@ void narrow_row(const float* x, int64_t n, bf16* out) {
   for (int64_t i = 0; i < n; ++i) narrow(x[i], out[i]);
 }
 
-uint32_t packed_largest(const float* x, int64_t n) {
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, x + i, 4);
-    bits &= 0x7fffffffu;
-    largest = bits > largest ? bits : largest;
-  }
-  return largest;
-}
-
 #if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
 constexpr int64_t plane_bytes[] = {0, 4, 8};  // of a step, for 1 and 2 planes
 #else
@@ -129,7 +118,7 @@ int32_t packed_quantize_by_chance(const float* x, int64_t n, float inverse, cons
 void set_activations(PackedTable& table) {
   table.widen = widen_row;
   table.narrow = narrow_row;
-  table.largest = packed_largest;
+  table.largest = largest_bits;
   table.quantize = packed_quantize<2>;
   table.quantize_8 = packed_quantize<1>;
   table.quantize_8_by_chance = packed_quantize_by_chance;

@@ -9,6 +9,24 @@
 
 namespace hone::kernels::HONE_ISA {
 
+// Bits of |x|: as integers they are in the order of the numbers, those of a NaN behind infinity's.
+inline uint32_t size_bits(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits & 0x7fffffffu;
+}
+
+// Those of the largest |x|.
+inline uint32_t largest_bits(const float* x, int64_t n) {
+  uint32_t largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = size_bits(x[i]);
+    largest = bits > largest ? bits : largest;
+  }
+  return largest;
+}
+
 // round(x[0..16) * inverse), to nearest even. By the conversion instruction: adding a large constant instead would
 // round differently where the compiler fuses the multiplication and the addition.
 inline void round16(const float* x, float inverse, int32_t* out) {
