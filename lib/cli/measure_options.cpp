@@ -8,11 +8,6 @@
 #include "report/late_texts.h"
 
 namespace hone::cli {
-namespace {
-
-constexpr int speed_repeats = 5;
-
-}  // namespace
 
 void MeasureOptions::add(CLI::App& to) {
   auto* group = to.add_option_group("Measurement");
@@ -98,7 +93,7 @@ nlohmann::json speeds(const Speedup& s) {
 nlohmann::json speeds(const MeasureOptions& o, const ModelFiles& files, const Transformer& after, DType type) {
   if (!o.speed) return nlohmann::json::object();
   const Model before = load_model(files.model);
-  return speeds(measure_speedup(*before.transformer, after, short_generation(after.config(), type), speed_repeats));
+  return speeds(measure_speedup(*before.transformer, after, short_generation(after.config(), type)));
 }
 
 }  // namespace hone::cli

@@ -247,7 +247,7 @@ class StructureRun {
       settings_.counts = choice.counts;
       prune();
       const Model before = load_model(files_.model);
-      choice.speedup = measure_speedup(*before.transformer, *result_.model, s.shape, 5);
+      choice.speedup = measure_speedup(*before.transformer, *result_.model, s.shape);
       considered_.push_back({choice, true});
       if (loss.possible()) considered_.back().loss = loss.distance(*result_.model).loss;
       if (choice.speedup.least() >= s.target) {

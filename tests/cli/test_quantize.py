@@ -288,7 +288,6 @@ class Refusals(QuantizeTest):
         self.refused("--prepare", "awq", "--type", "int4", parts=["--prepare needs --calibration"])
         self.refused("--prepare", "smooth", "--type", "int4", parts=["awq"])
         self.refused("--awq", "--type", "bf16", "--calibration", self.corpus, parts=["no effect"])
-        self.refused("--awq", "--target-bits", 4.5, "--calibration", self.corpus, parts=["--awq", "budget"])
         self.refused("--method", "rtn", "--calibration", self.corpus, parts=["--method rtn", "--calibration"])
         self.refused("--type", "bf16", "--method", "search", parts=["--method search", "no effect"])
 
