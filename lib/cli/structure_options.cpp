@@ -176,6 +176,7 @@ class StructureRun {
   int run() {
     require_finite(model_);
     require_unquantized(*model_.transformer);
+    measure_.check_model(model_);
     const Config before = model_.transformer->config();
     dim_before_ = before.block.dim;
     if (!o_.target_speedup) {
