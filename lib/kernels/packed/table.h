@@ -2,8 +2,8 @@
 // different flags.
 #pragma once
 
-#include "kernels/tiles/unit.h"
 #include "kernels/packed/packed.h"
+#include "kernels/tiles/unit.h"
 
 namespace hone::kernels {
 
