@@ -127,7 +127,7 @@ CLI::Option* add_number(CLI::App* app, const std::string& names, std::optional<d
 
 namespace {
 
-CLI::Validator one_of(std::vector<std::string> names, bool numbers) {
+CLI::Validator choice_of(std::vector<std::string> names, bool numbers) {
   const std::string shown = fmt::format("{}", fmt::join(names, "|"));
   return CLI::Validator(
       [names = std::move(names), numbers](std::string& text) -> std::string {
@@ -141,11 +141,11 @@ CLI::Validator one_of(std::vector<std::string> names, bool numbers) {
 }  // namespace
 
 CLI::Validator one_of(std::vector<std::string> names) {
-  return one_of(std::move(names), false);
+  return choice_of(std::move(names), false);
 }
 
 CLI::Validator one_of_with_numbers(std::vector<std::string> names) {
-  return one_of(std::move(names), true);
+  return choice_of(std::move(names), true);
 }
 
 namespace {

@@ -19,7 +19,8 @@ using namespace hone::test;
 
 namespace {
 
-constexpr int64_t rows = 24, cols = 96;
+constexpr int64_t rows = 24;
+constexpr int64_t cols = 96;
 
 // The row's best values on its mask, by elimination.
 std::vector<double> solved_row(const Tensor& w, const Bitmask& mask, const Tensor& c, int64_t r) {

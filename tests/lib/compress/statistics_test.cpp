@@ -13,7 +13,8 @@ using namespace hone::test;
 
 namespace {
 
-constexpr int64_t tokens = 300, cols = 37;
+constexpr int64_t tokens = 300;
+constexpr int64_t cols = 37;
 
 // In parts of unequal length, as a model's rows come.
 void add_in_parts(Statistic& statistic, const Tensor& x) {

@@ -97,7 +97,7 @@ TEST_CASE("products that threads take in pieces are those of one thread, bit for
 }
 
 TEST_CASE("x and y may be bf16 and have strides") {
-  const Rounding integers(F32Activations::integers);  // as bf16 rows have them
+  const MadeRounding integers(F32Activations::integers);  // as bf16 rows have them
   const Packed p = make(PackedLayout::bitmask, int8, 70, 40, 0);
   const int64_t m = 3;
   const std::vector<float> x = random_rows(m, 40), y = multiply(p, x, m);
@@ -172,7 +172,7 @@ TEST_CASE("what an earlier product left in the scratch memory does not reach a l
 
 TEST_CASE("sums stay exact in long rows of the largest integers") {
   const int64_t cols = 40000;
-  const Rounding integer_sums(F32Activations::integers);
+  const MadeRounding integer_sums(F32Activations::integers);
   for (const PackedElement element : all_elements) {
     if (!is_scaled(element)) continue;
     Packed p = make(PackedLayout::panels, element, 3, cols, 0);

@@ -155,9 +155,9 @@ struct Level {
 };
 
 // What is made while one lives rounds activations so.
-struct Rounding {
-  explicit Rounding(F32Activations how, int bits = 16) { rounding_of_made = {how, bits}; }
-  ~Rounding() { rounding_of_made = {}; }
+struct MadeRounding {
+  explicit MadeRounding(F32Activations how, int bits = 16) { rounding_of_made = {how, bits}; }
+  ~MadeRounding() { rounding_of_made = {}; }
 };
 
 struct Threads {

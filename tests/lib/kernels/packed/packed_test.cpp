@@ -15,7 +15,7 @@ using namespace hone::kernels::test;
 
 TEST_CASE("packed products of 16-bit activations equal the plain product at every instruction set") {
   const Threads one(1);
-  const Rounding integers(F32Activations::integers);
+  const MadeRounding integers(F32Activations::integers);
   int64_t turn = 0;  // 21 a form: under the sanitizers every second size, and the others of the next form
   for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
     ++turn;
@@ -99,7 +99,7 @@ TEST_CASE("bf16 rows: exact weights where they go straight, weights rounded to b
 
 TEST_CASE("products of 8-bit activations equal the plain product, bit for bit at every instruction set") {
   const Threads one(1);
-  const Rounding eight(F32Activations::integers, 8);
+  const MadeRounding eight(F32Activations::integers, 8);
   for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
     if (!meets_integers(element)) return;
     for (const int64_t cols : {7, 100, 384})
@@ -137,7 +137,7 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
     for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
       if (bits == 8 && !meets_integers(element)) return;
       ++turn;
-      const Rounding rounding(how, bits);
+      const MadeRounding rounding(how, bits);
       const Packed p = make(layout, element, 330, 260, group);
       for (const Isa level : hone::test::isa_levels_tested()) {
         const Level scope(level);
@@ -161,7 +161,7 @@ TEST_CASE("matrices of one process round activations each in its own way, also i
   const int64_t m = 5, rows = 130, cols = 300;
   const std::vector<float> x = random_rows(m, cols);
   const auto rounding_to = [](F32Activations how, int bits) {
-    const Rounding scope(how, bits);
+    const MadeRounding scope(how, bits);
     return make(PackedLayout::panels, element_named("int8"), rows, cols, 32);
   };
   const Packed exact = rounding_to(F32Activations::exact, 16), sixteen = rounding_to(F32Activations::integers, 16),

@@ -12,7 +12,8 @@
 #include "base/error.h"
 
 using namespace hone;
-using namespace hone::kernels::tiles;
+using kernels::tiles::EmulatedTiles;
+using kernels::tiles::TileConfig;
 
 namespace {
 
@@ -201,7 +202,7 @@ TEST_CASE("tiles: what the processor refuses is an error") {
   CHECK_THROWS_AS(t.dot_halves(0, 1, 1), Error);
   CHECK_THROWS_AS(t.dot_halves(1, 0, 2), Error);  // shapes
   CHECK_THROWS_AS(t.dot_bytes(0, 2, 1, true, true), Error);
-  const auto refused = [](TileConfig wrong) {
+  const auto refused = [](const TileConfig& wrong) {
     EmulatedTiles unit;
     CHECK_THROWS_AS(unit.load_config(wrong), Error);
   };

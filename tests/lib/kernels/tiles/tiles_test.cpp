@@ -267,8 +267,7 @@ TEST_CASE("own gradients of weights in tiles: ragged panels, odd rows, more rows
 }
 
 TEST_CASE("packed products of 8-bit activations have the same bits in tiles, for every form and number of rows") {
-  const Activations integers(F32Activations::integers);
-  const Bits eight(8);
+  const MadeRounding eight(F32Activations::integers, 8);
   const bool has_bytes = isa() >= Isa::avx512;
   static std::atomic<int64_t> segments;
   tiles::TileUnit counted = tiles::emulated_unit();
