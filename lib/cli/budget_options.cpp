@@ -88,6 +88,7 @@ class BudgetRun {
 
   int run(QuantizeSettings quantize, bool group_given) {
     require_finite(model_);
+    measure_.check_model(model_);
     const std::optional<CalibrationText> text = calibration_.read(model_);
     const std::optional<CalibrationText> judge = judge_text();
     BudgetSettings settings;
@@ -99,6 +100,7 @@ class BudgetRun {
     const double elements = bytes_of_weights(*model_.transformer, chosen, 1);
     // Of each weight one rounding in f32 is kept until its divergence is measured.
     calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
+    require_room_for_loss(*settings.text, loss_option(), model_);
     settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;
     if (common_.dry_run) {
       log_info("would search the types of {} and write '{}'", counted(chosen.size(), "weight"), files_.output);
@@ -125,8 +127,11 @@ class BudgetRun {
   }
 
  private:
+  const char* loss_option() const { return measure_.data.empty() ? "--calibration" : "--data"; }
+
   std::optional<CalibrationText> judge_text() const {
-    if (measure_.data.empty()) return std::nullopt;
+    // The same files have the same windows, and standard input is there once.
+    if (measure_.data.empty() || measure_.data == calibration_.files) return std::nullopt;
     CalibrationOptions judge = calibration_;
     judge.files = measure_.data;
     return judge.read(model_);
@@ -312,22 +317,16 @@ class BudgetRun {
     if (files_.report.empty()) log_line(LogLevel::info, render(of_chosen(), Format::table));
     warn_of_coverage(quantized_);
     const ModelSize size = size_of(*model_.transformer);
-    const bool data = !measure_.data.empty();
-    const std::vector<std::string>& texts = data ? measure_.data : calibration_.files;
+    const std::vector<std::string>& texts = measure_.data.empty() ? calibration_.files : measure_.data;
     Stage stage = {
         "quantize",
         sha256_of_file(files_.model),
         results(),
-        {{"weight_bytes", size.weight_bytes},
-         {"bits_per_weight", bits},
-         {"loss_before", before_.loss},
-         {"loss", after_.loss},
-         {"loss_text", loss_text(data ? "--data" : "--calibration", texts,
-                                 texts == calibration_.files ? "calibrated on" : "spread over it", *settings.text)},
-         {"kl", after_.kl},
-         {"expected_kl", kl_of(layers_, chosen_)},
-         {"accuracy_before", before_.accuracy},
-         {"accuracy", after_.accuracy}}};
+        {{"weight_bytes", size.weight_bytes}, {"bits_per_weight", bits}, {"expected_kl", kl_of(layers_, chosen_)}}};
+    stage.printed.update(
+        losses(before_, after_,
+               loss_text(loss_option(), texts, texts == calibration_.files ? "calibrated on" : "spread over it",
+                         *settings.text)));
     if (!distilled_.is_null()) stage.printed["distilled"] = distilled_;
     stage.printed.update(speeds(measure_, files_, *model_.transformer, settings.quantize.activations));
     return finish(model_, stage, considered(), size, files_, common_, {"--plot", o_.plot, svg});

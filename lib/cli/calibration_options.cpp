@@ -11,6 +11,7 @@
 #include "measure/footprint.h"
 
 namespace hone::cli {
+
 std::vector<std::string> calibration_options() {
   return {"--calibration", "--calibration-windows", "--calibration-context"};
 }

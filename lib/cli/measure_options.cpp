@@ -5,14 +5,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/spelling.h"
+#include "measure/footprint.h"
 #include "report/late_texts.h"
 
 namespace hone::cli {
-namespace {
-
-constexpr int speed_repeats = 5;
-
-}  // namespace
 
 void MeasureOptions::add(CLI::App& to) {
   auto* group = to.add_option_group("Measurement");
@@ -30,10 +26,26 @@ void MeasureOptions::check(const ModelFiles& files, const Common& common) const 
   require_distinct({{"--output", files.output}, {"--report", files.report}}, inputs);
 }
 
+void MeasureOptions::check_model(const Model& model) const {
+  if (speed) short_generation(model.transformer->config(), DType::f32);
+}
+
 nlohmann::json loss_text(const std::string& option, const std::vector<std::string>& files, const char* part,
                          const CalibrationText& text) {
   return {{"option", option},        {"files", files},         {"part", part},
           {"windows", text.windows}, {"context", text.length}, {"tokens", text.windows * text.length}};
+}
+
+void require_room_for_loss(const CalibrationText& text, const std::string& option, const Model& model) {
+  if (text.windows == 0) return;
+  Footprint need;
+  need.activations = 4.0 * static_cast<double>(text.windows * text.length * model.transformer->config().block.dim);
+  require_memory_for(need, "the loss of " + option, "use fewer or shorter --calibration-windows");
+}
+
+nlohmann::json losses(const Distance& before, const Distance& after, const nlohmann::json& text) {
+  return {{"loss_before", before.loss},         {"loss", after.loss}, {"kl", after.kl}, {"accuracy", after.accuracy},
+          {"accuracy_before", before.accuracy}, {"loss_text", text}};
 }
 
 LossMeasure::LossMeasure(const MeasureOptions& o, const CalibrationOptions& calibration, const CalibrationTexts& texts,
@@ -56,6 +68,7 @@ LossMeasure::LossMeasure(const MeasureOptions& o, const CalibrationOptions& cali
     part = "calibrated on";
   }
   if (text_.length < 2) text_ = {};  // nothing is predicted there
+  require_room_for_loss(text_, option, model);
   said_ = loss_text(option, files, part, text_);
   words_ = fmt::format("{} of {} tokens of {} {} ({})", counted(text_.windows, "window"), text_.length, option,
                        fmt::join(files, " "), part);
@@ -79,8 +92,7 @@ Distance LossMeasure::distance(const Transformer& model) const {
 
 nlohmann::json LossMeasure::of(const Distance& after) const {
   log_info("loss {:.4f} before, {:.4f} after: {}", before().loss, after.loss, words_);
-  return {{"loss_before", before_.loss},         {"loss", after.loss}, {"kl", after.kl}, {"accuracy", after.accuracy},
-          {"accuracy_before", before_.accuracy}, {"loss_text", said_}};
+  return losses(before_, after, said_);
 }
 
 nlohmann::json speeds(const Speedup& s) {
@@ -98,7 +110,7 @@ nlohmann::json speeds(const Speedup& s) {
 nlohmann::json speeds(const MeasureOptions& o, const ModelFiles& files, const Transformer& after, DType type) {
   if (!o.speed) return nlohmann::json::object();
   const Model before = load_model(files.model);
-  return speeds(measure_speedup(*before.transformer, after, short_generation(after.config(), type), speed_repeats));
+  return speeds(measure_speedup(*before.transformer, after, short_generation(after.config(), type)));
 }
 
 }  // namespace hone::cli

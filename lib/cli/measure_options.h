@@ -20,13 +20,14 @@ struct MeasureOptions {
 
   void add(CLI::App& to);
   void check(const ModelFiles& files, const Common& common) const;  // as ModelFiles::check()
+  void check_model(const Model& model) const;  // before any work: Error(usage) where it cannot be timed
 };
 
 // The loss of a model before and after: on the windows of --data, else on windows of the calibration text that
 // calibration leaves out, else on its own. Measures nothing where there are no windows of text.
 class LossMeasure {
  public:
-  // Reads the text. `texts`: what the calibration's options gave.
+  // Reads the text. `texts`: what the calibration's options gave. Error(usage) where begin() would not find memory.
   LossMeasure(const MeasureOptions& o, const CalibrationOptions& calibration, const CalibrationTexts& texts,
               const Model& model);
   bool possible() const { return text_.windows > 0; }
@@ -35,8 +36,7 @@ class LossMeasure {
   // Since then; Error(internal) without begin() or where it is not possible().
   const Distance& before() const;
   Distance distance(const Transformer& model) const;
-  // Members of the result (loss_before, loss, kl, accuracy_before, accuracy, loss_text), which stderr says, too. An
-  // empty object where nothing was measured.
+  // Members of the result: losses(), which stderr says, too. An empty object where nothing was measured.
   nlohmann::json of(const Transformer& model) const {
     return possible() ? of(distance(model)) : nlohmann::json::object();
   }
@@ -54,6 +54,12 @@ class LossMeasure {
 // What a result says of the text that a loss is of. `part`: which windows of it.
 nlohmann::json loss_text(const std::string& option, const std::vector<std::string>& files, const char* part,
                          const CalibrationText& text);
+
+// Throws Error(usage) where there is less memory than a Reference on this text takes.
+void require_room_for_loss(const CalibrationText& text, const std::string& option, const Model& model);
+
+// Members of the result: loss_before, loss, kl, accuracy_before, accuracy, and loss_text as the above gives it.
+nlohmann::json losses(const Distance& before, const Distance& after, const nlohmann::json& text);
 
 // Members of the result: prefill_ and decode_tokens_per_second, each also with _before; prefill_ and decode_speedup.
 nlohmann::json speeds(const Speedup& measured);

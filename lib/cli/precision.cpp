@@ -11,11 +11,9 @@ void add_precision(CLI::Option_group* group, std::string& precision, bool trains
   std::vector<std::string> values = {"auto", "bf16", "f32", "f32-i16"};
   std::string help =
       "What is computed in. bf16: activations, and weights where many rows are multiplied at once, are rounded to "
-      "bf16. "
-      "f32: weights exactly as the file has them, activations and sums in f32. f32-i16: the same, but activations that "
-      "meet weights of integers are rounded to 16-bit integers, which is faster. auto: bf16 where the processor "
-      "computes "
-      "in it, else f32-i16";
+      "bf16. f32: weights exactly as the file has them, activations and sums in f32. f32-i16: the same, but "
+      "activations that meet weights of integers are rounded to 16-bit integers, which is faster. auto: bf16 where the "
+      "processor computes in it, else f32-i16";
   if (trains) {
     values.emplace_back("int8");
     help += ". int8, with --train: bf16 with products of blocks in 8 bits";

@@ -189,6 +189,7 @@ int run(const PruneOptions& o, const Common& common) {
   o.files.check(o.calibration.files, common);
   o.measure.check(o.files, common);
   Model model = o.files.load(!o.calibration.files.empty() || !o.measure.data.empty());
+  o.measure.check_model(model);
   settings.keep = o.files.spill();
   const CalibrationTexts texts = o.calibration.read_with_rest(model);
   const std::optional<CalibrationText>& text = texts.text;

@@ -237,6 +237,7 @@ int run(const QuantizeTool& o, const Common& common) {
   o.files.check(o.calibration.files, common);
   o.measure.check(o.files, common);
   Model model = o.files.load(!o.calibration.files.empty() || !o.measure.data.empty());
+  o.measure.check_model(model);
   settings.keep = o.files.spill();
   CalibrationTexts texts = o.calibration.read_with_rest(model);
   if (o.distill.steps > 0) texts.rest.reset();  // scales are trained on these windows, too

@@ -176,6 +176,7 @@ class StructureRun {
   int run() {
     require_finite(model_);
     require_unquantized(*model_.transformer);
+    measure_.check_model(model_);
     const Config before = model_.transformer->config();
     dim_before_ = before.block.dim;
     if (!o_.target_speedup) {
@@ -247,7 +248,7 @@ class StructureRun {
       settings_.counts = choice.counts;
       prune();
       const Model before = load_model(files_.model);
-      choice.speedup = measure_speedup(*before.transformer, *result_.model, s.shape, 5);
+      choice.speedup = measure_speedup(*before.transformer, *result_.model, s.shape);
       considered_.push_back({choice, true});
       if (loss.possible()) considered_.back().loss = loss.distance(*result_.model).loss;
       if (choice.speedup.least() >= s.target) {

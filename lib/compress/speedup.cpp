@@ -15,8 +15,6 @@
 namespace hone {
 namespace {
 
-constexpr int repeats = 5;
-
 // Those of a search, in the order in which it comes to them.
 std::vector<const StructureKind*> searched() {
   std::vector<const StructureKind*> kinds;
@@ -98,7 +96,7 @@ SpeedupChoice structure_for_speedup(const Transformer& model, const SpeedupSetti
     Transformer shape(narrowed(model.config(), choice.counts));
     initialize(shape, 1);
     choice.parameters = size_of(shape).parameters;
-    choice.speedup = measure_speedup(model, shape, s.shape, repeats, s.timer);
+    choice.speedup = measure_speedup(model, shape, s.shape, speedup_repeats, s.timer);
     if (s.progress) s.progress(choice);
     return choice.speedup.least() >= s.target;
   };

@@ -30,9 +30,11 @@ using GenerationTimer =
 // A prompt of half the context, at most 512 tokens, then at most 16 tokens. Throws Error(usage) for a context of 1.
 GenerationShape short_generation(const Config& config, DType type);
 
+constexpr int speedup_repeats = 5;
+
 // The two in turn, `repeats` times after one that does not count; ratios of the medians.
-Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape, int repeats,
-                        const GenerationTimer& timer = time_generation);
+Speedup measure_speedup(const Transformer& before, const Transformer& after, const GenerationShape& shape,
+                        int repeats = speedup_repeats, const GenerationTimer& timer = time_generation);
 
 struct SpeedupChoice {
   std::string structure;  // "neurons:35%"

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import unittest
 
-from hone_cli import CliTest, corpus, run, tiny_model, tool
+from hone_cli import CliTest, corpus, run, tiny_model, tool, write
 from model_files import parameters
 
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -109,6 +109,19 @@ class Memory(CliTest):
         self.assertIn(done.returncode, (1, 2), done.stderr)  # 1: an allocation fails before
         self.assertIn("memory", done.stderr)
         self.assertEqual(os.listdir(self.directory), [])
+
+    def test_a_text_whose_loss_takes_more_than_an_address_space(self):
+        model = tiny_model(self.directory, layers=1, dim=1024, heads=8)
+        text = write(self.path("long.txt"), "the river " * 100_000)  # 4.1 GB of hidden states
+        for command in ("prune --sparsity 0.5", "quantize --type int8", "quantize --target-bits 6 --calibration-context 8"):
+            name, _, options = command.partition(" ")
+            with self.subTest(command):
+                line = (f"ulimit -v 3000000; '{tool(name)}' '{model}' {options} --data '{text}' --calibration-windows 1000000 "
+                        f"--dry-run --output '{self.path('x.h5')}'")
+                done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertIn("memory", done.stderr)
+                self.assertIn("--calibration-windows", done.stderr)
 
     def test_the_estimate_is_less_than_what_a_run_takes(self):
         text = corpus(self.directory)

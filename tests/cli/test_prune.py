@@ -172,6 +172,13 @@ class Measured(PruneTest):
             self.assertAlmostEqual(self.result[f"{name}_speedup"], after / before, places=6)
         self.assertNotIn("loss", self.result)
 
+    def test_a_model_of_one_token_has_no_speed(self):
+        """It is said before any work is done, and a dry run says so, too."""
+        one = tiny_model(self.directory, "one.h5", context=1)
+        for name, options in (("prune", ["--sparsity", 0.5]), ("quantize", [])):
+            done = run(name, one, *options, "--measure-speed", "--dry-run", "--output", self.path("x.h5"))
+            self.assert_error(done, 2, "a context of 1")
+
     def test_nothing_to_measure_on(self):
         self.prune("--sparsity", 0.5)
         self.assertFalse({"loss", "loss_before", "loss_text", "decode_speedup"} & set(self.result))

@@ -29,7 +29,7 @@ RoundedWeight round_to_nearest(const WeightToRound& what) {
 }  // namespace
 
 RoundMethod rtn_method() {
-  RoundMethod method{"rtn", "round to nearest, by the scale that reaches the largest weight (or nearest)",
+  RoundMethod method{"rtn", "round to nearest, by the scale that reaches the largest weight (its other name: nearest)",
                      {},    MeasuredBehind::layers,
                      true,  round_to_nearest};
   method.searches = false;

@@ -71,8 +71,8 @@ struct SpeedupSteps {
 struct StructureKind {
   std::string_view name;  // "heads"
   std::string_view what;  // "heads of each layer"
-  // How many go: of each layer, 0 where it has none; of a structure of the whole model one number. `multiple`: widths
-  // of feed-forwards are rounded to multiples of it. Throws Error(usage), naming the most or the least that can go.
+  // How many go: of each layer, 0 where it has none; of a structure of the whole model one number. `multiple`: as
+  // Structure::multiple. Throws Error(usage), naming the most or the least that can go.
   std::vector<int64_t> (*count)(const Amount& amount, const Config& config, int64_t multiple);
   // What a layer without so many is: where nothing is said of which ones. Null of structures of the whole model.
   void (*narrow)(LayerBlueprint& layer, int64_t count);
