@@ -328,7 +328,7 @@ class BudgetRun {
                loss_text(loss_option(), texts, texts == calibration_.files ? "calibrated on" : "spread over it",
                          *settings.text)));
     if (!distilled_.is_null()) stage.printed["distilled"] = distilled_;
-    stage.printed.update(speeds(measure_, files_, *model_.transformer, settings.quantize.activations));
+    stage.measured = [&] { return speeds(measure_, files_, *model_.transformer, settings.quantize.activations); };
     return finish(model_, stage, considered(), size, files_, common_, {"--plot", o_.plot, svg});
   }
 

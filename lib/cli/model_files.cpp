@@ -59,7 +59,9 @@ int finish(Model& model, const Stage& stage, const Report& layers, const ModelSi
   late.saved(files.output, written.path);
   late.write("--report", files.report, render(layers, Format::csv));
   late.write(beside.option, beside.path, beside.text);
-  print_result(describe_written(written, size, stage.printed, files.format == "json"));
+  nlohmann::json printed = stage.printed;
+  if (stage.measured) printed.update(stage.measured());
+  print_result(describe_written(written, size, printed, files.format == "json"));
   return late.status();
 }
 

@@ -36,6 +36,8 @@ struct Stage {
   std::string parent_sha256;    // of the file that it began with, or empty
   nlohmann::json results;       // for the lineage
   nlohmann::json printed = {};  // members of the result on stdout, beside those of describe_written()
+  // More of them, which take a while to measure: asked for once the model is written, or nothing.
+  std::function<nlohmann::json()> measured = {};
 };
 
 // Saves a finished model with its new stage; where: WrittenFile::path is another than `output` if that is taken by now.

@@ -236,8 +236,11 @@ int run(const PruneOptions& o, const Common& common) {
                              {"allocation", o.allocation},
                              {"update", method.solves ? "least-squares" : o.update},
                              {"pattern", pattern->name()}})};
-  stage.printed.update(loss.of(*model.transformer));
-  stage.printed.update(speeds(o.measure, o.files, *model.transformer, settings.type));
+  stage.measured = [&] {
+    nlohmann::json all = loss.of(*model.transformer);
+    all.update(speeds(o.measure, o.files, *model.transformer, settings.type));
+    return all;
+  };
   return finish(model, stage, report, size, o.files, common);
 }
 

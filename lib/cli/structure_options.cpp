@@ -336,8 +336,11 @@ class StructureRun {
       stage.printed["dim"] = now;
     }
     // Of this machine: not in the file, which is the same everywhere.
-    stage.printed.update(speedup_ ? speeds(*speedup_) : speeds(measure_, files_, *model_.transformer, settings_.type));
-    stage.printed.update(loss.of(*model_.transformer));
+    stage.measured = [&] {
+      nlohmann::json all = speedup_ ? speeds(*speedup_) : speeds(measure_, files_, *model_.transformer, settings_.type);
+      all.update(loss.of(*model_.transformer));
+      return all;
+    };
     return finish(model_, stage, report(), size, files_, common_, {"--plot", o_.plot, svg});
   }
 
