@@ -27,11 +27,6 @@ endif()
 function(hone_isa name)
   add_library(hone_isa_${name} OBJECT ${isa_sources})
   set_target_properties(hone_isa_${name} PROPERTIES HONE_EVERY_CHECK ON)
-  if(HONE_SANITIZE OR HONE_SANITIZE_THREADS)
-    # Half of the time goes into the headers of intrinsics there. What users get is one source at a time: an optimizer that sees more
-    # at once inlines otherwise.
-    hone_unity(hone_isa_${name} 6 ${isa_sources})
-  endif()
   target_link_libraries(hone_isa_${name} PRIVATE hone_options OpenMP::OpenMP_CXX)
   target_compile_definitions(hone_isa_${name} PRIVATE HONE_ISA=${name} HONE_ISA_${name}=1)
   target_compile_options(hone_isa_${name} PRIVATE ${isa_common} ${ARGN})
