@@ -113,4 +113,11 @@ nlohmann::json speeds(const MeasureOptions& o, const ModelFiles& files, const Tr
   return speeds(measure_speedup(*before.transformer, after, short_generation(after.config(), type)));
 }
 
+nlohmann::json loss_and_speeds(const LossMeasure& loss, const MeasureOptions& o, const ModelFiles& files,
+                               const Transformer& after, DType type) {
+  nlohmann::json all = loss.of(after);
+  all.update(speeds(o, files, after, type));
+  return all;
+}
+
 }  // namespace hone::cli

@@ -66,5 +66,8 @@ nlohmann::json speeds(const Speedup& measured);
 // The same, measured of the file's model and the one that it has become where --measure-speed asks; else an empty
 // object.
 nlohmann::json speeds(const MeasureOptions& o, const ModelFiles& files, const Transformer& after, DType type);
+// What `loss` says and these.
+nlohmann::json loss_and_speeds(const LossMeasure& loss, const MeasureOptions& o, const ModelFiles& files,
+                               const Transformer& after, DType type);
 
 }  // namespace hone::cli

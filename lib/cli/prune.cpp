@@ -236,11 +236,7 @@ int run(const PruneOptions& o, const Common& common) {
                              {"allocation", o.allocation},
                              {"update", method.solves ? "least-squares" : o.update},
                              {"pattern", pattern->name()}})};
-  stage.measured = [&] {
-    nlohmann::json all = loss.of(*model.transformer);
-    all.update(speeds(o.measure, o.files, *model.transformer, settings.type));
-    return all;
-  };
+  stage.measured = [&] { return loss_and_speeds(loss, o.measure, o.files, *model.transformer, settings.type); };
   return finish(model, stage, report, size, o.files, common);
 }
 

@@ -271,11 +271,7 @@ int run(const QuantizeTool& o, const Common& common) {
                   {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
                   {"layer_error", mean_error(layers)}}};
   if (!distilled.is_null()) stage.results["distilled"] = stage.printed["distilled"] = distilled;
-  stage.measured = [&] {
-    nlohmann::json all = loss.of(*model.transformer);
-    all.update(speeds(o.measure, o.files, *model.transformer, settings.activations));
-    return all;
-  };
+  stage.measured = [&] { return loss_and_speeds(loss, o.measure, o.files, *model.transformer, settings.activations); };
   return finish(model, stage, report, size, o.files, common);
 }
 

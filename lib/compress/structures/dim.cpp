@@ -25,12 +25,6 @@ void add_to(Tensor& to, const Tensor& other, float times = 1) {
   for (int64_t i = 0; i < to.size(); ++i) t[i] += times * o[i];
 }
 
-double squares_of(const Tensor& t) {
-  double sum = 0;
-  for (const float x : t.span<float>()) sum += static_cast<double>(x) * static_cast<double>(x);
-  return sum;
-}
-
 // What entered one weight.
 class RowsOf : public InputObserver {
  public:
@@ -108,7 +102,7 @@ class StreamRefit {
         lacking.data<float>()[i] =
             y.data<float>()[i] - lacking.data<float>()[i] - reading.constant.data<float>()[i % dim];
       correction.add(z.view(), lacking);
-      all += squares_of(y);
+      all += kernels::sum_of_squares(y.view());
       rows += static_cast<double>(y.view().rows);
     }
     const Correction::Found found =

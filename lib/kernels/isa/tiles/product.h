@@ -154,18 +154,27 @@ void product_block(Tiles& t, const PanelProduct& p, int64_t row, int64_t rows, i
   }
 }
 
+// Blocks of 2 x 2 tiles, two of them side by side, and of 1 x 4 where the last rows fill one tile: block(tiles of rows,
+// tiles of columns, first row, rows, first column).
+template <class F>
+void each_block(int64_t all_rows, F&& block) {
+  for (int64_t row = 0; row < all_rows; row += 2 * side) {
+    const int64_t rows = all_rows - row < 2 * side ? all_rows - row : 2 * side;
+    if (rows <= side) {
+      block(Number<1>(), Number<4>(), row, rows, 0);
+    } else {
+      block(Number<2>(), Number<2>(), row, rows, 0);
+      block(Number<2>(), Number<2>(), row, rows, 2 * side);
+    }
+  }
+}
+
 // TileUnit::product.
 template <class Tiles>
 void product(Tiles& t, const PanelProduct& p) {
-  for (int64_t row = 0; row < p.rows; row += 2 * side) {
-    const int64_t rows = p.rows - row < 2 * side ? p.rows - row : 2 * side;
-    if (rows <= side) {
-      product_block<1, 4>(t, p, row, rows, 0);
-    } else {
-      product_block<2, 2>(t, p, row, rows, 0);
-      product_block<2, 2>(t, p, row, rows, 2 * side);
-    }
-  }
+  each_block(p.rows, [&]<int r, int c>(Number<r>, Number<c>, int64_t row, int64_t rows, int64_t column) {
+    product_block<r, c>(t, p, row, rows, column);
+  });
 }
 
 template <int Rows, int Columns, class Tiles>
@@ -197,15 +206,9 @@ void segment_block(Tiles& t, const ByteSegment& s, int64_t row, int64_t rows, in
 // TileUnit::add_segment.
 template <class Tiles>
 void add_segment(Tiles& t, const ByteSegment& s) {
-  for (int64_t row = 0; row < s.rows; row += 2 * side) {
-    const int64_t rows = s.rows - row < 2 * side ? s.rows - row : 2 * side;
-    if (rows <= side) {
-      segment_block<1, 4>(t, s, row, rows, 0);
-    } else {
-      segment_block<2, 2>(t, s, row, rows, 0);
-      segment_block<2, 2>(t, s, row, rows, 2 * side);
-    }
-  }
+  each_block(s.rows, [&]<int r, int c>(Number<r>, Number<c>, int64_t row, int64_t rows, int64_t column) {
+    segment_block<r, c>(t, s, row, rows, column);
+  });
 }
 
 }  // namespace hone::kernels::tiles
