@@ -1,6 +1,7 @@
 // f32 matrices to panels of 8-bit integers, as panels.cpp makes those of bf16: twice a step for each weight.
 #include "kernels/isa/gemm/int8.h"
 
+#include "kernels/isa/float_bits.h"
 #include "kernels/isa/function.h"
 #include "kernels/isa/packed/rounding.h"
 #include "kernels/panel.h"
@@ -15,17 +16,13 @@ constexpr uint32_t infinity_bits = 0x7f800000u;
 // The scale of an output whose largest number has these bits, and integers a unit: 0 where all become 0. Rounded up to
 // bf16, so that none is beyond 127.
 inline float scale_of(uint32_t bits_of_largest, bf16* scale) {
-  float largest;
-  __builtin_memcpy(&largest, &bits_of_largest, sizeof largest);
+  const float largest = as_float(bits_of_largest);
   scale->bits = 0;
   if (bits_of_largest >= infinity_bits) scale->bits = 0x7fc0;  // NaN
   if (!(largest > 1e-30f) || bits_of_largest >= infinity_bits) return 0;
   const float exact = largest / 127.0f;
   scale->bits = static_cast<uint16_t>((size_bits(exact) + 0xffffu) >> 16);
-  float rounded;
-  const uint32_t bits = static_cast<uint32_t>(scale->bits) << 16;
-  __builtin_memcpy(&rounded, &bits, sizeof rounded);
-  return 1.0f / rounded;
+  return 1.0f / as_float(*scale);
 }
 
 // n <= 64 numbers to bytes.
