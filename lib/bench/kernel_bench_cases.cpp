@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "base/random.h"
-#include "bench/kernel_bench.h"
+#include "bench/kernel_bench_cases.h"
 #include "kernels/attention/attention.h"
 #include "kernels/gemm/bf16.h"
 #include "kernels/gemm/gemm.h"
@@ -13,20 +13,30 @@
 #include "ops/linear.h"
 #include "ops/mixture.h"
 #include "weights/dense_weight.h"
-#include "weights/packed_weight.h"
 
 namespace hone {
-namespace {
+namespace kernel_bench {
 
-constexpr int64_t dim = 768, ffn = 3072, heads = 12, head_dim = 64;
-constexpr int64_t vocabulary = 50304;
-
-Tensor random_tensor(Shape shape, DType type = DType::f32) {
+Tensor random_tensor(Shape shape, DType type) {
   Random random(1, "kernels");
   Tensor t = Tensor::empty(std::move(shape));
   for (float& x : t.span<float>()) x = static_cast<float>(random.uniform() - 0.5);
   return t.to(type);
 }
+
+int64_t large_bytes() {
+  return std::clamp<int64_t>(4 * kernels::last_level_cache_bytes(), int64_t{128} << 20, int64_t{1} << 30);
+}
+
+}  // namespace kernel_bench
+
+using kernel_bench::large_bytes;
+using kernel_bench::random_tensor;
+
+namespace {
+
+constexpr int64_t dim = 768, ffn = 3072, heads = 12, head_dim = 64;
+constexpr int64_t vocabulary = 50304;
 
 // A kernel that reads and writes each of `arrays` once; one that is read and written stands there twice.
 KernelCase streaming(std::vector<Tensor> arrays, std::function<void()> run) {
@@ -191,11 +201,6 @@ KernelCase attention_backward() {
 
 // --- what reads memory ---
 
-// Arrays that are read once in a run are made this large, so that no cache holds them until the next run.
-int64_t large_bytes() {
-  return std::clamp<int64_t>(4 * kernels::last_level_cache_bytes(), int64_t{128} << 20, int64_t{1} << 30);
-}
-
 // One token of `batch` sequences (0: as many as make the caches large) through as many layers as that takes, against
 // `length` rows each in caches with room for `capacity`.
 template <int64_t batch, int64_t length, int64_t capacity>
@@ -227,76 +232,6 @@ KernelCase attention_decode() {
               kernels::attention_decode(call, token(q), cache(k, i), cache(v, i), token(out));
           },
           {k, v}};
-}
-
-constexpr int64_t packed_side = 2048;
-
-Bitmask random_mask(double kept) {
-  Random random(2, "mask");
-  const Bitmask mask = Bitmask::zeros(packed_side, packed_side);
-  for (uint8_t& byte : mask.bits().span<uint8_t>())
-    for (int bit = 0; bit < 8; ++bit) byte = static_cast<uint8_t>(byte | (random.uniform() < kept) << bit);
-  return mask;
-}
-
-// Codes at random, scaled by row; by 32 columns where they have 4 bits or fewer.
-int64_t group_of(const kernels::ElementInfo& element) {
-  return element.bits > 4 ? 0 : 32;
-}
-
-std::shared_ptr<Weight> packed_integers(kernels::PackedElement element, const Bitmask& mask) {
-  const kernels::ElementInfo& info = kernels::info_of(element);
-  const int64_t group = group_of(info);
-  Random random(3, "integers");
-  QuantizedMatrix m;
-  m.rows = m.cols = packed_side;
-  m.group = group;
-  m.element = element;
-  m.integers = Tensor::empty({packed_side, packed_side}, DType::i8);
-  std::vector<int8_t> coded;
-  for (int q = info.lowest; q <= info.highest; ++q)
-    if (info.code_of(q) >= 0) coded.push_back(static_cast<int8_t>(q));
-  for (int8_t& q : m.integers.span<int8_t>()) q = coded[random.below(coded.size())];
-  m.scales = Tensor::empty({packed_side, group_count(packed_side, group)});
-  for (float& s : m.scales.span<float>()) s = 0.0078125f;
-  m.mask = mask;
-  return pack_integers(m);
-}
-
-// y[rows, n] = x W^T through one matrix after the other, as a model's layers follow each other.
-KernelCase packed(kernels::PackedElement element, bool sparse, int64_t rows,
-                  const kernels::ActivationRounding& rounding = {}) {
-  const Bitmask mask = sparse ? random_mask(0.4) : Bitmask();
-  const std::shared_ptr<Weight> first = kernels::info_of(element).scaled
-                                            ? packed_integers(element, mask)
-                                            : pack_numbers(element, random_tensor({packed_side, packed_side}), mask);
-  const auto matrices = std::make_shared<std::vector<std::shared_ptr<Weight>>>();
-  double bytes = 0;
-  while (bytes < static_cast<double>(large_bytes())) {
-    Encoded copy = first->encode();
-    for (auto& [name, array] : copy.arrays) array = array.clone();
-    matrices->push_back(decode_weight(copy, "bench"));
-    matrices->back()->set_rounding(rounding);
-    bytes += static_cast<double>(matrices->back()->stored_bytes());
-  }
-  const Tensor x = random_tensor({rows, packed_side}, DType::bf16), y = Tensor::empty({rows, packed_side}, DType::bf16);
-  return {DType::bf16, 0, bytes, [=] {
-            for (const auto& matrix : *matrices) matrix->matmul(x.view(), y.view());
-          }};
-}
-
-// Rows of 8-bit integers, through dot products or tiles.
-KernelCase packed_bytes(int64_t rows) {
-  return packed(kernels::element_named("int8"), false, rows, {.bits = 8});
-}
-
-KernelEntry packed_entry(kernels::PackedElement element, bool sparse, int64_t rows) {
-  const kernels::ElementInfo& info = kernels::info_of(element);
-  std::string name = sparse ? "packed_sparse_" : "packed_", shape = fmt::format("{} x 2048 -> 2048", rows);
-  name += info.name;
-  if (info.scaled && group_of(info)) shape += fmt::format(", group {}", group_of(info));
-  if (sparse) shape += ", 60% sparse";
-  return {name, shape, false, [=] { return packed(element, sparse, rows); }};
 }
 
 // --- elementwise ---
@@ -437,13 +372,7 @@ const KernelEntry table[] = {
 std::span<const KernelEntry> kernel_entries() {
   static const std::vector<KernelEntry> entries = [] {
     std::vector<KernelEntry> all(std::begin(table), std::end(table));
-    for (const int64_t rows : {1, 8, 32, 64})
-      for (const bool sparse : {false, true})
-        for (const kernels::PackedElement element : kernels::all_elements)
-          all.push_back(packed_entry(element, sparse, rows));
-    for (const int64_t rows : {16, 64})
-      all.push_back({"packed_int8", fmt::format("{} x 2048 -> 2048, 8-bit activations", rows), false,
-                     [=] { return packed_bytes(rows); }});
+    kernel_bench::add_packed_entries(all);
     if (isa() >= Isa::amx) {
       all.push_back({"own_forward", "2048 x 768 -> 3072 bf16", false, own_forward});
       all.push_back({"own_dw", "3072 x 768, 2048 rows bf16", false, own_dw});
