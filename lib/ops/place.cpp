@@ -1,19 +1,22 @@
 #include "ops/place.h"
 
+#include "kernels/parallel.h"
 #include "kernels/rows/elementwise.h"
 
 namespace hone::ops {
 namespace {
 
-// to[at[i]] += from[i]
+// to[at[i]] += from[i], no row of `to` twice
 void add_at(const Tensor& from, const std::vector<int32_t>& at, const Tensor& to) {
   const Tensor rows = from.to(DType::f32);
   const int64_t dim = to.dim(1);
-  for (size_t i = 0; i < at.size(); ++i) {
-    const float* source = rows.data<float>() + static_cast<int64_t>(i) * dim;
-    float* target = to.data<float>() + at[i] * dim;
-    for (int64_t c = 0; c < dim; ++c) target[c] += source[c];
-  }
+  kernels::parallel_for(static_cast<int64_t>(at.size()), kernels::row_grain(dim), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* source = rows.data<float>() + i * dim;
+      float* target = to.data<float>() + at[static_cast<size_t>(i)] * dim;
+      for (int64_t c = 0; c < dim; ++c) target[c] += source[c];
+    }
+  });
 }
 
 Tensor rows_at(const Tensor& all, const std::vector<int32_t>& at) {

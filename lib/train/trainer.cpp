@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "base/stop.h"
+#include "kernels/awake.h"
 #include "model/exits.h"
 #include "train/objectives/exits.h"
 
@@ -74,6 +75,7 @@ void Trainer::balance(const ModelRouting& routing) {
 StepResult Trainer::step(int64_t step) {
   reset_pool_peak();
   const size_t before = pool_used_bytes();
+  const kernels::Awake awake;
   try {
     StepResult result = gradients_and_step(step);
     result.optimizer_bytes = optimizer_.state_bytes();
@@ -204,6 +206,7 @@ StepResult Trainer::gradients_and_step(int64_t step) {
   for (int64_t round = 0; round < settings_.accumulate / settings_.grid.data->size(); ++round)
     add_round(step, round, result);
   sum_.finish();
+  const kernels::Awake awake;  // once more, should the products have been a library's, which ended that of the step
   result.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {
     optimizer_.discard_gradients();

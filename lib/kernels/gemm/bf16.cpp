@@ -159,6 +159,8 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
   const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, panel_rows),
                 b_panels = ceil_div(b.cols, panel_rows);
   const int64_t depth = std::min<int64_t>(pairs, deepest);
+  // Several tasks a thread, also where there are few panels of a.
+  const int64_t cuts = threads() > 1 ? std::min(b_panels, ceil_div(4 * threads(), a_panels)) : 1;
   // One pair more than a block has, so that the panels do not all start in the same sets of the caches.
   const int64_t panel_words = (depth + 1) * panel_rows;
   auto* a_words = panels_scratch.array<uint32_t>((a_panels + b_panels) * panel_words);
@@ -174,11 +176,12 @@ void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
       t.interleave(rows_from(a), from, to, a_words, panel_words);
       t.interleave(rows_from(b), from, to, b_words, panel_words);
     });
-    parallel_each(a_panels, [&](int64_t i) {
-      const int64_t first_row = i * panel_rows, rows = std::min(panel_rows, c.rows - first_row);
+    parallel_each(a_panels * cuts, [&](int64_t task) {
+      const int64_t i = task / cuts, cut = task % cuts, first_row = i * panel_rows,
+                    rows = std::min(panel_rows, c.rows - first_row);
       const PanelAsRows left(loop, a_words + i * panel_words, here, depth);
       const tiles::Region region(loop.unit, tiles::side);
-      for (int64_t j = 0; j < b_panels; ++j) {
+      for (int64_t j = b_panels * cut / cuts; j < b_panels * (cut + 1) / cuts; ++j) {
         const int64_t first = j * panel_rows, columns = std::min(panel_rows, c.cols - first);
         const bool more = accumulate || begin > 0;
         const auto* panel = reinterpret_cast<const bf16*>(b_words + j * panel_words);

@@ -88,8 +88,12 @@ TEST_CASE("awake: who leads, and until when") {
     const ThreadsHere one(1);
     CHECK(!Awake(1).leads());
   }
+  {
+    const Awake of_any_size;
+    if (!leads(of_any_size)) return;
+  }
   const Awake awake(awake_rows);
-  if (!leads(awake)) return;
+  REQUIRE(awake.leads());
   const auto elsewhere = [] {
     bool led = false;
     std::thread([&] { led = Awake(1).leads(); }).join();

@@ -48,6 +48,25 @@ TEST_CASE("gradients of placed rows and of tables are those of finite difference
                   1e-3);
 }
 
+TEST_CASE("so many rows that threads share them stand where they are put, too") {
+  constexpr int64_t rows = 1500, dim = 40;
+  const Tensor from = random_tensor({rows, dim}, 5);
+  Parameter table;
+  table.value = random_tensor({3, dim}, 6);
+  std::vector<int32_t> at, of_table;
+  for (int32_t i = 0; i < rows; ++i) {
+    at.push_back((i * 7) % static_cast<int32_t>(rows));
+    of_table.push_back(i % 3);
+  }
+  const Tensor y = place(rows, dim, {{Var(from), at, {{&table, of_table}}}}).value();
+  bool right = true;
+  for (size_t i = 0; i < at.size(); ++i)
+    for (int64_t c = 0; c < dim; ++c)
+      right = right && y.data<float>()[at[i] * dim + c] == from.data<float>()[static_cast<int64_t>(i) * dim + c] +
+                                                               table.value.data<float>()[of_table[i] * dim + c];
+  CHECK(right);
+}
+
 TEST_CASE("rows of bf16 are placed as f32 and get their gradient back in their own type") {
   const Var x(random_tensor({2, 5}, 7).to(DType::bf16), true);
   Tape tape;
