@@ -118,7 +118,7 @@ std::string message_of(F&& f) {
   return "";
 }
 
-std::string fixture(const std::string& name) {
+std::string example_bytes(const std::string& name) {
   std::ifstream file(std::string(HONE_TEST_DATA) + "/media/" + name, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
@@ -230,7 +230,8 @@ TEST_CASE("parts of a request over HTTP hold their files, in OpenAI's form and i
   const auto read = [&](const std::string& parts) {
     return openai::read_completions(R"({"parts": )" + parts + "}", "m", *byte_tokenizer(), prompts, 1);
   };
-  const std::string image = "data:image/png;base64," + to_base64(fixture("a.png")), sound = to_base64(fixture("a.wav"));
+  const std::string image = "data:image/png;base64," + to_base64(example_bytes("a.png")),
+                    sound = to_base64(example_bytes("a.wav"));
   const auto one = read(R"([{"type": "text", "text": "ab"}, {"type": "image_url", "image_url": {"url": ")" + image +
                         R"("}}, {"type": "input_audio", "input_audio": {"data": ")" + sound +
                         R"(", "format": "wav"}}, {"type": "text", "text": "="}])");
@@ -308,7 +309,7 @@ TEST_CASE("a sound in a request is decoded as far as there may be rows of it") {
   const PromptReader narrow(small_media(), *byte_tokenizer(), 4);
   Request r;
   ExamplePart part{&media::sound_medium, "parts[0]"};
-  part.bytes = std::make_shared<const std::string>(fixture("a.wav"));
+  part.bytes = std::make_shared<const std::string>(example_bytes("a.wav"));
   CHECK(message_of([&] {
           narrow.read({&part, 1}, r);
         }).find("parts[0] lasts longer than 0.115 seconds") != std::string::npos);
@@ -316,7 +317,7 @@ TEST_CASE("a sound in a request is decoded as far as there may be rows of it") {
 
 TEST_CASE("lines of requests have parts whose paths are relative to their file") {
   const Scratch scratch;
-  std::ofstream(scratch / "a.png", std::ios::binary) << fixture("a.png");
+  std::ofstream(scratch / "a.png", std::ios::binary) << example_bytes("a.png");
   const Config config = small_media();
   const PromptReader prompts(config, *byte_tokenizer(), INT64_MAX);
   const std::string lines =
