@@ -101,8 +101,7 @@ class ModelsBench {
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;
         const Footprint need =
-            s_.train ? training_footprint(config, {point.batch, length, s_.type, 0, recompute_plan(variant.recompute)},
-                                          optimizer_bytes(config, {}, 1, 1, s_.ranks), s_.ranks)
+            s_.train ? training_need(config, point, length, recompute_plan(variant.recompute))
                      : generation_footprint(s_.ranks.shape_of_one(config), point.batch, sum_of(length, s_.generate),
                                             s_.prefill_chunk, s_.type, s_.code);
         require_memory_for(need, fmt::format("'{}' at batch {}", variant.path, point.batch),
@@ -111,9 +110,26 @@ class ModelsBench {
     }
   }
 
+  // With parts, of as many sequences for each kind as for text, none longer than the longest; and moments twice.
+  Footprint training_need(const Config& config, const BenchPoint& point, int64_t length,
+                          const RecomputePlan& recompute) const {
+    int64_t kinds = 1;
+    for (const std::string& name : config.encoders) {
+      const auto kind = encoder_kind(name);
+      if (std::ranges::find(s_.parts, kind->medium().name) == s_.parts.end()) continue;
+      Random random(s_.seed, "parts");
+      length = std::max(length, kind->features(kind->noise(random), "noise").rows() + 3);
+      ++kinds;
+    }
+    const double moments = optimizer_bytes(config, {}, 1, 1, s_.ranks);
+    return training_footprint(config, {point.batch * kinds, length, s_.type, 0, recompute},
+                              kinds > 1 ? 2 * moments : moments, s_.ranks);
+  }
+
   std::unique_ptr<PointMeasurement> begin(Model& model, const Variant& variant, const BenchPoint& point) const {
     if (!s_.data.empty()) return measure_writing(model, point, s_, variant.writing);
-    if (!s_.parts.empty()) return measure_parts(model, point, s_);
+    if (!s_.parts.empty())
+      return s_.train ? measure_parts_training(model, point, s_, variant.recompute) : measure_parts(model, point, s_);
     return s_.train ? measure_training(model, point, s_, variant.recompute) : measure_generation(model, point, s_);
   }
 

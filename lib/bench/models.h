@@ -10,6 +10,7 @@
 #include "kernels/ceilings.h"
 #include "model/session.h"
 #include "model/store.h"
+#include "nn/encoders/encoder.h"
 #include "serve/draft.h"
 
 namespace hone {
@@ -35,9 +36,10 @@ struct BenchSettings {
   std::string data;  // a text: what is written behind pieces of it is measured
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
-  std::vector<std::string> parts = {};  // media before the text of a prompt, whose encoders are timed; none: text alone
-  bool train = false;                   // training steps instead of prompts and generation
-  int64_t steps = 2;                    // of a repetition, with train
+  // Media before the text of a prompt, whose encoders are timed; with train, of sequences beside text. None: text alone.
+  std::vector<std::string> parts = {};
+  bool train = false;  // training steps instead of prompts and generation
+  int64_t steps = 2;   // of a repetition, with train
   int64_t repeat = 5, warmup = 1;
   DType type = DType::f32;  // of activations and products
   bool eight_bits = false;  // with train: StepSettings::eight_bits
@@ -80,5 +82,10 @@ std::unique_ptr<PointMeasurement> measure_writing(Model& model, const BenchPoint
 std::unique_ptr<PointMeasurement> measure_parts(Model& model, const BenchPoint& point, const BenchSettings& settings);
 std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                                    const std::string& recompute);
+// With settings.train and settings.parts; throws as measure_parts().
+std::unique_ptr<PointMeasurement> measure_parts_training(Model& model, const BenchPoint& point,
+                                                         const BenchSettings& settings, const std::string& recompute);
+// The model's for this medium. Throws Error(usage) where it has none.
+const EncoderKind& encoder_for(const Model& model, const std::string& medium);
 
 }  // namespace hone

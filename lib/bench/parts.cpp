@@ -9,6 +9,15 @@
 #include "nn/encoders/encoder.h"
 
 namespace hone {
+
+const EncoderKind& encoder_for(const Model& model, const std::string& medium) {
+  const auto& encoders = model.transformer->encoders();
+  const size_t encoder = model.transformer->encoder_of(medium);
+  if (encoder == encoders.size())
+    throw usage_error("'{}' has no encoder for {}; leave that part out", model.path, medium);
+  return encoders[encoder]->kind();
+}
+
 namespace {
 
 class Parts : public PointMeasurement {
@@ -16,13 +25,11 @@ class Parts : public PointMeasurement {
   Parts(Model& model, const BenchPoint& point, const BenchSettings& settings)
       : model_(*model.transformer), s_(settings), point_(point) {
     for (const std::string& name : s_.parts) {
-      const size_t encoder = model_.encoder_of(name);
-      if (encoder == model_.encoders().size())
-        throw usage_error("'{}' has no encoder for {}; leave that part out", model.path, name);
-      encoders_.push_back(encoder);
+      const EncoderKind& encoder = encoder_for(model, name);
+      encoders_.push_back(model_.encoder_of(name));
       Random random(s_.seed, "parts:" + name);
-      decoded_.push_back(kind(encoder).noise(random));
-      result_.parts.push_back({name, kind(encoder).name()});
+      decoded_.push_back(encoder.noise(random));
+      result_.parts.push_back({name, encoder.name()});
     }
     result_.prompt = point.length;
     result_.rows = point.length;

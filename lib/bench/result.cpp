@@ -1,5 +1,7 @@
 #include "bench/result.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "measure/machine.h"
@@ -62,6 +64,14 @@ void set_measured(Row& row, const WritingResult& r) {
   row.set("tokens_per_step", ratio(r.steps + r.accepted, r.steps));
 }
 
+void set_measured(Row& row, const PartsTrainingResult& r) {
+  row.set("context", r.context).set("steps", r.steps);
+  row.set("parts", fmt::format("{}", fmt::join(r.parts, ","))).set("rows", r.rows);
+  set_samples(row, "train_tokens_per_second", r.train);
+  row.set("step_ms", median(r.step_ms)).set("separate_ms", median(r.separate_ms));
+  row.set("over_separate", median(r.over_separate)).set("recompute", r.recompute);
+}
+
 void set_measured(Row& row, const PartsResult& r) {
   std::string names;
   for (const PartsResult::Part& part : r.parts) names += (names.empty() ? "" : ",") + part.medium;
@@ -98,6 +108,8 @@ std::vector<std::string> result_columns() {
   for (const std::string& medium : media_words(&Medium::name))
     for (const char* end : {"_features_ms", "_encoder_ms"}) names.push_back(medium + end);
   const char* others[] = {"step_ms",
+                          "separate_ms",
+                          "over_separate",
                           "latency_ms_p50",
                           "latency_ms_p95",
                           "latency_ms_p99",
@@ -186,6 +198,7 @@ std::vector<std::pair<std::string, double>> rates(const BenchResult& result) {
   if (const TrainingResult* r = result.training()) return {{"train", median(r->train)}};
   if (const WritingResult* r = result.writing()) return {{"decode", median(r->decode)}};
   if (const PartsResult* r = result.parts()) return {{"prefill", median(r->prefill)}};
+  if (const PartsTrainingResult* r = result.parts_training()) return {{"train", median(r->train)}};
   const GenerationResult& r = *result.generation();
   std::vector<std::pair<std::string, double>> both = {{"prefill", median(r.prefill)}};
   if (r.generate > 0) both.emplace_back("decode", median(r.decode));

@@ -61,7 +61,16 @@ struct PartsResult {
   std::vector<double> first_token_ms = {}, prefill = {};  // prefill: rows/s
 };
 
-using Measured = std::variant<GenerationResult, TrainingResult, WritingResult, PartsResult>;
+// Steps on sequences of text, and of each medium with a token behind it: all in one batch, and a batch of each kind.
+struct PartsTrainingResult {
+  std::vector<std::string> parts = {};
+  int64_t context = 0, rows = 0, steps = 0;  // tokens of a text; rows of the mixed batch; steps of a repetition
+  // Rows/s and time of a mixed step; of one that adds the gradients of a batch of each kind; the one over the other.
+  std::vector<double> train = {}, step_ms = {}, separate_ms = {}, over_separate = {};
+  std::string recompute = "none";
+};
+
+using Measured = std::variant<GenerationResult, TrainingResult, WritingResult, PartsResult, PartsTrainingResult>;
 
 // One model at one setting.
 struct BenchResult {
@@ -84,6 +93,7 @@ struct BenchResult {
   const WritingResult* writing() const { return std::get_if<WritingResult>(&measured); }
   const TrainingResult* training() const { return std::get_if<TrainingResult>(&measured); }
   const PartsResult* parts() const { return std::get_if<PartsResult>(&measured); }
+  const PartsTrainingResult* parts_training() const { return std::get_if<PartsTrainingResult>(&measured); }
 };
 
 // What ratios between models are made of: {"decode", median tokens/s}.

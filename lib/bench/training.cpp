@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "bench/kernel_bench.h"
 #include "bench/models.h"
+#include "bench/step_settings.h"
 #include "measure/speed.h"
 #include "report/statistics.h"
 #include "train/trainer.h"
@@ -123,22 +124,28 @@ class Training : public PointMeasurement {
 
 }  // namespace
 
+StepSettings timed_steps(const Transformer& model, int64_t batch, const BenchSettings& settings,
+                         const std::string& recompute) {
+  StepSettings step;
+  step.batch = batch;
+  step.type = settings.type;
+  step.eight_bits = settings.eight_bits;
+  step.seed = settings.seed;
+  step.recompute = recompute_plan(recompute);
+  step.grid = grid_of(model);
+  step.schedule.kind = &schedule_named("constant");
+  step.schedule.peak = 1e-5;  // the work is that of any step, and no model diverges
+  step.schedule.warmup = 0;
+  step.schedule.steps = 1 << 30;
+  return step;
+}
+
 std::unique_ptr<PointMeasurement> measure_training(Model& model, const BenchPoint& point, const BenchSettings& settings,
                                                    const std::string& recompute) {
   BenchPoint own = point;
   if (own.length == 0) own.length = model.transformer->config().context;
   require_positions(model.transformer->config(), own.length, model.path);
-  StepSettings step;
-  step.batch = point.batch;
-  step.type = settings.type;
-  step.eight_bits = settings.eight_bits;
-  step.seed = settings.seed;
-  step.recompute = recompute_plan(recompute);
-  step.grid = grid_of(*model.transformer);
-  step.schedule.kind = &schedule_named("constant");
-  step.schedule.peak = 1e-5;  // the work is that of any step, and no model diverges
-  step.schedule.warmup = 0;
-  step.schedule.steps = 1 << 30;
+  const StepSettings step = timed_steps(*model.transformer, point.batch, settings, recompute);
   try {
     return std::make_unique<Training>(model, own, step, settings.steps);
   } catch (const Error& error) {

@@ -1,7 +1,9 @@
 // generate --input: a file of requests through an engine.
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include "base/atomic_file.h"
 #include "base/clock.h"
@@ -12,6 +14,7 @@
 #include "base/stop.h"
 #include "base/units.h"
 #include "cli/batch_options.h"
+#include "feed/sequence.h"
 #include "measure/speed.h"
 #include "serve/batch_file.h"
 
@@ -38,7 +41,10 @@ class Batch {
     all.all.ignore_end = settings_.ignore_end;
     all.all.logprobs = b_.logprobs.value_or(-1);
     const FileText file = read_file_text(b_.input);
-    std::vector<BatchLine> lines = read_batch(file, *tokenizer_, all);
+    const Config& config = model_.transformer->config();
+    prompts_.emplace(config, *tokenizer_, max_positions(config), FeedSettings().cache_bytes);
+    const std::filesystem::path folder = std::filesystem::path(b_.input).parent_path();
+    std::vector<BatchLine> lines = read_batch(file, folder, *tokenizer_, *prompts_, all);
     tell_equal_ids(lines);
     Engine engine(*model_.transformer, *tokenizer_, engine_settings(lines));
     size_t broken = 0;
@@ -55,7 +61,7 @@ class Batch {
                o_.model, b_.engine.parallel);
       return broken ? static_cast<int>(ErrorKind::input) : 0;
     }
-    BatchOutput output(b_.output, described(all, sha256_of(file.bytes.text)), lines, b_.force);
+    BatchOutput output(b_.output, described(all, sha256_of(file.bytes.text), lines), lines, b_.force);
     if (output.found() > 0) log_info("found {} of {} written already", output.found(), counted(lines.size(), "text"));
     write(engine, lines, output);
     broken =
@@ -70,19 +76,25 @@ class Batch {
 
  private:
   // What the texts depend on.
-  nlohmann::json described(const BatchSettings& all, const std::string& input) const {
+  nlohmann::json described(const BatchSettings& all, const std::string& input,
+                           const std::vector<BatchLine>& lines) const {
     const Request& r = all.all;
-    return {{"input", input},
-            {"model", sha256_of_file(o_.model)},
-            {"seed", all.seed},
-            {"tokens", r.tokens},
-            {"sampling", {r.sampling.temperature, r.sampling.top_k, r.sampling.top_p, r.sampling.repetition_penalty}},
-            {"stops", r.stops},
-            {"ignore_end", r.ignore_end},
-            {"logprobs", r.logprobs},
-            {"precision", name_of(settings_.type)},
-            {"activations", o_.low_bit.activations},
-            {"cache", o_.low_bit.cache_type}};
+    nlohmann::json of = {
+        {"input", input},
+        {"model", sha256_of_file(o_.model)},
+        {"seed", all.seed},
+        {"tokens", r.tokens},
+        {"sampling", {r.sampling.temperature, r.sampling.top_k, r.sampling.top_p, r.sampling.repetition_penalty}},
+        {"stops", r.stops},
+        {"ignore_end", r.ignore_end},
+        {"logprobs", r.logprobs},
+        {"precision", name_of(settings_.type)},
+        {"activations", o_.low_bit.activations},
+        {"cache", o_.low_bit.cache_type}};
+    std::string media;  // of all lines, so that other files of the same names are noticed
+    for (const BatchLine& line : lines) media += line.media;
+    if (!media.empty()) of["media"] = sha256_of(media);
+    return of;
   }
 
   // Whoever looks for a text by its id finds several.
@@ -153,6 +165,22 @@ class Batch {
     return order;
   }
 
+  // Again, now that their turn has come. False, with the line's error, where that went wrong.
+  bool read_media(const Engine& engine, BatchLine& line, Request& request) const {
+    if (line.parts.empty()) return true;
+    try {
+      prompts_->read(line.parts, request);
+      engine.check(request);
+      if (request.media->digest() == line.media) return true;
+      line.error = "its images or sounds have changed since they were read first";
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::input) throw;
+      line.error = error.what();
+    }
+    log_warning("'{}' line {}: {}", b_.input, line.number, line.error);
+    return false;
+  }
+
   void write(Engine& engine, std::vector<BatchLine>& lines, BatchOutput& output) {
     size_t done = output.found(), next = 0;
     const size_t begun_with = done;
@@ -169,6 +197,11 @@ class Batch {
           continue;
         }
         Request request = line.request;
+        if (!read_media(engine, line, request)) {
+          output.write(line.number, json_of_error(line));
+          ++done;
+          continue;
+        }
         request.on_done = [&](const Completion& text) {
           if (text.finish == Finish::failed) {
             line.error = "the model gives logits that are not finite";
@@ -211,6 +244,7 @@ class Batch {
   const Common& common_;
   Model model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
+  std::optional<PromptReader> prompts_;
   Stopwatch watch_;
 };
 

@@ -50,10 +50,10 @@ EngineSettings EngineOptions::settings() const {
 
 void BatchOptions::add(CLI::App& app) {
   auto* group = app.add_option_group("Batch", "Many prompts from a file, many at once");
-  auto* from =
-      group->add_option("--input", input,
-                        "Read requests from a file (- is standard input), a JSON object a line: prompt, and what "
-                        "replaces options");
+  auto* from = group->add_option(
+      "--input", input,
+      "Read requests from a file (- is standard input), a JSON object a line: prompt or parts, and what "
+      "replaces options");
   from->type_name("FILE");
   group->add_option("--output", output, "Write the texts there, an object a line; an interrupted run goes on")
       ->type_name("FILE");

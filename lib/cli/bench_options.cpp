@@ -70,7 +70,7 @@ void BenchOptions::add(CLI::App& app) {
       ->default_str("64");
   what->add_option("--parts", parts,
                    fmt::format("Measure {} before the text of a prompt, a comma list of {}: their encoders, and the "
-                               "first token",
+                               "first token; with --train a batch with sequences of each beside batches of each",
                                each_of(media_words(&Medium::plural)), each_of(media_words(&Medium::name))))
       ->delimiter(',')
       ->check(one_of(media_words(&Medium::name)));
@@ -183,11 +183,13 @@ void BenchOptions::check_writing() const {
 
 void BenchOptions::check_parts() const {
   if (parts.empty()) return;
-  for (const char* option : {"--kernels", "--train", "--draft", "--exit", "--data", "--plot", "--attention"})
+  for (const char* option : {"--kernels", "--draft", "--exit", "--data", "--plot", "--attention"})
     if (given(*app_, option)) throw usage_error("{} does not go with --parts", option);
+  if (train && !replay.engine.parts.empty())
+    throw usage_error("--parallel does not go with --train --parts: measure in one process");
   if (std::set<std::string>(parts.begin(), parts.end()).size() < parts.size())
     throw usage_error("--parts names {} twice", either_of(media_words(&Medium::name)));
-  warn_of_idle(*app_, {{"--generate", true, "with --parts"}});
+  warn_of_idle(*app_, {{"--generate", !train, "with --parts"}});
 }
 
 void BenchOptions::check_replay() const {

@@ -20,10 +20,10 @@
 #include "cli/generate_options.h"
 #include "cli/ranks.h"
 #include "comm/standard_input.h"
+#include "feed/parts_reader.h"
 #include "measure/footprint.h"
 #include "measure/speed.h"
 #include "model/exits.h"
-#include "nn/encoders/encoder.h"
 #include "report/late_texts.h"
 #include "report/report.h"
 
@@ -139,24 +139,21 @@ class GenerateTool {
 
   // Once, before anything is generated: what the media of prompts are to the model.
   void read_media() {
-    const Config& config = model_.transformer->config();
+    std::vector<ExamplePart> parts;
     for (const auto& [medium, path] : o_.media()) {
-      const size_t e = model_.transformer->encoder_of(medium->name);
-      if (e == config.encoders.size())
+      if (model_.transformer->encoder_of(medium->name) == model_.transformer->config().encoders.size())
         throw usage_error("'{}' has no encoder for --{} '{}': it was trained without", o_.model, medium->name, path);
-      const auto kind = encoder_kind(config.encoders[e]);
-      MediaPart part{e, media_rows_, kind->features(*std::make_unique<Decoded>(kind->read(path)), "'" + path + "'")};
-      media_rows_ += part.rows();
-      media_.push_back(std::move(part));
+      parts.push_back({medium, path});
     }
-    if (!media_.empty() && settings_.draft.model)
+    PartsReader(model_.transformer->config(), 0).read(parts, *tokenizer_, media_, {});
+    if (!parts.empty() && settings_.draft.model)
       throw usage_error("--draft '{}': a model that drafts reads text alone, and no {}", o_.draft,
                         either_of(media_words(&Medium::plural)));
   }
 
   // Rows of the media, and the prompt behind them.
   std::vector<int32_t> with_media(const std::vector<int32_t>& ids) const {
-    std::vector<int32_t> all(static_cast<size_t>(media_rows_), document_separator);
+    std::vector<int32_t> all = media_.ids;
     all.insert(all.end(), ids.begin(), ids.end());
     return all;
   }
@@ -197,8 +194,8 @@ class GenerateTool {
     if (text && o_.echo) out_.write(prompt);
     // A stream for each prompt: the same prompt twice gives two continuations.
     const Random random(common_.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
-    const Generated result = hone::generate(*model_.transformer, *tokenizer_, Input(ids, media_), settings_, random,
-                                            [&](std::string_view piece) { return !text || out_.write(piece); });
+    const Generated result = hone::generate(*model_.transformer, *tokenizer_, Input(ids, media_.parts), settings_,
+                                            random, [&](std::string_view piece) { return !text || out_.write(piece); });
     if (result.finish == Finish::context)
       log_warning("'{}' has {} learned positions: the text ends after {}", o_.model,
                   model_.transformer->config().context, counted(result.tokens.size(), "token"));
@@ -335,8 +332,7 @@ class GenerateTool {
   OpenDraft draft_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   TextStream out_;
-  std::vector<MediaPart> media_;  // before every prompt
-  int64_t media_rows_ = 0;
+  PartRows media_;               // before every prompt
   bool warned_ = false;          // that the context ends before the text
   Report report_, file_report_;  // on standard output; of --report
   Generated all_;                // depths or drafts of all prompts

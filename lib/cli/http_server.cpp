@@ -246,8 +246,14 @@ ConnectionLimits limits_of(const HttpSettings& s) {
 
 class HttpServer::Implementation {
  public:
-  Implementation(Service& service, const Tokenizer& tokenizer, const HttpSettings& settings)
-      : service_(service), tokenizer_(tokenizer), s_(settings), limits_(limits_of(settings)), server_(limits_) {
+  Implementation(Service& service, const Tokenizer& tokenizer, const PromptReader& prompts,
+                 const HttpSettings& settings)
+      : service_(service),
+        tokenizer_(tokenizer),
+        prompts_(prompts),
+        s_(settings),
+        limits_(limits_of(settings)),
+        server_(limits_) {
     server_.set_tcp_nodelay(true);
     routes();
     port_ = static_cast<int>(s_.port);
@@ -394,8 +400,8 @@ class HttpServer::Implementation {
 
   void complete(const std::string& body, httplib::Response& response) try {
     const int64_t number = ++requests_;
-    openai::Completions asked =
-        openai::read_completions(body, s_.model, tokenizer_, mix64(s_.seed ^ (static_cast<uint64_t>(number) << 32)));
+    openai::Completions asked = openai::read_completions(body, s_.model, tokenizer_, prompts_,
+                                                         mix64(s_.seed ^ (static_cast<uint64_t>(number) << 32)));
     require_possible(asked);
     std::optional<Service::Refusal> refusal;
     auto tickets = service_.submit(asked.requests(), refusal);
@@ -416,6 +422,7 @@ class HttpServer::Implementation {
 
   Service& service_;
   const Tokenizer& tokenizer_;
+  const PromptReader& prompts_;
   const HttpSettings s_;
   const ConnectionLimits limits_;
   BoundedServer server_;
@@ -425,8 +432,9 @@ class HttpServer::Implementation {
   int port_ = -1;
 };
 
-HttpServer::HttpServer(Service& service, const Tokenizer& tokenizer, const HttpSettings& settings)
-    : implementation_(std::make_unique<Implementation>(service, tokenizer, settings)) {}
+HttpServer::HttpServer(Service& service, const Tokenizer& tokenizer, const PromptReader& prompts,
+                       const HttpSettings& settings)
+    : implementation_(std::make_unique<Implementation>(service, tokenizer, prompts, settings)) {}
 
 HttpServer::~HttpServer() = default;
 

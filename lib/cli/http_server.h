@@ -5,6 +5,7 @@
 #include <string>
 
 #include "dataset/tokenizer.h"
+#include "serve/prompt.h"
 #include "serve/service.h"
 
 namespace hone::cli {
@@ -24,7 +25,7 @@ struct HttpSettings {
 class HttpServer {
  public:
   // Throws Error(input) where the address cannot be had.
-  HttpServer(Service& service, const Tokenizer& tokenizer, const HttpSettings& settings);
+  HttpServer(Service& service, const Tokenizer& tokenizer, const PromptReader& prompts, const HttpSettings& settings);
   ~HttpServer();  // after the answers that are on their way
   int port() const;
 

@@ -92,8 +92,10 @@ int run(const ServeOptions& o, const Common& common) {
   }
   std::signal(SIGPIPE, SIG_IGN);  // a connection that is closed is an error of a write
   Service service(engine, o.queue);
+  // What a text cannot be long enough for is not decoded either.
+  const PromptReader prompts(model.transformer->config(), *tokenizer, engine.settings().capacity);
   {
-    const HttpServer server(service, *tokenizer, http);
+    const HttpServer server(service, *tokenizer, prompts, http);
     const bool colons = o.host.find(':') != std::string::npos;  // an address of IPv6, which has its own
     log_info("serving {} at http://{}:{}: {} at once, {} tokens of cache in pages of {}", http.model,
              colons ? fmt::format("[{}]", o.host) : o.host, server.port(), counted(engine.settings().parallel, "text"),

@@ -1,11 +1,20 @@
 #include "dataset/base64.h"
 
+#include <array>
 #include <cstdint>
 
 namespace hone {
 namespace {
 
 constexpr std::string_view signs = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr uint8_t no_sign = 64;
+
+constexpr std::array<uint8_t, 256> values_of_signs() {
+  std::array<uint8_t, 256> values = {};
+  values.fill(no_sign);
+  for (size_t i = 0; i < signs.size(); ++i) values[static_cast<unsigned char>(signs[i])] = static_cast<uint8_t>(i);
+  return values;
+}
 
 }  // namespace
 
@@ -28,12 +37,14 @@ std::optional<std::string> from_base64(std::string_view text) {
     text.remove_suffix(1);
     ++padding;
   }
+  static constexpr std::array<uint8_t, 256> values = values_of_signs();
   std::string bytes;
+  bytes.reserve(text.size() / 4 * 3 + 2);
   uint32_t group = 0, bits = 0;
   for (const char c : text) {
-    const size_t value = signs.find(c);
-    if (value == signs.npos) return std::nullopt;
-    group = group << 6 | static_cast<uint32_t>(value);
+    const uint8_t value = values[static_cast<unsigned char>(c)];
+    if (value == no_sign) return std::nullopt;
+    group = group << 6 | value;
     bits += 6;
     if (bits < 8) continue;
     bits -= 8;

@@ -37,97 +37,109 @@ std::optional<int64_t> whole_number(std::string_view text) {
   return number;
 }
 
+Entries entries_of(const std::string& text, const std::filesystem::path& folder) {
+  Entries entries;
+  const size_t mark = text.rfind('#');
+  const std::string path = text.substr(0, mark);
+  entries.path = (folder / path).lexically_normal().string();
+  if (path.empty()) throw input_error("'{}' names no file", text);
+  if (mark == text.npos) return entries;
+  const std::string numbers = text.substr(mark + 1);
+  const size_t dots = numbers.find("..");
+  const auto first = whole_number(numbers.substr(0, dots));
+  const auto end = dots == numbers.npos ? std::optional<int64_t>(first.value_or(0) + 1)
+                                        : whole_number(std::string_view(numbers).substr(dots + 2));
+  if (!first || !end || *end <= *first)
+    throw input_error("'{}' must end in #ENTRY or #FIRST..END, the end above the first", text);
+  return {entries.path, *first, *end, dots != numbers.npos};
+}
+
+// A "text", an "image", …
+std::vector<std::string> part_members() {
+  std::vector<std::string> all = media_words(&Medium::name);
+  all.insert(all.begin(), "text");
+  for (std::string& name : all) name = with_article(fmt::format("\"{}\"", name));
+  return all;
+}
+
+// Parts, and the entries that each names.
+struct NamedParts {
+  std::vector<ExamplePart> parts;
+  std::vector<Entries> entries;
+};
+
+NamedParts named_parts(const json& list, const std::filesystem::path& folder) {
+  NamedParts named;
+  if (!list.is_array() || list.empty()) throw input_error("\"parts\" must be a list of at least one");
+  for (size_t i = 0; i < list.size(); ++i) {
+    const json& part = list[i];
+    if (!part.is_object())
+      throw input_error("part {} is no object such as {{\"{}\": \"{}\"}}", i + 1, all_media().front()->name,
+                        all_media().front()->example);
+    size_t found = 0;
+    const auto take = [&](const char* name, const Medium* medium) {
+      if (!part.contains(name) || ++found > 1 || !part[name].is_string()) return;
+      const std::string value = part[name].get<std::string>();
+      named.entries.push_back(medium ? entries_of(value, folder) : Entries());
+      named.parts.push_back({medium, medium ? named.entries.back().path : value, named.entries.back().first});
+    };
+    take("text", nullptr);
+    for (const Medium* medium : all_media()) take(medium->name, medium);
+    if (found != 1 || named.parts.size() != i + 1)
+      throw input_error("part {} must have one string: {}", i + 1, either_of(part_members()));
+  }
+  return named;
+}
+
 class LineReader {
  public:
   LineReader(Examples& into, const std::string& path)
       : into_(into), folder_(std::filesystem::path(path).parent_path()) {}
 
-  void read(json& line, size_t number) {
-    where_ = fmt::format("{}, line {}", into_.files.back(), number);
+  void read(json& line, size_t number) try {
     Example example;
     example.file = into_.files.size() - 1;
     example.line = number;
     std::vector<Entries> entries;  // of each part
-    if (line.is_object() && line.contains("parts"))
-      read_parts(line["parts"], example, entries);
-    else if (std::string* prompt = string_member(line, "prompt"))
+    if (line.is_object() && line.contains("parts")) {
+      NamedParts named = named_parts(line["parts"], folder_);
+      example.parts = std::move(named.parts);
+      entries = std::move(named.entries);
+    } else if (std::string* prompt = string_member(line, "prompt")) {
       example.parts.push_back({nullptr, std::move(*prompt)});
-    else if (std::string* text = string_member(line, "text"))
+    } else if (std::string* text = string_member(line, "text")) {
       example.parts.push_back({nullptr, std::move(*text)});
-    else
-      throw input_error("{}: not an object with \"parts\", with \"prompt\" and \"answer\", or with \"text\"", where_);
+    } else {
+      throw input_error("not an object with \"parts\", with \"prompt\" and \"answer\", or with \"text\"");
+    }
     entries.resize(example.parts.size());
     if (line.contains("loss_weight")) {
       const json& weight = line["loss_weight"];
       if (!weight.is_number() || !(weight.get<double>() > 0) || weight.get<double>() > 1e6)
-        throw input_error("{}: \"loss_weight\" must be a number above 0", where_);
+        throw input_error("\"loss_weight\" must be a number above 0");
       example.weight = weight.get<float>();
     }
     Entries labels;
     if (line.contains("answer")) read_answer(line["answer"], example, labels);
     if (line.contains("prompt") && !line.contains("parts") && !example.has_answer)
-      throw input_error("{}: a \"prompt\" without an \"answer\"", where_);
+      throw input_error("a \"prompt\" without an \"answer\"");
     append(example, entries, labels);
+  } catch (const Error& error) {
+    throw Error(error.kind(), fmt::format("{}, line {}: {}", into_.files.back(), number, error.what()));
   }
 
  private:
-  void read_parts(const json& parts, Example& example, std::vector<Entries>& entries) {
-    if (!parts.is_array() || parts.empty()) throw input_error("{}: \"parts\" must be a list of at least one", where_);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      const json& part = parts[i];
-      if (!part.is_object())
-        throw input_error("{}: part {} is no object such as {{\"{}\": \"{}\"}}", where_, i + 1,
-                          all_media().front()->name, all_media().front()->example);
-      size_t found = 0;
-      const auto take = [&](const char* name, const Medium* medium) {
-        if (!part.contains(name) || ++found > 1 || !part[name].is_string()) return;
-        const std::string value = part[name].get<std::string>();
-        entries.push_back(medium ? entries_of(value) : Entries());
-        example.parts.push_back({medium, medium ? entries.back().path : value, entries.back().first});
-      };
-      take("text", nullptr);
-      for (const Medium* medium : all_media()) take(medium->name, medium);
-      if (found != 1 || example.parts.size() != i + 1)
-        throw input_error("{}: part {} must have one string: {}", where_, i + 1, either_of(members()));
-    }
-  }
-
-  // A "text", an "image", …
-  static std::vector<std::string> members() {
-    std::vector<std::string> all = media_words(&Medium::name);
-    all.insert(all.begin(), "text");
-    for (std::string& name : all) name = with_article(fmt::format("\"{}\"", name));
-    return all;
-  }
-
   void read_answer(const json& answer, Example& example, Entries& labels) {
     example.has_answer = true;
     if (answer.is_string()) {
       example.answer = answer.get<std::string>();
-      if (example.answer.empty()) throw input_error("{}: the answer is empty", where_);
+      if (example.answer.empty()) throw input_error("the answer is empty");
       return;
     }
     if (!answer.is_object() || !answer.contains("labels") || !answer["labels"].is_string())
-      throw input_error("{}: \"answer\" must be a string, or {{\"labels\": \"file#FIRST..END\"}}", where_);
-    labels = entries_of(answer["labels"].get<std::string>());
-    if (labels.first < 0) throw input_error("{}: '{}' names no entries: write file#FIRST..END", where_, labels.path);
-  }
-
-  Entries entries_of(const std::string& text) const {
-    Entries entries;
-    const size_t mark = text.rfind('#');
-    const std::string path = text.substr(0, mark);
-    entries.path = (folder_ / path).lexically_normal().string();
-    if (path.empty()) throw input_error("{}: '{}' names no file", where_, text);
-    if (mark == text.npos) return entries;
-    const std::string numbers = text.substr(mark + 1);
-    const size_t dots = numbers.find("..");
-    const auto first = whole_number(numbers.substr(0, dots));
-    const auto end = dots == numbers.npos ? std::optional<int64_t>(first.value_or(0) + 1)
-                                          : whole_number(std::string_view(numbers).substr(dots + 2));
-    if (!first || !end || *end <= *first)
-      throw input_error("{}: '{}' must end in #ENTRY or #FIRST..END, the end above the first", where_, text);
-    return {entries.path, *first, *end, dots != numbers.npos};
+      throw input_error("\"answer\" must be a string, or {{\"labels\": \"file#FIRST..END\"}}");
+    labels = entries_of(answer["labels"].get<std::string>(), folder_);
+    if (labels.first < 0) throw input_error("'{}' names no entries: write file#FIRST..END", labels.path);
   }
 
   void append(Example& example, const std::vector<Entries>& entries, const Entries& labels) {
@@ -135,12 +147,12 @@ class LineReader {
     const auto counted = [&](const Entries& e) {
       if (!e.range()) return;
       if (count > 0 && e.end - e.first != count)
-        throw input_error("{}: ranges of {} and of {} entries in one line", where_, count, e.end - e.first);
+        throw input_error("ranges of {} and of {} entries in one line", count, e.end - e.first);
       count = e.end - e.first;
     };
     for (const Entries& e : entries) counted(e);
     counted(labels);
-    if (count > (int64_t{1} << 28)) throw input_error("{}: a range of {} entries", where_, count);
+    if (count > (int64_t{1} << 28)) throw input_error("a range of {} entries", count);
     for (int64_t i = 0; i < std::max<int64_t>(count, 1); ++i) {
       Example& one = into_.all.emplace_back(example);
       for (size_t p = 0; p < entries.size(); ++p)
@@ -150,22 +162,26 @@ class LineReader {
   }
 
   std::string label(const Entries& labels, int64_t i) {
-    try {
-      auto& file = label_files_[labels.path];
-      if (!file) file = std::make_unique<media::IdxFile>(labels.path);
-      return std::to_string(file->number(labels.first + i));
-    } catch (const Error& error) {
-      throw input_error("{}: {}", where_, error.what());
-    }
+    auto& file = label_files_[labels.path];
+    if (!file) file = std::make_unique<media::IdxFile>(labels.path);
+    return std::to_string(file->number(labels.first + i));
   }
 
   Examples& into_;
   std::filesystem::path folder_;
-  std::string where_;
   std::map<std::string, std::unique_ptr<media::IdxFile>> label_files_;
 };
 
 }  // namespace
+
+std::vector<ExamplePart> read_parts(const json& parts, const std::filesystem::path& folder) {
+  NamedParts named = named_parts(parts, folder);
+  for (const Entries& entries : named.entries)
+    if (entries.range())
+      throw input_error("'{}#{}..{}' stands for several lines: name one entry", entries.path, entries.first,
+                        entries.end);
+  return std::move(named.parts);
+}
 
 const char* ExamplePart::kind() const {
   return medium ? medium->name : "text";
@@ -183,6 +199,7 @@ MediaMix Example::mix() const {
 }
 
 std::string ExamplePart::name() const {
+  if (bytes) return value;
   return index < 0 ? fmt::format("'{}'", value) : fmt::format("'{}#{}'", value, index);
 }
 

@@ -8,6 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +23,8 @@ struct ExamplePart {
   const Medium* medium = nullptr;  // null: text
   std::string value;               // the text, or the path
   int64_t index = -1;              // of an IDX file; -1: the file is one image or sound
+  // What such a file holds, where it comes with a request instead of a path; `value` then says where it stood.
+  std::shared_ptr<const std::string> bytes = {};
 
   const char* kind() const;  // as its member of a line: "text", "image", "audio"
   std::string name() const;  // of a file, for messages: "'a.gz#17'"
@@ -43,6 +48,10 @@ struct Examples {
   std::string where(const Example& example) const;  // "a.jsonl, line 3"
   std::string name() const;                         // "a.jsonl and 2 more"
 };
+
+// The "parts" of a line whose paths are relative to `folder`. Throws Error(input) for what is no list of objects with
+// one text or medium each, and for ranges, which stand for several lines.
+std::vector<ExamplePart> read_parts(const nlohmann::json& parts, const std::filesystem::path& folder);
 
 // Lines with "parts"; with "prompt" and "answer"; or with "text". Throws Error(input) with file and line for one that
 // is none of these, a part that is no object of one text or medium, ranges of different lengths, a weight that is no

@@ -4,7 +4,6 @@
 #include <turbojpeg.h>
 
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <numbers>
 
@@ -15,36 +14,36 @@ namespace hone::media {
 namespace {
 
 // libpng's simplified interface.
-Image read_png(const std::vector<uint8_t>& bytes, int64_t channels, const ImageLimit& limit, const std::string& path) {
+Image read_png(std::string_view bytes, int64_t channels, const ImageLimit& limit, const std::string& where) {
   png_image png = {};
   png.version = PNG_IMAGE_VERSION;
   const std::unique_ptr<png_image, void (*)(png_image*)> freed(&png, png_image_free);
   if (!png_image_begin_read_from_memory(&png, bytes.data(), bytes.size()))
-    throw input_error("'{}' is no PNG that can be read: {}", path, png.message);
-  check_size(png.height, png.width, limit, "'" + path + "'");
+    throw input_error("{} is no PNG that can be read: {}", where, png.message);
+  check_size(png.height, png.width, limit, where);
   png.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   Image image{png.height, png.width, channels, {}};
   image.pixels.resize(static_cast<size_t>(image.height * image.width * channels));
   const png_color black = {0, 0, 0};
   if (!png_image_finish_read(&png, &black, image.pixels.data(), 0, nullptr))
-    throw input_error("'{}' is a damaged PNG: {}", path, png.message);
+    throw input_error("{} is a damaged PNG: {}", where, png.message);
   return image;
 }
 
-Image read_jpeg(const std::vector<uint8_t>& bytes, int64_t channels, const ImageLimit& limit, const std::string& path) {
+Image read_jpeg(std::string_view bytes, int64_t channels, const ImageLimit& limit, const std::string& where) {
   const std::unique_ptr<void, int (*)(tjhandle)> reader(tjInitDecompress(), tjDestroy);
   if (!reader) throw internal_error("libturbojpeg cannot be started: {}", tjGetErrorStr2(nullptr));
   int width = 0, height = 0, sampling = 0, colours = 0;
+  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
   const auto damaged = [&] {
-    return input_error("'{}' is no JPEG that can be read: {}", path, tjGetErrorStr2(reader.get()));
+    return input_error("{} is no JPEG that can be read: {}", where, tjGetErrorStr2(reader.get()));
   };
-  if (tjDecompressHeader3(reader.get(), bytes.data(), bytes.size(), &width, &height, &sampling, &colours) != 0)
-    throw damaged();
-  check_size(height, width, limit, "'" + path + "'");
+  if (tjDecompressHeader3(reader.get(), data, bytes.size(), &width, &height, &sampling, &colours) != 0) throw damaged();
+  check_size(height, width, limit, where);
   Image image{height, width, channels, {}};
   image.pixels.resize(static_cast<size_t>(image.height * image.width * channels));
   // A JPEG that ends early is a warning of the library's, and the rest grey: an error here.
-  if (tjDecompress2(reader.get(), bytes.data(), bytes.size(), image.pixels.data(), width, 0, height,
+  if (tjDecompress2(reader.get(), data, bytes.size(), image.pixels.data(), width, 0, height,
                     channels == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT) != 0)
     throw damaged();
   return image;
@@ -62,10 +61,13 @@ void check_size(int64_t height, int64_t width, const ImageLimit& limit, const st
 
 Image read_image(const std::string& path, int64_t channels, const ImageLimit& limit) {
   const std::vector<uint8_t> bytes = read_bytes(path);
-  constexpr uint8_t png_magic[] = {0x89, 'P', 'N', 'G'};
-  if (bytes.size() > 4 && std::memcmp(bytes.data(), png_magic, 4) == 0) return read_png(bytes, channels, limit, path);
-  if (bytes.size() > 2 && bytes[0] == 0xff && bytes[1] == 0xd8) return read_jpeg(bytes, channels, limit, path);
-  throw input_error("'{}' is neither a PNG nor a JPEG image", path);
+  return decode_image({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, channels, limit, "'" + path + "'");
+}
+
+Image decode_image(std::string_view bytes, int64_t channels, const ImageLimit& limit, const std::string& where) {
+  if (bytes.size() > 4 && bytes.starts_with("\x89PNG")) return read_png(bytes, channels, limit, where);
+  if (bytes.size() > 2 && bytes.starts_with("\xff\xd8")) return read_jpeg(bytes, channels, limit, where);
+  throw input_error("{} is neither a PNG nor a JPEG image", where);
 }
 
 Image with_channels(Image image, int64_t channels) {

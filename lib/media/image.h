@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "media/medium.h"
@@ -28,6 +29,8 @@ void check_size(int64_t height, int64_t width, const ImageLimit& limit, const st
 // A PNG or JPEG file of any colours, as `channels` of 8 bits. What is transparent stands on black. Throws Error(input)
 // with the path as check_size() does, for a file that cannot be read, is neither, or is damaged.
 Image read_image(const std::string& path, int64_t channels, const ImageLimit& limit);
+// The same of such a file's bytes, which `where` names in errors.
+Image decode_image(std::string_view bytes, int64_t channels, const ImageLimit& limit, const std::string& where);
 
 // Grey as three equal colours; colours as their luminance (ITU-R BT.601).
 Image with_channels(Image image, int64_t channels);

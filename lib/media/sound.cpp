@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 
@@ -22,19 +24,14 @@ void append_mono(const std::vector<float>& frames, int64_t count, int64_t channe
   }
 }
 
-}  // namespace
+using SoundFile = std::unique_ptr<SNDFILE, int (*)(SNDFILE*)>;
 
-Sound read_sound(const std::string& path, int64_t rate) {
-  constexpr int64_t most_seconds = 3600, at_once = 1 << 16;
-  std::error_code failed;
-  if (!std::filesystem::exists(path, failed)) throw input_error("'{}' does not exist", path);
-  if (!std::filesystem::is_regular_file(path, failed)) throw input_error("'{}' is not a file", path);
-  SF_INFO info = {};
-  const std::unique_ptr<SNDFILE, int (*)(SNDFILE*)> file(sf_open(path.c_str(), SFM_READ, &info), sf_close);
-  if (!file) throw input_error("'{}' is no sound that can be read: {}", path, sf_strerror(nullptr));
+Sound sound_in(const SoundFile& file, const SF_INFO& info, int64_t rate, const std::string& where, double seconds) {
+  if (!file) throw input_error("{} is no sound that can be read: {}", where, sf_strerror(nullptr));
   if (info.samplerate < 1 || info.channels < 1 || info.channels > 256)
-    throw input_error("'{}' has {} channels of {} samples a second", path, info.channels, info.samplerate);
+    throw input_error("{} has {} channels of {} samples a second", where, info.channels, info.samplerate);
   Sound sound{info.samplerate, {}};
+  const int64_t at_once = (1 << 18) / info.channels;
   // Floats, whatever the file has: asked for integers, libsndfile 1.2.0 reads a WAV of floats as silence. By what is
   // there: the header's number of frames may be anything.
   std::vector<float> frames(static_cast<size_t>(at_once * info.channels));
@@ -42,16 +39,60 @@ Sound read_sound(const std::string& path, int64_t rate) {
     const sf_count_t got = sf_readf_float(file.get(), frames.data(), at_once);
     if (got <= 0) break;
     append_mono(frames, got, info.channels, sound.samples);
-    if (sound.seconds() > most_seconds)
-      throw input_error("'{}' lasts longer than {} seconds: cut it into parts", path, most_seconds);
+    if (sound.seconds() > seconds)
+      throw input_error("{} lasts longer than {:.6g} seconds: cut it into parts", where, seconds);
   }
   if (sf_error(file.get()) != SF_ERR_NO_ERROR)
-    throw input_error("'{}' is a damaged sound: {}", path, sf_strerror(file.get()));
+    throw input_error("{} is a damaged sound: {}", where, sf_strerror(file.get()));
   if (sound.samples.empty())
-    throw input_error("'{}' holds no samples: it is empty, or its header was never completed", path);
+    throw input_error("{} holds no samples: it is empty, or its header was never completed", where);
   for (const float sample : sound.samples)
-    if (!std::isfinite(sample)) throw input_error("'{}' has samples that are not finite numbers", path);
+    if (!std::isfinite(sample)) throw input_error("{} has samples that are not finite numbers", where);
   return resampled(std::move(sound), rate);
+}
+
+// Bytes as the file that libsndfile reads.
+struct SoundBytes {
+  std::string_view bytes;
+  sf_count_t at = 0;
+
+  sf_count_t size() const { return static_cast<sf_count_t>(bytes.size()); }
+
+  static sf_count_t length(void* self) { return static_cast<SoundBytes*>(self)->size(); }
+  static sf_count_t tell(void* self) { return static_cast<SoundBytes*>(self)->at; }
+  static sf_count_t seek(sf_count_t offset, int whence, void* self) {
+    auto& file = *static_cast<SoundBytes*>(self);
+    const sf_count_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? file.at : file.size();
+    if (offset < -from || offset > INT64_MAX - from) return -1;
+    return file.at = from + offset;  // behind the end, too, as in files
+  }
+  static sf_count_t read(void* to, sf_count_t count, void* self) {
+    auto& file = *static_cast<SoundBytes*>(self);
+    const sf_count_t got = std::max<sf_count_t>(0, std::min(count, file.size() - file.at));
+    if (got > 0) std::memcpy(to, file.bytes.data() + file.at, static_cast<size_t>(got));
+    file.at += got;
+    return got;
+  }
+  static sf_count_t write(const void*, sf_count_t, void*) { return 0; }
+};
+
+}  // namespace
+
+Sound read_sound(const std::string& path, int64_t rate) {
+  std::error_code failed;
+  if (!std::filesystem::exists(path, failed)) throw input_error("'{}' does not exist", path);
+  if (!std::filesystem::is_regular_file(path, failed)) throw input_error("'{}' is not a file", path);
+  SF_INFO info = {};
+  const SoundFile file(sf_open(path.c_str(), SFM_READ, &info), sf_close);
+  return sound_in(file, info, rate, "'" + path + "'", most_seconds);
+}
+
+Sound decode_sound(std::string_view bytes, int64_t rate, const std::string& where, double seconds) {
+  SF_VIRTUAL_IO as_file = {SoundBytes::length, SoundBytes::seek, SoundBytes::read, SoundBytes::write, SoundBytes::tell};
+  SoundBytes content{bytes};
+  SF_INFO info = {};
+  const SoundFile file(sf_open_virtual(&as_file, SFM_READ, &info, &content), sf_close);
+  return sound_in(file, info, rate, where, std::min(seconds, most_seconds));
 }
 
 Sound resampled(Sound sound, int64_t rate) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "media/medium.h"
@@ -18,12 +19,16 @@ struct Sound {
   double seconds() const { return static_cast<double>(samples.size()) / static_cast<double>(rate); }
 };
 
+constexpr double most_seconds = 3600;  // of a sound
+
 // What libsndfile reads (WAV, FLAC, Ogg, AIFF, …), the mean of its channels, at `rate` samples a second (resampled by
 // libsamplerate's sinc where it has another). Throws Error(input) with the path for a file that cannot be read, holds
-// no
-// samples (as WAV files do whose writer never came to complete their header), lasts longer than an hour, or has samples
-// that are not finite.
+// no samples (as WAV files do whose writer never came to complete their header), lasts longer than an hour, or has
+// samples that are not finite.
 Sound read_sound(const std::string& path, int64_t rate);
+// The same of such a file's bytes, which `where` names in errors, and of at most so many seconds, an hour at most:
+// beyond them nothing is decoded.
+Sound decode_sound(std::string_view bytes, int64_t rate, const std::string& where, double seconds = most_seconds);
 
 // Throws Error(internal) where libsamplerate fails.
 Sound resampled(Sound sound, int64_t rate);

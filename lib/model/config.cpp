@@ -393,6 +393,10 @@ int64_t max_positions(const Config& config) {
   return info_of(config.block.positions).learned ? config.context : std::numeric_limits<int64_t>::max();
 }
 
+bool has_weights_by_kind(const Config& config) {
+  return std::ranges::any_of(config.layers, [](const LayerBlueprint& layer) { return !layer.modalities.empty(); });
+}
+
 int64_t format_version_of(const Config& config) {
   const auto needs_5 = [](const LayerBlueprint& layer) { return layer.shared_gate; };
   const auto needs_4 = [](const LayerBlueprint& layer) { return layer.qk_norm_whole || !layer.normalized_gates; };

@@ -43,6 +43,8 @@ int64_t max_positions(const Config& config);
 // attend afterwards, what belongs to attention goes: heads of keys, norms of them, scores.
 void set_attention(Config& config, const std::string& kinds);  // Error(usage) for kinds that do not exist
 std::string attention_of(const Config& config);                // the shortest such list
+// Whether rows of some kinds of parts go through weights of their own.
+bool has_weights_by_kind(const Config& config);
 // Weights of their own for the kinds of parts that the encoders are for, in every layer. Error(usage) without encoders.
 void set_modality_experts(Config& config, ModalityExperts which);
 

@@ -24,7 +24,7 @@ class Session {
     Phase phase = Phase::counted;  // the same of all pieces of a call
   };
   // Adds the pieces, of different sequences and any lengths; at most `chunk` rows of each go through the model at once,
-  // or what is left of an image or sound. Returns the logits after the last token of each, f32 [pieces, vocabulary].
+  // or, where that would divide an image or sound, as many as Input::uncut() says. Returns the logits after the last token of each, f32 [pieces, vocabulary].
   // Throws Error(usage) when the capacity or learned positions are overrun; what went before then stays.
   Tensor feed(std::span<const Piece> pieces, int64_t chunk = 512);
   // The same for all sequences at once: `ids` [sequences, length], row after row.

@@ -82,8 +82,7 @@ Call Transformer::call(const Input& input, std::vector<Span> spans, DType type) 
     }
   }
   Batch batch(std::move(spans));
-  if (std::ranges::any_of(config_.layers, [](const LayerBlueprint& l) { return !l.modalities.empty(); }) &&
-      !input.parts.empty()) {
+  if (has_weights_by_kind(config_) && input.by_kind) {
     std::vector<int32_t> kinds(input.ids.size());
     for (const MediaPart& part : input.parts)
       std::fill_n(kinds.begin() + part.row, part.rows(), static_cast<int32_t>(part.encoder) + 1);

@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/stop.h"
 #include "dataset/utf8.h"
 
 namespace hone {
@@ -63,20 +64,40 @@ std::vector<std::string> stops_of(const json& given) {
   return stops;
 }
 
-void read_line(std::string_view text, const Tokenizer& tokenizer, const BatchSettings& settings, size_t index,
-               BatchLine& line) {
+// What all lines are read with.
+struct LineSettings {
+  const std::filesystem::path& folder;
+  const Tokenizer& tokenizer;
+  const PromptReader& prompts;
+  const BatchSettings& batch;
+};
+
+void read_prompt(Members& members, const LineSettings& with, BatchLine& line) {
+  if (members.has("prompt") == members.has("parts"))
+    throw input_error("{}", members.has("parts") ? "\"parts\" stand in the place of a \"prompt\": give one of them"
+                                                 : "it has no \"prompt\", and no \"parts\"");
+  Request& r = line.request;
+  if (members.has("prompt")) {
+    const json prompt = members.take("prompt");
+    if (!prompt.is_string()) throw input_error("\"prompt\" is a text, not {}", prompt.dump());
+    r.prompt = with.tokenizer.encode(prompt.get_ref<const std::string&>());
+    return;
+  }
+  line.parts = read_parts(members.take("parts"), with.folder);
+  with.prompts.read(line.parts, r);
+  if (!r.media) return line.parts.clear();
+  line.media = r.media->digest();
+  r.media = nullptr;
+}
+
+void read_line(std::string_view text, const LineSettings& with, size_t index, BatchLine& line) {
   json object = require_json(text, "it");
   if (!object.is_object()) throw input_error("it is no JSON object");
   Members members(std::move(object));
   if (members.has("id")) line.id = members.take("id");
   if (!line.id.is_string() && !line.id.is_number()) throw input_error("\"id\" is a text or a number");
-  if (members.has("parts"))
-    throw input_error("requests are texts, without images and sounds: give \"prompt\" instead of \"parts\"");
-  if (!members.has("prompt")) throw input_error("it has no \"prompt\"");
-  const json prompt = members.take("prompt");
-  if (!prompt.is_string()) throw input_error("\"prompt\" is a text, not {}", prompt.dump());
+  read_prompt(members, with, line);
   Request& r = line.request;
-  r.prompt = tokenizer.encode(prompt.get_ref<const std::string&>());
   members.count("tokens", r.tokens);
   members.number("temperature", r.sampling.temperature);
   members.count("top_k", r.sampling.top_k);
@@ -89,13 +110,15 @@ void read_line(std::string_view text, const Tokenizer& tokenizer, const BatchSet
   members.count("seed", seed, INT64_MAX);
   members.none_left();
   r.random = seed >= 0 ? Random(static_cast<uint64_t>(seed), "sampling")
-                       : Random(settings.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
+                       : Random(with.batch.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
   check(r.sampling);
 }
 
 }  // namespace
 
-std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokenizer, const BatchSettings& settings) {
+std::vector<BatchLine> read_batch(const FileText& file, const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                                  const PromptReader& prompts, const BatchSettings& settings) {
+  const LineSettings with = {folder, tokenizer, prompts, settings};
   const std::string_view all = file.bytes.text;
   std::vector<BatchLine> lines;
   int64_t number = 0;
@@ -105,12 +128,13 @@ std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokeniz
     begin = end + 1;
     ++number;
     if (text.find_first_not_of(" \t\r") == text.npos) continue;
+    check_stop();
     BatchLine line;
     line.number = number;
     line.id = number;
     line.request = settings.all;
     try {
-      read_line(text, tokenizer, settings, lines.size(), line);
+      read_line(text, with, lines.size(), line);
     } catch (const Error& error) {
       line.error = error.what();
     }

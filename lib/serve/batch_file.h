@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_set>
@@ -10,17 +11,20 @@
 #include "base/part_file.h"
 #include "dataset/text_file.h"
 #include "serve/engine.h"
+#include "serve/prompt.h"
 
 namespace hone {
 
-// A line of the input. Members: "prompt" (text) is required; "id" (text or a number; else the line's number), "tokens",
-// "temperature", "top_k", "top_p", "repetition_penalty", "stop" (a text or several), "ignore_end", "seed" and
-// "logprobs" replace what holds for all.
+// A line of the input. Members: "prompt" (text) or "parts" (as lines of examples have them) is required; "id" (text or
+// a number; else the line's number), "tokens", "temperature", "top_k", "top_p", "repetition_penalty", "stop" (a text or
+// several), "ignore_end", "seed" and "logprobs" replace what holds for all.
 struct BatchLine {
   int64_t number = 0;  // from 1
   nlohmann::json id;
-  Request request;
-  std::string error;  // why it cannot be run; empty: it can
+  Request request;                 // without its media, which take more memory than there may be for all lines
+  std::vector<ExamplePart> parts;  // that PromptReader makes the request's prompt of; none: it is a text
+  std::string media;               // their PromptMedia::digest()
+  std::string error;               // why it cannot be run; empty: it can
 };
 
 struct BatchSettings {
@@ -28,8 +32,10 @@ struct BatchSettings {
   uint64_t seed = 1;  // of a line without one; its place in the file is then part of it, as in `generate --lines`
 };
 
-// Every line that is not empty, broken ones included. Throws Error(input) for a file that has no such line.
-std::vector<BatchLine> read_batch(const FileText& file, const Tokenizer& tokenizer, const BatchSettings& settings);
+// Every line that is not empty, broken ones included: files of parts are read to see whether they can be. `folder`:
+// where their paths begin. Throws Error(input) for a file that has no such line.
+std::vector<BatchLine> read_batch(const FileText& file, const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                                  const PromptReader& prompts, const BatchSettings& settings);
 
 // Texts on their way to their file: each is written, as it is finished, to "OUTPUT.part", under a line that tells what
 // it is of. An interrupted run goes on there; when all are there, the file takes its name. One run has it at a time.

@@ -52,6 +52,7 @@ void Engine::check(const Request& r) const {
   StopText(r.stops);
   if (r.tokens < 0) throw usage_error("{} tokens cannot be generated", r.tokens);
   const Config& config = executor_->config();
+  if (r.media && r.score_prompt) throw usage_error("a prompt with images or sounds cannot be scored");
   for (const int32_t id : r.prompt)
     if (id < 0 || id >= config.vocabulary)
       throw input_error("token {} is outside the model's vocabulary of {}", id, config.vocabulary);
@@ -151,10 +152,10 @@ void Engine::start(Text& text) {
   text.stops.clear();
   state_.begin(text.slot, 0, nullptr);
   // The last token is always read: something has to come out. And those that share lanes with it are.
+  const Input keys = text.keys();
   const int64_t most = (text.prompt - 1) / Pages::grain * Pages::grain;
   Pages::Hit hit;
-  if (settings_.reuse && !text.request.score_prompt)
-    hit = pages_.find({text.ids.data(), static_cast<size_t>(text.prompt)}, most, needs_kept_);
+  if (settings_.reuse && !text.request.score_prompt) hit = pages_.find(keys, most, needs_kept_);
   text.pages = hit.pages;
   for (size_t i = 0; i < text.pages.size(); ++i) state_.table().at(text.slot, static_cast<int64_t>(i)) = text.pages[i];
   text.node = hit.node;
@@ -175,7 +176,7 @@ void Engine::start(Text& text) {
   stats_.cached_tokens += hit.tokens;
   if (!needs_kept_ || !settings_.reuse) return;
   // What rings and summaries hold is kept where other prompts left this one, and at the prompt's end.
-  for (const int64_t tokens : {hit.in_tree, most / settings_.page_rows * settings_.page_rows})
+  for (const int64_t tokens : {hit.in_tree, keys.uncut_before(most, settings_.page_rows)})
     if (tokens > hit.tokens && (text.stops.empty() || text.stops.back() < tokens)) text.stops.push_back(tokens);
 }
 
@@ -217,11 +218,13 @@ int64_t Engine::next_stop(const Text& text) const {
   return text.prompt;
 }
 
-// Of a piece of a prompt, of at most `chunk` tokens. Where it begins within a block, for what was found in the cache,
-// and is not the last, it ends with a block, so that the next begins with one.
+// Of a piece of a prompt, of at most `chunk` tokens, or as many as it takes not to divide an image or sound. Where it
+// begins within a block, for what was found in the cache, and is not the last, it ends with a block, so that the next
+// begins with one.
 int64_t Engine::end_of_piece(const Text& text, int64_t chunk) const {
   const int64_t stop = next_stop(text);
-  return stop - text.seen <= chunk ? stop : (text.seen + chunk) / block * block;
+  if (stop - text.seen <= chunk) return stop;
+  return std::min(stop, text.input().uncut((text.seen + chunk) / block * block));
 }
 
 // Steps first, then what is read: a piece of a prompt, or of what had been written before it was preempted.

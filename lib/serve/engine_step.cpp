@@ -10,7 +10,9 @@ namespace hone {
 void Engine::run(std::vector<Part>& parts) {
   const bool mixed = parts.size() > 1 && parts.back().phase == Phase::prompt;
   const size_t steps = parts.size() - (parts.back().phase == Phase::prompt);
-  if (mixed && !executor_->mixes()) {
+  // Steps never go by kind: no part is in their rows.
+  const bool by_kind = parts.back().text->request.media && has_weights_by_kind(executor_->config());
+  if (mixed && (by_kind || !executor_->mixes())) {
     read(std::span(parts).first(steps), Phase::step);
     read(std::span(parts).subspan(steps), Phase::prompt);
   } else {
@@ -22,14 +24,14 @@ void Engine::run(std::vector<Part>& parts) {
 // One call of the model.
 void Engine::read(std::span<Part> parts, Phase phase) {
   std::vector<Span> spans;
-  std::vector<int32_t> ids;
+  JoinedInput rows;
   for (const Part& part : parts) {
     const Text& text = *part.text;
     spans.push_back({text.slot, text.seen, part.count, part.phase});
-    ids.insert(ids.end(), text.ids.begin() + text.seen, text.ids.begin() + text.seen + part.count);
+    rows.add(part.phase == Phase::prompt ? text.input() : Input(text.ids), text.seen, part.count);
   }
   const double begin = executor_->now();
-  const Tensor hidden = executor_->read(std::move(spans), ids, phase);
+  const Tensor hidden = executor_->read(std::move(spans), rows.input(), phase);
   stats_.model_seconds += executor_->now() - begin;
   int64_t row = 0;
   for (Part& part : parts) {
@@ -55,15 +57,16 @@ void Engine::read(std::span<Part> parts, Phase phase) {
 void Engine::remember(Text& text) {
   if (!settings_.reuse) return;
   const int64_t rows = settings_.page_rows;
+  const std::span<const int32_t> keys = text.keys().ids;
   for (; (text.in_tree + 1) * rows <= std::min(text.seen, text.prompt); ++text.in_tree) {
     const auto i = static_cast<size_t>(text.in_tree);
-    const std::span ids(text.ids.data() + text.in_tree * rows, static_cast<size_t>(rows));
-    text.node = pages_.insert(text.node, ids, text.pages[i]);
+    text.node = pages_.insert(
+        text.node, keys.subspan(static_cast<size_t>(text.in_tree * rows), static_cast<size_t>(rows)), text.pages[i]);
     state_.table().at(text.slot, text.in_tree) = text.pages[i];
   }
   const int64_t full = text.in_tree * rows, part = (text.prompt - full) / Pages::grain * Pages::grain;
   if (!needs_kept_ && !text.in_prompt() && part > 0)
-    pages_.insert_part(text.node, std::span(text.ids).subspan(static_cast<size_t>(full), static_cast<size_t>(part)),
+    pages_.insert_part(text.node, keys.subspan(static_cast<size_t>(full), static_cast<size_t>(part)),
                        text.pages[static_cast<size_t>(text.in_tree)]);
   if (needs_kept_ && std::ranges::find(text.stops, text.seen) != text.stops.end() && !pages_.kept(text.node))
     pages_.keep(text.node, state_.keep(text.slot));

@@ -4,7 +4,9 @@
 #include <string_view>
 #include <vector>
 
+#include "model/input.h"
 #include "serve/engine.h"
+#include "serve/prompt.h"
 #include "serve/written_text.h"
 
 namespace hone {
@@ -33,6 +35,12 @@ struct Engine::Text {
 
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
   bool in_prompt() const { return seen < prompt; }
+  std::span<const MediaPart> parts() const {
+    return request.media ? std::span<const MediaPart>(request.media->parts) : std::span<const MediaPart>();
+  }
+  // The prompt; and by what it is compared with others.
+  Input input() const { return {std::span(ids).first(static_cast<size_t>(prompt)), parts()}; }
+  Input keys() const { return request.media ? Input(request.media->keys, parts()) : input(); }
   int32_t banned() const { return request.ignore_end ? document_separator : -1; }
 
   // In the order of service.

@@ -78,8 +78,8 @@ void ModelExecutor::wait_until(double seconds) {
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(left, most)));
 }
 
-Tensor ModelExecutor::read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) {
-  return hidden_states(model_, ids, std::move(spans), {.type = type_, .products = phase}, &state_);
+Tensor ModelExecutor::read(std::vector<Span> spans, const Input& rows, Phase phase) {
+  return hidden_states(model_, rows, std::move(spans), {.type = type_, .products = phase}, &state_);
 }
 
 Tensor ModelExecutor::logits(const Tensor& hidden, Phase phase) {

@@ -25,7 +25,7 @@ class Executor {
   virtual void wait_until(double seconds) = 0;  // or until a stop is wanted
 
   // One call of the model: hidden states, [rows, dim]. Nothing where nothing is computed: then any token will do.
-  virtual Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) = 0;
+  virtual Tensor read(std::vector<Span> spans, const Input& rows, Phase phase) = 0;
   virtual Tensor logits(const Tensor& hidden, Phase phase) = 0;  // f32 [rows, vocabulary]
 };
 
@@ -41,7 +41,7 @@ class ModelExecutor : public Executor {
   bool mixes() const override { return mixes_; }
   double now() const override;
   void wait_until(double seconds) override;
-  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override;
+  Tensor read(std::vector<Span> spans, const Input& rows, Phase phase) override;
   Tensor logits(const Tensor& hidden, Phase phase) override;
 
  private:

@@ -101,9 +101,30 @@ void add_prompt(const json& prompt, const Tokenizer& tokenizer, Completions& to)
   to.tokens.push_back(std::move(ids));
 }
 
-void read_prompts(Parameters& p, const Tokenizer& tokenizer, Completions& to) {
+// A prompt of parts. Its text is theirs, one behind the other.
+void add_parts(const json& given, const PromptReader& prompts, Completions& to) {
+  const std::vector<ExamplePart> parts = read_content(given);
+  try {
+    prompts.read(parts, to.all);
+  } catch (const TooManyRows& error) {
+    throw Refusal{400, error.what(), "parts", "context_length_exceeded"};
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::internal) throw;
+    throw refusal("parts", error.what());
+  }
+  to.tokens.push_back(to.all.prompt);
+  to.prompts.emplace_back();
+  for (const ExamplePart& part : parts)
+    if (!part.medium) to.prompts.back() += part.value;
+}
+
+void read_prompts(Parameters& p, const Tokenizer& tokenizer, const PromptReader& prompts, Completions& to) {
   const json* given = p.find("prompt");
-  if (!given) throw refusal("prompt", "a 'prompt' is needed: a text, tokens, or a list of such");
+  if (const json* parts = p.find("parts")) {
+    if (given) throw refusal("parts", "'parts' stand in the place of a 'prompt': give one of them");
+    return add_parts(*parts, prompts, to);
+  }
+  if (!given) throw refusal("prompt", "a 'prompt' is needed: a text, tokens, or a list of such; or 'parts'");
   if (given->is_string() || are_tokens(*given)) return add_prompt(*given, tokenizer, to);
   if (!given->is_array() || given->empty() || given->size() > 1024 ||
       !std::ranges::all_of(*given, [](const json& one) { return one.is_string() || are_tokens(one); }))
@@ -168,7 +189,7 @@ Json json_of(const Refusal& r) {
 }
 
 Completions read_completions(const std::string& body, const std::string& model, const Tokenizer& tokenizer,
-                             uint64_t seed) {
+                             const PromptReader& prompts, uint64_t seed) {
   std::string problem;
   const json object = parse_json(body, &problem, {.values = most_values});
   if (object.is_discarded()) throw refusal("", "the body " + problem);
@@ -178,7 +199,7 @@ Completions read_completions(const std::string& body, const std::string& model, 
   if (const json* given = p.find("model"); given && *given != model)
     throw Refusal{404, fmt::format("there is no model {}; this one is '{}'", shown(*given), model), "model",
                   "model_not_found"};
-  read_prompts(p, tokenizer, to);
+  read_prompts(p, tokenizer, prompts, to);
   to.all.tokens = 16;
   p.whole("max_tokens", to.all.tokens, 0, INT32_MAX);
   read_sampling(p, to.all);
@@ -190,6 +211,7 @@ Completions read_completions(const std::string& body, const std::string& model, 
   if (best != to.choices) throw refusal("best_of", "'best_of' is not supported here but as 'n'");
   p.whole("logprobs", to.logprobs, 0, most_logprobs);
   p.truth("echo", to.echo);
+  if (to.echo && to.all.media) throw refusal("echo", "'echo' writes prompts of text, and these 'parts' are more");
   read_stream(p, to);
   int64_t given_seed = -1;
   p.whole("seed", given_seed, 0, INT64_MAX);

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "dataset/examples.h"
 #include "dataset/tokenizer.h"
+#include "serve/prompt.h"
 #include "serve/request.h"
 
 namespace hone::openai {
@@ -26,8 +28,8 @@ Json json_of(const Refusal& refusal);
 // What a body asks for: `choices` requests for each prompt.
 struct Completions {
   std::vector<std::string> prompts;          // as text, for `echo`
-  std::vector<std::vector<int32_t>> tokens;  // of each prompt
-  Request all;                               // what they share
+  std::vector<std::vector<int32_t>> tokens;  // of each prompt, rows of its images and sounds among them
+  Request all;                               // what they share, media of the only prompt with it
   int64_t choices = 1;
   bool stream = false, echo = false, usage_in_stream = false;
   int64_t logprobs = -1;
@@ -38,9 +40,14 @@ struct Completions {
 };
 
 // Throws Refusal: for JSON that is none, another model, parameters that are unknown, of another kind, out of range, or
-// that would change what is generated and cannot be served. `seed`: of a request without one.
+// that would change what is generated and cannot be served; for parts that cannot be read. `seed`: of a request without
+// one.
 Completions read_completions(const std::string& body, const std::string& model, const Tokenizer& tokenizer,
-                             uint64_t seed);
+                             const PromptReader& prompts, uint64_t seed);
+
+// The parts of a prompt (openai_parts.cpp has their forms), with what files they hold beside them. Nothing is opened or
+// fetched that a part names. Throws Refusal, with the part as its parameter.
+std::vector<ExamplePart> read_content(const nlohmann::json& parts);
 
 // The object that choices of one answer, or of one event of a stream, share.
 struct Answer {

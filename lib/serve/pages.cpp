@@ -59,38 +59,40 @@ Pages::Nearest Pages::nearest(int32_t parent, std::span<const int32_t> ids) cons
   return nearest;
 }
 
-Pages::Hit Pages::find(std::span<const int32_t> ids, int64_t most, bool needs_kept) {
+Pages::Hit Pages::find(const Input& prompt, int64_t most, bool needs_kept) {
   Hit hit;
   std::vector<int32_t> path;
-  int32_t last = root;
   ++clock_;
   const auto page_at = [&](int64_t first, int64_t count) {
-    return ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+    return prompt.ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
   };
-  for (int64_t first = 0; first + page_rows_ <= most; first += page_rows_) {
-    const int32_t next = child(last, page_at(first, page_rows_));
-    if (next == root) break;
-    at(next).used = clock_;
-    path.push_back(last = next);
-    hit.in_tree = first + page_rows_;
-    if (needs_kept && !kept(next)) continue;
-    hit.tokens = hit.in_tree;
-    hit.node = next;
-    hit.kept = at(next).kept;
+  int64_t end = 0;  // of the pages on the path
+  for (int32_t last = root; end + page_rows_ <= most; end += page_rows_) {
+    last = child(last, page_at(end, page_rows_));
+    if (last == root) break;
+    at(last).used = clock_;
+    path.push_back(last);
+    if (prompt.cuts(end + page_rows_)) continue;
+    hit.in_tree = end + page_rows_;
+    if (kept(last)) hit.tokens = hit.in_tree;
   }
-  path.resize(static_cast<size_t>(hit.tokens / page_rows_));
-  for (const int32_t node : path) {
-    hit.pages.push_back(at(node).page);
-    share(at(node).page);
+  Nearest next;  // of the page after them, as much as some page of the tree shares
+  if (!needs_kept) {
+    next = nearest(path.empty() ? root : path.back(), page_at(end, std::min(most - end, page_rows_)));
+    hit.tokens = prompt.uncut_before(end + next.same, grain);
   }
-  if (needs_kept) return hit;
-  // Of the page after them, as much as some page of the tree shares.
-  const Nearest next = nearest(hit.node, page_at(hit.tokens, std::min(most - hit.tokens, page_rows_)));
-  hit.partial_rows = next.same / grain * grain;
+  const auto pages = static_cast<size_t>(hit.tokens / page_rows_);
+  for (size_t i = 0; i < pages; ++i) {
+    hit.node = path[i];
+    hit.pages.push_back(at(hit.node).page);
+    share(hit.pages.back());
+  }
+  if (needs_kept && pages > 0) hit.kept = at(hit.node).kept;
+  hit.partial_rows = hit.tokens % page_rows_;
   if (hit.partial_rows == 0) return hit;
-  hit.tokens += hit.partial_rows;
-  hit.partial = at(next.node).page;
-  at(next.node).used = clock_;
+  const int32_t partial = pages < path.size() ? path[pages] : next.node;
+  hit.partial = at(partial).page;
+  at(partial).used = clock_;
   share(hit.partial);
   return hit;
 }

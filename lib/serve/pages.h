@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "model/input.h"
 #include "nn/state.h"
 
 namespace hone {
@@ -39,17 +40,17 @@ class Pages {
   // follows them.
   static constexpr int64_t grain = kernels::attention_lanes;
   struct Hit {
-    int64_t tokens = 0;   // a multiple of `grain`; with `needs_kept`, whole pages
-    int64_t in_tree = 0;  // tokens that whole pages of the tree share, whether or not what is beside them was kept
-    int32_t node = root;  // of the last whole page
+    int64_t tokens = 0;          // a multiple of `grain`; with `needs_kept`, whole pages
+    int64_t in_tree = 0;         // tokens that whole pages share, whether or not what is beside them was kept
+    int32_t node = root;         // of the last whole page
     std::vector<int32_t> pages;  // shared already
     std::shared_ptr<const State::Kept> kept;
     int32_t partial = -1;  // a page whose first `partial_rows` rows follow, to be copied; shared already
     int64_t partial_rows = 0;
   };
-  // The longest beginning of `ids` that is here, of at most `most` tokens; with `needs_kept` one that has what stands
-  // beside pages.
-  Hit find(std::span<const int32_t> ids, int64_t most, bool needs_kept);
+  // The longest beginning of the prompt that is here, of at most `most` tokens, and dividing none of its parts; with
+  // `needs_kept` one that has what stands beside pages.
+  Hit find(const Input& prompt, int64_t most, bool needs_kept);
   // A full page after `parent`. Where the tree has these tokens already, `page` is given back for the tree's own, which
   // holds the same bits.
   int32_t insert(int32_t parent, std::span<const int32_t> ids, int32_t& page);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,15 +31,18 @@ struct Completion {
   double queue_seconds = 0, first_token_seconds = 0, seconds = 0;  // since the request came
 };
 
+struct PromptMedia;  // serve/prompt.h
+
 struct Request {
-  std::vector<int32_t> prompt;  // empty: the text begins a document
-  int64_t tokens = 200;         // at most; 0: none, where the prompt is only scored
+  std::vector<int32_t> prompt;                    // empty: the text begins a document
+  std::shared_ptr<const PromptMedia> media = {};  // that stand in the prompt, whose rows it counts; null: all is text
+  int64_t tokens = 200;                           // at most; 0: none, where the prompt is only scored
   SamplingSettings sampling;
   std::vector<std::string> stops;
   bool ignore_end = false;
   Random random{1, "sampling"};
   int64_t logprobs = -1;      // scores, with this many of the most probable tokens beside each; -1: none
-  bool score_prompt = false;  // and of the prompt; such a request finds nothing in the cache
+  bool score_prompt = false;  // and of the prompt, a text; such a request finds nothing in the cache
   // As generate()'s; false ends the text. `scores`: those of the tokens since the last call.
   std::function<bool(std::string_view text, const std::vector<ScoredToken>& scores)> on_text;
   std::function<void()> on_token;                  // at each token that is chosen, before it becomes text

@@ -153,7 +153,12 @@ class Alignment(MediaTest):
             self.assertLess(row[name], row["first_token_ms"])
         alone = run_json("bench", model, "--parts", "audio", "--prompt", 3, "--repeat", 1, "-t", 1)["rows"][0]
         self.assertNotIn("image_encoder_ms", alone)
-        self.refused(2, "--train does not go with --parts", "bench", model, "--parts", "image", "--train")
+        # Sequences of 3 tokens, and of each part and a token.
+        steps = run_json("bench", model, "--train", "--parts", "image,audio", "--prompt", 3, "--batch", 2, "--steps", 1, "--repeat", 1,
+                         "-t", 1)["rows"][0]
+        self.assertEqual((steps["parts"], steps["rows"]), ("image,audio", 2 * (3 + 15 + 52)))
+        self.assertAlmostEqual(steps["over_separate"], steps["step_ms"] / steps["separate_ms"], delta=0.01)
+        self.refused(2, "--attention does not go with --parts", "bench", model, "--parts", "image", "--attention", "full")
         self.refused(2, "--parts", "bench", model, "--parts", "video")
         text = self.path("text.h5")
         run("train", *SHAPE[:10], "--steps", 0, "--output", text, check=True)

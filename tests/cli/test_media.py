@@ -1,5 +1,6 @@
 """Images and sounds through the tools: training, scoring, generation, calibration, and what is refused."""
 
+import base64
 import json
 import os
 import re
@@ -91,22 +92,71 @@ class Media(MediaTest):
                            "--temperature", 0, check=True)
                 self.assertEqual(done.stdout.strip(), str(digit), option)
 
-    def test_requests_are_texts(self):
-        """Of a model that sees and hears, too: one error says so, and text is written."""
-        image = os.path.join(self.folder, "0.png")
-        lines = [{"parts": [{"image": image}, {"text": "="}]}, {"prompt": "=", "image": image}, {"prompt": [{"image": image}]},
-                 {"prompt": "="}]
-        requests, texts = self.file("requests.jsonl", "".join(json.dumps(line) + "\n" for line in lines)), self.path("texts.jsonl")
-        done = run("generate", self.model, "--input", requests, "--output", texts, "--tokens", 1, "--ordered")
-        self.assert_error(done, 3, "3 of 4 lines")
-        for number, word in ((1, "requests are texts, without images and sounds"), (2, 'no "image"'), (3, '"prompt" is a text')):
-            self.assertRegex(done.stderr, f"line {number}: .*{word}")
-        self.assertIn("text", json.loads(self.lines(texts)[-1]))
+    def alone(self, *arguments):
+        return run_json("generate", self.model, *arguments, "--prompt", "=", "--tokens", 4, "--seed", 5, "--ignore-end")["rows"][0]
+
+    def asked(self):
+        """Parts of requests, as files beside `data`, and what generate alone writes behind them."""
+        both = [{"image": "3.png"}, {"audio": "18.wav"}]
+        options = {"image": ["--image", os.path.join(self.folder, "3.png")], "audio": ["--audio", os.path.join(self.folder, "18.wav")]}
+        return [(parts + [{"text": "="}], self.alone(*(word for part in parts for word in options[next(iter(part))])))
+                for parts in (both[:1], both[1:], both)]
+
+    def test_requests_of_a_file_have_parts(self):
+        asked, image = self.asked(), {"image": "3.png"}
+        lines = [{"parts": parts} for parts, _ in asked] + [
+            {"parts": [{"image": "none.png"}]}, {"prompt": "=", "parts": [image]}, {"prompt": "=", "image": "3.png"},
+            {"prompt": [image]}, {"parts": ["3.png"]}, {"parts": [{"image": "3.png#0..2"}]}, {"prompt": "="}]
+        requests = self.file("requests.jsonl", "".join(json.dumps({"seed": 5, **line}) + "\n" for line in lines))
+        texts = self.path("texts.jsonl")
+        done = run("generate", self.model, "--input", requests, "--output", texts, "--tokens", 4, "--ignore-end", "--ordered",
+                   "--parallel", 3)
+        self.assert_error(done, 3, "6 of 10 lines")
+        for number, words in ((4, "none.png' does not exist"), (5, "give one of them"), (6, 'no "image"'), (7, '"prompt" is a text'),
+                              (8, "part 1 is no object"), (9, "3.png#0..2' stands for several lines")):
+            self.assertRegex(done.stderr, f"requests.jsonl' line {number}: .*{words}")
+        rows = [json.loads(line) for line in self.lines(texts)]
+        self.assertEqual(len(rows), 10)
+        for row, (parts, alone) in zip(rows, asked):
+            for name in ("text", "tokens", "finish_reason", "prompt_tokens"):
+                self.assertEqual(row[name], alone[name])
+            self.assertEqual(row["prompt_tokens"], 1 + 6 * (len(parts) - 1))  # an image is 4 patches, a sound 4 rows, in delimiters
+        self.assertEqual(rows[9]["prompt_tokens"], 1)
+        image = os.path.join(self.folder, "3.png")
         self.assert_error(run("generate", self.model, "--input", requests, "--output", texts, "--force", "--image", image), 2,
                           "--image excludes --input")
+
+    def test_requests_to_a_server_have_parts(self):
+        def encoded(name):
+            with open(os.path.join(self.folder, name), "rb") as file:
+                return base64.b64encode(file.read()).decode()
+
+        def openai(part):
+            kind, value = next(iter(part.items()))
+            if kind == "image":
+                return {"type": "image_url", "image_url": {"url": "data:image/png;base64," + encoded(value)}}
+            if kind == "audio":
+                return {"type": "input_audio", "input_audio": {"data": encoded(value), "format": "wav"}}
+            return {"type": "text", "text": value}
+
+        def plain(part):
+            kind, value = next(iter(part.items()))
+            return {kind: value if kind == "text" else f"data:;base64,{encoded(value)}"}
+
         server = Server(self.model)
         try:
-            for body, words in (({"parts": lines[0]["parts"]}, "a 'prompt' is needed: a text"),
+            for parts, alone in self.asked():
+                for form in (openai, plain):
+                    answer = server.complete(parts=[form(part) for part in parts], max_tokens=4, seed=5, temperature=0.8,
+                                             ignore_end=True, n=2)
+                    self.assertEqual(answer["choices"][0]["text"], alone["text"])
+                    self.assertEqual(answer["usage"]["prompt_tokens"], alone["prompt_tokens"])
+            image = os.path.join(self.folder, "3.png")
+            for body, words in (({"parts": [{"image": image}]}, "opens no files and fetches nothing"),
+                                ({"parts": [{"image": "file://" + image}]}, "opens no files and fetches nothing"),
+                                ({"parts": [plain({"image": "3.png"})], "prompt": "="}, "in the place of a 'prompt'"),
+                                ({"parts": [{"image": "data:;base64," + encoded("3.wav")}]}, "parts[0] is neither a PNG nor a JPEG"),
+                                ({"parts": [plain({"image": "3.png"})] * 9}, "more than the 48 that there may be"),
                                 ({"prompt": "=", "image": image}, "there is no parameter 'image'"),
                                 ({"prompt": [{"image": image}]}, "'prompt' is a text, tokens, or a list")):
                 status, answer = server.ask("POST", "/v1/completions", body)

@@ -30,7 +30,7 @@ class NoModel : public Executor {
   bool mixes() const override { return true; }
   double now() const override { return clock_.now(); }
   void wait_until(double) override {}
-  Tensor read(std::vector<Span>, std::span<const int32_t>, Phase) override { return {}; }
+  Tensor read(std::vector<Span>, const Input&, Phase) override { return {}; }
   Tensor logits(const Tensor&, Phase) override { return {}; }
 
  private:

@@ -22,7 +22,7 @@ void SimulatedExecutor::wait_until(double seconds) {
   now_ = std::max(now_, seconds);
 }
 
-Tensor SimulatedExecutor::read(std::vector<Span> spans, std::span<const int32_t>, Phase) {
+Tensor SimulatedExecutor::read(std::vector<Span> spans, const Input&, Phase) {
   shape_.contexts.clear();
   shape_.chunk = shape_.first = 0;
   for (const Span& span : spans) {

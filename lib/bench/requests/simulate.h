@@ -19,7 +19,7 @@ class SimulatedExecutor : public Executor {
   bool mixes() const override { return true; }  // the cost of a step has all its calls in it
   double now() const override { return now_; }
   void wait_until(double seconds) override;
-  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override;
+  Tensor read(std::vector<Span> spans, const Input& rows, Phase phase) override;
   Tensor logits(const Tensor& hidden, Phase phase) override;
 
  private:

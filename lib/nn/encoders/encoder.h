@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/random.h"
@@ -40,8 +41,12 @@ class EncoderKind {
   virtual const Medium& medium() const = 0;
   virtual int64_t width() const = 0;  // of a row of features
   // A file, and an image of an IDX file, as it wants them: their colours, their rate. Throw Error(input) as the readers
-  // of its medium do, and (adopted), with `where`, for an image beyond the largest, or where it takes none.
+  // of its medium do, and (adopted), with `where`, for an image beyond the largest, or where it takes none. May be
+  // called from several threads.
   virtual Decoded read(const std::string& path) const = 0;
+  // The same of such a file's bytes; one of which nothing could be used, because it would become more than `most_rows`
+  // rows of features, may be refused before it is decoded.
+  virtual Decoded decode(std::string_view bytes, const std::string& where, int64_t most_rows) const = 0;
   virtual Decoded adopted(media::Image image, const std::string& where) const;
   // An example to be timed: the largest image, a second of sound.
   virtual Decoded noise(Random& random) const = 0;

@@ -38,6 +38,14 @@ class Mel : public EncoderKind {
 
   Decoded read(const std::string& path) const override { return media::read_sound(path, shape_.rate); }
 
+  // Each row is as many steps on; the last frame hangs over, and less than a step makes no frame.
+  Decoded decode(std::string_view bytes, const std::string& where, int64_t most_rows) const override {
+    const auto steps = static_cast<double>(most_rows) * static_cast<double>(stack_) + 1;
+    const double milliseconds = steps * static_cast<double>(shape_.step_milliseconds);
+    return media::decode_sound(bytes, shape_.rate, where,
+                               1e-3 * (milliseconds + static_cast<double>(shape_.milliseconds)));
+  }
+
   Decoded noise(Random& random) const override {
     media::Sound sound{shape_.rate, std::vector<float>(static_cast<size_t>(shape_.rate))};
     for (float& sample : sound.samples) sample = static_cast<float>(0.1 * random.normal());

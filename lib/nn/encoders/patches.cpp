@@ -46,6 +46,9 @@ class Patches : public EncoderKind {
   Decoded read(const std::string& path) const override {
     return media::read_image(path, colours_ ? 3 : 1, {most_height_, most_width_});
   }
+  Decoded decode(std::string_view bytes, const std::string& where, int64_t) const override {
+    return media::decode_image(bytes, colours_ ? 3 : 1, {most_height_, most_width_}, where);
+  }
   Decoded adopted(media::Image image, const std::string& where) const override {
     media::check_size(image.height, image.width, {most_height_, most_width_}, where);
     return media::with_channels(std::move(image), colours_ ? 3 : 1);

@@ -186,6 +186,29 @@ TEST_CASE("sounds without samples, without end of their header and of other byte
         }).find("not finite") != std::string::npos);
 }
 
+TEST_CASE("bytes of a file are decoded as the file is, and no further than is wanted") {
+  const Scratch scratch;
+  const auto bytes_of = [](const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const std::string picture = png_of(3, 1, PNG_FORMAT_GRAY, {1, 128, 255}, scratch);
+  CHECK(decode_image(bytes_of(picture), 1, {}, "it").pixels == read_image(picture, 1, {}).pixels);
+  CHECK(refusal([&] { decode_image(bytes_of(picture), 1, {2, 2}, "it"); }).starts_with("it is an image of 1 x 3"));
+  CHECK(refusal([&] { decode_image("hello", 1, {}, "it"); }) == "it is neither a PNG nor a JPEG image");
+  std::vector<float> samples;
+  for (int i = 0; i < 9000; ++i) samples.push_back(std::sin(0.01f * static_cast<float>(i)));
+  for (const int format : {SF_FORMAT_PCM_16, SF_FORMAT_FLOAT}) {
+    const std::string path = wav(scratch, format, 9000, 1, samples), bytes = bytes_of(path);
+    CHECK(decode_sound(bytes, 8000, "it").samples == read_sound(path, 8000).samples);
+    CHECK(decode_sound(bytes, 9000, "it", 1).samples.size() == 9000);
+    CHECK(refusal([&] { decode_sound(bytes, 9000, "it", 0.5); }) ==
+          "it lasts longer than 0.5 seconds: cut it into parts");
+  }
+  CHECK(refusal([&] { decode_sound("hello", 8000, "it"); }).starts_with("it is no sound that can be read"));
+  CHECK(refusal([&] { decode_sound("", 8000, "it"); }).starts_with("it is no sound that can be read"));
+}
+
 // Computed by numpy from the definition in log_mel.h: rfft in double precision, triangles as they are written there.
 TEST_CASE("log mel spectrograms have the numbers of an independent computation") {
   const MelShape shape = {10, 8000, 25, 10};

@@ -119,6 +119,32 @@ TEST_CASE("chunks of a session give what a run of the whole input gives, whateve
     }
 }
 
+TEST_CASE("an input is cut between its parts, where blocks of attention are") {
+  const Example example;  // parts in rows 3 to 10 and 13 to 19
+  const Input input = example.input();
+  CHECK(!input.cuts(3));
+  CHECK(input.cuts(4));
+  CHECK(!input.cuts(11));
+  CHECK(input.uncut(3) == 3);
+  CHECK(input.uncut(4) == 64);
+  CHECK(input.uncut_before(12, 4) == 12);
+  CHECK(input.uncut_before(18, 4) == 12);
+  CHECK(input.uncut_before(18, 16) == 0);
+  const std::vector<int32_t> ids = some_ids(200);
+  const std::vector<MediaPart> parts = {{0, 40, {numbers(60 * 6, 1), 6, 6}}, {0, 120, {numbers(8 * 6, 2), 6, 2}}};
+  const Input longer(ids, parts);  // rows 40 to 101, and 120 to 129
+  CHECK(longer.uncut(64) == 192);  // 128 would divide the second
+  CHECK(longer.uncut(110) == 110);
+  CHECK(longer.uncut_before(129, 16) == 112);
+  // Rows without parts know that their sequence has some.
+  JoinedInput begin, text;
+  begin.add(input, 0, 3);
+  text.add(Input(example.ids), 0, 3);
+  CHECK(begin.input().parts.empty());
+  CHECK(begin.input().by_kind);
+  CHECK(!text.input().by_kind);
+}
+
 TEST_CASE("both ways the first patch sees the last, and text before them neither way") {
   for (const bool both : {false, true}) {
     const auto model = made(media_config(both));

@@ -12,6 +12,7 @@
 
 #include "model/depth_routers.h"
 #include "serve/engine.h"
+#include "serve/prompt.h"
 #include "support/repack.h"
 #include "support/turns.h"
 
@@ -124,12 +125,15 @@ inline void check_same(const std::vector<ScoredToken>& a, const std::vector<Scor
   CHECK(same);
 }
 
-// Everything that a request gets, whatever else runs: against generate() and against an engine of one text. `count`
-// random ones and those that run out of pages, in so many rounds of other pages and places. Returns how many began within
-// a block of keys, behind what was found in the cache.
-inline int64_t check_alike(const Tiny& t, EngineSettings settings, uint64_t seed, int64_t count, int64_t rounds = 3) {
-  std::vector<Request> requests = growing_requests(seed);
-  for (Request& r : random_requests(seed, count, 60)) requests.push_back(std::move(r));
+// What engines found in their caches: tokens, and how many texts then began within a block of keys.
+struct FoundInCache {
+  int64_t tokens = 0, within_blocks = 0;
+};
+
+// Everything that a request gets, whatever else runs: against generate() and against an engine of one text, in so many
+// rounds of other pages and places. The first three are growing_requests().
+inline FoundInCache check_alike(const Tiny& t, EngineSettings settings, uint64_t seed,
+                                const std::vector<Request>& requests, int64_t rounds) {
   settings.parallel = 1;
   settings.reuse = false;
   const Done alone = run(t, settings, requests, seed);
@@ -144,12 +148,13 @@ inline int64_t check_alike(const Tiny& t, EngineSettings settings, uint64_t seed
     g.type = settings.type;
     g.code = settings.code;
     g.prefill_chunk = i % 3 ? 512 : 100;
-    const Generated expected = generate(t.model, *byte_tokenizer(), r.prompt, g, r.random);
+    const Input prompt(r.prompt, r.media ? std::span<const MediaPart>(r.media->parts) : std::span<const MediaPart>());
+    const Generated expected = generate(t.model, *byte_tokenizer(), prompt, g, r.random);
     CHECK(alone.at(i).tokens == expected.tokens);
     CHECK(alone.at(i).text == expected.text);
     CHECK(alone.at(i).finish == expected.finish);
   }
-  int64_t cached_tokens = 0, within_blocks = 0;
+  FoundInCache found;
   for (size_t round = 0; round < static_cast<size_t>(rounds); ++round) {
     EngineSettings s = settings;
     s.parallel = std::array{3, 8, 20}[round];
@@ -172,13 +177,22 @@ inline int64_t check_alike(const Tiny& t, EngineSettings settings, uint64_t seed
       CHECK(text.prompt_tokens == expected.prompt_tokens);
       check_same(text.scores, expected.scores);
       check_same(text.prompt_scores, expected.prompt_scores);
-      within_blocks += text.cached_tokens % kernels::attention_block != 0;
+      found.within_blocks += text.cached_tokens % kernels::attention_block != 0;
     }
     if (round == 0) CHECK(stats.preemptions > 0);
-    cached_tokens += stats.cached_tokens;
+    found.tokens += stats.cached_tokens;
   }
-  CHECK(cached_tokens > 0);
-  return within_blocks;
+  return found;
+}
+
+// Of `count` random requests and those that run out of pages. Returns FoundInCache::within_blocks.
+inline int64_t check_alike(const Tiny& t, const EngineSettings& settings, uint64_t seed, int64_t count,
+                           int64_t rounds = 3) {
+  std::vector<Request> requests = growing_requests(seed);
+  for (Request& r : random_requests(seed, count, 60)) requests.push_back(std::move(r));
+  const FoundInCache found = check_alike(t, settings, seed, requests, rounds);
+  CHECK(found.tokens > 0);
+  return found.within_blocks;
 }
 
 inline EngineSettings of_type(DType type, kernels::CacheCode code = kernels::CacheCode::none) {

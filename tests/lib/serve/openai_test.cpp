@@ -13,7 +13,7 @@ const Tokenizer& bytes() {
 
 openai::Refusal refusal_of(const std::string& body) {
   try {
-    openai::read_completions(body, "m", bytes(), 1);
+    openai::read_completions(body, "m", bytes(), PromptReader(Config(), bytes(), 100), 1);
   } catch (const openai::Refusal& refusal) {
     return refusal;
   }

@@ -58,9 +58,9 @@ class Recorder : public Executor {
   bool mixes() const override { return mixes_; }
   double now() const override { return of_->now(); }
   void wait_until(double seconds) override { of_->wait_until(seconds); }
-  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override {
+  Tensor read(std::vector<Span> spans, const Input& input, Phase phase) override {
     spans_.push_back(spans);
-    return of_->read(std::move(spans), ids, phase);
+    return of_->read(std::move(spans), input, phase);
   }
   Tensor logits(const Tensor& hidden, Phase phase) override { return of_->logits(hidden, phase); }
 
@@ -84,8 +84,8 @@ class Machine : public Executor {
     waited_ = waited_ || seconds > now_;
     now_ = std::max(now_, seconds);
   }
-  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase) override {
-    const auto rows = static_cast<int64_t>(ids.size());
+  Tensor read(std::vector<Span> spans, const Input& input, Phase) override {
+    const int64_t rows = input.size();
     now_ += 6e-4 + 1.5e-3 * static_cast<double>((rows + 15) / 16) + (std::exchange(waited_, false) ? 8e-4 : 0);
     for (const Span& span : spans) {
       const bool step = span.phase == Phase::step;
@@ -113,14 +113,14 @@ class Machine : public Executor {
 class ColdMachine : public Machine {
  public:
   using Machine::Machine;
-  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override {
-    const auto rows = static_cast<int64_t>(ids.size());
+  Tensor read(std::vector<Span> spans, const Input& input, Phase phase) override {
+    const int64_t rows = input.size();
     const auto block = sizes_.lower_bound(rows);
     if (block == sizes_.end() || *block > rows + rows / 8) {
       sizes_.insert(rows);
       take(0.02);
     }
-    return Machine::read(std::move(spans), ids, phase);
+    return Machine::read(std::move(spans), input, phase);
   }
 
  private:
@@ -131,9 +131,9 @@ class ColdMachine : public Machine {
 class SharedMachine : public Machine {
  public:
   using Machine::Machine;
-  Tensor read(std::vector<Span> spans, std::span<const int32_t> ids, Phase phase) override {
+  Tensor read(std::vector<Span> spans, const Input& input, Phase phase) override {
     const double begin = now();
-    Tensor hidden = Machine::read(std::move(spans), ids, phase);
+    Tensor hidden = Machine::read(std::move(spans), input, phase);
     if (begin > 1.5 && begin < 2) take(2 * (now() - begin));
     return hidden;
   }
