@@ -37,8 +37,8 @@ std::vector<std::string> activation_layers(Transformer& model, std::span<const s
 
 // Stores with each of activation_layers() how many bits its activations have (with_activation_bits), and computes so
 // from then on, rows in f32 included where they are 8. Of the whole choice both the growth of the loss and the
-// divergence from the model with exact activations are at most the bound: luck on a short text may hide the one, but not
-// the other. Throws Error(usage) for a text of examples, Error(input) where the loss is not a number.
+// divergence from the model with exact activations are at most the bound: luck on a short text may hide the one, but
+// not the other. Throws Error(usage) for a text of examples, Error(input) where the loss is not a number.
 ActivationChoice choose_activations(Transformer& model, std::span<const std::string> names,
                                     const ActivationSettings& settings);
 

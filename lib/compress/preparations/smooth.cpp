@@ -1,12 +1,12 @@
 // Scaling the inputs of linear layers so that 8 bits spare them (SmoothQuant: Xiao et al., arXiv 2211.10438).
 //
 // A few inputs that are much larger than the others of their segment take the bits of all: activations of 8 bits have a
-// scale for each row and segment (kernels/packed/packed.h), which reaches the largest of them. Input j is divided by s_j
-// in the norm before, and column j of the weight multiplied by it: s_j = max |x_j|^a / max |w_j|^(1-a) over the tokens
-// and the outputs (equation 4 there), their geometric mean 1. So the weight takes over a part of what is hard to round.
-// Which part, each layer says: of a = 0, 1/8, …, 1 and of leaving it as it was it gets that with the least error of its
-// outputs for a sample of the tokens, with its weight rounded to its element and activations to 8 bits. Its number is
-// a; one that is left as it was has none.
+// scale for each row and segment (kernels/packed/packed.h), which reaches the largest of them. Input j is divided by
+// s_j in the norm before, and column j of the weight multiplied by it: s_j = max |x_j|^a / max |w_j|^(1-a) over the
+// tokens and the outputs (equation 4 there), their geometric mean 1. So the weight takes over a part of what is hard to
+// round. Which part, each layer says: of a = 0, 1/8, …, 1 and of leaving it as it was it gets that with the least error
+// of its outputs for a sample of the tokens, with its weight rounded to its element and activations to 8 bits. Its
+// number is a; one that is left as it was has none.
 //
 // Layers that norm_scales.h has not, those whose element is not of integers and what is packed already stay as they
 // are.
