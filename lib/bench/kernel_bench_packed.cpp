@@ -71,7 +71,7 @@ KernelEntry packed_entry(kernels::PackedElement element, bool sparse, int64_t ro
   name += info.name;
   if (info.scaled && group_of(info)) shape += fmt::format(", group {}", group_of(info));
   if (sparse) shape += ", 60% sparse";
-  if (rounding.bits == 8) shape += ", 8-bit activations";
+  if (rounding.integer_bits() == 8) shape += ", 8-bit activations";
   return {name, shape, false, [=] { return packed(element, sparse, rows, rounding); }};
 }
 

@@ -32,7 +32,7 @@ class Batch {
     model_ = load_model(o_.model, {.defer = true});
     set_rounding(model_, o_.low_bit.rounding(o_.precision));
     tokenizer_ = make_tokenizer(model_.tokenizer);
-    o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
+    o_.low_bit.tell_of_activations(weight_forms(*model_.transformer));
     BatchSettings all;
     all.seed = common_.seed;
     all.all.tokens = settings_.tokens;

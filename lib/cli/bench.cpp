@@ -72,7 +72,7 @@ int run(const BenchOptions& o, const Common& common) {
   if (!o.train) {
     std::string forms;
     for (const BenchResult& result : results) forms += result.form + " ";
-    o.low_bit.warn_of_idle_activations(forms);
+    o.low_bit.tell_of_activations(forms);
   }
   LateTexts late(o.force);
   late.write("--plot", o.plot, o.plot.empty() ? "" : bench_plot(results));

@@ -81,6 +81,7 @@ class BudgetRun {
       : o_(o),
         calibration_(parts.calibration),
         distill_(parts.distill),
+        activations_(parts.activations),
         measure_(parts.measure),
         files_(parts.files),
         common_(common),
@@ -101,6 +102,7 @@ class BudgetRun {
     // Of each weight one rounding in f32 is kept until its divergence is measured.
     calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
     require_room_for_loss(*settings.text, loss_option(), model_);
+    activations_.check_text(*settings.text, model_);
     settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;
     if (common_.dry_run) {
       log_info("would search the types of {} and write '{}'", counted(chosen.size(), "weight"), files_.output);
@@ -118,10 +120,12 @@ class BudgetRun {
     compared.quantize.method = &round_method("search");
     layers_ = measure_types(*model_.transformer, compared);
     if (distill_.steps > 0) distilled_ = longest_distilled(distill_);  // room in the file
+    if (activations_.asked()) of_activations_ = longest_activation_results(activations_);
     search(settings.quantize, elements);
     std::optional<Series> uniform;
     if (!o_.plot.empty()) uniform = uniform_losses(settings.quantize, reference);
     distill();
+    choose_activations(*settings.text);
     after_ = reference.distance(*model_.transformer);
     return end(settings, uniform, elements);
   }
@@ -159,6 +163,20 @@ class BudgetRun {
     log_warning("--distill has no effect: the budget leaves every weight in a type without scales");
   }
 
+  // Behind that, so that the loss is that of the model as it will be.
+  void choose_activations(const CalibrationText& text) {
+    if (!activations_.asked()) return;
+    chosen_activations_ = cli::choose_activations(activations_, text, *model_.transformer, names_of_quantized());
+    of_activations_ = activation_results(activations_, chosen_activations_);
+    if (!chosen_activations_) log_warning("--activations int8 has no effect: the budget leaves no weight in integers");
+  }
+
+  std::vector<std::string> names_of_quantized() const {
+    std::vector<std::string> names;
+    for (const QuantizedLayer& layer : quantized_) names.push_back(layer.name);
+    return names;
+  }
+
   Bytes measure() const { return o_.target_bits ? &TypeCandidate::stored_bytes : &TypeCandidate::file_bytes; }
 
   void quantize(QuantizeSettings settings, const std::vector<size_t>& chosen) {
@@ -168,6 +186,11 @@ class BudgetRun {
     }
     settings.layer_types = types_of(layers_, chosen);
     quantized_ = quantize_model(*model_.transformer, settings);
+    if (!activations_.asked()) return;
+    // So that the file has the attributes that it will have.
+    Transformer& model = *model_.transformer;
+    for (const WeightSlot& slot : weight_slots(model, activation_layers(model, names_of_quantized())))
+      *slot.weight = with_activation_bits(**slot.weight, 16);
   }
 
   // The best choice whose file, or whose weights, are within the budget, in the model.
@@ -215,6 +238,7 @@ class BudgetRun {
     nlohmann::json results = {
         {"weights_by_type", of_type}, {"quantized_weights", layers_.size()}, {"expected_kl", kl_of(layers_, chosen_)}};
     if (!distilled_.is_null()) results["distilled"] = distilled_;
+    if (!of_activations_.is_null()) results["activations"] = of_activations_;
     return results;
   }
 
@@ -240,6 +264,7 @@ class BudgetRun {
         row.set("measured", k == layers_[i].measured && layers_[i].measured_kl > 0 ? "measured" : "expected");
         row.set("chosen", k == chosen_[i] ? "chosen" : "");
         set_coverage(row, layers_[i].calibration_tokens, layers_[i].data_free);
+        if (k == chosen_[i]) set_activations(row, chosen_activations_, layers_[i].name);
         if (const auto found = prepared_.find(layers_[i].name); found != prepared_.end())
           for (const auto& [name, number] : found->second) row.set(name, number);
         report.add(row);
@@ -247,6 +272,7 @@ class BudgetRun {
     std::vector<std::string> columns = {"parameter",      "type",       "group",    "bytes",  "bits",
                                         "relative_error", "divergence", "measured", "chosen", "calibration_tokens",
                                         "calibration"};
+    for (const std::string& name : activation_columns()) columns.push_back(name);
     for (const Preparation& row : preparations()) columns.emplace_back(row.number);
     report.fix_csv(columns);
     return report;
@@ -262,6 +288,7 @@ class BudgetRun {
       row.set("bits", 8 * static_cast<double>(c.stored_bytes) / static_cast<double>(layers_[i].elements));
       row.set("relative_error", c.relative_error);
       row.set("divergence", c.kl);
+      set_activations(row, chosen_activations_, layers_[i].name);
       report.add(row);
     }
     return report;
@@ -328,6 +355,7 @@ class BudgetRun {
                loss_text(loss_option(), texts, texts == calibration_.files ? "calibrated on" : "spread over it",
                          *settings.text)));
     if (!distilled_.is_null()) stage.printed["distilled"] = distilled_;
+    if (!of_activations_.is_null()) stage.printed["activations"] = of_activations_;
     stage.measured = [&] { return speeds(measure_, files_, *model_.transformer, settings.quantize.activations); };
     return finish(model_, stage, considered(), size, files_, common_, {"--plot", o_.plot, svg});
   }
@@ -335,6 +363,7 @@ class BudgetRun {
   const BudgetOptions& o_;
   const CalibrationOptions& calibration_;
   const DistillOptions& distill_;
+  const ActivationOptions& activations_;
   const MeasureOptions& measure_;
   const ModelFiles& files_;
   const Common& common_;
@@ -345,7 +374,8 @@ class BudgetRun {
   std::vector<QuantizedLayer> quantized_;
   std::map<std::string, std::shared_ptr<Weight>> dense_;           // as they were, but for what prepared them
   std::map<std::string, std::map<std::string, double>> prepared_;  // of a weight: the number of each preparation
-  nlohmann::json distilled_;                                       // or null
+  nlohmann::json distilled_, of_activations_;                      // or null
+  std::optional<ActivationChoice> chosen_activations_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/activation_options.h"
 #include "cli/calibration_options.h"
 #include "cli/distill_options.h"
 #include "cli/measure_options.h"
@@ -29,6 +30,7 @@ std::vector<std::string> type_options();  // those that say types, which a budge
 struct BudgetParts {
   const BudgetOptions& budget;
   const DistillOptions& distill;
+  const ActivationOptions& activations;
   const MeasureOptions& measure;
   CalibrationOptions calibration;
   const ModelFiles& files;

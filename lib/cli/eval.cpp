@@ -61,7 +61,7 @@ class EvalTool {
     resume_samples();
     score_or_report();
     if (common_.ranks->rank() > 0) return 0;  // the first writes
-    o_.low_bit.warn_of_idle_activations(forms());
+    o_.low_bit.tell_of_activations(forms());
     write_report();
     if (!o_.plot.empty()) write_plot();
     if (!o_.samples.empty()) write_samples();

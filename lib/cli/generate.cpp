@@ -87,7 +87,7 @@ class GenerateTool {
     set_rounding(model_, o_.low_bit.rounding(o_.precision));
     check_model(ranks_, model_.transformer->config());
     tokenizer_ = make_tokenizer(model_.tokenizer);
-    o_.low_bit.warn_of_idle_activations(weight_forms(*model_.transformer));
+    o_.low_bit.tell_of_activations(weight_forms(*model_.transformer));
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));
     settings_.exits = o_.exits(model_);
     prepare_draft();

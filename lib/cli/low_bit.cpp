@@ -6,16 +6,18 @@
 #include "base/log.h"
 #include "cli/option_values.h"
 #include "cli/precision.h"
+#include "measure/speed.h"
 
 namespace hone::cli {
 
 void LowBitOptions::add(CLI::Option_group* group) {
   group
       ->add_option("--activations", activations,
-                   "Of products with weights that are integers. same: as --precision says, then integers of 16 bits. "
-                   "int8: integers of 8 bits, with a scale for each row and 32 to 128 columns: faster where many rows "
-                   "are multiplied at once, less exact")
-      ->check(one_of({"same", "int8"}));
+                   "Of products with weights that are integers. same: as --precision says, then integers of 16 bits, "
+                   "or of 8 where the model's file asks for it (quantize --activations). int8: integers of 8 bits, "
+                   "with a scale for each row and 32 to 128 columns: faster where many rows are multiplied at once, "
+                   "less exact. exact: of 16 bits, whatever the file says")
+      ->check(one_of({"same", "int8", "exact"}));
   std::vector<std::string> names = {"same"};
   std::string codes;
   for (const kernels::CacheCodeInfo& info : kernels::cache_codes) {
@@ -31,13 +33,15 @@ void LowBitOptions::add(CLI::Option_group* group) {
 }
 
 void LowBitOptions::check(const std::string& precision) const {
-  if (activations != "same" && precision == "f32")
+  if (activations == "int8" && precision == "f32")
     throw usage_error("--activations {} does not go with --precision f32, which leaves activations as they are",
                       activations);
 }
 
 kernels::ActivationRounding LowBitOptions::rounding(const std::string& precision) const {
-  return {f32_activations(precision), activations == "int8" ? 8 : 16};
+  const kernels::F32Activations f32 = f32_activations(precision);
+  if (activations == "same" && precision != "f32") return {f32};
+  return {f32, activations == "int8" ? 8 : 16};
 }
 
 kernels::CacheCode LowBitOptions::code() const {
@@ -51,13 +55,15 @@ std::string LowBitOptions::described() const {
   return text;
 }
 
-void LowBitOptions::warn_of_idle_activations(const std::string& forms) const {
-  if (activations == "same") return;
+void LowBitOptions::tell_of_activations(const std::string& forms) const {
+  if (activations == "same") {
+    if (forms.find(eight_bits_mark) != std::string::npos)
+      log_info("activations of 8 bits where the model's file asks for them; --activations exact leaves them out");
+    return;
+  }
   std::istringstream words(forms);
   for (std::string word; words >> word;)
-    if (const auto element = kernels::find_element(word);
-        element && kernels::info_of(*element).arithmetic == kernels::Arithmetic::integer)
-      return;
+    if (kernels::is_integer_element(word)) return;
   log_warning("--activations has no effect without weights that are integers");
 }
 

@@ -21,8 +21,9 @@ struct LowBitOptions {
   kernels::CacheCode code() const;
   // ", int8 activations, int4 cache" for reports, or nothing.
   std::string described() const;
-  // `forms`: of all models' weights, as weight_forms() has them.
-  void warn_of_idle_activations(const std::string& forms) const;
+  // On stderr: where --activations has no effect, and where without it a model's file has 8 bits. `forms`: of all
+  // models' weights, as weight_forms() has them.
+  void tell_of_activations(const std::string& forms) const;
 };
 
 }  // namespace hone::cli

@@ -31,6 +31,7 @@ class LossMeasure {
   LossMeasure(const MeasureOptions& o, const CalibrationOptions& calibration, const CalibrationTexts& texts,
               const Model& model);
   bool possible() const { return text_.windows > 0; }
+  const CalibrationText& text() const { return text_; }
   // Before anything of the model is changed. Keeps the hidden states of the text, f32.
   void begin(const Transformer& model);
   // Since then; Error(internal) without begin() or where it is not possible().

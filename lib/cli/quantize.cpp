@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/spelling.h"
+#include "cli/activation_options.h"
 #include "cli/budget_options.h"
 #include "cli/calibration_options.h"
 #include "cli/distill_options.h"
@@ -44,6 +45,7 @@ struct QuantizeTool {
   bool allow_requantize = false, awq = false;
   std::vector<std::string> prepare;
   DistillOptions distill;
+  ActivationOptions activations;
   const CLI::App* app = nullptr;  // that they were added to
   BudgetOptions budget;
   CalibrationOptions calibration;
@@ -82,6 +84,7 @@ struct QuantizeTool {
     before->delimiter(',')->check(one_of(changed_by));
     options->add_flag("--awq", awq, "The same as --prepare awq")->excludes(before);
     distill.add(options, to);
+    activations.add(options, to);
     budget.add(to);
     calibration.add(to);
     measure.add(to);
@@ -117,11 +120,12 @@ std::vector<std::string> columns() {
   std::vector<std::string> names = {"parameter",      "type",         "form",  "group",
                                     "relative_error", "bytes_before", "bytes", "calibration_tokens",
                                     "calibration"};
+  for (const std::string& name : activation_columns()) names.push_back(name);
   for (const Preparation& row : preparations()) names.emplace_back(row.number);
   return names;
 }
 
-Report layer_report(const std::vector<QuantizedLayer>& layers) {
+Report layer_report(const std::vector<QuantizedLayer>& layers, const std::optional<ActivationChoice>& activations) {
   Report report;
   for (const QuantizedLayer& l : layers) {
     Row row;
@@ -133,6 +137,7 @@ Report layer_report(const std::vector<QuantizedLayer>& layers) {
     row.set("bytes_before", l.bytes_before);
     row.set("bytes", l.bytes);
     set_coverage(row, l.calibration_tokens, l.data_free, l.dampened);
+    set_activations(row, activations, l.name);
     for (const auto& [name, number] : l.prepared) row.set(name, number);
     report.add(row);
   }
@@ -152,11 +157,16 @@ void refuse_idle_overrides(const QuantizeTool& o, const QuantizeSettings& settin
   }
 }
 
+// Whether a weight may become a type that `is` such a one.
+template <class Is>
+bool makes(const QuantizeSettings& settings, Is&& is) {
+  return is(settings.type) || is(settings.embedding) ||
+         std::ranges::any_of(settings.overrides, [&](const auto& entry) { return is(entry.second); });
+}
+
 // Groups and calibration are of scales, which bf16 has none of.
 bool makes_scales(const QuantizeSettings& settings) {
-  return has_scales(settings.type) || has_scales(settings.embedding) ||
-         std::any_of(settings.overrides.begin(), settings.overrides.end(),
-                     [](const auto& entry) { return has_scales(entry.second); });
+  return makes(settings, has_scales);
 }
 
 void check_method(const QuantizeTool& o, const QuantizeSettings& settings) {
@@ -185,7 +195,18 @@ void check_preparations(const QuantizeTool& o, const QuantizeSettings& settings)
   const std::string option = o.preparing_option();
   if (o.calibration.files.empty())
     throw usage_error("{} needs --calibration FILE: text like the model's training text", option);
-  if (!makes_scales(settings)) throw usage_error("{} has no effect: no weight becomes a type with scales", option);
+  for (const Preparation* row : settings.prepare)
+    if (!makes(settings, [&](PackedType type) { return type && row->helps(kernels::info_of(*type)); }))
+      throw usage_error("{} has no effect: {} does nothing for the types that weights become", option, row->name);
+}
+
+void check_activations(const QuantizeTool& o, const QuantizeSettings& settings) {
+  o.activations.check();
+  if (!o.activations.asked() || o.budget.given()) return;  // as check_distill()
+  if (o.calibration.files.empty() && o.measure.data.empty())
+    throw usage_error("--activations int8 needs --data FILE or --calibration FILE: text that the loss is measured on");
+  if (!makes(settings, [](PackedType type) { return type && kernels::is_integer_element(name_of(type)); }))
+    throw usage_error("--activations int8 has no effect: no weight becomes integers");
 }
 
 // Before anything is read.
@@ -226,10 +247,11 @@ int run(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   check_distill(o, settings);
   check_preparations(o, settings);
+  check_activations(o, settings);
   if (o.budget.given()) {
     const bool group = given(*o.budget.app, "--group");
-    return quantize_to_budget({o.budget, o.distill, o.measure, o.calibration, o.files}, std::move(settings), group,
-                              common);
+    return quantize_to_budget({o.budget, o.distill, o.activations, o.measure, o.calibration, o.files},
+                              std::move(settings), group, common);
   }
   refuse_idle_scales(o, settings);
   check_method(o, settings);
@@ -244,6 +266,7 @@ int run(const QuantizeTool& o, const Common& common) {
   const std::optional<CalibrationText>& text = texts.text;
   settings.calibration = text ? &*text : nullptr;
   LossMeasure loss(o.measure, o.calibration, texts, model);
+  o.activations.check_text(loss.text(), model);
   refuse_idle_overrides(o, settings, *model.transformer);
   const std::vector<std::string> chosen = choose(*model.transformer, settings);
   if (text) o.calibration.require_memory(*model.transformer, &*text, bytes_of_weights(*model.transformer, chosen, 0.5));
@@ -257,10 +280,12 @@ int run(const QuantizeTool& o, const Common& common) {
     progress.show(fmt::format("quantized {} of {} parts", done, all));
   };
   const std::vector<QuantizedLayer> layers = quantize_model(*model.transformer, settings);
-  const Report report = layer_report(layers);
+  const nlohmann::json distilled = distill_scales(o.distill, o.calibration, o.files.model, model, common);
+  const std::optional<ActivationChoice> activations =
+      choose_activations(o.activations, loss.text(), *model.transformer, chosen);
+  const Report report = layer_report(layers, activations);
   o.files.show(report);
   warn_of_coverage(layers);
-  const nlohmann::json distilled = distill_scales(o.distill, o.calibration, o.files.model, model, common);
   const ModelSize size = size_of(*model.transformer);
   Stage stage = {"quantize",
                  sha256_of_file(o.files.model),
@@ -271,6 +296,8 @@ int run(const QuantizeTool& o, const Common& common) {
                   {"bits_per_weight", bits_per_weight(*model.transformer, layers)},
                   {"layer_error", mean_error(layers)}}};
   if (!distilled.is_null()) stage.results["distilled"] = stage.printed["distilled"] = distilled;
+  if (activations)
+    stage.results["activations"] = stage.printed["activations"] = activation_results(o.activations, activations);
   stage.measured = [&] { return loss_and_speeds(loss, o.measure, o.files, *model.transformer, settings.activations); };
   return finish(model, stage, report, size, o.files, common);
 }
@@ -295,6 +322,8 @@ std::vector<std::string> scale_options() {
   names.emplace_back("--method");
   names.emplace_back("--awq");
   names.emplace_back("--prepare");
+  names.emplace_back("--activations");
+  names.emplace_back("--max-loss-increase");
   return names;
 }
 
@@ -307,7 +336,8 @@ int quantize(int argc, char** argv) {
           "  quantize recovered.h5 --output small.h5 --type int8\n"
           "  quantize dense.h5 --output tiny.h5 --type int4 --group 32 --embedding-type int8 "
           "--calibration corpus.txt\n"
-          "  quantize dense.h5 --output fits.h5 --max-bytes 2MiB --calibration corpus.txt --data valid.txt\n",
+          "  quantize dense.h5 --output fits.h5 --max-bytes 2MiB --calibration corpus.txt --data valid.txt\n"
+          "  quantize dense.h5 --output fast.h5 --activations int8 --prepare smooth --calibration corpus.txt\n",
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<QuantizeTool>();
         options->add(app);

@@ -83,7 +83,7 @@ int run(const ServeOptions& o, const Common& common) {
   Model model = load_model(o.model, {.defer = true});
   set_rounding(model, o.low_bit.rounding(o.precision));
   const auto tokenizer = make_tokenizer(model.tokenizer);
-  o.low_bit.warn_of_idle_activations(weight_forms(*model.transformer));
+  o.low_bit.tell_of_activations(weight_forms(*model.transformer));
   Engine engine(*model.transformer, *tokenizer, settings);
   const EngineStats s = engine.stats();
   if (common.dry_run) {

@@ -13,8 +13,6 @@
 namespace hone {
 namespace {
 
-constexpr int64_t divergence_windows = 16;  // of the text, for each weight
-
 int64_t array_bytes(const Encoded& encoded) {
   int64_t bytes = 0;
   for (const auto& [name, array] : encoded.arrays) bytes += static_cast<int64_t>(array.bytes());

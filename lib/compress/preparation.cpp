@@ -6,9 +6,10 @@ namespace hone {
 
 // Each in a file of its own.
 Preparation awq_preparation();
+Preparation smooth_preparation();
 
 std::span<const Preparation> preparations() {
-  static const Preparation rows[] = {awq_preparation()};
+  static const Preparation rows[] = {awq_preparation(), smooth_preparation()};
   return rows;
 }
 

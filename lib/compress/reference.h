@@ -14,6 +14,9 @@ struct Distance {
   double accuracy = 0;   // of the model: part of those that have the largest logit
 };
 
+// Of a text, where a distance is measured for each of many layers or weights.
+inline constexpr int64_t divergence_windows = 16;
+
 // At most `windows` of a text's windows, spread over it; 0: all. Error(usage) for examples.
 CalibrationText some_windows(const CalibrationText& text, int64_t windows);
 

@@ -54,6 +54,41 @@ void ColumnSums::add(kernels::ConstView x) {
   if (x.rows > 0) kernels::add_column_sums(x, sums_.data());
 }
 
+void ColumnMaxima::add(kernels::ConstView x) {
+  if (x.rows == 0) return;
+  Tensor converted;
+  if (x.dtype != DType::f32) {
+    converted = Tensor::empty({x.rows, x.cols});
+    kernels::convert(x, converted.view());
+    x = converted.view();
+  }
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const float* row = x.row<float>(r);
+    for (size_t c = 0; c < maxima_.size(); ++c) {
+      const float size = std::fabs(row[c]);
+      if (!(size <= maxima_[c]) && !std::isnan(maxima_[c])) maxima_[c] = size;
+    }
+  }
+}
+
+// A row's number is a multiple of the step; where there is no more room, every second one goes.
+void SampledRows::add(kernels::ConstView x) {
+  for (int64_t r = 0; r < x.rows; ++r, ++seen_) {
+    if (seen_ % step_ != 0) continue;
+    if (count_ == most) {
+      for (int64_t kept = 1; kept < most / 2; ++kept)
+        kernels::convert(rows_.rows(2 * kept, 1).view(), rows_.rows(kept, 1).view());
+      count_ = most / 2;
+      step_ *= 2;
+    }
+    kernels::ConstView row = x;
+    row.data = static_cast<const char*>(x.data) + r * x.stride * static_cast<int64_t>(size_of(x.dtype));
+    row.rows = 1;
+    kernels::convert(row, rows_.rows(count_, 1).view());
+    ++count_;
+  }
+}
+
 InputStatistics::InputStatistics(std::span<const StatisticKind> kinds, int64_t cols, bool expert)
     : cols_(cols), expert_(expert) {
   for (const StatisticKind& kind : kinds) statistics_.push_back(kind.make(cols));

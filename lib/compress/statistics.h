@@ -90,6 +90,34 @@ class ColumnSums : public Statistic {
   std::vector<float> sums_;
 };
 
+// Of each column the largest |x_j| over the tokens.
+class ColumnMaxima : public Statistic {
+ public:
+  static constexpr std::string_view name = "maxima";
+  static double bytes_for(int64_t cols) { return 4 * static_cast<double>(cols); }
+  explicit ColumnMaxima(int64_t cols) : maxima_(static_cast<size_t>(cols)) {}
+  void add(kernels::ConstView x) override;
+  std::span<const float> maxima() const { return maxima_; }  // NaN where a token has one
+
+ private:
+  std::vector<float> maxima_;
+};
+
+// At most 256 of the rows themselves, spread evenly over them.
+class SampledRows : public Statistic {
+ public:
+  static constexpr int64_t most = 256;
+  static constexpr std::string_view name = "rows";
+  static double bytes_for(int64_t cols) { return 4 * static_cast<double>(most * cols); }
+  explicit SampledRows(int64_t cols) : rows_(Tensor::empty({most, cols})) {}
+  void add(kernels::ConstView x) override;
+  Tensor rows() const { return rows_.rows(0, count_); }  // f32, in their order
+
+ private:
+  Tensor rows_;
+  int64_t count_ = 0, seen_ = 0, step_ = 1;  // rows that are kept; of so many; from one to the next
+};
+
 // What is measured of one layer: statistics of the kinds asked for, and whether enough came for them.
 class InputStatistics {
  public:

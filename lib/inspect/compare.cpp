@@ -70,7 +70,8 @@ void compare_lineage(const InspectedModel& a, const InspectedModel& b, Report& r
 }
 
 std::string form_of(const InspectedParameter& p) {
-  return fmt::format("{} {} {}", p.form, p.element, to_string(p.shape));
+  const std::string text = fmt::format("{} {} {}", p.form, p.element, to_string(p.shape));
+  return p.activation_bits > 0 ? fmt::format("{}, {}-bit activations", text, p.activation_bits) : text;
 }
 
 struct Differences {
@@ -102,7 +103,7 @@ void compare_parameter(const InspectedParameter& a, const InspectedParameter& b,
   if (a.weight && b.weight) d.mask_changes = count_differences(a.weight->mask(), b.weight->mask());
   for (const InspectedParameter* p : {&a, &b})
     if (p->weight) p->weight->let_go();
-  const bool form = a.form != b.form || a.element != b.element;
+  const bool form = a.form != b.form || a.element != b.element || a.activation_bits != b.activation_bits;
   if (!form && d.differing == 0 && d.mask_changes == 0) return;
   const char* what = !form ? (d.differing ? "values" : "mask") : d.differing ? "form, values" : "form";
   Row row = row_of("parameter", a.name, what, form_of(a), form_of(b));

@@ -59,6 +59,8 @@ class Lister : public Visitor {
     const Encoded& stored = stored_.at(p.name);
     p.bytes = bytes_of(stored);
     p.nonfinite = count_nonfinite(stored);
+    if (const auto bits = stored.attributes.find(activation_bits_attribute); bits != stored.attributes.end())
+      p.activation_bits = bits->second;
     into_.push_back(std::move(p));
   }
 

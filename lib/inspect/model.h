@@ -19,6 +19,7 @@ struct InspectedParameter {
   int64_t elements = 0, nonzeros = 0, pruned = 0;
   int64_t nonfinite = 0;           // of the numbers that the file has: NaN or infinite
   int64_t bytes = 0;               // of all its arrays in the file
+  int64_t activation_bits = 0;     // as stored with it (activation_bits_attribute); 0: the file says nothing
   std::shared_ptr<Weight> weight;  // null for norms, biases and learned positions,
   Tensor value;                    // whose numbers these are, f32
   double sparsity() const { return part(pruned); }

@@ -32,6 +32,7 @@ Row row_of(const InspectedParameter& p) {
       .set("zero_fraction", p.zero_fraction())
       .set("nonfinite", p.nonfinite)
       .set("bytes", p.bytes);
+  if (p.activation_bits > 0) row.set("activation_bits", p.activation_bits);
   return row;
 }
 
@@ -46,7 +47,7 @@ std::vector<InspectedParameter> with_experts_together(const std::vector<Inspecte
     }
     const auto same = std::find_if(result.begin(), result.end(), [&](const InspectedParameter& other) {
       return other.name == p.of_any_expert && other.form == p.form && other.element == p.element &&
-             other.shape == p.shape;
+             other.shape == p.shape && other.activation_bits == p.activation_bits;
     });
     if (same == result.end()) {
       result.push_back(p);
@@ -191,7 +192,7 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
                {"tokenizer", {{"name", m.tokenizer->name()}, {"vocabulary", m.tokenizer->vocabulary()}}},
                {"tensors", Json::array()},
                {"lineage", Json(m.lineage)}};
-  for (const InspectedParameter& p : m.parameters)
+  for (const InspectedParameter& p : m.parameters) {
     json["tensors"].push_back({{"name", p.name},
                                {"form", p.form},
                                {"element", p.element},
@@ -202,6 +203,8 @@ nlohmann::ordered_json to_json(const InspectedModel& m) {
                                {"zero_fraction", p.zero_fraction()},
                                {"nonfinite", p.nonfinite},
                                {"bytes", p.bytes}});
+    if (p.activation_bits > 0) json["tensors"].back()["activation_bits"] = p.activation_bits;
+  }
   if (m.checkpoint) {
     json["run"] = readable_run(m.run);
     json["run_bytes"] = m.run_bytes;
@@ -244,6 +247,8 @@ std::string to_table(const InspectedModel& m, bool markdown) {
 
 std::string to_csv(const InspectedModel& m) {
   Report report = parameters_of(m.parameters);
+  report.fix_csv({"parameter", "form", "element", "shape", "parameters", "nonzero_parameters", "sparsity",
+                  "zero_fraction", "nonfinite", "bytes", "activation_bits", "model"});
   report.common().set("model", m.path);
   return render(report, Format::csv);
 }

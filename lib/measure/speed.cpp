@@ -168,7 +168,9 @@ std::string weight_forms(const Transformer& model) {
     std::map<std::string, int64_t> elements;
     void weight(const ParameterInfo& info, const Weight& weight) override {
       if (!is_linear(info.role) || !info.part.here()) return;
-      elements[fmt::format("{} {}", weight.form(), weight.element())] += weight.rows() * weight.cols();
+      elements[fmt::format("{} {}{}", weight.form(), weight.element(),
+                           weight.activation_bits() == 8 ? eight_bits_mark : std::string_view())] +=
+          weight.rows() * weight.cols();
     }
     void parameter(const ParameterInfo&, const Parameter&) override {}
   } forms;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/transformer.h"
@@ -49,8 +51,9 @@ double training_flops(const Transformer& model, int64_t batch, int64_t context);
 // Weights in bf16 panels exist after the first product, so call this after a run.
 double decode_step_bytes(const Transformer& model, const GenerationShape& shape);
 
-// The forms of the linear layers' weights with their elements, the one of most elements first: "bitmask int8 + panels
-// int8".
+// The forms of the linear layers' weights with their elements, and the bits of activations where they are 8; the one of
+// most elements first: "bitmask int8 + panels int8 with int8 activations".
 std::string weight_forms(const Transformer& model);
+inline constexpr std::string_view eight_bits_mark = " with int8 activations";
 
 }  // namespace hone

@@ -20,8 +20,8 @@ struct Model {
   kernels::ActivationRounding rounding = {};         // what set_rounding() was given
 };
 
-// How all products of the model's weights of integers round activations from now on. Nothing else may use the model
-// meanwhile.
+// How all products of the model's weights of integers round activations from now on; without bits each as it is stored
+// with the weight (Weight::activation_bits). Nothing else may use the model meanwhile.
 void set_rounding(Model& model, const kernels::ActivationRounding& rounding);
 
 // Throws Error(input) naming the file and the parameter that is missing, of the wrong shape or damaged. Weights stay

@@ -28,6 +28,14 @@ void DeferredWeight::set_rounding(const kernels::ActivationRounding& rounding) {
   if (Weight* ready = ready_.load(std::memory_order_acquire)) ready->set_rounding(rounding);
 }
 
+int DeferredWeight::activation_bits() const {
+  if (const Weight* ready = ready_.load(std::memory_order_acquire)) return ready->activation_bits();
+  if (!kernels::is_integer_element(encoded_.element)) return 16;
+  if (rounding_.bits) return *rounding_.bits;
+  const auto stored = encoded_.attributes.find(activation_bits_attribute);
+  return stored != encoded_.attributes.end() && stored->second == 8 ? 8 : 16;
+}
+
 Weight& DeferredWeight::for_change() {
   may_change_ = true;
   return get();

@@ -30,6 +30,7 @@ class DeferredWeight : public Weight {
   std::optional<kernels::PackedMatrix> packed(DType x) const override { return get().packed(x); }
   std::optional<kernels::PackedMatrix> integers(bool transposed) const override { return get().integers(transposed); }
   void set_rounding(const kernels::ActivationRounding& rounding) override;
+  int activation_bits() const override;
   void matmul_dx(kernels::ConstView dy, kernels::View dx) const override { get().matmul_dx(dy, dx); }
   void add_dw(kernels::ConstView dy, kernels::ConstView x) override { for_change().add_dw(dy, x); }
   void gather(std::span<const int32_t> ids, kernels::View out) const override { get().gather(ids, out); }

@@ -51,6 +51,15 @@ PackedShape shape_of(const Encoded& encoded, PackedElement element, const std::s
   return kernels::packed_shape(element, s[0], s[1], group);
 }
 
+std::optional<int> activation_bits_of(const Encoded& encoded, const std::string& where) {
+  const auto attribute = encoded.attributes.find(activation_bits_attribute);
+  if (attribute == encoded.attributes.end()) return {};
+  if (attribute->second != 8 && attribute->second != 16)
+    throw input_error("{}: activations of {} bits are not what this program computes with (8 or 16)", where,
+                      attribute->second);
+  return static_cast<int>(attribute->second);
+}
+
 // The array `name`, which must have this type and this number of elements.
 const Tensor& array_of(const Encoded& encoded, const char* name, DType type, int64_t size, const std::string& where) {
   const auto found = encoded.arrays.find(name);
@@ -217,7 +226,20 @@ std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Te
 }  // namespace
 
 PackedWeight::PackedWeight(const Encoded& encoded, const std::string& where)
-    : encoded_(aligned(encoded)), matrix_(bind_arrays(encoded_, where)) {}
+    : encoded_(aligned(encoded)),
+      stored_bits_(activation_bits_of(encoded_, where)),
+      matrix_(bind_arrays(encoded_, where)) {
+  matrix_.rounding.bits = stored_bits_;
+}
+
+void PackedWeight::set_rounding(const kernels::ActivationRounding& rounding) {
+  matrix_.rounding = rounding;
+  if (!rounding.bits) matrix_.rounding.bits = stored_bits_;
+}
+
+int PackedWeight::activation_bits() const {
+  return kernels::is_integer_element(encoded_.element) ? matrix_.rounding.integer_bits() : 16;
+}
 
 void PackedWeight::matmul(kernels::ConstView x, kernels::View y) const {
   kernels::packed_matmul(matrix_, x, y);

@@ -17,7 +17,7 @@ namespace hone {
 //   scales   bf16 [panels, groups, 64]                     scaled elements only
 //   kept     u8 [rows, (cols + 7) / 8]                     panels only, optional: the mask of a matrix that a bitmask
 //                                                          would make larger
-// and the attribute "group" (of scaled elements).
+// and the attributes "group" (of scaled elements) and activation_bits_attribute (of integers, optional).
 class PackedWeight : public Weight {
  public:
   // Takes the arrays as they are, without a copy. Throws Error(input), naming `where`, unless sizes, offsets and masks
@@ -28,7 +28,8 @@ class PackedWeight : public Weight {
   int64_t cols() const override { return matrix_.shape.cols; }
   void matmul(kernels::ConstView x, kernels::View y) const override;
   std::optional<kernels::PackedMatrix> packed(DType) const override { return matrix_; }
-  void set_rounding(const kernels::ActivationRounding& rounding) override { matrix_.rounding = rounding; }
+  void set_rounding(const kernels::ActivationRounding& rounding) override;
+  int activation_bits() const override;
   void gather(std::span<const int32_t> ids, kernels::View out) const override;
   Tensor to_dense() const override;
   Bitmask mask() const override;  // kept elements, also those whose value is 0
@@ -42,6 +43,7 @@ class PackedWeight : public Weight {
 
  private:
   Encoded encoded_;
+  std::optional<int> stored_bits_;  // of activations
   kernels::PackedMatrix matrix_;
 };
 

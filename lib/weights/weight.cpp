@@ -70,7 +70,7 @@ const Row* find_form(const std::string& form) {
 }  // namespace
 
 bool is_form_attribute(std::string_view name) {
-  return name == "group" || name == nonzeros_attribute || name == pruned_attribute;
+  return name == "group" || name == nonzeros_attribute || name == pruned_attribute || name == activation_bits_attribute;
 }
 
 int64_t count_nonfinite(const Encoded& encoded) {
@@ -112,6 +112,12 @@ std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string&
     throw input_error("{}: unknown form '{}'; update hone if the file comes from a newer version", where, encoded.form);
   if (encoded.verify) return std::make_shared<DeferredWeight>(encoded, where);
   return row->decode(encoded, where);
+}
+
+std::shared_ptr<Weight> with_activation_bits(const Weight& weight, int bits) {
+  Encoded encoded = weight.encode();
+  encoded.attributes[activation_bits_attribute] = bits;
+  return decode_weight(encoded, "packed weight");
 }
 
 }  // namespace hone

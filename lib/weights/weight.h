@@ -34,6 +34,9 @@ struct Encoded {
 inline constexpr const char* nonzeros_attribute = "nonzeros";
 // The same of how many its mask leaves out.
 inline constexpr const char* pruned_attribute = "pruned";
+// Of a packed matrix of integers: the bits, 8 or 16, that activations are rounded to where nobody says otherwise;
+// absent: 16.
+inline constexpr const char* activation_bits_attribute = "activation_bits";
 
 // Attributes that a form may have: other ones in a file are not ours, and kept as they are.
 bool is_form_attribute(std::string_view name);
@@ -60,9 +63,12 @@ class Weight {
   // W, or W^T where `transposed`, as integers of 8 bits (kernels/gemm/int8.h) for training. None where the form does
   // not train. Valid until the weight changes.
   virtual std::optional<kernels::PackedMatrix> integers(bool /*transposed*/) const { return {}; }
-  // How matmul() rounds activations where the form is of integers, at first not in f32 and to 16 bits in bf16. Nothing
-  // else may use the weight meanwhile.
+  // How matmul() rounds activations where the form is of integers, at first not in f32 and in bf16 to the bits that are
+  // stored with it (activation_bits_attribute), which is also what a rounding that says no bits means. Nothing else may
+  // use the weight meanwhile.
   virtual void set_rounding(const kernels::ActivationRounding& /*rounding*/) {}
+  // What matmul() rounds activations to where it rounds them to integers: 8 or 16 bits.
+  virtual int activation_bits() const { return 16; }
   // dx[m, cols] = dy[m, rows] W. Throws Error(usage) where the form cannot be trained through.
   virtual void matmul_dx(kernels::ConstView dy, kernels::View dx) const;
   // Adds dy^T x to the gradient. Does nothing where parameter() is null.
@@ -95,5 +101,8 @@ class Weight {
 // shape, naming `where`. Where `encoded` has yet to be verified, that and what depends on the arrays waits for the
 // first use of the weight (weights/deferred_weight.h).
 std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string& where);
+
+// A packed matrix with other activation bits stored, 8 or 16; its arrays are shared.
+std::shared_ptr<Weight> with_activation_bits(const Weight& weight, int bits);
 
 }  // namespace hone

@@ -84,10 +84,29 @@ class Budget(CliTest):
                           self.corpus, "--calibration-windows", 4, "--precision", "f32", "--output", self.path("keep.h5"))
         self.assertAlmostEqual(scored["loss_before"], result["loss"], delta=1e-3)
 
+    def test_activations_are_chosen_for_the_types_that_were_found(self):
+        least = int(self.quantize("--max-bytes", 1000).stderr.split("the least possible: ")[1].split(" bytes")[0])
+        budget = int(1.4 * least)
+        result = run_json("quantize", self.model, "--output", self.path("out.h5"), *self.common, "--prepare", "smooth", "--max-bytes",
+                          budget, "--activations", "int8", "--max-loss-increase", "5%", "--distill", 4, "--report", self.path("r.csv"))
+        self.assertLessEqual(os.path.getsize(self.path("out.h5")), budget)
+        chosen = result["activations"]
+        self.assertGreater(chosen["int8_weights"], 0)
+        self.assertEqual(chosen["loss"], result["loss"])
+        with open(self.path("r.csv"), encoding="utf-8") as file:
+            said = {row["parameter"]: int(row["activation_bits"]) for row in csv.DictReader(file) if row["activation_bits"]}
+        self.assertEqual(len(said), chosen["weights"])
+        inspected = run_json("inspect", self.path("out.h5"))
+        self.assertEqual({t["name"]: t["activation_bits"] for t in inspected["tensors"] if "activation_bits" in t}, said)
+        self.assertEqual(inspected["lineage"][-1]["results"]["activations"], chosen)
+
     def test_a_budget_without_scales_has_none_to_distil(self):
         done = self.quantize("--target-bits", 32, "--distill", 3)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("--distill has no effect", done.stderr)
+        done = self.quantize("--target-bits", 32, "--activations", "int8", "--force")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--activations int8 has no effect", done.stderr)
 
     def test_accuracy_below_what_is_wanted(self):
         done = self.quantize("--target-bits", 5, "--min-accuracy", "99.9%")

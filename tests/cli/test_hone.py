@@ -140,7 +140,7 @@ class Manual(unittest.TestCase):
             self.assertIn("--no-speed", self.complete(command + " --"))
             self.assertEqual(self.complete(command + " --data "), set())
         self.assertEqual(self.complete("hone-quantize m.h5 --group "), {"0", "32", "64", "128"})
-        self.assertEqual(self.complete("hone-quantize m.h5 --prepare "), {"awq"})
+        self.assertEqual(self.complete("hone-quantize m.h5 --prepare "), {"awq", "smooth"})
         self.assertEqual(self.complete("hone "), {*tools(), "help", "--help", "--version"})
         self.assertEqual(self.complete("hone qu"), {"quantize"})
 

@@ -236,6 +236,77 @@ class Types(QuantizeTest):
                 self.assertTrue(np.array_equal(one[name].arrays[array], two[name].arrays[array]), name)
 
 
+class Activations(QuantizeTest):
+    """Of 8 bits, where the loss allows."""
+
+    def choose(self, bound, *arguments, name="out.h5"):
+        report = self.path("r.csv")
+        self.quantize("--activations", "int8", "--max-loss-increase", bound, "--data", self.corpus, "--calibration-windows", 8,
+                      "--report", report, *arguments, name=name)
+        self.rows = list(csv.DictReader(read_text(report).splitlines()))
+        return self.result["activations"]
+
+    def loss(self, model, *options):
+        return run_json("eval", model, "--data", self.corpus, "--limit", 1500, "--no-speed", *options)["rows"][0]["loss"]
+
+    def test_what_the_loss_allows_is_chosen_reported_and_stored(self):
+        for bound, weights in ((0.05, 9), (0, 0)):
+            with self.subTest(bound=bound):
+                chosen = self.choose(bound)
+                self.assertEqual((chosen["int8_weights"], chosen["weights"]), (weights, 9))
+                self.assertLessEqual(chosen["loss"], (1 + bound) * chosen["loss_before"])
+                self.assertLessEqual(chosen["kl"], bound * chosen["loss_before"])
+                bits = 8 if weights else 16
+                self.assertEqual({row["activation_bits"] for row in self.rows}, {str(bits)})
+                self.assertTrue(all(float(row["activation_kl"]) > 0 for row in self.rows))
+                inspected = run_json("inspect", self.out)
+                self.assertEqual({t["activation_bits"] for t in inspected["tensors"] if t["element"] == "int8"}, {bits})
+                self.assertFalse(any("activation_bits" in t for t in inspected["tensors"] if t["element"] != "int8"))
+                self.assertEqual(inspected["lineage"][-1]["results"]["activations"], chosen)
+                self.assertIn("activation_bits", run("inspect", self.out, check=True).stdout)
+
+    def test_whoever_runs_the_model_follows_it_unless_told_otherwise(self):
+        self.choose(0.05, name="eight.h5")
+        self.quantize(name="plain.h5")
+        eight, plain = self.path("eight.h5"), self.path("plain.h5")
+        self.assert_same_parameters(eight, plain)
+        exact = self.loss(plain)
+        self.assertNotEqual(self.loss(eight), exact)
+        self.assertEqual(self.loss(eight), self.loss(plain, "--activations", "int8"))
+        self.assertEqual(self.loss(eight, "--activations", "exact"), exact)
+        self.assertEqual(self.loss(eight, "--precision", "f32"), self.loss(plain, "--precision", "f32"))
+        text = ["--prompt", "the ", "--tokens", 5, "--temperature", 0]
+        self.assertIn("activations of 8 bits", run("generate", eight, *text, check=True).stderr)
+        for model, more in ((plain, []), (eight, ["--activations", "exact"])):
+            self.assertNotIn("activations of 8 bits", run("generate", model, *text, *more, check=True).stderr)
+        differing = [r for r in run_json("inspect", eight, plain)["rows"] if r["part"] == "parameter"]
+        self.assertEqual({(r["difference"], r["differing"]) for r in differing}, {("form", 0)})
+
+    def test_some_weights_alone(self):
+        chosen = self.choose(0.05, "--type", "bf16", "--override", "down=int8")
+        self.assertEqual((chosen["int8_weights"], chosen["weights"]), (2, 2))
+        self.assertEqual([row["parameter"] for row in self.rows if row["activation_bits"]],
+                         [f"blocks.{block}.feed_forward.down.weight" for block in range(2)])
+
+    def test_smoothing_leaves_the_model_and_says_by_how_much(self):
+        report = self.path("r.csv")
+        text = ["--calibration", self.corpus, "--calibration-windows", 16]
+        plain = self.quantize(*text, name="plain.h5")
+        smooth = self.quantize(*text, "--prepare", "smooth", "--report", report, name="smooth.h5")
+        rows = {row["parameter"]: row["smooth_alpha"] for row in csv.DictReader(read_text(report).splitlines())}
+        for block in range(2):
+            self.assertEqual(rows[f"blocks.{block}.attention.output.weight"], "")
+            for layer, norm in (("attention.qkv", "attention_norm"), ("feed_forward.gate_up", "feed_forward_norm")):
+                alpha = rows[f"blocks.{block}.{layer}.weight"]
+                self.assertIn(alpha and float(alpha), [""] + [i / 8 for i in range(9)])
+                gain = f"blocks.{block}.{norm}.gain"
+                self.assertEqual(bool(np.array_equal(plain[gain].values, smooth[gain].values)), alpha == "")
+        losses = [self.loss(self.path(name), "--precision", "f32") for name in ("plain.h5", "smooth.h5")]
+        self.assertAlmostEqual(*losses, delta=0.01)
+        both = self.choose(0.05, *text[:2], "--prepare", "awq,smooth")
+        self.assertEqual(both["int8_weights"], 9)
+
+
 class Chains(QuantizeTest):
     def test_lineage_names_every_parent(self):
         recovered = self.path("recovered.h5")
@@ -286,10 +357,20 @@ class Refusals(QuantizeTest):
         self.refused("--method", "search:1", "--calibration", self.corpus, parts=["search takes no number"])
         self.refused("--awq", "--type", "int4", parts=["--awq needs --calibration"])
         self.refused("--prepare", "awq", "--type", "int4", parts=["--prepare needs --calibration"])
-        self.refused("--prepare", "smooth", "--type", "int4", parts=["awq"])
+        self.refused("--prepare", "smoothie", "--type", "int4", parts=["awq", "smooth"])
+        self.refused("--prepare", "smooth", "--type", "fp8", "--calibration", self.corpus, parts=["no effect", "smooth"])
         self.refused("--awq", "--type", "bf16", "--calibration", self.corpus, parts=["no effect"])
         self.refused("--method", "rtn", "--calibration", self.corpus, parts=["--method rtn", "--calibration"])
         self.refused("--type", "bf16", "--method", "search", parts=["--method search", "no effect"])
+
+    def test_activations(self):
+        text = ["--data", self.corpus]
+        self.refused("--activations", "int4", *text, parts=["--activations", "int8"])
+        self.refused("--activations", "int8", parts=["--activations int8 needs", "--data", "--calibration"])
+        self.refused("--activations", "int8", "--type", "bf16", *text, parts=["no weight becomes integers"])
+        self.refused("--activations", "int8", "--type", "fp8", *text, parts=["no weight becomes integers"])
+        self.refused("--max-loss-increase", "1%", *text, parts=["--max-loss-increase", "--activations int8"])
+        self.refused("--max-loss-increase", "200%", "--activations", "int8", *text, parts=["--max-loss-increase"])
 
     def test_calibration(self):
         self.refused("--calibration", self.path("none.txt"), status=3, parts=["none.txt"])

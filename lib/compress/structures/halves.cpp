@@ -9,8 +9,6 @@
 namespace hone {
 namespace {
 
-constexpr int64_t divergence_windows = 16;  // of the text, for each layer that may go
-
 // Whole layers and halves by divergence: takes them out of the model for a while.
 class Thinner {
  public:

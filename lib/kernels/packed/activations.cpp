@@ -91,7 +91,7 @@ RowFormat format_of(const PackedTable& t, const PackedProduct& product) {
   const PackedRows kind = eight ? PackedRows::integers : kind_of(w, product.x.dtype);
   const int64_t columns = padded_columns(w.shape), segment = segment_of(w.shape);
   if (kind != PackedRows::integers) return {kind, columns, columns, 1, columns * 4};
-  const int bits = eight ? 8 : w.rounding.bits;
+  const int bits = eight ? 8 : w.rounding.integer_bits();
   assert(bits == 8 || bits == 16);
   const int64_t row_bytes = std::min(segment, columns) / 4 * (bits == 8 ? t.step_8 : t.step_16);
   return {kind, columns, segment, segments_of(w.shape), row_bytes, bits, eight.value_or(Rounding())};
@@ -130,7 +130,7 @@ ConstView rounded_to_integers(const PackedTable& t, const PackedMatrix& w, Const
       const float* row = load_row(t, x, i, columns, to);
       for (int64_t s = 0; s < segments; ++s) {
         const int64_t first = s * segment, n = std::min(segment, columns - first);
-        const IntegerScale scale = integer_scale(t, row + first, n, w.rounding.bits);
+        const IntegerScale scale = integer_scale(t, row + first, n, w.rounding.integer_bits());
         for (int64_t c = first; c < first + n; ++c) to[c] = std::nearbyint(row[c] * scale.inverse) * scale.worth;
       }
     }

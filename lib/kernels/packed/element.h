@@ -122,6 +122,11 @@ inline constexpr std::array<PackedElement, element_count> all_elements = [] {
 constexpr std::optional<PackedElement> find_element(std::string_view name) {
   return find_row<PackedElement>(element_table, name);
 }
+// Whether an element of this name meets activations as integers; of other names, "f32" among them, none does.
+constexpr bool is_integer_element(std::string_view name) {
+  const std::optional<PackedElement> element = find_element(name);
+  return element && info_of(*element).arithmetic == Arithmetic::integer;
+}
 consteval PackedElement element_named(std::string_view name) {
   return row_named<PackedElement>(element_table, name);
 }

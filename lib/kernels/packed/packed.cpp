@@ -302,7 +302,7 @@ namespace {
 int64_t counted_direct_rows(const PackedMatrix& w, DType x) {
   constexpr int64_t beside_bf16 = 64, beside_tiles = 32;
   if (kind_of(w, x) != PackedRows::integers) return packed_few_rows;
-  if (w.rounding.bits == 8) return any_rows;
+  if (w.rounding.integer_bits() == 8) return any_rows;
   if (!table().fast_integers) return packed_few_rows;
   if (x == DType::f32) return any_rows;
   if (isa() == Isa::amx) return beside_tiles;

@@ -89,7 +89,8 @@ enum class F32Activations : uint8_t {
 // process may differ.
 struct ActivationRounding {
   F32Activations f32 = F32Activations::exact;  // of rows in f32; rows in bf16 always become integers
-  int bits = 16;                               // of the integers: 16 or 8
+  std::optional<int> bits = {};                // of the integers: 16 or 8; not said: 16
+  int integer_bits() const { return bits.value_or(16); }
 };
 
 // Pointers to the arrays of one matrix; owns nothing.

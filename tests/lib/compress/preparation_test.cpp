@@ -51,6 +51,11 @@ std::map<std::string, double> awq(Transformer& model, const std::vector<LayerTyp
   return preparation("awq").run({model, layers, true, text, DType::f32});
 }
 
+std::map<std::string, double> smooth(Transformer& model, const std::vector<LayerType>& layers,
+                                     const CalibrationText& text) {
+  return preparation("smooth").run({model, layers, true, text, DType::f32});
+}
+
 }  // namespace
 
 TEST_CASE("balancing inputs of a mixer that does not attend leaves what the model computes") {
@@ -150,4 +155,59 @@ TEST_CASE("where several layers read a norm, or a type has no scales, nothing is
   CHECK(awq(*model, all_as(*model, bf16_element, 0), text).empty());
   weight_named(*model, qkv)->parameter()->value.data<float>()[5] = NAN;
   CHECK(failure([&] { awq(*model, all_as(*model, int4, 32), text); }).starts_with("3 "));
+}
+
+TEST_CASE("smoothing leaves what the model computes, and changes layers that alone read a norm and become integers") {
+  const CalibrationText text = calibration_windows();
+  const auto model = uneven();
+  const std::vector<float> before = logits_of(*model, text);
+  const auto output = weight_named(*model, "blocks.1.attention.output.weight");
+  const Tensor gain = model->blocks()[1].mixer_norm.gain->value;
+  const auto alphas = smooth(*model, all_as(*model, int8, 0), text);
+  CHECK(alphas.contains(qkv));
+  CHECK(alphas.size() <= 4);  // query/key/value and up of two blocks, where it helps
+  CHECK(weight_named(*model, "blocks.1.attention.output.weight") == output);
+  for (const auto& [name, alpha] : alphas) CHECK((alpha >= 0 && alpha <= 1));
+  double size = 0;
+  for (const float x : before) size += x * x;
+  CHECK(squared_distance(before, logits_of(*model, text)) < 1e-9 * size);
+  // The norm gives less where it gave much.
+  const Tensor divided = model->blocks()[1].mixer_norm.gain->value;
+  CHECK(gain.data<float>()[17] / divided.data<float>()[17] > 1.3 * gain.data<float>()[18] / divided.data<float>()[18]);
+
+  for (const char* element : {"bf16", "fp8"}) {
+    const auto other = uneven();
+    CHECK(smooth(*other, all_as(*other, *kernels::find_element(element), 0), text).empty());
+  }
+  const auto mixture = uneven(mixture_config());
+  CHECK(smooth(*mixture, all_as(*mixture, int8, 0), text).size() <= 3);
+}
+
+TEST_CASE("activations of 8 bits cost a model with uneven inputs less once they are smoothed; pruned stays pruned") {
+  const CalibrationText text = calibration_windows();
+  const std::vector<float> exact = logits_of(*uneven(), text);
+  const auto distance = [&](bool smoothed) {
+    const auto model = uneven();
+    QuantizeSettings s;
+    s.type = int8;
+    s.embedding = PackedType();
+    s.calibration = &text;
+    if (smoothed) s.prepare = {&preparation("smooth")};
+    quantize_model(*model, s);
+    for (const WeightSlot& slot : weight_slots(*model))
+      (*slot.weight)->set_rounding({kernels::F32Activations::integers, 8});
+    return squared_distance(exact, logits_of(*model, text));
+  };
+  CHECK(distance(true) < 0.8 * distance(false));
+
+  const auto model = uneven();
+  std::shared_ptr<Weight>& weight = weight_named(*model, qkv);
+  const Bitmask mask = Bitmask::zeros(weight->rows(), weight->cols());
+  for (int64_t r = 0; r < mask.rows(); ++r)
+    for (int64_t c = r % 2; c < mask.cols(); c += 2) mask.set(r, c);
+  weight = std::make_shared<DenseWeight>(weight->to_dense(), mask);
+  CHECK(smooth(*model, all_as(*model, int8, 0), text).contains(qkv));
+  CHECK(same_bytes(weight->mask(), mask));
+  weight->parameter()->value.data<float>()[0] = NAN;
+  CHECK(failure([&] { smooth(*model, all_as(*model, int8, 0), text); }).starts_with("3 "));
 }

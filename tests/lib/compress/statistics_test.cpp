@@ -62,6 +62,42 @@ TEST_CASE("squares: sums over tokens, as norms and as means") {
   }
 }
 
+TEST_CASE("maxima: the largest size in each column, and a NaN where there is one") {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    Tensor x = random_tensor({tokens, cols}, 6).to(type);
+    ColumnMaxima maxima(cols);
+    add_in_parts(maxima, x);
+    for (int64_t c = 0; c < cols; ++c) {
+      double largest = 0;
+      for (int64_t r = 0; r < tokens; ++r) largest = std::max(largest, std::abs(number(x, r, c)));
+      CHECK(static_cast<double>(maxima.maxima()[static_cast<size_t>(c)]) == largest);
+    }
+    if (type == DType::bf16) continue;
+    x.data<float>()[3] = NAN;
+    maxima.add(x.view());
+    maxima.add(random_tensor({2, cols}, 7).view());
+    CHECK(std::isnan(maxima.maxima()[3]));
+    CHECK_FALSE(std::isnan(maxima.maxima()[4]));
+  }
+}
+
+TEST_CASE("sampled rows: all of few, of many at most so many, evenly and in their order") {
+  SampledRows few(2), many(2);
+  constexpr int64_t rows = 5 * SampledRows::most + 17;
+  const Tensor x = Tensor::empty({rows, 2});
+  for (int64_t r = 0; r < rows; ++r) x.data<float>()[2 * r] = x.data<float>()[2 * r + 1] = static_cast<float>(r);
+  few.add(x.rows(0, 5).view());
+  few.add(x.rows(5, 6).to(DType::bf16).view());
+  REQUIRE(few.rows().dim(0) == 11);
+  for (int64_t r = 0; r < 11; ++r) CHECK(few.rows().data<float>()[2 * r + 1] == static_cast<float>(r));
+  many.add(x.rows(0, 700).view());
+  many.add(x.rows(700, rows - 700).view());
+  const Tensor kept = many.rows();
+  CHECK(kept.dim(0) <= SampledRows::most);
+  CHECK(kept.dim(0) > SampledRows::most / 2);
+  for (int64_t r = 0; r < kept.dim(0); ++r) CHECK(kept.data<float>()[2 * r] == static_cast<float>(8 * r));
+}
+
 TEST_CASE("the Gram matrix: x^T x at every instruction set, of which the squares are the diagonal") {
   at_every_isa([] {
     for (const DType type : {DType::f32, DType::bf16}) {

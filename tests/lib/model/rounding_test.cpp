@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include "model/store.h"
@@ -29,16 +30,22 @@ std::shared_ptr<Weight> integers_of(const Weight& weight) {
   return pack_integers(q);
 }
 
-void save_model_of_integers() {
+constexpr const char* of_8_bits = "blocks.0.attention.qkv.weight";
+
+// With `stored` one of the matrices asks for activations of 8 bits.
+void save_model_of_integers(bool stored = false) {
   Model model;
   model.transformer = std::make_unique<Transformer>(small_config());
   initialize(*model.transformer, 3);
   struct Packer : Visitor {
     void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override {
       if (is_linear(info.role)) weight = integers_of(*weight);
+      if (stored && info.name == of_8_bits) weight = with_activation_bits(*weight, 8);
     }
     void parameter(const ParameterInfo&, Parameter&) override {}
+    bool stored = false;
   } packer;
+  packer.stored = stored;
   model.transformer->visit(packer);
   save_model(rounded_path, model, true);
 }
@@ -78,6 +85,37 @@ TEST_CASE("models of one process round activations each in its own way") {
     }
     set_rounding(together[2], roundings[0]);
     CHECK(hidden_rows(together[2]) == alone[0]);
+  }
+  std::remove(rounded_path);
+}
+
+TEST_CASE("a model says which matrices take activations of 8 bits, unless it is told otherwise") {
+  using kernels::F32Activations;
+  save_model_of_integers(true);
+  for (const bool defer : {false, true}) {
+    CAPTURE(defer);
+    const auto rows_with = [&](const kernels::ActivationRounding& rounding) {
+      Model model = load_model(rounded_path, {.defer = defer});
+      set_rounding(model, rounding);
+      return hidden_rows(model);
+    };
+    const auto stored = rows_with({F32Activations::integers});
+    CHECK(stored != rows_with({F32Activations::integers, 16}));
+    CHECK(stored != rows_with({F32Activations::integers, 8}));
+    CHECK(rows_with({}) == rows_with({F32Activations::exact, 16}));
+    const Model untold = load_model(rounded_path, {.defer = defer});
+    struct Counter : Reader {
+      void weight(const ParameterInfo& info, const Weight& weight) override {
+        CHECK(weight.activation_bits() == (info.name == of_8_bits ? 8 : 16));
+        ++weights;
+      }
+      void parameter(const ParameterInfo&, const Parameter&) override {}
+      int weights = 0;
+    } counter;
+    std::as_const(*untold.transformer).visit(counter);
+    CHECK(counter.weights > 8);
+    const ModelFile again = file_of(untold);
+    CHECK(again.parameters.at(of_8_bits).attributes.at(activation_bits_attribute) == 8);
   }
   std::remove(rounded_path);
 }

@@ -171,6 +171,29 @@ TEST_CASE("what has no code is not packed") {
   }
 }
 
+TEST_CASE("a matrix of integers has activation bits stored with it, which a rounding may replace") {
+  const auto packed = pack_integers(random_matrix(70, 50, 32, int4, 0.4));
+  CHECK(packed->activation_bits() == 16);
+  CHECK(!packed->encode().attributes.contains(activation_bits_attribute));
+  const auto eight = with_activation_bits(*packed, 8);
+  CHECK(eight->activation_bits() == 8);
+  CHECK(eight->packed(DType::bf16)->rounding.integer_bits() == 8);
+  check_round_trip(*eight);
+  CHECK(eight->encode().arrays.at("values").raw() == packed->encode().arrays.at("values").raw());
+  eight->set_rounding({kernels::F32Activations::integers, 16});
+  CHECK(eight->activation_bits() == 16);
+  eight->set_rounding({kernels::F32Activations::integers});
+  CHECK(eight->activation_bits() == 8);
+  CHECK(eight->packed(DType::bf16)->rounding.f32 == kernels::F32Activations::integers);
+  CHECK(eight->encode().attributes.at(activation_bits_attribute) == 8);
+  packed->set_rounding({kernels::F32Activations::exact, 8});
+  CHECK(packed->activation_bits() == 8);
+  CHECK(!packed->encode().attributes.contains(activation_bits_attribute));
+  const auto numbers = pack_bf16(Tensor::zeros({8, 8}), {});
+  numbers->set_rounding({kernels::F32Activations::exact, 8});
+  CHECK(numbers->activation_bits() == 16);
+}
+
 TEST_CASE("a packed weight cannot be trained through") {
   const auto w = pack_integers(random_matrix(4, 8, 0, int8, 1.0));
   Tensor dy = Tensor::zeros({1, 4}), dx = Tensor::zeros({1, 8});
@@ -221,6 +244,8 @@ TEST_CASE("damaged arrays are refused") {
   refused(sparse, [](Encoded& e) { e.arrays.at("offsets").data<uint64_t>()[2] = uint64_t{1} << 60; });
   refused(sparse, [](Encoded& e) { e.attributes["group"] = 7; });
   refused(sparse, [](Encoded& e) { e.attributes["group"] = -32; });
+  refused(sparse, [](Encoded& e) { e.attributes[activation_bits_attribute] = 4; });
+  refused(dense, [](Encoded& e) { e.attributes[activation_bits_attribute] = -8; });
   refused(sparse, [](Encoded& e) { e.shape = {70}; });
   refused(sparse, [](Encoded& e) { e.shape = {70, 0}; });
   refused(sparse, [](Encoded& e) { e.shape = {int64_t{1} << 62, int64_t{1} << 62}; });
