@@ -70,6 +70,7 @@ void BudgetOptions::add(CLI::App& to) {
       ->type_name("FILE");
   group->add_option("--types", types, "Types to be considered, with commas between; all where none is named")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(one_of(element_names()));
   group
       ->add_option(
@@ -77,6 +78,7 @@ void BudgetOptions::add(CLI::App& to) {
           "Prune weights of blocks as well, each to the one of these fractions that serves it best, with commas "
           "between: 0,0.5,0.7; 0 is as it is")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->type_name("FRACTIONS");
   std::vector<std::string> methods;
   for (const PruneMethod& method : prune_methods()) methods.emplace_back(method.name);

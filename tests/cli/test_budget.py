@@ -148,6 +148,12 @@ class Budget(CliTest):
         self.assertNotIn("kl_types", alone)
         self.assertLessEqual(pairs["kl"], pairs.get("kl_types", pairs["kl"]))
 
+    def test_lists_of_a_budget_end_before_the_model(self):
+        done = run("quantize", "--target-bits", 3, "--types", "int8,int4", "--sparsities", "0,0.5", self.model, *self.common,
+                   "--output", self.path("out.h5"), "--dry-run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("types and sparsities", done.stderr)
+
     def test_a_mask_is_kept_at_least(self):
         sparse = self.path("sparse.h5")
         run("prune", self.model, "--sparsity", 0.6, "--output", sparse, check=True)
