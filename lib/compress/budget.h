@@ -8,8 +8,8 @@
 //
 // The error of a type alone is that of the weights, as the method weights it. Pruning and rounding are compared by what
 // they do together to the layer's outputs: (w - v) C (w - v)^T over w C w^T, where v is pruned by second order, the
-// least squares of its mask, then rounded (Frantar & Alistarh, arXiv 2301.00774, section 3.5). Since the rest of least
-// squares is orthogonal to all that the mask allows, to round v nearest to them is to round it nearest to w.
+// least squares of its mask, then rounded (Frantar & Alistarh, arXiv 2301.00774, section 3.5). What least squares leave
+// is orthogonal, by C, to all that the mask allows: the numbers nearest to them are those nearest to w.
 #pragma once
 
 #include <functional>
