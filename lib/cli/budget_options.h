@@ -18,10 +18,13 @@ struct BudgetOptions {
   std::optional<int64_t> max_bytes;
   std::optional<double> target_bits, min_accuracy;
   std::string max_bytes_text, plot;
-  const CLI::App* app = nullptr;  // that they were added to
+  std::vector<std::string> types;       // that are considered; none: all
+  std::vector<std::string> sparsities;  // as typed, that are considered beside them; none: as weights are
+  std::string pruned_by = "alps";       // method, and its number
+  const CLI::App* app = nullptr;        // that they were added to
 
   void add(CLI::App& to);
-  bool given() const;  // a budget; warns of what has no effect without one
+  bool given() const;  // a budget; Error(usage) for what has no effect without one
 };
 
 std::vector<std::string> type_options();  // those that say types, which a budget finds by itself

@@ -28,7 +28,7 @@ constexpr const char *best_method = "alps", *data_free_method = "magnitude";
 struct PruneOptions {
   ModelFiles files;
   std::string method = "auto", update = "none", allocation = "uniform", pattern = "unstructured",
-              targets = "^blocks\\.", keep;
+              targets = weights_of_blocks, keep;
   std::optional<double> sparsity;
   StructureOptions structure;
   CalibrationOptions calibration;

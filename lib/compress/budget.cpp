@@ -3,21 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "compress/curvature.h"
 #include "compress/reference.h"
 #include "weights/dense_weight.h"
 #include "weights/packed_weight.h"
 
 namespace hone {
 namespace {
-
-int64_t array_bytes(const Encoded& encoded) {
-  int64_t bytes = 0;
-  for (const auto& [name, array] : encoded.arrays) bytes += static_cast<int64_t>(array.bytes());
-  return bytes;
-}
 
 class TypeMeasurer {
  public:
@@ -29,8 +25,11 @@ class TypeMeasurer {
     const std::vector<std::string> names = weights_to_quantize(model_, s_.quantize);
     layers_.resize(names.size());
     roundings_.resize(names.size());
+    const auto scaled = std::ranges::find_if(s_.elements, [](auto e) { return kernels::info_of(e).scaled; });
+    const kernels::PackedElement typical = scaled == s_.elements.end() ? s_.elements.front() : *scaled;
     std::vector<CalibrationTarget> targets;
-    for (const std::string& name : names) targets.push_back({name, s_.quantize.method->needs});
+    for (const std::string& name : names)
+      targets.push_back(rounding_target(name, typical, !s_.sparsities.empty(), s_.quantize));
     int64_t done = 0;
     // Nothing changes on the way: every candidate is measured behind the same model.
     calibrate(model_, targets, MeasuredBehind::blocks, s_.quantize.calibration, s_.quantize.activations,
@@ -48,37 +47,66 @@ class TypeMeasurer {
   }
 
   BudgetLayer candidates(const std::string& name, const Measurement& measured, Tensor& rounding) const {
-    const Weight& weight = **slots_.at(name);
-    const Tensor dense = weight.to_dense();
-    const Bitmask mask = weight.mask();
+    const std::shared_ptr<Weight>& weight = *slots_.at(name);
     BudgetLayer layer;
     layer.name = name;
-    layer.elements = dense.size();
+    layer.elements = weight->rows() * weight->cols();
+    if (const Bitmask mask = weight->mask()) layer.sparsity = mask.sparsity();
     layer.calibration_tokens = measured.tokens;
     layer.data_free = measured.data_free;
+    const Tensor dense = weight->to_dense();
+    std::optional<Curvature> curvature;
+    if (!s_.sparsities.empty()) curvature = curvature_of(measured.inputs, dense.dim(1), name);
     double nearest = std::numeric_limits<double>::infinity();
-    for (const kernels::PackedElement element : kernels::all_elements) {
-      const bool scaled = kernels::info_of(element).scaled;
-      for (const int64_t group : scaled ? s_.groups : std::vector<int64_t>{0}) {
+    for (const double sparsity : sparsities_of(name, *weight)) {
+      const std::shared_ptr<Weight> pruned =
+          pruned_weight({name, s_.elements.front(), 0, sparsity}, weight, s_.quantize, measured);
+      const Tensor values = pruned->to_dense();
+      const Bitmask mask = pruned->mask();
+      const double kept = mask ? static_cast<double>(mask.count()) / static_cast<double>(layer.elements) : 1;
+      const bool first = layer.candidates.empty();
+      for (const LayerType& type : types(name, sparsity)) {
+        if (!first && !bitmask_is_smaller(type.element, kept)) continue;
         check_stop();
-        const RoundMethod& method =
-            scaled || s_.quantize.method->without_scales ? *s_.quantize.method : round_method("rtn");
-        const RoundedWeight rounded =
-            method.run({name, dense, mask, measured.inputs, element, group, s_.quantize.number});
-        const std::shared_ptr<Weight> packed =
-            scaled ? pack_integers(rounded.matrix) : pack_numbers(element, rounded.values, mask);
-        const Encoded encoded = packed->encode();
+        const PackedRounding rounded = rounded_weight(type, values, mask, s_.quantize, measured);
+        const Weight& packed = *rounded.weight;
+        const double error =
+            curvature ? output_error(dense, packed.to_dense(), *curvature).relative() : rounded.relative_error;
         layer.candidates.push_back(
-            {element, group, array_bytes(encoded), packed->stored_bytes(), rounded.relative_error, 0});
-        const double bits = 8 * static_cast<double>(packed->stored_bytes()) / static_cast<double>(layer.elements);
-        // Where rounding is exact, as of a weight that is bf16 already, nothing is to be seen.
-        if (!(rounded.relative_error > 0) || !(std::fabs(bits - s_.bits) < nearest)) continue;
+            {type.element, type.group, array_bytes(packed), packed.stored_bytes(), error, 0, sparsity});
+        const double bits = 8 * static_cast<double>(packed.stored_bytes()) / static_cast<double>(layer.elements);
+        // Where nothing is lost, as of a weight that is bf16 already, nothing is to be seen.
+        if (!(error > 0) || !(std::fabs(bits - s_.bits) < nearest)) continue;
         nearest = std::fabs(bits - s_.bits);
         layer.measured = layer.candidates.size() - 1;
-        rounding = packed->to_dense();
+        rounding = packed.to_dense();
       }
     }
     return layer;
+  }
+
+  std::vector<LayerType> types(const std::string& name, double sparsity) const {
+    std::vector<LayerType> all;
+    for (const kernels::PackedElement element : s_.elements)
+      for (const int64_t group : kernels::info_of(element).scaled ? s_.groups : std::vector<int64_t>{0})
+        all.push_back({name, element, group, sparsity});
+    return all;
+  }
+
+  // Ascending; 0 where its mask has as many zeros already.
+  std::vector<double> sparsities_of(const std::string& name, const Weight& weight) const {
+    std::vector<double> all;
+    if (!s_.sparsities.empty() && s_.quantize.prune->rule.chosen(name)) {
+      const int64_t elements = weight.rows() * weight.cols(), left_out = weight.pruned();
+      for (const double sparsity : s_.sparsities) {
+        const int64_t wanted = pruned_of(elements, sparsity);
+        if (wanted < elements) all.push_back(wanted > left_out ? sparsity : 0);
+      }
+    }
+    if (all.empty()) return {0};
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
   }
 
   // What each weight alone does to the predictions, in f32: in bf16 what is measured would drown in the rounding of
@@ -116,9 +144,9 @@ class TypeMeasurer {
 
 std::vector<LayerType> typical_types(const Transformer& model, const BudgetSettings& s) {
   const int64_t group = s.groups.front();
-  LayerType nearest;
+  LayerType nearest = {"", s.elements.front(), 0};
   double distance = std::numeric_limits<double>::infinity();
-  for (const kernels::PackedElement element : kernels::all_elements) {
+  for (const kernels::PackedElement element : s.elements) {
     const kernels::ElementInfo& info = kernels::info_of(element);
     const double bits = info.bits + (group > 0 ? 16.0 / static_cast<double>(group) : 0);  // scales are bf16
     if (!info.scaled || std::fabs(bits - s.bits) >= distance) continue;
@@ -202,25 +230,54 @@ std::vector<LayerType> types_of(const std::vector<BudgetLayer>& layers, const st
   std::vector<LayerType> types;
   for (size_t i = 0; i < layers.size(); ++i) {
     const TypeCandidate& c = layers[i].candidates[chosen[i]];
-    types.push_back({layers[i].name, c.element, c.group});
+    types.push_back({layers[i].name, c.element, c.group, c.sparsity});
   }
   return types;
 }
 
-std::vector<size_t> uniform_types(const std::vector<BudgetLayer>& layers, kernels::PackedElement element,
-                                  int64_t group) {
+std::vector<size_t> uniform_types(const std::vector<BudgetLayer>& layers, kernels::PackedElement element, int64_t group,
+                                  double sparsity) {
+  // What is less is nearer.
+  const auto distance = [&](const TypeCandidate& c) {
+    const bool above = c.sparsity > sparsity;
+    return std::tuple(above, above ? c.sparsity : -c.sparsity, std::abs(c.group - group));
+  };
   std::vector<size_t> chosen;
   for (const BudgetLayer& layer : layers) {
     size_t best = layer.candidates.size();
     for (size_t k = 0; k < layer.candidates.size(); ++k) {
-      const TypeCandidate& c = layer.candidates[k];
-      if (c.element != element) continue;
-      if (best == layer.candidates.size() || std::abs(c.group - group) < std::abs(layer.candidates[best].group - group))
-        best = k;
+      if (layer.candidates[k].element != element) continue;
+      if (best == layer.candidates.size() || distance(layer.candidates[k]) < distance(layer.candidates[best])) best = k;
     }
     chosen.push_back(best);
   }
   return chosen;
+}
+
+TypesAlone types_alone(const std::vector<BudgetLayer>& layers) {
+  TypesAlone alone;
+  for (const BudgetLayer& layer : layers) {
+    BudgetLayer& some = alone.layers.emplace_back(layer);
+    std::vector<size_t>& places = alone.places.emplace_back();
+    for (size_t k = 0; k < layer.candidates.size(); ++k)
+      if (layer.candidates[k].sparsity == 0) places.push_back(k);
+    if (places.empty()) return {};
+    some.candidates.clear();
+    for (const size_t k : places) some.candidates.push_back(layer.candidates[k]);
+  }
+  return alone;
+}
+
+std::vector<size_t> TypesAlone::among_all(const std::vector<size_t>& chosen) const {
+  std::vector<size_t> all;
+  for (size_t i = 0; i < chosen.size(); ++i) all.push_back(places[i][chosen[i]]);
+  return all;
+}
+
+int64_t array_bytes(const Weight& weight) {
+  int64_t bytes = 0;
+  for (const auto& [name, array] : weight.encode().arrays) bytes += static_cast<int64_t>(array.bytes());
+  return bytes;
 }
 
 }  // namespace hone

@@ -13,11 +13,12 @@
 
 namespace hone {
 
-// How one weight will be rounded.
+// How one weight will be rounded, and before that pruned.
 struct LayerType {
   std::string name;  // of the weight
   kernels::PackedElement element{};
   int64_t group = 0;
+  double sparsity = 0;  // to which it is pruned (QuantizeSettings::prune); 0: its mask stays as it is
 };
 
 struct ModelToPrepare {

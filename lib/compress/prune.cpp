@@ -22,22 +22,21 @@ double sum_of(const Tensor& scores, const Bitmask& mask) {
   return sum;
 }
 
-// The Gram matrix last.
-std::vector<StatisticKind> needs_of(const PruneSettings& s) {
-  std::vector<StatisticKind> needs = s.method->needs;
-  if (s.update) {
-    std::erase(needs, StatisticKind::of<GramMatrix>());
-    needs.push_back(StatisticKind::of<GramMatrix>());
-  }
-  return needs;
-}
-
 }  // namespace
 
 double PruneSettings::sparsity_of(const std::string& weight) const {
   for (const LayerSparsity& layer : own)
     if (layer.name == weight) return layer.sparsity;
   return sparsity;
+}
+
+std::vector<StatisticKind> PruneSettings::needs() const {
+  std::vector<StatisticKind> kinds = method->needs;
+  if (update) {
+    std::erase(kinds, StatisticKind::of<GramMatrix>());
+    kinds.push_back(StatisticKind::of<GramMatrix>());
+  }
+  return kinds;
 }
 
 PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot, const PruneSettings& s,
@@ -50,7 +49,7 @@ PrunedLayer prune_weight(const std::string& name, std::shared_ptr<Weight>& slot,
   check_stop();
   pruned.weight = masked(pruned.weight, pruned.mask);  // a copy: who has the weight before keeps it as it was
   PrunedLayer layer;
-  if (const auto needs = needs_of(s);
+  if (const auto needs = s.needs();
       measured.inputs && !needs.empty() && needs.back() == StatisticKind::of<GramMatrix>()) {
     const Curvature curvature = curvature_of(measured.inputs, dense.dim(1), name);
     const Tensor cut = masked(dense, pruned.mask);
@@ -98,7 +97,7 @@ std::vector<std::string> weights_to_prune(const Transformer& model, const PruneS
 std::vector<PrunedLayer> prune_model(Transformer& model, const PruneSettings& s) {
   const std::vector<WeightSlot> chosen = weight_slots(model, weights_to_prune(model, s));
   std::vector<CalibrationTarget> targets;
-  for (const WeightSlot& slot : chosen) targets.push_back({slot.name, needs_of(s), s.method->dampens || s.update});
+  for (const WeightSlot& slot : chosen) targets.push_back({slot.name, s.needs(), s.method->dampens || s.update});
   std::vector<PrunedLayer> layers(chosen.size());
   calibrate(
       model, targets, s.update ? MeasuredBehind::layers : s.method->behind, s.calibration, s.type,

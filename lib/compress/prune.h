@@ -34,6 +34,7 @@ struct PruneSettings {
   std::function<void(int64_t done, int64_t all)> progress;
 
   double sparsity_of(const std::string& weight) const;
+  std::vector<StatisticKind> needs() const;  // of what enters a weight; the Gram matrix last
 };
 
 // One pruned weight.

@@ -28,11 +28,14 @@ struct Choice {
   NamedWeight weight;
   PackedType type;
   int64_t group;
+  double sparsity = 0;
+
+  LayerType as_layer() const { return {weight.name, *type, group, sparsity}; }
 };
 
 Choice choice_for(const NamedWeight& weight, const QuantizeSettings& s) {
   for (const LayerType& own : s.layer_types)
-    if (own.name == weight.name) return {weight, own.element, own.group};
+    if (own.name == weight.name) return {weight, own.element, own.group, own.sparsity};
   const PackedType type = type_for(weight, s);
   return {weight, type, has_scales(type) ? s.group : 0};
 }
@@ -55,7 +58,7 @@ std::vector<Choice> choices_for(const Transformer& model, const QuantizeSettings
 
 std::vector<LayerType> types_of(const std::vector<Choice>& choices) {
   std::vector<LayerType> types;
-  for (const Choice& choice : choices) types.push_back({choice.weight.name, *choice.type, choice.group});
+  for (const Choice& choice : choices) types.push_back(choice.as_layer());
   return types;
 }
 
@@ -63,28 +66,26 @@ const RoundMethod& method_for(PackedType type, const QuantizeSettings& s) {
   return has_scales(type) || s.method->without_scales ? *s.method : round_method("rtn");
 }
 
-std::shared_ptr<Weight> pack(const RoundedWeight& rounded, PackedType type, const Bitmask& mask) {
-  return has_scales(type) ? pack_integers(rounded.matrix) : pack_numbers(*type, rounded.values, mask);
-}
-
 // `slot`: of the choice.
 QuantizedLayer quantize_weight(const Choice& choice, std::shared_ptr<Weight>& slot, const QuantizeSettings& s,
                                const Measurement& measured) {
   check_stop();
-  const Tensor dense = slot->to_dense();
-  const Bitmask mask = slot->mask();
+  const LayerType wanted = choice.as_layer();
+  const std::shared_ptr<Weight> before = pruned_weight(wanted, slot, s, measured);
+  const Tensor dense = before->to_dense();
+  const Bitmask mask = before->mask();
   QuantizedLayer layer;
   layer.name = choice.weight.name;
   layer.type = choice.type;
   layer.group = choice.group;
+  if (mask) layer.sparsity = mask.sparsity();
   layer.bytes_before = quantized(*slot) ? slot->stored_bytes() : dense.size() * 4;
   layer.calibration_tokens = measured.tokens;
   layer.data_free = measured.data_free;
   layer.dampened = measured.dampened;
-  const RoundedWeight rounded =
-      method_for(choice.type, s).run({layer.name, dense, mask, measured.inputs, *choice.type, layer.group, s.number});
+  const PackedRounding rounded = rounded_weight(wanted, dense, mask, s, measured);
   layer.relative_error = rounded.relative_error;
-  slot = pack(rounded, choice.type, mask);
+  slot = rounded.weight;
   layer.form = slot->form();
   layer.bytes = slot->stored_bytes();
   let_go(dense);
@@ -124,14 +125,47 @@ std::vector<std::string> weights_to_quantize(const Transformer& model, const Qua
   return chosen;
 }
 
+CalibrationTarget rounding_target(const std::string& name, PackedType type, bool pruned, const QuantizeSettings& s) {
+  const RoundMethod& method = method_for(type, s);
+  CalibrationTarget target{name, method.needs, method.dampens};
+  if (!pruned) return target;
+  for (const StatisticKind& kind : s.prune->needs()) {
+    std::erase(target.needs, kind);
+    target.needs.push_back(kind);
+  }
+  target.dampens = true;
+  return target;
+}
+
+std::shared_ptr<Weight> pruned_weight(const LayerType& layer, std::shared_ptr<Weight> weight, const QuantizeSettings& s,
+                                      const Measurement& measured) {
+  if (layer.sparsity == 0) return weight;
+  PruneSettings settings = *s.prune;
+  settings.sparsity = layer.sparsity;
+  prune_weight(layer.name, weight, settings, measured);
+  return weight;
+}
+
+PackedRounding rounded_weight(const LayerType& layer, const Tensor& dense, const Bitmask& mask,
+                              const QuantizeSettings& s, const Measurement& measured) {
+  const RoundMethod& method = method_for(layer.element, s);
+  // Where the pruning makes something of few tokens, and this does not.
+  const InputStatistics* inputs =
+      measured.inputs && (method.dampens || measured.inputs->sufficient()) ? measured.inputs : nullptr;
+  const RoundedWeight rounded = method.run({layer.name, dense, mask, inputs, layer.element, layer.group, s.number});
+  return {has_scales(layer.element) ? pack_integers(rounded.matrix) : pack_numbers(layer.element, rounded.values, mask),
+          rounded.relative_error};
+}
+
 std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSettings& s) {
   const std::vector<Choice> choices = choices_for(model, s);
   std::vector<std::string> names;
   std::vector<CalibrationTarget> targets;
+  bool prunes = false;
   for (const Choice& choice : choices) {
-    const RoundMethod& method = method_for(choice.type, s);
     names.push_back(choice.weight.name);
-    targets.push_back({choice.weight.name, method.needs, method.dampens});
+    targets.push_back(rounding_target(choice.weight.name, choice.type, choice.sparsity > 0, s));
+    prunes |= choice.sparsity > 0;
   }
   std::map<std::string, std::map<std::string, double>> prepared;  // of a weight
   const std::vector<LayerType> types = types_of(choices);
@@ -142,7 +176,7 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
   const std::vector<WeightSlot> slots = weight_slots(model, names);
   std::vector<QuantizedLayer> layers(choices.size());
   calibrate(
-      model, targets, s.method->behind, s.calibration, s.activations,
+      model, targets, prunes ? MeasuredBehind::layers : s.method->behind, s.calibration, s.activations,
       [&](size_t i, const Measurement& measured) {
         layers[i] = quantize_weight(choices[i], *slots[i].weight, s, measured);
       },

@@ -11,6 +11,7 @@
 #include "compress/calibration.h"
 #include "compress/methods/round_method.h"
 #include "compress/preparation.h"
+#include "compress/prune.h"
 #include "compress/quantize_matrix.h"
 #include "compress/targets.h"
 
@@ -39,6 +40,7 @@ struct QuantizeSettings {
   std::optional<double> number = {};                    // of the method, in place of its usual one
   const CalibrationText* calibration = nullptr;         // null: every method goes on as if all inputs were alike
   DType activations = DType::f32;
+  std::optional<PruneSettings> prune = {};       // how layer_types that have a sparsity get it, behind what prepares
   std::vector<const Preparation*> prepare = {};  // before all, in this order; takes a calibration
   // Called with each weight that is done; what it returns takes the weight's place. WeightSpill::put(), for one.
   std::function<std::shared_ptr<Weight>(std::shared_ptr<Weight>)> keep;
@@ -50,7 +52,8 @@ struct QuantizedLayer {
   PackedType type;
   std::string form;  // as stored: "panels", "bitmask"
   int64_t group = 0;
-  double relative_error = 0;  // squared, weighted as the method does
+  double sparsity = 0;        // of its mask
+  double relative_error = 0;  // squared, weighted as the method does; of rounding alone
   int64_t bytes_before = 0, bytes = 0;
   std::optional<int64_t> calibration_tokens;  // that entered the layer, where there was a text
   bool data_free = false;                     // too few of them: rounded as if all inputs were alike
@@ -65,5 +68,21 @@ std::vector<QuantizedLayer> quantize_model(Transformer& model, const QuantizeSet
 
 // The names of the weights that quantize_model() would quantize; throws as it does.
 std::vector<std::string> weights_to_quantize(const Transformer& model, const QuantizeSettings& settings);
+
+// What quantize_model() does to one weight, for who compares ways to do it.
+//
+// What has to be measured for that; `pruned`: by settings.prune as well.
+CalibrationTarget rounding_target(const std::string& name, PackedType type, bool pruned,
+                                  const QuantizeSettings& settings);
+// A weight as settings.prune makes it at layer.sparsity; the same one where that is 0.
+std::shared_ptr<Weight> pruned_weight(const LayerType& layer, std::shared_ptr<Weight> weight,
+                                      const QuantizeSettings& settings, const Measurement& measured);
+// `dense` f32 [rows, cols], with its mask, in layer.element.
+struct PackedRounding {
+  std::shared_ptr<Weight> weight;
+  double relative_error = 0;  // as QuantizedLayer's
+};
+PackedRounding rounded_weight(const LayerType& layer, const Tensor& dense, const Bitmask& mask,
+                              const QuantizeSettings& settings, const Measurement& measured);
 
 }  // namespace hone

@@ -15,6 +15,8 @@ namespace hone {
 // is none.
 std::regex name_pattern(const std::string& text, const std::string& option);
 
+inline constexpr const char* weights_of_blocks = "^blocks\\.";  // what is pruned where nobody says otherwise
+
 struct TargetRule {
   std::regex targets;  // weights that are changed …
   std::regex keep;     // … unless this is found in their names too

@@ -149,13 +149,6 @@ Encoded aligned(Encoded encoded) {
 
 // ---- packing ----
 
-// A bitmask costs one bit an element, and what a tile of 64 leaves of its last byte where codes are shorter: half of
-// the most that can be left.
-bool bitmask_is_smaller(PackedElement e, double kept) {
-  const double bits = kernels::info_of(e).bits, left = std::max(0.0, 8 - bits) / 2;
-  return kept * bits + 1 + left / 64 < bits;
-}
-
 // `source` with zeros outside the mask.
 template <class T>
 Tensor masked(const Tensor& source, const Bitmask& mask) {
@@ -224,6 +217,13 @@ std::shared_ptr<Weight> pack(PackedElement element, const PackedShape& shape, Te
 }
 
 }  // namespace
+
+// It costs one bit an element, and what a tile of 64 leaves of its last byte where codes are shorter: half of the most
+// that can be left.
+bool bitmask_is_smaller(PackedElement e, double kept) {
+  const double bits = kernels::info_of(e).bits, left = std::max(0.0, 8 - bits) / 2;
+  return kept * bits + 1 + left / 64 < bits;
+}
 
 PackedWeight::PackedWeight(const Encoded& encoded, const std::string& where)
     : encoded_(aligned(encoded)),

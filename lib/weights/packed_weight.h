@@ -54,6 +54,8 @@ std::shared_ptr<Weight> pack_integers(const QuantizedMatrix& matrix);
 // `dense` f32 [rows, cols], each rounded to the nearest number of an element without scales; and of bf16.
 std::shared_ptr<Weight> pack_numbers(kernels::PackedElement element, const Tensor& dense, const Bitmask& mask);
 std::shared_ptr<Weight> pack_bf16(const Tensor& dense, const Bitmask& mask);
+// Whether the layout of a matrix of which a mask keeps that part is bitmask.
+bool bitmask_is_smaller(kernels::PackedElement element, double kept);
 
 // The rows of the table of forms that this file adds. Throws Error(input) naming `where`.
 std::shared_ptr<Weight> decode_packed(const Encoded& encoded, const std::string& where);

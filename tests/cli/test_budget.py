@@ -100,6 +100,88 @@ class Budget(CliTest):
         self.assertEqual({t["name"]: t["activation_bits"] for t in inspected["tensors"] if "activation_bits" in t}, said)
         self.assertEqual(inspected["lineage"][-1]["results"]["activations"], chosen)
 
+    def least(self, *options):
+        done = self.quantize("--max-bytes", 1000, *options)
+        return int(done.stderr.split("the least possible: ")[1].split(" bytes")[0])
+
+    def test_types_and_sparsities_are_searched_together(self):
+        types = ["--types", "int8,int4,int2", "--group", 32]
+        pairs = [*types, "--sparsities", "0,50%,0.75"]
+        least, least_of_types = self.least(*pairs), self.least(*types)
+        self.assertLess(least, least_of_types)
+        budget = (least + least_of_types) // 2
+        out = self.path("out.h5")
+        result = run_json("quantize", self.model, "--output", out, *self.common, *pairs, "--max-bytes", budget, "--report",
+                          self.path("r.csv"), "--plot", self.path("p.svg"))
+        self.assertEqual(result["bytes"], os.path.getsize(out))
+        self.assertLessEqual(result["bytes"], budget)
+        self.assertGreater(result["sparsity"], 0.1)
+        self.assertNotIn("kl_types", result)  # they do not fit
+        with open(self.path("r.csv"), encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        stored = {t["name"]: t for t in run_json("inspect", out)["tensors"]}
+        for row in rows:
+            self.assertIn(row["type"], ("int8", "int4", "int2"))
+            if row["chosen"] != "chosen":
+                continue
+            tensor = stored[row["parameter"]]
+            self.assertEqual((tensor["element"], tensor["bytes"]), (row["type"], int(row["bytes"])))
+            self.assertAlmostEqual(tensor["sparsity"], float(row["sparsity"]), delta=0.01)
+            self.assertAlmostEqual(tensor["sparsity"], result["layer_sparsity"][row["parameter"]], delta=1e-6)
+        sparsities = {(r["parameter"].startswith("blocks."), round(float(r["sparsity"]), 2)) for r in rows}
+        self.assertEqual(sparsities, {(True, 0), (True, 0.5), (True, 0.75), (False, 0)})
+        self.assertTrue({r["parameter"] for r in rows if r["measured"] == "measured"})
+        with open(self.path("p.svg"), encoding="utf-8") as file:
+            picture = file.read()
+        self.assertIn("one type for all (measured)", picture)
+        self.assertIn("75% sparse (measured)", picture)
+        self.assertEqual(run_json("inspect", out)["lineage"][-1]["results"]["layer_sparsity"], result["layer_sparsity"])
+        # What was measured is what eval finds, and the model is one like any other.
+        kept = run_json("quantize", out, "--type", "keep", "--embedding-type", "bf16", "--allow-requantize", "--data",
+                        self.corpus, "--calibration-windows", 4, "--precision", "f32", "--output", self.path("keep.h5"))
+        self.assertAlmostEqual(kept["loss_before"], result["loss"], delta=1e-3)
+        scored = run_json("eval", out, "--data", self.corpus, "--no-speed")["rows"][0]
+        self.assertAlmostEqual(scored["sparsity"], result["sparsity"], delta=1e-6)
+        self.assertEqual([f for f in os.listdir(self.directory) if "measured" in f], [])
+
+    def test_no_budget_is_exceeded_by_masks_that_come_out_otherwise(self):
+        options = ["--types", "int4,int2", "--group", 32, "--sparsities", "0,0.6,0.8", "--prune-method", "sparsegpt"]
+        least = self.least(*options)
+        for budget in (least + 300, least + 1000, int(1.2 * least)):
+            run_json("quantize", self.model, "--output", self.path("out.h5"), "--force", *self.common, *options,
+                     "--max-bytes", budget)
+            self.assertLessEqual(os.path.getsize(self.path("out.h5")), budget)
+        for bits in (2.3, 2.7, 4):
+            result = run_json("quantize", self.model, "--output", self.path("out.h5"), "--force", *self.common, *options,
+                              "--target-bits", bits)
+            self.assertLessEqual(result["bits_per_weight"], bits)
+
+    def test_types_alone_do_not_diverge_less_where_they_fit(self):
+        options = ["--types", "int8,int4", "--group", 32, "--target-bits", 6]
+        alone, pairs = (run_json("quantize", self.model, "--output", self.path(name), *self.common, *options, "--sparsities", s)
+                        for name, s in (("a.h5", "0"), ("b.h5", "0,0.5")))
+        self.assertEqual(alone["sparsity"], 0)
+        self.assertNotIn("kl_types", alone)
+        self.assertLessEqual(pairs["kl"], pairs.get("kl_types", pairs["kl"]))
+
+    def test_lists_of_a_budget_end_before_the_model(self):
+        done = run("quantize", "--target-bits", 3, "--types", "int8,int4", "--sparsities", "0,0.5", self.model, *self.common,
+                   "--output", self.path("out.h5"), "--dry-run")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("types and sparsities", done.stderr)
+
+    def test_a_mask_is_kept_at_least(self):
+        sparse = self.path("sparse.h5")
+        run("prune", self.model, "--sparsity", 0.6, "--output", sparse, check=True)
+        result = run_json("quantize", sparse, "--output", self.path("out.h5"), *self.common, "--types", "int8,int4",
+                          "--group", 32, "--sparsities", "0,0.3,0.8", "--target-bits", 4)
+        for name, sparsity in result["layer_sparsity"].items():
+            if name.startswith("blocks."):
+                self.assertGreaterEqual(sparsity, 0.6, name)
+        rows = run_json("inspect", sparse, self.path("out.h5"))["rows"]
+        down = next(r for r in rows if r["name"] == "blocks.0.feed_forward.down.weight")
+        self.assertGreaterEqual(down["zeros_b"], down["zeros_a"])
+
     def test_a_budget_without_scales_has_none_to_distil(self):
         done = self.quantize("--target-bits", 32, "--distill", 3)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -120,6 +202,19 @@ class Budget(CliTest):
         self.assert_error(self.quantize("--target-bits", 5, "--type", "int4"), 2, "--type")
         self.assert_error(self.quantize("--max-bytes", "4MiB", "--target-bits", 5), 2, "--max-bytes")
         self.assert_error(self.quantize("--plot", self.path("p.svg")), 2, "--plot", "budget")
+        for option, value in (("--types", "int4"), ("--sparsities", "0,0.5"), ("--prune-method", "alps")):
+            self.assert_error(self.quantize(option, value), 2, option, "budget")
+        budget = ["--target-bits", 5]
+        self.assert_error(self.quantize(*budget, "--types", "int4,int9"), 2, "--types", "did you mean 'int")
+        self.assert_error(self.quantize(*budget, "--types", "keep"), 2, "--types")
+        self.assert_error(self.quantize(*budget, "--sparsities", "0,1"), 2, "--sparsities", "below 1")
+        self.assert_error(self.quantize(*budget, "--sparsities", "0,-0.5"), 2, "--sparsities")
+        self.assert_error(self.quantize(*budget, "--sparsities", "0,half"), 2, "--sparsities", "half")
+        self.assert_error(self.quantize(*budget, "--prune-method", "alps"), 2, "--prune-method", "--sparsities")
+        self.assert_error(self.quantize(*budget, "--sparsities", 0.5, "--prune-method", "alsp"), 2, "did you mean 'alps'")
+        self.assert_error(self.quantize(*budget, "--sparsities", 0.5, "--prune-method", "wanda:1"), 2, "--prune-method")
+        self.assert_error(self.quantize("--target-bits", 0.5, "--types", "int2", "--group", 32, "--sparsities", "0,0.7"), 2,
+                          "below the least", "bits a weight")
         done = run("quantize", self.model, "--output", self.path("out.h5"), "--target-bits", 5)
         self.assert_error(done, 2, "--data")
         self.assertEqual(sorted(os.listdir(self.directory)), ["corpus.txt", "dense.h5"])
