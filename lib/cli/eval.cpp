@@ -45,6 +45,7 @@ class EvalTool {
     for (const std::string& path : o_.models) work_.subjects.push_back(subject(path));
     if (!o_.baseline.empty()) work_.baseline = subject(o_.baseline);
     for (const EvalSubject& s : work_.subjects) check_model(work_.ranks, s.config);
+    if (work_.baseline) work_.baseline_ranks = ranks_of_baseline();
     if (!o_.plot.empty() && std::none_of(work_.subjects.begin(), work_.subjects.end(),
                                          [](const EvalSubject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
@@ -84,6 +85,17 @@ class EvalTool {
       }
       throw usage_error("'{}' is a Hone model; models come before --data: eval MODEL... --data TEXT...", path);
     }
+  }
+
+  // None of them where they cannot divide it: it may be of any shape.
+  ModelRanks ranks_of_baseline() const {
+    try {
+      work_.ranks.check(work_.baseline->config);
+    } catch (const Error& error) {
+      log_warning("every rank has the whole baseline '{}': {}", work_.baseline->path, error.what());
+      return {};
+    }
+    return work_.ranks;
   }
 
   // Lines with images and sounds go a way of their own: each is a sequence.
@@ -244,8 +256,8 @@ class EvalTool {
     for (const EvalSubject* s : all()) {
       const int64_t length = std::min(work_.settings.context, work_.text_of(*s).size());
       if (length > work_.settings.chunk)
-        require_memory_for(generation_footprint(work_.ranks.shape_of_one(s->config), 1, length, work_.settings.chunk,
-                                                work_.settings.type, work_.settings.code),
+        require_memory_for(generation_footprint(work_.ranks_of(*s).shape_of_one(s->config), 1, length,
+                                                work_.settings.chunk, work_.settings.type, work_.settings.code),
                            fmt::format("scoring '{}'", s->path), "choose a smaller --context");
     }
   }
