@@ -45,7 +45,9 @@ class EvalTool {
     for (const std::string& path : o_.models) work_.subjects.push_back(subject(path));
     if (!o_.baseline.empty()) work_.baseline = subject(o_.baseline);
     for (const EvalSubject& s : work_.subjects) check_model(work_.ranks, s.config);
-    if (work_.baseline) work_.baseline_ranks = ranks_of_baseline();
+    if (work_.baseline)
+      work_.baseline_ranks =
+          if_they_divide(work_.ranks, work_.baseline->config, fmt::format("baseline '{}'", work_.baseline->path));
     if (!o_.plot.empty() && std::none_of(work_.subjects.begin(), work_.subjects.end(),
                                          [](const EvalSubject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
@@ -85,17 +87,6 @@ class EvalTool {
       }
       throw usage_error("'{}' is a Hone model; models come before --data: eval MODEL... --data TEXT...", path);
     }
-  }
-
-  // None of them where they cannot divide it: it may be of any shape.
-  ModelRanks ranks_of_baseline() const {
-    try {
-      work_.ranks.check(work_.baseline->config);
-    } catch (const Error& error) {
-      log_warning("every rank has the whole baseline '{}': {}", work_.baseline->path, error.what());
-      return {};
-    }
-    return work_.ranks;
   }
 
   // Lines with images and sounds go a way of their own: each is a sequence.

@@ -16,6 +16,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/spelling.h"
 #include "base/units.h"
 #include "comm/launch.h"
@@ -171,6 +172,16 @@ RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Commun
 void check_model(const ModelRanks& ranks, const Config& config) {
   ranks.check(config);
   if (ranks && ranks.way->require_any) ranks.way->require_any(config, ranks.size());
+}
+
+ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what) {
+  try {
+    ranks.check(config);
+  } catch (const Error& error) {
+    log_warning("every rank has the whole {}: {}", what, error.what());
+    return {};
+  }
+  return ranks;
 }
 
 double largest(Communicator& ranks, double mine) {

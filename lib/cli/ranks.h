@@ -36,6 +36,9 @@ void require_alike(Communicator& ranks, const nlohmann::json& description);
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks);
 // Throws Error(usage) where the ranks cannot divide a model of this configuration, or would divide nothing of it.
 void check_model(const ModelRanks& ranks, const Config& config);
+// These, where they can divide such a model. Else nobody, as a warning says of `what` ("teacher 'a.h5'"): each has the
+// whole of it.
+ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what);
 // On every rank: the largest number that one of them gave.
 double largest(Communicator& ranks, double mine);
 // The same of a tool that ranks run by parts of one model alone, "tensor:2"; nobody for "" in one process. They must

@@ -14,7 +14,7 @@
 namespace hone {
 
 // What training may be asked for, and looks at more of a model than one rank may have.
-enum class TrainingWish { pruning, rounding, teacher, experts, layer_dropout, eight_bits };
+enum class TrainingWish { pruning, rounding, teacher_cache, experts, layer_dropout, eight_bits };
 
 struct RefusedWish {
   TrainingWish wish;

@@ -20,7 +20,7 @@ class Parts(Parallel):
 
     def test_losses_are_those_of_one_process(self):
         more = ["--valid-fraction", 0.1, "--valid-every", 10, "--dropout", 0.1, "--format", "json", "--precision", "f32",
-                "--log-every", 1, "--ema", 0.9, "--keep", "best"]
+                "--log-every", 1, "--ema", 0.9, "--keep", "best", "--teacher", self.model, "--teacher-hidden", 0.1]
         one = json.loads(run("train", *self.options(20, *more, batch=2, accumulate=2), "--log", self.path("one.jsonl"), "--output",
                              self.path("one.h5"), check=True).stdout)
         for ranks, parallel in ((2, "tensor:2"), (4, "data:2,tensor:2")):
@@ -92,7 +92,8 @@ class Parts(Parallel):
         model = self.model
         for options, part in ((["--optimizer", "muon"], "muon moves whole matrices"), (["--moments", "int8"], "moments in int8"),
                               (["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
-                              (["--teacher", model], "--teacher"), (["--experts", 8], "--experts")):
+                              (["--teacher", model, "--teacher-cache", self.path("cache")], "--teacher-cache"),
+                              (["--experts", 8], "--experts")):
             done = launch(2, *self.options(3), *options, "--parallel", "tensor:2", "--output", self.path("x.h5"))
             self.assert_error(done, 2, part)
             self.assertFalse(os.path.exists(self.path("x.h5")))
@@ -154,7 +155,7 @@ class Experts(Parallel):
         dense = self.path("dense.h5")
         run("train", *self.options(10), "--output", dense, check=True)
         options = ["--data", self.corpus, "--init", dense, "--experts", 8, *self.ROUTERS, "--precision", "f32", "--batch", 2,
-                   "--accumulate", 2, "--steps", 4, "--format", "json"]
+                   "--accumulate", 2, "--steps", 4, "--teacher", dense, "--format", "json"]
         one = json.loads(run("train", *options, "--output", self.path("one.h5"), check=True).stdout)
         two = json.loads(launch(2, *options, "--parallel", "expert:2", "--output", self.path("two.h5"), check=True).stdout)
         self.assert_close(two["loss"], one["loss"])
