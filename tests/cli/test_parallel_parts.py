@@ -42,10 +42,9 @@ class Parts(Parallel):
         straight = json.loads(run("train", *options, "--format", "json", "--output", self.path("straight.h5"), check=True).stdout)
         layouts = {"one": [1], "data": [2], "tensor": [2, "--parallel", "tensor:2"], "both": [4, "--parallel", "data:2,tensor:2"]}
         # Each is left and gone to; all pairs of them are in tests/lib/train/tensor_test.cpp.
-        for begun, ends in (("one", ["tensor", "both"]), ("tensor", ["one", "data"]), ("both", ["one", "tensor"])):
+        for begun, later in (("one", "both"), ("both", "tensor"), ("tensor", "data")):
             checkpoint = self.stopped(begun, layouts[begun], *options)
-            for later in ends:
-                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"])
+            self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"])
 
     def test_a_signal_to_one_rank_stops_all(self):
         self.assert_a_signal_stops_all(*self.options(5000), "--parallel", "tensor:2")
@@ -91,9 +90,8 @@ class Parts(Parallel):
     def test_what_parts_cannot_do_is_refused(self):
         model = self.model
         for options, part in ((["--optimizer", "muon"], "muon moves whole matrices"), (["--moments", "int8"], "moments in int8"),
-                              (["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
-                              (["--teacher", model, "--teacher-cache", self.path("cache")], "--teacher-cache"),
-                              (["--experts", 8], "--experts")):
+                              (["--sparsity", 0.5], "--sparsity"), (["--experts", 8], "--experts"),
+                              (["--teacher", model, "--teacher-cache", self.path("cache")], "--teacher-cache")):
             done = launch(2, *self.options(3), *options, "--parallel", "tensor:2", "--output", self.path("x.h5"))
             self.assert_error(done, 2, part)
             self.assertFalse(os.path.exists(self.path("x.h5")))
@@ -134,19 +132,18 @@ class Experts(Parallel):
             self.assert_close_logs(own, log, 1e-4)
             self.assert_close(self.loss_of(outputs[0]), self.loss_of(self.path("one.h5")), 1e-4)
             self.assertLess(log_lines(own)[-1]["optimizer_bytes"] / log_lines(log)[-1]["optimizer_bytes"], 1.25 / ranks)
-            # The same ranks give the same bits.
-            launch(ranks, *options, "--parallel", parallel, "--output", outputs[1], check=True)
-            self.assert_same_parameters(*outputs)
+        # The same ranks give the same bits.
+        launch(4, *options, "--parallel", "data:2,expert:2", "--output", outputs[1], check=True)
+        self.assert_same_parameters(*outputs)
 
     def test_a_run_goes_on_in_any_layout(self):
         options = self.mixture(16)
         straight = json.loads(run("train", *options, "--format", "json", "--output", self.path("straight.h5"), check=True).stdout)
         layouts = {"one": [1], "data": [2], "experts": [2, "--parallel", "expert:2"], "both": [4, "--parallel", "data:2,expert:2"]}
-        # Each is gone to; all pairs of them are in tests/lib/train/expert_test.cpp.
-        for begun, ends in (("one", ["experts", "both"]), ("both", ["one", "data"])):
+        # All pairs of them are in tests/lib/train/expert_test.cpp.
+        for begun, later in (("one", "experts"), ("both", "data")):
             checkpoint = self.stopped(begun, layouts[begun], *options)
-            for later in ends:
-                self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"], 1e-4)
+            self.assert_close(self.goes_on(checkpoint, f"{begun}-{later}", layouts[later], *options)["loss"], straight["loss"], 1e-4)
 
     def test_a_signal_to_one_rank_stops_all(self):
         self.assert_a_signal_stops_all(*self.mixture(5000, accumulate=2), "--parallel", "expert:2")
@@ -165,8 +162,8 @@ class Experts(Parallel):
         model, small = self.path("mixture.h5"), self.path("small.h5")
         run("train", *self.mixture(30, batch=4, accumulate=1), "--output", model, check=True)
         run("quantize", model, "--type", "int8", "--output", small, check=True)
-        score = ["--data", self.corpus, "--format", "json", "--precision", "f32"]
-        for name, more in ((model, []), (small, ["--baseline", model, "--no-speed"])):
+        score = ["--data", self.corpus, "--format", "json", "--precision", "f32", "--no-speed"]
+        for name, more in ((model, []), (small, ["--baseline", model])):
             one = self.row(run("eval", name, *score, *more, check=True))
             two = self.row(launch(2, name, *score, *more, "--parallel", "expert:2", name="eval", check=True))
             for key in ("loss", "perplexity", "bits_per_byte", "router_entropy"):
@@ -175,8 +172,6 @@ class Experts(Parallel):
                 self.assertEqual(two[key], one[key], key)
             if more:
                 self.assertAlmostEqual(two["kl"], one["kl"], 5)
-            else:
-                self.assertGreater(two["decode_tokens_per_second"], 0)
         greedy = ["--prompt", "the ", "--tokens", 40, "--temperature", 0, "--precision", "f32"]
         text = run("generate", model, *greedy, check=True).stdout
         done = launch(2, model, *greedy, "--parallel", "expert:2", name="generate", check=True)
@@ -188,8 +183,8 @@ class Experts(Parallel):
             self.assert_error(done, 2, *parts)
             self.assertFalse(os.path.exists(self.path("x.h5")))
 
-        for options, part in ((["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
-                              (["--layer-dropout", 0.1], "--layer-dropout"), (["--depth-router", 0.5], "routers of depth")):
+        for options, part in ((["--quantize-aware", "int8"], "--quantize-aware"), (["--layer-dropout", 0.1], "--layer-dropout"),
+                              (["--depth-router", 0.5], "routers of depth")):
             refused(2, self.mixture(3, *options), "expert:2", part)
         eight_bits = ["int8" if option == "f32" else option for option in self.mixture(3)]
         refused(2, eight_bits, "expert:2", "--precision int8")
@@ -199,7 +194,6 @@ class Experts(Parallel):
         refused(2, self.mixture(3, batch=3, accumulate=1), "expert:2", "2 ranks cannot share a step")
         refused(2, self.options(3), "expert:2", "the model is dense")
         refused(4, self.mixture(3), "tensor:2,expert:2", "not both")
-        refused(3, self.mixture(3, batch=3, accumulate=1), "expert:2", "names 2 ranks, and there are 3")
         model = tiny_model(self.directory)
         score = [model, "--data", self.corpus, "--parallel", "expert:2"]
         self.assert_error(launch(2, *score, name="eval"), 2, "the model is dense")

@@ -142,7 +142,7 @@ TEST_CASE("a teacher is learned from in parts, and where it has another shape wh
     }
     for (const auto& [name, value] : results[0].terms)
       CHECK(results[1].terms.at(name) == doctest::Approx(value).epsilon(1e-5));
-    CHECK(results[1].gradient_norm == doctest::Approx(results[0].gradient_norm).epsilon(1e-5));
+    CHECK(results[1].gradient_norm == doctest::Approx(results[0].gradient_norm).epsilon(1e-4));
     CHECK(results[0].terms.size() == (whole ? 2U : 3U));
   }
 }
