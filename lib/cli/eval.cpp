@@ -44,7 +44,7 @@ class EvalTool {
     choose_examples();
     for (const std::string& path : o_.models) work_.subjects.push_back(subject(path));
     if (!o_.baseline.empty()) work_.baseline = subject(o_.baseline);
-    for (const EvalSubject& s : work_.subjects) check_model(work_.ranks, s.config);
+    for (const EvalSubject& s : work_.subjects) work_.ranks.require_any(s.config);
     if (work_.baseline)
       work_.baseline_ranks =
           if_they_divide(work_.ranks, work_.baseline->config, fmt::format("baseline '{}'", work_.baseline->path));

@@ -169,11 +169,6 @@ RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Commun
   return grid;
 }
 
-void check_model(const ModelRanks& ranks, const Config& config) {
-  ranks.check(config);
-  if (ranks && ranks.way->require_any) ranks.way->require_any(config, ranks.size());
-}
-
 ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what) {
   try {
     ranks.check(config);
@@ -225,10 +220,9 @@ std::string parallel_grid_help() {
       fmt::join(ways, ", "), either_of(both));
 }
 
-std::string parallel_parts_forms(bool own_batches) {
+std::string parallel_parts_forms() {
   std::vector<std::string> ways;
-  for (const DivisionKind& row : divisions())
-    if (own_batches || !row.own_batches) ways.push_back(fmt::format("{} ({}:2)", row.what, row.name));
+  for (const DivisionKind& row : divisions()) ways.push_back(fmt::format("{} ({}:2)", row.what, row.name));
   return either_of(ways);
 }
 

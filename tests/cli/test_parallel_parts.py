@@ -176,6 +176,9 @@ class Experts(Parallel):
         text = run("generate", model, *greedy, check=True).stdout
         done = launch(2, model, *greedy, "--parallel", "expert:2", name="generate", check=True)
         self.assertEqual(done.stdout.rstrip("\n"), text.rstrip("\n"))
+        shape = ["--prompt", 16, "--generate", 4, "--repeat", 1, "--format", "json"]
+        row = self.row(launch(2, model, *shape, "--parallel", "expert:2", name="bench", check=True))
+        self.assertEqual((row["expert"], row["parameters"]), (2, two["parameters"]))
 
     def test_what_ranks_cannot_do_with_experts_is_refused(self):
         def refused(ranks, options, parallel, *parts):
@@ -198,7 +201,8 @@ class Experts(Parallel):
         score = [model, "--data", self.corpus, "--parallel", "expert:2"]
         self.assert_error(launch(2, *score, name="eval"), 2, "the model is dense")
         self.assert_error(launch(2, model, "--prompt", "a", "--parallel", "expert:2", name="generate"), 2, "the model is dense")
-        self.assert_error(launch(2, model, "--parallel", "expert:2", name="bench"), 2, "batches of their own; measure in one process")
+        self.assert_error(launch(2, model, "--parallel", "expert:2", name="bench"), 2, "the model is dense")
+        self.assert_error(launch(2, model, "--train", "--parallel", "expert:2", name="bench"), 2, "measure --train in one process")
 
 
 if __name__ == "__main__":
