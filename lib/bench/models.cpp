@@ -96,7 +96,7 @@ class ModelsBench {
   void require_memory() const {
     for (const Variant& variant : variants_) {
       Config config = config_from_json(read_model_file(variant.path, {.parameters = false}).config, variant.path);
-      s_.ranks.check(config);
+      s_.ranks.require_any(config);
       if (!variant.kinds.empty()) set_attention(config, variant.kinds);
       for (const BenchPoint& point : s_.points) {
         const int64_t length = point.length ? point.length : config.context;

@@ -85,18 +85,10 @@ void set_measured(Row& row, const PartsResult& r) {
   }
 }
 
-// Ways to divide a model whose ranks compute the same batches, as a measurement wants it.
-std::vector<std::string> measured_divisions() {
-  std::vector<std::string> names;
-  for (const DivisionKind& row : divisions())
-    if (!row.own_batches) names.emplace_back(row.name);
-  return names;
-}
-
 // Of CSV, in order: the same whatever models, options and texts a run has.
 std::vector<std::string> result_columns() {
   std::vector<std::string> names = {"model", "form", "attention", "batch", "threads"};
-  for (const std::string& name : measured_divisions()) names.push_back(name);
+  for (const DivisionKind& row : divisions()) names.emplace_back(row.name);
   for (const char* name : {"prompt", "generate", "context", "steps", "draft", "exit", "parts", "rows"})
     names.emplace_back(name);
   for (const char* rate : {"prefill", "decode", "train"}) {
@@ -209,7 +201,7 @@ Report bench_report(const std::vector<BenchResult>& results) {
   std::vector<Row> rows;
   for (const BenchResult& result : results) rows.push_back(row_of(result));
   std::vector<std::string> common = {"attention", "batch", "threads"};
-  for (const std::string& name : measured_divisions()) common.push_back(name);
+  for (const DivisionKind& row : divisions()) common.emplace_back(row.name);
   for (const char* name : {"prompt", "context", "generate", "steps", "precision", "repeat",
                            "ceiling_read_bytes_per_second", "ceiling_flops_per_second"})
     common.emplace_back(name);

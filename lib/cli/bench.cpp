@@ -50,8 +50,8 @@ int run_plans(const BenchOptions& o, const Common& common) {
 
 int run(const BenchOptions& o, const Common& common) {
   const ModelRanks ranks = parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
-  if (ranks && ranks.way->own_batches)
-    throw usage_error("--parallel {}: ranks with {} train on batches of their own; measure in one process",
+  if (ranks && ranks.way->own_batches && o.train)
+    throw usage_error("--parallel {}: ranks with {} train on batches of their own; measure --train in one process",
                       o.replay.engine.parts, ranks.way->what);
   std::optional<StopLater> together;  // none of the ranks leaves alone
   if (ranks) together.emplace();

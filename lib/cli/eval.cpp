@@ -44,7 +44,10 @@ class EvalTool {
     choose_examples();
     for (const std::string& path : o_.models) work_.subjects.push_back(subject(path));
     if (!o_.baseline.empty()) work_.baseline = subject(o_.baseline);
-    for (const EvalSubject& s : work_.subjects) check_model(work_.ranks, s.config);
+    for (const EvalSubject& s : work_.subjects) work_.ranks.require_any(s.config);
+    if (work_.baseline)
+      work_.baseline_ranks =
+          if_they_divide(work_.ranks, work_.baseline->config, fmt::format("baseline '{}'", work_.baseline->path));
     if (!o_.plot.empty() && std::none_of(work_.subjects.begin(), work_.subjects.end(),
                                          [](const EvalSubject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
@@ -244,8 +247,8 @@ class EvalTool {
     for (const EvalSubject* s : all()) {
       const int64_t length = std::min(work_.settings.context, work_.text_of(*s).size());
       if (length > work_.settings.chunk)
-        require_memory_for(generation_footprint(work_.ranks.shape_of_one(s->config), 1, length, work_.settings.chunk,
-                                                work_.settings.type, work_.settings.code),
+        require_memory_for(generation_footprint(work_.ranks_of(*s).shape_of_one(s->config), 1, length,
+                                                work_.settings.chunk, work_.settings.type, work_.settings.code),
                            fmt::format("scoring '{}'", s->path), "choose a smaller --context");
     }
   }

@@ -127,14 +127,7 @@ void EvalOptions::add(CLI::App& app) {
   report->add_flag("--force", force, "Replace existing output, and begin interrupted --samples anew");
 }
 
-// What runs a model that the ranks do not divide, or reads it alone.
-void EvalOptions::check_parallel() const {
-  if (parallel.empty()) return;
-  if (!baseline.empty()) throw usage_error("--parallel does not go with --baseline: score in one process");
-}
-
 void EvalOptions::check() const {
-  check_parallel();
   if (models.empty())
     throw usage_error(
         "no model given: name it before --data, which takes every name that follows, e.g. eval small.h5 --data "

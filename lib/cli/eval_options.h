@@ -46,7 +46,6 @@ struct EvalOptions {
   std::vector<Requirement> requirements(bool choices) const;
 
  private:
-  void check_parallel() const;
   void check_tasks() const;
   void check_exits() const;
   void check_retrieval() const;

@@ -23,16 +23,33 @@ class EvalScoring {
   EvalScoring(EvalWork& work, const EvalOptions& options, const Common& common)
       : work_(work), o_(options), common_(common) {}
 
+  void run() {
+    if (work_.ranks)
+      run_here();
+    else
+      run_in_children();
+  }
+
+ private:
+  // Of ranks, whose messages no child could send. A baseline is scored with every model.
+  void run_here() {
+    if (work_.baseline && o_.speed) measure_baseline();
+    for (EvalSubject& s : work_.subjects) {
+      reset_peak_rss();  // of models before
+      score(s);
+      ++work_.scored;
+    }
+  }
+
   // Each model in a process of its own: what it takes of memory is its own, and one at a time is in memory while speed
   // and memory are measured.
-  void run() {
+  void run_in_children() {
     const auto take = [](EvalSubject& s, const nlohmann::json& result) {
       static_cast<EvalResult&>(s) = eval_result_of(result);
     };
     if (work_.baseline && o_.speed)
       take(*work_.baseline, in_child(fmt::format("measuring '{}'", work_.baseline->path), common_.threads, [&] {
-        Model model = load(work_.baseline->path);
-        measure_alone(*work_.baseline, model);
+        measure_baseline();
         return to_json(*work_.baseline);
       }));
     if (work_.baseline && work_.subjects.size() > 1) {
@@ -43,11 +60,6 @@ class EvalScoring {
       }
     }
     for (EvalSubject& s : work_.subjects) {
-      if (work_.ranks) {  // whose messages no child could send
-        score(s);
-        ++work_.scored;
-        continue;
-      }
       const nlohmann::json results = in_child(fmt::format("scoring '{}'", s.path), common_.threads, [&] {
         score(s);
         nlohmann::json both = nlohmann::json::array({to_json(s)});
@@ -60,9 +72,13 @@ class EvalScoring {
     }
   }
 
- private:
-  Model load(const std::string& path, const ReadOptions& options = {}, const ModelRanks& ranks = {}) const {
-    Model model = load_model(path, options, nullptr, ranks);
+  void measure_baseline() {
+    Model model = load(*work_.baseline);
+    measure_alone(*work_.baseline, model);
+  }
+
+  Model load(const EvalSubject& s, const ReadOptions& options = {}) const {
+    Model model = load_model(s.path, options, nullptr, work_.ranks_of(s));
     set_rounding(model, o_.rounding());
     return model;
   }
@@ -81,7 +97,7 @@ class EvalScoring {
   }
 
   Scores score_media_baseline() {
-    const Model model = load(work_.baseline->path);
+    const Model model = load(*work_.baseline);
     Scores scores = score_media(*work_.baseline, model);
     finish_sizes(*work_.baseline, model);
     log_debug("scored the baseline '{}'", work_.baseline->path);
@@ -126,7 +142,7 @@ class EvalScoring {
     }
     const nlohmann::json results =
         in_child(fmt::format("scoring '{}'", work_.baseline->path), common_.threads, [&]() -> nlohmann::json {
-          Model model = load(work_.baseline->path);
+          Model model = load(*work_.baseline);
           show_progress(work_.baseline->path);
           const Scores scores = with_baseline_report([&] {
             return score_baseline(*model.transformer, work_.text_of(*work_.baseline), settings_for(*work_.baseline),
@@ -159,7 +175,7 @@ class EvalScoring {
   }
 
   void score(EvalSubject& s) {
-    Model model = load(s.path, {}, work_.ranks);
+    Model model = load(s);
     s.forms = weight_forms(*model.transformer);
     work_.settings.routing = &s.routing;
     work_.settings.depth = &s.depth;
@@ -215,7 +231,7 @@ class EvalScoring {
   }
 
   void score_pair(EvalSubject& s, Model& model) {
-    Model other = load(work_.baseline->path, {.defer = kept_.has_value()});
+    Model other = load(*work_.baseline, {.defer = kept_.has_value()});
     show_progress(s.path);
     AttentionMeter meter;
     work_.settings.attention = &meter;

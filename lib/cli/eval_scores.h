@@ -35,7 +35,11 @@ struct EvalWork {
   EvaluateSettings settings;
   std::optional<SampleFile> samples;  // what is scored so far, for --samples
   ModelRanks ranks;                   // with parts of the models; nobody: this process has them whole
+  ModelRanks baseline_ranks;          // of the baseline, which each has whole where they cannot divide it
 
+  const ModelRanks& ranks_of(const EvalSubject& s) const {
+    return baseline && &s == &*baseline ? baseline_ranks : ranks;
+  }
   const Corpus& text_of(const EvalSubject& s) const { return texts->text(s.tokenizer_json); }
   const Questions& questions_of(const EvalSubject& s) const { return texts->questions(s.tokenizer_json); }
   bool choices() const { return texts && texts->choices(); }

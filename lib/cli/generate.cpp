@@ -85,7 +85,7 @@ class GenerateTool {
     const Stopwatch watch;
     model_ = load_model(o_.model, {.defer = true}, nullptr, ranks_);
     set_rounding(model_, o_.low_bit.rounding(o_.precision));
-    check_model(ranks_, model_.transformer->config());
+    ranks_.require_any(model_.transformer->config());
     tokenizer_ = make_tokenizer(model_.tokenizer);
     o_.low_bit.tell_of_activations(weight_forms(*model_.transformer));
     log_debug("'{}' read in {}", o_.model, format_duration(watch.seconds()));

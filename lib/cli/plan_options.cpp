@@ -11,7 +11,9 @@
 #include "base/units.h"
 #include "bench/ceilings_cache.h"
 #include "bench/kernel_bench.h"
+#include "cli/expert_options.h"
 #include "cli/model_options.h"
+#include "model/upcycle.h"
 
 namespace hone::cli {
 namespace {
@@ -20,6 +22,7 @@ namespace {
 struct Said {
   PlanSpec plan;
   ModelOptions shape;
+  std::optional<MixtureShape> mixture;  // in every layer
   int64_t vocabulary = 256;
   bool shaped = false;  // some key describes a shape
 };
@@ -51,11 +54,25 @@ Key of_shape(const char* name, std::optional<int64_t> ModelOptions::*member) {
           }};
 }
 
+Key of_mixture(const char* name, int64_t MixtureShape::*member) {
+  return {name, [member](Said& s, const std::string& text) {
+            if (!s.mixture) s.mixture.emplace();
+            (*s.mixture).*member = at_least_one(text);
+            s.shaped = true;
+          }};
+}
+
 const std::vector<Key>& keys() {
   static const std::vector<Key> all = {
       // layout
       {"ranks", [](Said& s, const std::string& t) { s.plan.layout.ranks = at_least_one(t); }},
       {"tensor", [](Said& s, const std::string& t) { s.plan.layout.tensor = at_least_one(t); }},
+      {"expert", [](Said& s, const std::string& t) { s.plan.layout.expert = at_least_one(t); }},
+      {"balance",
+       [](Said& s, const std::string& t) {
+         s.plan.layout.balance = positive(t);
+         if (s.plan.layout.balance < 1) throw usage_error("'{}' is less than 1, an even load", t);
+       }},
       {"batch", [](Said& s, const std::string& t) { s.plan.layout.batch = at_least_one(t); }},
       {"accumulate", [](Said& s, const std::string& t) { s.plan.layout.accumulate = at_least_one(t); }},
       {"recompute", [](Said& s, const std::string& t) { s.plan.layout.recompute = recompute_plan(t); }},
@@ -72,6 +89,9 @@ const std::vector<Key>& keys() {
       of_shape("kv_heads", &ModelOptions::kv_heads),
       of_shape("head_dim", &ModelOptions::head_dim),
       of_shape("ffn", &ModelOptions::ffn),
+      of_mixture("experts", &MixtureShape::experts),
+      of_mixture("top_k", &MixtureShape::top_k),
+      of_mixture("shared_experts", &MixtureShape::shared_experts),
       {"vocab",
        [](Said& s, const std::string& t) {
          s.vocabulary = at_least_one(t);
@@ -128,6 +148,10 @@ PlanSpec parse_plan(const std::string& text, const Config* model) {
     } else {
       if (plan.layout.context > 0) said.shape.context = plan.layout.context;
       plan.config = said.shape.config(said.vocabulary);
+      if (said.mixture) {
+        said.mixture->layers.assign(plan.config.layers.size(), true);
+        plan.config = with_mixtures(std::move(plan.config), *said.mixture);
+      }
     }
     check_plan(plan.config, plan.layout);
     if (plan.layout.ranks > 1 && plan.machine.network == 0)
@@ -150,6 +174,7 @@ void measure_what_is_missing(std::vector<PlanSpec>& plans, int threads, bool ref
 
 Report plan_report(const std::vector<PlanSpec>& plans) {
   Report report;
+  const bool mixes = std::ranges::any_of(plans, [](const PlanSpec& spec) { return has_mixtures(spec.config); });
   for (const PlanSpec& spec : plans) {
     PlanMachine machine = spec.machine;
     machine.flops *= spec.efficiency;
@@ -157,11 +182,16 @@ Report plan_report(const std::vector<PlanSpec>& plans) {
     Row row;
     row.set("plan", spec.text).set("parameters", plan.parameters).set("ranks", spec.layout.ranks);
     row.set("tensor", spec.layout.tensor).set("data", spec.layout.groups());
+    if (mixes) row.set("expert", spec.layout.expert).set("active_parameters", plan.active_parameters);
     row.set("step_seconds", plan.step_seconds()).set("train_tokens_per_second", plan.tokens_per_second());
     row.set("limit", plan.limit());
     row.set("compute_seconds", plan.compute_seconds).set("update_seconds", plan.update_seconds);
     row.set("data_seconds", plan.data_seconds).set("tensor_seconds", plan.tensor_seconds);
     row.set("data_bytes", plan.data_bytes).set("tensor_bytes", plan.tensor_bytes);
+    if (mixes) {
+      row.set("expert_seconds", plan.expert_seconds).set("expert_bytes", plan.expert_bytes);
+      row.set("expert_parameters", plan.expert_parameters);
+    }
     row.set("rank_bytes", plan.memory.total()).set("parameter_bytes", plan.memory.parameters);
     row.set("optimizer_bytes", plan.memory.optimizer).set("activation_bytes", plan.memory.activations);
     if (spec.memory > 0) row.set("fits", plan.memory.total() <= spec.memory ? "yes" : "no");
@@ -175,12 +205,14 @@ Report plan_report(const std::vector<PlanSpec>& plans) {
     }
     report.add(row);
   }
-  for (const char* name : {"data_bytes", "tensor_bytes", "rank_bytes", "parameter_bytes", "optimizer_bytes",
-                           "activation_bytes", "bandwidth", "network"})
+  for (const char* name : {"data_bytes", "tensor_bytes", "expert_bytes", "rank_bytes", "parameter_bytes",
+                           "optimizer_bytes", "activation_bytes", "bandwidth", "network"})
     report.show(name, Display::bytes, 3);
-  for (const char* name : {"parameters", "train_tokens_per_second", "flops", "flops_per_second", "rank_hours"})
+  for (const char* name : {"parameters", "train_tokens_per_second", "flops", "flops_per_second", "rank_hours",
+                           "active_parameters", "expert_parameters"})
     report.show(name, Display::count, 3);
-  for (const char* name : {"step_seconds", "compute_seconds", "update_seconds", "data_seconds", "tensor_seconds"})
+  for (const char* name :
+       {"step_seconds", "compute_seconds", "update_seconds", "data_seconds", "tensor_seconds", "expert_seconds"})
     report.show(name, Display::plain, 3);
   report.show_detail("plan");
   return report;

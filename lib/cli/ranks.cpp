@@ -16,6 +16,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/spelling.h"
 #include "base/units.h"
 #include "comm/launch.h"
@@ -168,9 +169,14 @@ RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Commun
   return grid;
 }
 
-void check_model(const ModelRanks& ranks, const Config& config) {
-  ranks.check(config);
-  if (ranks && ranks.way->require_any) ranks.way->require_any(config, ranks.size());
+ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what) {
+  try {
+    ranks.check(config);
+  } catch (const Error& error) {
+    log_warning("every rank has the whole {}: {}", what, error.what());
+    return {};
+  }
+  return ranks;
 }
 
 double largest(Communicator& ranks, double mine) {
@@ -214,10 +220,9 @@ std::string parallel_grid_help() {
       fmt::join(ways, ", "), either_of(both));
 }
 
-std::string parallel_parts_forms(bool own_batches) {
+std::string parallel_parts_forms() {
   std::vector<std::string> ways;
-  for (const DivisionKind& row : divisions())
-    if (own_batches || !row.own_batches) ways.push_back(fmt::format("{} ({}:2)", row.what, row.name));
+  for (const DivisionKind& row : divisions()) ways.push_back(fmt::format("{} ({}:2)", row.what, row.name));
   return either_of(ways);
 }
 

@@ -34,17 +34,16 @@ void require_alike(Communicator& ranks, const nlohmann::json& description);
 // Error(usage) where it is not of so many ranks as there are, where those of a row would not compute alike, and where
 // the model is to be divided in two ways at once.
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks);
-// Throws Error(usage) where the ranks cannot divide a model of this configuration, or would divide nothing of it.
-void check_model(const ModelRanks& ranks, const Config& config);
+// These, where they can divide such a model. Else nobody, as a warning says of `what` ("teacher 'a.h5'"): each has the
+// whole of it.
+ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what);
 // On every rank: the largest number that one of them gave.
 double largest(Communicator& ranks, double mine);
 // The same of a tool that ranks run by parts of one model alone, "tensor:2"; nobody for "" in one process. They must
 // have been started with the same `arguments`.
 ModelRanks parallel_parts(const std::string& parallel, const std::shared_ptr<Communicator>& ranks,
                           const std::string& tool, const std::vector<std::string>& arguments);
-std::string parallel_grid_help();  // of the option that it reads
-// For the help of parallel_parts(): "each matrix (tensor:2) or …", or of them those alone whose ranks train on the same
-// batches.
-std::string parallel_parts_forms(bool own_batches = true);
+std::string parallel_grid_help();    // of the option that it reads
+std::string parallel_parts_forms();  // for the help of parallel_parts(): "each matrix (tensor:2) or …"
 
 }  // namespace hone::cli

@@ -63,7 +63,7 @@ void ReplayOptions::add(CLI::App& app) {
   group->add_flag("--simulate", simulate, "Measure what steps take, then replay by these times without computing");
   group->add_option("--costs", costs, "With --simulate: read them from this file; where there is none, write it")
       ->type_name("FILE");
-  engine.add(group, parallel_parts_forms(false), "--requests", ", and the blocks of a trace");
+  engine.add(group, parallel_parts_forms(), "--requests", ", and the blocks of a trace");
   add_count(group, "--busy-chunk", busy_chunk, "Tokens of a prompt in a step beside texts that are written",
             size_range);
 }

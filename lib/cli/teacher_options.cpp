@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/effects.h"
+#include "cli/ranks.h"
 #include "dataset/tokenizer.h"
 #include "kernels/rows/divergence.h"
 #include "measure/activations.h"
@@ -130,6 +131,24 @@ void TeacherOptions::check_fits(const Model& teacher_model, const Model& student
                       t.layers.size(), t.block.dim, s.layers.size(), s.block.dim);
 }
 
+// Ranks that have the student in parts have the teacher so, where they can. What is to be kept of it one of them alone
+// computes.
+Model TeacherOptions::loaded(const Model& student, const RunSettings& settings) const {
+  ModelRanks ranks;
+  if (const ModelRanks& row = settings.step.grid.row; row && cache.empty()) {
+    ReadOptions read;
+    read.parameters = false;
+    const std::string name = fmt::format("'{}'", path());
+    ranks = if_they_divide(row, config_from_json(read_model_file(path(), read).config, name), "teacher " + name);
+  }
+  Model model = load_model(path(), {}, nullptr, ranks);
+  agree(ranks ? *ranks.group : *alone(), [&] {
+    require_finite(model);
+    check_fits(model, student, settings);
+  });
+  return model;
+}
+
 void TeacherOptions::load(const Model& student, const Corpus& text, RunSettings& settings) {
   if (!teacher) return;
   const TeacherSpec spec = parse_teacher(*teacher);
@@ -144,10 +163,7 @@ void TeacherOptions::load(const Model& student, const Corpus& text, RunSettings&
     d.teacher = cached_teacher(cache, key_of(spec, sha256(), text, settings.context, top), vocabulary_);
     return;
   }
-  Model loaded = load_model(path());
-  require_finite(loaded);
-  check_fits(loaded, student, settings);
-  std::shared_ptr<Transformer> model = std::move(loaded.transformer);
+  std::shared_ptr<Transformer> model = loaded(student, settings).transformer;
   if (settings.context > model->config().context) model->set_context(settings.context);
   const TrainingShape shape = {.batch = settings.step.batch, .context = settings.context, .type = settings.step.type};
   d.bytes = teacher_bytes(*model, shape, hidden > 0);

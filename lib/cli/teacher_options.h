@@ -44,6 +44,7 @@ struct TeacherOptions {
 
  private:
   std::string sha256() const;
+  Model loaded(const Model& student, const RunSettings& settings) const;
   void check_fits(const Model& teacher, const Model& student, const RunSettings& settings) const;
 
   std::shared_ptr<std::string> sha256_ = std::make_shared<std::string>();  // copies share it

@@ -58,7 +58,7 @@ class TrainTool {
       model_.transformer->set_context(context_);
     }
     start_.adapt();
-    check_model(grid_.row, config);
+    grid_.row.require_any(config);
     if (const auto media = o_.lines.contrasted_media(); !media.empty())
       model_.transformer->align(media, ops::first_similarity_scale(o_.lines.contrast().loss));
     o_.experts.training(config);  // refuses what a dense model has no use for

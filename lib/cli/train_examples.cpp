@@ -59,8 +59,10 @@ void TrainingExamples::name_encoders(const Config& config, Journal& journal) con
 
 std::function<double()> TrainingExamples::validation(const Transformer& model, const RunSettings& settings) const {
   if (!valid_) return {};
-  return [reader = valid_, &model, type = settings.step.type] {
-    const ExampleScores scores = score_examples(model, *reader, type);
+  // Each counts what is broken among all, where that is left out.
+  const auto ranks = valid_->skips_broken() ? alone() : settings.step.grid.copies;
+  return [reader = valid_, &model, type = settings.step.type, ranks] {
+    const ExampleScores scores = score_examples(model, *reader, type, 0, {}, ranks);
     std::string text;
     for (const auto& [kinds, of] : scores.kinds)
       text +=

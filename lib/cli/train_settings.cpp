@@ -59,7 +59,7 @@ void TrainOptions::check_grid(const RankGrid& grid) const {
   } wishes[] = {
       {TrainingWish::pruning, sparsity.has_value(), "--sparsity"},
       {TrainingWish::rounding, !quantize_aware.empty(), "--quantize-aware"},
-      {TrainingWish::teacher, teacher.teacher.has_value(), "--teacher"},
+      {TrainingWish::teacher_cache, !teacher.cache.empty(), "--teacher-cache"},
       {TrainingWish::experts, experts.experts.has_value(), "--experts"},
       {TrainingWish::layer_dropout, layer_dropout(depth.dropout).most > 0, "--layer-dropout"},
       {TrainingWish::eight_bits, is_int8(precision), "--precision int8"},

@@ -38,17 +38,23 @@ void SequencesAhead::work() {
   }
 }
 
+SequencesAhead::Made SequencesAhead::take() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !made_.empty(); });
+  Made made = std::move(made_.front());
+  made_.pop_front();
+  ++position_;
+  changed_.notify_all();
+  return made;
+}
+
+void SequencesAhead::pass(int64_t positions) {
+  for (int64_t i = 0; i < positions; ++i) take();
+}
+
 Sequence SequencesAhead::next(int64_t most_skipped) {
   for (int64_t skipped = 0; skipped <= most_skipped; ++skipped) {
-    Made made;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return !made_.empty(); });
-      made = std::move(made_.front());
-      made_.pop_front();
-      changed_.notify_all();
-    }
-    ++position_;
+    Made made = take();
     if (made.error) std::rethrow_exception(made.error);
     if (made.sequence) return std::move(*made.sequence);
   }

@@ -23,6 +23,7 @@ class SequencesAhead {
   // The next that could be made. Throws what make() threw at its position, and Error(input) after `most_skipped`
   // positions without any.
   Sequence next(int64_t most_skipped);
+  void pass(int64_t positions);                   // goes past the next so many, whatever make() gave or threw for them
   int64_t position() const { return position_; }  // of what comes next
 
  private:
@@ -31,6 +32,7 @@ class SequencesAhead {
     std::exception_ptr error;
   };
   void work();
+  Made take();
 
   std::function<std::optional<Sequence>(int64_t)> make_;
   int64_t position_, begun_;

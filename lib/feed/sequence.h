@@ -53,6 +53,7 @@ class SequenceReader {
   // skipped; else throws Error(input) with file and line for what cannot be read, and for more rows than the context.
   std::optional<Sequence> read(int64_t example, uint64_t seed = 0);
   int64_t broken() const;  // examples that were skipped
+  bool skips_broken() const { return skip_broken_; }
   int64_t cached_bytes() const { return parts_.cached_bytes(); }
 
  private:

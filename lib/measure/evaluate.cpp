@@ -249,12 +249,15 @@ PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline
   all.divergences.resize(windows.size());
   for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
     if (recall(settings, group, all)) return;
-    const Tensor ours = hidden_of(model, group, settings, trace_of(settings));
-    const Tensor theirs = hidden_of(baseline, group, settings, baseline_trace_of(settings));
-    add_scores(model, ours, group, text, !settings.answers.empty(), all.model);
-    add_scores(baseline, theirs, group, text, !settings.answers.empty(), all.baseline);
-    for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
-      all.divergences[group.places[i]] = divergence_of(model, baseline, ours.rows(row, count), theirs.rows(row, count));
+    in_step(model, [&] {
+      const Tensor ours = hidden_of(model, group, settings, trace_of(settings));
+      const Tensor theirs = hidden_of(baseline, group, settings, baseline_trace_of(settings));
+      add_scores(model, ours, group, text, !settings.answers.empty(), all.model);
+      add_scores(baseline, theirs, group, text, !settings.answers.empty(), all.baseline);
+      for_each_scored(group, [&](size_t i, int64_t row, int64_t count) {
+        all.divergences[group.places[i]] =
+            divergence_of(model, baseline, ours.rows(row, count), theirs.rows(row, count));
+      });
     });
     tell(settings, group, all);
   });

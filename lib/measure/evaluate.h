@@ -61,7 +61,8 @@ struct PairedScores {
 };
 
 // Both models over the same windows, with the divergence of their predictions. Their vocabularies must agree:
-// Error(input).
+// Error(input). Where ranks have parts of the first, they have parts of the second, or each has it whole; called on
+// every one of them it gives each the same.
 PairedScores evaluate_pair(const Transformer& model, const Transformer& baseline, const Corpus& text,
                            const EvaluateSettings& settings);
 

@@ -1,12 +1,14 @@
 #include "measure/example_scores.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/spelling.h"
 #include "base/stop.h"
 #include "model/reading.h"
 #include "model/whole_arrays.h"
+#include "weights/part.h"
 
 namespace hone {
 namespace {
@@ -38,21 +40,25 @@ WindowScore score_of(const Sequence& s, const ops::TokenLosses& losses, int64_t 
   return score;
 }
 
-}  // namespace
+// Of a rank's examples.
+struct ScoredExample {
+  int64_t example = 0;
+  WindowScore score;
+};
 
-ExampleScores score_examples(const Transformer& model, SequenceReader& reader, DType type, int64_t limit,
-                             const std::function<void(int64_t, int64_t)>& progress) {
+// `share`: of the examples those at its index, one of so many.
+std::vector<ScoredExample> score_share(const Transformer& model, SequenceReader& reader, DType type, int64_t count,
+                                       const Share& share, const std::function<void(int64_t, int64_t)>& progress,
+                                       std::vector<EncoderLoad>& encoders) {
   const NoTape pause;
-  const int64_t count = limit > 0 ? std::min(limit, reader.size()) : reader.size();
-  ExampleScores scores;
-  scores.encoders.resize(model.encoders().size());
-  for (int64_t next = 0; next < count;) {
+  std::vector<ScoredExample> scored;
+  for (int64_t next = share.index; next < count;) {
     if (!model.ranks()) check_stop();
     JoinedInput rows;
     std::vector<Sequence> sequences;
     std::vector<Span> spans;
     std::vector<int32_t> targets;
-    for (int64_t size = 0; next < count && size < rows_at_once; ++next) {
+    for (int64_t size = 0; next < count && size < rows_at_once; next += share.count) {
       std::optional<Sequence> sequence = reader.read(next);
       if (!sequence) continue;
       size += sequence->size();
@@ -65,19 +71,44 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
     ops::TokenLosses losses;
     in_step(model, [&] {
       const Tensor hidden =
-          hidden_states(model, rows.input(), std::move(spans), {.type = type, .trace = {.encoders = &scores.encoders}});
+          hidden_states(model, rows.input(), std::move(spans), {.type = type, .trace = {.encoders = &encoders}});
       losses = model.loss(Var(hidden), targets);
     });
     int64_t row = 0;
     for (const Sequence& s : sequences) {
-      WindowScore score = score_of(s, losses, row);
+      ScoredExample one = {s.example, score_of(s, losses, row)};
       const Example& example = reader.examples().all[static_cast<size_t>(s.example)];
-      if (s.answer_row >= 0) score.bytes = static_cast<int64_t>(example.answer.size());
-      scores.all.add(score);
-      scores.kinds[mix_name(example.mix())].add(score);
+      if (s.answer_row >= 0) one.score.bytes = static_cast<int64_t>(example.answer.size());
+      scored.push_back(one);
       row += s.size();
     }
-    if (progress) progress(next, count);
+    if (progress) progress(std::min(next, count), count);
+  }
+  return scored;
+}
+
+}  // namespace
+
+ExampleScores score_examples(const Transformer& model, SequenceReader& reader, DType type, int64_t limit,
+                             const std::function<void(int64_t, int64_t)>& progress,
+                             const std::shared_ptr<Communicator>& ranks) {
+  const int64_t count = limit > 0 ? std::min(limit, reader.size()) : reader.size();
+  ExampleScores scores;
+  scores.encoders.resize(model.encoders().size());
+  std::vector<ScoredExample> all;
+  for (const std::string& part : gather_agreed(*ranks, [&] {
+         const std::vector<ScoredExample> mine =
+             score_share(model, reader, type, count, {ranks->rank(), ranks->size()}, progress, scores.encoders);
+         return std::string(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(ScoredExample));
+       })) {
+    const size_t before = all.size();
+    all.resize(before + part.size() / sizeof(ScoredExample));
+    if (!part.empty()) std::memcpy(all.data() + before, part.data(), part.size());
+  }
+  std::ranges::sort(all, {}, &ScoredExample::example);
+  for (const ScoredExample& one : all) {
+    scores.all.add(one.score);
+    scores.kinds[mix_name(reader.examples().all[static_cast<size_t>(one.example)].mix())].add(one.score);
   }
   if (scores.all.windows().empty())
     throw input_error("{}: none of {} can be read", reader.examples().name(), counted(count, "example"));

@@ -31,6 +31,7 @@ struct ProductCounter : Reader {
 
   void weight(const ParameterInfo& info, const Weight& weight) override {
     if (info.role == Role::encoder || info.kind > 0) return;  // no token of text goes through it
+    if (!info.part.here()) return;                            // of an expert that another rank has
     const double size = static_cast<double>(weight.rows() * weight.cols());
     const double stored = static_cast<double>(weight.stored_bytes());
     const bool looked_up_in = info.role == Role::embedding && !tied;
@@ -39,7 +40,7 @@ struct ProductCounter : Reader {
     bytes += (looked_up_in ? stored / static_cast<double>(weight.rows()) : stored) * read_ * any_passes(info.layer);
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
-    if (info.role == Role::encoder_row || info.of == Role::encoder || info.kind > 0) return;
+    if (info.role == Role::encoder_row || info.of == Role::encoder || info.kind > 0 || !info.part.here()) return;
     const double size = static_cast<double>(parameter.value.bytes());
     const bool looked_up_in = info.role == Role::position;
     if (info.role == Role::depth_router) elements += static_cast<double>(parameter.value.size());

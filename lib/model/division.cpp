@@ -44,6 +44,11 @@ void ModelRanks::check(const Config& config) const {
   if (group) way->check(config, group->size());
 }
 
+void ModelRanks::require_any(const Config& config) const {
+  check(config);
+  if (group && way->require_any) way->require_any(config, group->size());
+}
+
 Config ModelRanks::shape_of_one(const Config& config) const {
   return group && way->shape_of_one ? way->shape_of_one(config, group->size()) : config;
 }

@@ -14,7 +14,7 @@
 namespace hone {
 
 // What training may be asked for, and looks at more of a model than one rank may have.
-enum class TrainingWish { pruning, rounding, teacher, experts, layer_dropout, eight_bits };
+enum class TrainingWish { pruning, rounding, teacher_cache, experts, layer_dropout, eight_bits };
 
 struct RefusedWish {
   TrainingWish wish;
@@ -50,6 +50,7 @@ struct ModelRanks {
   int size() const { return group ? group->size() : 1; }
   Shares shares() const;                            // of this one
   void check(const Config& config) const;           // DivisionKind::check
+  void require_any(const Config& config) const;     // the same, and DivisionKind::require_any
   Config shape_of_one(const Config& config) const;  // DivisionKind::shape_of_one
 
   const DivisionKind* way = nullptr;

@@ -1,6 +1,9 @@
 #include "ops/divergence.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -10,15 +13,57 @@
 namespace hone::ops {
 namespace {
 
+// Of the columns of all ranks.
+kernels::DivergenceSum merged(std::span<const kernels::DivergenceSum> of_ranks, float temperature) {
+  kernels::DivergenceSum all = {-INFINITY, -INFINITY, 0, 0, 0};
+  for (const kernels::DivergenceSum& one : of_ranks) {
+    // Not std::max: what is no number stays none.
+    if (!(one.largest <= all.largest)) all.largest = one.largest;
+    if (!(one.teacher_largest <= all.teacher_largest)) all.teacher_largest = one.teacher_largest;
+  }
+  for (const kernels::DivergenceSum& one : of_ranks) {
+    if (one.sum == 0) continue;  // of no token
+    const float by = (one.largest - all.largest) / temperature,
+                teacher_by = (one.teacher_largest - all.teacher_largest) / temperature, part = std::exp(teacher_by);
+    all.sum += one.sum * std::exp(by);
+    all.teacher_sum += one.teacher_sum * part;
+    all.weighted += part * (one.weighted + one.teacher_sum * (teacher_by - by));
+  }
+  return all;
+}
+
+// kernels::divergence() by ranks that divide the vocabulary.
+void divergence_of_parts(const kernels::DivergenceRows& a, Communicator& ranks) {
+  const auto rows = static_cast<size_t>(a.logits.rows);
+  std::vector<kernels::DivergenceSum> sums(rows);
+  kernels::divergence_sums(a, sums.data());
+  const std::vector<std::string> all =
+      ranks.gather({reinterpret_cast<const char*>(sums.data()), rows * sizeof(kernels::DivergenceSum)});
+  std::vector<kernels::DivergenceSum> of_ranks(all.size());
+  for (size_t r = 0; r < rows; ++r) {
+    if (a.targets[r] < 0) continue;
+    for (size_t i = 0; i < all.size(); ++i)
+      std::memcpy(&of_ranks[i], all[i].data() + r * sizeof(kernels::DivergenceSum), sizeof(kernels::DivergenceSum));
+    sums[r] = merged(of_ranks, a.temperature);
+  }
+  kernels::divergence_from_sums(a, sums.data());
+}
+
 class OfModel : public Predictions {
  public:
   OfModel(Tensor hidden, Head head) : hidden_(std::move(hidden)), head_(std::move(head)) {}
 
-  void compare(kernels::DivergenceRows rows, int64_t begin) const override {
+  void compare(kernels::DivergenceRows rows, int64_t begin, const Head& student) const override {
+    if (head_.ranks && !student.ranks) throw internal_error("a teacher in parts, and a student that is whole");
     const Tensor logits = Tensor::empty({rows.logits.rows, head_.weight->rows()}, rows.logits.dtype);
     head_.logits(hidden_.rows(begin, rows.logits.rows).view(), logits.view());
-    rows.teacher = logits.view();
-    kernels::divergence(rows);
+    // A teacher that each rank has whole is read where the student's part is.
+    rows.teacher =
+        kernels::columns_of(logits.view(), head_.ranks ? 0 : student.first, std::min(rows.logits.cols, logits.dim(1)));
+    if (student.ranks)
+      divergence_of_parts(rows, *student.ranks);
+    else
+      kernels::divergence(rows);
   }
 
  private:
@@ -30,7 +75,8 @@ class Kept : public Predictions {
  public:
   Kept(Tensor ids, Tensor probabilities) : ids_(std::move(ids)), probabilities_(std::move(probabilities)) {}
 
-  void compare(kernels::DivergenceRows rows, int64_t begin) const override {
+  void compare(kernels::DivergenceRows rows, int64_t begin, const Head& student) const override {
+    if (student.ranks) throw usage_error("predictions that were kept are not compared with a model in parts on ranks");
     const int64_t count = ids_.dim(1);
     kernels::divergence_from_top(
         rows, {count, ids_.data<int32_t>() + begin * count, probabilities_.data<float>() + begin * (count + 1)});
@@ -40,15 +86,9 @@ class Kept : public Predictions {
   Tensor ids_, probabilities_;
 };
 
-// A divergence is of whole rows of logits.
-void require_whole(const Head& head) {
-  if (head.ranks) throw usage_error("a model in parts on several ranks is not compared with another");
-}
-
 }  // namespace
 
 std::unique_ptr<Predictions> predictions_of(Tensor hidden, Head head) {
-  require_whole(head);
   return std::make_unique<OfModel>(std::move(hidden), std::move(head));
 }
 
@@ -58,7 +98,6 @@ std::unique_ptr<Predictions> kept_predictions(Tensor ids, Tensor probabilities) 
 
 LossTerm divergence_head(const std::string& name, const Var& x, const Head& head, const Predictions& teacher,
                          float temperature, std::span<const int32_t> targets, float weight) {
-  require_whole(head);
   std::vector<float> losses(targets.size());
   const auto of_rows = [&](kernels::View logits, int64_t begin, std::span<float> of_chunk, float scale) {
     kernels::DivergenceRows rows;
@@ -68,7 +107,7 @@ LossTerm divergence_head(const std::string& name, const Var& x, const Head& head
     rows.targets = targets.data() + begin;
     rows.losses = of_chunk.data();
     rows.gradient_scale = scale;
-    teacher.compare(rows, begin);
+    teacher.compare(rows, begin, head);
   };
   return head_loss(name, x, head, targets, weight, losses, of_rows);
 }

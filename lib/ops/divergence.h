@@ -15,14 +15,15 @@ class Predictions {
  public:
   virtual ~Predictions() = default;
   // Losses and gradients of rows [begin, begin + logits.rows) of the batch, whose `logits`, `targets`, `losses`,
-  // vocabulary, temperature and scale are set.
-  virtual void compare(kernels::DivergenceRows rows, int64_t begin) const = 0;
+  // vocabulary, temperature and scale are set: those of `student`, on every rank where several divide its vocabulary.
+  virtual void compare(kernels::DivergenceRows rows, int64_t begin, const Head& student) const = 0;
 };
 
 // Those of a model: its hidden states [rows, dim], of the compute type, and its head, which must have as many rows as
-// the student's. Its logits, too, exist for a chunk of rows at a time.
+// the student's, or the whole of them where ranks divide those. Its logits, too, exist for a chunk of rows at a time.
 std::unique_ptr<Predictions> predictions_of(Tensor hidden, Head head);
-// Those that were kept: ids i32 [rows, count] and probabilities f32 [rows, count + 1], see kernels::TopPredictions.
+// Those that were kept: ids i32 [rows, count] and probabilities f32 [rows, count + 1], see kernels::TopPredictions. Of
+// whole rows: they are not compared with a vocabulary that ranks divide.
 std::unique_ptr<Predictions> kept_predictions(Tensor ids, Tensor probabilities);
 
 // The term `name`: temperature^2 KL(teacher || model), nats a scored row, as head_loss() makes it.

@@ -30,9 +30,12 @@ void ExampleBatches::set_context(int64_t context) {
 }
 
 void ExampleBatches::begin(int64_t position) {
-  constexpr size_t ahead = 256;
+  const size_t ahead = 256 * static_cast<size_t>(turns_.ranks);
   const auto size = static_cast<uint64_t>(reader_->size());
-  const auto make = [reader = reader_, size, seed = seed_](int64_t at) {
+  begun_ = position;
+  const auto make = [reader = reader_, size, seed = seed_, turns = turns_,
+                     position](int64_t at) -> std::optional<Sequence> {
+    if (!turns.own(at - position)) return std::nullopt;
     const uint64_t pass = static_cast<uint64_t>(at) / size;
     Random random(mix64(seed) + pass, "examples");
     const Permutation order(size, random.next());
@@ -45,7 +48,11 @@ void ExampleBatches::begin(int64_t position) {
 
 void ExampleBatches::next(int64_t sequences, TrainingBatch& batch) {
   std::vector<Sequence> all;
-  for (int64_t i = 0; i < sequences; ++i) all.push_back(ahead_->next(reader_->size()));
+  for (int64_t i = 0; i < sequences; ++i) {
+    if (!turns_.own(ahead_->position() - begun_))
+      throw internal_error("the example at {} is another rank's to read", ahead_->position());
+    all.push_back(ahead_->next(reader_->size()));
+  }
   // Sequences of one make lie together, which attention then computes together.
   std::stable_sort(all.begin(), all.end(), [](const Sequence& a, const Sequence& b) { return a.size() < b.size(); });
   batch = {};
@@ -101,7 +108,14 @@ void ExampleBatches::add_pairs(const std::vector<Sequence>& all, TrainingBatch& 
 }
 
 void ExampleBatches::skip(int64_t sequences) {
+  if (!reader_->skips_broken()) return ahead_->pass(sequences);
   for (int64_t i = 0; i < sequences; ++i) ahead_->next(reader_->size());
+}
+
+void ExampleBatches::share(int64_t sequences, int rank, int ranks) {
+  if (reader_->skips_broken()) return;  // where a batch begins depends on what can be read of those before
+  turns_ = {sequences, rank, ranks};
+  begin(ahead_->position());
 }
 
 nlohmann::json ExampleBatches::state() const {

@@ -31,7 +31,12 @@ class BatchSource {
   // The next `sequences` of them.
   virtual void next(int64_t sequences, TrainingBatch& batch) = 0;
   virtual void skip(int64_t sequences) = 0;  // goes past the next so many, which other ranks compute
-  virtual int64_t context() const = 0;       // rows of a sequence at most
+  // This is rank `rank` of so many: from the place where it begins or is restored to, it takes `sequences` of every
+  // ranks * sequences by next() and goes past the others by skip(). What it goes past need not be made.
+  virtual void share(int64_t /*sequences*/, int /*rank*/, int /*ranks*/) {}
+  // Whether next() may throw on a rank where it does not on others.
+  virtual bool fails_alone() const { return false; }
+  virtual int64_t context() const = 0;  // rows of a sequence at most
   virtual void set_context(int64_t context) = 0;
   // The place in the data, exactly. restore() throws Error(input) if the value is not one of state()'s for this data.
   virtual nlohmann::json state() const = 0;
@@ -61,13 +66,21 @@ class ExampleBatches : public BatchSource {
   ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed,
                  std::optional<std::pair<size_t, size_t>> contrasted = {});
   void next(int64_t sequences, TrainingBatch& batch) override;
-  void skip(int64_t sequences) override;  // reads them: only then it is known which of them are broken
+  // Reads them where broken ones are skipped: only then it is known which are.
+  void skip(int64_t sequences) override;
+  void share(int64_t sequences, int rank, int ranks) override;
+  bool fails_alone() const override { return turns_.ranks > 1; }
   int64_t context() const override { return context_; }
   void set_context(int64_t context) override;
   nlohmann::json state() const override;
   void restore(const nlohmann::json& state) override;
 
  private:
+  // Of positions, counted from where this began.
+  struct Turns {
+    int64_t sequences = 1, rank = 0, ranks = 1;
+    bool own(int64_t position) const { return position / sequences % ranks == rank; }
+  };
   void begin(int64_t position);
   void add_pairs(const std::vector<Sequence>& all, TrainingBatch& batch) const;
 
@@ -75,6 +88,8 @@ class ExampleBatches : public BatchSource {
   int64_t context_;
   uint64_t seed_;
   std::optional<std::pair<size_t, size_t>> contrasted_;
+  Turns turns_;  // one rank's: all are made
+  int64_t begun_ = 0;
   std::unique_ptr<SequencesAhead> ahead_;
 };
 

@@ -33,6 +33,7 @@ class ModelTeacher : public Teacher {
   TeacherAnswer answer(const TeacherBatch& batch, bool streams) const override {
     const auto windows = static_cast<int64_t>(batch.starts.size()), rows = static_cast<int64_t>(batch.inputs.size());
     Call call = model_->call(Batch::whole(windows, rows / windows), batch.type);
+    call.own_rows = true;  // as those of the step
     KeptStreams kept(static_cast<size_t>(model_->layers()), batch.type);
     if (streams) call.streams.push_back(&kept);
     const Tensor hidden = model_->hidden(batch.inputs, call).value();
@@ -50,19 +51,20 @@ std::shared_ptr<const Teacher> model_teacher(std::shared_ptr<const Transformer> 
 }
 
 double teacher_bytes(const Transformer& teacher, const TrainingShape& shape, bool streams) {
-  const Config& config = teacher.config();
+  const Config config = teacher.model_ranks().shape_of_one(teacher.config());
   const auto number = [](int64_t n) { return static_cast<double>(n); };
   const double unit = number(static_cast<int64_t>(size_of(shape.type))), dim = number(config.block.dim);
   const double rows = number(shape.batch) * number(shape.context);
   double weights = 0;
   struct Weights : Reader {
     explicit Weights(bool copies) : copies_(copies) {}
-    void weight(const ParameterInfo&, const Weight& weight) override {
+    void weight(const ParameterInfo& info, const Weight& weight) override {
+      if (!info.part.here()) return;
       bytes += static_cast<double>(weight.stored_bytes());
       if (copies_ && weight.element() == "f32") bytes += 2.0 * static_cast<double>(weight.rows() * weight.cols());
     }
-    void parameter(const ParameterInfo&, const Parameter& parameter) override {
-      bytes += static_cast<double>(parameter.value.bytes());
+    void parameter(const ParameterInfo& info, const Parameter& parameter) override {
+      if (info.part.here()) bytes += static_cast<double>(parameter.value.bytes());
     }
     double bytes = 0;
     bool copies_;

@@ -29,7 +29,7 @@ class Teacher {
   virtual TeacherAnswer answer(const TeacherBatch& batch, bool streams) const = 0;
 };
 
-// A model in whatever form its weights are stored.
+// A model in whatever form its weights are stored; in parts, where the ranks of the model that learns have it so.
 std::shared_ptr<const Teacher> model_teacher(std::shared_ptr<const Transformer> model);
 
 // What a model teacher takes while batches of this shape are trained on: its weights, copies of them in bf16, one

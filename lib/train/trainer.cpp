@@ -30,7 +30,10 @@ Trainer::Trainer(Transformer& model, BatchSource& source, const StepSettings& se
       optimizer_(model, settings.optimizer, *settings.grid.data),
       sum_(optimizer_.parameters(), *settings.grid.data),
       objectives_(objectives_of(settings.objectives)),
-      meanwhile_(sums_meanwhile()) {}
+      meanwhile_(sums_meanwhile()) {
+  const Communicator& rows = *settings_.grid.data;
+  if (rows.size() > 1) source_.share(settings_.batch, rows.rank(), rows.size());
+}
 
 bool Trainer::sums_meanwhile() const {
   if (settings_.grid.data->size() == 1 || settings_.layer_dropout.most > 0 || settings_.objectives.exits.weight > 0)
@@ -145,12 +148,16 @@ StepResult Trainer::batch_gradients(int64_t step, int64_t micro, const ModelRout
   return result;
 }
 
-std::string Trainer::turn(int64_t step, int64_t round, const ModelRouting& earlier) {
-  Communicator& rows = *settings_.grid.data;
+void Trainer::read_batch() {
+  const Communicator& rows = *settings_.grid.data;
   const int64_t sequences = settings_.batch * full_context_ / source_.context();
   source_.skip(sequences * rows.rank());
   source_.next(sequences, batch_);
   source_.skip(sequences * (rows.size() - 1 - rows.rank()));
+}
+
+std::string Trainer::turn(int64_t step, int64_t round, const ModelRouting& earlier) {
+  const Communicator& rows = *settings_.grid.data;
   nlohmann::json turn;
   try {
     turn["result"] = packed(batch_gradients(step, round * rows.size() + rows.rank(), earlier));
@@ -166,11 +173,18 @@ void Trainer::add_round(int64_t step, int64_t round, StepResult& result) {
   const RankGrid& grid = settings_.grid;
   std::vector<std::string> turns;
   if (grid.group()->size() == 1 && !meanwhile_) {
-    turns = gather_agreed(*grid.all, [&] { return turn(step, round, result.routing); });
+    turns = gather_agreed(*grid.all, [&] {
+      read_batch();
+      return turn(step, round, result.routing);
+    });
   } else {
     // Messages are on their way while ranks compute: a signal to one is looked at behind the batch, and an error of one
     // alone, which leaves others waiting, ends all by Communicator::leave().
     std::string mine;
+    if (source_.fails_alone())
+      agree(*grid.all, [&] { read_batch(); });
+    else
+      read_batch();
     {
       const StopLater together;
       mine = turn(step, round, result.routing);

@@ -79,7 +79,8 @@ class Trainer {
   // Of one batch; `earlier`: where the step's batches before it went.
   StepResult batch_gradients(int64_t step, int64_t micro, const ModelRouting& earlier);
   void add_round(int64_t step, int64_t round, StepResult& result);             // a batch on each of grid.data
-  std::string turn(int64_t step, int64_t round, const ModelRouting& earlier);  // this rank's part in it, in bytes
+  void read_batch();                                                           // this rank's
+  std::string turn(int64_t step, int64_t round, const ModelRouting& earlier);  // and what it makes of it, in bytes
   void balance(const ModelRouting& routing);
 
   Transformer& model_;

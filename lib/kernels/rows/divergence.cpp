@@ -16,4 +16,16 @@ void divergence_from_top(const DivergenceRows& a, const TopPredictions& top) {
                [&](int64_t b, int64_t e) { t.divergence_from_top(a, top, b, e); });
 }
 
+void divergence_sums(const DivergenceRows& a, DivergenceSum* sums) {
+  const ElementwiseTable& t = kernel_set().elementwise;
+  parallel_for(a.logits.rows, row_grain(4 * a.logits.cols),
+               [&](int64_t b, int64_t e) { t.divergence_sums(a, sums, b, e); });
+}
+
+void divergence_from_sums(const DivergenceRows& a, const DivergenceSum* sums) {
+  const ElementwiseTable& t = kernel_set().elementwise;
+  parallel_for(a.logits.rows, row_grain(4 * a.logits.cols),
+               [&](int64_t b, int64_t e) { t.divergence_from_sums(a, sums, b, e); });
+}
+
 }  // namespace hone::kernels

@@ -37,4 +37,18 @@ void divergence(const DivergenceRows& a);
 // is never less.
 void divergence_from_top(const DivergenceRows& a, const TopPredictions& top);
 
+// ---- of a vocabulary that several ranks divide (rows/vocabulary_part.h): each has the columns of some tokens ----
+
+// Of a row's columns, with x the logits and y the teacher's, and t the temperature.
+struct DivergenceSum {
+  float largest, teacher_largest;  // of x and of y; -infinity: of no token
+  float sum, teacher_sum;          // of exp((x - largest) / t), and of exp((y - teacher_largest) / t)
+  float weighted;                  // of exp((y - teacher_largest) / t) ((y - teacher_largest) - (x - largest)) / t
+};
+
+// sums [rows]: of the rank's own columns, of rows that are scored.
+void divergence_sums(const DivergenceRows& a, DivergenceSum* sums);
+// What divergence() does, with sums over the columns of all ranks.
+void divergence_from_sums(const DivergenceRows& a, const DivergenceSum* sums);
+
 }  // namespace hone::kernels

@@ -54,7 +54,7 @@ DivisionKind tensor_division() {
           .elementwise = true,
           .refuses = {{TrainingWish::pruning, "ranks the weights of whole matrices"},
                       {TrainingWish::rounding, "rounds whole matrices"},
-                      {TrainingWish::teacher, "compares whole rows of logits"},
+                      {TrainingWish::teacher_cache, "keeps whole rows of predictions"},
                       {TrainingWish::experts, "sends tokens to whole matrices"}},
           .check = check_matrices,
           .require_any = nullptr,

@@ -92,6 +92,45 @@ TEST_CASE("both together divide both ways") {
         doctest::Approx(2 * 4 * size_of_shape(division_named("tensor").shape_of_one(shape(), 2)).parameters / 2));
 }
 
+TEST_CASE("an expert group divides experts, and sends tokens to them and back") {
+  Config c = shape();
+  for (LayerBlueprint& layer : c.layers) {
+    layer.experts = 8;
+    layer.top_k = 2;
+  }
+  const auto of = [&](const PlanLayout& layout) { return plan_step(c, layout, machine); };
+  const StepPlan data = of({.ranks = 4, .batch = 8}), experts = of({.ranks = 4, .expert = 4, .batch = 8});
+  const double of_experts = 4 * 8 * 3 * 384 * 1024, others = data.parameters - of_experts;
+  CHECK(experts.parameters == data.parameters);
+  CHECK(data.active_parameters == doctest::Approx(others + of_experts / 4).epsilon(0.02));
+  CHECK(data.expert_parameters == of_experts);
+  CHECK(experts.expert_parameters == of_experts / 4);
+  CHECK(experts.compute_seconds == data.compute_seconds);  // of each rank's own tokens, elsewhere
+  CHECK(experts.memory.parameters < 0.5 * data.memory.parameters);
+  // Of experts nobody else has anything to add.
+  CHECK(experts.data_bytes == doctest::Approx(2 * 4 * others * 3 / 4));
+  const double rows = 2 * 128 * 2;  // choices of a rank
+  CHECK(data.expert_bytes == 0);
+  CHECK(experts.expert_bytes == doctest::Approx(4 * 4 * rows * 384 * 4 * 3 / 4));  // there and back, twice a layer
+  CHECK(experts.expert_seconds == doctest::Approx(seconds(experts.expert_bytes, (4 * 4 + 4) * 3)));
+  // Two of them have each expert: half of its gradients, and values, go to the other.
+  const StepPlan pairs = of({.ranks = 4, .expert = 2, .batch = 8});
+  CHECK(pairs.expert_parameters == of_experts / 2);
+  CHECK(pairs.data_bytes == doctest::Approx(2 * 4 * (others * 3 / 4 + of_experts / 2 / 2)));
+  // All wait for the busiest.
+  const StepPlan uneven = of({.ranks = 4, .expert = 4, .balance = 1.5, .batch = 8});
+  CHECK(uneven.compute_seconds - experts.compute_seconds ==
+        doctest::Approx(0.5 * 3 * 2 * rows * 4 * 3 * 384 * 1024 / machine.flops));
+  CHECK(uneven.expert_seconds > 1.4 * experts.expert_seconds);
+  const StepPlan again = of({.ranks = 4, .expert = 4, .batch = 8, .recompute = recompute_plan("feed_forward")});
+  CHECK(again.expert_bytes == doctest::Approx(1.5 * experts.expert_bytes));
+  for (const PlanLayout& wrong :
+       {PlanLayout{.ranks = 3, .expert = 3, .batch = 3}, PlanLayout{.ranks = 4, .expert = 3, .batch = 4},
+        PlanLayout{.ranks = 4, .tensor = 2, .expert = 2, .batch = 4}})
+    CHECK_THROWS_AS(check_plan(c, wrong), Error);
+  CHECK_THROWS_AS(check_plan(shape(), {.ranks = 2, .expert = 2, .batch = 4}), Error);
+}
+
 TEST_CASE("layouts that do not divide are refused") {
   for (const PlanLayout& wrong :
        {PlanLayout{.ranks = 6, .tensor = 4}, PlanLayout{.ranks = 4, .tensor = 4}, PlanLayout{.ranks = 5, .batch = 32},

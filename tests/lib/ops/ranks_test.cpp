@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "ops/cross_entropy.h"
+#include "ops/divergence.h"
 #include "ops/head_norm.h"
 #include "ops/linear.h"
 #include "support/check.h"
@@ -91,6 +92,53 @@ TEST_CASE("a vocabulary in parts gives the losses and gradients of the whole") {
         CHECK(relative_error(own_dx, dx) < 1e-5);
         CHECK(relative_error(own_dw, take_part(dw, part)) < 1e-5);
       });
+    }
+}
+
+TEST_CASE("a vocabulary in parts gives the divergence of the whole, from a teacher that is in parts or whole") {
+  constexpr int64_t rows = 70, dim = 24, padded = 96;
+  const Tensor values = random_tensor({padded, dim}, 1, 0.5f), hidden = random_tensor({rows, dim}, 2);
+  const Tensor teacher_values = random_tensor({padded, 16}, 3, 0.5f), teacher_hidden = random_tensor({rows, 16}, 4);
+  std::vector<int32_t> targets(rows, 1);
+  for (size_t r = 0; r < rows; r += 9) targets[r] = -1;
+  // With 50 tokens the last of three ranks has none.
+  for (const int64_t vocabulary : {int64_t{96}, int64_t{50}})
+    for (const DType type : {DType::f32, DType::bf16}) {
+      const auto run = [&](const ops::Head& head, const ops::Head& teacher, Tensor& dx, Tensor& dw) {
+        Tape tape;
+        const Var x(hidden.to(type), true);
+        const auto predictions = ops::predictions_of(teacher_hidden.to(type), teacher);
+        const LossTerm term = ops::divergence_head("teacher", x, head, *predictions, 1.7f, targets, 1);
+        tape.backward(std::span(&term, 1));
+        dx = x.take_grad().to(DType::f32);
+        dw = head.weight->parameter()->grad;
+        return static_cast<double>(term.value.value().data<float>()[0]);
+      };
+      const ops::Head teacher{std::make_shared<DenseWeight>(teacher_values.clone()), vocabulary, 3};
+      Tensor dx, dw;
+      const double loss = run({std::make_shared<DenseWeight>(values.clone()), vocabulary}, teacher, dx, dw);
+      for (const int size : {2, 3})
+        for (const bool teacher_in_parts : {false, true}) {
+          CAPTURE(size);
+          CAPTURE(vocabulary);
+          CAPTURE(name_of(type));
+          ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+            const RankPart part = Share{ranks->rank(), size}.rows({padded});
+            const auto part_of = [&](const Tensor& whole, float softcap) {
+              ops::Head head{std::make_shared<DenseWeight>(take_part(whole, part)), 0, softcap, ranks};
+              head.first = ranks->rank() * (padded / size);
+              head.vocabulary = std::clamp<int64_t>(vocabulary - head.first, 0, padded / size);
+              return head;
+            };
+            Tensor own_dx, own_dw;
+            const double own =
+                run(part_of(values, 0), teacher_in_parts ? part_of(teacher_values, 3) : teacher, own_dx, own_dw);
+            const double close = type == DType::f32 ? 1e-5 : 2e-2;
+            CHECK(own == doctest::Approx(loss).epsilon(close));
+            CHECK(relative_error(own_dx, dx) < close);
+            CHECK(relative_error(own_dw, take_part(dw, part)) < close);
+          });
+        }
     }
 }
 

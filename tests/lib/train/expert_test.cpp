@@ -10,6 +10,7 @@
 #include "measure/footprint.h"
 #include "support/turns.h"
 #include "train/division.h"
+#include "train/teacher.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -184,4 +185,31 @@ TEST_CASE("what some ranks alone have goes to one of those") {
   // By size: 9 to rank 1, 7 to 3, 5 to 0, 3 and 2 to 2, which then has as much as 0: the first 1 goes there.
   CHECK(owners == std::vector<int>{1, 0, 2, 3, 2, 0, 2});
   CHECK(divide(sizes, 2) == divide(sizes, 2, std::vector<int>(sizes.size(), -1), 1));
+}
+
+TEST_CASE("a mixture teaches that has its experts on ranks, too, and a dense model that each rank has whole") {
+  for (const bool mixture : {true, false}) {
+    CAPTURE(mixture);
+    Config other = config_of_mixtures();
+    if (!mixture) other.layers = small_config().layers;
+    std::vector<StepResult> results;
+    for (const int ranks : {1, 2}) {
+      results.emplace_back();
+      ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& all) {
+        StepSettings mine = batches_of_experts(1, 2).step;
+        mine.grid = RankGrid::of(all, division_named("expert"), ranks);
+        const auto teacher = std::make_shared<Transformer>(other, mine.grid.row);
+        initialize(*teacher, 3, 0.3);
+        mine.objectives.distillation = {model_teacher(teacher), 2, 1.5f, 0, 0};
+        Transformer model(config_of_mixtures(), mine.grid.row);
+        initialize(model, 1);
+        TextBatches batches(BatchSampler(text(), 32, 1, Shuffle::windows));
+        Trainer trainer(model, batches, mine);
+        const StepResult result = trainer.step(0);
+        if (all->rank() == 0) results.back() = result;
+      });
+    }
+    CHECK(results[1].terms.at("teacher") == doctest::Approx(results[0].terms.at("teacher")).epsilon(1e-4));
+    CHECK(results[1].gradient_norm == doctest::Approx(results[0].gradient_norm).epsilon(1e-4));
+  }
 }

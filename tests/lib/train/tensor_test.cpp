@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "lib/train/rank_runs.h"
+#include "train/teacher.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -113,6 +114,37 @@ TEST_CASE("the norm of gradients in parts is that of the whole") {
     });
   }
   CHECK(norms[1] == doctest::Approx(norms[0]).epsilon(1e-5));
+}
+
+TEST_CASE("a teacher is learned from in parts, and where it has another shape whole") {
+  Config odd = config_in_parts();
+  odd.block.dim = 36;
+  odd.layers = {{3, 3, 33, "full"}};
+  for (const bool whole : {false, true}) {
+    CAPTURE(whole);
+    std::vector<StepResult> results;
+    for (const int tensor : {1, 2}) {
+      results.emplace_back();
+      ThreadRanks::run(tensor, [&](const std::shared_ptr<Communicator>& all) {
+        StepSettings mine = batches_of_one(1, 2).step;
+        mine.grid = RankGrid::of(all, division_named("tensor"), tensor);
+        const auto teacher =
+            std::make_shared<Transformer>(whole ? odd : config_in_parts(), whole ? ModelRanks() : mine.grid.row);
+        initialize(*teacher, 3, 0.3);
+        mine.objectives.distillation = {model_teacher(teacher), 2, 1.5f, whole ? 0.0f : 0.5f, 0};
+        Transformer model(config_in_parts(), mine.grid.row);
+        initialize(model, 1);
+        TextBatches batches(BatchSampler(text(), 32, 1, Shuffle::windows));
+        Trainer trainer(model, batches, mine);
+        const StepResult result = trainer.step(0);
+        if (all->rank() == 0) results.back() = result;
+      });
+    }
+    for (const auto& [name, value] : results[0].terms)
+      CHECK(results[1].terms.at(name) == doctest::Approx(value).epsilon(1e-5));
+    CHECK(results[1].gradient_norm == doctest::Approx(results[0].gradient_norm).epsilon(1e-4));
+    CHECK(results[0].terms.size() == (whole ? 2U : 3U));
+  }
 }
 
 TEST_CASE("optimizers of whole matrices are refused") {

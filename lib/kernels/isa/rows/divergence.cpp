@@ -8,7 +8,7 @@ namespace {
 
 template <class T>
 float largest_of(const T* row, int64_t n) {
-  float largest = load(row);
+  float largest = n > 0 ? load(row) : -__builtin_inff();
 #pragma omp simd reduction(max : largest)
   for (int64_t c = 0; c < n; ++c) largest = load(row + c) > largest ? load(row + c) : largest;
   return largest;
@@ -42,34 +42,66 @@ float loss_of(float kl, float temperature) {
   return kl > 0.0f ? kl * temperature * temperature : kl != kl ? kl : 0.0f;
 }
 
+// Of n columns.
+template <class T>
+DivergenceSum sum_of_columns(const T* row, const T* teacher, int64_t n, float inverse) {
+  DivergenceSum s = {largest_of(row, n), largest_of(teacher, n), 0, 0, 0};
+  const float top = s.largest, teacher_top = s.teacher_largest;
+  s.sum = sum_of_exponentials(row, n, top, inverse);
+  float teacher_sum = 0, weighted = 0;
+#pragma omp simd reduction(+ : teacher_sum, weighted)
+  for (int64_t c = 0; c < n; ++c) {
+    const float x = (load(teacher + c) - teacher_top) * inverse, p = exp_fast(x);
+    teacher_sum += p;
+    weighted += p * (x - (load(row + c) - top) * inverse);
+  }
+  s.teacher_sum = teacher_sum;
+  s.weighted = weighted;
+  return s;
+}
+
+// Loss and gradient of a row whose sums over the whole vocabulary are known.
+template <class T>
+void finish_row(const DivergenceRows& a, T* row, const T* teacher, const DivergenceSum& s, int64_t r) {
+  const float kl = s.weighted / s.teacher_sum - __builtin_logf(s.teacher_sum) + __builtin_logf(s.sum);
+  a.losses[r] = loss_of(kl, a.temperature);
+  if (a.gradient_scale == 0.0f) return;
+  const float inverse = 1.0f / a.temperature, scale = a.gradient_scale * a.temperature;
+  const float q = scale / s.sum, p = scale / s.teacher_sum, top = s.largest, teacher_top = s.teacher_largest;
+  const int64_t n = a.vocabulary;
+#pragma omp simd
+  for (int64_t c = 0; c < n; ++c)
+    store(row + c,
+          q * exp_fast((load(row + c) - top) * inverse) - p * exp_fast((load(teacher + c) - teacher_top) * inverse));
+  no_gradient(row, n, a.logits.cols);
+}
+
 }  // namespace
 
 void divergence(const DivergenceRows& a, int64_t begin, int64_t end) {
-  const float inverse = 1.0f / a.temperature;
-  const int64_t n = a.vocabulary;
   with_float_type(a.logits.dtype, [&]<class T>(T*) {
     for (int64_t r = begin; r < end; ++r) {
       T* row = a.logits.row<T>(r);
       if (passed_over(a, row, r)) continue;
       const T* teacher = a.teacher.row<T>(r);
-      const float top = largest_of(row, n), teacher_top = largest_of(teacher, n);
-      const float sum = sum_of_exponentials(row, n, top, inverse);
-      float teacher_sum = 0, weighted = 0;
-#pragma omp simd reduction(+ : teacher_sum, weighted)
-      for (int64_t c = 0; c < n; ++c) {
-        const float x = (load(teacher + c) - teacher_top) * inverse, p = exp_fast(x);
-        teacher_sum += p;
-        weighted += p * (x - (load(row + c) - top) * inverse);
-      }
-      a.losses[r] = loss_of(weighted / teacher_sum - __builtin_logf(teacher_sum) + __builtin_logf(sum), a.temperature);
-      if (a.gradient_scale == 0.0f) continue;
-      const float scale = a.gradient_scale * a.temperature;
-      const float q = scale / sum, p = scale / teacher_sum;
-#pragma omp simd
-      for (int64_t c = 0; c < n; ++c)
-        store(row + c, q * exp_fast((load(row + c) - top) * inverse) -
-                           p * exp_fast((load(teacher + c) - teacher_top) * inverse));
-      no_gradient(row, n, a.logits.cols);
+      finish_row<T>(a, row, teacher, sum_of_columns<T>(row, teacher, a.vocabulary, 1.0f / a.temperature), r);
+    }
+  });
+}
+
+void divergence_sums(const DivergenceRows& a, DivergenceSum* sums, int64_t begin, int64_t end) {
+  with_float_type(a.logits.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r)
+      if (a.targets[r] >= 0)
+        sums[r] = sum_of_columns<T>(a.logits.row<T>(r), a.teacher.row<T>(r), a.vocabulary, 1.0f / a.temperature);
+  });
+}
+
+void divergence_from_sums(const DivergenceRows& a, const DivergenceSum* sums, int64_t begin, int64_t end) {
+  with_float_type(a.logits.dtype, [&]<class T>(T*) {
+    for (int64_t r = begin; r < end; ++r) {
+      T* row = a.logits.row<T>(r);
+      if (!passed_over(a, row, r)) finish_row<T>(a, row, a.teacher.row<T>(r), sums[r], r);
     }
   });
 }

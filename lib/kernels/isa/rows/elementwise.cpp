@@ -316,6 +316,8 @@ void set_functions(ElementwiseTable& table) {
            softcap_backward,
            divergence,
            divergence_from_top,
+           divergence_sums,
+           divergence_from_sums,
            scatter_add,
            adamw,
            pack_panels};

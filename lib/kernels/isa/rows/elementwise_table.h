@@ -41,6 +41,8 @@ struct ElementwiseTable {
   void (*softcap_backward)(ConstView y, View d, float cap, int64_t begin, int64_t end);
   void (*divergence)(const DivergenceRows& a, int64_t begin, int64_t end);
   void (*divergence_from_top)(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
+  void (*divergence_sums)(const DivergenceRows& a, DivergenceSum* sums, int64_t begin, int64_t end);
+  void (*divergence_from_sums)(const DivergenceRows& a, const DivergenceSum* sums, int64_t begin, int64_t end);
   void (*scatter_add)(ConstView rows, const int32_t* ids, float* table, int64_t dim, int64_t begin_col,
                       int64_t end_col);
   void (*adamw)(const AdamW& a, int64_t begin, int64_t end);

@@ -18,5 +18,7 @@ void sum_logits(ConstView logits, int64_t tokens, const int32_t* targets, LogitS
 void logit_gradient(const LogitGradient& a, int64_t begin, int64_t end);
 void divergence(const DivergenceRows& a, int64_t begin, int64_t end);
 void divergence_from_top(const DivergenceRows& a, const TopPredictions& top, int64_t begin, int64_t end);
+void divergence_sums(const DivergenceRows& a, DivergenceSum* sums, int64_t begin, int64_t end);
+void divergence_from_sums(const DivergenceRows& a, const DivergenceSum* sums, int64_t begin, int64_t end);
 
 }  // namespace hone::kernels::HONE_ISA
