@@ -1,17 +1,16 @@
-// The kernels that `bench --kernels` measures. Shapes are those of GPT-2's small model: dim 768, 12 heads of 64,
-// feed-forward 3072.
+// The kernels that `bench --kernels` measures, but for attention and packed weights, which have files of their own.
 #include <algorithm>
 #include <memory>
 
 #include "base/random.h"
 #include "bench/kernel_bench_cases.h"
-#include "kernels/attention/attention.h"
 #include "kernels/gemm/bf16.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/int8.h"
 #include "kernels/rows/elementwise.h"
 #include "ops/linear.h"
 #include "ops/mixture.h"
+#include "train/optimizers/muon.h"
 #include "weights/dense_weight.h"
 
 namespace hone {
@@ -30,12 +29,10 @@ int64_t large_bytes() {
 
 }  // namespace kernel_bench
 
-using kernel_bench::large_bytes;
-using kernel_bench::random_tensor;
+using kernel_bench::dim, kernel_bench::ffn, kernel_bench::random_tensor;
 
 namespace {
 
-constexpr int64_t dim = 768, ffn = 3072, heads = 12, head_dim = 64;
 constexpr int64_t vocabulary = 50304;
 
 // A kernel that reads and writes each of `arrays` once; one that is read and written stands there twice.
@@ -157,83 +154,6 @@ KernelCase grouped_product() {
   return result;
 }
 
-// --- attention ---
-
-struct AttentionArrays {
-  kernels::AttentionDims dims;
-  Tensor q, k, v, out, d_out, dq, dk, dv, log_sums;
-  std::shared_ptr<const kernels::BlockPlan> plan;
-
-  AttentionArrays(int64_t length, DType type) : plan(kernels::causal_plan({length, length, 0})) {
-    dims.queries = dims.keys = length;
-    dims.heads = dims.kv_heads = heads;
-    dims.head_dim = head_dim;
-    dims.scale = 0.125f;
-    for (Tensor* t : {&q, &k, &v, &d_out}) *t = random_tensor({length, dim}, type);
-    for (Tensor* t : {&out, &dq, &dk, &dv}) *t = Tensor::empty({length, dim}, type);
-    log_sums = Tensor::empty({heads, length});
-  }
-  static kernels::HeadRows rows(const Tensor& t) { return {t.raw(), t.dtype(), t.size(), dim, head_dim}; }
-  void forward() const {
-    kernels::attention_forward(dims, rows(q), rows(k), rows(v), rows(out), log_sums.data<float>(), *plan);
-  }
-  void backward() const {
-    kernels::attention_backward(dims, rows(q), rows(k), rows(v), rows(out), log_sums.data<float>(), rows(d_out),
-                                {rows(dq), rows(dk), rows(dv)}, *plan);
-  }
-  // Of one product over the visible pairs.
-  double product() const { return 2.0 * static_cast<double>(plan->visible_pairs) * heads * head_dim; }
-};
-
-template <DType type, int64_t length>
-KernelCase attention_forward() {
-  const auto arrays = std::make_shared<AttentionArrays>(length, type);
-  return {type, 2 * arrays->product(), 0, [arrays] { arrays->forward(); }};
-}
-
-// Five products: the scores again, and the gradients by scores, queries, keys and values.
-template <DType type, int64_t length>
-KernelCase attention_backward() {
-  const auto arrays = std::make_shared<AttentionArrays>(length, type);
-  arrays->forward();
-  return {type, 5 * arrays->product(), 0, [arrays] { arrays->backward(); }};
-}
-
-// --- what reads memory ---
-
-// One token of `batch` sequences (0: as many as make the caches large) through as many layers as that takes, against
-// `length` rows each in caches with room for `capacity`.
-template <int64_t batch, int64_t length, int64_t capacity>
-KernelCase attention_decode() {
-  const int64_t wanted = std::max<int64_t>(1, large_bytes() / (2 * 2 * length * dim));
-  const int64_t layers = batch ? (wanted + batch - 1) / batch : 1, sequences = batch ? batch : wanted;
-  const Tensor q = random_tensor({sequences, dim}, DType::bf16), out = Tensor::empty({sequences, dim}, DType::bf16);
-  // As the cache of a model has them: the rows of a head together.
-  const Tensor k = random_tensor({layers, sequences, heads, capacity, head_dim}, DType::bf16), v = k.clone();
-  const auto lengths = std::make_shared<std::vector<int64_t>>(static_cast<size_t>(sequences), length);
-  kernels::DecodeDims dims;
-  dims.batch = sequences;
-  dims.heads = dims.kv_heads = heads;
-  dims.head_dim = head_dim;
-  dims.scale = 0.125f;
-  const auto token = [](const Tensor& t) { return kernels::HeadRows{t.raw(), t.dtype(), dim, dim, head_dim}; };
-  const auto cache = [=](const Tensor& t, int64_t layer) {
-    bf16* first = t.data<bf16>() + layer * sequences * capacity * dim;
-    return kernels::HeadRows{first, t.dtype(), capacity * dim, head_dim, capacity * head_dim};
-  };
-  const double bytes = 2.0 * 2.0 * static_cast<double>(layers * sequences * length * dim);
-  return {DType::bf16,
-          0,
-          bytes,
-          [=] {
-            kernels::DecodeDims call = dims;
-            call.key_lengths = lengths->data();
-            for (int64_t i = 0; i < layers; ++i)
-              kernels::attention_decode(call, token(q), cache(k, i), cache(v, i), token(out));
-          },
-          {k, v}};
-}
-
 // --- elementwise ---
 
 constexpr int64_t many_rows = 16384;  // of dim: 25 MB in bf16, 50 MB in f32
@@ -316,6 +236,15 @@ KernelCase adamw() {
   return streaming({value, value, grad, m, m, v, v}, [a] { kernels::adamw(a); });
 }
 
+// What Muon makes of a momentum of [rows, cols]: five polynomials, each of two products with the longer side and one of
+// the squares (train/optimizers/muon.h). A run finds the orthogonal matrix of the one before, which costs the same.
+template <int64_t rows, int64_t cols>
+KernelCase orthogonalize() {
+  constexpr double small = std::min(rows, cols), flops = 5 * (4.0 * small * rows * cols + 2 * small * small * small);
+  const Tensor x = random_tensor({rows, cols});
+  return {DType::bf16, flops, 0, [=] { hone::orthogonalize(x.view(), DType::bf16); }};
+}
+
 KernelCase pack_panels() {
   constexpr int64_t rows = 16384, cols = 2048;
   const Tensor w = random_tensor({rows, cols}),
@@ -348,14 +277,8 @@ const KernelEntry table[] = {
     {"grouped_product", "4096 rows of 8 experts 768 -> 1536 bf16", true, grouped_product<4096, 768, 1536, false>},
     {"grouped_gradients", "512 rows of 8 experts 384 -> 768 bf16", true, grouped_product<512, 384, 768, true>},
     {"grouped_gradients", "4096 rows of 8 experts 384 -> 768 bf16", true, grouped_product<4096, 384, 768, true>},
-    {"attention_forward", "12 heads x 256 x 64 bf16", false, attention_forward<DType::bf16, 256>},
-    {"attention_forward", "12 heads x 1024 x 64 bf16", false, attention_forward<DType::bf16, 1024>},
-    {"attention_forward", "12 heads x 1024 x 64 f32", false, attention_forward<DType::f32, 1024>},
-    {"attention_backward", "12 heads x 256 x 64 bf16", false, attention_backward<DType::bf16, 256>},
-    {"attention_backward", "12 heads x 1024 x 64 bf16", false, attention_backward<DType::bf16, 1024>},
-    {"attention_backward", "12 heads x 1024 x 64 f32", false, attention_backward<DType::f32, 1024>},
-    {"attention_decode", "12 heads x 1024 x 64 bf16, many sequences", false, attention_decode<0, 1024, 1024>},
-    {"attention_decode", "12 heads x 96 of 256 x 64 bf16, 8 sequences", false, attention_decode<8, 96, 256>},
+    {"orthogonalize", "768 x 768 bf16", true, orthogonalize<dim, dim>},
+    {"orthogonalize", "3072 x 768 bf16", true, orthogonalize<ffn, dim>},
     {"norm_forward", "16384 x 768, with residual", false, norm_forward},
     {"norm_backward", "16384 x 768, with residual", false, norm_backward},
     {"swiglu_forward", "8192 x 3072 bf16", false, swiglu_forward},
@@ -372,6 +295,7 @@ const KernelEntry table[] = {
 std::span<const KernelEntry> kernel_entries() {
   static const std::vector<KernelEntry> entries = [] {
     std::vector<KernelEntry> all(std::begin(table), std::end(table));
+    kernel_bench::add_attention_entries(all);
     kernel_bench::add_packed_entries(all);
     if (isa() >= Isa::amx) {
       all.push_back({"own_forward", "2048 x 768 -> 3072 bf16", false, own_forward});

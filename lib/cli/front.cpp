@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/program.h"
 #include "base/spelling.h"
+#include "base/threads.h"
 #include "base/version.h"
 #include "base/wrap.h"
 #include "cli/help.h"
@@ -76,6 +77,7 @@ void require_tool(const std::string& word) {
   const fs::path path = path_of(tool, folder);
   std::string name = "hone " + tool;  // as messages call it
   *arguments = name.data();
+  let_programs_spin_briefly();  // else the tool would start itself once more
   execv(path.c_str(), arguments);
   throw input_error("cannot start '{}': {}", path.string(), std::strerror(errno));
 }

@@ -58,4 +58,13 @@ std::shared_ptr<Communicator> alone() {
   return one;
 }
 
+// Not beside what calls MPI: a tool that only asks is linked, and loaded, without it.
+bool built_with_mpi() {
+#ifdef HONE_MPI
+  return true;
+#else
+  return false;
+#endif
+}
+
 }  // namespace hone

@@ -178,14 +178,6 @@ class Ranks : public Communicator {
 }  // namespace
 #endif
 
-bool built_with_mpi() {
-#ifdef HONE_MPI
-  return true;
-#else
-  return false;
-#endif
-}
-
 std::shared_ptr<Communicator> launched_ranks() {
   const Launch launched = launch();
   if (launched.ranks == 1) return alone();

@@ -11,6 +11,10 @@ import unittest
 BIN = os.environ.get("HONE_BIN", os.path.join(os.path.dirname(__file__), "..", "..", "build", "bin"))
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
+# As each tool would set it, and start itself once more: half of the time that it takes to begin.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 # The sizes of tiny_model(); an option of the same name replaces one.
 TINY = {"layers": 2, "dim": 32, "heads": 2, "ffn": 64, "context": 32}
 

@@ -36,11 +36,14 @@ class Streams(CliTest):
                 run("inspect", self.path(f"{i}.h5"), check=True)  # the model is whole all the same
 
 
+UNSET = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+
+
 class Waiting(CliTest):
     def setting(self, **env):
         """What OpenMP reads in a tool that waits for its input."""
         process = subprocess.Popen([tool("generate"), self.model], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, env={**self.environment, **env}, text=True)
+                                   stderr=subprocess.PIPE, env={**UNSET, **env}, text=True)
         process.stderr.readline()  # "hone …": it runs
         with open(f"/proc/{process.pid}/environ", "rb") as file:
             found = dict(item.split(b"=", 1) for item in file.read().split(b"\0") if b"=" in item)
@@ -50,10 +53,24 @@ class Waiting(CliTest):
     def test_threads_spin_briefly_unless_told_otherwise(self):
         self.model = self.path("m.h5")
         run("train", "--steps", 0, *MODEL.split(), "--output", self.model, check=True)
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
         self.assertEqual(self.setting(), b"1000")
         self.assertEqual(self.setting(GOMP_SPINCOUNT="7"), b"7")
         self.assertIsNone(self.setting(OMP_WAIT_POLICY="active"))
+
+    def starts(self, name, *args):
+        """How often libraries are loaded until a tool has ended: the linker of the GNU C library says it each time."""
+        done = subprocess.run([tool(name), *args], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, env={**UNSET, "LD_DEBUG": "statistics"}, text=True)
+        return done.stderr.count("total startup time")
+
+    def test_it_starts_once_more_only_to_compute(self):
+        if self.starts("inspect", "--version") == 0:
+            self.skipTest("another C library")
+        missing = self.path("missing.h5")
+        self.assertEqual(self.starts("inspect", missing), 2)
+        for word in ("--version", "--help", "-h"):
+            self.assertEqual(self.starts("inspect", word), 1, word)
+        self.assertEqual(self.starts("hone", "inspect", missing), 2)  # hone, and the tool
 
 
 if __name__ == "__main__":

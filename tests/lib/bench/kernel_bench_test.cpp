@@ -2,10 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "kernels/attention/cache_code.h"
 #include "kernels/parallel.h"
 
 using namespace hone;
@@ -81,12 +84,40 @@ TEST_CASE("the table of kernels: every entry is named once") {
   CHECK(names.size() > 20);
 }
 
+TEST_CASE("caches are decoded in each of their codes") {
+  for (const kernels::CacheCode code : kernels::all_cache_codes) {
+    CAPTURE(std::string(info_of(code).name));
+    const auto decodes = [&](const KernelEntry& entry) {
+      return entry.name == "attention_decode" && entry.shape.find(info_of(code).name) != std::string::npos;
+    };
+    CHECK(std::ranges::count_if(kernel_entries(), decodes) == 1);
+  }
+}
+
 TEST_CASE("small kernels of the table run and say what they do") {
+  const auto small = [](const KernelEntry& entry) {
+    return entry.shape.find("x 256 x") != std::string::npos || entry.name == "attention_route" ||
+           entry.shape == "768 x 768 bf16";
+  };
+  int count = 0;
   for (const KernelEntry& entry : kernel_entries()) {
-    const std::string shape = entry.shape;
-    if (shape.find("x 256 x") == std::string::npos) continue;
+    if (!small(entry)) continue;
     const KernelCase kernel = entry.make();
     CHECK(kernel.flops > 0);
     kernel.run();
+    ++count;
   }
+  CHECK(count == 4);
+}
+
+TEST_CASE("a cache of codes is counted by its rows and scales, and read") {
+  const auto entry = std::ranges::find_if(kernel_entries(), [](const KernelEntry& e) {
+    return e.name == "attention_decode" && e.shape.find("int4") != std::string::npos;
+  });
+  REQUIRE(entry != kernel_entries().end());
+  const KernelCase kernel = entry->make();
+  const double row = 12 * (32 + 2),
+               sequence = 2 * 1024 * row;  // keys and values, 12 heads: codes of 64 numbers, a scale
+  CHECK(kernel.bytes / sequence == std::floor(kernel.bytes / sequence));
+  kernel.run();
 }
