@@ -11,6 +11,10 @@ import unittest
 BIN = os.environ.get("HONE_BIN", os.path.join(os.path.dirname(__file__), "..", "..", "build", "bin"))
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
+# What a tool would set for itself, by starting once more (lib/base/threads.h): half of what a short run takes. test_streams.py
+# looks at a tool without it, and test_pipeline.py's tools have none.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 # The sizes of tiny_model(); an option of the same name replaces one.
 TINY = {"layers": 2, "dim": 32, "heads": 2, "ffn": 64, "context": 32}
 
