@@ -1,5 +1,6 @@
 """What the command-line tests share: running a tool as a user would, tiny models, a little text, and damaged files."""
 
+import functools
 import json
 import os
 import re
@@ -46,9 +47,15 @@ def run_json(name, *args, **options):
     return json.loads(run(name, *args, "--format", "json", check=True, **options).stdout)
 
 
+@functools.cache
+def help_of(name, columns=""):
+    """What --help of a tool says, `columns` wide where a width is given; asked once."""
+    return run(name, "--help", env={"COLUMNS": columns}, check=True).stdout
+
+
 def element_names():
     """The elements that quantize --help names."""
-    options = run("quantize", "--help", check=True).stdout
+    options = help_of("quantize")
     return [name for name in re.search(r"--type (\S+)=", options).group(1).split("|") if name != "keep"]
 
 

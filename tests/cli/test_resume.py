@@ -13,7 +13,7 @@ import unittest
 import h5py
 import numpy as np
 
-from hone_cli import run, run_json, sentences, tiny_model, tool, write
+from hone_cli import help_of, run, run_json, sentences, tiny_model, tool, write
 from model_files import QUICK, ModelTest, lineage, log_lines, parameters, read_text, sha256, text_of
 
 
@@ -265,7 +265,7 @@ class Checkpoints(ResumeTest):
         also = {"--sparsify-from": 0.1, "--sparsify-until": 0.9, "--sparsify-every": 3, "--pattern": "block:2x2"}
         experts = {"--top-k": 1, "--shared-experts": 1, "--shared-gate": None, "--expert-ffn": 32, "--moe-layers": "0", "--router": "sigmoid",
                    "--router-temperature": 2}
-        help_text = run("train", "--help", env={"COLUMNS": 200}, check=True).stdout
+        help_text = help_of("train", 200)
         options = {first for first in re.findall(r"^  (?:-\w,\s*)?(--[\w-]+)", help_text, re.M)}
         known = may_change | elsewhere | set(values) | set(also) | set(experts) | set(teaching) | set(rounding) | {"--tied", "--teacher"}
         self.assertEqual(options - known, set(), "say what resuming with another value of it does")
