@@ -1,5 +1,6 @@
 """What the command-line tests share: running a tool as a user would, tiny models, a little text, and damaged files."""
 
+import atexit
 import functools
 import json
 import os
@@ -85,13 +86,26 @@ def corpus(directory, name="corpus.txt", count=400, first=0):
 
 def tiny_model(directory, name="tiny.h5", **options):
     """Writes a model with `train` and returns its path. Options are train's, with _ for -; `steps` is 0 (initialized, not
-    trained) unless given. Replaces sizes of TINY; True gives a flag, a list repeats its option."""
+    trained) unless given. Replaces sizes of TINY; True gives a flag, a list repeats its option. What is made of numbers alone is
+    made once, and copied: its lineage then tells of the first."""
     path = os.path.join(directory, name)
     arguments = []
     for key, value in {"steps": 0, **({} if "init" in options else TINY), **options}.items():
         flag = "--" + key.replace("_", "-")
         for item in value if isinstance(value, (list, tuple)) else [value]:
             arguments += [flag] if item is True else [flag, str(item)]
+    if options.get("steps", 0) == 0 and not any(os.sep in argument for argument in arguments):
+        return shutil.copyfile(initialized(tuple(arguments)), path)
+    run("train", *arguments, "--output", path, "--quiet", check=True)
+    return path
+
+
+@functools.cache
+def initialized(arguments):
+    """A new model of these options of train's, in a folder that goes with this process."""
+    folder = tempfile.mkdtemp(prefix="hone-models-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "new.h5")
     run("train", *arguments, "--output", path, "--quiet", check=True)
     return path
 
