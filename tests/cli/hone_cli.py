@@ -13,8 +13,8 @@ import unittest
 BIN = os.environ.get("HONE_BIN", os.path.join(os.path.dirname(__file__), "..", "..", "build", "bin"))
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
-# What a tool would set for itself, by starting once more (lib/base/threads.h): half of what a short run takes. test_streams.py
-# looks at a tool without it, and test_pipeline.py's tools have none.
+# What a tool would set for itself, by starting once more (lib/base/threads.h): half of what a short run takes.
+# test_streams.py looks at a tool without it, and test_pipeline.py's tools have none.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The sizes of tiny_model(); an option of the same name replaces one.

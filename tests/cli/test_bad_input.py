@@ -98,7 +98,7 @@ class ModelFiles(BadInput):
                 self.assert_refused(self.loads(write(self.path("cut.h5"), whole[:size])), 3, "cut.h5")
 
     def places(self):
-        """A byte of every dataset: the first, one between or the last, in turn. The reader's own tests flip one of each array."""
+        """A byte of every dataset: the first, one between or the last, in turn."""
         found = []
 
         def visit(name, item):
@@ -147,7 +147,7 @@ class ModelFiles(BadInput):
         self.assert_refused(self.loads(path), 3, "config", "checksum")
 
     def test_impossible_configurations(self):
-        """Of those that reading it finds (tests/lib/model/transformer_test.cpp has more) and those that only the parameters tell."""
+        """Some that reading finds (more in tests/lib/model/transformer_test.cpp), and those that the parameters tell."""
         layer = text_of(self.model, "config")["layers"][0]
         changes = [{"dim": 0}, {"dim": 33}, {"dim": None}, {"head_dim": 15}, {"vocabulary": 300}, {"layers": [layer] * 2},
                    {"layers": [{**layer, "heads": 3, "kv_heads": 2}]}, {"layers": [{**layer, "heads": 0}]},

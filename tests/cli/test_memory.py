@@ -86,7 +86,7 @@ class Memory(CliTest):
         self.assertEqual(os.listdir(self.directory), ["x.h5"])
 
     def test_a_model_is_read_tensor_by_tensor(self):
-        """What only goes through a file holds a tensor of it, and 64 MB beside: not the 110 MB of each of these models."""
+        """What only goes through a file holds a tensor of it, and 64 MB beside: not the 110 MB of each of these."""
         dense, masked = self.large_model(), self.path("sparse.h5")
         run("prune", dense, "--method", "magnitude", "--sparsity", 0.5, "--output", masked, check=True)
         for arguments in (["inspect", dense], ["inspect", masked], ["inspect", dense, masked],

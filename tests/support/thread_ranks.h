@@ -57,7 +57,7 @@ class ThreadRanks {
   struct Coming : Pending {
     Coming(std::shared_ptr<ThreadRanks> ranks, Line on, int64_t place, std::span<std::byte> into)
         : all(std::move(ranks)), line(on), number(place), bytes(into) {}
-    // Who looks again waits a while: ranks have fewer processors than there are of them, and would take them from each other.
+    // Who looks again waits a while: there are more ranks than processors, which they would take from each other.
     bool done() override {
       if (arrived) return true;
       std::unique_lock lock(all->mutex_);

@@ -119,7 +119,8 @@ TEST_CASE("files that are cut or lie about their header") {
         std::string::npos);
 }
 
-// Damaged copies of good models: each is read whole or refused, in one sentence. The sanitizers see more of what goes wrong.
+// Damaged copies of good models: each is read whole or refused, in one sentence. More under the sanitizers, which see
+// what goes wrong.
 TEST_CASE("thousands of mutations crash nothing") {
   const Folder folder("mutations");
   std::mt19937 random(20261128);
