@@ -1,5 +1,7 @@
 """What the command-line tests share: running a tool as a user would, tiny models, a little text, and damaged files."""
 
+import atexit
+import functools
 import json
 import os
 import re
@@ -11,9 +13,9 @@ import unittest
 BIN = os.environ.get("HONE_BIN", os.path.join(os.path.dirname(__file__), "..", "..", "build", "bin"))
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
-# As each tool would set it, and start itself once more: half of the time that it takes to begin.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# What a tool would set for itself, by starting once more (lib/base/threads.h): half of what a short run takes.
+# test_streams.py looks at a tool without it, and test_pipeline.py's tools have none.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The sizes of tiny_model(); an option of the same name replaces one.
 TINY = {"layers": 2, "dim": 32, "heads": 2, "ffn": 64, "context": 32}
@@ -46,9 +48,15 @@ def run_json(name, *args, **options):
     return json.loads(run(name, *args, "--format", "json", check=True, **options).stdout)
 
 
+@functools.cache
+def help_of(name, columns=""):
+    """What --help of a tool says, `columns` wide where a width is given; asked once."""
+    return run(name, "--help", env={"COLUMNS": columns}, check=True).stdout
+
+
 def element_names():
     """The elements that quantize --help names."""
-    options = run("quantize", "--help", check=True).stdout
+    options = help_of("quantize")
     return [name for name in re.search(r"--type (\S+)=", options).group(1).split("|") if name != "keep"]
 
 
@@ -78,13 +86,26 @@ def corpus(directory, name="corpus.txt", count=400, first=0):
 
 def tiny_model(directory, name="tiny.h5", **options):
     """Writes a model with `train` and returns its path. Options are train's, with _ for -; `steps` is 0 (initialized, not
-    trained) unless given. Replaces sizes of TINY; True gives a flag, a list repeats its option."""
+    trained) unless given. Replaces sizes of TINY; True gives a flag, a list repeats its option. What is made of numbers alone is
+    made once, and copied: its lineage then tells of the first."""
     path = os.path.join(directory, name)
     arguments = []
     for key, value in {"steps": 0, **({} if "init" in options else TINY), **options}.items():
         flag = "--" + key.replace("_", "-")
         for item in value if isinstance(value, (list, tuple)) else [value]:
             arguments += [flag] if item is True else [flag, str(item)]
+    if options.get("steps", 0) == 0 and not any(os.sep in argument for argument in arguments):
+        return shutil.copyfile(initialized(tuple(arguments)), path)
+    run("train", *arguments, "--output", path, "--quiet", check=True)
+    return path
+
+
+@functools.cache
+def initialized(arguments):
+    """A new model of these options of train's, in a folder that goes with this process."""
+    folder = tempfile.mkdtemp(prefix="hone-models-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "new.h5")
     run("train", *arguments, "--output", path, "--quiet", check=True)
     return path
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import functools
 import hashlib
 import json
 import os
@@ -36,12 +37,18 @@ def log_lines(path):
     return [json.loads(line) for line in read_text(path).splitlines()]
 
 
-def xxh3(data):
-    """The checksum of docs/format.md, by the library that the tools link too."""
+@functools.cache
+def xxhash():
+    """The library, which is looked for by starting another process."""
     library = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
     library.XXH3_64bits.restype = ctypes.c_uint64
     library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    return f"{library.XXH3_64bits(data, len(data)):016x}"
+    return library
+
+
+def xxh3(data):
+    """The checksum of docs/format.md, by the library that the tools link too."""
+    return f"{xxhash().XXH3_64bits(data, len(data)):016x}"
 
 
 def text_of(path, dataset):

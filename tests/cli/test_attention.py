@@ -39,14 +39,12 @@ class Attention(ModelTest):
         for i, kind in enumerate(KINDS):
             with self.subTest(kind=kind):
                 path = tiny_model(self.directory, f"{i}.h5", data=self.corpus, context=200, steps=3, batch=2, attention=kind)
-                row = run_json("eval", path, "--data", self.corpus, "--limit", 1000)["rows"][0]
-                self.assertEqual(row["attention_fraction"] == 1, kind == "full")
-                self.assertGreater(row["attention_fraction"], 0.2)
-                self.assertGreater(row["attention_ms"], 0)
+                whole = run_json("eval", path, "--data", self.corpus, "--limit", 1000, "--precision", "f32")["rows"][0]
+                self.assertEqual(whole["attention_fraction"] == 1, kind == "full")
+                self.assertGreater(whole["attention_fraction"], 0.2)
+                self.assertGreater(whole["attention_ms"], 0)
                 chunked = run_json("eval", path, "--data", self.corpus, "--limit", 1000, "--no-speed", "--prefill-chunk", 70,
                                    "--precision", "f32")["rows"][0]
-                whole = run_json("eval", path, "--data", self.corpus, "--limit", 1000, "--no-speed", "--precision",
-                                 "f32")["rows"][0]
                 self.assertAlmostEqual(chunked["loss"], whole["loss"], places=4)
                 self.assertEqual(chunked["attention_fraction"], whole["attention_fraction"])
                 prompt = "the river follows the stone bridge. " * 5

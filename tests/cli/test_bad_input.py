@@ -62,11 +62,15 @@ class BadInput(ModelTest):
 
 class ModelFiles(BadInput):
     def test_every_kind_of_damage_in_every_tool(self):
+        """Each kind in every second command, and the other commands with the next kind."""
         self.assertTrue({"train", "prune", "quantize"} <= set(tools()))
-        for kind, path in damaged_files(self.directory, self.model).items():
+        for turn, (kind, path) in enumerate(damaged_files(self.directory, self.model).items()):
+            if kind == "newer format":
+                continue  # test_newer_format
             with self.subTest(kind=kind):
                 # Where only the tokenizer is read, damage to the parameters does not matter; what does not end in .h5 is no file there.
-                commands = [c for c in present() if kind not in ("bits flipped", "truncated", "directory") or "--tokenizer" not in c]
+                commands = [c for c in present()[turn % 2 :: 2]
+                            if kind not in ("bits flipped", "truncated", "directory") or "--tokenizer" not in c]
                 if kind == "directory":  # which convert takes for a model of others
                     commands = [c for c in commands if c[0] != "convert"]
                 self.assert_model_refused(path, path, commands=commands)
@@ -89,19 +93,19 @@ class ModelFiles(BadInput):
         with open(self.model, "rb") as file:
             whole = file.read()
         chance = random.Random(3)
-        for size in [1, 8, 100, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(8))]:
+        for size in [1, 8, 100, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(4))]:
             with self.subTest(bytes=size):
                 self.assert_refused(self.loads(write(self.path("cut.h5"), whole[:size])), 3, "cut.h5")
 
     def places(self):
-        """The first and last byte, and one between, of every dataset."""
+        """A byte of every dataset: the first, one between or the last, in turn."""
         found = []
 
         def visit(name, item):
             if isinstance(item, h5py.Dataset):
                 offset, size = item.id.get_offset(), item.id.get_storage_size()
                 if offset is not None and size:
-                    found.extend((name, offset + at) for at in {0, size // 2, size - 1})
+                    found.append((name, offset + (0, size // 2, size - 1)[len(found) % 3]))
 
         with h5py.File(self.model) as file:
             file.visititems(visit)
@@ -123,7 +127,7 @@ class ModelFiles(BadInput):
             whole = file.read()
         chance = random.Random(5)
         refused = 0
-        for _ in range(25):
+        for _ in range(16):
             at, bit = chance.randrange(2048), chance.randrange(8)  # superblock, groups, attributes: HDF5's own structures
             with self.subTest(at=at, bit=bit):
                 path = write(self.path("flipped.h5"), whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
@@ -143,20 +147,18 @@ class ModelFiles(BadInput):
         self.assert_refused(self.loads(path), 3, "config", "checksum")
 
     def test_impossible_configurations(self):
+        """Some that reading finds (more in tests/lib/model/transformer_test.cpp), and those that the parameters tell."""
         layer = text_of(self.model, "config")["layers"][0]
-        changes = [{"dim": 0}, {"dim": -32}, {"dim": 1 << 40}, {"dim": 33}, {"dim": "32"}, {"dim": 32.5}, {"dim": None},
-                   {"head_dim": 15}, {"vocabulary": 0}, {"vocabulary": 300}, {"padded_vocabulary": 1 << 62}, {"context": -1},
-                   {"context": 1 << 60}, {"layers": []}, {"layers": "two"}, {"layers": [layer] * 2}, {"layers": [layer] * 5000},
+        changes = [{"dim": 0}, {"dim": 33}, {"dim": None}, {"head_dim": 15}, {"vocabulary": 300}, {"layers": [layer] * 2},
                    {"layers": [{**layer, "heads": 3, "kv_heads": 2}]}, {"layers": [{**layer, "heads": 0}]},
-                   {"layers": [{**layer, "ffn": 1 << 50}]}, {"layers": [{**layer, "attention": "sideways"}]}, {"layers": [7]},
-                   {"norm": "batch"}, {"activation": 3}, {"positions": "nowhere"}, {"biases": "yes"}, {"tied": True},
-                   {"norm_epsilon": -1}, {"rope_theta": 0}]
+                   {"layers": [{**layer, "attention": "sideways"}]}, {"layers": [7]}, {"norm": "batch"}, {"tied": True},
+                   {"rope_theta": 0}]
         for change in changes:
             with self.subTest(change=str(change)[:60]):
                 path = self.copy()
                 put_text(path, "config", json.dumps({**text_of(path, "config"), **change}))
                 self.assert_refused(self.loads(path), 3, path)
-        for key in text_of(self.model, "config"):
+        for key in ("dim", "layers"):
             with self.subTest(missing=key):
                 path = self.copy()
                 config = text_of(path, "config")
@@ -171,8 +173,8 @@ class ModelFiles(BadInput):
         self.assert_model_refused(path, path, commands=[c for c in present() if "--tokenizer" not in c])
 
     def test_texts_that_are_no_json(self):
-        for name in ("config", "lineage", "tokenizer"):
-            for text in ("{", "7", '"text"', "[" * 100000, "\xff\xfe".encode("latin-1"), " "):
+        for turn, name in enumerate(("config", "lineage", "tokenizer")):
+            for text in ("{", "7", '"text"', "[" * 100000, "\xff\xfe".encode("latin-1"), " ")[turn % 2 :: 2]:
                 with self.subTest(dataset=name, text=text[:10]):
                     path = self.copy()
                     put_text(path, name, text)
@@ -297,10 +299,10 @@ class Outputs(BadInput):
 
     def test_no_such_directory(self):
         file = write(self.path("file"), "x")
-        for command in self.COMMANDS:
-            for target in (self.path("none/out.h5"), os.path.join(file, "out.h5")):
-                with self.subTest(command=command[0], target=target):
-                    self.assert_refused(self.run_to(command, target), 3, target)
+        for turn, command in enumerate(self.COMMANDS):
+            target = (self.path("none/out.h5"), os.path.join(file, "out.h5"))[turn % 2]
+            with self.subTest(command=command[0], target=target):
+                self.assert_refused(self.run_to(command, target), 3, target)
 
     def test_no_permission(self):
         if os.geteuid() == 0:

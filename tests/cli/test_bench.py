@@ -266,14 +266,6 @@ class BenchTest(CliTest):
                 self.assert_error(done, 2, part)
                 self.assertEqual(done.stdout, "")
 
-    def test_damaged_files(self):
-        model = tiny_model(self.directory)
-        for what, path in hone_cli.damaged_files(self.directory, model).items():
-            with self.subTest(what):
-                done = self.bench(path, *self.short())
-                self.assert_error(done, 3, path)
-                self.assertEqual(done.stdout, "")
-
 
 if __name__ == "__main__":
     unittest.main()

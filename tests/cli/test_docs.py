@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-from hone_cli import ROOT, run, tools
+from hone_cli import ROOT, help_of, run, tools
 
 
 def options_of(help_text):
@@ -31,7 +31,7 @@ class Docs(unittest.TestCase):
             path = os.path.join(ROOT, "docs", name + ".md")
             if os.path.exists(path):
                 with open(path) as file:
-                    yield name, file.read(), run(name, "--help", check=True).stdout
+                    yield name, file.read(), help_of(name)
 
     def test_there_are_pages_and_options(self):
         pages = list(self.pages())
@@ -60,7 +60,7 @@ class Docs(unittest.TestCase):
         """Of numbers and single words; what a page tells in a sentence is for people."""
         units, compared = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}, 0
         for name, page, _ in self.pages():
-            help_text = run(name, "--help", env={"COLUMNS": 400}, check=True).stdout
+            help_text = help_of(name, 400)
             defaults = {option: default for names, default in
                         re.findall(r"^ {2,6}(?:-\w,\s*)?(--[\w,-]+) [^\s=]*=([^\s;]+)", help_text, re.M) for option in names.split(",")}
             for row in page.partition("## Options")[2].splitlines():
@@ -81,7 +81,7 @@ class Docs(unittest.TestCase):
     def test_what_is_a_file_in_a_page_is_one_in_help(self):
         """By which completions know that they are to name files."""
         for name, page, _ in self.pages():
-            help_text = run(name, "--help", env={"COLUMNS": 400}, check=True).stdout
+            help_text = help_of(name, 400)
             files = re.findall(r"^\| [^|]*`(--[\w-]+) FILE(?:\.\.\.)?`", page.partition("## Options")[2], re.M)
             self.assertTrue(files or name in ("inspect", "convert"), name)
             others = [option for option in files if not re.search(rf"(?m)^ +(?:-\w,\s*)?{option} FILE\b", help_text)]
@@ -90,14 +90,14 @@ class Docs(unittest.TestCase):
     def test_each_way_to_divide_a_model_is_in_help_and_on_its_page(self):
         ways = [name[:-4] for name in os.listdir(os.path.join(ROOT, "lib", "model", "divisions"))]
         self.assertIn("tensor", ways)
-        texts = {name: run(name, "--help", check=True).stdout for name in ("train", "eval", "generate")}
+        texts = {name: help_of(name) for name in ("train", "eval", "generate")}
         with open(os.path.join(ROOT, "docs", "parallel.md")) as file:
             texts["parallel.md"] = file.read()
         for way in ways:
             for name, text in texts.items():
                 self.assertIn(f"{way}:2", text, name)
             self.assertIn(f"data:2,{way}:2", texts["train"])
-        self.assertIn("tensor:2", run("bench", "--help", check=True).stdout)
+        self.assertIn("tensor:2", help_of("bench"))
 
     def test_help_goes_to_stdout_with_an_example(self):
         for name in tools():

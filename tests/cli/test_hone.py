@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from hone_cli import CliTest, run, tiny_model, tool, tools, write
+from hone_cli import CliTest, help_of, run, tiny_model, tool, tools, write
 from test_docs import options_of
 
 
@@ -33,7 +33,7 @@ class Front(CliTest):
         self.assertEqual(text, run("hone", "help", check=True).stdout)
         self.assertEqual(sorted(re.findall(r"^  (\w+) {2,}[A-Z]", text, re.M)), tools())
         for name in tools():
-            summary = re.match(r".*?\.\n\n?Usage", run(name, "--help", env={"COLUMNS": 200}).stdout, re.S).group(0).split("Usage")[0]
+            summary = re.match(r".*?\.\n\n?Usage", help_of(name, 200), re.S).group(0).split("Usage")[0]
             self.assertIn(summary.split()[0], text)
         self.assertLessEqual(max(map(len, run("hone", "--help", env={"COLUMNS": 60}).stdout.splitlines())), 80)
         self.assertRegex(run("hone", "--version", check=True).stdout, r"^hone \d")
@@ -70,7 +70,7 @@ class Manual(unittest.TestCase):
     def setUpClass(cls):
         cls.directory = tempfile.mkdtemp(prefix="hone-test-")
         cls.addClassCleanup(shutil.rmtree, cls.directory, ignore_errors=True)
-        cls.help = {name: run(name, "--help", check=True).stdout for name in tools()}
+        cls.help = {name: help_of(name) for name in tools()}
         cls.said = [run(name, "--write-manual", os.path.join(cls.directory, "share"), check=True).stdout for name in ["hone", *tools()]]
 
     def text(self, pattern, name):

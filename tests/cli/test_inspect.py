@@ -97,12 +97,9 @@ class Inspect(CliTest):
         self.assertEqual(embedding["difference"], "values")
         self.assertGreater(embedding["differing"], 0.99 * 256 * 32)
 
-    def test_files_that_are_no_usable_models(self):
+    def test_files_that_are_no_usable_models_beside_one_that_is(self):
         for what, path in damaged_files(self.directory, self.model).items():
             with self.subTest(what):
-                done = run("inspect", path)
-                self.assert_error(done, 3)
-                self.assertEqual(done.stdout, "")
                 self.assert_error(run("inspect", self.model, path), 3)
 
     def test_bad_usage(self):

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 from hone_cli import BIN, CliTest, ROOT, run, run_json, tiny_model, write
@@ -63,13 +64,16 @@ def cmake(*arguments):
 
 
 class Install(CliTest):
-    def setUp(self):
-        super().setUp()
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
         if not shutil.which("cmake") or not os.path.exists(os.path.join(BUILD, "cmake_install.cmake")):
-            self.skipTest("no cmake here, or no build folder beside the tools: nothing can be installed")
-        self.prefix = self.path("prefix")
-        done = cmake("--install", BUILD, "--prefix", self.prefix)
-        self.assertEqual(done.returncode, 0, done.stdout)
+            raise unittest.SkipTest("no cmake here, or no build folder beside the tools: nothing can be installed")
+        cls.prefix = tempfile.mkdtemp(prefix="hone-prefix-")
+        cls.addClassCleanup(shutil.rmtree, cls.prefix, ignore_errors=True)
+        done = cmake("--install", BUILD, "--prefix", cls.prefix)
+        if done.returncode != 0:
+            raise AssertionError(done.stdout)
 
     def test_tools_and_headers(self):
         tools = os.listdir(os.path.join(self.prefix, "bin"))

@@ -24,8 +24,9 @@ class QuantizeTest(ModelTest):
         return parameters(self.out)
 
     def errors(self, *arguments):
+        """Of each weight; what was stored is self.stored."""
         report = self.path("r.csv")
-        self.quantize("--report", report, *arguments)
+        self.stored = self.quantize("--report", report, *arguments)
         return {row["parameter"]: float(row["relative_error"]) for row in csv.DictReader(read_text(report).splitlines())}
 
     def linear(self, stored):
@@ -58,11 +59,11 @@ class Types(QuantizeTest):
 
     def test_nf4_takes_the_bytes_of_int4_and_errs_less(self):
         for group in (32, 128):
-            self.quantize("--type", "int4", "--group", group)
+            int4 = sum(self.errors("--type", "int4", "--group", group).values())
             size = os.path.getsize(self.out)
-            self.assert_forms(self.quantize("--type", "nf4", "--group", group), "panels", "nf4")
+            nf4 = sum(self.errors("--type", "nf4", "--group", group).values())
+            self.assert_forms(self.stored, "panels", "nf4")
             self.assertLess(abs(os.path.getsize(self.out) - size), 4096)
-            nf4, int4 = (sum(self.errors("--type", t, "--group", group).values()) for t in ("nf4", "int4"))
             self.assertLess(nf4, 0.95 * int4)
         sparse = self.quantize("--type", "nf4", "--group", 32, model=self.sparse)
         self.assert_forms(sparse, "bitmask", "nf4")
@@ -73,11 +74,10 @@ class Types(QuantizeTest):
     def test_fewer_bits_take_fewer_bytes_and_err_more(self):
         sizes, errors = [], []
         for type_, bits in (("int4", 4), ("int3", 3), ("int2", 2), ("ternary", 2)):
-            stored = self.quantize("--type", type_, "--group", 32)
-            weight = stored["blocks.0.feed_forward.down.weight"]
+            errors.append(sum(self.errors("--type", type_, "--group", 32).values()))
+            weight = self.stored["blocks.0.feed_forward.down.weight"]
             self.assertEqual(8 * weight.arrays["values"].size, bits * 256 * 128)
             sizes.append(os.path.getsize(self.out))
-            errors.append(sum(self.errors("--type", type_, "--group", 32).values()))
             self.assert_forms(self.quantize("--type", type_, "--group", 32, model=self.sparse), "bitmask", type_)
         self.assertTrue(sizes[0] > sizes[1] > sizes[2] == sizes[3], sizes)
         self.assertTrue(errors[0] < errors[1] < errors[2] < errors[3], errors)

@@ -35,6 +35,7 @@ class ServeTest(unittest.TestCase):
         cls.dir = cls.temporary.name
         cls.model = tiny_model(cls.dir, data=corpus(cls.dir), steps=40, context=256, batch=4)
         cls.server = Server(cls.model, "--parallel", 8, "--max-body", 20000)
+        cls.half = cls.half_a_request(cls.server)  # for the last test, which waits less by all that the others take
 
     @classmethod
     def tearDownClass(cls):
@@ -275,7 +276,8 @@ class ServeTest(unittest.TestCase):
         finally:
             server.stop()
 
-    def half_a_request(self, server):
+    @staticmethod
+    def half_a_request(server):
         half = socket.create_connection(("127.0.0.1", server.port))
         half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le")
         return half
@@ -287,8 +289,8 @@ class ServeTest(unittest.TestCase):
             head, _, body = answer.read().partition(b"\r\n\r\n")
         return int(head.split()[1]), json.loads(body)["error"]["message"]
 
-    def test_a_request_that_is_not_whole_in_time_or_has_too_large_headers(self):
-        with self.half_a_request(self.server) as half:
+    def test_when_a_request_is_not_whole_in_time_or_has_too_large_headers(self):
+        with self.half as half:
             with socket.create_connection(("127.0.0.1", self.server.port)) as large:
                 large.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * (64 << 10) + b"\r\n\r\n")
                 self.assertEqual(self.answer_to(large), (431, "the headers are too large"))

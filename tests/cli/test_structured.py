@@ -5,15 +5,16 @@ import json
 import os
 import unittest
 
-from hone_cli import CliTest, corpus, run, run_json, tiny_model
+from hone_cli import run, run_json, tiny_model
+from model_files import ModelTest
 
 
-class Structured(CliTest):
-    def setUp(self):
-        super().setUp()
-        self.corpus = corpus(self.directory)
-        self.model = tiny_model(self.directory, "dense.h5", data=self.corpus, batch=4, steps=8, layers=3, dim=64, heads=4,
-                                kv_heads=2, ffn=128)
+class Structured(ModelTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.model = tiny_model(cls.shared, "dense.h5", data=cls.corpus, batch=4, steps=8, layers=3, dim=64, heads=4, kv_heads=2,
+                               ffn=128)
 
     def prune(self, structure, *arguments, model=None, name="out.h5"):
         return run("prune", model or self.model, "--structure", structure, "--calibration", self.corpus,

@@ -57,10 +57,13 @@ class ThreadRanks {
   struct Coming : Pending {
     Coming(std::shared_ptr<ThreadRanks> ranks, Line on, int64_t place, std::span<std::byte> into)
         : all(std::move(ranks)), line(on), number(place), bytes(into) {}
+    // Who looks again waits a while: there are more ranks than processors, which they would take from each other.
     bool done() override {
       if (arrived) return true;
-      const std::lock_guard lock(all->mutex_);
+      std::unique_lock lock(all->mutex_);
       auto& mail = all->mail_[line];
+      const auto here = [&] { return mail.contains(number); };
+      if (++looks > 2) all->changed_.wait_for(lock, std::chrono::milliseconds(1), here);
       const auto found = mail.find(number);
       if (found == mail.end()) {
         all->check();
@@ -74,6 +77,7 @@ class ThreadRanks {
     Line line;
     int64_t number;
     std::span<std::byte> bytes;
+    int looks = 0;
     bool arrived = false;
   };
 

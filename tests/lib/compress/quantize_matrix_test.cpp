@@ -114,7 +114,7 @@ TEST_CASE("scales are bf16 numbers, integers stay in range and are the nearest t
 }
 
 TEST_CASE("the search finds the best scale there is, weighted and not") {
-  const int64_t rows = 40, cols = 96;
+  const int64_t rows = 10, cols = 96;
   const std::vector<float> moments = random_moments(cols);
   for (const PackedElement element : scaled_elements())
     for (int64_t group : {0, 32})

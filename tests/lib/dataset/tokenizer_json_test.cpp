@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "dataset/byte_letters.h"
+#include "support/turns.h"
 
 using namespace hone;
 using nlohmann::json;
@@ -186,7 +187,7 @@ TEST_CASE("thousands of mutations of a tokenizer crash nothing") {
   const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
   const std::string good = sentence_pieces().dump();
   int refused = 0, read = 0;
-  for (int i = 0; i < 2000; ++i) {
+  for (int64_t i = 0; i < hone::test::rounds_of(500, 2000); ++i) {
     std::string text = good;
     for (size_t edits = 1 + below(3); edits > 0; --edits) {
       const size_t at = below(text.size());
@@ -213,6 +214,6 @@ TEST_CASE("thousands of mutations of a tokenizer crash nothing") {
       ++refused;
     }
   }
-  CHECK(refused > 500);
-  CHECK(read > 50);
+  CHECK(refused > 250);
+  CHECK(read > 20);
 }

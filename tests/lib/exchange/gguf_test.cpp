@@ -14,6 +14,7 @@
 #include "exchange/model_numbers.h"
 #include "lib/exchange/gguf_models.h"
 #include "support/check.h"
+#include "support/turns.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -173,8 +174,8 @@ TEST_CASE("thousands of mutations of a GGUF file crash nothing") {
   std::mt19937 random(20261128);
   const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
   int refused = 0, read = 0;
-  for (int i = 0; i < 3500; ++i) {
-    const std::string& good = goods[i < 2500 ? 0 : 1];
+  for (int64_t i = 0; i < rounds_of(1000, 2000); ++i) {
+    const std::string& good = goods[i % 4 < 3 ? 0 : 1];
     const size_t data = good.size() - 4 * 9000;
     std::string bytes = good;
     for (size_t edits = 1 + below(3); edits > 0; --edits) {
@@ -203,6 +204,6 @@ TEST_CASE("thousands of mutations of a GGUF file crash nothing") {
       ++refused;
     }
   }
-  CHECK(refused > 1000);
+  CHECK(refused > 500);
   CHECK(read > 10);
 }

@@ -215,7 +215,7 @@ TEST_CASE("a number that is not finite becomes null in JSON") {
 // Each reads by a child that HDF5 runs in, and a child that is made while another thread is within HDF5 would wait for
 // that one's lock for ever.
 TEST_CASE("threads write and read files side by side") {
-  constexpr int threads = 4, files = 25;
+  constexpr int threads = 4, files = 6;
   const ModelFile model = test::example(false);
   std::vector<int> same(threads);
   std::vector<std::thread> team;

@@ -222,20 +222,28 @@ TEST_CASE("configurations survive JSON, and impossible ones are refused by name"
     } catch (const Error& error) {
       CHECK(error.kind() == ErrorKind::input);
       CHECK(std::string(error.what()).find("'f.h5'") != std::string::npos);
+      if (value.is_null()) CHECK(std::string(error.what()).find(name) != std::string::npos);
     }
   };
-  refused("dim", nullptr);
-  refused("dim", 0);
-  refused("dim", -5);
-  refused("dim", "wide");
-  refused("dim", int64_t{1} << 60);
-  refused("vocabulary", 1e300);
-  refused("padded_vocabulary", 3);
-  refused("norm", "batch_norm");
+  const nlohmann::json whole = to_json(small_config());
+  for (const auto& [name, value] : whole.items()) refused(name.c_str(), nullptr);
+  for (const auto& value : std::vector<nlohmann::json>{0, -5, 32.5, "wide", int64_t{1} << 60}) refused("dim", value);
+  for (const auto& value : std::vector<nlohmann::json>{0, 300, 1e300}) refused("vocabulary", value);
+  for (const auto& value : {int64_t{3}, int64_t{1} << 62}) refused("padded_vocabulary", value);
+  for (const auto& value : {int64_t{-1}, int64_t{1} << 60}) refused("context", value);
+  for (const char* name : {"norm", "activation", "positions"}) {
+    refused(name, "nothing");
+    refused(name, 3);
+  }
   refused("tied", 1);
+  refused("biases", "yes");
   refused("head_dim", 15);
+  refused("layers", "two");
   refused("layers", nlohmann::json::array());
+  refused("layers", std::vector<nlohmann::json>(5000, whole["layers"][0]));
   refused("layers", {{{"heads", 3}, {"kv_heads", 2}, {"ffn", 8}, {"attention", "full"}}});
+  refused("layers", {{{"heads", 2}, {"kv_heads", 2}, {"ffn", int64_t{1} << 50}, {"attention", "full"}}});
+  refused("norm_epsilon", -1);
   refused("norm_epsilon", 0);
   CHECK_THROWS_AS(preset("huge"), Error);
 }

@@ -26,7 +26,8 @@ TEST_CASE("a text does not depend on what is written beside it, for every kind o
       CAPTURE(name_of(type));
       ++seed;
       if (takes_turn(static_cast<int64_t>(seed / 2 + seed), 2))  // under the sanitizers one type a kind, in turn
-        within_blocks += check_alike(Tiny(tiny(kind)), of_type(type), seed, rounds_of(26, 16));
+        within_blocks +=
+            check_alike(Tiny(tiny(kind)), of_type(type), seed, rounds_of(26, 16), kind == "full" ? 3 : rounds_of(3, 2));
     }
     if (kind == "full") CHECK(within_blocks > 0);
     if (kind.find("window") != std::string::npos) CHECK(within_blocks == 0);
@@ -34,10 +35,12 @@ TEST_CASE("a text does not depend on what is written beside it, for every kind o
 }
 
 TEST_CASE("nor with experts, packed weights, learned positions and caches of few bits") {
+  int64_t turn = 0;  // under the sanitizers each form in one of the models
   for (const char* form : {"bf16", "bf16 sparse", "int8", "int8 sparse", "int4"}) {
     CAPTURE(form);
-    check_alike(Tiny(tiny("full,window:40"), form), of_type(DType::bf16), 21, 14, rounds_of(3, 1));
-    check_alike(Tiny(tiny("full", 4), form), of_type(DType::f32), 22, 14, rounds_of(3, 1));
+    if (takes_turn(turn, 2))
+      check_alike(Tiny(tiny("full,window:40"), form), of_type(DType::bf16), 21, 14, rounds_of(3, 1));
+    if (takes_turn(++turn, 2)) check_alike(Tiny(tiny("full", 4), form), of_type(DType::f32), 22, 14, rounds_of(3, 1));
   }
   check_alike(Tiny(tiny("routed:64:2", 4)), of_type(DType::bf16), 23, 14);
   check_alike(Tiny(tiny("full", 0, positions_named("learned"))), of_type(DType::f32), 24, 14);
@@ -47,6 +50,7 @@ TEST_CASE("nor with experts, packed weights, learned positions and caches of few
 }
 
 TEST_CASE("nor with layers that some tokens pass by") {
+  int64_t turn = 0;  // under the sanitizers one type a kind, in turn
   for (const char* kind : {"full", "full,window:40", "routed:64:2", "full,conv:4"}) {
     CAPTURE(kind);
     Config config = tiny(kind);
@@ -60,8 +64,9 @@ TEST_CASE("nor with layers that some tokens pass by") {
       }
     } larger;
     t.model.visit(larger);
-    check_alike(t, of_type(DType::f32), 31, 14, rounds_of(3, 1));
-    check_alike(t, of_type(DType::bf16, kernels::cache_code_named("int8")), 32, 14, rounds_of(3, 1));
+    if (takes_turn(turn, 2)) check_alike(t, of_type(DType::f32), 31, 14, rounds_of(3, 1));
+    if (takes_turn(++turn, 2))
+      check_alike(t, of_type(DType::bf16, kernels::cache_code_named("int8")), 32, 14, rounds_of(3, 1));
   }
 }
 

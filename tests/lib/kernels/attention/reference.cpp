@@ -55,15 +55,11 @@ auto transposed(const Matrix& m, int64_t cols) {
   return [&m, cols](int64_t i, int64_t j) { return m[static_cast<size_t>(j * cols + i)]; };
 }
 
-std::vector<double> alibi_slopes(int64_t heads) {
+// Those of a power of two of heads, and behind them every second one of twice as many.
+double alibi_slope(int64_t heads, int64_t head) {
   const auto power = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(heads)));
-  std::vector<double> slopes;
-  for (int64_t i = 1; i <= power; ++i)
-    slopes.push_back(std::pow(2, -8.0 * static_cast<double>(i) / static_cast<double>(power)));
-  if (power == heads) return slopes;
-  const std::vector<double> finer = alibi_slopes(2 * power);
-  for (size_t i = 0; slopes.size() < static_cast<size_t>(heads); i += 2) slopes.push_back(finer[i]);
-  return slopes;
+  if (head >= power) return alibi_slope(2 * power, 2 * (head - power));
+  return std::pow(2, -8.0 * static_cast<double>(head + 1) / static_cast<double>(power));
 }
 
 // What a kind of score should be, with rules to test it with: a row for each of score_kinds.
@@ -82,8 +78,7 @@ const ReferenceScore& reference_of(std::string_view name) {
        {{score_named("softcap"), 0.7f}, {score_named("softcap"), 2.0f}, {score_named("softcap"), 50.0f}}},
       {"alibi",
        [](double x, const ScoreRule& r, int64_t head, int64_t distance) {
-         const double slope = alibi_slopes(r.heads)[static_cast<size_t>(r.first_head + head)];
-         return x - slope * static_cast<double>(std::abs(distance));
+         return x - alibi_slope(r.heads, r.first_head + head) * static_cast<double>(std::abs(distance));
        },
        [](double, const ScoreRule&) { return 1.0; },
        {alibi(4), {score_named("alibi"), 0, 6, 12}}},
@@ -107,7 +102,6 @@ void change(const AttentionDims& dims, int64_t head, const std::vector<int32_t>&
 }
 
 double slope(const ScoreRule& rule, double score) {
-  if (rule.kind == ScoreKind::plain) return 1;
   return reference_of(info_of(rule.kind).name()).slope(score, rule);
 }
 
@@ -201,9 +195,11 @@ void attention_backward_reference(const AttentionDims& dims, ConstHeadRows q, Co
           for (size_t j = 0; j < n; ++j) delta += p[row + j] * ds[row + j];
           for (size_t j = 0; j < n; ++j) ds[row + j] = p[row + j] * (ds[row + j] - delta);
         }
-        Matrix scores(p.size());
-        add_product(scores, dims.queries, dims.keys, dim, plain(queries, dim), transposed(keys, dim), dims.scale);
-        for (size_t i = 0; i < ds.size(); ++i) ds[i] *= slope(dims.score, scores[i]);
+        if (dims.score.kind != ScoreKind::plain) {
+          Matrix scores(p.size());
+          add_product(scores, dims.queries, dims.keys, dim, plain(queries, dim), transposed(keys, dim), dims.scale);
+          for (size_t i = 0; i < ds.size(); ++i) ds[i] *= slope(dims.score, scores[i]);
+        }
         Matrix d_queries(queries.size());
         add_product(d_queries, dims.queries, dim, dims.keys, plain(ds, dims.keys), plain(keys, dim), dims.scale);
         add_product(d_keys, dims.keys, dim, dims.queries, transposed(ds, dims.keys), plain(queries, dim), dims.scale);

@@ -105,10 +105,10 @@ struct Example {
 
 std::vector<Example> examples() {
   return {{dims_of(40, 2, 1, 16, 1), {64, 3, 0}},
-          {dims_of(500, 4, 2, 32, 2), {64, 3, 0}},
-          {dims_of(385, 2, 2, 40, 1), {64, 2, 100}},
-          {dims_of(700, 2, 1, 16, 1), {128, 3, 30}},
-          {dims_of(333, 3, 1, 64, 1), {64, 1, 0}}};
+          {dims_of(330, 4, 2, 32, 2), {64, 3, 0}},
+          {dims_of(330, 2, 2, 40, 1), {64, 2, 100}},
+          {dims_of(600, 2, 1, 16, 1), {128, 3, 30}},
+          {dims_of(200, 3, 1, 64, 1), {64, 1, 0}}};
 }
 
 }  // namespace
@@ -135,8 +135,11 @@ TEST_CASE("routed attention equals a reference with the mask written out, forwar
 }
 
 TEST_CASE("in bf16 outputs and gradients are near the f32 reference's with the same choice") {
-  for (Isa level : hone::test::isa_levels_tested())
+  int64_t first = 0;
+  for (Isa level : hone::test::isa_levels_tested()) {
+    int64_t turn = first++;
     for (const Example& example : examples()) {
+      if (!hone::test::takes_turn(turn++, 2)) continue;
       set_isa(level);
       CAPTURE(name_of(level));
       CAPTURE(example.dims.queries);
@@ -169,6 +172,7 @@ TEST_CASE("in bf16 outputs and gradients are near the f32 reference's with the s
         CHECK(relative_error(actual, wanted) < 2 * tolerance(DType::bf16));
       }
     }
+  }
   set_isa(isa_levels().back());
 }
 
@@ -179,6 +183,7 @@ TEST_CASE("a block is found by the one key of it that matters, which its mean hi
       CAPTURE(name_of(level));
       const AttentionDims dims = dims_of(640, 1, 1, 64, 1);
       for (int64_t block = 0; block < 9; ++block) {
+        if (!hone::test::takes_turn(block, 4)) continue;
         CAPTURE(block);
         Case c(type, dims);
         const auto key = [&](int64_t row, int64_t e) { return row * Case::row(dims) + 64 + e; };

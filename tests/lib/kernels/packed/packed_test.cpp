@@ -16,13 +16,13 @@ using namespace hone::kernels::test;
 TEST_CASE("packed products of 16-bit activations equal the plain product at every instruction set") {
   const Threads one(1);
   const MadeRounding integers(F32Activations::integers);
-  int64_t turn = 0;  // 21 a form: under the sanitizers every second size, and the others of the next form
+  int64_t turn = 0;  // 21 a form: under the sanitizers every fourth size, and others of the next form
   for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
     ++turn;
     for (const int64_t rows : {1, 63, 65, 200}) {
       ++turn;
       for (const int64_t cols : {7, 32, 100, 384}) {
-        if (!hone::test::takes_turn(turn++, 2)) continue;
+        if (!hone::test::takes_turn(turn++, 4)) continue;
         const Packed p = make(layout, element, rows, cols, group);
         for (const int64_t m : {1, 2, 3, 8, 17, 70}) {
           if (m == 70 && (rows < 200 || cols < 100)) continue;  // few of the slow ones
@@ -76,10 +76,12 @@ TEST_CASE("f32 rows have f32 results, however many they are") {
 }
 
 TEST_CASE("bf16 rows: exact weights where they go straight, weights rounded to bf16 at most for many") {
-  for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
+  int64_t turn = 0;  // five a form: under the sanitizers every second number of rows, and the others of the next form
+  for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
     const int64_t rows = 130, cols = 203;
     const Packed p = make(layout, element, rows, cols, group);
     for (const int64_t m : {1, 5, 16, 17, 40}) {
+      if (!hone::test::takes_turn(turn++, 2)) continue;
       std::vector<float> x = random_rows(m, cols), y(static_cast<size_t>(m * rows));
       std::vector<bf16> half;
       for (float& v : x) v = to_float(half.emplace_back(to_bf16(v)));
@@ -100,10 +102,13 @@ TEST_CASE("bf16 rows: exact weights where they go straight, weights rounded to b
 TEST_CASE("products of 8-bit activations equal the plain product, bit for bit at every instruction set") {
   const Threads one(1);
   const MadeRounding eight(F32Activations::integers, 8);
-  for_forms([](PackedLayout layout, PackedElement element, int64_t group) {
+  int64_t turn = 0;  // nineteen a form: under the sanitizers every third size, and others of the next form
+  for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
     if (!meets_integers(element)) return;
+    ++turn;
     for (const int64_t cols : {7, 100, 384})
       for (const int64_t m : {1, 3, 4, 7, 17, 67}) {
+        if (!hone::test::takes_turn(turn++, 3)) continue;
         const Packed p = make(layout, element, 65, cols, group);
         const std::vector<float> x = random_rows(m, cols);
         const Reference want = reference(p, x, m, segment_of(p));
@@ -130,12 +135,14 @@ TEST_CASE("products of 8-bit activations equal the plain product, bit for bit at
 
 TEST_CASE("a row's result does not depend on the rows beside it nor on the threads") {
   const Threads restored(threads());
-  int64_t turn = 0;
+  int64_t turn = 0, first_form = 0;
   const std::pair<F32Activations, int> kinds[] = {
       {F32Activations::exact, 16}, {F32Activations::integers, 16}, {F32Activations::integers, 8}};
-  for (const auto& [how, bits] : kinds)
+  for (const auto& [how, bits] : kinds) {
+    int64_t form = first_form++;
     for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
       if (bits == 8 && !meets_integers(element)) return;
+      if (!hone::test::takes_turn(form++, 2)) return;  // under the sanitizers one kind takes what the next does not
       ++turn;
       const MadeRounding rounding(how, bits);
       const Packed p = make(layout, element, 330, 260, group);
@@ -154,6 +161,7 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
         }
       }
     });
+  }
 }
 
 TEST_CASE("matrices of one process round activations each in its own way, also in one loop") {
