@@ -48,7 +48,7 @@ int run_plans(const BenchOptions& o, const Common& common) {
   return 0;
 }
 
-int run(const BenchOptions& o, const Common& common) {
+int run_bench(const BenchOptions& o, const Common& common) {
   const ModelRanks ranks = parallel_parts(o.replay.engine.parts, common.ranks, "bench", common.arguments);
   if (ranks && ranks.way->own_batches && o.train)
     throw usage_error("--parallel {}: ranks with {} train on batches of their own; measure --train in one process",
@@ -96,7 +96,7 @@ int bench(int argc, char** argv) {
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<BenchOptions>();
         options->add(app);
-        return [options, &common] { return run(*options, common); };
+        return [options, &common] { return run_bench(*options, common); };
       },
       .many_threads = true,
       .ranks = launched_ranks,

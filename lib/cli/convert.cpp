@@ -142,7 +142,7 @@ int to_others(const ConvertTool& o, const ForeignFormat& format, const Common& c
   return 0;
 }
 
-int run(const ConvertTool& o, const Common& common) {
+int run_convert(const ConvertTool& o, const Common& common) {
   const ForeignFormat* const from = foreign_format_of(o.model);
   const std::string_view from_name = from ? from->name : own;
   const std::string to = !o.to.empty() ? o.to : from ? std::string(own) : "";
@@ -163,7 +163,7 @@ int convert(int argc, char** argv) {
                      [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<ConvertTool>();
                        options->add(app);
-                       return [options, &common] { return run(*options, common); };
+                       return [options, &common] { return run_convert(*options, common); };
                      }};
   return run_tool(tool, argc, argv);
 }

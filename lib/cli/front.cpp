@@ -82,7 +82,7 @@ void require_tool(const std::string& word) {
   throw input_error("cannot start '{}': {}", path.string(), std::strerror(errno));
 }
 
-int run(int argc, char** argv) {
+int run_front(int argc, char** argv) {
   if (argc < 2) throw usage_error("no tool given: hone TOOL ARGUMENTS; see hone --help");
   const std::string first = argv[1];
   if (first == manual_flag && argc == 3) {
@@ -109,7 +109,7 @@ int run(int argc, char** argv) {
 int front(int argc, char** argv) {
   set_program(argc > 0 ? argv[0] : nullptr, "hone");
   try {
-    return run(argc, argv);
+    return run_front(argc, argv);
   } catch (const Error& error) {
     return fail(error.exit_status(), error.what());
   } catch (const std::exception& error) {

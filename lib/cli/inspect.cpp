@@ -91,7 +91,7 @@ std::string tokens_of(const InspectOptions& o) {
   return render(report, format_named(o.format));
 }
 
-int run(const InspectOptions& o) {
+int run_inspect(const InspectOptions& o) {
   warn_of_idle(
       *o.app, {{"--special", !o.tokenize, "without --tokenize"}, {"OTHER", o.tokenize.has_value(), "with --tokenize"}});
   if (o.tokenize) {
@@ -114,7 +114,7 @@ int inspect(int argc, char** argv) {
                      [](CLI::App& app, const Common&) -> std::function<int()> {
                        auto options = std::make_shared<InspectOptions>();
                        options->add(app);
-                       return [options] { return run(*options); };
+                       return [options] { return run_inspect(*options); };
                      }};
   return run_tool(tool, argc, argv);
 }

@@ -172,7 +172,7 @@ nlohmann::json results_of(const std::vector<PrunedLayer>& layers, const Allotted
   return printed;
 }
 
-int run(const PruneOptions& o, const Common& common) {
+int run_prune(const PruneOptions& o, const Common& common) {
   if (o.structure.given()) return prune_structures(o.structure, o.calibration, o.measure, o.files, common);
   const std::shared_ptr<const Pattern> pattern = for_option("--pattern", [&] { return parse_pattern(o.pattern); });
   PruneSettings settings;
@@ -279,7 +279,7 @@ int prune(int argc, char** argv) {
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<PruneOptions>();
         options->add(app);
-        return [options, &common] { return run(*options, common); };
+        return [options, &common] { return run_prune(*options, common); };
       },
       .exclusions = {{"--pattern", {"--sparsity"}, contradict},
                      {"--sparsity", {"--pattern"}, contradict},

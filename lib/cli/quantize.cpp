@@ -243,7 +243,7 @@ double bits_per_weight(const Transformer& model, const std::vector<QuantizedLaye
   return bits / bytes_of_weights(model, names, 1);
 }
 
-int run(const QuantizeTool& o, const Common& common) {
+int run_quantize(const QuantizeTool& o, const Common& common) {
   QuantizeSettings settings = o.settings();
   check_distill(o, settings);
   check_preparations(o, settings);
@@ -341,7 +341,7 @@ int quantize(int argc, char** argv) {
       .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
         auto options = std::make_shared<QuantizeTool>();
         options->add(app);
-        return [options, &common] { return run(*options, common); };
+        return [options, &common] { return run_quantize(*options, common); };
       },
       .exclusions = {{"--type", scale_options(), makes_no_scales},
                      {"--embedding-type", scale_options(), makes_no_scales},

@@ -43,7 +43,7 @@ std::string name_of(const std::string& path) {
   return failed || whole.filename().empty() ? path : whole.filename().string();
 }
 
-int run(const ReportOptions& o, const Common& common) {
+int run_report(const ReportOptions& o, const Common& common) {
   warn_of_idle(*o.app, {{"--force", o.output == "-", "on stdout"}});
   require_text_writable(o.output, o.force);
   require_distinct({{"--output", o.output}}, named("PATH", o.paths));
@@ -74,7 +74,7 @@ int report(int argc, char** argv) {
                      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<ReportOptions>();
                        options->add(app);
-                       return [options, &common] { return run(*options, common); };
+                       return [options, &common] { return run_report(*options, common); };
                      }};
   return run_tool(tool, argc, argv);
 }

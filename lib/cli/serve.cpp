@@ -62,7 +62,7 @@ std::string read_key(const std::string& path) {
   return key;
 }
 
-int run(const ServeOptions& o, const Common& common) {
+int run_serve(const ServeOptions& o, const Common& common) {
   o.engine.check();
   o.low_bit.check(o.precision);
   EngineSettings settings = o.engine.settings();
@@ -124,7 +124,7 @@ int serve(int argc, char** argv) {
                      .setup = [](CLI::App& app, const Common& common) -> std::function<int()> {
                        auto options = std::make_shared<ServeOptions>();
                        options->add(app);
-                       return [options, &common] { return run(*options, common); };
+                       return [options, &common] { return run_serve(*options, common); };
                      }};
   return run_tool(tool, argc, argv);
 }

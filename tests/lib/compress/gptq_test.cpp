@@ -20,7 +20,8 @@ using namespace hone::test;
 
 namespace {
 
-constexpr int64_t rows = 24, cols = 96;
+constexpr int64_t rows = 24;
+constexpr int64_t cols = 96;
 
 RoundedWeight rounded(const char* method, const Tensor& w, const InputStatistics* inputs,
                       kernels::PackedElement element, int64_t group, const Bitmask& mask = {}) {

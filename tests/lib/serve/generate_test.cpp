@@ -12,7 +12,7 @@ using namespace hone;
 
 namespace {
 
-Config tiny(PositionKind positions = positions_named("rotary"), int64_t context = 24) {
+Config small_config(PositionKind positions = positions_named("rotary"), int64_t context = 24) {
   Config c;
   c.context = context;
   c.block.dim = 32;
@@ -25,7 +25,7 @@ Config tiny(PositionKind positions = positions_named("rotary"), int64_t context 
 // With the head's rows apart, so that no two tokens have almost the same probability, but not so far that one has it
 // all.
 struct TinyTransformer {
-  explicit TinyTransformer(const Config& config = tiny()) : model(config) {
+  explicit TinyTransformer(const Config& config = small_config()) : model(config) {
     initialize(model, 3, 0.02);
     for (float& w : model.embedding()->parameter()->value.span<float>()) w *= 20;
     ++model.embedding()->parameter()->version;
@@ -134,7 +134,8 @@ TEST_CASE("generation ends at a stop text, at the separator, and when the caller
 }
 
 TEST_CASE("rotary positions go on beyond the context, learned ones end the text there") {
-  TinyTransformer rotary(tiny(positions_named("rotary"), 8)), learned(tiny(positions_named("learned"), 8));
+  TinyTransformer rotary(small_config(positions_named("rotary"), 8)),
+      learned(small_config(positions_named("learned"), 8));
   CHECK(run(rotary.model, "12345", greedy(30)).tokens.size() == 30);
   const Generated result = run(learned.model, "12345", greedy(30));
   CHECK(result.finish == Finish::context);
