@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test: the unit tests as users get them, the unit tests under the address and
-# undefined-behaviour sanitizers, what threads share under that of threads, and the command-line tests on the real executables.
+# Installs what is missing, builds, and runs every test: the unit tests of what computes as users get them, all unit tests
+# under the address and undefined-behaviour sanitizers, what threads share under that of threads, and the command-line tests
+# on the real executables.
 #
 #   bash tests/run.sh [--without-sanitizers]
 set -euo pipefail
