@@ -187,15 +187,16 @@ TEST_CASE("activations of 8 bits cost a model with uneven inputs less once they 
   const CalibrationText text = calibration_windows();
   const std::vector<float> exact = logits_of(*uneven(), text);
   const auto distance = [&](bool smoothed) {
+    // The last layer that reads a norm alone: what is rounded before it moves sharp attention by more than it costs here.
+    const std::string up = "blocks.1.feed_forward.gate_up.weight";
     const auto model = uneven();
     QuantizeSettings s;
-    s.type = int8;
-    s.embedding = PackedType();
+    s.type = s.embedding = PackedType();
+    s.layer_types = {{up, int8, 0}};
     s.calibration = &text;
     if (smoothed) s.prepare = {&preparation("smooth")};
     quantize_model(*model, s);
-    for (const WeightSlot& slot : weight_slots(*model))
-      (*slot.weight)->set_rounding({kernels::F32Activations::integers, 8});
+    weight_named(*model, up)->set_rounding({kernels::F32Activations::integers, 8});
     return squared_distance(exact, logits_of(*model, text));
   };
   CHECK(distance(true) < 0.8 * distance(false));
