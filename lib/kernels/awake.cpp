@@ -26,7 +26,6 @@ using std::chrono::steady_clock;
 // From one loop of a token to the next where each thread has a processor of its own, and where not.
 constexpr microseconds patience(50), impatience(2);
 constexpr microseconds last_ones(20);  // the leader looks for so long for helpers that are about to be done
-constexpr int64_t on_the_way = 32;     // lines that come while the leader does what stands between two loops
 
 thread_local int index_in_loop = -1;
 
@@ -38,15 +37,14 @@ void relax() {
 #endif
 }
 
-// Looks for `done()` for so long, and fetches between two looks what there is to fetch. Whether it came.
+// Looks for `done()` for so long. Whether it came.
 template <class F>
-bool spin(microseconds limit, detail::Fetching& fetching, F&& done) {
+bool spin(microseconds limit, F&& done) {
   constexpr int looks = 32;  // between two looks at the clock
-  constexpr int64_t lines = 4;
   for (steady_clock::time_point end;;) {
     for (int i = 0; i < looks; ++i) {
       if (done()) return true;
-      if (!fetching.fetch(lines)) relax();
+      relax();
     }
     const auto now = steady_clock::now();
     if (end == steady_clock::time_point())
@@ -79,7 +77,6 @@ class Team {
   void end() { led_.store(false, std::memory_order_release); }
 
   void run(int count, int owners, int64_t pieces, void (*body)(void*, detail::SharedLoop&, int), void* context);
-  void tell_reads(std::span<const FirstBytes> threads) { followers_.came(threads); }
 
  private:
   // Where one thread sleeps, on a cache line of its own.
@@ -113,8 +110,7 @@ class Team {
 
   void grow();
   void help(int index, Bed& bed);
-  // Who left a loop by an exception would leave others in what it owns.
-  void work(int index, detail::Fetching& fetching) noexcept;
+  void work(int index) noexcept;  // who left a loop by an exception would leave others in what it owns
   bool join(int index, uint32_t& last);
   void leave();
   void wait_for_helpers();
@@ -128,8 +124,6 @@ class Team {
   std::deque<Bed> beds_;  // of helper 1, 2, …
   uint32_t number_ = 0;
   detail::SharedLoop loop_;
-  detail::Followers followers_;
-  detail::Fetching fetching_;
   void (*body_)(void*, detail::SharedLoop&, int) = nullptr;
   void* context_ = nullptr;
 };
@@ -159,11 +153,10 @@ void Team::grow() {
   }
 }
 
-void Team::work(int index, detail::Fetching& fetching) noexcept {
+void Team::work(int index) noexcept {
   index_in_loop = index;
   body_(context_, loop_, index);
   index_in_loop = -1;
-  fetching.go_to(followers_.next(index));
 }
 
 // Enters the loop that is open, unless it is `last`, which becomes it.
@@ -184,12 +177,11 @@ void Team::leave() {
 
 void Team::help(int index, Bed& bed) {
   detail::flush_small_numbers();
-  detail::Fetching fetching;
   for (uint32_t last = 0;;) {
     const microseconds limit(patience_us_.load(std::memory_order_relaxed));
-    while (!spin(limit, fetching, [&] { return join(index, last); }))
+    while (!spin(limit, [&] { return join(index, last); }))
       bed.sleep([&] { return may_join(state_.load(std::memory_order_seq_cst), index, last); });
-    work(index, fetching);
+    work(index);
     leave();
   }
 }
@@ -197,8 +189,7 @@ void Team::help(int index, Bed& bed) {
 void Team::wait_for_helpers() {
   const auto alone = [&] { return (state_.load(std::memory_order_seq_cst) & helpers) == 0; };
   // Whoever is still there then may wait for this processor.
-  while (!spin(last_ones, fetching_, alone)) leaders_.sleep(alone);
-  fetching_.fetch(on_the_way);
+  while (!spin(last_ones, alone)) leaders_.sleep(alone);
 }
 
 void Team::run(int count, int owners, int64_t pieces, void (*body)(void*, detail::SharedLoop&, int), void* context) {
@@ -208,7 +199,7 @@ void Team::run(int count, int owners, int64_t pieces, void (*body)(void*, detail
   context_ = context;
   state_.exchange(++number_ * one_loop | static_cast<uint32_t>(count) * one_thread | open, std::memory_order_seq_cst);
   for (size_t i = 0; i < std::min(beds_.size(), static_cast<size_t>(count - 1)); ++i) beds_[i].wake();
-  work(0, fetching_);
+  work(0);
   state_.fetch_and(~open, std::memory_order_seq_cst);
   wait_for_helpers();
 }
@@ -239,14 +230,6 @@ Awake::~Awake() {
 
 bool Awake::leads() const {
   return began_ && led;
-}
-
-bool shares_loops() {
-  return led && index_in_loop < 0;
-}
-
-void tell_reads(std::span<const FirstBytes> threads) {
-  if (shares_loops()) led->tell_reads(threads);
 }
 
 namespace detail {

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
-#include "kernels/read_ahead.h"
 #include "kernels/shared_loop.h"
 
 namespace hone::kernels {
@@ -36,12 +34,6 @@ class Awake {
   void begin();
   bool began_ = false;
 };
-
-// Whether the caller's next loop is shared so, and tell_reads() of use.
-bool shares_loops();
-// Before that loop: what each of its threads will begin to read. Who waits for a loop of threads fetches what came the
-// last time after the one that was told last: else each would begin its reading anew, with memory idle in between.
-void tell_reads(std::span<const FirstBytes> threads);
 
 namespace detail {
 

@@ -34,17 +34,12 @@ inline int64_t row_grain(int64_t work) {
   return 1 + 16384 / (work + 1);
 }
 
-// Threads for a loop over n items, of which each should have at least `grain`.
-inline int64_t threads_for(int64_t n, int64_t grain) {
-  return std::min<int64_t>(threads(), (n + grain - 1) / std::max<int64_t>(grain, 1));
-}
-
 // Calls f(begin, end) for consecutive ranges that cover [0, n), one for each thread, each of at least `grain` items.
 // f must not throw.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
-  const int64_t parts = threads_for(n, grain);
+  const int64_t parts = std::min<int64_t>(threads(), (n + grain - 1) / std::max<int64_t>(grain, 1));
   if (parts <= 1 || in_parallel()) {
     f(int64_t{0}, n);
     return;
@@ -94,7 +89,7 @@ template <class F>
 void parallel_pieces(int64_t n, int64_t grain, int64_t piece, F&& f) {
   constexpr int64_t most = 16;  // of a thread
   if (n <= 0) return;
-  const int64_t parts = threads_for(n, grain);
+  const int64_t parts = std::min<int64_t>(threads(), (n + grain - 1) / std::max<int64_t>(grain, 1));
   if (parts <= 1 || in_parallel()) {
     Pieces all(n, 1, nullptr, 0);
     f(all);

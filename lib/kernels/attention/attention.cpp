@@ -5,7 +5,6 @@
 #include <cstdlib>
 
 #include "base/error.h"
-#include "kernels/awake.h"
 #include "kernels/isa/kernel_set.h"
 #include "kernels/parallel.h"
 #include "kernels/scratch.h"
@@ -226,28 +225,6 @@ void check_decode(const DecodeDims& d, const ConstHeadRows& q, const ConstHeadRo
                          name_of(v.dtype), name_of(out.dtype));
 }
 
-// What threads read first that take the items one by one: rows of keys, and those of values beside them.
-template <class ItemOf>
-void tell_first_rows(const DecodeDims& dims, const ConstHeadRows& k, const ConstHeadRows& v, int64_t items,
-                     ItemOf&& item_of) {
-  if (!shares_loops() || dims.visits || k.row_stride > dims.head_dim) return;
-  thread_local std::vector<FirstBytes> all;
-  all.clear();
-  for (int64_t i = 0; i < std::min<int64_t>(items, threads()); ++i) {
-    const DecodeItem item = item_of(i);
-    FirstBytes& first = all.emplace_back();
-    if (item.begin >= item.end) continue;  // there may be no page
-    const int64_t left = k.pages.of ? k.pages.rows - item.begin % k.pages.rows : item.end;
-    const auto at = [&](const ConstHeadRows& rows) {
-      const ConstHeadRows page = in_page(rows, item.key_sequence, item.begin);
-      return static_cast<const uint8_t*>(starting_at(page, 0, 0, item.kv_head).data);
-    };
-    const int64_t bytes = std::min(item.end - item.begin, left) * k.row_stride * static_cast<int64_t>(size_of(k.dtype));
-    first = {at(k), bytes, at(v), bytes};
-  }
-  tell_reads(all);
-}
-
 }  // namespace
 
 void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, ConstHeadRows v, HeadRows out) {
@@ -310,7 +287,6 @@ void attention_decode(const DecodeDims& dims, ConstHeadRows q, ConstHeadRows k, 
   };
   // Threads that take items in turn: each is `turn` items further on the next time, if they are as quick as each other.
   const int64_t items = pairs * parts, turn = in_parallel() ? 1 : threads();
-  tell_first_rows(dims, k, v, items, item_of);
   parallel_each(items, [&](int64_t index) {
     DecodeItem item = item_of(index), next;
     if (index + turn < items) {

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "base/cpu.h"
-#include "kernels/awake.h"
 #include "kernels/gemm/f32.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa/kernel_set.h"
@@ -175,33 +174,6 @@ void multiply_pieces(const PackedTable& t, std::span<const Direct> products, Pie
   }
 }
 
-// What a thread reads first whose items of the products are [begin, end): as much of it as is of one product.
-FirstBytes first_bytes(std::span<const Direct> products, int64_t begin, int64_t end) {
-  auto d = products.begin();
-  for (; begin >= d->items(); ++d) {
-    begin -= d->items();
-    end -= d->items();
-  }
-  const PackedMatrix& w = d->product->w;
-  const int64_t panels = w.shape.panels, p = begin % panels;
-  const PackedPanel from = panel_of(w, p), to = panel_of(w, std::min(p + end - begin, panels));
-  const auto beside = [](const PackedPanel& panel) {
-    return static_cast<const uint8_t*>(panel.masks ? panel.masks : panel.scales);
-  };
-  return {from.values, to.values - from.values, beside(from), beside(to) - beside(from)};
-}
-
-// For the threads that wait for a loop over the items of the products.
-void tell_first_bytes(std::span<const Direct> products, int64_t items, int64_t grain) {
-  if (!shares_loops() || items == 0) return;
-  thread_local std::vector<FirstBytes> all;
-  const int64_t count = threads_for(items, grain);
-  all.resize(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i)
-    all[static_cast<size_t>(i)] = first_bytes(products, items * i / count, items * (i + 1) / count);
-  tell_reads(all);
-}
-
 // What a thread takes at a time, about a panel: for the last one all others wait, at most some microseconds.
 constexpr int64_t piece_bytes = 48 << 10;
 
@@ -219,9 +191,8 @@ void multiply_direct(std::span<const PackedProduct> list) {
     bytes += d.items() * average_panel_bytes(one.w);
   }
   prepare_shared(t, products);
-  const int64_t each = std::max<int64_t>(items, 1), grain = row_grain(work / each);
-  tell_first_bytes(products, items, grain);
-  parallel_pieces(items, grain, ceil_div(piece_bytes, bytes / each + 1),
+  const int64_t each = std::max<int64_t>(items, 1);
+  parallel_pieces(items, row_grain(work / each), ceil_div(piece_bytes, bytes / each + 1),
                   [&](Pieces& pieces) { multiply_pieces(t, products, pieces); });
 }
 

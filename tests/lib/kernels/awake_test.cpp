@@ -132,25 +132,6 @@ TEST_CASE("awake: sums that follow each other see what the loops before them wro
   CHECK(from == expected);
 }
 
-TEST_CASE("awake: what threads are told to read changes nothing, even where it is there no longer") {
-  const ThreadsHere three(3);
-  CHECK(!shares_loops());
-  const Awake awake(1);
-  if (!leads(awake)) return;
-  CHECK(shares_loops());
-  for (int round = 0; round < 200; ++round) {
-    const std::vector<uint8_t> gone(static_cast<size_t>(30000 + round));
-    std::vector<FirstBytes> threads;
-    for (int64_t i = 0; i < 1 + round % 4; ++i) threads.push_back({gone.data() + i, 20000, gone.data(), 3000});
-    tell_reads(threads);
-    visit_all(64, 1);
-    if (round % 100 == 99) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  std::atomic<bool> inside{false};
-  parallel_each(2, [&](int64_t) { inside = inside || shares_loops(); });
-  CHECK(!inside);
-}
-
 TEST_CASE("awake: nobody waits for threads that do not come") {
   const ThreadsHere three(3);
   const Awake awake(1);
