@@ -220,7 +220,6 @@ StepResult Trainer::gradients_and_step(int64_t step) {
   for (int64_t round = 0; round < settings_.accumulate / settings_.grid.data->size(); ++round)
     add_round(step, round, result);
   sum_.finish();
-  const kernels::Awake awake;  // once more, should the products have been a library's, which ended that of the step
   result.gradient_norm = optimizer_.gradient_norm();
   if (!std::isfinite(result.minimized) || !std::isfinite(result.gradient_norm)) {
     optimizer_.discard_gradients();
