@@ -217,8 +217,8 @@ bool openmp_alone() {
 
 }  // namespace
 
-void Awake::begin() {
-  if (led || threads() < 2 || in_parallel() || openmp_alone()) return;
+Awake::Awake(int64_t rows) {
+  if (rows > awake_rows || led || threads() < 2 || in_parallel() || openmp_alone()) return;
   Team& team = Team::of_process();
   began_ = team.begin();
   if (began_) led = &team;

@@ -1,4 +1,4 @@
-// Threads that stay awake between the short loops of a step: of few rows, or of training.
+// Threads that stay awake between the short loops of a step of few rows.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,7 @@ inline constexpr int64_t awake_rows = 256;
 // same either way.
 class Awake {
  public:
-  Awake() { begin(); }  // for many loops of any size, as a step of training has them
-  explicit Awake(int64_t rows) {
-    if (rows <= awake_rows) begin();
-  }
+  explicit Awake(int64_t rows);
   ~Awake();
   Awake(const Awake&) = delete;
   Awake& operator=(const Awake&) = delete;
@@ -31,7 +28,6 @@ class Awake {
   bool leads() const;  // whether this one's loops are shared so
 
  private:
-  void begin();
   bool began_ = false;
 };
 

@@ -6,7 +6,6 @@
 
 #include "base/random.h"
 #include "base/stop.h"
-#include "kernels/awake.h"
 #include "model/exits.h"
 #include "train/objectives/exits.h"
 
@@ -78,7 +77,6 @@ void Trainer::balance(const ModelRouting& routing) {
 StepResult Trainer::step(int64_t step) {
   reset_pool_peak();
   const size_t before = pool_used_bytes();
-  const kernels::Awake awake;
   try {
     StepResult result = gradients_and_step(step);
     result.optimizer_bytes = optimizer_.state_bytes();

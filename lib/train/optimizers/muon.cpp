@@ -92,8 +92,7 @@ void orthogonalize_blocks(kernels::View x, int64_t block, DType type) {
     return by_rows ? rows_of(x, first, size) : columns_of(x, first, size);
   };
   // A thread a block: products this small gain nothing from two. Memory is asked for before, since loops must not
-  // throw. In a loop of OpenMP's, where a library knows that its products are to take one thread.
-  kernels::adopt_threads();
+  // throw.
   std::vector<Workspace> spaces;
   for (int i = 0; i < kernels::threads(); ++i) spaces.emplace_back(part(0).rows, part(0).cols, type);
   kernels::parallel_each(

@@ -1,15 +1,11 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <latch>
-#include <thread>
 
 #include "base/error.h"
 #include "base/stop.h"
 #include "compress/masks.h"
 #include "dataset/corpus.h"
-#include "kernels/awake.h"
-#include "kernels/parallel.h"
 #include "lib/train/runs.h"
 #include "support/masks.h"
 #include "support/turns.h"
@@ -38,65 +34,6 @@ TEST_CASE("no memory is taken from the system in the steady state") {
   const size_t before = pool_system_allocations();
   for (int64_t i = 2; i < 8; ++i) trainer.step(i);
   CHECK(pool_system_allocations() == before);
-}
-
-namespace {
-
-bool threads_are_led() {
-  bool free = false;
-  std::thread([&] { free = kernels::Awake().leads(); }).join();
-  return !free;
-}
-
-// Remembers whether threads that stay awake (kernels/awake.h) are led while a step asks for its batch.
-struct Watched : TextBatches {
-  using TextBatches::TextBatches;
-  void next(int64_t sequences, TrainingBatch& batch) override {
-    led = threads_are_led();
-    TextBatches::next(sequences, batch);
-  }
-  bool led = false;
-};
-
-std::map<std::string, Tensor> after_steps(DType type) {
-  Model model = fresh();
-  const Corpus corpus = text();
-  Watched batches(BatchSampler(corpus, 32, 1));
-  StepSettings s = settings(10).step;
-  s.type = type;
-  Trainer trainer(*model.transformer, batches, s);
-  for (int64_t i = 0; i < 3; ++i) {
-    trainer.step(i);
-    CHECK(batches.led);
-  }
-  return after(model);
-}
-
-}  // namespace
-
-TEST_CASE("a step leads threads that stay awake, and lets go of them; its bits are those of OpenMP's loops") {
-  const int before = kernels::threads();
-  kernels::set_threads(2);
-  if (threads_are_led()) {
-    MESSAGE("OpenMP is told how to wait here");
-  } else {
-    for (const DType type : {DType::f32, DType::bf16}) {
-      const auto awake = after_steps(type);
-      CHECK(!threads_are_led());
-      std::latch leads(1), done(1);
-      std::thread leader([&] {
-        const kernels::Awake mine;
-        leads.count_down();
-        done.wait();
-      });
-      leads.wait();
-      const auto by_openmp = after_steps(type);
-      done.count_down();
-      leader.join();
-      CHECK(equal(awake, by_openmp));
-    }
-  }
-  kernels::set_threads(before);
 }
 
 TEST_CASE("accumulated batches are as good as one large batch") {
