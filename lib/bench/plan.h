@@ -1,5 +1,5 @@
-// What a step of training by many ranks would take: its time, the memory of a rank and the bytes that it sends, from the
-// model's shape and from what a rank and its network can do. Nothing is run: a plan is a function of its arguments.
+// What a step of training by many ranks would take: its time, the memory of a rank and the bytes that it sends, from
+// the model's shape and from what a rank and its network can do. Nothing is run: a plan is a function of its arguments.
 #pragma once
 
 #include <cstdint>
