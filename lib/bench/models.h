@@ -36,7 +36,8 @@ struct BenchSettings {
   std::string data;  // a text: what is written behind pieces of it is measured
   int64_t draft_tokens = most_drafted;
   double draft_min_probability = 0.4;
-  // Media before the text of a prompt, whose encoders are timed; with train, of sequences beside text. None: text alone.
+  // Media before the text of a prompt, whose encoders are timed; with train, of sequences beside text. None: text
+  // alone.
   std::vector<std::string> parts = {};
   bool train = false;  // training steps instead of prompts and generation
   int64_t steps = 2;   // of a repetition, with train

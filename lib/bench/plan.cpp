@@ -137,6 +137,8 @@ void check_plan(const Config& config, const PlanLayout& layout) {
   divides(layout.expert, layout.ranks, "ranks of an expert group", "ranks");
   if (layout.tensor > 1 && layout.expert > 1)
     throw usage_error("ranks divide each matrix or the experts of mixtures, not both; leave out tensor or expert");
+  if (layout.expert == 1 && layout.balance != 1)
+    throw usage_error("balance={:.6g} is of ranks that have experts; say of how many, as in expert=2", layout.balance);
   divides(layout.groups(), layout.batch, "groups", "sequences of the batch");
   divides(layout.accumulate, layout.batch / layout.groups(), "batches", "sequences of a group");
   if (layout.tensor > 1) division_named("tensor").check(config, layout.tensor);

@@ -1,5 +1,5 @@
-// What a step of training by many ranks would take: its time, the memory of a rank and the bytes that it sends, from the
-// model's shape and from what a rank and its network can do. Nothing is run: a plan is a function of its arguments.
+// What a step of training by many ranks would take: its time, the memory of a rank and the bytes that it sends, from
+// the model's shape and from what a rank and its network can do. Nothing is run: a plan is a function of its arguments.
 #pragma once
 
 #include <cstdint>
@@ -57,8 +57,8 @@ struct StepPlan {
   std::string limit() const;  // the largest of the seconds: "compute", "update", "data", "tensor" or "expert"
 };
 
-// Throws Error(usage) where ranks do not divide heads, widths, the vocabulary, experts or the batch, naming both, and
-// where they are to divide a model in two ways.
+// Throws Error(usage) where ranks do not divide heads, widths, the vocabulary, experts or the batch, naming both, where
+// they are to divide a model in two ways, and for a balance of ranks that have no experts between them.
 void check_plan(const Config& config, const PlanLayout& layout);
 
 // Throws as check_plan(). Formulas are in docs/scale.md.

@@ -45,9 +45,7 @@ class EvalTool {
     for (const std::string& path : o_.models) work_.subjects.push_back(subject(path));
     if (!o_.baseline.empty()) work_.baseline = subject(o_.baseline);
     for (const EvalSubject& s : work_.subjects) work_.ranks.require_any(s.config);
-    if (work_.baseline)
-      work_.baseline_ranks =
-          if_they_divide(work_.ranks, work_.baseline->config, fmt::format("baseline '{}'", work_.baseline->path));
+    if (work_.baseline) divide_baseline();
     if (!o_.plot.empty() && std::none_of(work_.subjects.begin(), work_.subjects.end(),
                                          [](const EvalSubject& s) { return has_mixtures(s.config); }))
       throw usage_error("--plot draws the load of experts, and no model has any");
@@ -75,6 +73,14 @@ class EvalTool {
   }
 
  private:
+  // As the models, where that can be done beside each of them.
+  void divide_baseline() {
+    work_.baseline_ranks = work_.ranks;
+    for (const EvalSubject& s : work_.subjects)
+      work_.baseline_ranks = if_they_divide(work_.baseline_ranks, work_.baseline->config, s.config,
+                                            fmt::format("baseline '{}'", work_.baseline->path));
+  }
+
   // --data takes every name that follows it, also those that were meant for models.
   void refuse_models_as_text() const {
     for (const std::string& path : o_.data) {

@@ -56,7 +56,7 @@ Key of_shape(const char* name, std::optional<int64_t> ModelOptions::*member) {
 
 Key of_mixture(const char* name, int64_t MixtureShape::*member) {
   return {name, [member](Said& s, const std::string& text) {
-            if (!s.mixture) s.mixture.emplace();
+            if (!s.mixture) s.mixture.emplace().experts = 0;  // which must be said
             (*s.mixture).*member = at_least_one(text);
             s.shaped = true;
           }};
@@ -149,6 +149,7 @@ PlanSpec parse_plan(const std::string& text, const Config* model) {
       if (plan.layout.context > 0) said.shape.context = plan.layout.context;
       plan.config = said.shape.config(said.vocabulary);
       if (said.mixture) {
+        if (said.mixture->experts == 0) throw usage_error("say how many experts a mixture has, as in experts=8");
         said.mixture->layers.assign(plan.config.layers.size(), true);
         plan.config = with_mixtures(std::move(plan.config), *said.mixture);
       }

@@ -169,9 +169,10 @@ RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Commun
   return grid;
 }
 
-ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what) {
+ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const Config& beside,
+                          const std::string& what) {
   try {
-    ranks.check(config);
+    ranks.check_beside(config, beside);
   } catch (const Error& error) {
     log_warning("every rank has the whole {}: {}", what, error.what());
     return {};

@@ -34,9 +34,9 @@ void require_alike(Communicator& ranks, const nlohmann::json& description);
 // Error(usage) where it is not of so many ranks as there are, where those of a row would not compute alike, and where
 // the model is to be divided in two ways at once.
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks);
-// These, where they can divide such a model. Else nobody, as a warning says of `what` ("teacher 'a.h5'"): each has the
-// whole of it.
-ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const std::string& what);
+// These, where they can divide such a model as they do the one `beside` it. Else nobody, as a warning says of `what`
+// ("teacher 'a.h5'"): each has the whole of it.
+ModelRanks if_they_divide(const ModelRanks& ranks, const Config& config, const Config& beside, const std::string& what);
 // On every rank: the largest number that one of them gave.
 double largest(Communicator& ranks, double mine);
 // The same of a tool that ranks run by parts of one model alone, "tensor:2"; nobody for "" in one process. They must

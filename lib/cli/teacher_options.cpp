@@ -139,7 +139,8 @@ Model TeacherOptions::loaded(const Model& student, const RunSettings& settings) 
     ReadOptions read;
     read.parameters = false;
     const std::string name = fmt::format("'{}'", path());
-    ranks = if_they_divide(row, config_from_json(read_model_file(path(), read).config, name), "teacher " + name);
+    ranks = if_they_divide(row, config_from_json(read_model_file(path(), read).config, name),
+                           student.transformer->config(), "teacher " + name);
   }
   Model model = load_model(path(), {}, nullptr, ranks);
   agree(ranks ? *ranks.group : *alone(), [&] {

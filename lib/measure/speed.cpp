@@ -19,7 +19,8 @@ std::vector<int32_t> random_ids(Random& random, int64_t count, int64_t vocabular
   return ids;
 }
 
-// Sums over the weights that a token goes through: of a layer with a router of depth the fraction of the tokens that do.
+// Sums over the weights that a token goes through: of a layer with a router of depth the fraction of the tokens that
+// do.
 struct ProductCounter : Reader {
   explicit ProductCounter(const Config& of) : config(of), tied(of.tied) {}
   const Config& config;

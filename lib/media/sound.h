@@ -30,7 +30,7 @@ Sound read_sound(const std::string& path, int64_t rate);
 // beyond them nothing is decoded.
 Sound decode_sound(std::string_view bytes, int64_t rate, const std::string& where, double seconds = most_seconds);
 
-// Throws Error(internal) where libsamplerate fails.
+// Throws Error(input), naming both rates, where libsamplerate does not go from one to the other.
 Sound resampled(Sound sound, int64_t rate);
 
 struct SoundAugmentation {

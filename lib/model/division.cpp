@@ -44,6 +44,14 @@ void ModelRanks::check(const Config& config) const {
   if (group) way->check(config, group->size());
 }
 
+void ModelRanks::check_beside(const Config& config, const Config& other) const {
+  check(config);
+  const bool divided = shape_of_one(config).padded_vocabulary != config.padded_vocabulary;
+  if (divided && config.padded_vocabulary != other.padded_vocabulary)
+    throw usage_error("its vocabulary is padded to {}, that of the model beside it to {}", config.padded_vocabulary,
+                      other.padded_vocabulary);
+}
+
 void ModelRanks::require_any(const Config& config) const {
   check(config);
   if (group && way->require_any) way->require_any(config, group->size());

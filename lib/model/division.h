@@ -48,8 +48,11 @@ struct ModelRanks {
 
   explicit operator bool() const { return group != nullptr; }
   int size() const { return group ? group->size() : 1; }
-  Shares shares() const;                            // of this one
-  void check(const Config& config) const;           // DivisionKind::check
+  Shares shares() const;                   // of this one
+  void check(const Config& config) const;  // DivisionKind::check
+  // The same, and Error(usage) where a rank would have other tokens of the vocabulary than of that of `other`, beside
+  // which its predictions are to be compared.
+  void check_beside(const Config& config, const Config& other) const;
   void require_any(const Config& config) const;     // the same, and DivisionKind::require_any
   Config shape_of_one(const Config& config) const;  // DivisionKind::shape_of_one
 

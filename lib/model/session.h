@@ -24,8 +24,9 @@ class Session {
     Phase phase = Phase::counted;  // the same of all pieces of a call
   };
   // Adds the pieces, of different sequences and any lengths; at most `chunk` rows of each go through the model at once,
-  // or, where that would divide an image or sound, as many as Input::uncut() says. Returns the logits after the last token of each, f32 [pieces, vocabulary].
-  // Throws Error(usage) when the capacity or learned positions are overrun; what went before then stays.
+  // or, where that would divide an image or sound, as many as Input::uncut() says. Returns the logits after the last
+  // token of each, f32 [pieces, vocabulary]. Throws Error(usage) when the capacity or learned positions are overrun;
+  // what went before then stays.
   Tensor feed(std::span<const Piece> pieces, int64_t chunk = 512);
   // The same for all sequences at once: `ids` [sequences, length], row after row.
   Tensor feed(std::span<const int32_t> ids, int64_t chunk = 512);

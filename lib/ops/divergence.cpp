@@ -54,12 +54,13 @@ class OfModel : public Predictions {
   OfModel(Tensor hidden, Head head) : hidden_(std::move(hidden)), head_(std::move(head)) {}
 
   void compare(kernels::DivergenceRows rows, int64_t begin, const Head& student) const override {
-    if (head_.ranks && !student.ranks) throw internal_error("a teacher in parts, and a student that is whole");
+    if (head_.ranks && (!student.ranks || head_.weight->rows() != rows.logits.cols))
+      throw internal_error("a teacher in parts that are not the student's");
     const Tensor logits = Tensor::empty({rows.logits.rows, head_.weight->rows()}, rows.logits.dtype);
     head_.logits(hidden_.rows(begin, rows.logits.rows).view(), logits.view());
     // A teacher that each rank has whole is read where the student's part is.
-    rows.teacher =
-        kernels::columns_of(logits.view(), head_.ranks ? 0 : student.first, std::min(rows.logits.cols, logits.dim(1)));
+    const int64_t first = head_.ranks ? 0 : std::min(student.first, logits.dim(1));
+    rows.teacher = kernels::columns_of(logits.view(), first, std::min(rows.logits.cols, logits.dim(1) - first));
     if (student.ranks)
       divergence_of_parts(rows, *student.ranks);
     else

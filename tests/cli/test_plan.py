@@ -58,6 +58,7 @@ class Plans(CliTest):
                              ("ranks=x", "ranks:", "'x'"), ("flops=-1", "flops:", "'-1'"), ("ranks=6,tensor=4,network=1G", "do not divide 6 ranks"),
                              ("ranks=4,tensor=4,heads=6,dim=384,network=1G", "6 heads"), ("ranks=5,network=1G", "32 sequences"),
                              ("precision=f16", "'f16'"), ("ranks=2,expert=2,network=1G", "the model is dense"), ("balance=0.5", "balance:"),
+                             ("balance=2", "expert=2"), ("top_k=1", "experts=8"),
                              ("ranks=4,tensor=2,expert=2,experts=8,network=1G", "not both"), ("experts=4,top_k=5", "5"),
                              ("recompute=all", "recompute:"), ("heads=0", "heads:")):
             with self.subTest(plan):

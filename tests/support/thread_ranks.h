@@ -27,8 +27,8 @@ class ThreadRanks {
   explicit ThreadRanks(int size, std::shared_ptr<Failure> failure = std::make_shared<Failure>(false))
       : size_(size), failure_(std::move(failure)) {}
 
-  // f(ranks) on every rank, each on a thread of its own; throws what the first that failed threw. The others, which would
-  // wait for it for ever, then end where they wait.
+  // f(ranks) on every rank, each on a thread of its own; throws what the first that failed threw. The others, which
+  // would wait for it for ever, then end where they wait.
   static void run(int size, const std::function<void(std::shared_ptr<Communicator>)>& f) {
     const auto all = std::make_shared<ThreadRanks>(size);
     std::exception_ptr thrown;

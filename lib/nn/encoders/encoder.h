@@ -50,7 +50,8 @@ class EncoderKind {
   virtual Decoded adopted(media::Image image, const std::string& where) const;
   // An example to be timed: the largest image, a second of sound.
   virtual Decoded noise(Random& random) const = 0;
-  // Throws Error(input), with `where`, for a sound that is shorter than a frame.
+  // Throws Error(input), with `where`, for a sound that is shorter than a frame, or so loud that its spectrum is not
+  // finite.
   virtual Features features(const Decoded& decoded, const std::string& where) const = 0;
   // Tables of learned positions: the rows of each, and which row of a table stands for a row of features. None: the
   // model's own positions tell the order.

@@ -1,6 +1,7 @@
 // A sound as the logarithm of its mel spectrogram, some frames side by side in each row. The model's own positions tell
 // when a row sounds.
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "media/log_mel.h"
@@ -59,6 +60,9 @@ class Mel : public EncoderKind {
     if (f.values.empty())
       throw input_error("{} is a sound of {} samples at {} a second, shorter than one frame of {}", where,
                         sound.samples.size(), shape_.rate, shape_.frame());
+    // Finite samples may have squares that are not.
+    if (!std::ranges::all_of(f.values, [](float x) { return std::isfinite(x); }))
+      throw input_error("{} is a sound of samples so large that its spectrum is not of finite numbers", where);
     const auto rows = static_cast<int64_t>((static_cast<int64_t>(f.values.size()) + f.width - 1) / f.width);
     f.values.resize(static_cast<size_t>(rows * f.width), *std::min_element(f.values.begin(), f.values.end()));
     return f;

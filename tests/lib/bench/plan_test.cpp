@@ -126,7 +126,7 @@ TEST_CASE("an expert group divides experts, and sends tokens to them and back") 
   CHECK(again.expert_bytes == doctest::Approx(1.5 * experts.expert_bytes));
   for (const PlanLayout& wrong :
        {PlanLayout{.ranks = 3, .expert = 3, .batch = 3}, PlanLayout{.ranks = 4, .expert = 3, .batch = 4},
-        PlanLayout{.ranks = 4, .tensor = 2, .expert = 2, .batch = 4}})
+        PlanLayout{.ranks = 4, .tensor = 2, .expert = 2, .batch = 4}, PlanLayout{.balance = 1.5}})
     CHECK_THROWS_AS(check_plan(c, wrong), Error);
   CHECK_THROWS_AS(check_plan(shape(), {.ranks = 2, .expert = 2, .batch = 4}), Error);
 }

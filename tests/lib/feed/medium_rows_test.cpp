@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/kind_name.h"
 #include "feed/sequence.h"
+#include "media/sound.h"
 #include "support/scratch.h"
 
 using namespace hone;
@@ -122,4 +123,10 @@ TEST_CASE("the changes of every medium are a function of the seed, and none with
       CHECK(features_of(unchanged, 7) == features);
     }
   }
+}
+
+TEST_CASE("a sound of finite samples whose spectrum is not finite is refused") {
+  const Decoded loud(media::Sound{8000, std::vector<float>(800, 1e30f)});
+  CHECK_THROWS_WITH_AS(encoder_kind("mel:8:8000:25/10:2")->features(loud, "it"),
+                       "it is a sound of samples so large that its spectrum is not of finite numbers", Error);
 }

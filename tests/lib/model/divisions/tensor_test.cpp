@@ -191,6 +191,19 @@ TEST_CASE("what ranks do not divide is refused") {
   refused(c, 2, "over all heads");
 }
 
+TEST_CASE("two models are divided at the same tokens, or not both") {
+  Config longer = four_heads();
+  longer.padded_vocabulary += 4;
+  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    by_matrices(ranks).check_beside(four_heads(), four_heads());
+    CHECK_THROWS_WITH_AS(by_matrices(ranks).check_beside(longer, four_heads()), doctest::Contains("is padded to"),
+                         Error);
+    // Ranks with experts between them have the whole vocabulary.
+    ModelRanks(division_named("expert"), ranks).check_beside(longer, four_heads());
+  });
+  ModelRanks().check_beside(longer, four_heads());
+}
+
 TEST_CASE("ranks with different files of one name are refused") {
   const std::string paths[] = {"parts_test_0.h5", "parts_test_1.h5"};
   for (uint64_t seed = 0; seed < 2; ++seed) {
