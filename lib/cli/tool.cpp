@@ -184,8 +184,8 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
   return true;
 }
 
-// Whether text is all that is asked for: then nobody waits for threads, and what loads the libraries a second time, which
-// takes longer than printing it, is left out.
+// Whether text is all that is asked for: then nobody waits for threads, and what loads the libraries a second time,
+// which takes longer than printing it, is left out.
 bool asks_for_text(int argc, char** argv) {
   return std::any_of(argv + std::min(argc, 1), argv + argc, [](std::string_view word) {
     return word == "-h" || word == "--help" || word == "--version" || word == manual_flag;

@@ -35,7 +35,7 @@ class Trainable : public Visitor {
   ~Trainable() {
     for (auto& [slot, before] : weights_) {
       const auto scaled = std::dynamic_pointer_cast<ScaledWeight>(*slot);
-      *slot = scaled ? pack_integers(scaled->matrix()) : before;
+      *slot = scaled ? with_activation_bits_of(*before, pack_integers(scaled->matrix())) : before;
     }
     for (const auto& [parameter, trainable] : parameters_) parameter->trainable = trainable;
   }

@@ -34,8 +34,8 @@ struct Preparation {
   std::string_view what;                               // a clause, for help
   std::string_view number;                             // what reports call the number that it gives of a layer
   bool (*helps)(const kernels::ElementInfo& element);  // whether it changes layers that become so
-  // A number of each layer that it changed or tried to. Throws as calibrate() does, and Error(input), naming the layer, for inputs
-  // that are not finite.
+  // A number of each layer that it changed, or tried to. Throws as calibrate() does, and Error(input), naming the
+  // layer, for inputs that are not finite.
   std::map<std::string, double> (*run)(const ModelToPrepare& what);
 };
 

@@ -158,7 +158,8 @@ std::shared_ptr<Weight> part_of(const std::shared_ptr<Weight>& whole, const Rank
   const Bitmask mask = take_part(whole->mask(), part);
   if (whole->trainable()) return std::make_shared<DenseWeight>(take_part(whole->to_dense(), part), mask);
   const auto element = kernels::find_element(whole->element());
-  if (element && kernels::info_of(*element).scaled) return part_of_integers(unpack_integers(*whole), part, where);
+  if (element && kernels::info_of(*element).scaled)
+    return with_activation_bits_of(*whole, part_of_integers(unpack_integers(*whole), part, where));
   if (!element) throw internal_error("{}: a {} weight has no parts", where, whole->element());
   return pack_numbers(*element, take_part(whole->to_dense(), part), mask);
 }

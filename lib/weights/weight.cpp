@@ -120,4 +120,10 @@ std::shared_ptr<Weight> with_activation_bits(const Weight& weight, int bits) {
   return decode_weight(encoded, "packed weight");
 }
 
+std::shared_ptr<Weight> with_activation_bits_of(const Weight& before, std::shared_ptr<Weight> made) {
+  const Encoded encoded = before.encode();
+  const auto stored = encoded.attributes.find(activation_bits_attribute);
+  return stored == encoded.attributes.end() ? made : with_activation_bits(*made, static_cast<int>(stored->second));
+}
+
 }  // namespace hone

@@ -104,5 +104,7 @@ std::shared_ptr<Weight> decode_weight(const Encoded& encoded, const std::string&
 
 // A packed matrix with other activation bits stored, 8 or 16; its arrays are shared.
 std::shared_ptr<Weight> with_activation_bits(const Weight& weight, int bits);
+// A packed matrix that was made of `before`, with the activation bits that are stored with that, if any are.
+std::shared_ptr<Weight> with_activation_bits_of(const Weight& before, std::shared_ptr<Weight> made);
 
 }  // namespace hone

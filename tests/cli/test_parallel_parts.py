@@ -90,7 +90,8 @@ class Parts(Parallel):
     def test_what_parts_cannot_do_is_refused(self):
         model = self.model
         for options, part in ((["--optimizer", "muon"], "muon moves whole matrices"), (["--moments", "int8"], "moments in int8"),
-                              (["--sparsity", 0.5], "--sparsity"), (["--experts", 8], "--experts"),
+                              (["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
+                              (["--experts", 8], "--experts"),
                               (["--teacher", model, "--teacher-cache", self.path("cache")], "--teacher-cache")):
             done = launch(2, *self.options(3), *options, "--parallel", "tensor:2", "--output", self.path("x.h5"))
             self.assert_error(done, 2, part)
@@ -186,8 +187,8 @@ class Experts(Parallel):
             self.assert_error(done, 2, *parts)
             self.assertFalse(os.path.exists(self.path("x.h5")))
 
-        for options, part in ((["--quantize-aware", "int8"], "--quantize-aware"), (["--layer-dropout", 0.1], "--layer-dropout"),
-                              (["--depth-router", 0.5], "routers of depth")):
+        for options, part in ((["--sparsity", 0.5], "--sparsity"), (["--quantize-aware", "int8"], "--quantize-aware"),
+                              (["--layer-dropout", 0.1], "--layer-dropout"), (["--depth-router", 0.5], "routers of depth")):
             refused(2, self.mixture(3, *options), "expert:2", part)
         eight_bits = ["int8" if option == "f32" else option for option in self.mixture(3)]
         refused(2, eight_bits, "expert:2", "--precision int8")

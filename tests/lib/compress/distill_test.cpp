@@ -61,7 +61,7 @@ TEST_CASE("distilled scales bring the predictions nearer to the parent's; intege
   }
 }
 
-TEST_CASE("distilling keeps masks and mixtures, and refuses a model without scales") {
+TEST_CASE("distilling keeps masks, activation bits and mixtures, and refuses a model without scales") {
   const auto parent = fresh(mixture_config()), model = fresh(mixture_config());
   const auto pruned = std::make_shared<DenseWeight>(weight_named(*model, qkv)->to_dense(), [&] {
     const auto& weight = *weight_named(*model, qkv);
@@ -71,11 +71,13 @@ TEST_CASE("distilling keeps masks and mixtures, and refuses a model without scal
   }());
   weight_named(*model, qkv) = pruned;
   quantize_model(*model, to("int4"));
+  weight_named(*model, qkv) = with_activation_bits(*weight_named(*model, qkv), 8);
   const CalibrationText text = calibration_windows(8, 16);
   DistillSettings s;
   s.steps = 3;
   const Distilled result = distill(*model, *parent, text, s);
   CHECK(result.scales > 0);
+  CHECK(weight_named(*model, qkv)->activation_bits() == 8);
   CHECK(weight_named(*model, qkv)->pruned() == pruned->pruned());
   const auto plain = fresh();
   CHECK_THROWS_AS(distill(*plain, *fresh(), text, s), Error);

@@ -95,14 +95,19 @@ TEST_CASE("a part of a weight has its numbers, mask and form") {
   integers.scales = Tensor::empty({128, 4});
   for (int64_t i = 0; i < 128 * 4; ++i) integers.scales.data<float>()[i] = static_cast<float>(1 + i % 4) / 64;
   const std::vector<std::shared_ptr<Weight>> weights = {
-      std::make_shared<DenseWeight>(values.clone()), std::make_shared<DenseWeight>(values.clone(), some_bits(128, 128)),
-      pack_bf16(values, {}), pack_bf16(values, some_bits(128, 128)), pack_integers(integers)};
+      std::make_shared<DenseWeight>(values.clone()),
+      std::make_shared<DenseWeight>(values.clone(), some_bits(128, 128)),
+      pack_bf16(values, {}),
+      pack_bf16(values, some_bits(128, 128)),
+      with_activation_bits(*pack_integers(integers), 8),
+      pack_integers(integers)};
   for (const auto& weight : weights)
     for (const RankPart& part : {Share{1, 2}.rows({64, 64}), Share{1, 2}.columns({128})}) {
       CAPTURE(weight->form());
       const std::shared_ptr<Weight> own = part_of(weight, part, "w");
       CHECK(own->element() == weight->element());
       CHECK(own->trainable() == weight->trainable());
+      CHECK(own->activation_bits() == weight->activation_bits());
       CHECK(relative_error(own->to_dense(), take_part(weight->to_dense(), part)) == 0);
       CHECK(static_cast<bool>(own->mask()) == static_cast<bool>(weight->mask()));
       CHECK(own->pruned() + part_of(weight, part.of_rank(0), "w")->pruned() == weight->pruned());
