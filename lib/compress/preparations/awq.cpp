@@ -55,26 +55,12 @@ double balance(const NormReader& reader, const LayerType& layer, const std::vect
 }
 
 std::map<std::string, double> awq(const ModelToPrepare& what) {
-  const std::map<std::string, NormReader> readers = norm_readers(what.model);
-  std::vector<LayerType> chosen;
-  std::vector<CalibrationTarget> targets;
-  for (const LayerType& layer : what.layers) {
-    const auto reader = readers.find(layer.name);
-    if (reader == readers.end() || !helps_scaled(kernels::info_of(layer.element)) ||
-        (*reader->second.weight)->element() != "f32")
-      continue;
-    chosen.push_back(layer);
-    targets.push_back({layer.name, {StatisticKind::of<ColumnSquares>()}});
-  }
-  std::map<std::string, double> done;
-  const auto change = [&](size_t i, const Measurement& measured) {
-    const std::string& name = chosen[i].name;
-    done[name] = measured.inputs
-                     ? balance(readers.at(name), chosen[i], measured.inputs->get<ColumnSquares>().means(), what.search)
-                     : 0;
-  };
-  calibrate(what.model, targets, MeasuredBehind::blocks, &what.text, what.type, change);
-  return done;
+  return change_norm_readers(
+      what, helps_scaled, {StatisticKind::of<ColumnSquares>()},
+      [&](const NormReader& reader, const LayerType& layer, const Measurement& measured) -> std::optional<double> {
+        if (!measured.inputs) return 0;
+        return balance(reader, layer, measured.inputs->get<ColumnSquares>().means(), what.search);
+      });
 }
 
 }  // namespace

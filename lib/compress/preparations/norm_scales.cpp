@@ -32,8 +32,7 @@ class FirstLayer : public Visitor {
   bool others_ = false;
 };
 
-}  // namespace
-
+// By the names of their weights.
 std::map<std::string, NormReader> norm_readers(Transformer& model) {
   std::map<std::string, NormReader> readers;
   for (size_t b = 0; b < model.blocks().size(); ++b) {
@@ -46,6 +45,31 @@ std::map<std::string, NormReader> norm_readers(Transformer& model) {
     if (feeds.alone()) readers[feeds.name] = {feeds.alone(), &block.feed_forward_norm};
   }
   return readers;
+}
+
+}  // namespace
+
+std::map<std::string, double> change_norm_readers(const ModelToPrepare& what,
+                                                  bool (*helps)(const kernels::ElementInfo& element),
+                                                  const std::vector<StatisticKind>& needs, const ReaderChange& change) {
+  const std::map<std::string, NormReader> readers = norm_readers(what.model);
+  std::vector<LayerType> chosen;
+  std::vector<CalibrationTarget> targets;
+  for (const LayerType& layer : what.layers) {
+    const auto reader = readers.find(layer.name);
+    if (reader == readers.end() || !helps(kernels::info_of(layer.element)) ||
+        (*reader->second.weight)->element() != "f32")
+      continue;
+    chosen.push_back(layer);
+    targets.push_back({layer.name, needs});
+  }
+  std::map<std::string, double> numbers;
+  calibrate(what.model, targets, MeasuredBehind::blocks, &what.text, what.type,
+            [&](size_t i, const Measurement& measured) {
+              const std::string& name = chosen[i].name;
+              if (const auto number = change(readers.at(name), chosen[i], measured)) numbers[name] = *number;
+            });
+  return numbers;
 }
 
 std::vector<float> centred_scales(const std::vector<double>& logs) {

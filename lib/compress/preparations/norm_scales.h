@@ -4,12 +4,15 @@
 // without experts.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "compress/calibration.h"
 #include "compress/preparation.h"
 #include "weights/quantized_matrix.h"
 
@@ -21,8 +24,12 @@ struct NormReader {
   Norm* norm = nullptr;
 };
 
-// By the names of their weights.
-std::map<std::string, NormReader> norm_readers(Transformer& model);
+// Calibrates the readers of norms that are f32 and become elements that `helps`: `change` is called for each with what
+// it needs measured, and gives its number, if it has one. The numbers by the names of the weights.
+using ReaderChange = std::function<std::optional<double>(const NormReader&, const LayerType&, const Measurement&)>;
+std::map<std::string, double> change_norm_readers(const ModelToPrepare& what,
+                                                  bool (*helps)(const kernels::ElementInfo& element),
+                                                  const std::vector<StatisticKind>& needs, const ReaderChange& change);
 
 // exp(log) of each, their geometric mean 1.
 std::vector<float> centred_scales(const std::vector<double>& logs);

@@ -119,28 +119,13 @@ class Smoothing {
 };
 
 std::map<std::string, double> smooth(const ModelToPrepare& what) {
-  const std::map<std::string, NormReader> readers = norm_readers(what.model);
-  std::vector<LayerType> chosen;
-  std::vector<CalibrationTarget> targets;
-  for (const LayerType& layer : what.layers) {
-    const auto reader = readers.find(layer.name);
-    if (reader == readers.end() || !helps_integers(kernels::info_of(layer.element)) ||
-        (*reader->second.weight)->element() != "f32")
-      continue;
-    chosen.push_back(layer);
-    targets.push_back(
-        {layer.name,
-         {StatisticKind::of<ColumnSquares>(), StatisticKind::of<ColumnMaxima>(), StatisticKind::of<SampledRows>()}});
-  }
-  std::map<std::string, double> done;
-  const auto change = [&](size_t i, const Measurement& measured) {
-    const LayerType& layer = chosen[i];
-    if (!measured.inputs) return;
-    if (const auto power = Smoothing(readers.at(layer.name), layer, *measured.inputs, what.search).run())
-      done[layer.name] = *power;
-  };
-  calibrate(what.model, targets, MeasuredBehind::blocks, &what.text, what.type, change);
-  return done;
+  return change_norm_readers(
+      what, helps_integers,
+      {StatisticKind::of<ColumnSquares>(), StatisticKind::of<ColumnMaxima>(), StatisticKind::of<SampledRows>()},
+      [&](const NormReader& reader, const LayerType& layer, const Measurement& measured) -> std::optional<double> {
+        if (!measured.inputs) return std::nullopt;
+        return Smoothing(reader, layer, *measured.inputs, what.search).run();
+      });
 }
 
 }  // namespace
