@@ -8,12 +8,18 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "base/error.h"
+#include "base/spelling.h"
+#include "media/sound_length.h"
 
 namespace hone::media {
 namespace {
+
+// Of all channels, in sounds of at least a minute: two of 96,000 Hz. A small file may be made that decodes to any number.
+constexpr double most_values_a_second = 192000;
 
 // The mean of the channels of each frame.
 void append_mono(const std::vector<float>& frames, int64_t count, int64_t channels, std::vector<float>& to) {
@@ -32,6 +38,7 @@ Sound sound_in(const SoundFile& file, const SF_INFO& info, int64_t rate, const s
     throw input_error("{} has {} channels of {} samples a second", where, info.channels, info.samplerate);
   Sound sound{info.samplerate, {}};
   const int64_t at_once = (1 << 18) / info.channels;
+  const auto most = static_cast<int64_t>(std::max(seconds, 60.0) * most_values_a_second);
   // Floats, whatever the file has: asked for integers, libsndfile 1.2.0 reads a WAV of floats as silence. By what is
   // there: the header's number of frames may be anything.
   std::vector<float> frames(static_cast<size_t>(at_once * info.channels));
@@ -41,9 +48,16 @@ Sound sound_in(const SoundFile& file, const SF_INFO& info, int64_t rate, const s
     append_mono(frames, got, info.channels, sound.samples);
     if (sound.seconds() > seconds)
       throw input_error("{} lasts longer than {:.6g} seconds: cut it into parts", where, seconds);
+    if (static_cast<int64_t>(sound.samples.size()) * info.channels > most)
+      throw input_error("{} has more than {} samples in {} of {} a second: cut it into parts", where, most,
+                        counted(info.channels, "channel"), info.samplerate);
   }
   if (sf_error(file.get()) != SF_ERR_NO_ERROR)
     throw input_error("{} is a damaged sound: {}", where, sf_strerror(file.get()));
+  const auto got = static_cast<sf_count_t>(sound.samples.size());
+  if ((info.format & SF_FORMAT_TYPEMASK) == SF_FORMAT_FLAC && info.frames != SF_COUNT_MAX && got < info.frames)
+    throw input_error("{} is cut or damaged: its header says {}, and {} are there", where,
+                      counted(info.frames, "sample"), got);
   if (sound.samples.empty())
     throw input_error("{} holds no samples: it is empty, or its header was never completed", where);
   for (const float sample : sound.samples)
@@ -82,12 +96,28 @@ Sound read_sound(const std::string& path, int64_t rate) {
   std::error_code failed;
   if (!std::filesystem::exists(path, failed)) throw input_error("'{}' does not exist", path);
   if (!std::filesystem::is_regular_file(path, failed)) throw input_error("'{}' is not a file", path);
+  std::ifstream bytes(path, std::ios::binary);
+  if (const uintmax_t size = std::filesystem::file_size(path, failed); bytes && !failed)
+    require_whole_sound({size,
+                         [&](uint64_t at, std::span<uint8_t> to) {
+                           bytes.clear();
+                           bytes.seekg(static_cast<std::streamoff>(at));
+                           bytes.read(reinterpret_cast<char*>(to.data()), static_cast<std::streamsize>(to.size()));
+                           return static_cast<size_t>(bytes.gcount());
+                         }},
+                        "'" + path + "'");
   SF_INFO info = {};
   const SoundFile file(sf_open(path.c_str(), SFM_READ, &info), sf_close);
   return sound_in(file, info, rate, "'" + path + "'", most_seconds);
 }
 
 Sound decode_sound(std::string_view bytes, int64_t rate, const std::string& where, double seconds) {
+  require_whole_sound({bytes.size(),
+                       [&](uint64_t at, std::span<uint8_t> to) {
+                         if (at >= bytes.size()) return size_t{0};
+                         return bytes.copy(reinterpret_cast<char*>(to.data()), to.size(), at);
+                       }},
+                      where);
   SF_VIRTUAL_IO as_file = {SoundBytes::length, SoundBytes::seek, SoundBytes::read, SoundBytes::write, SoundBytes::tell};
   SoundBytes content{bytes};
   SF_INFO info = {};
