@@ -10,6 +10,7 @@
 #include "cli/eval_end.h"
 #include "cli/model_files.h"
 #include "dataset/corpus.h"
+#include "dataset/examples.h"
 #include "io/lineage.h"
 #include "measure/exits.h"
 #include "model/exits.h"
@@ -32,6 +33,7 @@ class ExitEval {
 
   int run() {
     o_.check();
+    refuse_parts();
     for (const std::string& path : o_.models) {  // before the first is scored
       ReadOptions read;
       read.parameters = false;
@@ -46,6 +48,17 @@ class ExitEval {
 
  private:
   static std::string for_exits(const std::string& path) { return fmt::format("'{}': eval of exits", path); }
+
+  // Exits are scored by windows of text.
+  void refuse_parts() const {
+    for (const std::string& path : o_.data)
+      if (path != "-" && holds_parts(path))
+        throw usage_error("{} scores windows of text, and '{}' has {}: give text",
+                          o_.calibrate_exits ? "--calibrate-exits"
+                          : !o_.exit.empty() ? "--exit"
+                                             : "--exits",
+                          path, either_of(media_words(&Medium::plural)));
+  }
 
   void one(const std::string& path) {
     model_ = load_model(path, {.defer = !o_.calibrate_exits.has_value()});

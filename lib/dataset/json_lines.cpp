@@ -5,8 +5,10 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 #include "dataset/utf8.h"
+#include "media/medium.h"
 
 namespace hone {
 namespace {
@@ -79,6 +81,12 @@ std::string* string_member(nlohmann::json& value, const char* name) {
   if (!value.is_object()) return nullptr;
   const auto found = value.find(name);
   return found != value.end() && found->is_string() ? &found->get_ref<std::string&>() : nullptr;
+}
+
+void refuse_parts(const nlohmann::json& value, const std::string& name, size_t number) {
+  if (value.is_object() && value.contains("parts"))
+    throw input_error("{}, line {}: it has \"parts\", as lines with {} have, and text alone is read here", name, number,
+                      either_of(media_words(&Medium::plural)));
 }
 
 }  // namespace hone

@@ -17,4 +17,7 @@ void each_json_line(std::string_view text, const std::string& name,
 // The member of that name if `value` is an object that has it, and it is a string; else null.
 std::string* string_member(nlohmann::json& value, const char* name);
 
+// For who reads text alone: throws Error(input) with `name` and the number for a line with "parts" (dataset/examples.h).
+void refuse_parts(const nlohmann::json& value, const std::string& name, size_t number);
+
 }  // namespace hone

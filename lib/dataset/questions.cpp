@@ -73,11 +73,13 @@ QuestionFile read_questions(const std::string& path) {
   QuestionFile result{std::move(file.name), {}};
   each_json_line(file.bytes.text, result.name, [&](nlohmann::json& line, size_t number) {
     auto question = question_of_line(line, result.name, number);
-    if (!question)
+    if (!question) {
+      refuse_parts(line, result.name, number);
       throw input_error(
           "{}, line {}: no question to score the answer of: an object with strings \"prompt\" and \"answer\", or with "
           "\"prompt\", a list \"answers\" and the \"label\" of the right one",
           result.name, number);
+    }
     for (const std::string& answer : question->answers)
       if (answer.empty()) throw input_error("{}, line {}: an answer is empty", result.name, number);
     result.questions.push_back(std::move(*question));

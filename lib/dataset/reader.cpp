@@ -24,6 +24,7 @@ std::string document_of_line(nlohmann::json& line, const std::string& name, size
     const size_t right = question->label.value_or(0);
     return question->prompt + question->answers[right];
   }
+  refuse_parts(line, name, number);
   throw input_error(
       "{}, line {}: not an object with a string \"text\", such as {{\"text\": \"…\"}}, or with \"prompt\" and "
       "\"answer\"",
