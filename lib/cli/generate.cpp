@@ -143,7 +143,7 @@ class GenerateTool {
     for (const auto& [medium, path] : o_.media()) {
       if (model_.transformer->encoder_of(medium->name) == model_.transformer->config().encoders.size())
         throw usage_error("'{}' has no encoder for --{} '{}': it was trained without", o_.model, medium->name, path);
-      parts.push_back({medium, path});
+      parts.push_back(medium_part(*medium, path));
     }
     PartsReader(model_.transformer->config(), 0).read(parts, *tokenizer_, media_, {});
     if (!parts.empty() && settings_.draft.model)

@@ -50,8 +50,15 @@ Entries entries_of(const std::string& text, const std::filesystem::path& folder)
   const auto end = dots == numbers.npos ? std::optional<int64_t>(first.value_or(0) + 1)
                                         : whole_number(std::string_view(numbers).substr(dots + 2));
   if (!first || !end || *end <= *first)
-    throw input_error("'{}' must end in #ENTRY or #FIRST..END, the end above the first", text);
+    throw input_error("'{}' must end in #ENTRY or #FIRST..END: whole numbers from 0 on, the end above the first", text);
   return {entries.path, *first, *end, dots != numbers.npos};
+}
+
+// `what`: of what a range would give several.
+void require_one(const Entries& entries, const char* what) {
+  if (entries.range())
+    throw input_error("'{}#{}..{}' stands for several {}: name one entry", entries.path, entries.first, entries.end,
+                      what);
 }
 
 // A "text", an "image", …
@@ -174,12 +181,17 @@ class LineReader {
 
 }  // namespace
 
+ExamplePart medium_part(const Medium& medium, const std::string& text) {
+  std::error_code none;
+  if (std::filesystem::exists(text, none)) return {&medium, text};
+  const Entries entries = entries_of(text, {});
+  require_one(entries, medium.plural);
+  return {&medium, entries.path, entries.first};
+}
+
 std::vector<ExamplePart> read_parts(const json& parts, const std::filesystem::path& folder) {
   NamedParts named = named_parts(parts, folder);
-  for (const Entries& entries : named.entries)
-    if (entries.range())
-      throw input_error("'{}#{}..{}' stands for several lines: name one entry", entries.path, entries.first,
-                        entries.end);
+  for (const Entries& entries : named.entries) require_one(entries, "lines");
   return std::move(named.parts);
 }
 

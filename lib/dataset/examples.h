@@ -49,6 +49,10 @@ struct Examples {
   std::string name() const;                         // "a.jsonl and 2 more"
 };
 
+// What an option names: a file, or "FILE#ENTRY" of an IDX file; a file that has such a name is that file. Throws
+// Error(input) for a range, and for what is no entry.
+ExamplePart medium_part(const Medium& medium, const std::string& text);
+
 // The "parts" of a line whose paths are relative to `folder`. Throws Error(input) for what is no list of objects with
 // one text or medium each, and for ranges, which stand for several lines.
 std::vector<ExamplePart> read_parts(const nlohmann::json& parts, const std::filesystem::path& folder);
