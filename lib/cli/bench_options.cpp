@@ -137,6 +137,14 @@ void BenchOptions::check() const {
   for (const int64_t prompt : prompts) at_least("--prompt", prompt, 1);
   if (kernels && (!models.empty() || train))
     throw usage_error("--kernels measures no models: leave out {}", train ? "--train" : models[0]);
+  require_each_once("--prompt", prompts);
+  require_each_once("--batch", batches);
+  for (const auto& [option, values] : {std::pair("--attention", &attention),
+                                       {"--recompute", &recompute},
+                                       {"--draft", &drafts},
+                                       {"--exit", &exits},
+                                       {"--parts", &parts}})
+    require_each_once(option, *values);
   if (generates.size() > 1) throw usage_error("--generate is one number, not {}", generates.size());
   if (!plans.empty()) return check_plans();
   check_replay();
@@ -187,8 +195,6 @@ void BenchOptions::check_parts() const {
     if (given(*app_, option)) throw usage_error("{} does not go with --parts", option);
   if (train && !replay.engine.parts.empty())
     throw usage_error("--parallel does not go with --train --parts: measure in one process");
-  if (std::set<std::string>(parts.begin(), parts.end()).size() < parts.size())
-    throw usage_error("--parts names {} twice", either_of(media_words(&Medium::name)));
   warn_of_idle(*app_, {{"--generate", !train, "with --parts"}});
 }
 

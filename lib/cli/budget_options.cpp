@@ -29,14 +29,14 @@ std::vector<kernels::PackedElement> elements_named(const std::vector<std::string
   return elements;
 }
 
-// Ascending, each once.
+// Ascending.
 std::vector<double> fractions_pruned(const std::vector<std::string>& texts) {
   constexpr size_t most = 32;  // each is a pruning, and as many roundings as there are types and groups
   std::set<double> fractions;
   for (const std::string& text : texts) {
     const double fraction = parse_fraction(text);
     if (fraction >= 1) throw usage_error("{} leaves nothing of a weight; a sparsity is below 1", text);
-    fractions.insert(fraction);
+    if (!fractions.insert(fraction).second) throw usage_error("{} stands there twice", text);
   }
   if (fractions.size() > most) throw usage_error("{} fractions; {} can be considered", fractions.size(), most);
   return {fractions.begin(), fractions.end()};
@@ -123,6 +123,7 @@ int quantize_to_budget(BudgetParts parts, QuantizeSettings settings, bool group_
   BudgetSettings found;
   found.quantize = std::move(settings);
   if (group_given) found.groups = {found.quantize.group};
+  require_each_once("--types", o.types);
   if (!o.types.empty()) found.elements = elements_named(o.types);
   found.sparsities = for_option("--sparsities", [&] { return fractions_pruned(o.sparsities); });
   const std::shared_ptr<const Pattern> pattern = parse_pattern("unstructured");

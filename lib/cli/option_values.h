@@ -2,10 +2,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "base/error.h"
 
 namespace hone::cli {
 
@@ -52,6 +55,14 @@ CLI::Option* add_counts(CLI::App* app, const std::string& names, std::vector<int
 CLI::Validator one_of(std::vector<std::string> names);
 // The same where a colon and a number may follow a name, which is for others to read: "gptq:0.05".
 CLI::Validator one_of_with_numbers(std::vector<std::string> names);
+
+// Throws Error(usage) that names the option and a value of its list that stands there twice: whoever wrote it meant
+// another, or believes that it counts twice.
+template <class Value>
+void require_each_once(const std::string& option, const std::vector<Value>& values) {
+  for (auto value = values.begin(); value != values.end(); ++value)
+    if (std::find(values.begin(), value, *value) != value) throw usage_error("{} names {} twice", option, *value);
+}
 
 // Layers of a model of so many, named as "all", "every:N" (every N-th) or "1,3,5" (from 0): which of them are. Throws
 // Error(usage) that names the option.

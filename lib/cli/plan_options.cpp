@@ -13,6 +13,7 @@
 #include "bench/kernel_bench.h"
 #include "cli/expert_options.h"
 #include "cli/model_options.h"
+#include "cli/option_values.h"
 #include "model/upcycle.h"
 
 namespace hone::cli {
@@ -139,7 +140,12 @@ PlanSpec parse_plan(const std::string& text, const Config* model) {
   Said said;
   try {
     std::istringstream parts(text);
-    for (std::string part; std::getline(parts, part, ',');) take(said, part);
+    std::vector<std::string> names;
+    for (std::string part; std::getline(parts, part, ',');) {
+      take(said, part);
+      names.push_back(part.substr(0, part.find('=')));
+    }
+    require_each_once("the plan", names);
     if (model && said.shaped) throw usage_error("the model file has a shape already; leave its numbers out");
     PlanSpec& plan = said.plan;
     plan.text = text;

@@ -244,6 +244,7 @@ double bits_per_weight(const Transformer& model, const std::vector<QuantizedLaye
 }
 
 int run_quantize(const QuantizeTool& o, const Common& common) {
+  require_each_once("--prepare", o.prepare);
   QuantizeSettings settings = o.settings();
   check_distill(o, settings);
   check_preparations(o, settings);

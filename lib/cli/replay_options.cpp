@@ -19,6 +19,7 @@ std::vector<double> loads_of(const std::string& text, const std::string& option)
     loads.push_back(load);
     begin = end + 1;
   }
+  require_each_once(option, loads);
   return loads;
 }
 
@@ -74,6 +75,7 @@ void ReplayOptions::check() const {
   loads_of(speed, "--speed");
   if (drawn()) loads_of(requests.substr(poisson.size()), "--requests");
   if (!objective.empty()) for_option("--slo", [&] { return slo_of(objective); });
+  require_each_once("--batching", batching);
   for (const std::string& name : batching)
     if (const Batching policy = for_option("--batching", [&] { return batching_named(name); });
         policy.most > engine.parallel)

@@ -39,6 +39,7 @@ std::vector<int> parse_thread_counts(const std::string& text) {
       if (count > 4096) throw usage_error("{} is more than 4096", count);
       values.push_back(static_cast<int>(count));
     }
+    require_each_once("the list", values);
   } catch (const Error& error) {
     throw usage_error("--threads: {}", error.what());
   }

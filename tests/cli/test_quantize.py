@@ -372,6 +372,9 @@ class Refusals(QuantizeTest):
         self.refused("--max-loss-increase", "1%", *text, parts=["--max-loss-increase", "--activations int8"])
         self.refused("--max-loss-increase", "200%", "--activations", "int8", *text, parts=["--max-loss-increase"])
 
+    def test_preparations(self):
+        self.refused("--prepare", "awq,awq", "--calibration", self.corpus, parts=["--prepare names awq twice"])
+
     def test_calibration(self):
         self.refused("--calibration", self.path("none.txt"), status=3, parts=["none.txt"])
         self.refused("--calibration", write(self.path("short.txt"), "short"), status=3, parts=["short.txt", "32"])
