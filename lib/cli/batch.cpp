@@ -69,8 +69,8 @@ class Batch {
     output.finish(b_.ordered, b_.force);
     tell(engine, lines.size() - broken, output.found());
     if (broken)
-      throw input_error("{} of {} of '{}' could not be run; all others are in '{}'", broken,
-                        counted(lines.size(), "line"), b_.input, b_.output);
+      throw input_error("{} of {} of '{}' could not be run; {}'{}'", broken, counted(lines.size(), "line"), b_.input,
+                        broken < lines.size() ? "all others are in " : "what is wrong is in ", b_.output);
     return 0;
   }
 
@@ -108,7 +108,7 @@ class Batch {
       if (++equal <= most)
         log_warning("'{}' line {} has the id {}, as line {} has", b_.input, line.number, line.id.dump(), found->second);
     }
-    if (equal > most) log_warning("so it is with {} others", equal - most);
+    if (equal > most) log_warning("so it is with {}", counted(equal - most, "other"));
   }
 
   // Pages are shared: as many as the texts that are written at once need where they are the longest ones, and memory
@@ -142,9 +142,9 @@ class Batch {
     }
     if (beyond > 0)
       log_warning(
-          "'{}' was made for {} tokens; prompt and continuation of {} lines may reach up to {}, where it can "
+          "'{}' was made for {} tokens; prompt and continuation of {} may reach up to {}, where it can "
           "lose the thread",
-          o_.model, config.context, beyond, longest);
+          o_.model, config.context, counted(beyond, "line"), longest);
     s.capacity = longest;
     if (given) return s;
     std::ranges::sort(pages, std::greater<>());

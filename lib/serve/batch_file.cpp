@@ -108,6 +108,8 @@ void read_line(std::string_view text, const LineSettings& with, size_t index, Ba
   if (members.has("stop")) r.stops = stops_of(members.take("stop"));
   int64_t seed = -1;
   members.count("seed", seed, INT64_MAX);
+  if (members.has("answer"))
+    throw input_error("\"answer\" is of lines to learn from or to score: leave it out, the model writes one");
   members.none_left();
   r.random = seed >= 0 ? Random(static_cast<uint64_t>(seed), "sampling")
                        : Random(with.batch.seed, index == 0 ? "sampling" : fmt::format("sampling:{}", index));
