@@ -398,15 +398,20 @@ class HttpServer::Implementation {
     }
   }
 
+  static openai::Refusal full_queue() {
+    return {429, "too many requests wait already; try again later", "", "queue_full"};
+  }
+
   void complete(const std::string& body, httplib::Response& response) try {
     const int64_t number = ++requests_;
+    // Images and sounds are decoded before it is known how many texts are asked for: not where there is room for none.
+    if (!service_.draining() && service_.waiting() >= service_.queue()) return refuse(response, full_queue());
     openai::Completions asked = openai::read_completions(body, s_.model, tokenizer_, prompts_,
                                                          mix64(s_.seed ^ (static_cast<uint64_t>(number) << 32)));
     require_possible(asked);
     std::optional<Service::Refusal> refusal;
     auto tickets = service_.submit(asked.requests(), refusal);
-    if (refusal == Service::Refusal::full)
-      return refuse(response, {429, "too many requests wait already; try again later", "", "queue_full"});
+    if (refusal == Service::Refusal::full) return refuse(response, full_queue());
     if (refusal) return refuse(response, {503, "the server is being shut down", "", ""});
     const bool stream = asked.stream;
     const openai::Answer answer{fmt::format("cmpl-{}", number), s_.model, std::time(nullptr)};

@@ -276,6 +276,28 @@ class ServeTest(unittest.TestCase):
         finally:
             server.stop()
 
+    def test_a_request_behind_a_full_queue_is_not_read(self):
+        server, threads, status = Server(self.model, "--parallel", 1, "--queue", 100), [], 0
+
+        def begin(texts):
+            threads.append(threading.Thread(target=server.ask, args=("POST", "/v1/completions", {**self.LONG, "n": texts})))
+            threads[-1].start()
+
+        try:
+            begin(100)
+            server.wait_until(lambda: server.metric("texts_waiting") > 60, "nothing waits")
+            for _ in range(50):  # the queue is full until the next text begins
+                begin(max(1, 100 - int(server.metric("texts_waiting"))))
+                status = server.ask("POST", "/v1/completions", {"prompt": 7})[0]
+                if status == 429:
+                    break
+            self.assertEqual(status, 429)
+            for thread in threads:
+                thread.join()
+            self.assertEqual(server.ask("POST", "/v1/completions", {"prompt": 7})[0], 400)
+        finally:
+            server.stop()
+
     @staticmethod
     def half_a_request(server):
         half = socket.create_connection(("127.0.0.1", server.port))
