@@ -21,20 +21,24 @@ void TextBatches::next(int64_t sequences, TrainingBatch& batch) {
 
 ExampleBatches::ExampleBatches(std::shared_ptr<SequenceReader> reader, int64_t context, uint64_t seed,
                                std::optional<std::pair<size_t, size_t>> contrasted)
-    : reader_(std::move(reader)), context_(context), seed_(seed), contrasted_(contrasted) {
-  begin(0);
-}
+    : reader_(std::move(reader)), context_(context), seed_(seed), contrasted_(contrasted) {}
 
 void ExampleBatches::set_context(int64_t context) {
   if (context != context_) throw internal_error("examples are as long as they are, and not {}", context);
 }
 
-void ExampleBatches::begin(int64_t position) {
-  const size_t ahead = 256 * static_cast<size_t>(turns_.ranks);
-  const auto size = static_cast<uint64_t>(reader_->size());
+void ExampleBatches::place(int64_t position) {
+  ahead_.reset();
   begun_ = position;
+}
+
+// Not before: the place and the turns may still be said, and what was read for others would be read for nothing.
+SequencesAhead& ExampleBatches::ahead() {
+  if (ahead_) return *ahead_;
+  const size_t count = 256 * static_cast<size_t>(turns_.ranks);
+  const auto size = static_cast<uint64_t>(reader_->size());
   const auto make = [reader = reader_, size, seed = seed_, turns = turns_,
-                     position](int64_t at) -> std::optional<Sequence> {
+                     position = begun_](int64_t at) -> std::optional<Sequence> {
     if (!turns.own(at - position)) return std::nullopt;
     const uint64_t pass = static_cast<uint64_t>(at) / size;
     Random random(mix64(seed) + pass, "examples");
@@ -42,16 +46,16 @@ void ExampleBatches::begin(int64_t position) {
     const uint64_t example = order(static_cast<uint64_t>(at) % size);
     return reader->read(static_cast<int64_t>(example), mix64(seed ^ mix64(static_cast<uint64_t>(at))) | 1);
   };
-  ahead_.reset();
-  ahead_ = std::make_unique<SequencesAhead>(make, position, ahead);
+  ahead_ = std::make_unique<SequencesAhead>(make, begun_, count);
+  return *ahead_;
 }
 
 void ExampleBatches::next(int64_t sequences, TrainingBatch& batch) {
   std::vector<Sequence> all;
   for (int64_t i = 0; i < sequences; ++i) {
-    if (!turns_.own(ahead_->position() - begun_))
-      throw internal_error("the example at {} is another rank's to read", ahead_->position());
-    all.push_back(ahead_->next(reader_->size()));
+    if (!turns_.own(position() - begun_))
+      throw internal_error("the example at {} is another rank's to read", position());
+    all.push_back(ahead().next(reader_->size()));
   }
   // Sequences of one make lie together, which attention then computes together.
   std::stable_sort(all.begin(), all.end(), [](const Sequence& a, const Sequence& b) { return a.size() < b.size(); });
@@ -108,20 +112,20 @@ void ExampleBatches::add_pairs(const std::vector<Sequence>& all, TrainingBatch& 
 }
 
 void ExampleBatches::skip(int64_t sequences) {
-  if (!reader_->skips_broken()) return ahead_->pass(sequences);
-  for (int64_t i = 0; i < sequences; ++i) ahead_->next(reader_->size());
+  if (!reader_->skips_broken()) return ahead().pass(sequences);
+  for (int64_t i = 0; i < sequences; ++i) ahead().next(reader_->size());
 }
 
 void ExampleBatches::share(int64_t sequences, int rank, int ranks) {
   if (reader_->skips_broken()) return;  // where a batch begins depends on what can be read of those before
   turns_ = {sequences, rank, ranks};
-  begin(ahead_->position());
+  place(position());
 }
 
 nlohmann::json ExampleBatches::state() const {
   // As they come back from a file: a place is also restored where it was said, when a step is stopped half way.
   const auto number = [](int64_t n) { return static_cast<uint64_t>(n); };
-  return {{"examples", number(reader_->size())}, {"seed", seed_}, {"position", number(ahead_->position())}};
+  return {{"examples", number(reader_->size())}, {"seed", seed_}, {"position", number(position())}};
 }
 
 void ExampleBatches::restore(const nlohmann::json& state) {
@@ -135,7 +139,7 @@ void ExampleBatches::restore(const nlohmann::json& state) {
                       number("examples"), reader_->examples().name(), reader_->size());
   if (number("position") > INT64_MAX) throw input_error("the saved position in the data is impossible");
   seed_ = number("seed");
-  begin(static_cast<int64_t>(number("position")));
+  place(static_cast<int64_t>(number("position")));
 }
 
 }  // namespace hone

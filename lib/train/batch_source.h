@@ -81,7 +81,9 @@ class ExampleBatches : public BatchSource {
     int64_t sequences = 1, rank = 0, ranks = 1;
     bool own(int64_t position) const { return position / sequences % ranks == rank; }
   };
-  void begin(int64_t position);
+  void place(int64_t position);  // where reading begins, once somebody wants a sequence
+  int64_t position() const { return ahead_ ? ahead_->position() : begun_; }
+  SequencesAhead& ahead();
   void add_pairs(const std::vector<Sequence>& all, TrainingBatch& batch) const;
 
   std::shared_ptr<SequenceReader> reader_;
@@ -90,7 +92,7 @@ class ExampleBatches : public BatchSource {
   std::optional<std::pair<size_t, size_t>> contrasted_;
   Turns turns_;  // one rank's: all are made
   int64_t begun_ = 0;
-  std::unique_ptr<SequencesAhead> ahead_;
+  std::unique_ptr<SequencesAhead> ahead_;  // null: nothing was asked for since place()
 };
 
 }  // namespace hone

@@ -1,7 +1,9 @@
 // Ranks that train on lines of their own read their own alone, and end with the bits of one process; as threads here.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "base/error.h"
 #include "lib/train/runs.h"
@@ -110,6 +112,22 @@ TEST_CASE("a rank does not read what others do") {
   }
   CHECK(failed == 1);
   CHECK(ended == 1);
+}
+
+TEST_CASE("nothing is read before somebody asks, when the place and the turns are known") {
+  const auto reader = reader_of(some_questions(8, 3), true);
+  ExampleBatches batches(reader, 32, 1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  CHECK(reader->broken() == 0);
+  const nlohmann::json begin = batches.state();
+  CHECK(begin.at("position") == 0);
+  TrainingBatch batch;
+  batches.next(7, batch);
+  batches.next(1, batch);  // goes past the eighth, or has met it before
+  CHECK(reader->broken() == 1);
+  CHECK(batches.state().at("position").get<int64_t>() >= 9);
+  batches.restore(begin);
+  CHECK(batches.state() == begin);
 }
 
 TEST_CASE("a line that one rank alone cannot read ends all, and the checkpoint has the steps before it") {
