@@ -1,12 +1,12 @@
 #include "measure/evaluate.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <span>
 
 #include "base/error.h"
 #include "base/spelling.h"
+#include "comm/gather.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/rows/elementwise.h"
 #include "measure/divergence.h"
@@ -117,11 +117,8 @@ void add_scores(const Transformer& model, const Tensor& hidden, const Group& gro
 
 // Of the windows that the ranks scored in turns, groups as for_each_group() counts them.
 std::vector<WindowScore> of_all_ranks(std::vector<WindowScore> mine, const std::vector<int>& ranks_of_windows,
-                                      const std::vector<std::string>& by_rank) {
-  for (size_t i = 0; i < mine.size(); ++i) {
-    const std::string& from = by_rank[static_cast<size_t>(ranks_of_windows[i])];
-    std::memcpy(&mine[i], from.data() + i * sizeof(WindowScore), sizeof(WindowScore));
-  }
+                                      const std::vector<std::vector<WindowScore>>& by_rank) {
+  for (size_t i = 0; i < mine.size(); ++i) mine[i] = by_rank[static_cast<size_t>(ranks_of_windows[i])][i];
   return mine;
 }
 
@@ -221,7 +218,7 @@ Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSett
   std::vector<WindowScore>& scores = all.model;
   std::vector<int> ranks_of_windows(windows.size());
   Communicator& ranks = *settings.ranks;
-  const std::vector<std::string> by_rank = gather_agreed(ranks, [&] {
+  const auto by_rank = gather_lists<WindowScore>(ranks, [&] {
     int turn = 0;
     for_each_group(text, windows, settings, model.config().vocabulary, [&](const Group& group) {
       for (const size_t place : group.places) ranks_of_windows[place] = turn;
@@ -234,7 +231,7 @@ Scores evaluate(const Transformer& model, const Corpus& text, const EvaluateSett
       }
       turn = (turn + 1) % ranks.size();
     });
-    return std::string(reinterpret_cast<const char*>(scores.data()), scores.size() * sizeof(WindowScore));
+    return scores;
   });
   return in_order(of_all_ranks(std::move(scores), ranks_of_windows, by_rank));
 }

@@ -1,11 +1,11 @@
 #include "measure/example_scores.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/error.h"
 #include "base/spelling.h"
 #include "base/stop.h"
+#include "comm/gather.h"
 #include "model/reading.h"
 #include "model/whole_arrays.h"
 #include "weights/part.h"
@@ -96,15 +96,10 @@ ExampleScores score_examples(const Transformer& model, SequenceReader& reader, D
   ExampleScores scores;
   scores.encoders.resize(model.encoders().size());
   std::vector<ScoredExample> all;
-  for (const std::string& part : gather_agreed(*ranks, [&] {
-         const std::vector<ScoredExample> mine =
-             score_share(model, reader, type, count, {ranks->rank(), ranks->size()}, progress, scores.encoders);
-         return std::string(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(ScoredExample));
-       })) {
-    const size_t before = all.size();
-    all.resize(before + part.size() / sizeof(ScoredExample));
-    if (!part.empty()) std::memcpy(all.data() + before, part.data(), part.size());
-  }
+  for (const std::vector<ScoredExample>& part : gather_lists<ScoredExample>(*ranks, [&] {
+         return score_share(model, reader, type, count, {ranks->rank(), ranks->size()}, progress, scores.encoders);
+       }))
+    all.insert(all.end(), part.begin(), part.end());
   std::ranges::sort(all, {}, &ScoredExample::example);
   for (const ScoredExample& one : all) {
     scores.all.add(one.score);

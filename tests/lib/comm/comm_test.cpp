@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "comm/communicator.h"
+#include "comm/gather.h"
 #include "comm/launch.h"
 #include "support/thread_ranks.h"
 
@@ -114,6 +115,27 @@ TEST_CASE("ranks throw alike what one of them threw") {
       CHECK(seen == std::vector<std::string>(3, expected));
     }
   }
+}
+
+TEST_CASE("lists of all ranks come by rank, also empty ones") {
+  struct Pair {
+    int64_t number;
+    double value;
+  };
+  ThreadRanks::run(3, [](const std::shared_ptr<Communicator>& ranks) {
+    const auto lists = gather_lists<Pair>(*ranks, [&] {
+      return std::vector<Pair>(static_cast<size_t>(ranks->rank()), Pair{ranks->rank(), 0.5 * ranks->rank()});
+    });
+    REQUIRE(lists.size() == 3);
+    for (size_t rank = 0; rank < 3; ++rank) {
+      REQUIRE(lists[rank].size() == rank);
+      for (const Pair& pair : lists[rank]) {
+        CHECK(pair.number == static_cast<int64_t>(rank));
+        CHECK(pair.value == 0.5 * static_cast<double>(rank));
+      }
+    }
+  });
+  CHECK(gather_lists<Pair>(*alone(), [] { return std::vector<Pair>(2, Pair{7, 1}); }).front()[1].number == 7);
 }
 
 TEST_CASE("that it was a router that failed is known on every rank") {
