@@ -154,6 +154,11 @@ void gemm_panels(std::span<const PanelGemm> products) {
 }
 
 void gemm_gradient(ConstView a, ConstView b, View c, bool accumulate) {
+  if (c.rows == 0 || c.cols == 0) return;
+  if (a.rows == 0) {  // a sum of nothing
+    for (int64_t r = 0; r < c.rows && !accumulate; ++r) std::fill_n(c.row<float>(r), c.cols, 0.0f);
+    return;
+  }
   const GemmTable& t = table();
   const Loop loop = loop_in_use();
   const int64_t pairs = ceil_div(a.rows, 2), a_panels = ceil_div(a.cols, panel_rows),

@@ -60,8 +60,14 @@ TEST_CASE("own products with panels: ragged tiles, an odd contraction, one longe
 
 TEST_CASE("own gradients of weights: ragged panels, few and many, odd rows, more than a block, accumulated or not") {
   at_own_level([] {
-    for (const auto& [m, n, k] :
-         {std::array<int64_t, 3>{64, 64, 2}, {70, 5, 1}, {65, 130, 33}, {130, 200, 35}, {66, 67, 2151}}) {
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{64, 64, 2},
+                                  {70, 5, 1},
+                                  {65, 130, 33},
+                                  {130, 200, 35},
+                                  {66, 67, 2151},
+                                  {0, 64, 2},
+                                  {64, 0, 2},
+                                  {64, 65, 0}}) {
       const auto a = digits(k * (m + 1), 3), b = digits(k * n, 4);
       const auto af = widened(a), bf = widened(b);
       for (const bool accumulate : {false, true}) {
