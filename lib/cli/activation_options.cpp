@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/spelling.h"
 #include "cli/effects.h"
 #include "cli/measure_options.h"
 
@@ -63,8 +64,8 @@ std::optional<ActivationChoice> choose_activations(const ActivationOptions& o, c
   };
   ActivationChoice choice = hone::choose_activations(model, names, settings);
   progress.reset();
-  log_info("8-bit activations for {} of {} weights: loss {:.5f} without, {:.5f} with them", count_of_8_bits(choice),
-           choice.layers.size(), choice.before.loss, choice.after.loss);
+  log_info("8-bit activations for {} of {}: loss {:.5f} without, {:.5f} with them", count_of_8_bits(choice),
+           counted(choice.layers.size(), "weight"), choice.before.loss, choice.after.loss);
   return choice;
 }
 

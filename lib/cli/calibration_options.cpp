@@ -78,7 +78,7 @@ CalibrationTexts CalibrationOptions::read(const Model& model, int64_t most, int6
 
 void CalibrationOptions::require_memory(const Transformer& model, const CalibrationText* text,
                                         double weight_bytes) const {
-  const int64_t tokens = text ? text->windows * text->length : 0;
+  const int64_t tokens = text ? text->rows() : 0;
   require_memory_for(calibration_footprint(model.config(), tokens, type(), weight_bytes), "this run",
                      text ? "use fewer or shorter --calibration-windows, or a smaller model" : "use a smaller model");
 }
@@ -99,9 +99,9 @@ void set_coverage(Row& row, std::optional<int64_t> tokens, bool data_free, bool 
 
 void warn_of_dampened(int64_t count, int64_t all, const std::string& first, int64_t first_tokens) {
   log_warning(
-      "{} of {} weights saw fewer calibration tokens than they have inputs (the first is '{}': {} tokens), which tell "
+      "{} of {} saw fewer calibration tokens than they have inputs (the first is '{}': {} tokens), which tell "
       "little of them: they were dampened; give more text or --calibration-windows",
-      count, all, first, first_tokens);
+      count, counted(all, "weight"), first, first_tokens);
 }
 
 void warn_of_data_free(int64_t data_free, int64_t all, const std::string& first, int64_t first_tokens) {

@@ -33,13 +33,13 @@ void MeasureOptions::check_model(const Model& model) const {
 nlohmann::json loss_text(const std::string& option, const std::vector<std::string>& files, const char* part,
                          const CalibrationText& text) {
   return {{"option", option},        {"files", files},         {"part", part},
-          {"windows", text.windows}, {"context", text.length}, {"tokens", text.windows * text.length}};
+          {"windows", text.windows}, {"context", text.length}, {"tokens", text.rows()}};
 }
 
 void require_room_for_loss(const CalibrationText& text, const std::string& option, const Model& model) {
   if (text.windows == 0) return;
   Footprint need;
-  need.activations = 4.0 * static_cast<double>(text.windows * text.length * model.transformer->config().block.dim);
+  need.activations = 4.0 * static_cast<double>(text.rows() * model.transformer->config().block.dim);
   require_memory_for(need, "the loss of " + option, "use fewer or shorter --calibration-windows");
 }
 
@@ -58,20 +58,21 @@ LossMeasure::LossMeasure(const MeasureOptions& o, const CalibrationOptions& cali
     CalibrationOptions judge = calibration;
     judge.files = files = o.data;
     text_ = *judge.read(model);
-    text_.require_text("--data");
     option = "--data";
     part = "spread over it";
   } else if (texts.rest && texts.rest->windows > 0) {
     text_ = *texts.rest;
-  } else if (texts.text && texts.text->examples.empty()) {
+  } else if (texts.text) {
     text_ = some_windows(*texts.text, CalibrationOptions::judged_windows);
     part = "calibrated on";
   }
   if (text_.length < 2) text_ = {};  // nothing is predicted there
   require_room_for_loss(text_, option, model);
   said_ = loss_text(option, files, part, text_);
-  words_ = fmt::format("{} of {} tokens of {} {} ({})", counted(text_.windows, "window"), text_.length, option,
-                       fmt::join(files, " "), part);
+  const std::string windows = text_.examples.empty()
+                                  ? fmt::format("{} of {} tokens", counted(text_.windows, "window"), text_.length)
+                                  : counted(text_.windows, "example");
+  words_ = fmt::format("{} of {} {} ({})", windows, option, fmt::join(files, " "), part);
 }
 
 void LossMeasure::begin(const Transformer& model) {

@@ -23,8 +23,8 @@ struct MeasureOptions {
   void check_model(const Model& model) const;  // before any work: Error(usage) where it cannot be timed
 };
 
-// The loss of a model before and after: on the windows of --data, else on windows of the calibration text that
-// calibration leaves out, else on its own. Measures nothing where there are no windows of text.
+// The loss of a model before and after: on the windows or examples of --data, else on windows of the calibration text
+// that calibration leaves out, else on its own. Measures nothing where there is no text.
 class LossMeasure {
  public:
   // Reads the text. `texts`: what the calibration's options gave. Error(usage) where begin() would not find memory.

@@ -154,7 +154,7 @@ double working_bytes(const Config& config, const StructureCounts& counts, const 
 void warn_of_few_tokens(const CalibrationText& text, const Config& config) {
   int64_t widest = 0;
   for (const LayerBlueprint& l : config.layers) widest = std::max({widest, l.heads * config.block.head_dim, l.ffn});
-  const int64_t tokens = text.windows * text.length;
+  const int64_t tokens = text.rows();
   if (tokens < widest)
     log_warning(
         "{} calibration tokens for a layer of {} inputs: what they do not tell is made up by damping; give more text "

@@ -365,6 +365,26 @@ class Walk {
 
 }  // namespace
 
+int64_t CalibrationText::rows() const {
+  if (examples.empty()) return windows * length;
+  int64_t sum = 0;
+  for (const Sequence& example : examples) sum += example.size();
+  return sum;
+}
+
+Input CalibrationText::input(int64_t window) const {
+  if (!examples.empty()) return examples[static_cast<size_t>(window)].input();
+  return std::span(ids).subspan(static_cast<size_t>(window * length), static_cast<size_t>(length));
+}
+
+std::vector<int32_t> CalibrationText::targets(int64_t window) const {
+  if (!examples.empty()) return examples[static_cast<size_t>(window)].targets;
+  const auto begin = ids.begin() + window * length;
+  std::vector<int32_t> all(begin + 1, begin + length);
+  all.push_back(-1);
+  return all;
+}
+
 void CalibrationText::require_text(const char* who) const {
   if (!examples.empty())
     throw usage_error("{} measures windows of text, and the calibration has {}: give text", who,

@@ -21,9 +21,15 @@ struct CalibrationText {
   int64_t windows = 0, length = 0;
   std::vector<int32_t> ids;  // [windows, length]
   // In the place of those, where not empty: examples of text, images and sounds, each as long as it is. `windows` is
-  // their number and `length` that of the longest. calibrate() takes them; who wants windows of text refuses them.
+  // their number and `length` that of the longest. calibrate() and Reference take them; who wants windows of text
+  // refuses them.
   std::vector<Sequence> examples = {};
 
+  int64_t rows() const;  // of all windows
+  Input input(int64_t window) const;
+  // Of each of its rows the token that follows, or one below 0 where none does: behind the last of a window, and where
+  // an image or sound goes on.
+  std::vector<int32_t> targets(int64_t window) const;
   void require_text(const char* who) const;  // Error(usage)
 };
 

@@ -8,8 +8,8 @@
 namespace hone {
 
 struct Distance {
-  double kl = 0;         // mean over tokens of KL(reference || model), nats
-  double agreement = 0;  // part of the tokens for which both have the same largest logit
+  double kl = 0;         // mean over rows of KL(reference || model), nats; of examples, over those with a target
+  double agreement = 0;  // part of those for which both have the same largest logit
   double loss = 0;       // of the model: mean over the windows' tokens but their first, nats
   double accuracy = 0;   // of the model: part of those that have the largest logit
 };
@@ -17,10 +17,10 @@ struct Distance {
 // Of a text, where a distance is measured for each of many layers or weights.
 inline constexpr int64_t divergence_windows = 16;
 
-// At most `windows` of a text's windows, spread over it; 0: all. Error(usage) for examples.
+// At most `windows` of a text's windows or examples, spread over it; 0: all.
 CalibrationText some_windows(const CalibrationText& text, int64_t windows);
 
-// Holds the hidden states of all tokens: rows * dim numbers in f32, and the reference's head.
+// Holds the hidden states of all rows: rows * dim numbers in f32, and the reference's head.
 class Reference {
  public:
   // On some_windows() of the text, with activations in `type`.
@@ -28,7 +28,6 @@ class Reference {
 
   Distance distance(const Transformer& model) const;
   Distance own() const;  // of the reference itself, without another run of it
-  int64_t tokens() const { return static_cast<int64_t>(text_.ids.size()); }
 
  private:
   Tensor hidden(const Transformer& model, int64_t window) const;  // f32 [length, dim]

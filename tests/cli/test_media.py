@@ -106,17 +106,22 @@ class Media(MediaTest):
         asked, image = self.asked(), {"image": "3.png"}
         lines = [{"parts": parts} for parts, _ in asked] + [
             {"parts": [{"image": "none.png"}]}, {"prompt": "=", "parts": [image]}, {"prompt": "=", "image": "3.png"},
-            {"prompt": [image]}, {"parts": ["3.png"]}, {"parts": [{"image": "3.png#0..2"}]}, {"prompt": "="}]
+            {"prompt": [image]}, {"parts": ["3.png"]}, {"parts": [{"image": "3.png#0..2"}]}, {"prompt": "="},
+            {"parts": [image], "answer": "1"}]
         requests = self.file("requests.jsonl", "".join(json.dumps({"seed": 5, **line}) + "\n" for line in lines))
         texts = self.path("texts.jsonl")
         done = run("generate", self.model, "--input", requests, "--output", texts, "--tokens", 4, "--ignore-end", "--ordered",
                    "--parallel", 3)
-        self.assert_error(done, 3, "6 of 10 lines")
+        self.assert_error(done, 3, "7 of 11 lines")
         for number, words in ((4, "none.png' does not exist"), (5, "give one of them"), (6, 'no "image"'), (7, '"prompt" is a text'),
-                              (8, "part 1 is no object"), (9, "3.png#0..2' stands for several lines")):
+                              (8, "part 1 is no object"), (9, "3.png#0..2' stands for several lines"),
+                              (11, '"answer" is of lines to learn from')):
             self.assertRegex(done.stderr, f"requests.jsonl' line {number}: .*{words}")
+        alone = self.file("alone.jsonl", '{"prompt": "=", "answer": "1"}\n')
+        self.assert_error(run("generate", self.model, "--input", alone, "--output", self.path("none.jsonl")), 3,
+                          "1 of 1 line of", "could not be run; what is wrong is in")
         rows = [json.loads(line) for line in self.lines(texts)]
-        self.assertEqual(len(rows), 10)
+        self.assertEqual(len(rows), 11)
         for row, (parts, alone) in zip(rows, asked):
             for name in ("text", "tokens", "finish_reason", "prompt_tokens"):
                 self.assertEqual(row[name], alone[name])
@@ -200,6 +205,61 @@ class Media(MediaTest):
         self.assertEqual(run_json("bench", model, "--parts", "image", "--prompt", 4, "--repeat", 1)["rows"][0]["image_encoder"],
                          "vit:3x4:1:GREY:12x12")
 
+    def test_losses_budgets_and_activations_are_measured_on_examples(self):
+        small = os.path.join(self.folder, "measured.h5")
+        done = run("quantize", self.model, "--output", small, "--type", "int8", "--activations", "int8", "--calibration",
+                   self.data, "--format", "json", check=True)
+        result = json.loads(done.stdout)
+        self.assertGreater(result["activations"]["weights"], 0)
+        self.assertEqual(result["loss_text"]["option"], "--calibration")
+        self.assertGreater(result["loss_before"], 0)
+        self.assertRegex(done.stderr, r"16 examples of --calibration")
+        for judged in ([], ["--data", self.data]):
+            done = run("quantize", self.model, "--output", small, "--force", "--target-bits", 6, "--calibration", self.data,
+                       *judged, "--format", "json", check=True)
+            result = json.loads(done.stdout)
+            self.assertLessEqual(result["bits_per_weight"], 6)
+            self.assertGreaterEqual(result["kl"], 0)
+        done = run("prune", self.model, "--output", small, "--force", "--sparsity", 0.3, "--data", self.data, "--format", "json",
+                   check=True)
+        self.assertEqual(json.loads(done.stdout)["loss_text"]["option"], "--data")
+        self.refused(2, "the distillation of scales measures windows of text, and the calibration has images or sounds",
+                     "quantize", self.model, "--output", small, "--force", "--type", "int4", "--calibration", self.data,
+                     "--distill", 2)
+
+    def test_exits_are_scored_on_text_alone(self):
+        for options, name in ((["--exits"], "--exits"), (["--exit", "gap:0.5"], "--exit"),
+                              (["--calibrate-exits", 0.9, "--output", os.path.join(self.folder, "e.h5")], "--calibrate-exits")):
+            self.refused(2, f"{name} scores windows of text, and '.*' has images or sounds: give text",
+                         "eval", self.model, "--data", self.data, *options)
+        self.refused(3, 'line 1: it has "parts", as lines with images or sounds have, and text alone is read here', "train",
+                     "--data", self.file("text.txt", "abcdef" * 100), "--valid", self.data, *SHAPE[:10], "--steps", 1,
+                     "--output", os.path.join(self.folder, "v.h5"))
+
+    def test_an_entry_of_an_idx_file_is_named_after_its_path(self):
+        path = os.path.join(self.folder, "four.idx")
+        with open(path, "wb") as file:
+            file.write(struct.pack(">BBBBIII", 0, 0, 8, 3, 4, 6, 8) + bytes(range(192)))
+        prompt = ["--prompt", "=", "--tokens", 2, "--temperature", 0]
+        texts = {run("generate", self.model, "--image", f"{path}#{entry}", *prompt, check=True).stdout for entry in (0, 3)}
+        self.assertTrue(all(texts))
+        for entry, said in (("0..3", "four.idx#0..3' stands for several images: name one entry"),
+                            ("10000", "four.idx' has entries 0 to 3, and none with number 10000"),
+                            ("-1", "four.idx#-1' must end in #ENTRY"), ("one", "four.idx#one' must end in #ENTRY")):
+            self.refused(3, said, "generate", self.model, "--image", f"{path}#{entry}", *prompt)
+
+    def test_a_sound_that_is_cut_is_refused_by_every_way_in(self):
+        with open(os.path.join(self.folder, "0.wav"), "rb") as file:
+            whole = file.read()
+        cut = os.path.join(self.folder, "cut.wav")
+        with open(cut, "wb") as file:
+            file.write(whole[:len(whole) // 2])
+        said = "cut.wav' is cut: its header promises 1600 bytes of samples, and the file has 778 of them"
+        self.refused(3, said, "generate", self.model, "--audio", cut, "--prompt", "=")
+        line = json.dumps({"parts": [{"audio": "cut.wav"}], "answer": "1"})
+        self.refused(3, "line 1: .*" + said, "train", "--data", self.file("cut.jsonl", line + "\n"), *SHAPE, "--steps", 1,
+                     "--batch", 1, "--output", os.path.join(self.folder, "c.h5"))
+
     def test_prune_and_quantize_calibrate_through_media(self):
         sparse, small = os.path.join(self.folder, "sparse.h5"), os.path.join(self.folder, "small.h5")
         run("prune", self.model, "--output", sparse, "--method", "wanda", "--sparsity", 0.3, "--calibration", self.data, check=True)
@@ -265,7 +325,7 @@ class Media(MediaTest):
         self.refused(2, "give lines with an image and a sound", *train("--contrastive", 1))
         self.refused(2, "'image,video' is not two of image and audio with a comma between",
                      *train("--contrastive", "1:image,video"))
-        self.refused(2, "--parts names image or audio twice", "bench", self.model, "--parts", "audio,audio")
+        self.refused(2, "--parts names audio twice", "bench", self.model, "--parts", "audio,audio")
         done = run(*train("--augment-image", "shift:1", "--augment-audio", "gain:1"), check=True)
         self.assertIn("--augment-image and --augment-audio have no effect on windows of text", done.stderr)
         both = {"parts": [{"image": "0.png", "audio": "0.wav"}], "answer": "1"}
