@@ -65,7 +65,9 @@ class BudgetRun {
     const std::vector<std::string> chosen = weights_to_quantize(*model_.transformer, settings.quantize);
     const double elements = bytes_of_weights(*model_.transformer, chosen, 1);
     // Of each weight one rounding in f32 is kept until its divergence is measured.
-    calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements);
+    // What was chosen and the best types alone take no more, later. The predictions of the model before stay beside.
+    const double before = 4.0 * static_cast<double>(settings.text->rows() * model_.transformer->config().block.dim);
+    calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements + before);
     require_room_for_loss(*settings.text, loss_option(), model_);
     activations_.check_text(*settings.text, model_);
     settings.bits = o_.target_bits ? *o_.target_bits : 8 * static_cast<double>(*o_.max_bytes) / elements;

@@ -48,7 +48,7 @@ class ActivationChooser {
     for (size_t i = 0; i < slots_.size(); ++i) {
       check_stop();
       put(i, 8);
-      result_.layers[i].kl = reference_.distance(model_).kl;
+      result_.layers[i].kl = finite_divergence(reference_.distance(model_).kl, slots_[i].name);
       put(i, 16);
       if (s_.progress) s_.progress(static_cast<int64_t>(i) + 1, static_cast<int64_t>(slots_.size()));
     }

@@ -72,6 +72,7 @@ class TypeMeasurer {
         const Weight& packed = *rounded.weight;
         const double error =
             curvature ? output_error(dense, packed.to_dense(), *curvature).relative() : rounded.relative_error;
+        if (std::isnan(error)) finite_divergence(error, name);
         layer.candidates.push_back(
             {type.element, type.group, array_bytes(packed), packed.stored_bytes(), error, 0, sparsity});
         const double bits = 8 * static_cast<double>(packed.stored_bytes()) / static_cast<double>(layer.elements);
@@ -120,7 +121,7 @@ class TypeMeasurer {
       const std::shared_ptr<Weight> before = slot;
       slot = std::make_shared<DenseWeight>(roundings_[i], before->mask());
       try {
-        layer.measured_kl = reference.distance(model_).kl;
+        layer.measured_kl = finite_divergence(reference.distance(model_).kl, layer.name);
       } catch (...) {
         slot = before;
         throw;
@@ -175,7 +176,10 @@ std::vector<size_t> best_types(const std::vector<BudgetLayer>& layers, int64_t b
   std::vector<std::vector<uint16_t>> choices;
   for (const BudgetLayer& layer : layers) {
     int64_t fewest = std::numeric_limits<int64_t>::max();
-    for (const TypeCandidate& c : layer.candidates) fewest = std::min(fewest, c.*bytes);
+    for (const TypeCandidate& c : layer.candidates) {
+      fewest = std::min(fewest, c.*bytes);
+      finite_divergence(c.kl, layer.name);
+    }
     std::vector<double> next(room + 1, impossible);
     std::vector<uint16_t> choice(room + 1, 0);
     for (size_t k = 0; k < layer.candidates.size(); ++k) {

@@ -26,6 +26,13 @@ Tensor logits_of(const ops::Head& head, const Tensor& hidden) {
 
 }  // namespace
 
+double finite_divergence(double kl, const std::string& weight) {
+  if (!std::isfinite(kl))
+    throw input_error("what '{}' does to the predictions has no measure, {}: on this text they are not finite numbers",
+                      weight, kl);
+  return kl;
+}
+
 CalibrationText some_windows(const CalibrationText& text, int64_t windows) {
   if (windows <= 0 || windows >= text.windows) return text;
   CalibrationText some{windows, text.length, {}};

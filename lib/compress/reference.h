@@ -14,6 +14,10 @@ struct Distance {
   double accuracy = 0;   // of the model: part of those that have the largest logit
 };
 
+// What a weight alone does to the predictions, for choices by it. Throws Error(input) with its name where it is no
+// number: sums and orders of such mean nothing.
+double finite_divergence(double kl, const std::string& weight);
+
 // Of a text, where a distance is measured for each of many layers or weights.
 inline constexpr int64_t divergence_windows = 16;
 

@@ -105,7 +105,7 @@ class Search {
       const double error = std::max(output_error(dense, slot->to_dense(), curvature).relative(), 1e-12);
       curve.densities.push_back(density);
       curve.errors.push_back(error);
-      if (step == 1) meaning = std::max(reference_.distance(model_).kl, 1e-12) / error;
+      if (step == 1) meaning = std::max(finite_divergence(reference_.distance(model_).kl, name), 1e-12) / error;
     }
     for (double& error : curve.errors) error *= meaning;
     return curve;

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "base/error.h"
 #include "compress/reference.h"
 #include "lib/compress/models.h"
 #include "weights/dense_weight.h"
@@ -72,6 +73,21 @@ int64_t bytes_made(const std::vector<QuantizedLayer>& layers) {
 }
 
 }  // namespace
+
+TEST_CASE("a divergence that is no number is refused with its weight, and not summed up") {
+  for (const double kl : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    std::vector<BudgetLayer> layers = made_up(1, 3, 4);
+    for (size_t i = 0; i < 3; ++i) layers[i].name = std::string(1, static_cast<char>('a' + i));
+    for (TypeCandidate& c : layers[1].candidates) c.kl = kl;
+    try {
+      best_types(layers, 1000, &TypeCandidate::file_bytes);
+      FAIL("types were found");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::input);
+      CHECK(std::string(error.what()).find("'b'") != std::string::npos);
+    }
+  }
+}
 
 TEST_CASE("the search finds what trying everything finds") {
   for (const uint64_t seed : {1, 2, 3, 4}) {
