@@ -240,9 +240,11 @@ class Media(MediaTest):
         path = os.path.join(self.folder, "four.idx")
         with open(path, "wb") as file:
             file.write(struct.pack(">BBBBIII", 0, 0, 8, 3, 4, 6, 8) + bytes(range(192)))
-        prompt = ["--prompt", "=", "--tokens", 2, "--temperature", 0]
-        texts = {run("generate", self.model, "--image", f"{path}#{entry}", *prompt, check=True).stdout for entry in (0, 3)}
-        self.assertTrue(all(texts))
+        prompt = ["--prompt", "=", "--tokens", 4, "--temperature", 0, "--ignore-end"]
+        same = os.path.join(self.folder, "entry.png")
+        write_png(same, [list(range(144 + 8 * row, 152 + 8 * row)) for row in range(6)])
+        texts = [run("generate", self.model, "--image", image, *prompt, check=True).stdout for image in (f"{path}#3", same)]
+        self.assertEqual(*texts)
         for entry, said in (("0..3", "four.idx#0..3' stands for several images: name one entry"),
                             ("10000", "four.idx' has entries 0 to 3, and none with number 10000"),
                             ("-1", "four.idx#-1' must end in #ENTRY"), ("one", "four.idx#one' must end in #ENTRY")):
