@@ -134,8 +134,8 @@ void execute(const Product& p, const void* a, const void* b, void* c) {
 }
 
 // oneDNN compiles each size of a product, which takes longer than many a product and up to 0.2 MB that stay. Rows of
-// experts and pieces of prompts have any number: they are cut, so that few numbers are met. Those are all below 16, then
-// four an octave.
+// experts and pieces of prompts have any number: they are cut, so that few numbers are met. Those are all below 16,
+// then four an octave.
 int64_t step_at(int64_t rows) {
   return rows < 16 ? 1 : int64_t{1} << (std::bit_width(static_cast<uint64_t>(rows)) - 3);
 }
