@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t megabyte = size_t{1} << 20;
 
-struct Block {
+struct TakenBlock {
   Extent* extent;
   size_t bytes;
 };
@@ -60,7 +60,7 @@ TEST_CASE("large storage, of whole pages, lies where others were freed side by s
 TEST_CASE("blocks never overlap, begin at multiples of 64, and what they hold is bounded") {
   Pool pool;
   Random random(1, "blocks");
-  std::map<const std::byte*, Block> living;
+  std::map<const std::byte*, TakenBlock> living;
   size_t used = 0, most = 0;
   for (int i = 0; i < 20000; ++i) {
     // The number of blocks rises and falls.
@@ -95,7 +95,7 @@ TEST_CASE("numbers stay what they are while others come, go and are trimmed") {
   Pool pool;
   const auto work = [&](uint64_t seed) {
     Random random(seed, "numbers");
-    std::vector<std::pair<Block, unsigned char>> living;
+    std::vector<std::pair<TakenBlock, unsigned char>> living;
     int wrong = 0;
     for (int i = 0; i < 1500; ++i) {
       if (living.size() < 12) {
@@ -135,10 +135,10 @@ TEST_CASE("the hundredth prompt of a mixture takes no more memory than the tenth
     Random random(1, "prompts");
     const auto take = [&](int64_t numbers) {
       const auto bytes = static_cast<size_t>(numbers) * 2;
-      return Block{pool.take(bytes), bytes};
+      return TakenBlock{pool.take(bytes), bytes};
     };
-    const auto give = [&](const Block& block) { pool.give(block.extent, block.bytes); };
-    std::vector<Block> kept;
+    const auto give = [&](const TakenBlock& block) { pool.give(block.extent, block.bytes); };
+    std::vector<TakenBlock> kept;
     size_t tenth = 0, growths = 0;
     for (int prompt = 0; prompt < 100; ++prompt) {
       if (prompt == 10) {
@@ -146,13 +146,13 @@ TEST_CASE("the hundredth prompt of a mixture takes no more memory than the tenth
         growths = pool.growths();
       }
       const auto rows = static_cast<int64_t>(prompt == 5 ? 4096 : 512 + random.below(3584));
-      std::vector<Block> outputs;
+      std::vector<TakenBlock> outputs;
       for (int layer = 0; layer < 6; ++layer) {
         if (prompt == 0) kept.push_back(take(64 * dim));  // what the first call makes stays among the others
-        const Block in = take(rows * dim);
+        const TakenBlock in = take(rows * dim);
         for (int64_t left = rows; left > 0;) {
           const int64_t some = std::min<int64_t>(left, 1 + static_cast<int64_t>(random.below(600)));
-          const Block hidden = take(some * dim * 2), out = take(some * dim);
+          const TakenBlock hidden = take(some * dim * 2), out = take(some * dim);
           give(hidden);
           give(out);
           left -= some;
@@ -160,19 +160,19 @@ TEST_CASE("the hundredth prompt of a mixture takes no more memory than the tenth
         outputs.push_back(take(rows * dim));
         give(in);
       }
-      for (const Block& block : outputs) give(block);
+      for (const TakenBlock& block : outputs) give(block);
     }
     CHECK(pool.bytes().held == tenth);
     CHECK(pool.growths() == growths);
     CHECK(static_cast<double>(tenth) <= 1.1 * static_cast<double>(pool.bytes().peak) + 8e6);
-    for (const Block& block : kept) give(block);
+    for (const TakenBlock& block : kept) give(block);
   }
 }
 
 TEST_CASE("where somebody set a limit, pages without a block go back to the system") {
   Pool pool;
-  const Block small = {pool.take(1000), 1000}, large = {pool.take(40 * megabyte), 40 * megabyte};
-  const Block other = {pool.take(20 * megabyte), 20 * megabyte};
+  const TakenBlock small = {pool.take(1000), 1000}, large = {pool.take(40 * megabyte), 40 * megabyte};
+  const TakenBlock other = {pool.take(20 * megabyte), 20 * megabyte};
   pool.give(large.extent, large.bytes);
   CHECK(pool.bytes().held == 62 * megabyte);
   pool.limit_to(40 * megabyte);
@@ -191,7 +191,7 @@ TEST_CASE("where somebody set a limit, pages without a block go back to the syst
 TEST_CASE("what cannot be had is said, and harms nothing") {
   Pool pool;
   CHECK_THROWS_AS(pool.take(size_t{1} << 60), std::bad_alloc);
-  const Block block = {pool.take(3 * megabyte), 3 * megabyte};
+  const TakenBlock block = {pool.take(3 * megabyte), 3 * megabyte};
   std::memset(block.extent->data, 1, block.bytes);
   pool.give(block.extent, block.bytes);
   CHECK(pool.bytes().used == 0);
