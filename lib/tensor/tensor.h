@@ -13,8 +13,10 @@
 
 namespace hone {
 
-// Bytes aligned to 64. Owned storage comes from a pool that keeps freed blocks (within bounds), so that a training step
-// allocates nothing new after the first; external storage (a mapped file) is kept alive by `owner`.
+struct Extent;  // tensor/arena.h
+
+// Bytes aligned to 64. Owned storage comes from a pool (tensor/pool.h) that keeps freed memory within bounds, so that a
+// training step takes nothing new after the first; external storage (a mapped file) is kept alive by `owner`.
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(size_t bytes);
@@ -30,10 +32,11 @@ class Storage {
   bool promised() const { return promised_; }
 
  private:
-  Storage(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner);
-  static std::shared_ptr<Storage> make(std::byte* data, size_t bytes, size_t capacity, std::shared_ptr<void> owner);
+  Storage(std::byte* data, size_t bytes, Extent* block, std::shared_ptr<void> owner);
+  static std::shared_ptr<Storage> make(std::byte* data, size_t bytes, Extent* block, std::shared_ptr<void> owner);
   std::byte* data_;
-  size_t bytes_, capacity_;
+  size_t bytes_;
+  Extent* block_;  // of the pool; null for external and promised storage
   std::shared_ptr<void> owner_;
   bool promised_ = false;
 };
@@ -49,15 +52,16 @@ class ShapesOnly {
   static bool active();
 };
 
-// What the pool keeps of freed storage: with what is in use at most twice what ever was in use at once, and 64 MiB.
+// What the pool has from the system, in pages of 2 MiB, beside what is in use: both together are at most one and a half
+// times what ever was in use at once, and 64 MiB, or else every page has something on it that is in use.
 size_t pool_kept_bytes();
-size_t pool_used_bytes();  // of owned storage, each rounded as pool_block_bytes() does, in whatever block it lies
+size_t pool_used_bytes();  // of owned storage, each rounded as pool_block_bytes() does
 size_t pool_peak_bytes();  // the most of those since the process began or reset_pool_peak()
 void reset_pool_peak();
-// Freed storage is kept only while it and what is in use are within so many bytes.
+// Pages without anything in use are kept only while all are within so many bytes.
 void limit_pool(size_t bytes);
-void release_pool();  // gives that back to the system
-// Blocks taken from the system so far: constant in the steady state of a training run.
+void release_pool();  // gives those pages back to the system
+// How often storage needed pages from the system so far: constant in the steady state of a training run.
 size_t pool_system_allocations();
 
 class Tensor {

@@ -4,7 +4,9 @@
 
 #ifdef HONE_HAS_ONEDNN
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
@@ -107,26 +109,47 @@ std::optional<Product> make(const Key& key) {
   return product;
 }
 
-bool run(const Key& key, const void* a, const void* b, void* c) {
-  // Lengths vary in evaluation and serving: forget all rather than grow without end.
-  adopt_threads();
-  thread_local std::map<Key, std::optional<Product>> cache;
-  if (cache.size() > 4096) cache.clear();
-  auto found = cache.find(key);
-  if (found == cache.end()) found = cache.emplace(key, make(key)).first;
-  if (!found->second) return false;
-  const Product& p = *found->second;
+using Products = std::map<Key, std::optional<Product>>;
+
+// Of this thread. Widths vary, too: forget all rather than grow without end.
+Products& products() {
+  thread_local Products known;
+  if (known.size() > 4096) known.clear();
+  return known;
+}
+
+// Null where this processor has none.
+const Product* product_of(const Key& key, Products& known) {
+  auto found = known.find(key);
+  if (found == known.end()) found = known.emplace(key, make(key)).first;
+  return found->second ? &*found->second : nullptr;
+}
+
+void execute(const Product& p, const void* a, const void* b, void* c) {
   thread_local dnnl::stream stream(engine());
   p.primitive.execute(stream, {{DNNL_ARG_SRC, memory(p.a, engine(), const_cast<void*>(a))},
                                {DNNL_ARG_WEIGHTS, memory(p.b, engine(), const_cast<void*>(b))},
                                {DNNL_ARG_DST, memory(p.c, engine(), c)}});
   stream.wait();
-  return true;
+}
+
+// oneDNN compiles each size of a product, which takes longer than many a product and up to 0.2 MB that stay. Rows of
+// experts and pieces of prompts have any number: they are cut, so that few numbers are met. Those are all below 16,
+// then four an octave.
+int64_t step_at(int64_t rows) {
+  return rows < 16 ? 1 : int64_t{1} << (std::bit_width(static_cast<uint64_t>(rows)) - 3);
+}
+int64_t rounded_down(int64_t rows) {
+  return rows & -step_at(rows);
+}
+int64_t filled_up(int64_t rows) {
+  const int64_t step = std::max<int64_t>(step_at(rows), 4);
+  return (rows + step - 1) & -step;
 }
 
 // For rows with gaps between them oneDNN 2.6 has slower products, and beside panels its reference loops only, which are
 // a thousand times slower: they go through these.
-thread_local Scratch a_buffer, b_buffer, c_buffer;
+thread_local Scratch a_buffer, b_buffer, c_buffer, a_rest, b_rest, c_rest;
 
 View closed(DType type, int64_t rows, int64_t cols, Scratch& buffer) {
   return {buffer.at_least(static_cast<size_t>(rows * cols) * size_of(type)), type, rows, cols, cols};
@@ -136,18 +159,70 @@ bool has_gaps(ConstView x) {
   return x.stride != x.cols && x.rows > 1;
 }
 
-const void* without_gaps(ConstView x, Scratch& buffer) {
-  if (!has_gaps(x)) return x.data;
+ConstView without_gaps(ConstView x, Scratch& buffer) {
+  if (!has_gaps(x)) return {x.data, x.dtype, x.rows, x.cols, x.cols};
   const View to = closed(x.dtype, x.rows, x.cols, buffer);
   convert(x, to);
-  return to.data;
+  return to;
 }
 
-bool run_into(const Key& key, const void* a, const void* b, View c) {
-  if (!has_gaps(c)) return run(key, a, b, c.data);
+template <class V>
+V rows_of(V x, int64_t first, int64_t count) {
+  x.data = const_cast<std::byte*>(static_cast<const std::byte*>(x.data)) +
+           static_cast<size_t>(first * x.cols) * size_of(x.dtype);
+  x.rows = count;
+  return x;
+}
+
+// A copy with zeros behind, of `rows` rows.
+View filled(ConstView x, int64_t rows, Scratch& buffer) {
+  const View to = closed(x.dtype, rows, x.cols, buffer);
+  convert(x, rows_of(to, 0, x.rows));
+  const View zeros = rows_of(to, x.rows, rows - x.rows);
+  zero(zeros.data, static_cast<size_t>(zeros.rows * zeros.cols) * size_of(x.dtype));
+  return to;
+}
+
+// Of rows without gaps. Either is cut: the rows of a and c, or, of a transposed, those of a and b, where the parts of
+// each sum are added in f32.
+bool run_cut(Key key, ConstView a, ConstView b, View c) {
+  adopt_threads();
+  Products& known = products();
+  const bool sums = key.a == Layout::columns;
+  if (sums && (key.b != Layout::rows || key.output != DType::f32)) {
+    const Product* const whole = product_of(key, known);
+    if (whole) execute(*whole, a.data, b.data, c.data);
+    return whole;
+  }
+  int64_t& cut = key.sizes[sums ? 2 : 0];
+  const int64_t first = rounded_down(cut), rest = cut - first, more = filled_up(rest);
+  cut = first;
+  const Product* const head = product_of(key, known);
+  cut = more;
+  key.accumulate |= sums;
+  const Product* const tail = rest ? product_of(key, known) : head;
+  if (!head || !tail) return false;
+  execute(*head, a.data, b.data, c.data);
+  if (!rest) return true;
+  const ConstView last = rows_of(a, first, rest);
+  if (sums) {
+    execute(*tail, filled(last, more, a_rest).data, filled(rows_of(b, first, rest), more, b_rest).data, c.data);
+  } else if (more == rest) {
+    execute(*tail, last.data, b.data, rows_of(c, first, rest).data);
+  } else {
+    const View to = rows_of(c, first, rest);
+    const View sum = key.accumulate ? filled(to, more, c_rest) : closed(c.dtype, more, c.cols, c_rest);
+    execute(*tail, filled(last, more, a_rest).data, b.data, sum.data);
+    convert(rows_of(sum, 0, rest), to);
+  }
+  return true;
+}
+
+bool run_into(const Key& key, ConstView a, ConstView b, View c) {
+  if (!has_gaps(c)) return run_cut(key, a, b, {c.data, c.dtype, c.rows, c.cols, c.cols});
   const View whole = closed(c.dtype, c.rows, c.cols, c_buffer);
   if (key.accumulate) convert(c, whole);
-  if (!run(key, a, b, whole.data)) return false;
+  if (!run_cut(key, a, b, whole)) return false;
   convert(whole, c);
   return true;
 }
@@ -160,6 +235,10 @@ bool takes(DType type) {
 
 bool available() {
   return true;
+}
+
+int64_t compiled() {
+  return static_cast<int64_t>(products().size());
 }
 
 bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate) {
@@ -177,7 +256,7 @@ bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, 
 bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) {
   if (!takes(a.dtype) || a.dtype != DType::bf16) return false;
   const Key key{{c.rows, n, k}, Layout::rows, Layout::panels, a.dtype, c.dtype, false, threads()};
-  return run_into(key, without_gaps(a, a_buffer), panels, c);
+  return run_into(key, without_gaps(a, a_buffer), {panels, DType::bf16, k, n, n}, c);
 }
 
 }  // namespace hone::kernels::onednn
@@ -187,6 +266,9 @@ bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c) 
 namespace hone::kernels::onednn {
 bool available() {
   return false;
+}
+int64_t compiled() {
+  return 0;
 }
 bool gemm(ConstView, bool, ConstView, bool, View, bool) {
   return false;

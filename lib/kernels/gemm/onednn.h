@@ -5,7 +5,8 @@
 
 namespace hone::kernels::onednn {
 
-bool available();  // whether it was there when this was built
+bool available();    // whether it was there when this was built
+int64_t compiled();  // sizes of products that this thread keeps compiled
 
 bool gemm(ConstView a, bool transpose_a, ConstView b, bool transpose_b, View c, bool accumulate);
 bool gemm_panels(ConstView a, const bf16* panels, int64_t n, int64_t k, View c);

@@ -1,94 +1,198 @@
-// The pool behind storage: blocks come back, and what is kept is bounded.
+// The pool behind storage: what was freed serves whatever fits, and what is kept is bounded.
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
+#include <map>
+#include <thread>
 #include <vector>
 
 #include "base/random.h"
+#include "tensor/pool.h"
 #include "tensor/tensor.h"
 
 using namespace hone;
 
-TEST_CASE("a freed block serves the next request of its size, or of a little less") {
-  release_pool();
-  const std::byte* first = Tensor::empty({100000}).raw();
-  const size_t before = pool_system_allocations();
-  CHECK(Tensor::empty({100000}).raw() == first);
-  CHECK(Tensor::empty({95000}).raw() == first);
-  CHECK(pool_system_allocations() == before);
-  CHECK(Tensor::empty({50000}).raw() != first);  // half of it would be waste
-  CHECK(pool_system_allocations() == before + 1);
+namespace {
+
+constexpr size_t megabyte = size_t{1} << 20;
+
+struct TakenBlock {
+  Extent* extent;
+  size_t bytes;
+};
+
+// From a line to 8 MB, as many of each octave.
+size_t some_size(Random& random) {
+  const size_t octave = size_t{64} << random.below(18);
+  return octave + random.below(octave);
 }
 
-TEST_CASE("a large block serves what is at least half as large, and counts as what it serves") {
+}  // namespace
+
+TEST_CASE("what was freed serves the next requests, larger and smaller ones") {
   release_pool();
-  constexpr int64_t megabyte = 1 << 20;
-  const std::byte* first = Tensor::empty({16 * megabyte}, DType::u8).raw();
+  const std::byte* first = nullptr;
+  {
+    const Tensor low = Tensor::empty({100000}), high = Tensor::empty({300000});
+    first = low.raw();
+  }
+  const size_t before = pool_system_allocations();
+  const Tensor both = Tensor::empty({400000 - 64});
+  CHECK(both.raw() == first);
+  CHECK(pool_system_allocations() == before);
+}
+
+TEST_CASE("large storage, of whole pages, lies where others were freed side by side") {
+  release_pool();
+  const std::byte* first = nullptr;
+  {
+    const Tensor low = Tensor::empty({16 * megabyte}, DType::u8), high = Tensor::empty({8 * megabyte}, DType::u8);
+    first = std::min(low.raw(), high.raw());
+  }
   const size_t before = pool_system_allocations(), used = pool_used_bytes();
-  {
-    const Tensor half = Tensor::empty({8 * megabyte}, DType::u8);
-    CHECK(half.raw() == first);
-    CHECK(pool_used_bytes() == used + 8 * megabyte);
-    CHECK(pool_kept_bytes() == 0);
-  }
-  CHECK(pool_used_bytes() == used);
-  CHECK(pool_kept_bytes() == 16 * megabyte);
-  CHECK(Tensor::empty({16 * megabyte}, DType::u8).raw() == first);
+  const Tensor both = Tensor::empty({24 * megabyte - 100}, DType::u8);
+  CHECK(both.raw() == first);
   CHECK(pool_system_allocations() == before);
-  CHECK(Tensor::empty({6 * megabyte}, DType::u8).raw() != first);
-  CHECK(pool_system_allocations() == before + 1);
-  release_pool();
+  CHECK(pool_used_bytes() == used + 24 * megabyte);
 }
 
-TEST_CASE("what is wasted of large blocks is bounded") {
-  release_pool();
-  constexpr int64_t megabyte = 1 << 20;
-  {
-    const Tensor large[] = {Tensor::empty({60 * megabyte}, DType::u8), Tensor::empty({60 * megabyte}, DType::u8),
-                            Tensor::empty({60 * megabyte}, DType::u8)};
+TEST_CASE("blocks never overlap, begin at multiples of 64, and what they hold is bounded") {
+  Pool pool;
+  Random random(1, "blocks");
+  std::map<const std::byte*, TakenBlock> living;
+  size_t used = 0, most = 0;
+  for (int i = 0; i < 20000; ++i) {
+    // The number of blocks rises and falls.
+    if (living.empty() || random.below(100) < (i / 2500 % 2 ? 45u : 55u)) {
+      const size_t bytes = some_size(random);
+      Extent* const extent = pool.take(bytes);
+      CHECK(reinterpret_cast<uintptr_t>(extent->data) % 64 == 0);
+      const auto above = living.lower_bound(extent->data);
+      if (above != living.end()) REQUIRE(extent->data + bytes <= above->first);
+      if (above != living.begin()) REQUIRE(std::prev(above)->first + std::prev(above)->second.bytes <= extent->data);
+      living[extent->data] = {extent, bytes};
+      used += static_cast<size_t>(pool_block_bytes(static_cast<double>(bytes)));
+      most = std::max(most, used);
+      CHECK(pool.bytes().held <= most + most / 2 + 64 * megabyte);
+    } else {
+      auto one = living.begin();
+      std::advance(one, random.below(living.size()));
+      pool.give(one->second.extent, one->second.bytes);
+      used -= static_cast<size_t>(pool_block_bytes(static_cast<double>(one->second.bytes)));
+      living.erase(one);
+    }
+    REQUIRE(pool.bytes().used == used);
+    REQUIRE(pool.bytes().peak == most);
   }
-  const size_t before = pool_system_allocations();
-  const Tensor first = Tensor::empty({30 * megabyte}, DType::u8), second = Tensor::empty({30 * megabyte}, DType::u8);
-  CHECK(pool_system_allocations() == before);
-  const Tensor third = Tensor::empty({30 * megabyte}, DType::u8);  // 90 MB would be wasted
-  CHECK(pool_system_allocations() == before + 1);
-  release_pool();
+  for (const auto& [data, block] : living) pool.give(block.extent, block.bytes);
+  CHECK(pool.bytes().held > 0);
+  pool.release();
+  CHECK(pool.bytes().held == 0);
+}
+
+TEST_CASE("numbers stay what they are while others come, go and are trimmed") {
+  Pool pool;
+  const auto work = [&](uint64_t seed) {
+    Random random(seed, "numbers");
+    std::vector<std::pair<TakenBlock, unsigned char>> living;
+    int wrong = 0;
+    for (int i = 0; i < 1500; ++i) {
+      if (living.size() < 12) {
+        const size_t bytes = some_size(random) / 8;
+        Extent* const extent = pool.take(bytes);
+        const auto value = static_cast<unsigned char>(random.below(256));
+        std::memset(extent->data, value, bytes);
+        living.push_back({{extent, bytes}, value});
+        continue;
+      }
+      const size_t which = random.below(living.size());
+      const auto [block, value] = living[which];
+      const auto* data = reinterpret_cast<const unsigned char*>(block.extent->data);
+      for (size_t at = 0; at < block.bytes; ++at) wrong += data[at] != value;
+      pool.give(block.extent, block.bytes);
+      living.erase(living.begin() + static_cast<std::ptrdiff_t>(which));
+      if (i % 50 == 0) pool.release();
+    }
+    for (const auto& [block, value] : living) pool.give(block.extent, block.bytes);
+    return wrong;
+  };
+  int wrong = 0;
+  std::thread other([&] { wrong = work(2); });
+  CHECK(work(1) == 0);
+  other.join();
+  CHECK(wrong == 0);
+  pool.release();
+  CHECK(pool.bytes().held == 0);
+  CHECK(pool.bytes().used == 0);
 }
 
 // As a router makes them: no two prompts have rows of the same number. Nothing is written, so that no page is taken.
-TEST_CASE("many prompts of a mixture find their memory where those before left it") {
-  release_pool();
-  Random random(1, "prompts");
-  const size_t others = pool_used_bytes();
-  size_t allocations = 0, most = 0, at_last = 0;
-  for (int prompt = 0; prompt < 100; ++prompt) {
-    if (prompt == 10) allocations = pool_system_allocations();
-    std::vector<Tensor> outputs;
-    const auto rows = static_cast<int64_t>(512 + random.below(3584));
-    for (int layer = 0; layer < 3; ++layer) {
-      const Tensor hidden = Tensor::empty({rows, 3072}, DType::bf16);
-      outputs.push_back(Tensor::empty({rows, 1536}, DType::bf16));
-      most = std::max(most, pool_used_bytes() - others);
+TEST_CASE("the hundredth prompt of a mixture takes no more memory than the tenth") {
+  for (const int64_t dim : {96, 1536}) {
+    CAPTURE(dim);
+    Pool pool;
+    Random random(1, "prompts");
+    const auto take = [&](int64_t numbers) {
+      const auto bytes = static_cast<size_t>(numbers) * 2;
+      return TakenBlock{pool.take(bytes), bytes};
+    };
+    const auto give = [&](const TakenBlock& block) { pool.give(block.extent, block.bytes); };
+    std::vector<TakenBlock> kept;
+    size_t tenth = 0, growths = 0;
+    for (int prompt = 0; prompt < 100; ++prompt) {
+      if (prompt == 10) {
+        tenth = pool.bytes().held;
+        growths = pool.growths();
+      }
+      const auto rows = static_cast<int64_t>(prompt == 5 ? 4096 : 512 + random.below(3584));
+      std::vector<TakenBlock> outputs;
+      for (int layer = 0; layer < 6; ++layer) {
+        if (prompt == 0) kept.push_back(take(64 * dim));  // what the first call makes stays among the others
+        const TakenBlock in = take(rows * dim);
+        for (int64_t left = rows; left > 0;) {
+          const int64_t some = std::min<int64_t>(left, 1 + static_cast<int64_t>(random.below(600)));
+          const TakenBlock hidden = take(some * dim * 2), out = take(some * dim);
+          give(hidden);
+          give(out);
+          left -= some;
+        }
+        outputs.push_back(take(rows * dim));
+        give(in);
+      }
+      for (const TakenBlock& block : outputs) give(block);
     }
-    outputs.clear();
-    at_last = pool_kept_bytes();
+    CHECK(pool.bytes().held == tenth);
+    CHECK(pool.growths() == growths);
+    CHECK(static_cast<double>(tenth) <= 1.1 * static_cast<double>(pool.bytes().peak) + 8e6);
+    for (const TakenBlock& block : kept) give(block);
   }
-  CHECK(pool_system_allocations() - allocations <= 30);  // of 540 arrays
-  CHECK(at_last <= 2 * most + (size_t{64} << 20));
-  release_pool();
 }
 
-TEST_CASE("what is kept of freed storage is bounded, however the sizes vary") {
-  release_pool();
-  const Tensor most = Tensor::empty({int64_t{32} << 20}, DType::u8);
-  size_t largest = 0;
-  for (int64_t i = 0; i < 400; ++i) {
-    const Tensor varying = Tensor::empty({(int64_t{1} << 20) + i * (int64_t{1} << 18)}, DType::u8);
-    largest = std::max(largest, pool_kept_bytes());
-  }
-  constexpr size_t megabyte = size_t{1} << 20;
-  CHECK(largest > 64 * megabyte);
-  CHECK(pool_kept_bytes() <= 2 * (32 + 101 + 2) * megabyte + 64 * megabyte - 32 * megabyte);
-  release_pool();
-  CHECK(pool_kept_bytes() == 0);
+TEST_CASE("where somebody set a limit, pages without a block go back to the system") {
+  Pool pool;
+  const TakenBlock small = {pool.take(1000), 1000}, large = {pool.take(40 * megabyte), 40 * megabyte};
+  const TakenBlock other = {pool.take(20 * megabyte), 20 * megabyte};
+  pool.give(large.extent, large.bytes);
+  CHECK(pool.bytes().held == 62 * megabyte);
+  pool.limit_to(40 * megabyte);
+  CHECK(pool.bytes().held == 40 * megabyte);
+  pool.limit_to(0);
+  CHECK(pool.bytes().held == 22 * megabyte);  // the page of the small one, and the other
+  const size_t before = pool.growths();
+  pool.give(pool.take(40 * megabyte), 40 * megabyte);
+  CHECK(pool.growths() == before + 1);
+  pool.give(small.extent, small.bytes);
+  pool.give(other.extent, other.bytes);
+  pool.release();
+  CHECK(pool.bytes().held == 0);
+}
+
+TEST_CASE("what cannot be had is said, and harms nothing") {
+  Pool pool;
+  CHECK_THROWS_AS(pool.take(size_t{1} << 60), std::bad_alloc);
+  const TakenBlock block = {pool.take(3 * megabyte), 3 * megabyte};
+  std::memset(block.extent->data, 1, block.bytes);
+  pool.give(block.extent, block.bytes);
+  CHECK(pool.bytes().used == 0);
 }

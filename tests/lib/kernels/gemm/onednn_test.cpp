@@ -67,3 +67,41 @@ TEST_CASE("oneDNN takes our panels, and bf16 rows, of any size, and sums in f32"
     CHECK(excess(a, b, of_panels, m, n, k) < 16);
   }
 }
+
+// As a router makes them: rows of an expert, of which its gradients are sums.
+TEST_CASE("oneDNN compiles few products, whatever number of rows there are" * doctest::skip()) {
+  if (isa() < Isa::avx2) return;
+  constexpr int64_t most = 700, n = 48, k = 32;
+  const auto a = normal_numbers(most * k, 5), b = normal_numbers(n * k, 6), d = normal_numbers(most * n, 7);
+  const int64_t before = onednn::compiled();
+  for (int64_t m = 1; m <= most; m += m < 80 ? 1 : 13) {
+    CAPTURE(m);
+    std::vector<float> c(static_cast<size_t>(m * n)), twice(static_cast<size_t>(m * (n + 3)), 1.0f);
+    const ConstView rows = view(a.data(), m, k), weights = view(b.data(), n, k);
+    REQUIRE(onednn::gemm(rows, false, weights, true, view(c.data(), m, n), false));
+    CHECK(excess(a, b, c, m, n, k) < 16);
+    const View wide = {twice.data(), DType::f32, m, n, n + 3};
+    for (int times = 0; times < 2; ++times) REQUIRE(onednn::gemm(rows, false, weights, true, wide, true));
+    double off = 0;
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j)
+        off = std::max(off, std::abs(wide.row<float>(i)[j] - 1.0 - 2.0 * c[static_cast<size_t>(i * n + j)]));
+      for (int64_t j = n; j < n + 3; ++j) CHECK(wide.row<float>(i)[j] == 1.0f);
+    }
+    CHECK(off < 1e-4);
+
+    std::vector<float> sums(static_cast<size_t>(n * k), 2.0f);
+    REQUIRE(onednn::gemm(view(d.data(), m, n), true, rows, false, view(sums.data(), n, k), true));
+    off = 0;
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < k; ++j) {
+        double sum = 2;
+        for (int64_t p = 0; p < m; ++p)
+          sum += static_cast<double>(d[static_cast<size_t>(p * n + i)]) * static_cast<double>(rows.row<float>(p)[j]);
+        off = std::max(off, std::abs(sum - static_cast<double>(sums[static_cast<size_t>(i * k + j)])));
+      }
+    CHECK(off < 1e-3);
+  }
+  // Three kinds of products: numbers below 16 and at most four an octave above, whose rests begin at 4.
+  CHECK(onednn::compiled() - before <= 3 * (15 + 4 * 6));
+}
