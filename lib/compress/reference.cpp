@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "kernels/parallel.h"
 #include "measure/divergence.h"
 
 namespace hone {
@@ -22,6 +24,38 @@ Tensor logits_of(const ops::Head& head, const Tensor& hidden) {
   for (int64_t r = 0; r < hidden.dim(0); ++r)
     std::copy_n(all.data<float>() + r * width, head.vocabulary, cut.data<float>() + r * head.vocabulary);
   return cut;
+}
+
+// Of two models' f32 [rows, vocabulary]; `next` are the tokens that come behind the rows, at least all but the last's.
+// Rows are divided among threads and added in their order.
+void add_rows(Distance& sum, const Tensor& reference, const Tensor& model, std::span<const int32_t> next) {
+  const int64_t rows = model.dim(0), vocabulary = model.dim(1);
+  std::vector<Distance> each(static_cast<size_t>(rows));
+  kernels::parallel_for(rows, kernels::row_grain(vocabulary), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const auto row = [&](const Tensor& t) {
+        return std::span<const float>(t.data<float>() + r * vocabulary, static_cast<size_t>(vocabulary));
+      };
+      const auto logits = row(model);
+      const Divergence d = divergence(row(reference), logits);
+      Distance& mine = each[static_cast<size_t>(r)];
+      mine.kl = d.kl;
+      mine.agreement = d.agree;
+      if (static_cast<size_t>(r) >= next.size()) continue;
+      const auto target = static_cast<size_t>(next[static_cast<size_t>(r)]);
+      const auto largest = std::max_element(logits.begin(), logits.end());
+      double exponentials = 0;
+      for (const float x : logits) exponentials += std::exp(static_cast<double>(x - *largest));
+      mine.loss = std::log(exponentials) + static_cast<double>(*largest - logits[target]);
+      mine.accuracy = largest - logits.begin() == static_cast<std::ptrdiff_t>(target);
+    }
+  });
+  for (const Distance& row : each) {
+    sum.kl += row.kl;
+    sum.agreement += row.agreement;
+    sum.loss += row.loss;
+    sum.accuracy += row.accuracy;
+  }
 }
 
 }  // namespace
@@ -55,49 +89,45 @@ Tensor Reference::hidden(const Transformer& model, int64_t window) const {
 }
 
 Distance Reference::distance(const Transformer& model) const {
-  return distance(model.head(), [&](int64_t window) { return hidden(model, window); });
+  return distance(model, [&](int64_t window) { return hidden(model, window); });
+}
+
+Distance Reference::distance(const Transformer& model, const std::function<Tensor(int64_t)>& hidden_of) const {
+  return *distance(model.head(), hidden_of, std::numeric_limits<double>::infinity());
+}
+
+std::optional<Distance> Reference::distance_within(const Transformer& model, double most) const {
+  return distance(
+      model.head(), [&](int64_t window) { return hidden(model, window); }, most);
 }
 
 Distance Reference::own() const {
-  return distance(head_, [&](int64_t window) { return hidden_[static_cast<size_t>(window)]; });
+  const auto kept = [&](int64_t window) { return hidden_[static_cast<size_t>(window)]; };
+  return *distance(head_, kept, std::numeric_limits<double>::infinity());
 }
 
-Distance Reference::distance(const ops::Head& head, const std::function<Tensor(int64_t)>& hidden_of) const {
+std::optional<Distance> Reference::distance(const ops::Head& head, const std::function<Tensor(int64_t)>& hidden_of,
+                                            double most) const {
   Distance sum;
-  double targets = 0;
-  const int64_t vocabulary = head.vocabulary;
+  int64_t targets = 0;
+  const double all = static_cast<double>(tokens());
   for (int64_t w = 0; w < text_.windows; ++w) {
     check_stop();
     const Tensor mine = hidden_of(w), reference = hidden_[static_cast<size_t>(w)];
+    const auto ids =
+        std::span(text_.ids).subspan(static_cast<size_t>(w * text_.length), static_cast<size_t>(text_.length));
     for (int64_t first = 0; first < text_.length; first += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, text_.length - first);
-      const Tensor a = logits_of(head_, reference.rows(first, rows));
-      const Tensor b = logits_of(head, mine.rows(first, rows));
-      for (int64_t r = 0; r < rows; ++r) {
-        const auto row = [&](const Tensor& t) {
-          return std::span<const float>(t.data<float>() + r * vocabulary, static_cast<size_t>(vocabulary));
-        };
-        const Divergence d = divergence(row(a), row(b));
-        sum.kl += d.kl;
-        sum.agreement += d.agree;
-        const int64_t at = first + r + 1;
-        if (at == text_.length) continue;
-        const auto logits = row(b);
-        const auto target = static_cast<size_t>(text_.ids[static_cast<size_t>(w * text_.length + at)]);
-        const auto largest = std::max_element(logits.begin(), logits.end());
-        double exponentials = 0;
-        for (const float x : logits) exponentials += std::exp(static_cast<double>(x - *largest));
-        sum.loss += std::log(exponentials) + static_cast<double>(*largest - logits[target]);
-        sum.accuracy += largest - logits.begin() == static_cast<std::ptrdiff_t>(target);
-        ++targets;
-      }
+      const auto next = ids.subspan(static_cast<size_t>(first) + 1);
+      add_rows(sum, logits_of(head_, reference.rows(first, rows)), logits_of(head, mine.rows(first, rows)), next);
     }
+    targets += text_.length - 1;
+    if (sum.kl > most * all) return std::nullopt;  // no token takes away from it
   }
-  const double all = static_cast<double>(tokens());
   sum.kl /= all;
   sum.agreement /= all;
-  sum.loss /= std::max(targets, 1.0);
-  sum.accuracy /= std::max(targets, 1.0);
+  sum.loss /= std::max(static_cast<double>(targets), 1.0);
+  sum.accuracy /= std::max(static_cast<double>(targets), 1.0);
   return sum;
 }
 
