@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/error.h"
-#include "base/stop.h"
-#include "compress/targets.h"
+#include "compress/effects.h"
 
 namespace hone {
 namespace {
@@ -45,42 +43,42 @@ class ActivationChooser {
   }
 
   void measure_each() {
+    std::vector<Replacement> replacements;
+    for (size_t i = 0; i < slots_.size(); ++i) replacements.push_back({slots_[i], eight_[i]});
+    const auto effects = replacement_effects(model_, effect_windows(*s_.text), replacements, s_.progress);
     for (size_t i = 0; i < slots_.size(); ++i) {
-      check_stop();
-      put(i, 8);
-      result_.layers[i].kl = finite_divergence(reference_.distance(model_).kl, slots_[i].name);
-      put(i, 16);
-      if (s_.progress) s_.progress(static_cast<int64_t>(i) + 1, static_cast<int64_t>(slots_.size()));
+      result_.layers[i].kl = finite_divergence(effects[i].value_or(0), slots_[i].name);
+      if (effects[i]) order_.push_back(i);  // elsewhere nothing speaks for 8 bits but that nobody looked
     }
+    std::ranges::stable_sort(
+        order_, {}, [&](size_t i) { return result_.layers[i].kl / static_cast<double>(result_.layers[i].elements); });
   }
 
   // The first `count` in the order of what they cost for their products.
-  void take(std::span<const size_t> order, size_t count) {
-    for (size_t k = 0; k < order.size(); ++k) put(order[k], k < count ? 8 : 16);
+  void take(size_t count) {
+    for (size_t k = 0; k < order_.size(); ++k) put(order_[k], k < count ? 8 : 16);
   }
 
-  bool within_bound(const Distance& d) const {
-    return std::max(d.kl, d.loss - result_.before.loss) <= s_.max_loss_increase * result_.before.loss;
+  // Of the model as it is now; nothing where that exceeds the bound.
+  std::optional<Distance> within_bound() const {
+    const double most = s_.max_loss_increase * result_.before.loss;
+    const std::optional<Distance> d = reference_.distance_within(model_, most);
+    return d && std::max(d->kl, d->loss - result_.before.loss) <= most ? d : std::nullopt;
   }
 
   // The more are taken, the more they cost: how many keep the bound is found by halving, beginning with all.
   void choose() {
-    std::vector<size_t> order(slots_.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::ranges::stable_sort(
-        order, {}, [&](size_t i) { return result_.layers[i].kl / static_cast<double>(result_.layers[i].elements); });
-    size_t kept = 0, broken = order.size() + 1;
-    for (size_t count = order.size(); broken - kept > 1; count = (kept + broken) / 2) {
-      take(order, count);
-      const Distance d = reference_.distance(model_);
-      if (within_bound(d)) {
+    size_t kept = 0, broken = order_.size() + 1;
+    for (size_t count = order_.size(); broken - kept > 1; count = (kept + broken) / 2) {
+      take(count);
+      if (const std::optional<Distance> d = within_bound()) {
         kept = count;
-        result_.after = d;
+        result_.after = *d;
       } else {
         broken = count;
       }
     }
-    take(order, kept);
+    take(kept);
   }
 
   Transformer& model_;
@@ -88,6 +86,7 @@ class ActivationChooser {
   std::vector<WeightSlot> slots_;
   Reference reference_;
   std::vector<std::shared_ptr<Weight>> exact_, eight_;  // the same arrays
+  std::vector<size_t> order_;                           // what may be taken, that which costs least first
   ActivationChoice result_;
 };
 

@@ -1,7 +1,7 @@
 // Which matrices of a quantized model take activations of 8 bits, within what the loss may grow by that.
 //
-// What each matrix alone costs is measured once, as the divergence of the predictions when its activations alone have
-// 8 bits. Those that cost least for their products are taken, as many as keep the bound together, which is measured.
+// What each matrix alone costs is estimated block by block (compress/effects.h). Those that cost least for their
+// products are taken, as many as keep the bound together, which is measured.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace hone {
 struct ActivationLayer {
   std::string name;
   int64_t elements = 0;  // as many products a token
-  double kl = 0;         // of the model where its activations alone have 8 bits; nats a token
+  double kl = 0;         // of the model where its activations alone have 8 bits, as estimated; nats a token
   int bits = 16;         // as chosen: 8 or 16
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "compress/calibration.h"
 
@@ -31,12 +32,17 @@ class Reference {
   Reference(const Transformer& model, const CalibrationText& text, DType type, int64_t windows = 0);
 
   Distance distance(const Transformer& model) const;
+  // Of the model's head on hidden states that were computed elsewhere: f32 [length, dim] of a window.
+  Distance distance(const Transformer& model, const std::function<Tensor(int64_t window)>& hidden) const;
+  // The same as distance(model), where the divergence is at most `most`; elsewhere nothing, as soon as that is known.
+  std::optional<Distance> distance_within(const Transformer& model, double most) const;
   Distance own() const;  // of the reference itself, without another run of it
 
  private:
   Tensor hidden(const Transformer& model, int64_t window) const;  // f32 [length, dim]
   // Of a model with that head; `hidden(window)` is its hidden states.
-  Distance distance(const ops::Head& head, const std::function<Tensor(int64_t)>& hidden) const;
+  std::optional<Distance> distance(const ops::Head& head, const std::function<Tensor(int64_t)>& hidden,
+                                   double most) const;
 
   CalibrationText text_;
   DType type_;
