@@ -65,8 +65,8 @@ bool onednn_first() {
   return isa() >= Isa::amx && onednn::available();
 }
 
-// With AVX-512, oneDNN 2.6 multiplies f32 at 25 to 63% of the peak where a second matrix that is not transposed has more
-// columns than some 2600, and at 65 to 69% piece by piece.
+// With AVX-512, oneDNN 2.6 multiplies f32 at 25 to 63% of the peak where a second matrix that is not transposed has
+// more columns than some 2600, and at 65 to 69% piece by piece.
 constexpr int64_t widest = 2048;
 
 bool in_pieces(ConstView a, bool transpose_b, ConstView c) {

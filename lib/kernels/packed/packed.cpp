@@ -298,8 +298,8 @@ int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
 namespace {
 
 // 8-bit dot products of two planes cost what bf16 ones of the same columns do where both are as fast, and spare the
-// unpacking: up to some 64 rows that is worth more than what the sums of each segment cost. Those in f32 cost what dense
-// ones do, and spare it for any number of rows.
+// unpacking: up to some 64 rows that is worth more than what the sums of each segment cost. Those in f32 cost what
+// dense ones do, and spare it for any number of rows.
 int64_t counted_direct_rows(const PackedMatrix& w, DType x) {
   constexpr int64_t beside_bf16 = 64, beside_tiles = 32;
   const PackedRows kind = kind_of(w, x);

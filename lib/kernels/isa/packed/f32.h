@@ -119,8 +119,8 @@ inline __attribute__((always_inline)) void add_rows(const float* w, int64_t colu
     for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + m * 64 + i * 16, sum[m][i]);
 }
 
-// The same of all rows of a pass, in tiles as even as they come: small ones wait for their own sums. beside_of(m, count)
-// is what runs beside the `count` rows from m on.
+// The same of all rows of a pass, in tiles as even as they come: small ones wait for their own sums. beside_of(m,
+// count) is what runs beside the `count` rows from m on.
 template <int every, class BesideOf>
 inline void add_all_rows(const float* w, int64_t columns, int64_t rows, const uint8_t* x, int64_t row_bytes, float* y,
                          BesideOf beside_of) {
