@@ -298,15 +298,20 @@ int64_t packed_direct_rows(const PackedMatrix& w, DType x) {
 namespace {
 
 // 8-bit dot products of two planes cost what bf16 ones of the same columns do where both are as fast, and spare the
-// unpacking: up to some 64 rows that is worth more than what the sums of each segment cost.
+// unpacking: up to some 64 rows that is worth more than what the sums of each segment cost. Those in f32 cost what
+// dense ones do, and spare it for any number of rows.
 int64_t counted_direct_rows(const PackedMatrix& w, DType x) {
   constexpr int64_t beside_bf16 = 64, beside_tiles = 32;
-  if (kind_of(w, x) != PackedRows::integers) return packed_few_rows;
+  const PackedRows kind = kind_of(w, x);
+  if (kind != PackedRows::integers) {
+    const bool in_f32 = kind == PackedRows::exact || !fast_bf16();
+    return table().fast_f32 && in_f32 ? any_rows : packed_few_rows;
+  }
   if (w.rounding.integer_bits() == 8) return any_rows;
   if (!table().fast_integers) return packed_few_rows;
   if (x == DType::f32) return any_rows;
   if (isa() == Isa::amx) return beside_tiles;
-  return slow_bf16_dots() ? any_rows : beside_bf16;
+  return slow_bf16_dots() || !fast_bf16() ? any_rows : beside_bf16;
 }
 
 }  // namespace

@@ -31,7 +31,7 @@
 // Precision. Rows of x in f32 are multiplied in f32: weights are used exactly, activations as they are, and only sums
 // round; so for every number of rows (see F32Activations for the exception). Rows of x in bf16 go the fastest way: up
 // to packed_direct_rows() of them through the dot instructions below, with exact weights; more through the dense bf16
-// product, for which each weight is rounded once to bf16.
+// product, for which each weight is rounded once to bf16. Without bf16 instructions they are multiplied as f32 ones.
 //
 // Activations of fast products with integers are rounded to 16-bit integers, a = round(x * 32512 / max|x|) within each
 // segment of a row of x (a group of columns, or 128 where scales are per row), split in two signed planes a = 256 hi +
@@ -119,9 +119,9 @@ struct DenseProduct {
 // What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
 DenseProduct default_dense_product(DType x);
 
-// Up to this many rows of x are multiplied straight from the packed bytes, all in one pass over them; more go through
-// `dense`, for which the matrix is unpacked piece by piece. 32, 64 or any number where rows become integers and the
-// processor has dot products of 8-bit integers in long vectors, as many as it takes for `dense` to be faster.
+// Up to this many rows of x are multiplied straight from the packed bytes; more go through `dense`, for which the
+// matrix is unpacked piece by piece. With AVX-512 any number in f32, and 32, 64 or any number where rows become
+// integers: as many as it takes for `dense` to be faster.
 inline constexpr int64_t packed_few_rows = 16;  // everywhere at least
 int64_t packed_direct_rows(const PackedMatrix& w, DType x);
 

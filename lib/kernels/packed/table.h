@@ -79,6 +79,7 @@ struct PackedTable {
   int32_t (*quantize_8_by_chance)(const float* x, int64_t n, float inverse, const RowDraws& draws, uint8_t* data);
   int64_t step_16, step_8;
   bool fast_integers;  // products of 16-bit integers are the fastest for any number of rows
+  bool fast_f32;       // and so are those in f32
   // x into the form that bf16 products take (4 bytes a column at most). n % 16 == 0.
   void (*round)(const float* x, int64_t n, uint8_t* data);
   FormFunctions forms[layout_count][element_count];

@@ -127,6 +127,9 @@ void set_activations(PackedTable& table) {
 #if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
   table.fast_integers = true;  // as many products a cycle as of bf16, each of twice the columns
 #endif
+#if defined(__AVX512VBMI2__)
+  table.fast_f32 = true;  // tiles of 6 rows by 64 outputs
+#endif
   table.round = round_row;
 }
 

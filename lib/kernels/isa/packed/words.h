@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/isa/float_bits.h"
+#include "kernels/isa/packed/f32.h"
 #include "kernels/isa/packed/source.h"
 
 namespace hone::kernels::HONE_ISA::words {
@@ -61,6 +62,35 @@ inline __attribute__((always_inline)) void add_steps(Source& source, int64_t ste
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) _mm512_storeu_ps(y + m * 64 + i * 16, sum[m][i]);
 }
+
+#if !defined(HONE_BF16_DOTS)
+static_assert(chunk_steps * 2 * 64 * 4 <= packed_widened_bytes);
+
+// Weights of a chunk as f32 in the first cache, where tiles of more rows than add_steps() has meet them: the same
+// sums, in the same order.
+template <class Source>
+inline __attribute__((always_inline)) void add_widened(Source& source, int64_t steps, int64_t rows, const uint8_t* x,
+                                                       int64_t row_bytes, float* y, uint8_t* scratch) {
+  auto* widened = reinterpret_cast<float*>(scratch + packed_unpack_bytes);
+  Source stream = source;
+  float* to = widened;
+  for (int64_t n = 0; n < steps; ++n, to += 128) {
+    __m512i w[4];
+    stream.step(w);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512i upper = _mm512_and_si512(w[i], _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+      _mm512_storeu_si512(to + i * 16, _mm512_slli_epi32(w[i], 16));
+      _mm512_storeu_si512(to + 64 + i * 16, upper);
+    }
+  }
+  source = stream;
+  const int64_t each_row = (step_bytes + rows - 1) / rows;
+  exact::add_all_rows<2>(widened, 2 * steps, rows, x, row_bytes, y, [&](int64_t m, int64_t count) {
+    return SegmentAhead<Source>{stream, m * each_row * steps, count * each_row};
+  });
+}
+#endif
 
 #elif defined(HONE_NEON)
 constexpr int block = 4;  // 16 sums, and as many vectors of weights as those of 16 rows
@@ -182,6 +212,19 @@ inline int64_t block_of(int64_t rows) {
   return rows < block ? rows : block;
 }
 
+// One chunk of steps: y[rows][64] += products.
+template <class Source>
+inline __attribute__((always_inline)) void add_chunk(Source& source, int64_t steps, int64_t rows, const uint8_t* x,
+                                                     int64_t row_bytes, float* y, uint8_t* scratch) {
+#if defined(__AVX512VBMI2__) && !defined(HONE_BF16_DOTS)
+  // Shifting and masking takes the units that multiply: for more rows than two blocks it is done once, to memory.
+  if (rows > 2 * block) return add_widened(source, steps, rows, x, row_bytes, y, scratch);
+#endif
+  in_blocks(source, steps, rows, scratch, block_of, [&](int64_t m, int64_t count, auto& from, auto beside) {
+    add_block(count, from, steps, x + m * row_bytes, row_bytes, y + m * 64, beside);
+  });
+}
+
 // Sums of the steps that share their scales are taken apart, and added to the others times these.
 template <class Source>
 void scaled_product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
@@ -197,9 +240,7 @@ void scaled_product(const PackedPanel& panel, const PackedInput& x, float* y, ui
       add_block(x.rows, source, steps, data, x.row_bytes, sums, Nothing{});
     else
 #endif
-      in_blocks(source, steps, x.rows, scratch, block_of, [&](int64_t m, int64_t rows, auto& from, auto beside) {
-        add_block(rows, from, steps, data + m * x.row_bytes, x.row_bytes, sums + m * 64, beside);
-      });
+      add_chunk(source, steps, x.rows, data, x.row_bytes, sums, scratch);
     const bf16* scales = panel.scales + begin / panel.segment_steps * panel.scale_step;
     for (int64_t m = 0; m < x.rows; ++m)
 #pragma omp simd
@@ -217,10 +258,7 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
 #endif
   for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
     const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;
-    const uint8_t* data = x.data + begin * x_step;
-    in_blocks(source, steps, x.rows, scratch, block_of, [&](int64_t m, int64_t rows, auto& from, auto beside) {
-      add_block(rows, from, steps, data + m * x.row_bytes, x.row_bytes, y + m * 64, beside);
-    });
+    add_chunk(source, steps, x.rows, x.data + begin * x_step, x.row_bytes, y, scratch);
   }
 }
 

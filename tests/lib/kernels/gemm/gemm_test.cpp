@@ -18,8 +18,13 @@ using hone::test::at_every_isa;
 TEST_CASE(
     "products of every orientation, accumulated or not, of rows with gaps or without, into rows of a wider result") {
   at_every_isa([] {
-    for (const auto& [m, n, k, gap] :
-         {std::array<int64_t, 4>{1, 5, 3, 0}, {7, 70, 33, 0}, {64, 130, 96, 0}, {7, 70, 33, 3}, {64, 130, 96, 16}}) {
+    for (const auto& [m, n, k, gap] : {std::array<int64_t, 4>{1, 5, 3, 0},
+                                       {7, 70, 33, 0},
+                                       {64, 130, 96, 0},
+                                       {7, 70, 33, 3},
+                                       {64, 130, 96, 16},
+                                       {3, 4150, 9, 0},  // wide: in pieces
+                                       {2, 2100, 5, 3}}) {
       const auto a = exact_numbers((m + gap) * (k + gap), 1), b = exact_numbers((n + gap) * (k + gap), 2),
                  start = exact_numbers(m * (n + 9), 3);
       for (const bool ta : {false, true})
