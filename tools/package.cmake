@@ -27,7 +27,12 @@ set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
 set(HONE_CONTACT "The authors of Hone <hone@example.org>" CACHE STRING "Name <address> of who packages it")
 set(CPACK_PACKAGE_CONTACT "${HONE_CONTACT}")
 
-# What Debian wants beside the files: a copyright, a changelog, and texts that are compressed.
+# What Debian wants beside the files: a copyright, a changelog, and texts that are compressed. Whose code is in the programs wants its
+# own notice beside them.
+get_property(hone_hdf5_is_static GLOBAL PROPERTY hone_hdf5_is_static)
+if(hone_hdf5_is_static)
+  set(CPACK_HONE_NOTICE_HDF5 /usr/share/doc/libhdf5-dev/copyright)
+endif()
 set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_LIST_DIR}/package/finish.cmake)
 set(CPACK_HONE_TEXTS ${CMAKE_CURRENT_LIST_DIR}/package)
 set(CPACK_HONE_DATE ${hone_version_date})

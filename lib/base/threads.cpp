@@ -50,17 +50,4 @@ ThreadChoice choose_threads(int flag, int sharing) {
   return {std::max(1, all.count / sharing), fmt::format("{} / {}", all.source, sharing)};
 }
 
-bool let_programs_spin_briefly() {
-  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return false;
-  // Measured while decoding, loops of tens of microseconds: from 1000 on nothing is lost alone, and two programs at
-  // once take 3.6 times as long as one; 5000 gives 10 times, 20,000 gives 30 times, the default of 300,000 over 100
-  // times.
-  return setenv("GOMP_SPINCOUNT", "1000", 0) == 0;
-}
-
-void spin_briefly(char** argv) {
-  if (let_programs_spin_briefly())
-    execv("/proc/self/exe", argv);  // returns where there is no /proc; then it is as it was
-}
-
 }  // namespace hone

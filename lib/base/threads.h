@@ -17,13 +17,4 @@ struct ThreadChoice {
 // number above 0.
 ThreadChoice choose_threads(int flag, int sharing = 1);
 
-// Lets threads that wait for others spin for microseconds and then sleep, in programs that this one starts. GNU's
-// OpenMP spins for milliseconds, so that two programs on the same cores wait for threads that cannot run: 100 times as
-// long, measured. False where GOMP_SPINCOUNT or OMP_WAIT_POLICY say something already: nothing is changed then.
-bool let_programs_spin_briefly();
-
-// The same for this program. OpenMP reads its settings when it is loaded, before main(); so this starts the program
-// anew with the setting, once. Call it first in main().
-void spin_briefly(char** argv);
-
 }  // namespace hone

@@ -16,6 +16,7 @@
 #include "cli/batch_options.h"
 #include "feed/sequence.h"
 #include "measure/speed.h"
+#include "model/verify_groups.h"
 #include "serve/batch_file.h"
 
 namespace hone::cli {
@@ -30,6 +31,7 @@ class Batch {
   int run() {
     require_writable(b_.output, b_.force);
     model_ = load_model(o_.model, {.defer = true});
+    verify_in_groups(model_);
     set_rounding(model_, o_.low_bit.rounding(o_.precision));
     tokenizer_ = make_tokenizer(model_.tokenizer);
     o_.low_bit.tell_of_activations(weight_forms(*model_.transformer));

@@ -13,9 +13,9 @@
 #include "base/error.h"
 #include "base/program.h"
 #include "base/spelling.h"
-#include "base/threads.h"
 #include "base/version.h"
 #include "base/wrap.h"
+#include "cli/brief_spin.h"
 #include "cli/help.h"
 #include "cli/manual.h"
 #include "cli/result.h"
@@ -77,7 +77,6 @@ void require_tool(const std::string& word) {
   const fs::path path = path_of(tool, folder);
   std::string name = "hone " + tool;  // as messages call it
   *arguments = name.data();
-  let_programs_spin_briefly();  // else the tool would start itself once more
   execv(path.c_str(), arguments);
   throw input_error("cannot start '{}': {}", path.string(), std::strerror(errno));
 }
@@ -107,6 +106,7 @@ int run_front(int argc, char** argv) {
 }  // namespace
 
 int front(int argc, char** argv) {
+  spin_briefly(argv);
   set_program(argc > 0 ? argv[0] : nullptr, "hone");
   try {
     return run_front(argc, argv);

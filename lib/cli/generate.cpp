@@ -24,6 +24,7 @@
 #include "measure/footprint.h"
 #include "measure/speed.h"
 #include "model/exits.h"
+#include "model/verify_groups.h"
 #include "report/late_texts.h"
 #include "report/report.h"
 
@@ -84,6 +85,7 @@ class GenerateTool {
     const std::vector<std::string> prompts = typed ? std::vector<std::string>() : o_.read_prompts();
     const Stopwatch watch;
     model_ = load_model(o_.model, {.defer = true}, nullptr, ranks_);
+    verify_in_groups(model_);
     set_rounding(model_, o_.low_bit.rounding(o_.precision));
     ranks_.require_any(model_.transformer->config());
     tokenizer_ = make_tokenizer(model_.tokenizer);

@@ -15,6 +15,7 @@
 #include "cli/precision.h"
 #include "cli/tool.h"
 #include "measure/speed.h"
+#include "model/verify_groups.h"
 
 namespace hone::cli {
 namespace {
@@ -81,6 +82,7 @@ int run_serve(const ServeOptions& o, const Common& common) {
   http.seed = common.seed;
 
   Model model = load_model(o.model, {.defer = true});
+  verify_in_groups(model);
   set_rounding(model, o.low_bit.rounding(o.precision));
   const auto tokenizer = make_tokenizer(model.tokenizer);
   o.low_bit.tell_of_activations(weight_forms(*model.transformer));

@@ -21,6 +21,7 @@
 #include "base/threads.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "cli/brief_spin.h"
 #include "cli/glossary.h"
 #include "cli/help.h"
 #include "cli/manual.h"
@@ -185,14 +186,6 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
   return true;
 }
 
-// Whether text is all that is asked for: then nobody waits for threads, and what loads the libraries a second time,
-// which takes longer than printing it, is left out.
-bool asks_for_text(int argc, char** argv) {
-  return std::any_of(argv + std::min(argc, 1), argv + argc, [](std::string_view word) {
-    return word == "-h" || word == "--help" || word == "--version" || word == manual_flag;
-  });
-}
-
 struct Outcome {
   int status = 0;
   std::string message = {};  // of what failed; may be empty where that was said already
@@ -240,7 +233,7 @@ Outcome outcome_of(const Tool& tool, int argc, char** argv, Common& common) {
 }  // namespace
 
 int run_tool(const Tool& tool, int argc, char** argv) {
-  if (!asks_for_text(argc, argv)) spin_briefly(argv);
+  spin_briefly(argv);
   set_program(argc > 0 ? argv[0] : nullptr, tool.name);
   Common common;
   common.arguments.assign(argv + std::min(argc, 1), argv + argc);

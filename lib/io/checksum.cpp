@@ -15,8 +15,6 @@
 namespace hone {
 namespace {
 
-constexpr size_t at_once = size_t{16} << 20;  // between two looks at signals: a cold disk takes a tenth of a second
-
 XXH3_state_t* state_in(std::byte* bytes) {
   return std::launder(reinterpret_cast<XXH3_state_t*>(bytes));
 }
@@ -57,11 +55,11 @@ std::string checksum_of(const void* data, size_t bytes) {
 }
 
 void checksum_into(const void* data, size_t bytes, std::string& to) {
-  if (bytes <= at_once) return put_digits(XXH3_64bits(data, bytes), to);
+  if (bytes <= unstopped_bytes) return put_digits(XXH3_64bits(data, bytes), to);
   Checksum sum;
   const std::span<const std::byte> all(static_cast<const std::byte*>(data), bytes);
-  for (size_t done = 0; done < bytes && !stop_wanted(); done += at_once)
-    sum.add(all.subspan(done, std::min(at_once, bytes - done)));
+  for (size_t done = 0; done < bytes && !stop_wanted(); done += unstopped_bytes)
+    sum.add(all.subspan(done, std::min(unstopped_bytes, bytes - done)));
   sum.text_into(to);
 }
 

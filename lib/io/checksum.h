@@ -8,6 +8,8 @@
 namespace hone {
 
 inline constexpr size_t checksum_digits = 16;
+// Between two looks at signals: a cold disk takes a tenth of a second. What is shorter is read whole.
+inline constexpr size_t unstopped_bytes = size_t{16} << 20;
 
 // XXH3 with 64 bits and seed 0 of the bytes as they lie in the file, which may come in pieces of any size.
 class Checksum {

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/stop.h"
 #include "io/checksum.h"
+#include "io/comparison.h"
 #include "io/descriptor.h"
 #include "io/hdf5.h"
 #include "io/index.h"
@@ -63,13 +64,6 @@ class Loader {
   }
 
  private:
-  // An array that is compared later.
-  struct Check {
-    Tensor array;
-    std::string checksum;
-    Error failure;
-  };
-
   void find() {
     const std::string failure = fmt::format("'{}' is damaged: HDF5 fails to read it; use another copy", path_);
     const auto index = [&] { return to_json(index_file(path_, file_.fd(), options_, spill_.fd())); };
@@ -169,7 +163,7 @@ class Loader {
     ModelFile model;
     model.parameters = std::move(index_.parameters);
     model.notes = std::move(index_.notes);
-    std::map<std::string, std::vector<Check>> checks;  // by parameter
+    std::map<std::string, std::vector<Comparison::Check>> checks;  // by parameter
     std::string checksums;
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const Entry& e = index_.entries[i];
@@ -187,14 +181,7 @@ class Loader {
           break;
       }
     }
-    for (auto& [name, of_parameter] : checks)
-      model.parameters[name].verify = [list = std::move(of_parameter)] {
-        for (const Check& check : list)
-          if (checksum_of(check.array.raw(), check.array.bytes()) != check.checksum) {
-            check_stop();
-            throw check.failure;
-          }
-      };
+    for (auto& [name, of_parameter] : checks) model.parameters[name].verify = Comparison(std::move(of_parameter));
     model.digest = checksum_of(checksums.data(), checksums.size());
     if (!model.config.is_object())
       throw input_error("'{}': dataset 'config' is not a JSON object; use another copy", path_);

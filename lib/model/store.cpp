@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/stop.h"
 #include "comm/launch.h"
+#include "io/comparison.h"
 #include "model/whole_arrays.h"
 #include "tensor/pages.h"
 
@@ -20,8 +21,8 @@ std::string where_is(const std::string& path, const std::string& name) {
   return fmt::format("'{}': parameter '{}'", path, name);
 }
 
-void refuse_nonfinite(const Encoded& encoded, const std::string& where) {
-  if (const int64_t n = count_nonfinite(encoded))
+void refuse_nonfinite(int64_t n, const std::string& where) {
+  if (n != 0)
     throw input_error("{} has {} {} NaN or infinite: give a model whose training did not diverge", where, n,
                       n == 1 ? "number that is" : "numbers that are");
 }
@@ -112,13 +113,14 @@ class Loader : public Visitor {
     if (info.part.divided()) {
       weight = part_of(decode_weight(e, where(name)), info.part, where(name));
       for (const auto& [array, tensor] : e.arrays) let_go(tensor);
-      if (finite_) refuse_nonfinite(weight->encode(), where(name));
+      if (finite_) refuse_nonfinite(count_nonfinite(weight->encode()), where(name));
       return;
     }
     if (finite_ && e.verify)
       e.verify = [verify = e.verify, arrays = e, where = where(name)] {
+        if (const Comparison* both = verify.target<Comparison>()) return refuse_nonfinite(both->nonfinite(), where);
         verify();
-        refuse_nonfinite(arrays, where);
+        refuse_nonfinite(count_nonfinite(arrays), where);
       };
     weight = decode_weight(e, where(name));
   }
@@ -132,7 +134,7 @@ class Loader : public Visitor {
         values->second.dtype() != DType::f32)
       throw input_error("{}: a plain f32 array is needed here", where(name));
     if (e.verify) e.verify();
-    if (finite_) refuse_nonfinite(e, where(name));
+    if (finite_) refuse_nonfinite(count_nonfinite(e), where(name));
     parameter.value = take_part(values->second, info.part);  // small, and training writes to it
     ++parameter.version;
   }
@@ -168,12 +170,12 @@ class FiniteChecker : public Reader {
  public:
   explicit FiniteChecker(const std::string& path) : path_(path) {}
   void weight(const ParameterInfo& info, const Weight& weight) override {
-    if (info.part.here()) refuse_nonfinite(weight.encode(), where_is(path_, info.name));
+    if (info.part.here()) refuse_nonfinite(count_nonfinite(weight.encode()), where_is(path_, info.name));
   }
   void parameter(const ParameterInfo& info, const Parameter& parameter) override {
     if (!info.part.here()) return;
-    refuse_nonfinite({"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}},
-                     where_is(path_, info.name));
+    const Encoded values{"dense", "f32", parameter.value.shape(), {}, {{"values", parameter.value}}};
+    refuse_nonfinite(count_nonfinite(values), where_is(path_, info.name));
   }
 
  private:

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/rows.h"
 #include "base/units.h"
+#include "model/verify_groups.h"
 #include "serve/drafts/kinds.h"
 
 namespace hone {
@@ -79,6 +80,7 @@ OpenDraft open_draft(const std::string& name, const Model& target, int64_t token
   draft.settings = {is_draft_kind(name) ? name : "model", nullptr, tokens, min_probability};
   if (draft.settings.kind == "model") {
     draft.model = load_model(name, {.defer = true});
+    verify_in_groups(draft.model);
     set_rounding(draft.model, target.rounding);
     if (draft.model.tokenizer != target.tokenizer)
       throw input_error("the draft '{}' has another tokenizer than '{}'", name, target.path);

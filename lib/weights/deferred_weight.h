@@ -45,6 +45,10 @@ class DeferredWeight : public Weight {
   int64_t stored_bytes() const override;
   int64_t nonzeros() const override;
   int64_t pruned() const override;
+  // Before the first use: what is called in place of Encoded::verify, which it is given.
+  void change_verify(const std::function<std::function<void()>(std::function<void()>)>& change) {
+    if (encoded_.verify) encoded_.verify = change(std::move(encoded_.verify));
+  }
   // The next use decodes the arrays again, and does not compare them again. What was counted stays known.
   void let_go() const override;
 

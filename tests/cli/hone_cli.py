@@ -13,7 +13,7 @@ import unittest
 BIN = os.environ.get("HONE_BIN", os.path.join(os.path.dirname(__file__), "..", "..", "build", "bin"))
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
-# What a tool would set for itself, by starting once more (lib/base/threads.h): half of what a short run takes.
+# What a tool says to OpenMP for itself (lib/cli/brief_spin.h), for those whose environment leaves it no place to.
 # test_streams.py looks at a tool without it, and test_pipeline.py's tools have none.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

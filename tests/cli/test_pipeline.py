@@ -25,7 +25,7 @@ class Pipeline(ModelTest):
             train --init sparse.h5 --data corpus.txt --batch 16 --steps 40 --lr 0.002 --output recovered.h5 &&
             quantize recovered.h5 --output small.h5 --type int8 --calibration corpus.txt"""
         environment = dict(os.environ, PATH=f"{os.path.abspath(BIN)}:{os.environ['PATH']}")
-        environment.pop("GOMP_SPINCOUNT")  # as in a user's shell, where each tool starts once more (hone_cli.py)
+        environment.pop("GOMP_SPINCOUNT")  # as in a user's shell (hone_cli.py)
         cls.done = subprocess.run(["bash", "-c", chain], cwd=cls.shared, env=environment, capture_output=True, text=True)
 
     def path(self, name):

@@ -10,6 +10,13 @@ foreach(folder ${packages})
   endif()
   set(texts ${folder}/usr/share/doc/${name})
   file(COPY ${CPACK_HONE_TEXTS}/copyright DESTINATION ${texts})
+  if(component STREQUAL "tools" AND CPACK_HONE_NOTICE_HDF5)
+    if(NOT EXISTS ${CPACK_HONE_NOTICE_HDF5})
+      message(FATAL_ERROR "no ${CPACK_HONE_NOTICE_HDF5}, the notice of a library that is linked in: configure with -DHONE_STATIC_HDF5=OFF")
+    endif()
+    file(READ ${CPACK_HONE_NOTICE_HDF5} notice)
+    file(WRITE ${texts}/copyright.hdf5 "${notice}")
+  endif()
   execute_process(COMMAND date -R -u -d ${CPACK_HONE_DATE} OUTPUT_VARIABLE date OUTPUT_STRIP_TRAILING_WHITESPACE)
   file(WRITE ${texts}/changelog "hone (${CPACK_PACKAGE_VERSION}) unstable; urgency=low
 

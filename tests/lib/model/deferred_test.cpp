@@ -8,7 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "io/comparison.h"
 #include "model/store.h"
+#include "model/verify_groups.h"
 #include "support/check.h"
 #include "support/models.h"
 #include "weights/packed_weight.h"
@@ -110,10 +112,47 @@ class OutOfBounds {
   size_t bytes_;
 };
 
+// The weights that are used one after the other, by name.
+std::map<std::string, std::shared_ptr<Weight>> weights_of(Model& model) {
+  struct Collector : Visitor {
+    std::map<std::string, std::shared_ptr<Weight>> all;
+    void weight(const ParameterInfo& info, std::shared_ptr<Weight>& weight) override { all[info.name] = weight; }
+    void parameter(const ParameterInfo&, Parameter&) override {}
+  } collector;
+  model.transformer->visit(collector);
+  return collector.all;
+}
+
+// Changes the file at `path` where the array of this parameter begins.
+void put_first_number(const std::string& name, float value) {
+  std::string bytes;
+  {
+    std::ifstream in(path, std::ios::binary);
+    bytes.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  const ModelFile whole = read_model_file(path);
+  const Tensor& values = whole.parameters.at(name).arrays.at("values");
+  const size_t at = bytes.find(std::string(reinterpret_cast<const char*>(values.raw()), values.bytes()));
+  REQUIRE(at != std::string::npos);
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(static_cast<std::streamoff>(at));
+  file.write(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+std::string complaint_of(const Weight& weight) {
+  try {
+    weight.to_dense();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 }  // namespace
 
 TEST_CASE("experts that are never routed to are never read") {
-  for (const Form form : {Form::dense, Form::packed, Form::bitmask}) {
+  for (const auto& [form, groups] : {std::pair(Form::dense, false), std::pair(Form::packed, false),
+                                     std::pair(Form::bitmask, false), std::pair(Form::packed, true)}) {
     CAPTURE(static_cast<int>(form));
     Model original = mixture(form);
     save_model(path, original, true);
@@ -132,6 +171,7 @@ TEST_CASE("experts that are never routed to are never read") {
     }
     REQUIRE(walled > of_arrays * 2 / 3);
     Model model = model_of(std::move(file), path);
+    if (groups) verify_in_groups(model);
     CHECK(equal(generated(*model.transformer), expected));
     const ModelSize later = size_of(*model.transformer);
     CHECK(later.nonzero_parameters == size.nonzero_parameters);
@@ -156,6 +196,10 @@ TEST_CASE("damage in an expert is found when a token is first sent to it") {
   }
   std::ofstream(path, std::ios::binary) << bytes;
   Model model = load_model(path, {.defer = true});
+  SUBCASE("each weight alone") {}
+  SUBCASE("in groups") {
+    verify_in_groups(model);
+  }
   CHECK(generated(*model.transformer).size() == 22);
   prefer(*model.transformer, 1, 5);
   for (int i = 0; i < 2; ++i) {
@@ -172,5 +216,52 @@ TEST_CASE("damage in an expert is found when a token is first sent to it") {
   CHECK_THROWS_AS(load_model(path), Error);
   CHECK_THROWS_AS(save_model("deferred_copy.h5", model, true), Error);
   CHECK_FALSE(std::ifstream("deferred_copy.h5").good());
+  std::remove(path);
+}
+
+TEST_CASE("in groups, a layer is compared at the first use before it, and who is damaged is named") {
+  const std::string embedding = "embedding.weight", damaged = "blocks.0.attention.output.weight";
+  const Model original = mixture(Form::dense);
+  for (const bool groups : {false, true}) {
+    CAPTURE(groups);
+    save_model(path, original, true);
+    Model model = load_model(path, {.defer = true});
+    if (groups) verify_in_groups(model);
+    auto weights = weights_of(model);
+    weights.at(embedding)->to_dense();
+    put_first_number(damaged, 5);
+    // Compared already, with what the file had then.
+    CHECK((complaint_of(*weights.at(damaged)) == "") == groups);
+
+    Model later = load_model(path, {.defer = true});
+    if (groups) verify_in_groups(later);
+    weights = weights_of(later);
+    CHECK(complaint_of(*weights.at(embedding)) == "");
+    for (int i = 0; i < 2; ++i)
+      CHECK(complaint_of(*weights.at(damaged)).find("'" + damaged + "' dataset 'values' does not match") !=
+            std::string::npos);
+  }
+  std::remove(path);
+}
+
+TEST_CASE("numbers that are not finite are counted while arrays are compared") {
+  const std::string name = "blocks.1.attention.output.weight";
+  Model original = mixture(Form::dense);
+  weights_of(original).at(name)->parameter()->value.data<float>()[3] = std::nanf("");
+  save_model(path, original, true);
+  const ModelFile file = read_model_file(path, {.defer = true});
+  for (const auto& [parameter, encoded] : file.parameters) {
+    const auto* comparison = encoded.verify.target<Comparison>();
+    REQUIRE(comparison);
+    CHECK(comparison->nonfinite() == (parameter == name ? 1 : 0));
+  }
+  for (const bool groups : {false, true}) {
+    Model model = load_model(path, {.defer = true});
+    if (groups) verify_in_groups(model);
+    const auto weights = weights_of(model);
+    CHECK(complaint_of(*weights.at("blocks.0.attention.output.weight")) == "");
+    CHECK(complaint_of(*weights.at(name)).find("'" + name + "' has 1 number that is NaN or infinite") !=
+          std::string::npos);
+  }
   std::remove(path);
 }
