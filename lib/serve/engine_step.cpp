@@ -111,18 +111,18 @@ Tensor Engine::logits_of(std::span<Part* const> ready) {
 
 // One token more, and what follows from it. Without logits any will do.
 void Engine::choose(Text& text, std::span<const float> logits) {
-  constexpr int32_t any = 1;
+  const int32_t any = text.separator == 1 ? 0 : 1;
   Completion& result = text.result;
   if (text.request.tokens == 0) return end(text, Finish::length);
   try {
     const int32_t token = logits.empty() ? any : text.sampler.next(logits, text.ids, text.banned());
     if (result.tokens.empty()) result.first_token_seconds = executor_->now() - text.came;
     if (text.request.on_token) text.request.on_token();
-    if (token == document_separator) return end(text, Finish::end);
-    result.tokens.push_back(token);
-    text.ids.push_back(token);
     if (text.request.logprobs >= 0 && !logits.empty())
       result.scores.push_back(score(logits, token, text.request.logprobs));
+    if (token == text.separator) return end(text, Finish::end);
+    result.tokens.push_back(token);
+    text.ids.push_back(token);
     if (token < tokenizer_.vocabulary()) text.output.add(token);
     if (text.output.stopped())
       end(text, Finish::stop);

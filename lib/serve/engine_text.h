@@ -17,6 +17,7 @@ struct Engine::Text {
       : id(number),
         request(std::move(asked)),
         ids(request.prompt),
+        separator(tokenizer.separator()),
         sampler(request.sampling, request.random),
         output(
             tokenizer, request.stops,
@@ -27,7 +28,7 @@ struct Engine::Text {
               return request.on_text(text, scores);
             },
             result.text) {
-    if (ids.empty()) ids.push_back(document_separator);
+    if (ids.empty()) ids.push_back(separator);
     prompt = result.prompt_tokens = static_cast<int64_t>(ids.size());
     positions = most_positions;
     came = now;
@@ -41,7 +42,7 @@ struct Engine::Text {
   // The prompt; and by what it is compared with others.
   Input input() const { return {std::span(ids).first(static_cast<size_t>(prompt)), parts()}; }
   Input keys() const { return request.media ? Input(request.media->keys, parts()) : input(); }
-  int32_t banned() const { return request.ignore_end ? document_separator : -1; }
+  int32_t banned() const { return request.ignore_end ? separator : -1; }
 
   // In the order of service.
   bool before(const Text& other) const { return rank != other.rank ? rank < other.rank : id < other.id; }
@@ -50,6 +51,7 @@ struct Engine::Text {
   Request request;
   Completion result;
   std::vector<int32_t> ids;
+  int32_t separator;                  // of the tokenizer: ends a text
   int64_t prompt = 0, positions = 0;  // of the prompt, and that it may fill
   int64_t seen = 0, told = 0;
   int64_t slot = -1;
