@@ -1,6 +1,7 @@
 // What an engine knows of a text. Included only by serve/engine*.cpp.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -61,6 +62,9 @@ struct Engine::Text {
   std::vector<int64_t> stops;  // tokens of the prompt after which is kept what stands beside pages
   Sampler sampler;
   WrittenText output;
+  // The next token and its scores, while it is chosen; none: the logits are not finite.
+  std::optional<int32_t> next;
+  ScoredToken next_score;
   double came = 0;  // by the executor's clock
   bool began = false, cancelled = false, ended = false;
 };
