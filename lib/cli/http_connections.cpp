@@ -160,6 +160,9 @@ class Connection : public httplib::Stream {
 BoundedServer::BoundedServer(const ConnectionLimits& limits) : limits_(limits) {
   const auto threads = static_cast<size_t>(limits.connections) + refusing_threads;
   new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
+  // What answers say of the connection: who believes that it stays open for longer sends a request to nobody.
+  set_keep_alive_timeout(static_cast<time_t>(limits.idle_seconds));
+  set_keep_alive_max_count(most_requests);
 }
 
 namespace {

@@ -206,7 +206,7 @@ nlohmann::ordered_json json_of(const BatchLine& line, const Completion& text, co
                                    {"prompt_tokens", text.prompt_tokens}};
   if (line.request.logprobs >= 0) {
     result["logprobs"] = nlohmann::ordered_json::array();
-    for (const ScoredToken& scored : text.scores) result["logprobs"].push_back(json_of(scored, tokenizer));
+    for (size_t i = 0; i < text.tokens.size(); ++i) result["logprobs"].push_back(json_of(text.scores[i], tokenizer));
   }
   return result;
 }

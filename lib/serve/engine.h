@@ -89,7 +89,8 @@ class Engine {
   void remember(Text& text);
   void score_prompt(Text& text, int64_t first, const Tensor& hidden);
   void choose(std::span<Part> parts);
-  void choose(Text& text, std::span<const float> logits);
+  void draw(std::span<Part* const> ready, const Tensor& logits);
+  void choose(Text& text);
   Tensor logits_of(std::span<Part* const> ready);
   void end(Text& text, Finish finish);
   void give_back(Text& text);

@@ -79,10 +79,16 @@ void Engine::score_prompt(Text& text, int64_t first, const Tensor& hidden) {
   const Tensor logits = executor_->logits(hidden.rows(0, count), Phase::prompt);
   stats_.model_seconds += executor_->now() - begin;
   // A prompt that begins again after it was preempted has some of them.
-  for (int64_t t = static_cast<int64_t>(text.result.prompt_scores.size()) - first; t < count; ++t)
-    text.result.prompt_scores.push_back(score(logits.rows(t, 1).span<float>(),
-                                              text.ids[static_cast<size_t>(first + t + 1)],
-                                              std::max<int64_t>(text.request.logprobs, 0)));
+  std::vector<ScoredToken>& scores = text.result.prompt_scores;
+  const auto known = static_cast<int64_t>(scores.size()), more = first + count - known;
+  if (more < 1) return;
+  scores.resize(static_cast<size_t>(known + more));
+  kernels::parallel_for(more, kernels::row_grain(4 * logits.dim(1)), [&](int64_t begin_at, int64_t end_at) {
+    for (int64_t i = known + begin_at; i < known + end_at; ++i)
+      scores[static_cast<size_t>(i)] =
+          score(logits.rows(i - first, 1).span<float>(), text.ids[static_cast<size_t>(i + 1)],
+                std::max<int64_t>(text.request.logprobs, 0));
+  });
 }
 
 // The next token of each text of which all tokens were seen.
@@ -95,8 +101,8 @@ void Engine::choose(std::span<Part> parts) {
   const Tensor logits = logits_of(ready);
   const double chosen = executor_->now();
   stats_.model_seconds += chosen - begin;
-  for (size_t i = 0; i < ready.size(); ++i)
-    choose(*ready[i]->text, logits ? logits.rows(static_cast<int64_t>(i), 1).span<float>() : std::span<float>());
+  draw(ready, logits);
+  for (Part* part : ready) choose(*part->text);
   stats_.choice_seconds += executor_->now() - chosen;
 }
 
@@ -109,20 +115,39 @@ Tensor Engine::logits_of(std::span<Part* const> ready) {
   return executor_->logits(rows, Phase::step);
 }
 
-// One token more, and what follows from it. Without logits any will do.
-void Engine::choose(Text& text, std::span<const float> logits) {
-  constexpr int32_t any = 1;
+// The next token of each, by all threads: of a large vocabulary choosing is work. Without logits any will do.
+void Engine::draw(std::span<Part* const> ready, const Tensor& logits) {
+  const auto one = [&](size_t i) {
+    Text& text = *ready[i]->text;
+    text.next = text.separator == 1 ? 0 : 1;
+    if (!logits || text.request.tokens == 0) return;
+    const std::span<const float> row = logits.rows(static_cast<int64_t>(i), 1).span<float>();
+    try {
+      text.next = text.sampler.next(row, text.ids, text.banned());
+      if (text.request.logprobs >= 0) text.next_score = score(row, *text.next, text.request.logprobs);
+    } catch (const Error&) {  // logits that are not finite: this text's trouble alone
+      text.next.reset();
+    }
+  };
+  const int64_t work = logits ? logits.dim(1) : 1;
+  kernels::parallel_for(static_cast<int64_t>(ready.size()), kernels::row_grain(work), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) one(static_cast<size_t>(i));
+  });
+}
+
+// One token more, and what follows from it.
+void Engine::choose(Text& text) {
   Completion& result = text.result;
   if (text.request.tokens == 0) return end(text, Finish::length);
+  if (!text.next) return end(text, Finish::failed);
   try {
-    const int32_t token = logits.empty() ? any : text.sampler.next(logits, text.ids, text.banned());
+    const int32_t token = *text.next;
     if (result.tokens.empty()) result.first_token_seconds = executor_->now() - text.came;
     if (text.request.on_token) text.request.on_token();
-    if (token == document_separator) return end(text, Finish::end);
+    if (text.request.logprobs >= 0) result.scores.push_back(std::move(text.next_score));
+    if (token == text.separator) return end(text, Finish::end);
     result.tokens.push_back(token);
     text.ids.push_back(token);
-    if (text.request.logprobs >= 0 && !logits.empty())
-      result.scores.push_back(score(logits, token, text.request.logprobs));
     if (token < tokenizer_.vocabulary()) text.output.add(token);
     if (text.output.stopped())
       end(text, Finish::stop);
@@ -132,7 +157,7 @@ void Engine::choose(Text& text, std::span<const float> logits) {
       end(text, Finish::length);
     else if (text.seen == text.positions)
       end(text, Finish::context);
-  } catch (const Error&) {  // logits that are not finite: this text's trouble alone
+  } catch (const Error&) {  // of who takes the text: nobody else's trouble
     end(text, Finish::failed);
   }
 }

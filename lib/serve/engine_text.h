@@ -1,6 +1,7 @@
 // What an engine knows of a text. Included only by serve/engine*.cpp.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct Engine::Text {
       : id(number),
         request(std::move(asked)),
         ids(request.prompt),
+        separator(tokenizer.separator()),
         sampler(request.sampling, request.random),
         output(
             tokenizer, request.stops,
@@ -27,7 +29,7 @@ struct Engine::Text {
               return request.on_text(text, scores);
             },
             result.text) {
-    if (ids.empty()) ids.push_back(document_separator);
+    if (ids.empty()) ids.push_back(separator);
     prompt = result.prompt_tokens = static_cast<int64_t>(ids.size());
     positions = most_positions;
     came = now;
@@ -41,7 +43,7 @@ struct Engine::Text {
   // The prompt; and by what it is compared with others.
   Input input() const { return {std::span(ids).first(static_cast<size_t>(prompt)), parts()}; }
   Input keys() const { return request.media ? Input(request.media->keys, parts()) : input(); }
-  int32_t banned() const { return request.ignore_end ? document_separator : -1; }
+  int32_t banned() const { return request.ignore_end ? separator : -1; }
 
   // In the order of service.
   bool before(const Text& other) const { return rank != other.rank ? rank < other.rank : id < other.id; }
@@ -50,6 +52,7 @@ struct Engine::Text {
   Request request;
   Completion result;
   std::vector<int32_t> ids;
+  int32_t separator;                  // of the tokenizer: ends a text
   int64_t prompt = 0, positions = 0;  // of the prompt, and that it may fill
   int64_t seen = 0, told = 0;
   int64_t slot = -1;
@@ -59,6 +62,9 @@ struct Engine::Text {
   std::vector<int64_t> stops;  // tokens of the prompt after which is kept what stands beside pages
   Sampler sampler;
   WrittenText output;
+  // The next token and its scores, while it is chosen; none: the logits are not finite.
+  std::optional<int32_t> next;
+  ScoredToken next_score;
   double came = 0;  // by the executor's clock
   bool began = false, cancelled = false, ended = false;
 };

@@ -124,7 +124,7 @@ void read_prompts(Parameters& p, const Tokenizer& tokenizer, const PromptReader&
     if (given) throw refusal("parts", "'parts' stand in the place of a 'prompt': give one of them");
     return add_parts(*parts, prompts, to);
   }
-  if (!given) throw refusal("prompt", "a 'prompt' is needed: a text, tokens, or a list of such; or 'parts'");
+  if (!given) return add_prompt("", tokenizer, to);  // a document's beginning, as at OpenAI
   if (given->is_string() || are_tokens(*given)) return add_prompt(*given, tokenizer, to);
   if (!given->is_array() || given->empty() || given->size() > 1024 ||
       !std::ranges::all_of(*given, [](const json& one) { return one.is_string() || are_tokens(one); }))
@@ -213,9 +213,9 @@ Completions read_completions(const std::string& body, const std::string& model, 
   p.truth("echo", to.echo);
   if (to.echo && to.all.media) throw refusal("echo", "'echo' writes prompts of text, and these 'parts' are more");
   read_stream(p, to);
-  int64_t given_seed = -1;
-  p.whole("seed", given_seed, 0, INT64_MAX);
-  to.seed = given_seed >= 0 ? static_cast<uint64_t>(given_seed) : seed;
+  auto given_seed = static_cast<int64_t>(seed);
+  p.whole("seed", given_seed, INT64_MIN, INT64_MAX);
+  to.seed = static_cast<uint64_t>(given_seed);
   p.find("user");
   p.none_else();
   to.all.logprobs = to.logprobs;
@@ -284,8 +284,9 @@ void LogprobsText::add_first(int32_t token) {
 void LogprobsText::add(const std::vector<ScoredToken>& scores) {
   for (const ScoredToken& s : scores) {
     Json top = Json::object();
-    for (const auto& [id, logprob] : s.top) top[token_text(tokenizer_, id)] = logprob;
-    if (top_ > 0) top[token_text(tokenizer_, s.token)] = s.logprob;
+    // Of tokens that are written alike the most probable one's.
+    for (const auto& [id, logprob] : s.top) top.emplace(token_text(tokenizer_, id), logprob);
+    if (top_ > 0) top.emplace(token_text(tokenizer_, s.token), s.logprob);
     add_token(s.token, s.logprob, top_ > 0 ? top : Json());
   }
 }

@@ -25,9 +25,9 @@ struct Completion {
   std::string text;
   Finish finish = Finish::length;
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;                                       // of the prompt, found in the cache at first
-  std::vector<ScoredToken> scores;                                 // of `tokens`, where they are asked for
-  std::vector<ScoredToken> prompt_scores;                          // of the prompt's tokens but the first
+  int64_t cached_tokens = 0;               // of the prompt, found in the cache at first
+  std::vector<ScoredToken> scores;         // of `tokens` and of the separator behind them, where they are asked for
+  std::vector<ScoredToken> prompt_scores;  // of the prompt's tokens but the first
   double queue_seconds = 0, first_token_seconds = 0, seconds = 0;  // since the request came
 };
 

@@ -58,16 +58,15 @@ class Sampler {
     int32_t id;
   };
 
+  void choose_candidates(std::span<const float> logits, std::span<const int32_t> seen, int32_t banned);
   void penalize(std::span<const int32_t> seen);
   int32_t most_probable() const;
   void keep_top_k();
   void weigh();
-  void keep_top_p();
 
   SamplingSettings settings_;
   Random random_;
   std::vector<Candidate> candidates_;
-  std::vector<double> weights_;  // exp((logit - highest) / temperature) of each candidate
   Distribution distribution_;
   std::vector<double> guessed_;  // probabilities by id, for verify()
 };

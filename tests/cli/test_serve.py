@@ -109,7 +109,7 @@ class ServeTest(unittest.TestCase):
             ("{", 400, None), ("[]", 400, None), ({"prompt": "x", "top_p": -1}, 400, "top_p"),
             ({"prompt": "x", "stream": True, "stream_options": {"include_usage": 3}}, 400, "stream_options.include_usage"),
             ('{"prompt": ' + "[" * 70 + "]" * 70 + "}", 400, None),
-            ({}, 400, "prompt"), ({"prompt": 3}, 400, "prompt"), ({"prompt": []}, 400, "prompt"),
+            ({"prompt": 3}, 400, "prompt"), ({"prompt": []}, 400, "prompt"),
             ({"prompt": "x", "model": "gpt"}, 404, "model"), ({"prompt": "x", "max_tokens": -1}, 400, "max_tokens"),
             ({"prompt": "x", "max_tokens": 1.5}, 400, "max_tokens"), ({"prompt": "x", "max_tokens": 1000}, 400, None),
             ({"prompt": "x" * 300}, 400, None), ({"prompt": "x", "n": 0}, 400, "n"), ({"prompt": "x", "temperature": -1}, 400, "temperature"),

@@ -130,3 +130,60 @@ TEST_CASE("the beginning of a prompt is read once") {
     CHECK(stats.cached_tokens == (std::string(kind) == "full" ? 32 + 32 + 80 : 64));
   }
 }
+
+namespace {
+
+// Bytes, with another separator than theirs.
+struct OtherSeparator : Tokenizer {
+  explicit OtherSeparator(int32_t id) : id_(id) {}
+  int32_t vocabulary() const override { return byte_tokenizer()->vocabulary(); }
+  std::string_view text_of(int32_t id) const override { return byte_tokenizer()->text_of(id); }
+  std::unique_ptr<Encoder> encoder() const override { return byte_tokenizer()->encoder(); }
+  std::string name() const override { return "other"; }
+  nlohmann::json to_json() const override { return {}; }
+  int32_t separator() const override { return id_; }
+  int32_t id_;
+};
+
+}  // namespace
+
+TEST_CASE("a text begins behind its tokenizer's separator and ends with it, which is scored, too") {
+  const Tiny t(tiny("full"));
+  for (const int32_t separator : {0, 1, 77}) {
+    CAPTURE(separator);
+    const OtherSeparator tokenizer(separator);
+    Engine engine(t.model, tokenizer, of_type(DType::f32));
+    std::vector<Completion> done(40);
+    for (size_t i = 0; i < done.size(); ++i) {
+      Request r;
+      if (i % 2) r.prompt = {5, 6};
+      r.tokens = 60;
+      r.random = Random(i, "sampling");
+      r.sampling.temperature = 3;
+      r.ignore_end = i % 8 > 5;
+      r.logprobs = 1;
+      r.on_done = [&done, i](const Completion& c) { done[i] = c; };
+      engine.submit(std::move(r));
+    }
+    while (engine.step()) {
+    }
+    int64_t ended = 0;
+    for (size_t i = 0; i < done.size(); ++i) {
+      GenerateSettings g;
+      g.tokens = 60;
+      g.sampling.temperature = 3;
+      g.ignore_end = i % 8 > 5;
+      const std::vector<int32_t> prompt = i % 2 ? std::vector<int32_t>{5, 6} : std::vector<int32_t>();
+      const Generated alone = generate(t.model, tokenizer, Input(prompt), g, Random(i, "sampling"));
+      CHECK(done[i].tokens == alone.tokens);
+      CHECK(done[i].finish == alone.finish);
+      CHECK(done[i].prompt_tokens == alone.prompt_tokens);
+      const bool at_end = alone.finish == Finish::end;
+      REQUIRE(done[i].scores.size() == alone.tokens.size() + at_end);
+      if (at_end) CHECK(done[i].scores.back().token == separator);
+      ended += at_end;
+    }
+    CHECK(ended > 3);
+    CHECK(ended < 32);
+  }
+}

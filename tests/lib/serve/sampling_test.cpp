@@ -105,3 +105,23 @@ TEST_CASE("impossible settings are refused") {
   CHECK_THROWS_AS(check(SamplingSettings{.repetition_penalty = 0}), Error);
   CHECK_NOTHROW(check(SamplingSettings{}));
 }
+
+TEST_CASE("of a large vocabulary tokens come as often as their weights say, and none that is banned or excluded") {
+  constexpr int32_t count = 5003, draws = 20000;  // whole blocks of sums, and a rest
+  std::vector<float> logits(count, -20);
+  const std::map<int32_t, double> probable = {{3, 0.5}, {255, 0.2}, {256, 0.1}, {2600, 0.1}, {5002, 0.1}};
+  for (const auto& [id, p] : probable) logits[static_cast<size_t>(id)] = static_cast<float>(std::log(p));
+  logits[100] = -std::numeric_limits<float>::infinity();
+  logits[4000] = 50;  // which is banned
+  SamplingSettings s;
+  Sampler sampler(s, Random(1, "sampling"));
+  std::map<int32_t, int> found;
+  for (int i = 0; i < draws; ++i) ++found[sampler.next(logits, {}, 4000)];
+  CHECK_FALSE(found.contains(4000));
+  CHECK_FALSE(found.contains(100));
+  for (const auto& [id, p] : probable) CHECK(std::abs(found[id] / (draws * p) - 1) < 0.1);
+  for (const double temperature : {0.0, 1e-300}) {
+    s.temperature = temperature;
+    CHECK(Sampler(s, Random(1, "sampling")).next(logits, {}, 4000) == 3);
+  }
+}
