@@ -1,4 +1,4 @@
-# What our own programs take HDF5 from: target hone_hdf5. What is installed for programs of others names hdf5::hdf5.
+# What our own programs take HDF5 from: target hdf5_of_tools. What is installed for programs of others names hdf5::hdf5.
 #
 # Debian's shared library also reads files on S3, for which it loads curl and with it TLS, LDAP and Kerberos: 30 libraries, more
 # nearly half of what a tool loaded, and half of the time until it begins. The static library beside it has what reads them in an
@@ -28,13 +28,13 @@ int main(void) { return H5Fopen(\"\", H5F_ACC_RDONLY, H5P_DEFAULT) < 0 || H5Dcre
   unset(CMAKE_REQUIRED_LIBRARIES)
 endif()
 
-add_library(hone_hdf5 INTERFACE)
-target_include_directories(hone_hdf5 SYSTEM INTERFACE $<TARGET_PROPERTY:hdf5::hdf5,INTERFACE_INCLUDE_DIRECTORIES>)
-target_compile_definitions(hone_hdf5 INTERFACE $<TARGET_PROPERTY:hdf5::hdf5,INTERFACE_COMPILE_DEFINITIONS>)
+add_library(hdf5_of_tools INTERFACE)
+target_include_directories(hdf5_of_tools SYSTEM INTERFACE $<TARGET_PROPERTY:hdf5::hdf5,INTERFACE_INCLUDE_DIRECTORIES>)
+target_compile_definitions(hdf5_of_tools INTERFACE $<TARGET_PROPERTY:hdf5::hdf5,INTERFACE_COMPILE_DEFINITIONS>)
 if(HONE_STATIC_HDF5 AND HONE_HDF5_IS_STATIC AND HONE_HDF5_LINKS_ALONE)
-  target_link_libraries(hone_hdf5 INTERFACE ${hdf5_static})
+  target_link_libraries(hdf5_of_tools INTERFACE ${hdf5_static})
 else()
   set(HONE_HDF5_IS_STATIC OFF)
-  target_link_libraries(hone_hdf5 INTERFACE hdf5::hdf5)
+  target_link_libraries(hdf5_of_tools INTERFACE hdf5::hdf5)
 endif()
 set_property(GLOBAL PROPERTY hone_hdf5_is_static ${HONE_HDF5_IS_STATIC})

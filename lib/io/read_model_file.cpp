@@ -13,7 +13,6 @@
 #include "base/json.h"
 #include "base/stop.h"
 #include "io/checksum.h"
-#include "io/comparison.h"
 #include "io/descriptor.h"
 #include "io/hdf5.h"
 #include "io/index.h"
@@ -21,6 +20,7 @@
 #include "io/model_file.h"
 #include "io/pieces.h"
 #include "io/read_back.h"
+#include "io/verification.h"
 
 namespace hone {
 namespace {
@@ -163,7 +163,7 @@ class Loader {
     ModelFile model;
     model.parameters = std::move(index_.parameters);
     model.notes = std::move(index_.notes);
-    std::map<std::string, std::vector<Comparison::Check>> checks;  // by parameter
+    std::map<std::string, std::vector<Verification::Check>> checks;  // by parameter
     std::string checksums;
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const Entry& e = index_.entries[i];
@@ -181,7 +181,7 @@ class Loader {
           break;
       }
     }
-    for (auto& [name, of_parameter] : checks) model.parameters[name].verify = Comparison(std::move(of_parameter));
+    for (auto& [name, of_parameter] : checks) model.parameters[name].verify = Verification(std::move(of_parameter));
     model.digest = checksum_of(checksums.data(), checksums.size());
     if (!model.config.is_object())
       throw input_error("'{}': dataset 'config' is not a JSON object; use another copy", path_);

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "base/stop.h"
 #include "comm/launch.h"
-#include "io/comparison.h"
+#include "io/verification.h"
 #include "model/whole_arrays.h"
 #include "tensor/pages.h"
 
@@ -118,7 +118,7 @@ class Loader : public Visitor {
     }
     if (finite_ && e.verify)
       e.verify = [verify = e.verify, arrays = e, where = where(name)] {
-        if (const Comparison* both = verify.target<Comparison>()) return refuse_nonfinite(both->nonfinite(), where);
+        if (const Verification* both = verify.target<Verification>()) return refuse_nonfinite(both->nonfinite(), where);
         verify();
         refuse_nonfinite(count_nonfinite(arrays), where);
       };

@@ -242,6 +242,7 @@ TEST_CASE("what cannot be is refused: unknown names, and inputs that are not num
   for (const char* name : {"owl", "search"}) {
     const std::string text = failure([&] { allocation_named(name).run(*setup.model, setup.settings); });
     CAPTURE(text);
-    CHECK(text.starts_with("3 blocks.0"));
+    CHECK(text.starts_with("3 "));
+    CHECK(text.find("blocks.0.") != std::string::npos);
   }
 }

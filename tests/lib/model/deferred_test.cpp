@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "io/comparison.h"
+#include "io/verification.h"
 #include "model/store.h"
 #include "model/verify_groups.h"
 #include "support/check.h"
@@ -251,7 +251,7 @@ TEST_CASE("numbers that are not finite are counted while arrays are compared") {
   save_model(path, original, true);
   const ModelFile file = read_model_file(path, {.defer = true});
   for (const auto& [parameter, encoded] : file.parameters) {
-    const auto* comparison = encoded.verify.target<Comparison>();
+    const auto* comparison = encoded.verify.target<Verification>();
     REQUIRE(comparison);
     CHECK(comparison->nonfinite() == (parameter == name ? 1 : 0));
   }

@@ -1,4 +1,4 @@
-#include "io/comparison.h"
+#include "io/verification.h"
 
 #include <algorithm>
 #include <span>
@@ -11,7 +11,7 @@
 namespace hone {
 namespace {
 
-int64_t compared(const Comparison::Check& check) {
+int64_t compared(const Verification::Check& check) {
   const std::span<const std::byte> all(check.array.raw(), check.array.bytes());
   const bool may_stop = all.size() > unstopped_bytes;
   Checksum sum;
@@ -30,10 +30,10 @@ int64_t compared(const Comparison::Check& check) {
 
 }  // namespace
 
-Comparison::Comparison(std::vector<Check> checks)
+Verification::Verification(std::vector<Check> checks)
     : checks_(std::make_shared<const std::vector<Check>>(std::move(checks))) {}
 
-int64_t Comparison::nonfinite() const {
+int64_t Verification::nonfinite() const {
   int64_t sum = 0;
   for (const Check& check : *checks_) sum += compared(check);
   return sum;

@@ -11,9 +11,9 @@
 
 namespace hone {
 
-// Arrays in a mapped file, and the checksums that they should have. Encoded::verify.target<Comparison>() is one where
+// Arrays in a mapped file, and the checksums that they should have. Encoded::verify.target<Verification>() is one where
 // read_model_file() set it.
-class Comparison {
+class Verification {
  public:
   struct Check {
     Tensor array;
@@ -21,7 +21,7 @@ class Comparison {
     Error failure;
   };
 
-  explicit Comparison(std::vector<Check> checks);
+  explicit Verification(std::vector<Check> checks);
   // Throws the failure of the first that differs, and Stopped where a long one met a stop.
   void operator()() const { nonfinite(); }
   // The same, and how many numbers of all are NaN or infinite: counted where a piece is in the cache, as memory takes
