@@ -247,6 +247,7 @@ class Media(MediaTest):
         self.assertEqual(*texts)
         for entry, said in (("0..3", "four.idx#0..3' stands for several images: name one entry"),
                             ("10000", "four.idx' has entries 0 to 3, and none with number 10000"),
+                            ("9223372036854775807", "must end in #ENTRY"),
                             ("-1", "four.idx#-1' must end in #ENTRY"), ("one", "four.idx#one' must end in #ENTRY")):
             self.refused(3, said, "generate", self.model, "--image", f"{path}#{entry}", *prompt)
 
