@@ -23,28 +23,9 @@ else()
   list(PREPEND isa_common -O3)
 endif()
 
-# With HONE_UNITY most of what a small file takes goes away, the compiler's own headers of intrinsics. Three kinds do not meet,
-# because of what tile and load are in them. Backwards, since a folder of specializations comes before the file of its name.
-list(REVERSE isa_sources)
-set(isa_others ${isa_sources})
-set(isa_attention ${isa_sources})
-list(FILTER isa_attention INCLUDE REGEX "/isa/attention/")
-list(FILTER isa_others EXCLUDE REGEX "/isa/attention/")
-set(isa_scalars)
-foreach(source ${isa_others})
-  file(STRINGS ${source} scalar REGEX "^using namespace scalar;")
-  if(scalar)
-    list(APPEND isa_scalars ${source})
-  endif()
-endforeach()
-list(REMOVE_ITEM isa_others ${isa_scalars})
-
 # Sets lowest first: each has the name of a level in base/cpu.h.
 function(hone_isa name)
   add_library(hone_isa_${name} OBJECT ${isa_sources})
-  foreach(kind isa_attention isa_scalars isa_others)
-    hone_unity(hone_isa_${name} 12 ${${kind}})
-  endforeach()
   set_target_properties(hone_isa_${name} PROPERTIES HONE_EVERY_CHECK ON)
   target_link_libraries(hone_isa_${name} PRIVATE hone_options OpenMP::OpenMP_CXX)
   target_compile_definitions(hone_isa_${name} PRIVATE HONE_ISA=${name} HONE_ISA_${name}=1)
