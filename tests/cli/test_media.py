@@ -308,7 +308,7 @@ class Media(MediaTest):
                      "for the rows of text, images and sounds: of feed-forwards"):
             self.assertIn(text, words)
         words = " ".join(help_of["generate"].split())
-        self.assertIn("Picture (PNG, JPEG) before the prompt, of a model that takes images; repeat it", words)
+        self.assertIn("Picture (PNG, JPEG, or FILE#N: entry N of an IDX file) before the prompt, of a model that takes images; repeat it", words)
         self.assertIn("Sound before the prompt, of a model that takes sounds; repeat it", words)
 
     def test_options_of_media_are_said_where_they_are_wrong_or_idle(self):
