@@ -53,7 +53,7 @@ double relative_change(const Tensor& exact, const Tensor& changed) {
       change += difference * difference;
       size += static_cast<double>(a[c]) * static_cast<double>(a[c]);
     }
-    if (change > 0) sum += change / std::max(size, 1e-30);
+    if (change != 0) sum += change / std::max(size, 1e-30);  // also what is no number
   }
   return sum;
 }
@@ -110,7 +110,8 @@ class EffectMeasurer {
 
   void measure_alone(size_t i) {
     const Replaced now({&replacements_[i]});
-    if (const double kl = reference_.distance(model_).kl; kl != 0) effects_[i] = kl;
+    const double kl = finite_divergence(reference_.distance(model_).kl, replacements_[i].slot.name);
+    if (kl != 0) effects_[i] = kl;
     measured(1);
   }
 
@@ -126,7 +127,7 @@ class EffectMeasurer {
       double change = 0;
       for (size_t w = 0; w < before.size(); ++w)
         change += relative_change(exact[w], values_of(through(before[w], w, layer, layer + 1)));
-      changes.push_back(change);
+      changes.push_back(finite_divergence(change, replacements_[i].slot.name));
       all.push_back(&replacements_[i]);
     }
     const double sum = std::accumulate(changes.begin(), changes.end(), 0.0);

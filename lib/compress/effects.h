@@ -25,7 +25,8 @@ struct Replacement {
 // token, in f32. Of a weight outside the blocks it is measured. Those of a block are replaced together, and what that
 // comes to behind the rest of the model is shared out by what each alone does to what leaves the block: the sum over
 // tokens of the squared change over the squared size, since a norm comes next. Nothing where no bit changes, as of an
-// expert that no token of the text is sent to. The model is left as it was.
+// expert that no token of the text is sent to. Throws Error(input), naming the weight, where what it does is no number;
+// the model is left as it was in any case.
 // For L blocks with N weights that is 2 + (L + 1) / 2 + N / L passes of the text, where each alone would take N, and
 // takes the streams before and behind a block in memory.
 std::vector<std::optional<double>> replacement_effects(

@@ -11,7 +11,7 @@ namespace hone {
 struct Distance {
   double kl = 0;         // mean over rows of KL(reference || model), nats; of examples, over those with a target
   double agreement = 0;  // part of those for which both have the same largest logit
-  double loss = 0;       // of the model: mean over the windows' tokens but their first, nats
+  double loss = 0;       // of the model: mean over the windows' tokens but their first, or over examples' targets, nats
   double accuracy = 0;   // of the model: part of those that have the largest logit
 };
 

@@ -30,10 +30,12 @@ struct Entries {
   bool several = false;
 };
 
+// None for what is no number with one more behind it.
 std::optional<int64_t> whole_number(std::string_view text) {
   int64_t number = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || error != std::errc() || stop != text.data() + text.size() || number < 0) return {};
+  if (text.empty() || error != std::errc() || stop != text.data() + text.size() || number < 0 || number == INT64_MAX)
+    return {};
   return number;
 }
 

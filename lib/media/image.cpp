@@ -148,7 +148,7 @@ constinit const Medium image_medium = {
     .name = "image",
     .noun = "image",
     .plural = "images",
-    .file = "Picture (PNG, JPEG)",
+    .file = "Picture (PNG, JPEG, or FILE#N: entry N of an IDX file)",
     .example = "a.png",
     .augmentation_help =
         "Change images a little each time, a comma list of shift:PIXELS, rotate:DEGREES, scale:PART, "

@@ -64,7 +64,8 @@ void weigh_all(std::span<const float> logits, float largest, double temperature,
   thread_local kernels::Scratch scratch;
   const auto count = static_cast<int64_t>(logits.size());
   float* const row = scratch.array<float>(count);
-  const auto scale = static_cast<float>(std::min(1 / temperature, 1e30));
+  // Neither so large that 0 times it is no number, nor 0, by which -infinity is none.
+  const auto scale = static_cast<float>(std::clamp(1 / temperature, 1e-30, 1e30));
   for (size_t i = 0; i < logits.size(); ++i) row[i] = (logits[i] - largest) * scale;
   const float nothing = 0, one = 1;
   const int32_t no_target = -1;
@@ -74,7 +75,13 @@ void weigh_all(std::span<const float> logits, float largest, double temperature,
                            .log_sums = &nothing,
                            .factors = &one});
   if (banned >= 0 && banned < count) row[banned] = 0;
-  to.weights.assign(row, row + count);
+  // The kernel gives no less than exp(-87), also for what has no probability at all.
+  constexpr float nothing_at_all = 2 * std::numeric_limits<float>::min();
+  to.weights.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float more = row[i] - nothing_at_all;
+    to.weights[i] = more > 0 ? more : 0;
+  }
   to.total = sum_of(to.weights);
   to.ids.resize(logits.size());
   std::iota(to.ids.begin(), to.ids.end(), 0);

@@ -5,10 +5,9 @@ import json
 import os
 import re
 import struct
-import subprocess
 import unittest
 
-from hone_cli import ROOT, CliTest, run, run_json
+from hone_cli import run, run_json
 from media_files import SHAPE, MediaTest, write_png, write_wav
 from model_files import parameters
 from serving import Server
@@ -247,6 +246,7 @@ class Media(MediaTest):
         self.assertEqual(*texts)
         for entry, said in (("0..3", "four.idx#0..3' stands for several images: name one entry"),
                             ("10000", "four.idx' has entries 0 to 3, and none with number 10000"),
+                            ("9223372036854775807", "must end in #ENTRY"),
                             ("-1", "four.idx#-1' must end in #ENTRY"), ("one", "four.idx#one' must end in #ENTRY")):
             self.refused(3, said, "generate", self.model, "--image", f"{path}#{entry}", *prompt)
 
@@ -308,7 +308,7 @@ class Media(MediaTest):
                      "for the rows of text, images and sounds: of feed-forwards"):
             self.assertIn(text, words)
         words = " ".join(help_of["generate"].split())
-        self.assertIn("Picture (PNG, JPEG) before the prompt, of a model that takes images; repeat it", words)
+        self.assertIn("Picture (PNG, JPEG, or FILE#N: entry N of an IDX file) before the prompt, of a model that takes images; repeat it", words)
         self.assertIn("Sound before the prompt, of a model that takes sounds; repeat it", words)
 
     def test_options_of_media_are_said_where_they_are_wrong_or_idle(self):
@@ -371,47 +371,6 @@ class Media(MediaTest):
         self.refused(3, "line 49", *arguments)
         done = run(*arguments, "--skip-broken", check=True)
         self.assertIn("left out 1 example whose", done.stderr)
-
-
-class Scripts(CliTest):
-    """data/media.py and data/pairs.py, on a few digits of their own."""
-
-    def script(self, name, *arguments, status=0):
-        done = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "data", name), *map(str, arguments)], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True)
-        self.assertEqual(done.returncode, status, done.stderr)
-        return done
-
-    def test_lines_are_made_joined_and_degraded(self):
-        recordings = self.path("recordings")
-        os.makedirs(recordings)
-        for digit in range(3):
-            for take in (0, 5, 6, 45):
-                write_wav(os.path.join(recordings, f"{digit}_ann_{take}.wav"), 300 + 100 * digit)
-            with open(self.path(f"{digit}.json"), "w", encoding="utf-8") as file:
-                json.dump({"data": [digit / 10] * 784 * 10}, file)
-        for digit in range(3, 10):
-            with open(self.path(f"{digit}.json"), "w", encoding="utf-8") as file:
-                json.dump({"data": []}, file)
-        self.script("media.py", "fsdd", self.directory, self.directory)
-        self.script("media.py", "digits", self.directory, self.directory)
-        with open(self.path("digits.train.jsonl"), encoding="utf-8") as file:
-            line = json.loads(file.read())
-        self.assertEqual(line["parts"], [{"image": "digits-images-idx3-ubyte.gz#0..27"}])
-        for output, options in (("pairs.jsonl", []), ("again.jsonl", []), ("hard.jsonl", ["--image-noise", 0.3, "--sound-noise", 2])):
-            self.script("pairs.py", self.path("digits.train.jsonl"), self.path("fsdd.train.jsonl"), "--output", self.path(output),
-                        "--count", 9, "--prompt", "=", *options)
-        with open(self.path("pairs.jsonl"), encoding="utf-8") as one, open(self.path("again.jsonl"), encoding="utf-8") as two:
-            text = one.read()
-            self.assertEqual(text, two.read())
-        kinds = [[next(iter(part)) for part in json.loads(line)["parts"]] for line in text.splitlines()]
-        self.assertEqual(kinds, [["image", "text"], ["audio", "text"], ["image", "audio", "text"]] * 3)
-        with open(self.path("hard.jsonl"), encoding="utf-8") as file:
-            hard = [json.loads(line)["parts"] for line in file]
-        self.assertEqual(hard[2][0], {"image": "hard-images-idx3-ubyte.gz#1"})
-        self.assertTrue(os.path.exists(self.path(hard[2][1]["audio"])))
-        self.script("media.py", "mnist", self.directory, self.directory, status=3)
-        self.script("media.py", "fsdd", status=2)
 
 
 if __name__ == "__main__":

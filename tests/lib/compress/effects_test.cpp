@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -10,6 +11,8 @@
 #include "compress/activations.h"
 #include "compress/quantize.h"
 #include "lib/compress/models.h"
+#include "support/check.h"
+#include "weights/dense_weight.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -30,6 +33,43 @@ std::vector<Replacement> with_8_bits(Transformer& model) {
   return all;
 }
 
+std::map<std::string, std::vector<size_t>> by_block(const std::vector<Replacement>& all) {
+  std::map<std::string, std::vector<size_t>> blocks;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const std::string& name = all[i].slot.name;
+    blocks[name.substr(0, name.find('.', name.find('.') + 1))].push_back(i);
+  }
+  return blocks;
+}
+
+// Of those at `places`, together.
+double measured_kl(const Transformer& model, const Reference& reference, const std::vector<Replacement>& all,
+                   std::span<const size_t> places) {
+  std::vector<std::shared_ptr<Weight>> kept;
+  for (const size_t i : places) kept.push_back(std::exchange(*all[i].slot.weight, all[i].by));
+  const double kl = reference.distance(model).kl;
+  for (size_t k = 0; k < places.size(); ++k) *all[places[k]].slot.weight = kept[k];
+  return kl;
+}
+
+// Examples of 13 to 40 rows, every other one with an image, in the rows that a token follows.
+CalibrationText examples_with_images(int64_t count) {
+  CalibrationText text{count, 0, {}};
+  const std::vector<int32_t> ids = some_ids(40);
+  for (int64_t i = 0; i < count; ++i) {
+    Sequence& example = text.examples.emplace_back();
+    example.add({ids.begin() + i, ids.begin() + 7 + 3 * i});
+    const Tensor pixels = random_tensor({36}, static_cast<uint64_t>(i) + 1);
+    if (i % 2) example.add(0, {{pixels.span<float>().begin(), pixels.span<float>().end()}, 6, 3});
+    example.add({ids.begin() + 20, ids.begin() + 26 + i});
+    const std::vector<bool> is_text = example.text();
+    for (size_t next = 1; next <= example.ids.size(); ++next)
+      example.targets.push_back(next < example.ids.size() && is_text[next] ? example.ids[next] : -1);
+    text.length = std::max(text.length, example.size());
+  }
+  return text;
+}
+
 }  // namespace
 
 TEST_CASE("effects of single weights, measured a block at a time, are near those measured one by one") {
@@ -47,29 +87,59 @@ TEST_CASE("effects of single weights, measured a block at a time, are near those
   CHECK(weights_of(*model) == before);
   CHECK(replacement_effects(*model, text, all) == effects);
   const Reference reference(*model, text, DType::f32);
-  const auto kl_with = [&](std::span<const size_t> places) {
-    std::vector<std::shared_ptr<Weight>> kept;
-    for (const size_t i : places) kept.push_back(std::exchange(*all[i].slot.weight, all[i].by));
-    const double kl = reference.distance(*model).kl;
-    for (size_t k = 0; k < places.size(); ++k) *all[places[k]].slot.weight = kept[k];
-    return kl;
-  };
-  std::map<std::string, std::vector<size_t>> blocks;
   for (size_t i = 0; i < all.size(); ++i) {
-    const std::string& name = all[i].slot.name;
-    CAPTURE(name);
-    const double alone = kl_with(std::vector{i});
+    CAPTURE(all[i].slot.name);
+    const double alone = measured_kl(*model, reference, all, std::vector{i});
     REQUIRE(effects[i]);
     CHECK(*effects[i] > alone / 4);
     CHECK(*effects[i] < 4 * alone);
-    blocks[name.substr(0, name.find('.', name.find('.') + 1))].push_back(i);
   }
+  const auto blocks = by_block(all);
   CHECK(blocks.size() == 3);  // two, and the embedding
   for (const auto& [name, places] : blocks) {
     CAPTURE(name);
     double sum = 0;
     for (const size_t i : places) sum += *effects[i];
-    CHECK(sum == doctest::Approx(kl_with(places)));
+    CHECK(sum == doctest::Approx(measured_kl(*model, reference, all, places)));
+  }
+}
+
+TEST_CASE("effects on examples with images, each as long as it is, are those on the rows that a token follows") {
+  Config config = small_config();
+  config.encoders = {"patches:2x3:GREY:8x9"};
+  const std::unique_ptr<Transformer> model = fresh(config);
+  const std::vector<Replacement> all = with_8_bits(*model);
+  const CalibrationText text = examples_with_images(6);
+  CHECK(effect_windows(text).examples.size() == 6);
+  const auto effects = replacement_effects(*model, text, all);
+  const Reference reference(*model, text, DType::f32);
+  for (const auto& [name, places] : by_block(all)) {
+    CAPTURE(name);
+    double sum = 0;
+    for (const size_t i : places) {
+      REQUIRE(effects[i]);
+      CHECK(*effects[i] > 0);
+      sum += *effects[i];
+    }
+    CHECK(sum == doctest::Approx(measured_kl(*model, reference, all, places)));
+  }
+}
+
+TEST_CASE("what a weight does that is no number is refused with its name, and the model is left as it was") {
+  const std::unique_ptr<Transformer> model = fresh();
+  const std::vector<Replacement> all = with_8_bits(*model);
+  const std::vector<std::shared_ptr<Weight>> before = weights_of(*model);
+  const CalibrationText text = calibration_windows(4, 16);
+  for (size_t i = 0; i < all.size(); ++i) {
+    CAPTURE(all[i].slot.name);
+    std::vector<Replacement> broken = all;
+    const Tensor values = all[i].by->to_dense();
+    values.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+    broken[i].by = std::make_shared<DenseWeight>(values);
+    const std::string said = failure([&] { replacement_effects(*model, text, broken); });
+    CAPTURE(said);
+    CHECK(said.find("3 what '" + all[i].slot.name + "' does") == 0);
+    CHECK(weights_of(*model) == before);
   }
 }
 

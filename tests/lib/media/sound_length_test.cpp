@@ -96,6 +96,21 @@ TEST_CASE("a sound that is cut behind its samples is whole, and a length that no
   }
 }
 
+TEST_CASE("chunks of any lengths may stand in front of the samples and behind them") {
+  const std::string whole = sound_file(SF_FORMAT_WAV | SF_FORMAT_PCM_U8, 101);
+  REQUIRE(whole.substr(36, 4) == "data");
+  REQUIRE(whole.size() == 44 + 101 + 1);
+  const std::string odd("JUNK\x05\0\0\0abcde\0", 14), list("LIST\x04\0\0\0INFO", 12);
+  for (const std::string& front : {odd, list, odd + list, list + odd + odd}) {
+    const std::string file = whole.substr(0, 36) + front + whole.substr(36) + list;
+    CHECK(refusal_of(file) == "");
+    CHECK(decode_sound(file, 8000, "it").samples.size() == 101);
+    const size_t end = 44 + front.size() + 101;
+    CHECK(refusal_of(file.substr(0, end)) == "");  // without what fills the last chunk up
+    CHECK(says(refusal_of(file.substr(0, end - 1)), "promises 101 bytes of samples, and the file has 100 of them"));
+  }
+}
+
 TEST_CASE("a sound of many channels is refused before it takes memory") {
   const std::string wide = sound_file(SF_FORMAT_WAV | SF_FORMAT_PCM_U8, 60000, 256);
   CHECK(refusal_of(wide, 400) == "");

@@ -125,3 +125,18 @@ TEST_CASE("of a large vocabulary tokens come as often as their weights say, and 
     CHECK(Sampler(s, Random(1, "sampling")).next(logits, {}, 4000) == 3);
   }
 }
+
+TEST_CASE("what has no probability has no weight, at any temperature") {
+  std::vector<float> row(300, 2);
+  row[7] = -std::numeric_limits<float>::infinity();
+  for (const double temperature : {1e-300, 1.0, 1e300}) {
+    CAPTURE(temperature);
+    Sampler sampler({.temperature = temperature}, Random(1, "sampling"));
+    const Distribution& all = sampler.distribution(row, {}, 9);
+    REQUIRE(all.weights.size() == 300);
+    CHECK(all.weights[7] == 0);
+    CHECK(all.weights[9] == 0);
+    CHECK(all.weights[299] == 1);
+    CHECK(all.total == 298);
+  }
+}
