@@ -21,10 +21,11 @@ void* mapped(void* where, size_t bytes) {
   return mmap(where, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-// Where a range may become long: the lowest address of a gap that the system finds for something very long. Others are
-// given addresses from its upper end.
-std::byte* start_of_gap(size_t bytes) {
-  for (size_t length = size_t{1} << 42; length > 2 * bytes; length /= 2) {
+// Where a range of `bytes` may become long, beside so many that are held: the lowest address of a gap that the system
+// finds for many times as much. Others are given addresses from its upper end. Emulators of processors may keep a
+// record of each page, also of a gap: so it is no longer than it may be of use.
+std::byte* start_of_gap(size_t bytes, size_t held) {
+  for (size_t length = std::max(size_t{4} << 30, 16 * (bytes + held)); length > 2 * bytes; length /= 2) {
     void* const gap = mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (gap == MAP_FAILED) continue;
     munmap(gap, length);
@@ -99,7 +100,7 @@ Extent* Arena::take(size_t bytes) {
   return extent;
 }
 
-void Arena::give(Extent* extent) {
+const Extent& Arena::give(Extent* extent) {
   poison(extent->data, extent->bytes);
   if (extent->above && extent->above->free) {
     unlist(extent->above);
@@ -111,6 +112,7 @@ void Arena::give(Extent* extent) {
     join_above(extent);
   }
   list(extent);
+  return *extent;
 }
 
 // A free extent of so many bytes or more, at the end of the last range or of a new one.
@@ -118,6 +120,7 @@ Extent* Arena::grown(size_t bytes) {
   if (!ranges_.empty() && ranges_.back().last) {
     Range& range = ranges_.back();
     Extent* last = range.last;
+    if (last->free && last->bytes >= bytes) return last;  // behind those of its class that of_class() looks at
     const size_t more = whole_pages(bytes - (last->free ? last->bytes : 0));
     std::byte* const end = range.end();
     std::byte* const data = address_space(end, more);
@@ -136,7 +139,7 @@ Extent* Arena::grown(size_t bytes) {
     munmap(data, more);
   }
   const size_t all = whole_pages(bytes);
-  std::byte* const data = address_space(start_of_gap(all), all);
+  std::byte* const data = address_space(start_of_gap(all, held_), all);
   poison(data, all);
   ranges_.push_back({data, std::vector<uint8_t>(all / huge_page), nullptr});
   Extent* const fresh = added(ranges_.size() - 1, data, all, nullptr);

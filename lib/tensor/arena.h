@@ -33,7 +33,7 @@ class Arena {
   // A block of `bytes`, a positive multiple of 64 (where all are multiples of 2 MiB, so are all addresses), in pages
   // that were used before where any extent of them is large enough. Throws std::bad_alloc.
   Extent* take(size_t bytes);
-  void give(Extent* extent);
+  const Extent& give(Extent* extent);  // the free extent that it is a part of now
 
   // Gives pages of free extents back to the system, the last first, until at most so many bytes are held or every page
   // has a block on it.

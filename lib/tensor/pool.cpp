@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 
 #include "tensor/poison.h"
 #include "tensor/tensor.h"
@@ -28,6 +29,7 @@ Pool& Pool::shared() {
 }
 
 Extent* Pool::take(size_t bytes) {
+  if (bytes > SIZE_MAX - huge_page) throw std::bad_alloc();  // rounded up it would be next to nothing
   const size_t block = block_bytes(bytes);
   const std::lock_guard lock(mutex_);
   const size_t before = held();
@@ -44,8 +46,10 @@ Extent* Pool::take(size_t bytes) {
 void Pool::give(Extent* extent, size_t bytes) {
   const size_t block = block_bytes(bytes);
   const std::lock_guard lock(mutex_);
-  (block < huge_page ? small_ : large_).give(extent);
+  const Extent& freed = (block < huge_page ? small_ : large_).give(extent);
   in_use_ -= block;
+  // What was in use may have needed more pages than are to be kept.
+  if (freed.bytes >= huge_page && held() > limit()) trim(limit());
 }
 
 // Half as much as was in use at most is for extents that were too small for what came, and for what only a page keeps.

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <thread>
@@ -188,9 +189,39 @@ TEST_CASE("where somebody set a limit, pages without a block go back to the syst
   CHECK(pool.bytes().held == 0);
 }
 
+TEST_CASE("where somebody set a limit, what was taken beyond it goes back once it is freed") {
+  Pool pool;
+  pool.limit_to(8 * megabyte);
+  Extent* const large = pool.take(40 * megabyte);
+  CHECK(pool.bytes().held == 40 * megabyte);
+  pool.give(large, 40 * megabyte);
+  CHECK(pool.bytes().held == 8 * megabyte);
+  std::vector<Extent*> small(24);
+  for (Extent*& one : small) one = pool.take(megabyte);
+  CHECK(pool.bytes().held >= 24 * megabyte);
+  for (Extent* const one : small) pool.give(one, megabyte);
+  CHECK(pool.bytes().held <= 8 * megabyte);
+}
+
+TEST_CASE("the end of a range serves although many free extents hide it") {
+  constexpr size_t line = 64;
+  Arena arena;
+  std::vector<Extent*> freed;
+  for (int i = 0; i < 40; ++i) {
+    freed.push_back(arena.take(64 * line));
+    arena.take(line);  // so that no two become one
+  }
+  Extent* const rest = arena.take(huge_page - 40 * 65 * line - 70 * line);
+  for (Extent* const one : freed) arena.give(one);  // of the class of the 70 lines at the end, listed before these
+  const std::byte* const end = rest->data + rest->bytes;
+  CHECK(arena.take(70 * line)->data == end);
+  CHECK(arena.held() == huge_page);
+}
+
 TEST_CASE("what cannot be had is said, and harms nothing") {
   Pool pool;
-  CHECK_THROWS_AS(pool.take(size_t{1} << 60), std::bad_alloc);
+  for (const size_t bytes : {size_t{1} << 60, SIZE_MAX / 2, SIZE_MAX - 1})
+    CHECK_THROWS_AS(pool.take(bytes), std::bad_alloc);
   const TakenBlock block = {pool.take(3 * megabyte), 3 * megabyte};
   std::memset(block.extent->data, 1, block.bytes);
   pool.give(block.extent, block.bytes);
