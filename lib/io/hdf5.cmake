@@ -1,8 +1,7 @@
 # What our own programs take HDF5 from: target hdf5_of_tools. What is installed for programs of others names hdf5::hdf5.
 #
-# Debian's shared library also reads files on S3, for which it loads curl and with it TLS, LDAP and Kerberos: 30 libraries, more
-# nearly half of what a tool loaded, and half of the time until it begins. The static library beside it has what reads them in an
-# object of its own, which nobody asks for.
+# Debian's shared library also reads files on S3, for which it loads curl and with it TLS, LDAP and Kerberos: 30 of the
+# 66 libraries that a tool loaded. The static library beside it has what reads them in an object of its own, which nobody asks for.
 option(HONE_STATIC_HDF5 "Take HDF5's static library for the tools, where there is one that needs nothing but compression" ON)
 set(HONE_HDF5_IS_STATIC OFF)
 set(hdf5_static)
