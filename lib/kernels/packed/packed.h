@@ -138,8 +138,8 @@ class RowsScope {
  private:
   RowsAs before_;
 };
-// Whether both sides give the same bits for rows of x here, so that nothing has to be taken as few or many: where rows
-// become integers for any number of rows, and where bf16 weights meet bf16 rows in products of our own, which add in
+// Whether both sides give the same bits for rows of x here, so that nothing has to be taken as few or many: where any
+// number of rows goes straight, and where bf16 weights meet bf16 rows in products of our own, which add in
 // one order.
 bool packed_sides_agree(const PackedMatrix& w, DType x);
 
