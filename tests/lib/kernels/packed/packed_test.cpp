@@ -164,6 +164,31 @@ TEST_CASE("a row's result does not depend on the rows beside it nor on the threa
   }
 }
 
+TEST_CASE("nor does that of a row of bf16, as far as rows go straight") {
+  const Threads one(1);
+  int64_t turn = 0;
+  for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
+    ++turn;
+    const int64_t rows = 130, cols = 260;
+    const Packed p = make(layout, element, rows, cols, group);
+    std::vector<bf16> x;
+    for (const float v : random_rows(131, cols)) x.push_back(to_bf16(v));
+    for (const Isa level : hone::test::isa_levels_tested()) {
+      const Level scope(level);
+      const int64_t most = std::min<int64_t>(packed_direct_rows(p.w, DType::bf16), 131);
+      std::vector<float> all;
+      for (const int64_t m : {most, int64_t{1}, int64_t{8}, int64_t{9}, int64_t{13}, int64_t{20}, int64_t{67}}) {
+        if (m > most || (m < most && !hone::test::takes_turn(m + turn, 3))) continue;
+        std::vector<float> y(static_cast<size_t>(m * rows));
+        packed_matmul(p.w, view(std::as_const(x).data(), m, cols), view(y.data(), m, rows));
+        if (all.empty()) all = y;
+        INFO(static_cast<int>(layout), " ", static_cast<int>(element), " ", group, " ", m, " ", name_of(level));
+        CHECK(std::memcmp(y.data(), all.data(), y.size() * sizeof(float)) == 0);
+      }
+    }
+  });
+}
+
 TEST_CASE("matrices of one process round activations each in its own way, also in one loop") {
   const Threads restored(threads());
   const int64_t m = 5, rows = 130, cols = 300;
