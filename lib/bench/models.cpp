@@ -15,6 +15,7 @@
 #include "measure/footprint.h"
 #include "measure/memory.h"
 #include "measure/speed.h"
+#include "model/verify_groups.h"
 #include "train/optimizer.h"
 
 namespace hone {
@@ -66,6 +67,7 @@ class ModelsBench {
   // For prompts longer than its context too: kinds must fit the longest.
   Model load(const Variant& variant) const {
     Model model = load_model(variant.path, {.defer = !s_.train}, nullptr, s_.ranks);
+    verify_in_groups(model);
     set_rounding(model, s_.rounding);
     if (s_.train) require_finite(model);
     int64_t longest = 0;

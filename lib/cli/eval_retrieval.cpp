@@ -8,6 +8,7 @@
 #include "measure/retrieval.h"
 #include "media/medium.h"
 #include "model/store.h"
+#include "model/verify_groups.h"
 #include "report/report.h"
 
 namespace hone::cli {
@@ -29,6 +30,7 @@ class RetrievalEval {
  private:
   void one(const std::string& path) {
     Model model = load_model(path, {.defer = true});
+    verify_in_groups(model);
     set_rounding(model, o_.rounding());
     const Transformer& transformer = *model.transformer;
     const Config& config = transformer.config();

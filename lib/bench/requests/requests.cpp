@@ -18,6 +18,7 @@
 #include "kernels/parallel.h"
 #include "measure/speed.h"
 #include "model/store.h"
+#include "model/verify_groups.h"
 
 namespace hone {
 namespace {
@@ -57,6 +58,7 @@ class RequestsBench {
  private:
   Model loaded(const std::string& path) const {
     Model model = load_model(path, {.defer = true});
+    verify_in_groups(model);
     set_rounding(model, s_.rounding);
     return model;
   }
