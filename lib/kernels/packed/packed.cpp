@@ -204,22 +204,12 @@ ConstView as_type(ConstView x, DType type) {
   return to;
 }
 
-void gemm_columns(ConstView x, ConstView w, View y) {
-  gemm(x, false, w, false, y);
-}
-
 // y[m, n] = x W^T in f32, of n outputs that are expanded into memory.
 void multiply_f32(const PackedMatrix& w, int64_t begin, int64_t count, ConstView x, float* memory, View y,
                   const DenseProduct& dense) {
   const View result = y.dtype == DType::f32 ? y : view(result_scratch.array<float>(y.rows * y.cols), y.rows, y.cols);
-  if (dense.columns) {
-    const View columns = view(memory, w.shape.cols, y.cols);
-    packed_expand_columns(w, begin, count, columns);
-    dense.columns(x, columns, result);
-  } else {
-    packed_expand_f32(w, begin, count, memory);
-    dense.f32_panels(x, memory, result);
-  }
+  packed_expand_f32(w, begin, count, memory);
+  dense.f32_panels(x, memory, result);
   if (y.dtype != DType::f32) convert(result, y);
 }
 
@@ -263,9 +253,7 @@ PackedShape packed_shape(PackedElement element, int64_t rows, int64_t cols, int6
 
 DenseProduct default_dense_product(DType x) {
   if (x == DType::bf16 && fast_bf16()) return {.panels = gemm_panels};
-  // Where the product is our own, the same bits for a row whatever stands beside it (kernels/gemm/f32.h).
-  if (own::multiplies_f32()) return {.f32_panels = own::gemm_panels};
-  return {.columns = gemm_columns};
+  return {.f32_panels = own::gemm_panels};  // the same bits for a row whatever stands beside it
 }
 
 namespace {
@@ -327,6 +315,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
     const PackedProduct one{w, x, y};
     return multiply_direct({&one, 1});
   }
+  assert(dense.panels || own::multiplies_f32());
   if (kind_of(w, x.dtype) == PackedRows::integers && x.dtype == DType::f32) x = rounded_to_integers(table(), w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (has_bf16_panels(w) && dense.panels)
@@ -364,18 +353,6 @@ void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* ou
   parallel_for(count, 1, [&](int64_t from, int64_t to) {
     uint8_t* scratch = work_scratch.array<uint8_t>(packed_unpack_bytes);
     for (int64_t i = from; i < to; ++i) expand(panel_of(w, begin + i), pairs, out + i * pairs * 128, scratch);
-  });
-}
-
-void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out) {
-  const auto expand = functions_of(table(), w).expand_f32;
-  assert(out.dtype == DType::f32 && out.rows == w.shape.cols);
-  parallel_for(count, 1, [&](int64_t from, int64_t to) {
-    uint8_t* scratch = work_scratch.array<uint8_t>(packed_scratch_bytes);
-    for (int64_t i = from; i < to; ++i) {
-      const int64_t rows = std::min(panel_rows, out.cols - i * panel_rows);
-      expand(panel_of(w, begin + i), rows, w.shape.cols, out.row<float>(0) + i * panel_rows, 16, out.stride, scratch);
-    }
   });
 }
 

@@ -108,15 +108,16 @@ struct PackedMatrix {
 // Products of unpacked weights that packed_matmul calls for many rows: y[m, n] = x[m, cols] W^T. Rows of x and y may
 // have gaps between them.
 struct DenseProduct {
-  // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use `columns`.
+  // x bf16, y f32 or bf16; W in bf16 panels: [n/64][cols/2][64][2], cols padded to 32 with zeros. Null: use
+  // `f32_panels`.
   void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) = nullptr;
-  // x [m, cols], W^T [cols, n] and y all f32. Null: use `f32_panels`.
-  void (*columns)(ConstView x, ConstView w, View y) = nullptr;
-  // The same, W in panels [n/4][cols/8][4][8], padded: zeros where columns, anything where outputs are missing.
+  // All f32, W in panels [n/4][cols/8][4][8], padded: zeros where columns, anything where outputs are missing. They are
+  // made at the levels below avx512, as from there on any number of f32 rows goes straight.
   void (*f32_panels)(ConstView x, const float* w, View y) = nullptr;
 };
 
-// What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, gemm() in f32 elsewhere.
+// What is used where none is given: gemm_panels() for bf16 rows where bf16 products are fast, own::gemm_panels() in f32
+// elsewhere (kernels/gemm/f32.h).
 DenseProduct default_dense_product(DType x);
 
 // Up to this many rows of x are multiplied straight from the packed bytes; more go through `dense`, for which the
@@ -179,10 +180,8 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
 // elements, columns padded to 32.
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out);
 
-// The same exactly, in f32 and by columns: out [cols, outputs], outputs = min(count * 64, rows - begin * 64).
-void packed_expand_columns(const PackedMatrix& w, int64_t begin, int64_t count, View out);
-// The same in the panels of f32 products (kernels/gemm/f32.h): out [count * 16][cols/8][4][8], zeros beyond the
-// columns, anything beyond the rows.
+// The same exactly, in the panels of f32 products (kernels/gemm/f32.h): out [count * 16][cols/8][4][8], zeros beyond
+// the columns, anything beyond the rows. Below avx512.
 void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out);
 
 // ---- making and checking (build.cpp) ----
