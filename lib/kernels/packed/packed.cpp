@@ -315,7 +315,7 @@ void packed_matmul(const PackedMatrix& w, ConstView x, View y, const DenseProduc
     const PackedProduct one{w, x, y};
     return multiply_direct({&one, 1});
   }
-  assert(dense.panels || own::multiplies_f32());
+  assert(dense.panels || dense.f32_panels);
   if (kind_of(w, x.dtype) == PackedRows::integers && x.dtype == DType::f32) x = rounded_to_integers(table(), w, x);
   x = as_type(x, dense.panels ? DType::bf16 : DType::f32);
   if (has_bf16_panels(w) && dense.panels)

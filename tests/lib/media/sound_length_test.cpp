@@ -26,7 +26,7 @@ std::string sound_file(int form, int frames = 24000, int channels = 1) {
   REQUIRE(file);
   std::vector<float> samples;
   for (int i = 0; i < frames * channels; ++i)
-    samples.push_back(0.5f * std::sin(0.1f * static_cast<float>(i * i % 977)));
+    samples.push_back(0.5f * std::sin(0.1f * static_cast<float>(int64_t{i} * i % 977)));
   sf_writef_float(file, samples.data(), frames);
   sf_close(file);
   std::ifstream read(path, std::ios::binary);
