@@ -363,6 +363,16 @@ class Walk {
 
 }  // namespace
 
+Tensor sum_of_stream(const Stream& stream) {
+  Tensor sum = stream.residual.value().clone();
+  if (stream.branch) {
+    const Tensor branch = stream.branch.value().to(DType::f32);
+    std::transform(sum.data<float>(), sum.data<float>() + sum.size(), branch.data<float>(), sum.data<float>(),
+                   std::plus<>());
+  }
+  return sum;
+}
+
 void calibrate(Transformer& model, std::span<const CalibrationTarget> targets, MeasuredBehind behind,
                const CalibrationText* text, DType type, const std::function<void(size_t, const Measurement&)>& change,
                const std::function<void(int64_t, int64_t)>& progress) {

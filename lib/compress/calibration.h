@@ -42,6 +42,9 @@ CalibrationText calibration_text(const Corpus& text, int64_t windows, int64_t le
 // Of the windows that calibration_text() leaves out at most `count`, spread evenly; none where it takes all.
 CalibrationText held_out_text(const Corpus& text, int64_t windows, int64_t length, int64_t count);
 
+// f32 [rows, dim]: the residual and the branch, of which the next norm reads the sum.
+Tensor sum_of_stream(const Stream& stream);
+
 // A weight that will be changed, and what of its inputs has to be measured for that.
 struct CalibrationTarget {
   std::string name;

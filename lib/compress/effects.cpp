@@ -4,42 +4,14 @@
 #include <functional>
 #include <map>
 #include <numeric>
-#include <utility>
 
 #include "base/stop.h"
+#include "compress/calibration.h"
 
 namespace hone {
 namespace {
 
 constexpr int64_t least_windows = 4, least_tokens = 512;
-
-// Puts replacements into the model until it ends.
-class Replaced {
- public:
-  explicit Replaced(std::vector<const Replacement*> all) : all_(std::move(all)) {
-    for (const Replacement* r : all_) before_.push_back(std::exchange(*r->slot.weight, r->by));
-  }
-  ~Replaced() {
-    for (size_t i = all_.size(); i-- > 0;) *all_[i]->slot.weight = before_[i];
-  }
-  Replaced(const Replaced&) = delete;
-  Replaced& operator=(const Replaced&) = delete;
-
- private:
-  std::vector<const Replacement*> all_;
-  std::vector<std::shared_ptr<Weight>> before_;
-};
-
-// f32 [rows, dim]: the sum that the next norm reads.
-Tensor values_of(const Stream& stream) {
-  Tensor sum = stream.residual.value().clone();
-  if (stream.branch) {
-    const Tensor branch = stream.branch.value().to(DType::f32);
-    std::transform(sum.data<float>(), sum.data<float>() + sum.size(), branch.data<float>(), sum.data<float>(),
-                   std::plus<>());
-  }
-  return sum;
-}
 
 // The sum over rows of the squared change over the squared size.
 double relative_change(const Tensor& exact, const Tensor& changed) {
@@ -109,7 +81,8 @@ class EffectMeasurer {
   }
 
   void measure_alone(size_t i) {
-    const Replaced now({&replacements_[i]});
+    const Restore restore({replacements_[i].slot.weight});
+    *replacements_[i].slot.weight = replacements_[i].by;
     const double kl = finite_divergence(reference_.distance(model_).kl, replacements_[i].slot.name);
     if (kl != 0) effects_[i] = kl;
     measured(1);
@@ -119,20 +92,22 @@ class EffectMeasurer {
                      const std::vector<Stream>& behind) {
     if (members.empty()) return;
     std::vector<Tensor> exact;
-    for (const Stream& stream : behind) exact.push_back(values_of(stream));
-    std::vector<const Replacement*> all;
+    for (const Stream& stream : behind) exact.push_back(sum_of_stream(stream));
     std::vector<double> changes;
     for (const size_t i : members) {
-      const Replaced now({&replacements_[i]});
+      const Restore restore({replacements_[i].slot.weight});
+      *replacements_[i].slot.weight = replacements_[i].by;
       double change = 0;
       for (size_t w = 0; w < before.size(); ++w)
-        change += relative_change(exact[w], values_of(through(before[w], w, layer, layer + 1)));
+        change += relative_change(exact[w], sum_of_stream(through(before[w], w, layer, layer + 1)));
       changes.push_back(finite_divergence(change, replacements_[i].slot.name));
-      all.push_back(&replacements_[i]);
     }
     const double sum = std::accumulate(changes.begin(), changes.end(), 0.0);
     if (sum > 0) {
-      const Replaced now(all);
+      std::vector<std::shared_ptr<Weight>*> slots;
+      for (const size_t i : members) slots.push_back(replacements_[i].slot.weight);
+      const Restore restore(slots);
+      for (const size_t i : members) *replacements_[i].slot.weight = replacements_[i].by;
       const double kl =
           reference_
               .distance(model_,

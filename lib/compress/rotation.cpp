@@ -92,11 +92,6 @@ Tensor sum_of_vectors(const Tensor& a, const Tensor& b, float times_b = 1) {
   return sum;
 }
 
-Tensor sum_of_stream(const Stream& stream) {
-  const Tensor& residual = stream.residual.value();
-  return stream.branch ? sum_of_vectors(residual, stream.branch.value().to(DType::f32)) : residual.clone();
-}
-
 Config rotated_config(Config config, int64_t kept) {
   config.block.dim = kept;
   config.block.norm = norm_named("rms_norm");

@@ -5,6 +5,7 @@
 #include <regex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/transformer.h"
@@ -44,5 +45,23 @@ struct WeightSlot {
 std::vector<WeightSlot> weight_slots(Transformer& model);
 // Those of these names, in their order; each is of a weight.
 std::vector<WeightSlot> weight_slots(Transformer& model, std::span<const std::string> names);
+
+// Where its scope ends, slots have the weights again that they had when it was made.
+class Restore {
+ public:
+  explicit Restore(std::vector<std::shared_ptr<Weight>*> slots) : slots_(std::move(slots)) {
+    for (const std::shared_ptr<Weight>* slot : slots_) before_.push_back(*slot);
+  }
+  Restore(const Restore&) = delete;
+  Restore& operator=(const Restore&) = delete;
+  ~Restore() {
+    for (size_t i = 0; i < slots_.size(); ++i) *slots_[i] = before_[i];
+  }
+  const std::vector<std::shared_ptr<Weight>>& before() const { return before_; }
+
+ private:
+  std::vector<std::shared_ptr<Weight>*> slots_;
+  std::vector<std::shared_ptr<Weight>> before_;
+};
 
 }  // namespace hone

@@ -26,23 +26,6 @@ bool fits(const Pattern& pattern, const Weight& weight, double sparsity, const s
   }
 }
 
-// Puts weights back where the scope ends.
-class Restore {
- public:
-  explicit Restore(const std::vector<std::shared_ptr<Weight>*>& slots) : slots_(slots) {
-    for (const std::shared_ptr<Weight>* slot : slots) before_.push_back(*slot);
-  }
-  Restore(const Restore&) = delete;
-  ~Restore() {
-    for (size_t i = 0; i < slots_.size(); ++i) *slots_[i] = before_[i];
-  }
-  const std::vector<std::shared_ptr<Weight>>& before() const { return before_; }
-
- private:
-  std::vector<std::shared_ptr<Weight>*> slots_;
-  std::vector<std::shared_ptr<Weight>> before_;
-};
-
 std::vector<std::shared_ptr<Weight>*> slots_of(Transformer& model, const std::vector<std::string>& names) {
   std::vector<std::shared_ptr<Weight>*> slots;
   for (const WeightSlot& slot : weight_slots(model, names)) slots.push_back(slot.weight);
