@@ -16,7 +16,7 @@ bool is_vowel(char c) {
 std::string plain(std::string_view name) {
   name.remove_prefix(std::min(name.find_first_not_of('-'), name.size()));
   std::string result;
-  for (const char c : name) result += c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const char c : lower_case(name)) result += c == '_' ? '-' : c;
   return result;
 }
 
@@ -68,6 +68,12 @@ std::string nearest_name(std::string_view word, std::span<const std::string> nam
 std::string did_you_mean(std::string_view word, std::span<const std::string> names) {
   const std::string name = nearest_name(word, names);
   return name.empty() ? "" : fmt::format("; did you mean '{}'?", name);
+}
+
+std::string lower_case(std::string_view text) {
+  std::string result;
+  for (const unsigned char c : text) result += static_cast<char>(std::tolower(c));
+  return result;
 }
 
 std::string either_of(std::span<const std::string> names) {

@@ -22,6 +22,8 @@ std::string nearest_name(std::string_view word, std::span<const std::string> nam
 // "; did you mean 'steps'?", or nothing.
 std::string did_you_mean(std::string_view word, std::span<const std::string> names);
 
+std::string lower_case(std::string_view text);  // of ASCII's letters
+
 std::string either_of(std::span<const std::string> names);  // "a, b or c"
 std::string each_of(std::span<const std::string> names);    // "a, b and c"
 

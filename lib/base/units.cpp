@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/spelling.h"
 
 namespace hone {
 namespace {
@@ -29,8 +30,7 @@ constexpr std::array<Unit, 9> prefixes = {{{"", 1},
 // The scale of a unit, or 0 for letters that are none.
 double scale_of(std::string_view letters, bool bytes, bool percent) {
   if (percent && letters == "%") return 0.01;
-  std::string name(letters);
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::string name = lower_case(letters);
   if (bytes && name.ends_with('b')) name.pop_back();
   for (const Unit& unit : prefixes)
     if (unit.name == name) return unit.scale;

@@ -39,9 +39,9 @@ Json key(int threads) {
 // What a file name may hold everywhere: "AMD EPYC 9R14 (2.6 GHz)" -> "amd-epyc-9r14-2-6-ghz".
 std::string plain_name(const std::string& text) {
   std::string result;
-  for (const unsigned char c : text) {
-    if (std::isalnum(c))
-      result += static_cast<char>(std::tolower(c));
+  for (const char c : lower_case(text)) {
+    if (std::isalnum(static_cast<unsigned char>(c)))
+      result += c;
     else if (!result.empty() && result.back() != '-')
       result += '-';
   }

@@ -1,8 +1,8 @@
 // Options whose values are numbers or names: what may be given is checked as the option is read, and said in words.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -15,8 +15,8 @@ struct Question {
   std::string prompt;                // may be empty: the answer begins a document
   std::vector<std::string> answers;  // one, or at least two and a label
   std::optional<size_t> label;
-  nlohmann::json id;  // the line's "id" if it is a string or a whole number, else null
-  size_t line = 0;    // in its file
+  nlohmann::json id;                      // the line's "id" if it is a string or a whole number, else null
+  size_t line = 0;                        // in its file
   std::vector<std::string> prompts = {};  // of each answer, where they are not all `prompt`
 };
 

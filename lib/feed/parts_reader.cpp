@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "media/idx.h"
+#include "media/sound.h"
 
 namespace hone {
 
@@ -86,7 +87,13 @@ void PartsReader::read(std::span<const ExamplePart> parts, const Tokenizer& toke
       into.add(tokenizer.encode(part.value));
     } else {
       const size_t encoder = encoder_of(*part.medium);
-      into.add(encoder, features(part, encoder, settings.random, settings.most_rows - into.size()));
+      try {
+        into.add(encoder, features(part, encoder, settings.random, settings.most_rows - into.size()));
+      } catch (const media::SoundTooLong& error) {
+        if (settings.most_rows == INT64_MAX) throw;
+        throw TooManyRows(ErrorKind::input,
+                          fmt::format("{}; there may be {} rows of text and media", error.what(), settings.most_rows));
+      }
     }
     if (into.size() > settings.most_rows)
       throw TooManyRows(ErrorKind::input, fmt::format("{} rows of text and media, more than the {} that there may be",

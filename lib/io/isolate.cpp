@@ -7,10 +7,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <new>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -108,11 +114,36 @@ std::unique_lock<std::mutex> library_here() {
   return std::unique_lock(mutex);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+// The sanitizer's own locks stay taken in a child, for ever, where another thread has one while the child is made: one
+// that allocates, or that ends, as those of a team do that gets smaller. One that waits for work has none. Whether all
+// but this thread wait, for a short while at least.
+static bool others_wait() {
+  if (gettid() != getpid()) return false;
+  const auto waits = [](const std::filesystem::directory_entry& thread) {
+    if (thread.path().filename() == std::to_string(gettid())) return true;
+    std::ifstream file(thread.path() / "stat");
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    const size_t name_ends = text.rfind(')');
+    return name_ends != std::string::npos && name_ends + 2 < text.size() && text[name_ends + 2] == 'S';
+  };
+  for (int look = 0, waiting = 0; look < 500; ++look) {
+    std::error_code failed;
+    bool all = true;
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task", failed))
+      all = all && waits(thread);
+    waiting = all && !failed ? waiting + 1 : 0;
+    if (waiting == 3) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+#endif
+
 json isolated(const std::function<json()>& work, const std::string& failure) {
   std::unique_lock<std::mutex> library = library_here();
 #if defined(__SANITIZE_ADDRESS__)
-  // The sanitizer's own locks stay taken in a child, where another thread allocates while it is made.
-  if (gettid() != getpid()) return work();
+  if (!others_wait()) return work();
 #endif
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return work();

@@ -33,7 +33,12 @@ void append_mono(const std::vector<float>& frames, int64_t count, int64_t channe
 using SoundFile = std::unique_ptr<SNDFILE, int (*)(SNDFILE*)>;
 
 Sound sound_in(const SoundFile& file, const SF_INFO& info, int64_t rate, const std::string& where, double seconds) {
-  if (!file) throw input_error("{} is no sound that can be read: {}", where, sf_strerror(nullptr));
+  if (!file) {
+    // libsndfile calls it an internal error that it finds its own SF_INFO incomplete.
+    const std::string why = sf_strerror(nullptr);
+    throw input_error("{} is no sound that can be read: {}", where,
+                      why.find("SF_INFO") == why.npos ? why : "its header tells no rate or no channels.");
+  }
   if (info.samplerate < 1 || info.channels < 1 || info.channels > 256)
     throw input_error("{} has {} channels of {} samples a second", where, info.channels, info.samplerate);
   Sound sound{info.samplerate, {}};
@@ -47,7 +52,8 @@ Sound sound_in(const SoundFile& file, const SF_INFO& info, int64_t rate, const s
     if (got <= 0) break;
     append_mono(frames, got, info.channels, sound.samples);
     if (sound.seconds() > seconds)
-      throw input_error("{} lasts longer than {:.6g} seconds: cut it into parts", where, seconds);
+      throw SoundTooLong(ErrorKind::input,
+                         fmt::format("{} lasts longer than {:.6g} seconds: cut it into parts", where, seconds));
     if (static_cast<int64_t>(sound.samples.size()) * info.channels > most)
       throw input_error("{} has more than {} samples in {} of {} a second: cut it into parts", where, most,
                         counted(info.channels, "channel"), info.samplerate);

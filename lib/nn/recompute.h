@@ -29,7 +29,7 @@ struct RecomputePlan {
   explicit operator bool() const { return cut != nullptr; }
 
   std::vector<Stretch> stretches(int64_t from, int64_t to) const;
-  bool keeps_blocks_whole() const;             // no stretch begins between the halves of a block
+  bool keeps_blocks_whole() const;  // no stretch begins between the halves of a block
 };
 
 // "none", "attention" (the mixers), "feed_forward", "blocks", or "every:K" with K of at least 1: so many blocks at a

@@ -2,6 +2,7 @@
 // "data:…"}}, and as lines of examples have them, {"image": "data:…"}. A server never opens what a client names: files
 // come in the request, in base64.
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/spelling.h"
@@ -93,10 +94,17 @@ class PartOf {
     std::string_view text = text_of(*value, name);
     if (form.url) {
       const size_t comma = text.find(',');
-      if (!text.starts_with("data:") || comma == text.npos || !text.substr(0, comma).ends_with(";base64"))
+      const std::string head = lower_case(text.substr(0, comma));
+      if (!head.starts_with("data:") || comma == text.npos || !head.ends_with(";base64"))
         throw wrong("'{}' is no URL of the form data:TYPE;base64,…: this server opens no files and fetches nothing",
                     name);
       text.remove_prefix(comma + 1);
+    }
+    // In lines, as many programs write base64.
+    std::string in_one_line;
+    if (text.find_first_of("\r\n") != text.npos) {
+      std::ranges::copy_if(text, std::back_inserter(in_one_line), [](char c) { return c != '\r' && c != '\n'; });
+      text = in_one_line;
     }
     std::optional<std::string> bytes = from_base64(text);
     if (!bytes) throw wrong("'{}' is no base64", name);

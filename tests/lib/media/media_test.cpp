@@ -178,6 +178,11 @@ TEST_CASE("sounds without samples, without end of their header and of other byte
         std::string::npos);
   CHECK(refusal([&] { read_sound(wav(scratch, SF_FORMAT_PCM_16, 8000, 1, {}), 8000); }).find("holds no samples") !=
         std::string::npos);
+  std::string no_rate = bytes;
+  no_rate.replace(24, 4, std::string(4, '\0'));
+  CHECK(refusal([&] {
+          read_sound(write(scratch, "rate.wav", no_rate), 8000);
+        }).ends_with("is no sound that can be read: its header tells no rate or no channels."));
   CHECK(refusal([&] { read_sound(write(scratch, "text.wav", "hello"), 8000); }).find("no sound that can be read") !=
         std::string::npos);
   CHECK(refusal([&] { read_sound((scratch / "none.wav"), 8000); }).find("does not exist") != std::string::npos);
