@@ -24,6 +24,7 @@ th, td { padding: 6px 12px 6px 0; text-align: left; vertical-align: top; border-
 thead th { color: var(--soft); font-weight: 600; font-size: 13px; vertical-align: bottom; }
 tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 8em; max-width: 20em; }
 .n { text-align: right; white-space: nowrap; padding: 6px 0 6px 12px; }
+thead .n { white-space: normal; }
 tbody th small { font-weight: 400; }
 small { display: block; white-space: pre-line; color: var(--soft); font-size: 12.5px; }
 code { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
@@ -40,7 +41,10 @@ footer { margin-top: 40px; color: var(--soft); font-size: 13px; }
   @page { margin: 14mm; }
   body { max-width: none; padding: 0; font-size: 10.5pt; }
   .wide { overflow: visible; }
-  table { font-size: 8.5pt; min-width: 0; }
+  table { font-size: 8pt; min-width: 0; }
+  thead th, small { font-size: 7pt; }
+  tbody th { min-width: 7em; padding-right: 4px; }
+  .n { padding-left: 6px; }
   tr, li, h2, h3 { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .figures { grid-template-columns: 1fr 1fr; }
