@@ -66,7 +66,7 @@ class BudgetRun {
     const double elements = bytes_of_weights(*model_.transformer, chosen, 1);
     // Of each weight one rounding in f32 is kept until its divergence is measured.
     // What was chosen and the best types alone take no more, later. The predictions of the model before stay beside.
-    const double before = 4.0 * static_cast<double>(settings.text->rows() * model_.transformer->config().block.dim);
+    const double before = Reference::bytes(*model_.transformer, *settings.text);
     calibration_.require_memory(*model_.transformer, settings.quantize.calibration, 4 * elements + before);
     require_room_for_loss(*settings.text, loss_option(), model_);
     activations_.check_text(*settings.text, model_);

@@ -39,7 +39,7 @@ nlohmann::json loss_text(const std::string& option, const std::vector<std::strin
 void require_room_for_loss(const CalibrationText& text, const std::string& option, const Model& model) {
   if (text.windows == 0) return;
   Footprint need;
-  need.activations = 4.0 * static_cast<double>(text.rows() * model.transformer->config().block.dim);
+  need.activations = Reference::bytes(*model.transformer, text);
   require_memory_for(need, "the loss of " + option, "use fewer or shorter --calibration-windows");
 }
 

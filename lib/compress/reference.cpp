@@ -118,6 +118,10 @@ std::optional<Distance> Reference::distance_within(const Transformer& model, dou
       model.head(), [&](int64_t window) { return hidden(model, window); }, most);
 }
 
+double Reference::bytes(const Transformer& model, const CalibrationText& text) {
+  return 4.0 * static_cast<double>(text.rows() * model.config().block.dim);
+}
+
 Distance Reference::own() const {
   const auto kept = [&](int64_t window) { return hidden_[static_cast<size_t>(window)]; };
   return *distance(head_, kept, std::numeric_limits<double>::infinity());
@@ -127,15 +131,16 @@ std::optional<Distance> Reference::distance(const ops::Head& head, const std::fu
                                             double most) const {
   Distance sum;
   double measured = 0, predicted = 0;
+  std::vector<std::vector<int32_t>> targets_of;
   for (int64_t w = 0; w < text_.windows; ++w)
-    for (const int32_t target : text_.targets(w)) {
+    for (const int32_t target : targets_of.emplace_back(text_.targets(w))) {
       predicted += target >= 0;
       measured += target >= 0 || text_.examples.empty();
     }
   for (int64_t w = 0; w < text_.windows; ++w) {
     check_stop();
     const Tensor mine = hidden_of(w), reference = hidden_[static_cast<size_t>(w)];
-    const std::vector<int32_t> targets = text_.targets(w);
+    const std::vector<int32_t>& targets = targets_of[static_cast<size_t>(w)];
     for (int64_t first = 0; first < mine.dim(0); first += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, mine.dim(0) - first);
       add_rows(sum, logits_of(head_, reference.rows(first, rows)), logits_of(head, mine.rows(first, rows)),

@@ -37,6 +37,8 @@ class Reference {
   // The same as distance(model), where the divergence is at most `most`; elsewhere nothing, as soon as that is known.
   std::optional<Distance> distance_within(const Transformer& model, double most) const;
   Distance own() const;  // of the reference itself, without another run of it
+  // What one of a model holds beside its head, where it is of all windows of the text.
+  static double bytes(const Transformer& model, const CalibrationText& text);
 
  private:
   Tensor hidden(const Transformer& model, int64_t window) const;  // f32 [length, dim]
