@@ -44,7 +44,7 @@
 // are unpacked once, by the first block of rows on its way, and stay in the first cache for the others; where that
 // costs a few shifts and masks, up to 16 rows unpack them again for each block, in registers. A block is as many rows
 // as registers have sums for: 3 rows x 64 outputs x 2 planes are 24 sums of 16 lanes, 24 products for the 10 loads of a
-// step.
+// step; with AVX2 5 rows x 16 outputs.
 #pragma once
 
 #include <cstdint>
@@ -112,7 +112,7 @@ struct DenseProduct {
   // `f32_panels`.
   void (*panels)(ConstView x, const bf16* w, int64_t n, int64_t cols, View y) = nullptr;
   // All f32, W in panels [n/4][cols/8][4][8], padded: zeros where columns, anything where outputs are missing. They are
-  // made at the levels below avx512, as from there on any number of f32 rows goes straight.
+  // made where not any number of f32 rows goes straight: in portable code and on Arm.
   void (*f32_panels)(ConstView x, const float* w, View y) = nullptr;
 };
 
@@ -121,7 +121,7 @@ struct DenseProduct {
 DenseProduct default_dense_product(DType x);
 
 // Up to this many rows of x are multiplied straight from the packed bytes; more go through `dense`, for which the
-// matrix is unpacked piece by piece. With AVX-512 any number in f32, and 32, 64 or any number where rows become
+// matrix is unpacked piece by piece. With AVX2 or AVX-512 any number in f32, and 32, 64 or any number where rows become
 // integers: as many as it takes for `dense` to be faster.
 inline constexpr int64_t packed_few_rows = 16;  // everywhere at least
 int64_t packed_direct_rows(const PackedMatrix& w, DType x);

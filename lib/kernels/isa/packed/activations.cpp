@@ -126,9 +126,13 @@ void set_activations(PackedTable& table) {
   table.step_8 = plane_bytes[1];
 #if defined(__AVX512VNNI__) || defined(HONE_NEON_DOT)
   table.fast_integers = true;  // as many products a cycle as of bf16, each of twice the columns
+#elif defined(__AVX2__)
+  table.fast_integers = true;                 // twice as many products a cycle as of f32
 #endif
 #if defined(__AVX512VBMI2__)
   table.fast_f32 = true;  // tiles of 6 rows by 64 outputs
+#elif defined(__AVX2__)
+  table.fast_f32 = true;                      // tiles of 5 rows by 16 outputs
 #endif
   table.round = round_row;
 }

@@ -75,7 +75,11 @@ template <class Source, Widen widen, int Lane, class F>
 inline void for_columns(const PackedPanel& panel, uint8_t* scratch, F use) {
   Source source(panel);
   auto* widened = reinterpret_cast<float*>(scratch + packed_unpack_bytes);
+#if defined(__AVX2__) && !defined(__AVX512VBMI2__)
+  const int64_t chunk = scaled_chunk(panel) < 16 ? scaled_chunk(panel) : 16;  // 16 KB widened, beside as much of x
+#else
   const int64_t chunk = scaled_chunk(panel);
+#endif
   for (int64_t begin = 0; begin < panel.steps; begin += chunk) {
     const bf16* scales = panel.scales + begin / panel.segment_steps * panel.scale_step;
     const int64_t left = panel.steps - begin, steps = left < chunk ? left : chunk;
@@ -136,6 +140,52 @@ inline void add_all_rows(const float* w, int64_t columns, int64_t rows, const ui
     if (count == 3) add_rows<3, every>(w, columns, at, row_bytes, to, beside);
     if (count == 2) add_rows<2, every>(w, columns, at, row_bytes, to, beside);
     if (count == 1) add_rows<1, every>(w, columns, at, row_bytes, to, beside);
+  }
+}
+
+#elif defined(__AVX2__)
+
+constexpr int tallest = 5;  // 10 sums beside two vectors of weights
+
+// y[M][8 * V] += x[M][columns] w[columns][8 * V], of 64 weights a column. A sum is taken in the order of the columns
+// whatever M is.
+template <int M, int V>
+inline void add_tile(const float* w, int64_t columns, const uint8_t* x, int64_t row_bytes, float* y) {
+  __m256 sum[M][V];
+#pragma GCC unroll 5
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[m][v] = _mm256_loadu_ps(y + m * 64 + 8 * v);
+  for (int64_t c = 0; c < columns; ++c, w += 64, x += 4)
+#pragma GCC unroll 5
+    for (int m = 0; m < M; ++m) {
+      float number;
+      __builtin_memcpy(&number, x + m * row_bytes, sizeof number);
+      const __m256 a = _mm256_set1_ps(number);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = _mm256_fmadd_ps(_mm256_loadu_ps(w + 8 * v), a, sum[m][v]);
+    }
+#pragma GCC unroll 5
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) _mm256_storeu_ps(y + m * 64 + 8 * v, sum[m][v]);
+}
+
+// The same of all rows of a pass and all weights of a column.
+inline void add_all_rows(const float* w, int64_t columns, int64_t rows, const uint8_t* x, int64_t row_bytes, float* y) {
+  if (rows == 1) return add_tile<1, 8>(w, columns, x, row_bytes, y);
+  for (int first = 0; first < 64; first += 16) {
+    int64_t blocks = (rows + tallest - 1) / tallest;
+    for (int64_t m = 0, count; m < rows; m += count, --blocks) {
+      count = (rows - m + blocks - 1) / blocks;
+      const uint8_t* at = x + m * row_bytes;
+      float* to = y + m * 64 + first;
+      if (count == 5) add_tile<5, 2>(w + first, columns, at, row_bytes, to);
+      if (count == 4) add_tile<4, 2>(w + first, columns, at, row_bytes, to);
+      if (count == 3) add_tile<3, 2>(w + first, columns, at, row_bytes, to);
+      if (count == 2) add_tile<2, 2>(w + first, columns, at, row_bytes, to);
+      if (count == 1) add_tile<1, 2>(w + first, columns, at, row_bytes, to);
+    }
   }
 }
 

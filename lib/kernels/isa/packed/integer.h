@@ -3,19 +3,14 @@
 #pragma once
 
 #include "kernels/isa/float_bits.h"
+#include "kernels/isa/packed/segment.h"
 #include "kernels/isa/packed/source.h"
 
-namespace hone::kernels::HONE_ISA::integers {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#include "kernels/isa/packed/integer_avx2.h"
+#else
 
-// What a segment's sums need beside the tiles.
-struct Segment {
-  const uint8_t* x;       // activations of the segment's first step, row 0: 4 or 8 bytes a step
-  int64_t row_bytes;      // to the next row of x
-  const int32_t* starts;  // [rows]: of the sums, minus what the offset of the weights adds
-  const float* x_scales;  // [rows]
-  const bf16* scales;     // [64]
-  int64_t steps;
-};
+namespace hone::kernels::HONE_ISA::integers {
 
 #if defined(__AVX512VNNI__)
 
@@ -61,45 +56,6 @@ inline __attribute__((always_inline)) void add_segment(Source& source, Segment s
       const __m512 worth = _mm512_mul_ps(scale, _mm512_set1_ps(s.x_scales[m]));
       float* to = y + m * 64 + i * 16;
       _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), worth, _mm512_loadu_ps(to)));
-    }
-  }
-}
-
-#elif defined(__AVX2__)
-
-// Activations of a step: a[0] a[2] a[1] a[3], 16 bits each. Even and odd bytes of a weight lane meet the two pairs.
-template <int M, int Planes, int Zero, class Source, class Beside>
-inline void add_segment(Source& source, const Segment& s, float* y, Beside) {
-  const uint8_t* tiles = source.p;
-  source.p += s.steps * step_bytes;
-  const __m256i even = _mm256_set1_epi32(0x00ff00ff);
-  for (int i = 0; i < 8; i += 2) {  // 16 rows at a time
-    __m256i sum[M][2];
-    for (int m = 0; m < M; ++m) sum[m][0] = sum[m][1] = _mm256_set1_epi32(s.starts[m]);
-    const uint8_t* x = s.x;
-    for (int64_t n = 0; n < s.steps; ++n, x += 8)
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const auto* at = reinterpret_cast<const __m256i*>(tiles + n * step_bytes + (i + h) * 32);
-        const __m256i w = _mm256_loadu_si256(at);
-        const __m256i w02 = _mm256_and_si256(w, even), w13 = _mm256_and_si256(_mm256_srli_epi16(w, 8), even);
-#pragma GCC unroll 4
-        for (int m = 0; m < M; ++m) {
-          int32_t a[2];
-          __builtin_memcpy(a, x + m * s.row_bytes, 8);
-          const __m256i p = _mm256_madd_epi16(w02, _mm256_set1_epi32(a[0]));
-          const __m256i q = _mm256_madd_epi16(w13, _mm256_set1_epi32(a[1]));
-          sum[m][h] = _mm256_add_epi32(sum[m][h], _mm256_add_epi32(p, q));
-        }
-      }
-    for (int h = 0; h < 2; ++h) {
-      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s.scales + 8 * (i + h)));
-      const __m256 scale = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-      for (int m = 0; m < M; ++m) {
-        const __m256 worth = _mm256_mul_ps(scale, _mm256_set1_ps(s.x_scales[m]));
-        float* to = y + m * 64 + (i + h) * 8;
-        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[m][h]), worth, _mm256_loadu_ps(to)));
-      }
     }
   }
 }
@@ -309,7 +265,7 @@ inline __attribute__((always_inline)) void add_blocks(Source& source, Segment s,
   });
 }
 
-template <int Planes, class Source, int Zero>
+template <int Planes, class Source, int Zero, int>
 void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
   for (int64_t i = 0; i < x.rows * 64; ++i) y[i] = 0;
   Source source(panel);
@@ -359,13 +315,19 @@ void product_tiles(const PackedPanel& panel, const PackedInput& x, float* y, uin
 }
 #endif
 
+}  // namespace hone::kernels::HONE_ISA::integers
+
+#endif
+
+namespace hone::kernels::HONE_ISA::integers {
+
 // Of activations of 8 bits, which without their instruction lie in 16 as well: the same code, where that is not plain.
-template <class Source, int Zero>
+template <class Source, int Zero, int bits>
 constexpr FormFunctions::Product product_8() {
 #if (defined(__AVX2__) && !defined(__AVX512VNNI__)) || (defined(HONE_NEON) && !defined(HONE_NEON_DOT))
-  return product<2, Source, Zero>;
+  return product<2, Source, Zero, bits>;
 #else
-  return product<1, Source, Zero>;
+  return product<1, Source, Zero, bits>;
 #endif
 }
 

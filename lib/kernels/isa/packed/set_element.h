@@ -13,7 +13,13 @@ namespace hone::kernels::HONE_ISA {
 template <PackedElement element>
 struct Sources;  // Panels and Bitmask: a source (source.h) for each layout
 
-template <PackedElement element, class Source>
+// Bits of codes that are the bytes of tiles and do not straddle bytes, in the layout `panels`; else 0.
+template <PackedElement element>
+inline constexpr int plain_bits = info_of(element).codes_are == Codes::offset && 8 % info_of(element).bits == 0
+                                      ? info_of(element).bits
+                                      : 0;
+
+template <PackedElement element, class Source, int bits>
 void set_form(FormFunctions& f) {
   constexpr ElementInfo info = info_of(element);
   if constexpr (info.arithmetic == Arithmetic::halves) {
@@ -25,7 +31,7 @@ void set_form(FormFunctions& f) {
 #endif
   } else {
     constexpr auto widen = exact::widen_integers<info.offset()>;
-    f = {integers::product<2, Source, info.offset()>, integers::product_8<Source, info.offset()>(),
+    f = {integers::product<2, Source, info.offset(), bits>, integers::product_8<Source, info.offset(), bits>(),
          exact::product<Source, widen, info.lane()>, expansion::integers<Source, info.offset()>,
          exact::expand<Source, widen, info.lane()>};
 #if defined(__AVX512VNNI__)
@@ -38,8 +44,9 @@ template <PackedElement element>
 void set_element(PackedTable& table) {
   auto& forms = table.forms;
   constexpr auto i = static_cast<size_t>(element);
-  set_form<element, typename Sources<element>::Panels>(forms[static_cast<size_t>(PackedLayout::panels)][i]);
-  set_form<element, typename Sources<element>::Bitmask>(forms[static_cast<size_t>(PackedLayout::bitmask)][i]);
+  set_form<element, typename Sources<element>::Panels, plain_bits<element>>(
+      forms[static_cast<size_t>(PackedLayout::panels)][i]);
+  set_form<element, typename Sources<element>::Bitmask, 0>(forms[static_cast<size_t>(PackedLayout::bitmask)][i]);
 }
 
 }  // namespace hone::kernels::HONE_ISA

@@ -71,6 +71,18 @@ struct SegmentAhead {
   }
 };
 
+// The same by addresses, where a product knows them: each step starts loading what lies `each` bytes further on.
+struct LoadAhead {
+  const uint8_t* at;
+  int64_t each;
+  void operator()() {
+    prefetch(at);
+    at += each;
+  }
+};
+// How far, in bytes, a product with one row loads ahead of what it uses.
+inline constexpr int64_t stream_ahead = 2048;
+
 struct Nothing {
   void operator()() const {}
 };

@@ -7,6 +7,10 @@
 #include "kernels/isa/packed/f32.h"
 #include "kernels/isa/packed/source.h"
 
+#if defined(__AVX2__) && !defined(__AVX512VBMI2__)
+#include "kernels/isa/packed/words_avx2.h"
+#endif
+
 namespace hone::kernels::HONE_ISA::words {
 
 // 8 KB of tiles, which stay in the first cache while several blocks of rows use them.
@@ -17,6 +21,8 @@ constexpr int64_t x_step = 4;  // bytes of activations a step
 #else
 constexpr int64_t x_step = 8;
 #endif
+
+#if defined(__AVX512VBMI2__) || !defined(__AVX2__)
 
 #if defined(__AVX512VBMI2__)
 constexpr int block = 4;
@@ -147,7 +153,6 @@ inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t r
 #else
 constexpr int block = 2;
 
-#if !defined(__AVX2__)
 // 16 rows of a panel. Not inlined: the compiler may order the sums of a loop as it likes, but must do so the same way
 // for every number of rows of x.
 inline __attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y) {
@@ -161,38 +166,13 @@ inline __attribute__((noinline)) void add_row(const uint8_t* tiles, int64_t step
     }
   }
 }
-#endif
 
 template <int M, class Source, class Beside>
 inline void add_steps(Source& source, int64_t steps, const uint8_t* x, int64_t row_bytes, float* y, Beside) {
   const uint8_t* tiles = source.p;
   source.p += steps * step_bytes;
   for (int i = 0; i < 64; i += 16) {
-#if defined(__AVX2__)
-    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-    __m256 sum[M][2];
-    for (int m = 0; m < M; ++m)
-      for (int h = 0; h < 2; ++h) sum[m][h] = _mm256_loadu_ps(y + m * 64 + i + 8 * h);
-    for (int64_t n = 0; n < steps; ++n)
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const auto* at = reinterpret_cast<const __m256i*>(tiles + n * step_bytes + (i + 8 * h) * 4);
-        const __m256i w = _mm256_loadu_si256(at);
-        const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
-        const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(w, upper));
-#pragma GCC unroll 2
-        for (int m = 0; m < M; ++m) {
-          float a[2];
-          __builtin_memcpy(a, x + m * row_bytes + n * x_step, 8);
-          sum[m][h] = _mm256_fmadd_ps(even, _mm256_set1_ps(a[0]), sum[m][h]);
-          sum[m][h] = _mm256_fmadd_ps(odd, _mm256_set1_ps(a[1]), sum[m][h]);
-        }
-      }
-    for (int m = 0; m < M; ++m)
-      for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + m * 64 + i + 8 * h, sum[m][h]);
-#else
     for (int m = 0; m < M; ++m) add_row(tiles + i * 4, steps, x + m * row_bytes, y + m * 64 + i);
-#endif
   }
 }
 #endif
@@ -225,6 +205,8 @@ inline __attribute__((always_inline)) void add_chunk(Source& source, int64_t ste
   });
 }
 
+#endif
+
 // Sums of the steps that share their scales are taken apart, and added to the others times these.
 template <class Source>
 void scaled_product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* scratch) {
@@ -255,6 +237,9 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
   Source source(panel);
 #if defined(__AVX512VBMI2__)
   if (x.rows <= block) return add_block(x.rows, source, panel.steps, x.data, x.row_bytes, y, Nothing{});
+#elif defined(__AVX2__)
+  if constexpr (Source::in_place)
+    if (x.rows == 1) return add_row(source.p, panel.steps, x.data, y);  // in one stream
 #endif
   for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
     const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;

@@ -102,12 +102,12 @@ TEST_CASE("bf16 rows: exact weights where they go straight, weights rounded to b
 TEST_CASE("products of 8-bit activations equal the plain product, bit for bit at every instruction set") {
   const Threads one(1);
   const MadeRounding eight(F32Activations::integers, 8);
-  int64_t turn = 0;  // nineteen a form: under the sanitizers every third size, and others of the next form
+  int64_t turn = 0;  // 22 a form: under the sanitizers every third size, and others of the next form
   for_forms([&](PackedLayout layout, PackedElement element, int64_t group) {
     if (!meets_integers(element)) return;
     ++turn;
     for (const int64_t cols : {7, 100, 384})
-      for (const int64_t m : {1, 3, 4, 7, 17, 67}) {
+      for (const int64_t m : {1, 2, 3, 4, 7, 17, 67}) {
         if (!hone::test::takes_turn(turn++, 3)) continue;
         const Packed p = make(layout, element, 65, cols, group);
         const std::vector<float> x = random_rows(m, cols);
@@ -123,9 +123,8 @@ TEST_CASE("products of 8-bit activations equal the plain product, bit for bit at
           CHECK(error < tolerance_8);
           if (cols == 384) CHECK(error > integer_tolerance);  // 8 bits they are
           if (first.empty()) first = y;
-          const double limit = level == Isa::avx2 ? 3e-7 : 0;
           int64_t different = 0;
-          for (size_t i = 0; i < y.size(); ++i) different += std::abs(y[i] - first[i]) > limit * want.size[i];
+          for (size_t i = 0; i < y.size(); ++i) different += y[i] != first[i];
           CHECK(different == 0);
           first = y;
         }
