@@ -3,6 +3,10 @@
 
 #include "kernels/isa/packed/source.h"
 
+#if defined(__AVX2__) && !defined(__AVX512VBMI2__)
+#include "kernels/isa/packed/bitmask_avx2.h"
+#endif
+
 namespace hone::kernels::HONE_ISA {
 
 #if defined(__AVX512VBMI2__)
@@ -28,7 +32,7 @@ inline void expand_words(__m512i& to, __mmask32 mask, __m512i from) {
   asm("vpexpandw %1, %0%{%2%}" : "+v"(to) : "v"(from), "Yk"(mask));
 }
 
-#else
+#elif !defined(__AVX2__)
 
 // Without an expansion instruction: 8 elements at a time, by a byte shuffle where there is one.
 struct Expander {
@@ -47,13 +51,7 @@ inline constexpr Expander expander = make_expander();
 
 // 8 bytes at out = the packed bytes at `from` where `mask` has a bit, `zero` elsewhere.
 inline void expand_bytes(const uint8_t* from, unsigned mask, uint8_t zero, uint8_t* out) {
-#if defined(__AVX2__)
-  // The shuffle puts 0 where nothing lands, so values travel xored with `zero`.
-  const __m128i z = _mm_set1_epi8(static_cast<char>(zero));
-  const __m128i v = _mm_xor_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)), z);
-  const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_xor_si128(_mm_shuffle_epi8(v, index), z));
-#elif defined(HONE_NEON)
+#if defined(HONE_NEON)
   vst1_u8(out, vtbx1_u8(vdup_n_u8(zero), vld1_u8(from), vld1_u8(expander.index[mask])));
 #else
   for (int i = 0; i < 8; ++i) {
@@ -65,13 +63,7 @@ inline void expand_bytes(const uint8_t* from, unsigned mask, uint8_t zero, uint8
 
 // The same for 8 elements of two bytes; what is pruned becomes 0.
 inline void expand_words(const uint8_t* from, unsigned mask, uint8_t* out) {
-#if defined(__AVX2__)
-  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  const __m128i index = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(expander.index[mask]));
-  const __m128i twice = _mm_unpacklo_epi8(index, index);  // byte indices 2i and 2i + 1; 0x80 saturates to "none"
-  const __m128i bytes = _mm_or_si128(_mm_adds_epu8(twice, twice), _mm_set1_epi16(0x0100));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(v, bytes));
-#elif defined(HONE_NEON)
+#if defined(HONE_NEON)
   const uint8x8_t index = vld1_u8(expander.index[mask]);
   const uint8x16_t twice = vcombine_u8(vzip1_u8(index, index), vzip2_u8(index, index));
   // Byte indices 2i and 2i + 1; 0x80 saturates to "none", for which the table has a 0.

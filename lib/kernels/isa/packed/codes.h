@@ -1,28 +1,14 @@
-// Sources of elements of less than 8 bits: the code is the byte, or the place of the byte in a table of up to 16.
+// Sources of elements of less than 8 bits; of AVX2 in a file of their own.
 #pragma once
 
 #include "kernels/isa/packed/bitmask.h"
+#include "kernels/isa/packed/code_bytes.h"
+
+#if defined(__AVX2__) && !defined(__AVX512VBMI2__)
+#include "kernels/isa/packed/codes_avx2.h"
+#endif
 
 namespace hone::kernels::HONE_ISA {
-
-// The bytes of the codes 0 … 15, for each 16 bytes of the widest register; and that of a pruned element.
-struct CodeBytes {
-  alignas(64) uint8_t of[64];
-};
-template <PackedElement element>
-inline constexpr CodeBytes code_bytes = [] {
-  static_assert(info_of(element).codes() <= 16, "a shuffle looks into 16 bytes");
-  CodeBytes bytes{};
-  for (int i = 0; i < 64; ++i) {
-    const int code = i % 16 < info_of(element).codes() ? i % 16 : 0;
-    bytes.of[i] = static_cast<uint8_t>(info_of(element).integer_of(code) + info_of(element).offset());
-  }
-  return bytes;
-}();
-template <PackedElement element>
-inline constexpr auto zero_byte = static_cast<uint8_t>(info_of(element).offset());
-template <PackedElement element>
-inline constexpr auto code_mask = static_cast<uint8_t>(info_of(element).codes() - 1);
 
 #if defined(__AVX512VBMI2__)
 
@@ -131,19 +117,13 @@ struct SparseCodes : Unpacking<SparseCodes<element>> {
   }
 };
 
-#else
+#elif !defined(__AVX2__)
 
 // n % 32 == 0.
 template <PackedElement element>
 inline void bytes_of_codes(uint8_t* codes, int64_t n) {
   if constexpr (info_of(element).codes_are == Codes::offset) return;
-#if defined(__AVX2__)
-  const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(code_bytes<element>.of));
-  for (int64_t i = 0; i < n; i += 32) {
-    auto* at = reinterpret_cast<__m256i*>(codes + i);
-    _mm256_storeu_si256(at, _mm256_shuffle_epi8(bytes, _mm256_loadu_si256(at)));
-  }
-#elif defined(HONE_NEON)
+#if defined(HONE_NEON)
   const uint8x16_t bytes = vld1q_u8(code_bytes<element>.of);
   for (int64_t i = 0; i < n; i += 16) vst1q_u8(codes + i, vqtbl1q_u8(bytes, vld1q_u8(codes + i)));
 #else
@@ -177,10 +157,7 @@ inline void codes_of_stream(const uint8_t* p, uint8_t* out) {
   for (int i = 0; i < 64; i += 8, p += bits, out += 8) {
     uint64_t v = 0;
     __builtin_memcpy(&v, p, bits);
-#if defined(__BMI2__)
-    v = _pdep_u64(v, 0x0101010101010101ull * code_mask<element>);
-    __builtin_memcpy(out, &v, 8);
-#elif defined(HONE_NEON)
+#if defined(HONE_NEON)
     const uint8x16_t spread = vqtbl1q_u8(vreinterpretq_u8_u64(vdupq_n_u64(v)), vld1q_u8(stream_places<bits>.bytes));
     const uint16x8_t cut = vshlq_u16(vreinterpretq_u16_u8(spread), vld1q_s16(stream_places<bits>.shifts));
     vst1_u8(out, vand_u8(vmovn_u16(cut), vdup_n_u8(code_mask<element>)));

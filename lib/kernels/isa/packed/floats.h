@@ -109,6 +109,32 @@ struct DenseFloats {
   static constexpr bool in_place = false;
 };
 
+#if defined(__AVX2__)
+template <PackedElement element>
+struct SparseFloats : Unpacking<SparseFloats<element>> {
+  explicit SparseFloats(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint32_t* masks;
+
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
+    alignas(64) uint8_t words[steps_at_once * step_bytes];
+    const uint8_t* from = p;
+    const uint32_t* mask = masks;
+    uint8_t* out = scratch;
+    for (int64_t n = 0; n < count; n += steps_at_once) {
+      const int64_t tiles = 4 * (count - n < steps_at_once ? count - n : steps_at_once);
+      for (int64_t i = 0; i < tiles; ++i) {
+        words_of_codes<element>(from, 32, words + 64 * i);
+        from += _mm_popcnt_u32(mask[i]);
+      }
+      for (int64_t i = 0; i < tiles; ++i, ++mask, out += 64) expand_words(words + 64 * i, *mask, out);
+    }
+    p = from;
+    masks = mask;
+    return scratch;
+  }
+};
+#else
 template <PackedElement element>
 struct SparseFloats : Unpacking<SparseFloats<element>> {
   explicit SparseFloats(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
@@ -129,6 +155,7 @@ struct SparseFloats : Unpacking<SparseFloats<element>> {
     }
   }
 };
+#endif
 
 #endif
 

@@ -25,6 +25,25 @@ struct SparseWords : Unpacking<SparseWords> {
     if (at % 1024 == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 4));
   }
 };
+#elif defined(__AVX2__)
+struct SparseWords : Unpacking<SparseWords> {
+  explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint32_t* masks;
+
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
+    const uint8_t* from = p;
+    const uint32_t* mask = masks;
+    uint8_t* out = scratch;
+    for (int64_t i = 0; i < 4 * count; ++i, ++mask, out += 64) {
+      expand_words(from, *mask, out);
+      from += 2 * _mm_popcnt_u32(*mask);
+    }
+    p = from;
+    masks = mask;
+    return scratch;
+  }
+};
 #else
 struct SparseWords : Unpacking<SparseWords> {
   explicit SparseWords(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint32_t*>(panel.masks)) {}

@@ -27,6 +27,30 @@ struct SparseBytes : Unpacking<SparseBytes> {
     if (at % 512 == 0) prefetch(reinterpret_cast<const uint8_t*>(masks) + (at >> 3));
   }
 };
+#elif defined(__AVX2__)
+struct SparseBytes : Unpacking<SparseBytes> {
+  explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  const uint8_t* p;
+  const uint64_t* masks;
+
+  const uint8_t* tiles(int64_t count, uint8_t* scratch) {
+    const __m256i zero = _mm256_set1_epi8(-128);
+    const uint8_t* from = p;
+    const uint64_t* mask = masks;
+    uint8_t* out = scratch;
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < 2 * count; ++i, mask += 2, out += 128) {
+      const __m256i two = load_masks(mask);
+      expand_bytes<0>(from, two, mask[0], zero, out);
+      from += _mm_popcnt_u64(mask[0]);
+      expand_bytes<1>(from, two, mask[1], zero, out + 64);
+      from += _mm_popcnt_u64(mask[1]);
+    }
+    p = from;
+    masks = mask;
+    return scratch;
+  }
+};
 #else
 struct SparseBytes : Unpacking<SparseBytes> {
   explicit SparseBytes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
