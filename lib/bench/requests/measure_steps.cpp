@@ -182,10 +182,8 @@ class StepTimer {
       for (const int64_t context : taken.write.across) {
         const Kind kind{.rows = rows, .context = context, .behind_piece = true};
         step(kind);
-        for (int i = 0; i < 2; ++i) {
-          step({.rows = rows - 1, .context = context, .chunk = std::min(2 * block, piece_)});
-          time(kind);
-        }
+        step({.rows = rows - 1, .context = context, .chunk = std::min(block, piece_)});
+        time(kind);
         progress();
       }
     for (const int64_t beside : plain.piece.down) {
