@@ -1,6 +1,7 @@
 // Times of steps, through what the engine itself calls.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "base/random.h"
@@ -75,49 +76,68 @@ class StepTimer {
   StepCosts run(const std::function<void(size_t, size_t)>& progress) {
     make_grid();
     fill();
-    list_cells();
-    const size_t all = (cells_.size() + 1) * static_cast<size_t>(repeat_ + 1);
-    size_t done = 0;
-    // Cells take turns: what else the machine does for a while hits all of them alike, and few repetitions of each.
-    for (int64_t round = 0; round <= repeat_; ++round) {  // the first one is to warm up
-      for (Cell& cell : cells_) {
-        if (cell.chunk == 0) step(cell);  // most steps without a piece come behind others such, whose memory they find
-        const double seconds = step(cell);
-        if (round > 0) cell.seconds.push_back(seconds);
-        progress(++done, all);
-      }
-      const double seconds = step_after_wait();
-      if (round > 0) after_wait_.push_back(seconds);
-      progress(++done, all);
+    size_t kinds = 0, done = 0;
+    for (const CostTable* table : {&costs_.behind[0].write, &costs_.behind[1].write, &costs_.behind[0].piece,
+                                   &costs_.piece_more, &costs_.after_wait})
+      kinds += table->seconds.size();
+    const size_t all = kinds * static_cast<size_t>(repeat_ + 1);
+    // Kinds of steps take turns: what else the machine does for a while hits all of them alike, and few repetitions of
+    // each.
+    for (int64_t round = 0; round <= repeat_; ++round) {
+      time_round([&] { progress(++done, all); });
+      if (round > 0) continue;
+      times_.clear();  // it was to warm up
+      more_.clear();
+      after_wait_.clear();
     }
     take_medians();
-    extend();
     add_own();
     return std::move(costs_);
   }
 
  private:
+  // A kind of step: so many texts with a token more and so much before each, and a piece and what stands before it.
+  struct Kind {
+    int64_t rows = 0, context = 0, chunk = 0, first = 0;
+    bool behind_piece = false;
+    auto operator<=>(const Kind&) const = default;
+  };
+
   void make_grid() {
-    costs_.rows = {0};
-    for (const int64_t rows : {1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096})
-      if (rows < s_.parallel) costs_.rows.push_back(rows);
-    costs_.rows.push_back(s_.parallel);
-    piece_ = std::min(s_.busy_chunk, s_.capacity);
     const int64_t longest = std::min(s_.chunk, s_.capacity);
-    std::set<int64_t> chunks = {0, 1, piece_, longest};
+    piece_ = std::min(s_.busy_chunk, s_.capacity);
+    std::vector<int64_t> rows, beside = {0}, joined;
+    for (const int64_t count : {1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096})
+      if (count < s_.parallel) rows.push_back(count);
+    rows.push_back(s_.parallel);
+    // Few, as each takes pieces of every size.
+    for (int64_t count = 1; count < s_.parallel - 1; count *= 4) beside.push_back(count);
+    if (s_.parallel > 1) beside.push_back(s_.parallel - 1);
+    for (const int64_t count : beside) joined.push_back(count + 1);
+    std::set<int64_t> chunks = {1, piece_, longest};
     // In the middle of tiles of 16 rows: what is measured at their ends is less than most pieces take.
     for (int64_t chunk = tile; chunk < longest; chunk *= 2)
       for (const int64_t size : {chunk, chunk * 3 / 2 / tile * tile})
         if (size + tile / 2 < longest) chunks.insert(size + tile / 2);
-    costs_.chunks.assign(chunks.begin(), chunks.end());
-    costs_.pieces = {0};
-    for (const int64_t size : {int64_t{1}, block, piece_})
-      if (size <= piece_ && size > costs_.pieces.back()) costs_.pieces.push_back(size);
     // Room for a piece and a token behind the last.
     const int64_t last = std::max<int64_t>(0, s_.capacity - s_.busy_chunk) / block * block;
-    costs_.contexts = {0};
-    for (int64_t context = block; context < last; context *= 2) costs_.contexts.push_back(context);
-    if (last > 0) costs_.contexts.push_back(last);
+    std::vector<int64_t> some;
+    contexts_ = {0};
+    for (int64_t context = block; context < last; context *= 2) contexts_.push_back(context);
+    if (last > 0) contexts_.push_back(last);
+    for (size_t i = 0; i < contexts_.size(); ++i)
+      if (i % 2 == 0 || i + 1 == contexts_.size()) some.push_back(contexts_[i]);
+    const std::set<int64_t> pieces = {1, *chunks.lower_bound(std::min(block, piece_)), piece_};
+    const auto table = [](CostTable& of, const std::vector<int64_t>& down, const auto& across) {
+      of.down = down;
+      of.across.assign(across.begin(), across.end());
+      of.seconds.assign(of.down.size() * of.across.size(), 0);
+    };
+    table(costs_.behind[0].write, rows, contexts_);
+    table(costs_.behind[1].write, joined, some);
+    for (StepCosts::Steps& steps : costs_.behind) table(steps.piece, beside, chunks);
+    table(costs_.piece_more, contexts_, pieces);
+    table(costs_.after_wait, {0}, pieces);
   }
 
   // Real keys and values in all pages, so that none of them is an empty page of the system's, and none is shared.
@@ -127,15 +147,15 @@ class StepTimer {
         state_.table().at(slot, page) = static_cast<int32_t>((slot * state_.table().per_sequence + page) % pages_);
     state_.begin(0, 0, nullptr);
     kept_.push_back(state_.keep(0));
-    for (size_t i = 1; i < costs_.contexts.size(); ++i) {
-      for (int64_t first = costs_.contexts[i - 1]; first < costs_.contexts[i];) {
-        const int64_t count = std::min(s_.chunk, costs_.contexts[i] - first);
+    for (size_t i = 1; i < contexts_.size(); ++i) {
+      for (int64_t first = contexts_[i - 1]; first < contexts_[i];) {
+        const int64_t count = std::min(s_.chunk, contexts_[i] - first);
         executor_.read({{0, first, count, Phase::prompt}}, ids(count), Phase::prompt);
         first += count;
       }
       kept_.push_back(state_.keep(0));
     }
-    const int64_t full = std::max<int64_t>(1, costs_.contexts.back() / s_.page_rows);
+    const int64_t full = std::max<int64_t>(1, contexts_.back() / s_.page_rows);
     for (int64_t page = full; page < pages_; ++page)
       state_.copy_page(static_cast<int32_t>(page % full), static_cast<int32_t>(page), s_.page_rows);
   }
@@ -147,73 +167,98 @@ class StepTimer {
     return ids;
   }
 
-  // A kind of step, and what it took each time.
-  struct Cell {
-    int64_t rows, chunk;
-    size_t context = 0;  // its place in the grid
-    std::vector<double> seconds = {};
-  };
-
-  // Enough texts to tell what one more takes.
-  int64_t some_rows() const { return std::min<int64_t>(s_.parallel, 16); }
-
-  const Cell* cell_of(int64_t rows, int64_t chunk, size_t context) const {
-    for (const Cell& cell : cells_)
-      if (cell.rows == rows && cell.chunk == chunk && cell.context == context) return &cell;
-    return nullptr;
+  // Steps one after the other as an engine would take them, each timed behind what it is to be timed behind.
+  void time_round(const std::function<void()>& progress) {
+    const auto& [plain, taken] = costs_.behind;
+    for (const int64_t rows : plain.write.down)
+      for (const int64_t context : plain.write.across) {
+        const Kind kind{.rows = rows, .context = context};
+        step(kind);  // whose memory the others find: a text's stays in the caches from step to step, many texts' do not
+        for (int i = 0; i < 2; ++i) time(kind);
+        progress();
+      }
+    // Behind a piece, beside which all but its own text were written: what stands before them was just read, too.
+    for (const int64_t rows : taken.write.down)
+      for (const int64_t context : taken.write.across) {
+        const Kind kind{.rows = rows, .context = context, .behind_piece = true};
+        step(kind);
+        step({.rows = rows - 1, .context = context, .chunk = std::min(block, piece_)});
+        time(kind);
+        progress();
+      }
+    for (const int64_t beside : plain.piece.down) {
+      for (const int64_t chunk : plain.piece.across) {
+        if (allowed(beside, chunk)) {
+          step({.rows = std::max<int64_t>(1, beside)});
+          for (const bool behind : {false, true}) time({.rows = beside, .chunk = chunk, .behind_piece = behind});
+        }
+        progress();
+      }
+    }
+    for (const int64_t chunk : costs_.piece_more.across)
+      for (const int64_t first : costs_.piece_more.down) {
+        more_[{.chunk = chunk, .first = first}].push_back(step({.chunk = chunk, .first = first}));
+        progress();
+      }
+    // Whoever had nothing to do finds caches that others have used, and has to be woken up.
+    constexpr double pause = 0.1;
+    for (const int64_t chunk : costs_.after_wait.across) {
+      executor_.wait_until(executor_.now() + pause);
+      after_wait_[{.chunk = chunk}].push_back(step({.chunk = chunk}));
+      progress();
+    }
   }
 
-  void list_cells() {
-    for (const int64_t rows : costs_.rows)
-      for (const int64_t chunk : costs_.chunks)
-        if (rows + chunk > 0 && chunk <= (rows > 0 ? piece_ : s_.chunk) && rows + (chunk > 0) <= s_.parallel)
-          cells_.push_back({rows, chunk});
-    for (size_t context = 0; context < costs_.contexts.size(); ++context)
-      for (const int64_t piece : costs_.pieces)
-        if (const int64_t rows = piece ? 0 : some_rows(); !cell_of(rows, piece, context))
-          cells_.push_back({rows, piece, context});
-  }
+  void time(const Kind& kind) { times_[kind].push_back(step(kind)); }
 
-  double median_of(int64_t rows, int64_t chunk, size_t context = 0) const {
-    if (rows + chunk == 0) return 0;
-    const Cell* const cell = cell_of(rows, chunk, context);
-    return cell ? median(cell->seconds) : NAN;
-  }
+  bool allowed(int64_t beside, int64_t chunk) const { return chunk <= (beside > 0 ? piece_ : s_.chunk); }
 
   void take_medians() {
-    for (const int64_t rows : costs_.rows)
-      for (const int64_t chunk : costs_.chunks) costs_.seconds.push_back(median_of(rows, chunk));
-    // What stands before tokens is read for each that is written, and once for a piece, which then computes with it.
-    const int64_t rows = some_rows();
-    for (size_t context = 0; context < costs_.contexts.size(); ++context) {
-      const auto more = [&](int64_t written, int64_t chunk) {
-        return std::max(0.0, median_of(written, chunk, context) - median_of(written, chunk));
-      };
-      costs_.row_more.push_back(more(rows, 0) / static_cast<double>(rows));
-      for (const int64_t piece : costs_.pieces) costs_.piece_more.push_back(piece ? more(0, piece) : 0);
+    for (const bool behind : {false, true}) {
+      StepCosts::Steps& steps = costs_.behind[behind];
+      fill_table(steps.write, [&](int64_t rows, int64_t context) {
+        return median(times_.at({.rows = rows, .context = context, .behind_piece = behind}));
+      });
+      fill_table(steps.piece, [&](int64_t rows, int64_t chunk) {
+        return allowed(rows, chunk) ? median(times_.at({.rows = rows, .chunk = chunk, .behind_piece = behind})) : NAN;
+      });
+      extend(steps.piece);
     }
-    costs_.after_wait = std::max(0.0, median(after_wait_) - median_of(0, piece_));
+    // What stands before a piece is read once for it, and then computed with.
+    fill_table(costs_.piece_more, [&](int64_t first, int64_t chunk) {
+      return std::max(0.0, median(more_.at({.chunk = chunk, .first = first})) - median(more_.at({.chunk = chunk})));
+    });
+    fill_table(costs_.after_wait, [&](int64_t, int64_t chunk) {
+      return std::max(0.0, median(after_wait_.at({.chunk = chunk})) - costs_.behind[0].piece(0, chunk));
+    });
     for (const bool piece : {false, true}) {
       std::vector<double> factors;
-      for (const Cell& cell : cells_)
-        if (const double typical = median(cell.seconds); (cell.chunk > 0) == piece && typical > 0)
-          for (const double one : cell.seconds) factors.push_back(one / typical);
+      for (const auto& [kind, seconds] : times_)
+        if (const double typical = median(seconds); (kind.chunk > 0) == piece && typical > 0)
+          for (const double one : seconds) factors.push_back(one / typical);
       (piece ? costs_.piece_spread : costs_.spread) = some_of(std::move(factors));
     }
   }
 
+  static void fill_table(CostTable& table, const std::function<double(int64_t, int64_t)>& seconds) {
+    for (size_t row = 0; row < table.down.size(); ++row)
+      for (size_t column = 0; column < table.across.size(); ++column)
+        table.at(row, column) = seconds(table.down[row], table.across[column]);
+  }
+
   // Of a step as the engine takes it: calls, logits and choices.
-  double step(const Cell& cell) {
-    const int64_t rows = cell.rows, chunk = cell.chunk, before = costs_.contexts[cell.context];
+  double step(const Kind& kind) {
+    const int64_t texts = kind.rows + (kind.chunk > 0);
     std::vector<Span> steps, piece;
-    for (int64_t slot = 0; slot < rows + (chunk > 0); ++slot) {
-      state_.begin(slot, before, executor_.keeps() ? &kept_[cell.context] : nullptr);
-      if (slot < rows)
+    for (int64_t slot = 0; slot < texts; ++slot) {
+      const int64_t before = slot < kind.rows ? kind.context : kind.first;
+      state_.begin(slot, before, executor_.keeps() ? &kept_[place_in_contexts(before)] : nullptr);
+      if (slot < kind.rows)
         steps.push_back({slot, before, 1, Phase::step});
       else
-        piece.push_back({slot, before, chunk, Phase::prompt});
+        piece.push_back({slot, before, kind.chunk, Phase::prompt});
     }
-    const std::vector<int32_t> step_ids = ids(rows), piece_ids = ids(chunk);
+    const std::vector<int32_t> step_ids = ids(kind.rows), piece_ids = ids(kind.chunk);
     const double begin = executor_.now();
     Tensor hidden;
     if (!piece.empty() && !steps.empty() && executor_.mixes()) {
@@ -222,33 +267,37 @@ class StepTimer {
       steps.insert(steps.end(), piece.begin(), piece.end());
       hidden = executor_.read(steps, all, Phase::prompt);
     } else {
-      if (!piece.empty()) hidden = executor_.read(piece, piece_ids, Phase::prompt);
       if (!steps.empty()) hidden = executor_.read(steps, step_ids, Phase::step);
+      if (!piece.empty()) {
+        const Tensor of_piece = executor_.read(piece, piece_ids, Phase::prompt);
+        if (kind.chunk > kind.rows) hidden = of_piece;  // whose rows are enough to choose tokens by
+      }
     }
     // The last piece of a prompt has a token chosen behind it; most pieces are the last.
-    const int64_t chosen = std::min(hidden.dim(0), rows + (chunk > 0));
+    const int64_t chosen = std::min(hidden.dim(0), texts);
     const Tensor logits = executor_.logits(hidden.rows(0, chosen), Phase::step);
     for (int64_t row = 0; row < chosen; ++row) sampler_.next(logits.rows(row, 1).span<float>(), {}, -1);
     return executor_.now() - begin;
   }
 
-  // What goes on around the model grows with the texts of a step.
-  void add_own() {
-    const int64_t some = some_rows();
-    const double one = own_seconds(executor_, s_, 1);
-    const double each = some > 1 ? (own_seconds(executor_, s_, some) - one) / static_cast<double>(some - 1) : 0;
-    const size_t width = costs_.chunks.size();
-    for (size_t row = 0; row < costs_.rows.size(); ++row)
-      for (size_t chunk = 0; chunk < width; ++chunk)
-        if (const int64_t texts = costs_.rows[row] + (chunk > 0); texts > 0)
-          costs_.seconds[row * width + chunk] += std::max(0.0, one + each * static_cast<double>(texts - 1));
+  size_t place_in_contexts(int64_t before) const {
+    return static_cast<size_t>(std::ranges::find(contexts_, before) - contexts_.begin());
   }
 
-  // Whoever had nothing to do finds caches that others have used, and has to be woken up.
-  double step_after_wait() {
-    constexpr double pause = 0.1;
-    executor_.wait_until(executor_.now() + pause);
-    return step({0, piece_});
+  // What goes on around the model grows with the texts of a step.
+  void add_own() {
+    const int64_t some = std::min<int64_t>(s_.parallel, 16);
+    const double one = own_seconds(executor_, s_, 1);
+    const double each = some > 1 ? (own_seconds(executor_, s_, some) - one) / static_cast<double>(some - 1) : 0;
+    const auto add = [&](CostTable& table, int64_t more) {
+      for (size_t row = 0; row < table.down.size(); ++row)
+        for (size_t column = 0; column < table.across.size(); ++column)
+          table.at(row, column) += std::max(0.0, one + each * static_cast<double>(table.down[row] + more - 1));
+    };
+    for (StepCosts::Steps& steps : costs_.behind) {
+      add(steps.write, 0);
+      add(steps.piece, 1);
+    }
   }
 
   static std::vector<double> some_of(std::vector<double> all) {
@@ -261,15 +310,11 @@ class StepTimer {
   }
 
   // Where no step is: what it would be if rows and piece were apart from each other.
-  void extend() {
-    const size_t width = costs_.chunks.size();
-    for (size_t row = 1; row < costs_.rows.size(); ++row)
-      for (size_t chunk = 1; chunk < width; ++chunk) {
-        double& at = costs_.seconds[row * width + chunk];
-        if (std::isnan(at))
-          at = costs_.seconds[row * width + chunk - 1] +
-               std::max(0.0, costs_.seconds[chunk] - costs_.seconds[chunk - 1]);
-      }
+  static void extend(CostTable& piece) {
+    for (size_t row = 1; row < piece.down.size(); ++row)
+      for (size_t chunk = 1; chunk < piece.across.size(); ++chunk)
+        if (double& at = piece.at(row, chunk); std::isnan(at))
+          at = piece.at(row, chunk - 1) + std::max(0.0, piece.at(0, chunk) - piece.at(0, chunk - 1));
   }
 
   EngineSettings s_;
@@ -277,11 +322,12 @@ class StepTimer {
   Executor& executor_;
   State& state_;
   int64_t pages_;
+  std::vector<int64_t> contexts_;
   std::vector<State::Kept> kept_;  // at each context
   Random random_{1, "steps"};
   Sampler sampler_{SamplingSettings(), Random(1, "sampling")};
-  std::vector<Cell> cells_;
-  std::vector<double> after_wait_;  // what steps behind a pause took
+  // What steps took; pieces one behind the other; and pieces behind a pause.
+  std::map<Kind, std::vector<double>> times_, more_, after_wait_;
   StepCosts costs_;
 };
 

@@ -18,11 +18,13 @@ SimulatedExecutor::SimulatedExecutor(const Transformer& model, const EngineSetti
     : config_(model.config()), costs_(costs), state_(state_shape(settings)), keeps_(layers_keep(model, settings)) {}
 
 void SimulatedExecutor::wait_until(double seconds) {
-  waited_ = waited_ || seconds > now_;
+  if (seconds > now_) waited_ = true;
   now_ = std::max(now_, seconds);
 }
 
 Tensor SimulatedExecutor::read(std::vector<Span> spans, const Input&, Phase) {
+  shape_.behind_wait = std::exchange(waited_, false);
+  shape_.behind_piece = shape_.chunk > 0 && !shape_.behind_wait;
   shape_.contexts.clear();
   shape_.chunk = shape_.first = 0;
   for (const Span& span : spans) {
@@ -35,7 +37,7 @@ Tensor SimulatedExecutor::read(std::vector<Span> spans, const Input&, Phase) {
   }
   const std::vector<double>& spread = shape_.chunk > 0 ? costs_.piece_spread : costs_.spread;
   const double factor = spread.empty() ? 1 : spread[random_.below(spread.size())];
-  now_ += factor * costs_(shape_) + (std::exchange(waited_, false) ? costs_.after_wait : 0);
+  now_ += factor * costs_(shape_);
   return {};
 }
 

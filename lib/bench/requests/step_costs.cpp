@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int schema = 3;
+constexpr int schema = 4;
 
 // Between which two places of a grid `x` stands, and how far behind the first: 1.5 is beyond the second.
 struct GridPlace {
@@ -30,20 +30,6 @@ double between(double a, double b, double fraction) {
   return a + fraction * (b - a);
 }
 
-double on_line(const std::vector<int64_t>& grid, const std::vector<double>& values, int64_t x) {
-  const GridPlace place = place_of(grid, std::max(x, grid.front()));
-  return grid.size() < 2 ? values.front() : between(values[place.index], values[place.index + 1], place.fraction);
-}
-
-// Of values [down, across].
-double on_plane(const std::vector<int64_t>& down, const std::vector<int64_t>& across, const std::vector<double>& values,
-                int64_t x, int64_t y) {
-  const GridPlace r = place_of(down, std::max(x, down.front())), c = place_of(across, y);
-  const auto at = [&](size_t row, size_t column) { return values[row * across.size() + column]; };
-  const auto along = [&](size_t row) { return between(at(row, c.index), at(row, c.index + 1), c.fraction); };
-  return down.size() < 2 ? along(0) : between(along(r.index), along(r.index + 1), r.fraction);
-}
-
 bool rising(const std::vector<int64_t>& grid) {
   return !grid.empty() && grid.front() >= 0 &&
          std::adjacent_find(grid.begin(), grid.end(), std::greater_equal<>()) == grid.end();
@@ -54,20 +40,58 @@ bool plausible(const std::vector<double>& values) {
   return std::ranges::all_of(values, [](double x) { return x >= 0 && x < 1e9; });
 }
 
+bool whole(const CostTable& t) {
+  return rising(t.down) && rising(t.across) && t.seconds.size() == t.down.size() * t.across.size() &&
+         plausible(t.seconds);
+}
+
+nlohmann::ordered_json json_of(const CostTable& t) {
+  return {{"down", t.down}, {"across", t.across}, {"seconds", t.seconds}};
+}
+
+CostTable table_of(const json& object) {
+  CostTable t;
+  object.at("down").get_to(t.down);
+  object.at("across").get_to(t.across);
+  object.at("seconds").get_to(t.seconds);
+  return t;
+}
+
 }  // namespace
 
+double CostTable::operator()(int64_t x, int64_t y) const {
+  const GridPlace r = place_of(down, x), c = place_of(across, y);
+  const auto along = [&](size_t row) {
+    const double* const values = seconds.data() + row * across.size();
+    return c.fraction == 0 ? values[c.index] : between(values[c.index], values[c.index + 1], c.fraction);
+  };
+  return r.fraction == 0 ? along(r.index) : between(along(r.index), along(r.index + 1), r.fraction);
+}
+
 double StepCosts::operator()(const Shape& shape) const {
-  double total = on_plane(rows, chunks, seconds, static_cast<int64_t>(shape.contexts.size()), shape.chunk);
-  for (const int64_t context : shape.contexts) total += on_line(contexts, row_more, context);
-  if (shape.chunk > 0) total += on_plane(contexts, pieces, piece_more, shape.first, shape.chunk);
-  return std::max(total, 0.0);
+  const Steps& steps = behind[shape.behind_piece];
+  const auto texts = static_cast<int64_t>(shape.contexts.size());
+  // Each text has its share of a step of texts like it.
+  double written = 0;
+  for (const int64_t context : shape.contexts) written += steps.write(texts, context) / static_cast<double>(texts);
+  if (shape.chunk == 0) return std::max(written, 0.0);
+  const double more = texts > 0 ? written - steps.write(texts, 0) : 0;
+  const double woken = shape.behind_wait ? after_wait(0, shape.chunk) : 0;
+  return std::max(steps.piece(texts, shape.chunk) + more + piece_more(shape.first, shape.chunk) + woken, 0.0);
 }
 
 nlohmann::ordered_json json_of(const StepCosts& costs) {
-  return {{"schema_version", schema},       {"of", costs.of},           {"rows", costs.rows},
-          {"chunks", costs.chunks},         {"seconds", costs.seconds}, {"contexts", costs.contexts},
-          {"row_more", costs.row_more},     {"pieces", costs.pieces},   {"piece_more", costs.piece_more},
-          {"after_wait", costs.after_wait}, {"spread", costs.spread},   {"piece_spread", costs.piece_spread}};
+  const auto steps = [](const StepCosts::Steps& of) {
+    return nlohmann::ordered_json{{"write", json_of(of.write)}, {"piece", json_of(of.piece)}};
+  };
+  return {{"schema_version", schema},
+          {"of", costs.of},
+          {"behind_write", steps(costs.behind[0])},
+          {"behind_piece", steps(costs.behind[1])},
+          {"piece_more", json_of(costs.piece_more)},
+          {"after_wait", json_of(costs.after_wait)},
+          {"spread", costs.spread},
+          {"piece_spread", costs.piece_spread}};
 }
 
 StepCosts read_step_costs(const std::string& path, const json& of) {
@@ -77,26 +101,20 @@ StepCosts read_step_costs(const std::string& path, const json& of) {
     if (object.at("schema_version") != schema)
       throw input_error("'{}' has costs of another version; remove it to measure anew", path);
     costs.of = object.at("of");
-    object.at("rows").get_to(costs.rows);
-    object.at("chunks").get_to(costs.chunks);
-    object.at("seconds").get_to(costs.seconds);
-    object.at("contexts").get_to(costs.contexts);
-    object.at("row_more").get_to(costs.row_more);
-    object.at("pieces").get_to(costs.pieces);
-    object.at("piece_more").get_to(costs.piece_more);
-    object.at("after_wait").get_to(costs.after_wait);
+    for (const bool piece : {false, true}) {
+      const json& steps = object.at(piece ? "behind_piece" : "behind_write");
+      costs.behind[piece] = {table_of(steps.at("write")), table_of(steps.at("piece"))};
+    }
+    costs.piece_more = table_of(object.at("piece_more"));
+    costs.after_wait = table_of(object.at("after_wait"));
     object.at("spread").get_to(costs.spread);
     object.at("piece_spread").get_to(costs.piece_spread);
   } catch (const json::exception&) {
     throw input_error("'{}' has no costs of steps, as bench writes them", path);
   }
-  const auto grid = [](const std::vector<int64_t>& places) { return rising(places) && places.size() > 1; };
-  if (!grid(costs.rows) || !grid(costs.chunks) || !grid(costs.pieces) || !rising(costs.contexts) ||
-      costs.seconds.size() != costs.rows.size() * costs.chunks.size() ||
-      costs.row_more.size() != costs.contexts.size() ||
-      costs.piece_more.size() != costs.contexts.size() * costs.pieces.size() || !plausible(costs.seconds) ||
-      !plausible(costs.row_more) || !plausible(costs.piece_more) || !plausible(costs.spread) ||
-      !plausible(costs.piece_spread) || !plausible({costs.after_wait}) || !costs.of.is_object())
+  const auto steps_whole = [](const StepCosts::Steps& steps) { return whole(steps.write) && whole(steps.piece); };
+  if (!std::ranges::all_of(costs.behind, steps_whole) || !whole(costs.piece_more) || !whole(costs.after_wait) ||
+      !plausible(costs.spread) || !plausible(costs.piece_spread) || !costs.of.is_object())
     throw input_error("'{}': its costs of steps are damaged", path);
   for (const auto& [name, value] : of.items())
     if (costs.of.value(name, json()) != value)

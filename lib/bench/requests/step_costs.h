@@ -1,9 +1,9 @@
 // What an engine's steps take on this machine, by what is in them: measured, kept in a file, and asked for any step.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -11,23 +11,34 @@
 
 namespace hone {
 
-// Times of steps in seconds at places of a grid. Between them, and beyond the last, they are straight lines.
-class StepCosts {
- public:
+// Seconds at the places of a grid. Between them, and beyond the last, they are straight lines.
+struct CostTable {
+  std::vector<int64_t> down, across;  // rising
+  std::vector<double> seconds;        // [down, across]
+
+  double& at(size_t row, size_t column) { return seconds[row * across.size() + column]; }
+  double operator()(int64_t x, int64_t y) const;
+};
+
+// A step takes longer behind one that read a piece of a prompt, and has taken the processor's caches for it, than behind
+// one that wrote tokens alone.
+struct StepCosts {
   // What is in a step.
   struct Shape {
     std::vector<int64_t> contexts;  // of each token that is written: those before it
     int64_t chunk = 0, first = 0;   // tokens of a prompt's piece, and those before it
+    bool behind_piece = false;      // whether the step before had a piece
+    bool behind_wait = false;       // whether the engine had nothing to do before
+  };
+  struct Steps {
+    CostTable write;  // [texts, tokens before each]: of one token of each text
+    CostTable piece;  // [texts, tokens]: of a piece beside so many texts, with nothing before any of them
   };
 
-  std::vector<int64_t> rows;       // tokens that are written, the first 0
-  std::vector<int64_t> chunks;     // tokens of a prompt's piece, the first 0
-  std::vector<double> seconds;     // [rows, chunks], with contexts[0] tokens before each
-  std::vector<int64_t> contexts;   // tokens before
-  std::vector<double> row_more;    // seconds more for each token that is written, by its context
-  std::vector<int64_t> pieces;     // sizes of pieces as in `chunks`, but fewer
-  std::vector<double> piece_more;  // [contexts, pieces] seconds more for a piece of that size, by its context
-  double after_wait = 0;           // seconds more of the first step after the engine had nothing to do
+  std::array<Steps, 2> behind;  // steps that only wrote; and those with a piece
+  // [tokens before, tokens]: seconds more for a piece of that size, by what stands before it
+  CostTable piece_more;
+  CostTable after_wait;  // [0, tokens]: seconds more for a piece of that size after the engine had nothing to do
   // Times of repeated steps over their medians, rising, of steps that only write and of those with a piece; none: all
   // take the same.
   std::vector<double> spread, piece_spread;

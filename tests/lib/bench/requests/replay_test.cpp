@@ -37,13 +37,9 @@ struct Tiny {
 // A step takes a second for each token that is written and each piece of a prompt in it.
 StepCosts a_second_each() {
   StepCosts costs;
-  costs.rows = {0, 1};
-  costs.chunks = {0, 1, 2};
-  costs.seconds = {0, 1, 1, 1, 2, 2};
-  costs.contexts = {0};
-  costs.row_more = {0};
-  costs.pieces = {0, 1};
-  costs.piece_more = {0, 0};
+  costs.behind.fill({.write = {.down = {1, 2}, .across = {0}, .seconds = {1, 2}},
+                     .piece = {.down = {0, 1}, .across = {1, 2}, .seconds = {1, 1, 2, 2}}});
+  costs.piece_more = costs.after_wait = {.down = {0}, .across = {1}, .seconds = {0}};
   return costs;
 }
 
@@ -110,6 +106,27 @@ class Machine : public Executor {
   bool waited_ = false;
 };
 
+// With a cache: a piece of a prompt takes it from the next step, one of written tokens from the next piece; and what
+// stands before a few texts stays in it from step to step.
+class CachingMachine : public Machine {
+ public:
+  using Machine::Machine;
+  static constexpr double behind_piece = 2e-3, piece_behind_write = 3e-3, found = 3e-6;
+  static constexpr int64_t room = 512;  // tokens
+  Tensor read(std::vector<Span> spans, const Input& input, Phase phase) override {
+    const bool piece = spans.back().phase == Phase::prompt;
+    int64_t before = 0;
+    for (const Span& span : spans) before += span.phase == Phase::step ? span.first : 0;
+    if (piece != piece_) take(piece ? piece_behind_write : behind_piece);
+    if (!piece && !piece_ && before <= room) take(-found * static_cast<double>(before));
+    piece_ = piece;
+    return Machine::read(std::move(spans), input, phase);
+  }
+
+ private:
+  bool piece_ = false;
+};
+
 // Whose memory has to be asked for first, for each number of rows that no block of about that size was used for.
 class ColdMachine : public Machine {
  public:
@@ -135,7 +152,7 @@ class SharedMachine : public Machine {
   Tensor read(std::vector<Span> spans, const Input& input, Phase phase) override {
     const double begin = now();
     Tensor hidden = Machine::read(std::move(spans), input, phase);
-    if (begin > 1.5 && begin < 2) take(2 * (now() - begin));
+    if (begin > 5 && begin < 5.5) take(2 * (now() - begin));
     return hidden;
   }
 };
@@ -241,66 +258,78 @@ TEST_CASE("what requests wait for, by hand") {
   CHECK(r.served[1].done == 4);
 }
 
-TEST_CASE("costs are straight lines between what was measured, and come back from their file") {
-  StepCosts costs;
-  costs.rows = {0, 1, 4, 8};
-  costs.chunks = {0, 16, 64};
-  for (const int64_t rows : costs.rows)
-    for (const int64_t chunk : costs.chunks)
-      costs.seconds.push_back(0.5 + 0.25 * static_cast<double>(rows) + 0.125 * static_cast<double>(chunk));
-  costs.contexts = {0, 64, 256};
-  costs.row_more = {0, 0.5, 2};
-  costs.pieces = {0, 16, 48};
-  costs.piece_more = {0, 0, 0, 0, 4, 6, 0, 16, 24};
-  CHECK(costs({.contexts = {0, 0, 0}, .chunk = 40}) == doctest::Approx(0.5 + 0.75 + 5));
-  CHECK(costs({.contexts = std::vector<int64_t>(12, 0)}) == doctest::Approx(0.5 + 3));
-  CHECK(costs({.contexts = {32, 160}}) == doctest::Approx(0.5 + 0.5 + 0.25 + 1.25));
-  CHECK(costs({.contexts = {}, .chunk = 16, .first = 256}) == doctest::Approx(0.5 + 2 + 16));
-  CHECK(costs({.contexts = {}, .chunk = 32, .first = 160}) == doctest::Approx(0.5 + 4 + 12.5));
-  CHECK(costs({.contexts = {0}, .chunk = 8, .first = 32}) == doctest::Approx(0.5 + 0.25 + 1 + 1));
-  const test::Scratch scratch;
-  const auto keep = [&](const std::string& text) { std::ofstream(scratch / "c.json") << text; };
-  costs.of = {{"isa", "avx2"}, {"threads", 2}};
-  keep(json_of(costs).dump());
-  const StepCosts back = read_step_costs(scratch / "c.json", costs.of);
-  CHECK(back.seconds == costs.seconds);
-  CHECK(back.row_more == costs.row_more);
-  CHECK(back.piece_more == costs.piece_more);
-  CHECK_THROWS_WITH(read_step_costs(scratch / "c.json", {{"isa", "avx2"}, {"threads", 1}}),
-                    doctest::Contains("another threads"));
-  nlohmann::ordered_json broken = json_of(costs), of_nothing = broken;
-  broken["seconds"].erase(0);
-  of_nothing["of"] = {1, 2};
-  for (const std::string& text :
-       {std::string("{"), std::string("[]"), std::string("{\"rows\": 3}"), broken.dump(), of_nothing.dump()}) {
-    keep(text);
-    CHECK_THROWS_AS(read_step_costs(scratch / "c.json", costs.of), Error);
-  }
-  for (const double never : {-1.0, 1e308}) {
-    nlohmann::ordered_json after = json_of(costs), seconds = after;
-    after["after_wait"] = never;
-    seconds["seconds"][1] = never;
-    for (const nlohmann::ordered_json& text : {after, seconds}) {
-      keep(text.dump());
-      CHECK_THROWS_WITH(read_step_costs(scratch / "c.json", costs.of), doctest::Contains("damaged"));
-    }
-  }
-}
-
 TEST_CASE("steps are measured at every size that an engine may take") {
   for (const char* kind : {"full", "window:70:3"}) {
     const Tiny t(tiny(kind));
     EngineSettings s = settings_of(t.model.config(), "continuous", 512);
     const StepCosts costs = measure_step_costs(t.model, s, 1, [](size_t done, size_t all) { CHECK(done <= all); });
-    CHECK(costs.rows == std::vector<int64_t>{0, 1, 2, 4, 6});
-    CHECK(costs.chunks.back() == 320);
-    CHECK(costs.seconds.size() == costs.rows.size() * costs.chunks.size());
-    CHECK(std::ranges::all_of(costs.seconds, [](double x) { return x >= 0; }));
-    CHECK(costs({.contexts = {100, 20}, .chunk = 64, .first = 64}) > 0);
+    CHECK(costs.behind[0].write.down == std::vector<int64_t>{1, 2, 4, 6});
+    CHECK(costs.behind[1].write.down == std::vector<int64_t>{1, 2, 5, 6});
+    for (const StepCosts::Steps& steps : costs.behind) {
+      CHECK(steps.piece.down == std::vector<int64_t>{0, 1, 4, 5});
+      CHECK(steps.piece.across.back() == 320);
+      for (const CostTable& table : {steps.write, steps.piece}) {
+        CHECK(table.seconds.size() == table.down.size() * table.across.size());
+        CHECK(std::ranges::all_of(table.seconds, [](double x) { return x > 0; }));
+      }
+    }
+    CHECK(costs({.contexts = {100, 20}, .chunk = 64, .first = 64, .behind_piece = true}) > 0);
   }
 }
 
-TEST_CASE("a simulation waits as long as what it was measured of") {
+TEST_CASE("steps are timed behind such as they come behind, and with texts that stay in the caches") {
+  const Tiny t(tiny());
+  EngineSettings s = settings_of(t.model.config(), "continuous");
+  s.busy_chunk = 64;
+  CachingMachine machine(t.model.config(), s);
+  const StepCosts costs = measure_step_costs(machine, s, 2, [](size_t, size_t) {});
+  const auto of = [](int64_t texts, int64_t before) {
+    return std::vector<int64_t>(static_cast<size_t>(texts), before);
+  };
+  for (const int64_t texts : {1, 5, 6})
+    for (const int64_t before : {0, 64}) {
+      const double more =
+          costs({.contexts = of(texts, before), .behind_piece = true}) - costs({.contexts = of(texts, before)});
+      CHECK(more == doctest::Approx(CachingMachine::behind_piece +
+                                    static_cast<double>(texts * before) * CachingMachine::found));
+    }
+  // Of 6 texts with 128 tokens before each nothing is found.
+  CHECK(costs({.contexts = of(6, 128)}) - costs({.contexts = of(6, 0)}) == doctest::Approx(6 * 128 * 4e-6));
+  CHECK(costs({.contexts = of(1, 128)}) - costs({.contexts = of(1, 0)}) == doctest::Approx(128 * 1e-6));
+  for (const int64_t beside : {0, 1, 4})
+    for (const int64_t chunk : {24, 136}) {
+      const StepCosts::Shape behind{.contexts = of(beside, 0), .chunk = chunk};
+      StepCosts::Shape piece = behind;
+      piece.behind_piece = true;
+      CHECK(costs(behind) - costs(piece) == doctest::Approx(CachingMachine::piece_behind_write));
+    }
+}
+
+TEST_CASE("a simulated step costs what it does behind the one before") {
+  const Tiny t(tiny());
+  EngineSettings s = settings_of(t.model.config(), "none");
+  s.chunk = s.busy_chunk = 64;
+  StepCosts costs;
+  const auto constant = [](double seconds) { return CostTable{.down = {0}, .across = {0}, .seconds = {seconds}}; };
+  costs.behind = {StepCosts::Steps{constant(1), constant(10)}, StepCosts::Steps{constant(3), constant(20)}};
+  costs.piece_more = constant(0);
+  costs.after_wait = constant(5);
+  Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
+  const Replayed r = replay(engine, t.model.config(),
+                            {{.prompt = 150, .tokens = 4, .number = 1},
+                             {.seconds = 1, .prompt = 10, .tokens = 2, .number = 2},
+                             {.seconds = 100, .prompt = 10, .tokens = 1, .number = 3},
+                             {.seconds = 200, .prompt = 10, .tokens = 1, .number = 4}},
+                            {});
+  REQUIRE(r.served.size() == 4);
+  CHECK(r.served[0].first_token == 10 + 20 + 20);  // pieces of 64, 64 and 22
+  CHECK(r.gaps == std::vector<double>{3, 1, 1, 3});
+  CHECK(r.served[1].first_token == 55 + 10 - 1);
+  CHECK(r.served[2].first_token == 10 + 5);
+  CHECK(r.served[3].first_token == 10 + 5);  // behind a piece, but behind a pause, too
+}
+
+TEST_CASE_TEMPLATE("a simulation waits as long as what it was measured of", Kind, Machine, CachingMachine) {
   const Tiny t(tiny());
   EngineSettings s = settings_of(t.model.config(), "continuous");
   for (const double rate : {4.0, 8.0}) {  // beyond, what waits makes much of little
@@ -310,12 +339,11 @@ TEST_CASE("a simulation waits as long as what it was measured of") {
       Engine engine(std::move(executor), *byte_tokenizer(), s);
       return replay(engine, t.model.config(), arrivals, {});
     };
-    Machine measured(t.model.config(), s);
+    Kind measured(t.model.config(), s);
     const StepCosts costs = measure_step_costs(measured, s, 3, [](size_t, size_t) {});
-    CHECK(costs.after_wait == doctest::Approx(8e-4));
     CHECK(costs.spread.front() == doctest::Approx(1));
     CHECK(costs.spread.back() == doctest::Approx(1));
-    const Replayed real = run(std::make_unique<Machine>(t.model.config(), s)),
+    const Replayed real = run(std::make_unique<Kind>(t.model.config(), s)),
                    simulated = run(std::make_unique<SimulatedExecutor>(t.model, s, costs));
     REQUIRE(simulated.served.size() == real.served.size());
     const auto alike = [&](const auto& times_of) {
@@ -362,8 +390,15 @@ TEST_CASE("what slows a machine down for a while changes no cost of a step") {
   const StepCosts expected = measure_step_costs(machine, s, 5, [](size_t, size_t) {}),
                   costs = measure_step_costs(shared, s, 5, [](size_t, size_t) {});
   CHECK(shared.now() > machine.now() + 0.2);
-  REQUIRE(costs.seconds.size() == expected.seconds.size());
-  for (size_t i = 0; i < costs.seconds.size(); ++i) CHECK(costs.seconds[i] == doctest::Approx(expected.seconds[i]));
+  const auto same = [](const CostTable& table, const CostTable& other) {
+    REQUIRE(table.seconds.size() == other.seconds.size());
+    for (size_t i = 0; i < table.seconds.size(); ++i) CHECK(table.seconds[i] == doctest::Approx(other.seconds[i]));
+  };
+  for (const bool behind : {false, true}) {
+    same(costs.behind[behind].write, expected.behind[behind].write);
+    same(costs.behind[behind].piece, expected.behind[behind].piece);
+  }
+  for (const double seconds : costs.after_wait.seconds) CHECK(seconds == doctest::Approx(8e-4));
   CHECK(costs.spread.back() + costs.piece_spread.back() > 3);
 }
 
@@ -390,7 +425,7 @@ TEST_CASE("simulated steps vary as measured ones do, in the same way at every ru
   StepCosts costs = a_second_each();
   costs.spread = {0.5, 1, 3};
   costs.piece_spread = {2};  // pieces vary less than the short steps between them
-  costs.after_wait = 7;
+  costs.after_wait.seconds = {3.5};
   const auto run = [&] {
     Engine engine(std::make_unique<SimulatedExecutor>(t.model, s, costs), *byte_tokenizer(), s);
     return replay(engine, t.model.config(), {{.seconds = 1, .prompt = 10, .tokens = 100, .number = 1}}, {});
