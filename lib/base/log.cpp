@@ -9,9 +9,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/quiet_thread.h"
 
 namespace hone {
 namespace {
+
+thread_local bool quiet = false;
 
 LogLevel current_level = LogLevel::info;
 bool line_open = false;  // a progress line stands on the terminal without its newline
@@ -38,7 +41,19 @@ void set_log_level(LogLevel level) {
 }
 
 LogLevel log_level() {
-  return current_level;
+  return quiet ? LogLevel::error : current_level;
+}
+
+QuietThread::QuietThread(bool is_quiet) : before_(quiet) {
+  quiet = is_quiet;
+}
+
+QuietThread::~QuietThread() {
+  quiet = before_;
+}
+
+bool thread_is_quiet() {
+  return quiet;
 }
 
 LogLevel log_level_named(std::string_view name) {
@@ -49,7 +64,7 @@ LogLevel log_level_named(std::string_view name) {
 }
 
 void log_line(LogLevel level, std::string_view text) {
-  if (level > current_level) return;
+  if (level > log_level()) return;
   clear_line();
   put(fmt::format("{}\n", text));
 }
@@ -129,7 +144,7 @@ Progress::~Progress() {
 }
 
 void Progress::show(const std::string& text) {
-  if (current_level < LogLevel::info) return;
+  if (log_level() < LogLevel::info) return;
   latest_ = text;
   const double now = seconds_now();
   if (now - last_ < (terminal() ? 0.1 : interval_)) return;
@@ -146,7 +161,7 @@ void Progress::show(const std::string& text) {
 
 void Progress::finish(const std::string& text) {
   latest_.clear();
-  if (current_level < LogLevel::info) return;
+  if (log_level() < LogLevel::info) return;
   clear_line();
   if (terminal() || text != printed_) put(fmt::format("{}\n", text));
   printed_ = text;

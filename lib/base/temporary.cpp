@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <set>
 
 #include "base/error.h"
@@ -76,8 +77,9 @@ std::string make_temporary(const std::string& file, const std::string& shown) {
 }
 
 void clear_leftovers(const std::string& file) {
+  static std::mutex mutex;
   static std::set<std::string> seen;
-  if (!seen.insert(file).second) return;
+  if (const std::lock_guard lock(mutex); !seen.insert(file).second) return;
   const std::string prefix = prefix_for(file);
   std::error_code code;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory_of(file), code)) {

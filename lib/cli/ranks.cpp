@@ -143,6 +143,11 @@ void require_count(const std::string& parallel, const Layout& layout, int ranks)
                     ranks == 1 ? "is one" : fmt::format("are {}", ranks), count);
 }
 
+std::string grid_forms() {
+  return fmt::format("data:RANKS, {}, or data with one of the others, as in data:2,{}",
+                     fmt::join(division_forms("RANKS"), ", "), division_forms("2").front());
+}
+
 // What ranks of a row compute for themselves must come out the same on all, to the bit.
 void require_same_arithmetic(Communicator& row) {
   const std::vector<std::string> all =
@@ -157,11 +162,19 @@ void require_same_arithmetic(Communicator& row) {
 
 }  // namespace
 
+int ranks_named(const std::string& parallel) {
+  if (parallel.empty()) return 1;
+  constexpr int64_t most = 256;
+  const Layout layout = parsed(parallel, grid_forms());
+  if (layout.data > most || layout.width > most || layout.data * layout.width > most)
+    throw usage_error("--parallel {}: at most {} ranks are threads of one process; start more by mpirun", parallel,
+                      most);
+  return static_cast<int>(layout.data * layout.width);
+}
+
 RankGrid parallel_grid(const std::string& parallel, const std::shared_ptr<Communicator>& ranks) {
   if (parallel.empty()) return RankGrid::of(ranks);
-  const Layout layout =
-      parsed(parallel, fmt::format("data:RANKS, {}, or data with one of the others, as in data:2,{}",
-                                   fmt::join(division_forms("RANKS"), ", "), division_forms("2").front()));
+  const Layout layout = parsed(parallel, grid_forms());
   require_count(parallel, layout, ranks->size());
   const RankGrid grid =
       layout.way ? RankGrid::of(ranks, *layout.way, static_cast<int>(layout.width)) : RankGrid::of(ranks);
@@ -215,9 +228,8 @@ std::string parallel_grid_help() {
     both.push_back(fmt::format("data:2,{}:2", row.name));
   }
   return fmt::format(
-      "How ranks that mpirun starts share the work: data:4 computes each step's batches on 4, {}, and {} does both on "
-      "4 "
-      "(default: data, all that there are)",
+      "How ranks, threads of this process or processes that mpirun starts, share the work: data:4 computes each step's "
+      "batches on 4, {}, and {} does both on 4 (default: one, or data:RANKS under mpirun)",
       fmt::join(ways, ", "), either_of(both));
 }
 

@@ -30,6 +30,10 @@ void let_first_rank_speak();
 // say: they would train something else.
 void require_alike(Communicator& ranks, const nlohmann::json& description);
 
+// How many "data:4" or "data:2,tensor:2" names, which threads of one process can be; 1 for "". Error(usage) as below, and
+// for more than threads should be.
+int ranks_named(const std::string& parallel);
+
 // On every rank, of "data:4", "data:2,tensor:2" or "" (each has the whole model): how they work together. Throws
 // Error(usage) where it is not of so many ranks as there are, where those of a row would not compute alike, and where
 // the model is to be divided in two ways at once.

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -16,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/program.h"
+#include "base/quiet_thread.h"
 #include "base/spelling.h"
 #include "base/stop.h"
 #include "base/threads.h"
@@ -28,6 +30,7 @@
 #include "cli/ranks.h"
 #include "cli/tools.h"
 #include "comm/launch.h"
+#include "comm/thread_ranks.h"
 #include "kernels/parallel.h"
 
 namespace hone::cli {
@@ -186,6 +189,39 @@ bool parse(CLI::App& app, int argc, char** argv, Common& common) {
   return true;
 }
 
+// Runs the tool once a rank, each on a thread of its own with a part of the threads. Each reads the options for itself: it
+// may change what it was told. Returns the status of the lowest rank that did not succeed.
+int run_as_threads(const Tool& tool, const Common& common, int count) {
+  struct Rank {
+    CLI::App app;
+    Common common;
+    std::function<int()> run;
+    int status = 0;
+  };
+  std::deque<Rank> ranks(static_cast<size_t>(count));
+  for (Rank& rank : ranks) {
+    add_common(rank.app, tool, rank.common);
+    rank.run = tool.setup(rank.app, rank.common);
+    rank.app.parse(std::vector<std::string>(common.arguments.rbegin(), common.arguments.rend()));
+    rank.common = common;
+    rank.common.threads = std::max(1, common.threads / count);
+    rank.common.thread_counts = {rank.common.threads};
+    rank.common.ranks_on_machine = count;
+  }
+  const int threads = ranks.front().common.threads;
+  kernels::set_threads(threads);
+  log_info("{} ranks in this process, with {} each", count, counted(threads, "thread"));
+  run_thread_ranks(count, [&](const std::shared_ptr<Communicator>& communicator) {
+    const QuietThread others(communicator->rank() > 0);
+    kernels::adopt_threads();
+    Rank& rank = ranks[static_cast<size_t>(communicator->rank())];
+    rank.common.ranks = communicator;
+    rank.status = rank.run();
+  });
+  const auto failed = std::ranges::find_if(ranks, [](const Rank& rank) { return rank.status != 0; });
+  return failed == ranks.end() ? 0 : failed->status;
+}
+
 struct Outcome {
   int status = 0;
   std::string message = {};  // of what failed; may be empty where that was said already
@@ -215,6 +251,9 @@ Outcome outcome_of(const Tool& tool, int argc, char** argv, Common& common) {
     install_stop_handlers();
     std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error that says so
     apply(common);
+    if (tool.ranks_of && common.ranks->size() == 1)
+      if (const int count = tool.ranks_of(app.get_option("--parallel")->as<std::string>()); count > 1)
+        return {run_as_threads(tool, common, count)};
     return {run()};
   } catch (const Stopped& stopped) {
     __fpurge(stdout);  // part of a result, for a reader that may never come

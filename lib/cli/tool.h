@@ -41,6 +41,9 @@ struct Tool {
   std::vector<std::string> required = {};
   // For a tool that several ranks of an MPI launch run together: launched_ranks. Others refuse such a launch.
   std::shared_ptr<Communicator> (*ranks)() = nullptr;
+  // For a tool whose ranks may also be threads of a process that no launcher started: how many --parallel, which it then
+  // has, names (ranks_named).
+  int (*ranks_of)(const std::string& parallel) = nullptr;
   // Options that go not with others, which the tool refuses in words of its own.
   std::vector<Exclusion> exclusions = {};
 };

@@ -38,6 +38,7 @@ class TrainTool {
     grid_ = parallel_grid(o_.parallel, common_.ranks);
     agree(*common_.ranks, [&] { o_.check_grid(grid_); });
     if (std::ranges::count(o_.data, "-") + std::ranges::count(o_.valid, "-") > 0) share_standard_input(*common_.ranks);
+    if (common_.ranks->one_process() && common_.ranks->size() > 1) o_.check_read_often();
     start_.load();
     o_.share_steps(grid_.data->size(), start_.description_of_checkpoint());
     std::vector<TextSource> sources;
@@ -159,13 +160,16 @@ class TrainTool {
   // Decides what is kept for the backward pass, and whether the run fits this machine.
   void require_room(const Config& config, RunSettings& settings) {
     const double parameters = size_of_shape(config, grid_.row).parameters;
-    const double own = common_.dry_run ? own_memory() : std::max(own_memory() - 4 * parameters, 0.0);
+    const int together = common_.ranks->one_process() ? common_.ranks->size() : 1;  // in this process
+    if (together > 1) agree(*common_.ranks, [] {});                                 // when all have their models
+    const double each = own_memory() / together;
+    const double own = common_.dry_run ? each : std::max(each - 4 * parameters, 0.0);
     const double process = largest(*common_.ranks, own);  // so that all choose the same
-    settings.step.recompute = o_.plan(config, settings, process + room_beside_tensors);
+    const double beside = process + room_beside_tensors;
+    settings.step.recompute = o_.plan(config, settings, beside, together);
     const Footprint need = o_.footprint(config, settings);
     if (o_.memory_limit > 0)
-      limit_pool(
-          static_cast<size_t>(std::max(static_cast<double>(o_.memory_limit) - process - room_beside_tensors, 0.0)));
+      limit_pool(static_cast<size_t>(std::max(static_cast<double>(o_.memory_limit) - together * beside, 0.0)));
     const int here = common_.ranks_on_machine;
     require_memory_for(here == 1 ? need : need.times(here),
                        here == 1 ? "this run" : fmt::format("this run of {} ranks", here),
@@ -257,6 +261,7 @@ int train(int argc, char** argv) {
                        };
                      },
                      .ranks = launched_ranks,
+                     .ranks_of = ranks_named,
                      .exclusions = {{"--init", TrainOptions::of_new_model()},
                                     {"--router-noise", {"--router-temperature"}, [](const ValuesOf& values) {
                                        return values("--router-noise").front() == "none";

@@ -76,12 +76,13 @@ struct TrainOptions {
   std::optional<QuantizeAwareSettings> rounding(int64_t count) const;  // of a run of so many steps
   RunSettings settings(const Common& common, const RankGrid& grid, const Config& config, int64_t context,
                        int64_t train_tokens) const;
+  void check_read_often() const;                // Error(usage) for texts that can be read once, of several ranks here
   void check_grid(const RankGrid& grid) const;  // Error(usage) for what ranks with parts of one model cannot do
   // What such a run takes beside the process itself; of several ranks each.
   Footprint footprint(const Config& config, const RunSettings& settings) const;
   // The plan of --recompute, or the one of least work that --memory-limit leaves room for, with `process` bytes for
-  // what is no tensor. Error(usage) naming the least possible where none does.
-  RecomputePlan plan(const Config& config, const RunSettings& settings, double process) const;
+  // what is no tensor, and `together` such runs in this process. Error(usage) naming the least possible where none does.
+  RecomputePlan plan(const Config& config, const RunSettings& settings, double process, int together) const;
   // Error(internal) where the finished description lacks an option that shapes the run.
   void check_description(const RunSettings& settings) const;
 

@@ -1,4 +1,6 @@
 // What a run of `train` is told, of its options and of the model and text that they meet.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -48,6 +50,19 @@ void TrainOptions::share_steps(int ranks, const nlohmann::json& resumed) {
   }
   batch = cut.batch;
   accumulate = cut.accumulate;
+}
+
+void TrainOptions::check_read_often() const {
+  for (const std::vector<std::string>& texts : {data, valid})
+    for (const std::string& path : texts) {
+      struct stat status;
+      if (path == "-" || stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))
+        continue;
+      throw usage_error(
+          "'{}' is no regular file, and each rank of --parallel {} reads the text; give a file, or - for "
+          "standard input",
+          path, parallel);
+    }
 }
 
 void TrainOptions::check_grid(const RankGrid& grid) const {
@@ -174,7 +189,8 @@ Footprint TrainOptions::footprint(const Config& config, const RunSettings& setti
   return need;
 }
 
-RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settings, double process) const {
+RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settings, double process,
+                                 int together) const {
   if (memory_limit == 0) return recompute_plan(recompute);
   struct Choice {
     RecomputePlan plan;
@@ -191,7 +207,7 @@ RecomputePlan TrainOptions::plan(const Config& config, const RunSettings& settin
                                  with.step.router.capacity_factor,
                                  plan,
                                  exits_at_once(settings.step.objectives.exits, config)};
-    all.push_back({plan, footprint(config, with).total() + process, recomputed_flops(config, shape)});
+    all.push_back({plan, together * (footprint(config, with).total() + process), recomputed_flops(config, shape)});
   }
   const auto limit = static_cast<double>(memory_limit);
   const auto least = std::ranges::min_element(all, {}, &Choice::bytes);

@@ -37,20 +37,24 @@ class Alone : public Communicator {
 
 // What is on its way moves along only while it is asked for, so that a rank sleeps only where it waits long: for others
 // that compute. Before that it leaves the processor to whoever wants it.
-void wait(Pending& pending) {
+void Pending::wait() {
   constexpr int turns = 1000;
   constexpr double long_wait = 0.2;  // seconds
   for (int i = 0; i < turns; ++i)
-    if (pending.done()) return;
-  for (const Stopwatch waited; !pending.done();)
+    if (done()) return;
+  for (const Stopwatch waited; !done();)
     if (waited.seconds() < long_wait)
       std::this_thread::yield();
     else
       std::this_thread::sleep_for(std::chrono::microseconds(20));
 }
 
+void wait(Pending& pending) {
+  pending.wait();
+}
+
 void wait(std::span<const std::unique_ptr<Pending>> all) {
-  for (const auto& pending : all) wait(*pending);
+  for (const auto& pending : all) pending->wait();
 }
 
 std::shared_ptr<Communicator> alone() {

@@ -1,4 +1,5 @@
-// Processes that work on one thing together: this one alone, or the ranks of an MPI launch.
+// Ranks that work on one thing together: this process alone, the processes of an MPI launch, or threads of this one
+// (comm/thread_ranks.h).
 //
 // A communicator is handed down to who needs it; nothing here is global. All calls that say "on every rank" must be
 // made by every rank, in one order. Who waits leaves the processor to others, so that ranks may share cores.
@@ -19,13 +20,15 @@ class Pending {
  public:
   virtual ~Pending() = default;
   virtual bool done() = 0;  // moves it along, too
+  virtual void wait();      // until it is done
 };
 
 class Communicator {
  public:
   virtual ~Communicator() = default;
-  virtual int rank() const = 0;  // of this process, from 0
-  virtual int size() const = 0;  // ranks
+  virtual int rank() const = 0;                       // of this process or thread, from 0
+  virtual int size() const = 0;                       // ranks
+  virtual bool one_process() const { return false; }  // whether all are threads of this one, which share what it has
 
   // On every rank: what each of them gave, by rank.
   virtual std::vector<std::string> gather(std::string_view mine) = 0;

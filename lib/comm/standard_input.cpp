@@ -44,6 +44,12 @@ void become_standard_input(const std::string& text) {
 
 void share_standard_input(Communicator& ranks) {
   if (ranks.size() == 1) return;
+  if (ranks.one_process()) {
+    agree(ranks, [&] {
+      if (ranks.rank() == 0) become_standard_input(read_all());
+    });
+    return;
+  }
   std::string text;
   const std::vector<std::string> sizes = gather_agreed(ranks, [&] {
     if (ranks.rank() == 0) text = read_all();

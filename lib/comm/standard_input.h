@@ -1,4 +1,4 @@
-// Standard input of several ranks: a launcher gives it to the first alone.
+// Standard input of several ranks: a launcher gives it to the first alone, and threads have one together.
 #pragma once
 
 #include "comm/communicator.h"

@@ -56,6 +56,19 @@ OwnedText bytes_of_file(const std::string& path) {
   return map_whole(fd, static_cast<size_t>(status.st_size), path);
 }
 
+// The rest of a regular file is mapped, and its place stays: ranks that are threads of this process read it, each from
+// there.
+OwnedText bytes_of_standard_input(const std::string& name) {
+  struct stat status;
+  if (::fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
+    if (const off_t place = ::lseek(STDIN_FILENO, 0, SEEK_CUR); place >= 0) {
+      OwnedText all = map_whole(STDIN_FILENO, static_cast<size_t>(status.st_size), name);
+      all.text.remove_prefix(std::min(static_cast<size_t>(place), all.text.size()));
+      return all;
+    }
+  return in_memory(read_to_end(STDIN_FILENO, name));
+}
+
 // The name's extension in lower case, which is taken off the name; "" where it has none.
 std::string take_extension(std::string_view& name) {
   const size_t dot = name.rfind('.');
@@ -91,7 +104,7 @@ bool named_json_lines(std::string_view path) {
 FileText read_file_text(const std::string& path) {
   FileText file;
   file.name = path == "-" ? "standard input" : path;
-  file.bytes = path == "-" ? in_memory(read_to_end(STDIN_FILENO, file.name)) : bytes_of_file(path);
+  file.bytes = path == "-" ? bytes_of_standard_input(file.name) : bytes_of_file(path);
   std::string_view name = path;
   const bool named_so = is_compressed_extension(take_extension(name));
   file.json_lines = named_json_lines(path);

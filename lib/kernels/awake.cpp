@@ -5,63 +5,22 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <deque>
 #include <system_error>
 #include <thread>
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
 
-#include "base/cpu.h"
+#include "base/bed.h"
 #include "kernels/parallel.h"
 
 namespace hone::kernels {
 namespace {
 
 using std::chrono::microseconds;
-using std::chrono::steady_clock;
 
-// From one loop of a token to the next where each thread has a processor of its own, and where not.
-constexpr microseconds patience(50), impatience(2);
 constexpr microseconds last_ones(20);  // the leader looks for so long for helpers that are about to be done
 
 thread_local int index_in_loop = -1;
-
-void relax() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// Looks for `done()` for so long. Whether it came.
-template <class F>
-bool spin(microseconds limit, F&& done) {
-  constexpr int looks = 32;  // between two looks at the clock
-  for (steady_clock::time_point end;;) {
-    for (int i = 0; i < looks; ++i) {
-      if (done()) return true;
-      relax();
-    }
-    const auto now = steady_clock::now();
-    if (end == steady_clock::time_point())
-      end = now + limit;
-    else if (now >= end)
-      return false;
-  }
-}
-
-// Up to so many threads have a processor each; what a control group grants is not for waiting.
-int processors() {
-  static const int count = [] {
-    const auto quota = cpu_quota();
-    return std::min(allowed_cpus(), quota ? static_cast<int>(std::floor(*quota)) : allowed_cpus());
-  }();
-  return count;
-}
 
 // The threads of a process and the loop that they are in. Never destroyed: threads sleep in it when the program ends.
 class Team {
@@ -79,25 +38,6 @@ class Team {
   void run(int count, int owners, int64_t pieces, void (*body)(void*, detail::SharedLoop&, int), void* context);
 
  private:
-  // Where one thread sleeps, on a cache line of its own.
-  struct alignas(64) Bed {
-    std::atomic<uint32_t> asleep{0};
-
-    // Until wake(), unless it is `ready()`. Both sides write, then read what the other wrote, in one order for all: who
-    // makes it ready sees the sleeper, or the sleeper sees that it is.
-    template <class F>
-    void sleep(F&& ready) {
-      asleep.store(1, std::memory_order_seq_cst);
-      if (ready())
-        asleep.store(0, std::memory_order_relaxed);
-      else
-        asleep.wait(1, std::memory_order_acquire);
-    }
-    void wake() {
-      if (asleep.load(std::memory_order_seq_cst) && asleep.exchange(0, std::memory_order_acq_rel)) asleep.notify_one();
-    }
-  };
-
   // The word that all look at: how many helpers are in the loop, whether more may come, of how many threads the loop
   // is, and which one it is. A helper reads what the loop is only while it is counted; the leader writes it only while
   // nobody is, and nobody may come.

@@ -1,6 +1,7 @@
 #include "train/gradient_sum.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "kernels/rows/elementwise.h"
@@ -23,9 +24,11 @@ GradientSum::GradientSum(std::vector<OwnedParameter> parameters, Communicator& r
 
 // Messages of a batch that failed may still come, and then need their memory: the process ends soon.
 GradientSum::~GradientSum() {
-  if (coming_.empty() && sent_.empty()) return;
-  static std::vector<std::pair<std::vector<Coming>, std::vector<std::unique_ptr<Pending>>>> lost;
-  lost.emplace_back(std::move(coming_), std::move(sent_));
+  if (coming_.empty()) return;
+  static std::mutex mutex;  // of ranks that are threads
+  static std::vector<std::vector<Coming>> lost;
+  const std::lock_guard lock(mutex);
+  lost.push_back(std::move(coming_));
 }
 
 std::string GradientSum::present() const {

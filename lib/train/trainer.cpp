@@ -75,13 +75,22 @@ void Trainer::balance(const ModelRouting& routing) {
 }
 
 StepResult Trainer::step(int64_t step) {
+  Communicator& all = *settings_.grid.all;
+  const int sharing = all.one_process() ? all.size() : 1;  // the pool, of which each is said to have an equal part
+  const auto meet = [&] {
+    if (sharing > 1) all.gather("");
+  };
+  meet();
   reset_pool_peak();
   const size_t before = pool_used_bytes();
+  meet();
   try {
     StepResult result = gradients_and_step(step);
     result.optimizer_bytes = optimizer_.state_bytes();
+    meet();
     // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
-    if (pool_used_bytes() == before) result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before);
+    if (pool_used_bytes() == before)
+      result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before) / sharing;
     return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();

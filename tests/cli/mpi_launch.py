@@ -1,4 +1,4 @@
-"""Several processes that run a tool together: launched by mpirun, as on a cluster, on this machine's cores."""
+"""Ranks that run a tool together: processes that mpirun launches, as on a cluster, or threads of one, on this machine's cores."""
 
 import json
 import os
@@ -73,13 +73,14 @@ def ranks_of(launcher):
     return {rank: process for process, rank in ranks.items() if launched(process)}
 
 
-@unittest.skipUnless(MPIRUN, "no mpirun here")
-class Parallel(ModelTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        if "no MPI" in run("train", "--parallel", "data:2", "--steps", 0, "--output", os.path.join(cls.shared, "no.h5")).stderr:
-            raise unittest.SkipTest("these tools were built without MPI")
+def without_mpi():
+    """Whether the tools were built with -DHONE_MPI=OFF: what they say of a launch."""
+    said = run("train", "--steps", 0, "--output", "never.h5", env={"SLURM_STEP_NUM_TASKS": 2, "SLURM_PROCID": 0, **ROOT}).stderr
+    return "no MPI" in said
+
+
+class Ranks(ModelTest):
+    """What runs of any layout are compared by."""
 
     @classmethod
     def options(cls, steps, *more, batch=4, accumulate=1):
@@ -94,6 +95,17 @@ class Parallel(ModelTest):
             for key in ("loss", "gradient_norm"):
                 self.assert_close(x[key], y[key], tolerance)
 
+    def assert_same_run(self, one, two, logs):
+        """Of the results, and the logs, of one process and of ranks that share its batches."""
+        for key in ("steps", "tokens", "loss", "valid_loss", "parameters"):
+            self.assertEqual(one[key], two[key], key)
+        for a, b in zip(*map(log_lines, logs), strict=True):
+            for key in ("step", "tokens", "loss", "gradient_norm", "terms"):
+                self.assertEqual(a.get(key), b.get(key), key)
+            # Each rank keeps about half of what the optimizer does.
+            self.assertLess(b["optimizer_bytes"], 0.6 * a["optimizer_bytes"])
+            self.assertGreater(b["optimizer_bytes"], 0.4 * a["optimizer_bytes"])
+
     def loss_of(self, model):
         return self.row(run("eval", model, "--data", self.corpus, "--format", "json", "--no-speed", check=True))["loss"]
 
@@ -101,6 +113,20 @@ class Parallel(ModelTest):
     def row(done):
         """Of the only model that was scored or measured, or the one behind a baseline."""
         return json.loads(done.stdout)["rows"][-1]
+
+    def until(self, process, holds):
+        while not holds():
+            self.assertIsNone(process.poll(), process.poll() is not None and process.communicate())
+            time.sleep(0.01)
+
+
+@unittest.skipUnless(MPIRUN, "no mpirun here")
+class Parallel(Ranks):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if without_mpi():
+            raise unittest.SkipTest("these tools were built without MPI")
 
     def assert_a_signal_stops_all(self, *options):
         """SIGTERM to the second of two ranks, once there is a checkpoint."""

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "comm/communicator.h"
+#include "comm/thread_ranks.h"
 
 using namespace hone;
 
@@ -50,4 +51,10 @@ TEST_CASE("without MPI one process is alone, and several that a launcher started
     CHECK(said.find("this build has no MPI") != said.npos);
     names.unset();
   }
+}
+
+TEST_CASE("without MPI ranks are threads") {
+  run_thread_ranks(3, [](const std::shared_ptr<Communicator>& ranks) {
+    CHECK(ranks->gather(std::to_string(ranks->rank())) == std::vector<std::string>{"0", "1", "2"});
+  });
 }

@@ -7,7 +7,7 @@
 #include "comm/communicator.h"
 #include "comm/gather.h"
 #include "comm/launch.h"
-#include "support/thread_ranks.h"
+#include "comm/thread_ranks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -95,7 +95,7 @@ TEST_CASE("ranks throw alike what one of them threw") {
     CAPTURE(failing);
     for (const bool stopped : {false, true}) {
       std::vector<std::string> seen(3);
-      ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
+      run_thread_ranks(3, [&](const std::shared_ptr<Communicator>& ranks) {
         std::string& mine = seen[static_cast<size_t>(ranks->rank())];
         const auto turns = gather_agreed(*ranks, [&] { return fmt::format("rank {}", ranks->rank()); });
         CHECK(turns == std::vector<std::string>{"rank 0", "rank 1", "rank 2"});
@@ -122,7 +122,7 @@ TEST_CASE("lists of all ranks come by rank, also empty ones") {
     int64_t number;
     double value;
   };
-  ThreadRanks::run(3, [](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(3, [](const std::shared_ptr<Communicator>& ranks) {
     const auto lists = gather_lists<Pair>(*ranks, [&] {
       return std::vector<Pair>(static_cast<size_t>(ranks->rank()), Pair{ranks->rank(), 0.5 * ranks->rank()});
     });
@@ -140,7 +140,7 @@ TEST_CASE("lists of all ranks come by rank, also empty ones") {
 
 TEST_CASE("that it was a router that failed is known on every rank") {
   std::vector<std::string> seen(3);
-  ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(3, [&](const std::shared_ptr<Communicator>& ranks) {
     try {
       agree(*ranks, [&] {
         if (ranks->rank() == 1) throw RouterError(ErrorKind::input, "the router of layer 1");

@@ -2,10 +2,10 @@
 #include <doctest/doctest.h>
 
 #include "base/random.h"
+#include "comm/thread_ranks.h"
 #include "dataset/corpus.h"
 #include "measure/evaluate.h"
 #include "support/models.h"
-#include "support/thread_ranks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -47,7 +47,7 @@ TEST_CASE("a model in parts is compared with a baseline in parts, or with one th
     const std::vector<LayerBlueprint>& other = whole ? odd : layers;
     const PairedScores expected =
         evaluate_pair(*model_with(layers, 1), *model_with(other, 2, {}, padded), text, settings);
-    ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
       const ModelRanks parts(division_named("tensor"), ranks);
       const auto model = model_with(layers, 1, parts),
                  baseline = model_with(other, 2, whole ? ModelRanks() : parts, padded);

@@ -6,11 +6,11 @@
 #include <set>
 
 #include "base/error.h"
+#include "comm/thread_ranks.h"
 #include "model/session.h"
 #include "model/size.h"
 #include "support/check.h"
 #include "support/models.h"
-#include "support/thread_ranks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -65,7 +65,7 @@ TEST_CASE("ways to divide a model go by their names") {
 
 TEST_CASE("ranks in rows and columns") {
   for (const DivisionKind& way : divisions())
-    ThreadRanks::run(6, [&](const std::shared_ptr<Communicator>& all) {
+    run_thread_ranks(6, [&](const std::shared_ptr<Communicator>& all) {
       CAPTURE(std::string(way.name));
       const int me = all->rank();
       const RankGrid grid = RankGrid::of(all, way, 2);
@@ -95,7 +95,7 @@ TEST_CASE("ranks in rows and columns") {
 TEST_CASE("of what a way divides a rank has its share, and of all else the whole") {
   for (const DivisionKind& way : divisions()) {
     CHECK(!ModelRanks(way, alone()));
-    ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
       const Shares shares = ModelRanks(way, ranks).shares();
       CHECK((shares.*way.share).index == ranks->rank());
       for (const DivisionKind& other : divisions())
@@ -115,7 +115,7 @@ TEST_CASE("every way has a model that ranks with less of it compute as one proce
       initialize(whole, 3);
       const Tensor expected = last_logits(whole);
       const double all = size_of_shape(config).parameters;
-      ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& group) {
+      run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& group) {
         const ModelRanks ranks(way, group);
         Transformer part(config, ranks);
         initialize(part, 3);

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "comm/thread_ranks.h"
 #include "support/check.h"
-#include "support/thread_ranks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -52,7 +52,7 @@ TEST_CASE("slots go to the owners of their experts, in the order of the ranks, a
         CAPTURE(size);
         CAPTURE(how);
         std::vector<int64_t> processed(static_cast<size_t>(size));
-        ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+        run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
           const int me = ranks->rank();
           const auto plan = ops::plan_of_rows(choices(how, me, size), experts_of_all);
           const auto route = ops::route_to_owners(plan.get(), experts_of_all, ranks);
@@ -96,7 +96,7 @@ TEST_CASE("slots go to the owners of their experts, in the order of the ranks, a
 }
 
 TEST_CASE("a router that fails on one rank fails on all") {
-  ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(3, [&](const std::shared_ptr<Communicator>& ranks) {
     const auto plan = ops::plan_of_rows(choices("any", ranks->rank(), 3), experts_of_all);
     const auto failed = ops::route_to_owners(ranks->rank() == 1 ? nullptr : plan.get(), experts_of_all, ranks);
     CHECK((failed == nullptr));
@@ -112,7 +112,7 @@ TEST_CASE("of the same rows each rank has its experts' slots, and gives them to 
       CAPTURE(how);
       const auto plan = ops::plan_of_rows(choices(how, 2, size), experts_of_all);
       const Tensor slots = named_slots(*plan, 0);
-      ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+      run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
         const Share share{ranks->rank(), size};
         const auto own = ops::plan_of_share(*plan, share);
         CHECK(own->offsets.size() == static_cast<size_t>(experts_of_all / size) + 1);

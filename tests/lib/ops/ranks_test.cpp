@@ -3,12 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include "comm/thread_ranks.h"
 #include "ops/cross_entropy.h"
 #include "ops/divergence.h"
 #include "ops/head_norm.h"
 #include "ops/linear.h"
 #include "support/check.h"
-#include "support/thread_ranks.h"
 #include "weights/dense_weight.h"
 #include "weights/part.h"
 
@@ -32,7 +32,7 @@ TEST_CASE("sums over ranks are in their order, the same on all") {
               expected.data<bf16>()[i] = to_bf16(to_float(expected.data<bf16>()[i]) +
                                                  to_float(parts[static_cast<size_t>(rank)].data<bf16>()[i]));
           }
-        ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+        run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
           const auto me = static_cast<size_t>(ranks->rank());
           sums[me] = parts[me].clone();
           ops::sum_over(*ranks, sums[me]);
@@ -73,7 +73,7 @@ TEST_CASE("a vocabulary in parts gives the losses and gradients of the whole") {
       Tensor dx, dw;
       ops::TokenLosses whole;
       run({std::make_shared<DenseWeight>(values.clone()), c.vocabulary}, dx, dw, whole);
-      ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+      run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
         const RankPart part = Share{ranks->rank(), size}.rows({padded});
         ops::Head head{std::make_shared<DenseWeight>(take_part(values, part)), 0, 0, ranks};
         head.first = ranks->rank() * (padded / size);
@@ -122,7 +122,7 @@ TEST_CASE("a vocabulary in parts gives the divergence of the whole, from a teach
           CAPTURE(size);
           CAPTURE(vocabulary);
           CAPTURE(name_of(type));
-          ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+          run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
             const RankPart part = Share{ranks->rank(), size}.rows({padded});
             const auto part_of = [&](const Tensor& whole, float softcap) {
               ops::Head head{std::make_shared<DenseWeight>(take_part(whole, part)), 0, softcap, ranks};
@@ -154,7 +154,7 @@ TEST_CASE("an embedding in parts looks up and learns as the whole") {
     tape.backward(y, slope.clone());
   }
   for (const int size : {2, 3})
-    ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+    run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
       const RankPart part = Share{ranks->rank(), size}.rows({12});
       const auto own = std::make_shared<DenseWeight>(take_part(table, part));
       Tape tape;

@@ -6,9 +6,9 @@
 #include <thread>
 
 #include "base/error.h"
+#include "comm/thread_ranks.h"
 #include "lib/train/runs.h"
 #include "measure/example_scores.h"
-#include "support/thread_ranks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -45,7 +45,7 @@ struct LinesRun {
 std::vector<LinesRun> run_on_lines(int ranks, const Examples& lines, const RunSettings& settings,
                                    bool skip_broken = false) {
   std::vector<LinesRun> all(static_cast<size_t>(ranks));
-  ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& together) {
+  run_thread_ranks(ranks, [&](const std::shared_ptr<Communicator>& together) {
     Model model = fresh();
     RunSettings mine = settings;
     mine.step.grid = RankGrid::of(together);
@@ -136,7 +136,7 @@ TEST_CASE("a line that one rank alone cannot read ends all, and the checkpoint h
   s.checkpoint = path;
   // Four passes and more, in which every line comes.
   const Examples lines = some_questions(64, 40);
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& together) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& together) {
     Model model = fresh();
     RunSettings mine = s;
     mine.step.grid = RankGrid::of(together);

@@ -150,7 +150,7 @@ TEST_CASE("the optimizer's state of an expert lies with one of its owners") {
   initialize(whole, 1);
   const int64_t all = Optimizer(whole, settings).state_bytes();
   std::vector<int64_t> of_rank(4);
-  ThreadRanks::run(4, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(4, [&](const std::shared_ptr<Communicator>& ranks) {
     const RankGrid grid = RankGrid::of(ranks, division_named("expert"), 2);
     Transformer model(config_of_mixtures(), grid.row);
     initialize(model, 1);
@@ -169,7 +169,7 @@ TEST_CASE("the memory of a rank has its experts alone") {
   const Config c = config_of_mixtures();
   OptimizerSettings settings;
   const double all = optimizer_bytes(c, settings, 2, 1);
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     const double own = optimizer_bytes(c, settings, 2, 2, ModelRanks(division_named("expert"), ranks));
     CHECK(own < 0.8 * all);
     CHECK(own > 0.4 * all);
@@ -200,7 +200,7 @@ TEST_CASE("a mixture teaches that has its experts on ranks, too, and a dense mod
     std::vector<StepResult> results;
     for (const int ranks : {1, 2}) {
       results.emplace_back();
-      ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& all) {
+      run_thread_ranks(ranks, [&](const std::shared_ptr<Communicator>& all) {
         StepSettings mine = batches_of_experts(1, 2).step;
         mine.grid = RankGrid::of(all, division_named("expert"), ranks);
         const auto teacher = std::make_shared<Transformer>(other, mine.grid.row);

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "comm/thread_ranks.h"
 #include "lib/train/runs.h"
-#include "support/thread_ranks.h"
 
 namespace hone::test {
 
@@ -19,7 +19,7 @@ inline std::vector<RunResult> run_on_grid(int ranks, const GridOf& grid_of, cons
                                           const RunSettings& settings, const std::string& resume) {
   std::vector<RunResult> results(static_cast<size_t>(ranks));
   const Corpus corpus = text(), valid = text().slice(0, 500);
-  ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& all) {
+  run_thread_ranks(ranks, [&](const std::shared_ptr<Communicator>& all) {
     RunSettings mine = settings;
     mine.step.grid = grid_of(all);
     Model model;

@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "comm/thread_ranks.h"
 #include "lib/train/runs.h"
-#include "support/thread_ranks.h"
 #include "train/division.h"
 
 using namespace hone;
@@ -32,7 +32,7 @@ std::vector<Ended> run_on(int ranks, const RunSettings& settings, const Model* m
                           const ModelFile* resume = nullptr) {
   std::vector<Ended> ended(static_cast<size_t>(ranks));
   const Corpus corpus = text(), valid = text().slice(0, 500);
-  ThreadRanks::run(ranks, [&](const std::shared_ptr<Communicator>& all) {
+  run_thread_ranks(ranks, [&](const std::shared_ptr<Communicator>& all) {
     Model own = fresh();
     if (model) put_parameters(*own.transformer, copy_parameters(*model->transformer));
     RunSettings mine = settings;
@@ -84,7 +84,7 @@ TEST_CASE("the state of the optimizer is divided") {
     Model model = fresh();
     const int64_t whole = Optimizer(*model.transformer, s.step.optimizer).state_bytes();
     std::vector<int64_t> of_rank(2);
-    ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
       Model own = fresh();
       of_rank[static_cast<size_t>(ranks->rank())] = Optimizer(*own.transformer, s.step.optimizer, *ranks).state_bytes();
     });
@@ -130,7 +130,7 @@ TEST_CASE("a failure of one rank is that of all") {
   };
   int failed = 0;
   std::mutex mutex;
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     Model own = fresh();
     RunSettings mine = s;
     mine.step.grid = RankGrid::of(ranks);
@@ -148,7 +148,7 @@ TEST_CASE("a failure of one rank is that of all") {
 
 TEST_CASE("more ranks than windows are refused") {
   RunSettings s = of_batches(1, 3);
-  ThreadRanks::run(3, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(3, [&](const std::shared_ptr<Communicator>& ranks) {
     Model own = fresh();
     RunSettings mine = s;
     mine.step.grid = RankGrid::of(ranks);

@@ -109,7 +109,7 @@ TEST_CASE("the norm of gradients in parts is that of the whole") {
   std::vector<double> norms;
   for (const int tensor : {1, 2}) {
     norms.emplace_back();
-    ThreadRanks::run(tensor, [&](const std::shared_ptr<Communicator>& all) {
+    run_thread_ranks(tensor, [&](const std::shared_ptr<Communicator>& all) {
       StepSettings mine = s.step;
       mine.grid = RankGrid::of(all, division_named("tensor"), tensor);
       Transformer model(config_in_parts(), mine.grid.row);
@@ -132,7 +132,7 @@ TEST_CASE("a teacher is learned from in parts, and where it has another shape wh
     std::vector<StepResult> results;
     for (const int tensor : {1, 2}) {
       results.emplace_back();
-      ThreadRanks::run(tensor, [&](const std::shared_ptr<Communicator>& all) {
+      run_thread_ranks(tensor, [&](const std::shared_ptr<Communicator>& all) {
         StepSettings mine = batches_of_one(1, 2).step;
         mine.grid = RankGrid::of(all, division_named("tensor"), tensor);
         const auto teacher =
@@ -156,7 +156,7 @@ TEST_CASE("a teacher is learned from in parts, and where it has another shape wh
 
 TEST_CASE("optimizers of whole matrices are refused") {
   for (const bool muon : {true, false})
-    ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& all) {
+    run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& all) {
       OptimizerSettings settings;
       if (muon) settings.kind = &optimizer_named("muon");
       settings.moments = muon ? MomentForm::f32 : MomentForm::int8;

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "comm/thread_ranks.h"
 #include "kernels/rows/elementwise.h"
 #include "lib/model/some_masks.h"
 #include "model/division.h"
@@ -13,7 +14,6 @@
 #include "model/upcycle.h"
 #include "support/check.h"
 #include "support/models.h"
-#include "support/thread_ranks.h"
 
 using namespace hone;
 using namespace hone::test;
@@ -145,7 +145,7 @@ TEST_CASE("experts on ranks compute and learn as in one process") {
     whole.visit(expected);
     GradientsByName sums;
     std::mutex mutex;
-    ThreadRanks::run(size, [&](const std::shared_ptr<Communicator>& ranks) {
+    run_thread_ranks(size, [&](const std::shared_ptr<Communicator>& ranks) {
       Transformer model(c, by_experts(ranks));
       initialize(model, 3);
       if (way.two_alone) choose_two(model);
@@ -177,7 +177,7 @@ TEST_CASE("experts on ranks compute and learn as in one process") {
 }
 
 TEST_CASE("a router that is not finite on one rank ends the step on all") {
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     Transformer model(two_mixtures(), by_experts(ranks));
     initialize(model, 3);
     struct Breaker : Visitor {
@@ -210,7 +210,7 @@ TEST_CASE("ranks load the experts that they own, and save the file of the whole"
   const WrittenFile file = save_model(path, model, true);
   const ModelSize size = size_of(*model.transformer);
   for (const bool defer : {false, true})
-    ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+    run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
       const Model part = load_model(path, {.defer = defer}, nullptr, by_experts(ranks));
       CHECK(relative_error(written(*part.transformer), expected) < 1e-5);
       const ModelSize own = size_of(*part.transformer);
@@ -236,7 +236,7 @@ TEST_CASE("a dense model becomes a mixture on ranks") {
   shape.layers = {false, true};
   const auto whole = upcycle(dense, shape, 0.02, 5);
   const Tensor expected = written(*whole);
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     Transformer own(small_config(), by_experts(ranks));
     initialize(own, 3);
     CHECK(relative_error(written(*upcycle(own, shape, 0.02, 5)), expected) < 1e-5);

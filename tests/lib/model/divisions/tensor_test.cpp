@@ -4,13 +4,13 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "comm/thread_ranks.h"
 #include "lib/model/some_masks.h"
 #include "model/division.h"
 #include "model/session.h"
 #include "model/store.h"
 #include "support/check.h"
 #include "support/models.h"
-#include "support/thread_ranks.h"
 #include "weights/packed_weight.h"
 
 using namespace hone;
@@ -121,7 +121,7 @@ TEST_CASE("a model in parts computes as the whole") {
   Transformer whole(c);
   initialize(whole, 3);
   const Computed expected = compute(whole, recompute);
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     Transformer part(c, by_matrices(ranks));
     initialize(part, 3);
     const Computed own = compute(part, recompute);
@@ -145,7 +145,7 @@ TEST_CASE("ranks load their parts, and save the file of the whole") {
   const Computed expected = compute(*model.transformer);
   const WrittenFile written = save_model(path, model, true);
   const ModelSize size = size_of(*model.transformer);
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     const Model part = load_model(path, {}, nullptr, by_matrices(ranks));
     const Computed own = compute(*part.transformer);
     CHECK(own.loss == doctest::Approx(expected.loss).epsilon(1e-5));
@@ -194,7 +194,7 @@ TEST_CASE("what ranks do not divide is refused") {
 TEST_CASE("two models are divided at the same tokens, or not both") {
   Config longer = four_heads();
   longer.padded_vocabulary += 4;
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     by_matrices(ranks).check_beside(four_heads(), four_heads());
     CHECK_THROWS_WITH_AS(by_matrices(ranks).check_beside(longer, four_heads()), doctest::Contains("is padded to"),
                          Error);
@@ -212,7 +212,7 @@ TEST_CASE("ranks with different files of one name are refused") {
     initialize(*model.transformer, seed);
     save_model(paths[seed], model, true);
   }
-  ThreadRanks::run(2, [&](const std::shared_ptr<Communicator>& ranks) {
+  run_thread_ranks(2, [&](const std::shared_ptr<Communicator>& ranks) {
     CHECK_NOTHROW(load_model(paths[0], {}, nullptr, by_matrices(ranks)));
     CHECK_THROWS_AS(load_model(paths[static_cast<size_t>(ranks->rank())], {}, nullptr, by_matrices(ranks)), Error);
   });
