@@ -9,7 +9,7 @@
 
 namespace hone::kernels::HONE_ISA {
 
-constexpr int rows_at_once = 4;
+constexpr int rows_at_once = 4, vecs_at_once = 4;
 
 // Rows of a cache that will be read soon. A thread reads in turn a block's keys and its values, some KB each that lie
 // far apart: too little for the processor to see a stream in them, so that while one is used the other is asked for.
@@ -42,6 +42,13 @@ inline Vec load_row(const bf16* from) {
 #endif
 }
 
+// Where the v'th vector of a block of `Vecs` begins: a product of numbers without a sign, of which the compiler knows that
+// it is a multiple, so that codes which share bytes need no arithmetic to be found.
+template <int Vecs>
+inline int64_t vector_at(int64_t block, int v) {
+  return static_cast<int64_t>(static_cast<uint64_t>(block) * (Vecs * lanes)) + v * lanes;
+}
+
 // Numbers d … d + lanes - 1 of a row; of codes without the scale.
 template <class T>
 inline Vec load_at(const T* row, int64_t d) {
@@ -66,6 +73,12 @@ inline Vec sum_each(const float* vectors) {
   for (int i = 0; i < 2; ++i)
     v[i] = _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x88) + _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xdd);
   return _mm512_shuffle_f32x4(v[0], v[1], 0x88) + _mm512_shuffle_f32x4(v[0], v[1], 0xdd);
+#elif defined(HONE_VECTOR_AVX2)
+  Vec halves[2];
+  for (int h = 0; h < 2; ++h, vectors += 4 * lanes)
+    halves[h] = _mm256_hadd_ps(_mm256_hadd_ps(load(vectors), load(vectors + lanes)),
+                               _mm256_hadd_ps(load(vectors + 2 * lanes), load(vectors + 3 * lanes)));
+  return _mm256_permute2f128_ps(halves[0], halves[1], 0x20) + _mm256_permute2f128_ps(halves[0], halves[1], 0x31);
 #elif defined(HONE_NEON)
   return vpaddq_f32(vpaddq_f32(load(vectors), load(vectors + 4)), vpaddq_f32(load(vectors + 8), load(vectors + 12)));
 #else
@@ -237,15 +250,21 @@ class Decode {
       for (int64_t k = 0; k < many; ++k) {
         const T* key = keys + (from + k) * args_.k.row_stride;
         if (r == 0) soon_.ask(1);
-        Vec sums[R] = {};
-        for (int64_t d = 0; d < whole_; d += lanes) {
-          const Vec x = load_at(key, d);
-          for (int i = 0; i < R; ++i) sums[i] += x * load(queries + i * padded_ + d);
-        }
-        if (whole_ < args_.head_dim)
-          for (int i = 0; i < R; ++i)
-            sums[i] += load(tails_ + (from + k) * lanes) * load(queries + i * padded_ + whole_);
-        for (int i = 0; i < R; ++i) store(partial_ + (i * group + k) * lanes, sums[i]);
+        // Two sums, of every other vector: one would have to wait for itself.
+        Vec sums[R][2] = {};
+        const auto add = [&](int which, const Vec& x, int64_t d) {
+          for (int i = 0; i < R; ++i) sums[i][which] += x * load(queries + i * padded_ + d);
+        };
+        const int64_t blocks = whole_ / (vecs_at_once * lanes);
+        for (int64_t block = 0; block < blocks; ++block)
+#pragma GCC unroll 4
+          for (int v = 0; v < vecs_at_once; ++v) {
+            const int64_t d = vector_at<vecs_at_once>(block, v);
+            add(v % 2, load_at(key, d), d);
+          }
+        for (int64_t d = blocks * (vecs_at_once * lanes); d < whole_; d += lanes) add(0, load_at(key, d), d);
+        if (whole_ < args_.head_dim) add(1, load(tails_ + (from + k) * lanes), whole_);
+        for (int i = 0; i < R; ++i) store(partial_ + (i * group + k) * lanes, sums[i][0] + sums[i][1]);
       }
       for (int i = 0; i < R; ++i)
         for (int64_t k = 0; k < group; k += lanes)  // past `many` old partial sums: hidden below
@@ -293,28 +312,30 @@ class Decode {
 
   template <int R>
   void weigh(const T* values, int64_t count, int64_t r) {
-    int64_t d = 0;
-    for (; d + 4 * lanes <= whole_; d += 4 * lanes) weigh_columns<R, 4>(values, d, args_.v.row_stride, count, r, d);
-    for (; d + lanes <= whole_; d += lanes) weigh_columns<R, 1>(values, d, args_.v.row_stride, count, r, d);
-    if (d < args_.head_dim) weigh_columns<R, 1>(tails_, 0, lanes, count, r, d);
+    const int64_t stride = args_.v.row_stride, blocks = whole_ / (vecs_at_once * lanes);
+    for (int64_t b = 0; b < blocks; ++b) weigh_columns<R, vecs_at_once>(values, b, stride, count, r, b * vecs_at_once);
+    for (int64_t v = blocks * vecs_at_once; v * lanes < whole_; ++v)
+      weigh_columns<R, 1>(values, v, stride, count, r, v);
+    if (whole_ < args_.head_dim) weigh_columns<R, 1>(tails_, 0, lanes, count, r, whole_ / lanes);
   }
 
-  // Columns from `first` of the rows on, to columns from d on of the sums.
+  // The block'th `Vecs` vectors of the rows, to as many of the sums from the to'th on.
   template <int R, int Vecs, class V>
-  void weigh_columns(const V* values, int64_t first, int64_t stride, int64_t count, int64_t r, int64_t d) {
+  void weigh_columns(const V* values, int64_t block, int64_t stride, int64_t count, int64_t r, int64_t to) {
     Vec sums[R][Vecs];
+    float* at = item_.sums + r * padded_ + to * lanes;
     for (int i = 0; i < R; ++i)
-      for (int v = 0; v < Vecs; ++v) sums[i][v] = load(item_.sums + (r + i) * padded_ + d + v * lanes);
+      for (int v = 0; v < Vecs; ++v) sums[i][v] = load(at + i * padded_ + v * lanes);
     const float* weights = scores_ + r * tile;
     for (int64_t k = 0; k < count; ++k, values += stride) {
-      if (r == 0 && d == 0) soon_.ask(asked_a_row_);
+      if (r == 0 && to == 0) soon_.ask(asked_a_row_);
       Vec x[Vecs];
-      for (int v = 0; v < Vecs; ++v) x[v] = load_at(values, first + v * lanes);
+      for (int v = 0; v < Vecs; ++v) x[v] = load_at(values, vector_at<Vecs>(block, v));
       for (int i = 0; i < R; ++i)
         for (int v = 0; v < Vecs; ++v) sums[i][v] += x[v] * weights[i * tile + k];
     }
     for (int i = 0; i < R; ++i)
-      for (int v = 0; v < Vecs; ++v) store(item_.sums + (r + i) * padded_ + d + v * lanes, sums[i][v]);
+      for (int v = 0; v < Vecs; ++v) store(at + i * padded_ + v * lanes, sums[i][v]);
   }
 
   const DecodeArgs& args_;

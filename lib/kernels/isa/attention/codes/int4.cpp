@@ -9,8 +9,9 @@ struct Int4Code : CodeByte {
   static constexpr float most = 7.5f;
 
   static Vec load(const Int4Code* row, int64_t d) {
-    const Int4Code* at = row + d / 32 * 16 + d % 16;
-    const int shift = static_cast<int>(d & 16) / 4;
+    const auto place = static_cast<uint64_t>(d);
+    const Int4Code* at = row + place / 32 * 16 + place % 16;
+    const int shift = static_cast<int>(place & 16) / 4;
 #if defined(HONE_VECTOR_AVX512)
     alignas(64) static constexpr float values[16] = {-7.5f, -6.5f, -5.5f, -4.5f, -3.5f, -2.5f, -1.5f, -0.5f,
                                                      0.5f,  1.5f,  2.5f,  3.5f,  4.5f,  5.5f,  6.5f,  7.5f};
@@ -19,7 +20,7 @@ struct Int4Code : CodeByte {
     return _mm512_maskz_permutexvar_ps(0xffff, codes, _mm512_load_ps(values));  // by the lowest 4 bits
 #elif defined(HONE_VECTOR_AVX2)
     const __m256i pairs = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)));
-    const __m256i codes = _mm256_and_si256(_mm256_srlv_epi32(pairs, _mm256_set1_epi32(shift)), _mm256_set1_epi32(15));
+    const __m256i codes = shift ? _mm256_srli_epi32(pairs, 4) : _mm256_and_si256(pairs, _mm256_set1_epi32(15));
     return _mm256_cvtepi32_ps(codes) - 7.5f;
 #elif defined(HONE_NEON)
     uint32_t pairs;
