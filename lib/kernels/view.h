@@ -55,8 +55,18 @@ inline ConstView view(const bf16* data, int64_t rows, int64_t cols) {
   x.rows = count;
   return x;
 }
+[[gnu::always_inline]] inline ConstView rows_of(ConstView x, int64_t first, int64_t count) {
+  x.data = static_cast<const char*>(x.data) + first * x.stride * static_cast<int64_t>(size_of(x.dtype));
+  x.rows = count;
+  return x;
+}
 [[gnu::always_inline]] inline View columns_of(View x, int64_t first, int64_t count) {
   x.data = static_cast<char*>(x.data) + first * static_cast<int64_t>(size_of(x.dtype));
+  x.cols = count;
+  return x;
+}
+[[gnu::always_inline]] inline ConstView columns_of(ConstView x, int64_t first, int64_t count) {
+  x.data = static_cast<const char*>(x.data) + first * static_cast<int64_t>(size_of(x.dtype));
   x.cols = count;
   return x;
 }

@@ -76,10 +76,8 @@ bool in_pieces(ConstView a, bool transpose_b, ConstView c) {
 void gemm_in_pieces(ConstView a, bool transpose_a, ConstView b, View c, bool accumulate) {
   const int64_t width = round_up(ceil_div(c.cols, ceil_div(c.cols, widest)), panel_rows);
   for (int64_t first = 0; first < c.cols; first += width) {
-    ConstView part = b;
-    part.data = b.row<float>(0) + first;
-    part.cols = std::min(width, c.cols - first);
-    gemm(a, transpose_a, part, false, columns_of(c, first, part.cols), accumulate);
+    const int64_t columns = std::min(width, c.cols - first);
+    gemm(a, transpose_a, columns_of(b, first, columns), false, columns_of(c, first, columns), accumulate);
   }
 }
 

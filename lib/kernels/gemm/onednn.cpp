@@ -166,14 +166,6 @@ ConstView without_gaps(ConstView x, Scratch& buffer) {
   return to;
 }
 
-template <class V>
-V rows_of(V x, int64_t first, int64_t count) {
-  x.data = const_cast<std::byte*>(static_cast<const std::byte*>(x.data)) +
-           static_cast<size_t>(first * x.cols) * size_of(x.dtype);
-  x.rows = count;
-  return x;
-}
-
 // A copy with zeros behind, of `rows` rows.
 View filled(ConstView x, int64_t rows, Scratch& buffer) {
   const View to = closed(x.dtype, rows, x.cols, buffer);
