@@ -181,7 +181,7 @@ void packed_gather(const PackedMatrix& w, std::span<const int32_t> ids, View out
 void packed_expand(const PackedMatrix& w, int64_t begin, int64_t count, bf16* out);
 
 // The same exactly, in the panels of f32 products (kernels/gemm/f32.h): out [count * 16][cols/8][4][8], zeros beyond
-// the columns, anything beyond the rows. Below avx512.
+// the columns, anything beyond the rows. Below avx512; products use it in portable code and on Arm.
 void packed_expand_f32(const PackedMatrix& w, int64_t begin, int64_t count, float* out);
 
 // ---- making and checking (build.cpp) ----

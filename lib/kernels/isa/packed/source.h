@@ -1,6 +1,6 @@
 // How the tiles of a packed panel come out of memory, one step (64 rows x k columns: 256 bytes) after the other. Each
 // source, one for a layout of an element (elements/), has
-//   step(out)              the next step, 256 bytes; integers keep their offset
+//   step(out)              the next step, 256 bytes; integers keep their offset. With AVX2 `p`, its place, instead
 //   tiles(count, scratch)  the next `count` steps as an array, in place where they lie unpacked already
 // With AVX-512 a source has step(w) instead, which leaves the four tiles in registers, and
 //   line_tiles             about how many bytes of tiles come out of one line of the cache, a power of 2

@@ -239,7 +239,8 @@ void product(const PackedPanel& panel, const PackedInput& x, float* y, uint8_t* 
   if (x.rows <= block) return add_block(x.rows, source, panel.steps, x.data, x.row_bytes, y, Nothing{});
 #elif defined(__AVX2__)
   if constexpr (Source::in_place)
-    if (x.rows == 1) return add_row(source.p, panel.steps, x.data, y);  // in one stream
+    if (x.rows == 1)  // in one stream
+      return add_row(source.p, panel.steps, x.data, y, {source.p + stream_ahead, 64});
 #endif
   for (int64_t begin = 0; begin < panel.steps; begin += chunk_steps) {
     const int64_t left = panel.steps - begin, steps = left < chunk_steps ? left : chunk_steps;

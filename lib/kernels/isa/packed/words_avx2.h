@@ -19,14 +19,14 @@ inline __attribute__((always_inline)) __m256 number_at(const uint8_t* x) {
 }
 
 // One row of x and all rows of the panel, in the order of the bytes.
-inline void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y) {
+inline void add_row(const uint8_t* tiles, int64_t steps, const uint8_t* x, float* y, LoadAhead ahead) {
   __m256 sum[8];
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) sum[i] = _mm256_loadu_ps(y + 8 * i);
   for (int64_t n = 0; n < steps; ++n, tiles += step_bytes, x += 8) {
     const __m256 even = number_at(x), odd = number_at(x + 4);
 #pragma GCC unroll 4
-    for (int line = 0; line < 4; ++line) prefetch(tiles + stream_ahead + 64 * line);
+    for (int line = 0; line < 4; ++line) ahead();
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       sum[i] = _mm256_fmadd_ps(columns_at(tiles + 32 * i, false), even, sum[i]);
@@ -94,7 +94,9 @@ template <class Source>
 inline void add_chunk(Source& source, int64_t steps, int64_t rows, const uint8_t* x, int64_t row_bytes, float* y,
                       uint8_t* scratch) {
   const uint8_t* tiles = source.tiles(steps, scratch);
-  if (rows == 1) return add_row(tiles, steps, x, y);
+  if (rows == 1)
+    return add_row(tiles, steps, x, y,
+                   Source::in_place ? LoadAhead{tiles + stream_ahead, 64} : LoadAhead{source.p, step_bytes / 2 / 4});
   add_chunk(tiles, steps, rows, x, row_bytes, y, source.p, Source::in_place ? step_bytes : step_bytes / 2);
 }
 

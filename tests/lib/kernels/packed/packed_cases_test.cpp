@@ -231,3 +231,29 @@ TEST_CASE("many rows: any dense product gives the same, and y may be bf16") {
     for (size_t i = 0; i < y.size(); ++i) CHECK(std::abs(to_float(half[i]) - y[i]) <= 0.005f * std::abs(y[i]) + 1e-5f);
   }
 }
+TEST_CASE(
+    "what is expanded for dense products is the matrix, at every instruction set, whether a product uses it or not") {
+  constexpr int64_t rows = 130, cols = 100, panels = 3, padded = 128, groups = (cols + 7) / 8;
+  hone::test::at_every_isa([] {
+    for (const PackedLayout layout : {PackedLayout::panels, PackedLayout::bitmask})
+      for (const PackedElement element : all_elements) {
+        CAPTURE(info_of(element).name);
+        const Packed p = make(layout, element, rows, cols, is_scaled(element) ? 32 : 0);
+        // The second and third of the panels, and all of them.
+        for (const int64_t begin : {1, 0}) {
+          const int64_t count = panels - begin;
+          std::vector<bf16> half(static_cast<size_t>(count * 64 * padded));
+          std::vector<float> exact(static_cast<size_t>(count * 64 * groups * 8));
+          packed_expand(p.w, begin, count, half.data());
+          packed_expand_f32(p.w, begin, count, exact.data());
+          for (int64_t r = 0; r < rows - begin * 64; ++r)
+            for (int64_t c = 0; c < cols; ++c) {
+              const float want = p.dense[static_cast<size_t>((r + begin * 64) * cols + c)];
+              const auto at = r / 64 * 64 * padded + c / 2 * 128 + r % 64 * 2 + c % 2;
+              REQUIRE(to_float(half[static_cast<size_t>(at)]) == to_float(to_bf16(want)));
+              REQUIRE(exact[static_cast<size_t>(((r / 4 * groups + c / 8) * 4 + r % 4) * 8 + c % 8)] == want);
+            }
+        }
+      }
+  });
+}
