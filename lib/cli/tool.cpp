@@ -31,6 +31,7 @@
 #include "cli/tools.h"
 #include "comm/launch.h"
 #include "comm/thread_ranks.h"
+#include "kernels/awake.h"
 #include "kernels/parallel.h"
 
 namespace hone::cli {
@@ -198,6 +199,10 @@ int run_as_threads(const Tool& tool, const Common& common, int count) {
     std::function<int()> run;
     int status = 0;
   };
+  if (kernels::threads_are_bound())
+    throw usage_error(
+        "with OMP_PROC_BIND or OMP_PLACES, ranks that are threads would all run on one core: unset them, or "
+        "start the ranks by mpirun");
   std::deque<Rank> ranks(static_cast<size_t>(count));
   for (Rank& rank : ranks) {
     add_common(rank.app, tool, rank.common);

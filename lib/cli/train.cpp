@@ -174,7 +174,7 @@ class TrainTool {
     require_memory_for(here == 1 ? need : need.times(here),
                        here == 1 ? "this run" : fmt::format("this run of {} ranks", here),
                        "use a smaller --batch, --context or model");
-    log_info("memory: at least {}", describe(need));
+    log_info("memory: at least {}", describe(need.times(together)));
   }
 
   std::shared_ptr<const GradualPruning> gradual_pruning(const GradualSettings& gradual) {

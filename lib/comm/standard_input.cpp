@@ -1,6 +1,7 @@
 #include "comm/standard_input.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,11 @@
 
 namespace hone {
 namespace {
+
+bool standard_input_is_file() {
+  struct stat status = {};
+  return fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0;
+}
 
 std::string read_all() {
   std::string all;
@@ -45,8 +51,9 @@ void become_standard_input(const std::string& text) {
 void share_standard_input(Communicator& ranks) {
   if (ranks.size() == 1) return;
   if (ranks.one_process()) {
+    // A file is mapped from where it stands by each that reads it.
     agree(ranks, [&] {
-      if (ranks.rank() == 0) become_standard_input(read_all());
+      if (ranks.rank() == 0 && !standard_input_is_file()) become_standard_input(read_all());
     });
     return;
   }

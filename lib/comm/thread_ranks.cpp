@@ -126,10 +126,12 @@ class Mailbox {
     const Post &source = sends ? *post : *other, &target = sends ? *other : *post;
     const bool fits = source.bytes.size() == target.bytes.size();
     if (fits && !source.bytes.empty()) std::memcpy(target.bytes.data(), source.bytes.data(), source.bytes.size());
-    other->finish();
-    if (!fits)
+    if (!fits) {
+      other->state = Post::withdrawn;  // it waits until it hears that this rank failed
       throw internal_error("a message of {} bytes came where {} were expected", source.bytes.size(),
                            target.bytes.size());
+    }
+    other->finish();
     post->finish();
   }
 
@@ -156,8 +158,9 @@ struct Group {
 
 class Travelling : public Pending {
  public:
-  Travelling(std::shared_ptr<World> world, int thread, std::vector<PostPtr> posts)
-      : world_(std::move(world)), thread_(thread), posts_(std::move(posts)) {}
+  Travelling(std::shared_ptr<World> world, int thread) : world_(std::move(world)), thread_(thread) {}
+  // From here on it is withdrawn when this goes, also where what comes next throws.
+  const PostPtr& add(PostPtr post) { return posts_.emplace_back(std::move(post)); }
   ~Travelling() override {
     for (const PostPtr& post : posts_) post->withdraw();
   }
@@ -186,6 +189,8 @@ class ThreadRank : public Communicator {
   bool one_process() const override { return true; }
 
   std::vector<std::string> gather(std::string_view mine) override {
+    // Behind one that did not come about, this one would count its ranks as its own.
+    if (group_->world->failed) throw OtherRankFailed();
     std::vector<std::string>& texts = group_->gathered[gathers_++ % 2];
     texts[static_cast<size_t>(rank_)] = mine;
     const uint64_t all = gathers_ * group_->members.size();
@@ -199,16 +204,16 @@ class ThreadRank : public Communicator {
 
   std::unique_ptr<Pending> broadcast(std::span<std::byte> bytes, int root) override {
     if (root != rank_) return receive(bytes, root, Channel::broadcast);
-    std::vector<PostPtr> posts;
+    auto way = on_its_way();
     for (int to = 0; to < size(); ++to)
-      if (to != rank_) put(bytes, to, Channel::broadcast, posts);
-    return on_its_way(std::move(posts));
+      if (to != rank_) put(bytes, to, Channel::broadcast, *way);
+    return way;
   }
 
   std::unique_ptr<Pending> send(std::span<const std::byte> bytes, int to) override {
-    std::vector<PostPtr> posts;
-    put(bytes, to, Channel::message, posts);
-    return on_its_way(std::move(posts));
+    auto way = on_its_way();
+    put(bytes, to, Channel::message, *way);
+    return way;
   }
 
   std::unique_ptr<Pending> receive(std::span<std::byte> bytes, int from) override {
@@ -241,24 +246,21 @@ class ThreadRank : public Communicator {
     return group_->boxes[static_cast<size_t>(rank)];
   }
 
-  void put(std::span<const std::byte> bytes, int to, Channel channel, std::vector<PostPtr>& posts) const {
+  void put(std::span<const std::byte> bytes, int to, Channel channel, Travelling& way) const {
     if (bytes.size() <= small_message) return box(to).send(rank_, channel, std::make_shared<Post>(bytes));
     // Read alone, but a span of a kind for both sides is simpler.
     const std::span<std::byte> source(const_cast<std::byte*>(bytes.data()), bytes.size());
-    posts.push_back(std::make_shared<Post>(source, &bed(thread())));
-    box(to).send(rank_, channel, posts.back());
+    box(to).send(rank_, channel, way.add(std::make_shared<Post>(source, &bed(thread()))));
   }
 
   std::unique_ptr<Pending> receive(std::span<std::byte> bytes, int from, Channel channel) const {
-    const auto post = std::make_shared<Post>(bytes, &bed(thread()));
     if (from < 0 || from >= size()) throw internal_error("there is no rank {}", from);
-    box(rank_).receive(from, channel, post);
-    return on_its_way({post});
+    auto way = on_its_way();
+    box(rank_).receive(from, channel, way->add(std::make_shared<Post>(bytes, &bed(thread()))));
+    return way;
   }
 
-  std::unique_ptr<Pending> on_its_way(std::vector<PostPtr> posts) const {
-    return std::make_unique<Travelling>(group_->world, thread(), std::move(posts));
-  }
+  std::unique_ptr<Travelling> on_its_way() const { return std::make_unique<Travelling>(group_->world, thread()); }
 
   std::shared_ptr<Group> group_;
   int rank_;
@@ -278,6 +280,7 @@ void run_thread_ranks(int size, const std::function<void(const std::shared_ptr<C
     if (world->fail()) thrown = std::current_exception();
   };
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(size));
   try {
     for (int rank = 0; rank < size; ++rank)
       threads.emplace_back([&, rank] {
@@ -287,7 +290,7 @@ void run_thread_ranks(int size, const std::function<void(const std::shared_ptr<C
           failed();
         }
       });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     try {
       throw internal_error("this process may not have {} threads for ranks", size);
     } catch (...) {

@@ -1,6 +1,7 @@
 #include "feed/ahead.h"
 
 #include "base/error.h"
+#include "base/quiet_thread.h"
 #include "base/spelling.h"
 
 namespace hone {
@@ -18,6 +19,7 @@ SequencesAhead::~SequencesAhead() {
 }
 
 void SequencesAhead::work() {
+  const QuietThread as_its_owner(quiet_);
   while (true) {
     int64_t position = 0;
     {

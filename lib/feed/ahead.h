@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/quiet_thread.h"
 #include "feed/sequence.h"
 
 namespace hone {
@@ -41,6 +42,7 @@ class SequencesAhead {
   std::condition_variable changed_;
   std::deque<Made> made_;
   bool stop_ = false;
+  const bool quiet_ = thread_is_quiet();
   std::thread thread_;
 };
 

@@ -151,9 +151,9 @@ json isolated(const std::function<json()>& work, const std::string& failure) {
   Descriptor to(ends[1]);
   const pid_t child = fork();
   if (child < 0) return work();
-  library.unlock();  // in the child, too: there this thread is all that is left
+  if (child > 0) to = Descriptor();  // before another child can inherit it, which would keep it open
+  library.unlock();                  // in the child, too: there this thread is all that is left
   if (child == 0) serve(to.fd(), work);
-  to = Descriptor();
   const std::vector<uint8_t> answer = bytes_from(from.fd(), child);
   int status = 0;
   while (waitpid(child, &status, 0) < 0)

@@ -152,10 +152,14 @@ bool openmp_alone() {
     const char* policy = std::getenv("OMP_WAIT_POLICY");
     return policy && (*policy == 'a' || *policy == 'A');
   }();
-  return active || omp_get_proc_bind() != omp_proc_bind_false;
+  return active || threads_are_bound();
 }
 
 }  // namespace
+
+bool threads_are_bound() {
+  return omp_get_proc_bind() != omp_proc_bind_false;
+}
 
 Awake::Awake(int64_t rows) {
   if (rows > awake_rows || led || threads() < 2 || in_parallel() || openmp_alone()) return;

@@ -31,6 +31,9 @@ class Awake {
   bool began_ = false;
 };
 
+// Whether OpenMP is told to bind its threads to cores, and with them all that other threads of this process start.
+bool threads_are_bound();
+
 namespace detail {
 
 // Calls body(context, loop, i) once on each of up to `count` threads, i from 0 to count-1, until all pieces are done.

@@ -78,7 +78,7 @@ class Run {
       return std::nullopt;
     } catch (const Error& error) {
       // A line that cannot be read any more: what was learned before it is kept.
-      if (error.kind() == ErrorKind::input && state_.step > 0) {
+      if (error.kind() == ErrorKind::input && state_.step > 0 && !trainer_.failed_alone()) {
         source_.restore(place);
         save_if_wanted(true);
       }

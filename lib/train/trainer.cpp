@@ -88,9 +88,10 @@ StepResult Trainer::step(int64_t step) {
     StepResult result = gradients_and_step(step);
     result.optimizer_bytes = optimizer_.state_bytes();
     meet();
+    const size_t after = pool_used_bytes(), peak = pool_peak_bytes();
+    meet();  // what others do next is not of this step
     // A step that made gradients and copies of the weights, as the first does, had less of them at its peak.
-    if (pool_used_bytes() == before)
-      result.activation_bytes = static_cast<int64_t>(pool_peak_bytes() - before) / sharing;
+    if (after == before) result.activation_bytes = static_cast<int64_t>(peak - before) / sharing;
     return result;
   } catch (...) {  // a router that is not finite, a signal: nothing of the step remains
     optimizer_.discard_gradients();
@@ -188,14 +189,14 @@ void Trainer::add_round(int64_t step, int64_t round, StepResult& result) {
     // Messages are on their way while ranks compute: a signal to one is looked at behind the batch, and an error of one
     // alone, which leaves others waiting, ends all by Communicator::leave().
     std::string mine;
-    if (source_.fails_alone())
-      agree(*grid.all, [&] { read_batch(); });
-    else
-      read_batch();
+    if (source_.fails_alone()) agree(*grid.all, [&] { read_batch(); });
+    own_turn_ = grid.all->size() > 1;
+    if (!source_.fails_alone()) read_batch();
     {
       const StopLater together;
       mine = turn(step, round, result.routing);
     }
+    own_turn_ = false;
     try {
       turns = gather_agreed(*grid.all, [&] {
         check_stop();

@@ -67,6 +67,8 @@ class Trainer {
   // so do a router whose logits are not, which throws RouterError, and a signal, which throws Stopped, on all ranks
   // where it came to one. The batches are drawn all the same.
   StepResult step(int64_t step);
+  // Whether what step() threw came to this rank alone: others do not know of it, and nothing can be done with them.
+  bool failed_alone() const { return own_turn_; }
 
   Optimizer& optimizer() { return optimizer_; }
 
@@ -91,7 +93,8 @@ class Trainer {
   GradientSum sum_;
   std::vector<std::unique_ptr<Objective>> objectives_;
   TrainingBatch batch_;
-  bool meanwhile_;  // sums_meanwhile()
+  bool meanwhile_;         // sums_meanwhile()
+  bool own_turn_ = false;  // what is done now others do not hear of if it throws
 };
 
 }  // namespace hone

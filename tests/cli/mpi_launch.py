@@ -86,6 +86,11 @@ class Ranks(ModelTest):
     def options(cls, steps, *more, batch=4, accumulate=1):
         return ["--data", cls.corpus, *SHAPE, "--batch", batch, "--accumulate", accumulate, "--steps", steps, *more]
 
+    def begun(self, *arguments):
+        """A run that goes on beside this process."""
+        return subprocess.Popen([tool("train"), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
     def assert_close(self, a, b, tolerance=1e-5):
         self.assertLessEqual(abs(a - b), tolerance * abs(b), (a, b))
 

@@ -19,11 +19,6 @@ def run_on(parallel, *arguments, **how):
 
 
 class Threads(Ranks):
-    def begun(self, *arguments):
-        """A run that goes on beside this process."""
-        return subprocess.Popen([tool("train"), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
-
     def test_two_ranks_are_two_accumulated_batches(self):
         more = ["--valid-fraction", 0.1, "--valid-every", 7, "--dropout", 0.1, "--format", "json"]
         logs = [self.path("one.jsonl"), self.path("two.jsonl")]
@@ -123,7 +118,7 @@ class Threads(Ranks):
         self.assertFalse(os.path.exists(self.path("x.h5")))
 
 
-class Endings(Threads):
+class Endings(Ranks):
     def test_a_signal_stops_four_and_others_go_on(self):
         straight, checkpoint = self.path("straight.h5"), self.path("c.h5")
         run("train", *self.options(60, batch=1, accumulate=4), "--output", straight, check=True)
@@ -145,7 +140,7 @@ class Endings(Threads):
             launch(2, *self.options(60), "--resume", checkpoint, "--checkpoint", checkpoint, "--output", self.path("mpi.h5"), check=True)
             self.assert_same_parameters(straight, self.path("mpi.h5"))
 
-    def test_a_checkpoint_is_the_same_file_whoever_writes_it(self):
+    def test_a_checkpoint_holds_the_same_whoever_writes_it(self):
         files = []
         for name, options in (("one", self.options(6, batch=2, accumulate=2)), ("two", [*self.options(6), "--parallel", "data:2"])):
             run("train", *options, "--checkpoint", self.path(f"{name}.c.h5"), "--output", self.path(f"{name}.h5"), check=True)

@@ -10,7 +10,6 @@
 #include "comm/thread_ranks.h"
 
 using namespace hone;
-using namespace hone::test;
 
 namespace {
 
