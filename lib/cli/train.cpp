@@ -16,6 +16,7 @@
 #include "comm/standard_input.h"
 #include "compress/gradual.h"
 #include "dataset/corpus.h"
+#include "dataset/text_file.h"
 #include "io/lineage.h"
 #include "measure/footprint.h"
 #include "model/size.h"
@@ -37,7 +38,10 @@ class TrainTool {
     agree(*common_.ranks, [&] { o_.check(common_.config); });  // before one of them writes a file
     grid_ = parallel_grid(o_.parallel, common_.ranks);
     agree(*common_.ranks, [&] { o_.check_grid(grid_); });
-    if (std::ranges::count(o_.data, "-") + std::ranges::count(o_.valid, "-") > 0) share_standard_input(*common_.ranks);
+    if (std::ranges::count(o_.data, "-") + std::ranges::count(o_.valid, "-") > 0) {
+      if (common_.ranks->one_process() && common_.ranks->size() > 1) keep_standard_input();
+      share_standard_input(*common_.ranks);
+    }
     if (common_.ranks->one_process() && common_.ranks->size() > 1) o_.check_read_often();
     start_.load();
     o_.share_steps(grid_.data->size(), start_.description_of_checkpoint());

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -56,14 +57,16 @@ OwnedText bytes_of_file(const std::string& path) {
   return map_whole(fd, static_cast<size_t>(status.st_size), path);
 }
 
-// The rest of a regular file is mapped, and its place stays: ranks that are threads of this process read it, each from
-// there.
+std::atomic<bool> standard_input_stays = false;
+
+// The rest of a regular file is mapped.
 OwnedText bytes_of_standard_input(const std::string& name) {
   struct stat status;
   if (::fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
     if (const off_t place = ::lseek(STDIN_FILENO, 0, SEEK_CUR); place >= 0) {
       OwnedText all = map_whole(STDIN_FILENO, static_cast<size_t>(status.st_size), name);
       all.text.remove_prefix(std::min(static_cast<size_t>(place), all.text.size()));
+      if (!standard_input_stays) ::lseek(STDIN_FILENO, 0, SEEK_END);
       return all;
     }
   return in_memory(read_to_end(STDIN_FILENO, name));
@@ -99,6 +102,10 @@ bool named_json_lines(std::string_view path) {
   std::string extension = take_extension(path);
   if (is_compressed_extension(extension)) extension = take_extension(path);
   return extension == ".jsonl" || extension == ".ndjson";
+}
+
+void keep_standard_input() {
+  standard_input_stays = true;
 }
 
 FileText read_file_text(const std::string& path) {

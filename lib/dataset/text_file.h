@@ -23,6 +23,10 @@ bool named_json_lines(std::string_view path);
 // directory, no text by its first bytes (file_kind.h), or not compressed though its name says so.
 FileText read_file_text(const std::string& path);
 
+// From here on a regular file that is standard input is not read to its end, but stays where it stands: of ranks that are
+// threads of this process each reads it from there.
+void keep_standard_input();
+
 // What a regular file is by its first bytes; null for text, for other files, and for one that cannot be read.
 const FileKind* kind_of_file(const std::string& path);
 

@@ -110,7 +110,7 @@ class Threads(Ranks):
         self.assert_same_parameters(self.path("one.h5"), self.path("three.h5"))
 
     def test_memory_is_that_of_the_process(self):
-        options = self.options(3, "--context", 128, batch=8)
+        options = self.options(3, batch=8)
         done = run_on("data:2", *options, "--memory-limit", "4GiB", "--dry-run", "--output", self.path("x.h5"), check=True)
         self.assertIn("--recompute none", done.stderr)
         refused = run_on("data:2", *options, "--memory-limit", "100MB", "--dry-run", "--output", self.path("x.h5"))
@@ -154,13 +154,14 @@ class Endings(Ranks):
         run("train", *self.options(3), "--checkpoint", alone, "--output", self.path("m.h5"), check=True)
         for status, options, *parts in ((2, ["--resume", alone], "is 1 x 4 sequences, which 2 ranks cannot share"),
                                         (3, ["--valid", self.path("missing.txt")], "missing.txt"),
-                                        (3, ["--init", write(self.path("no.h5"), "no model")], "not an HDF5 file"),
                                         (2, ["--sparsity", 0.5, "--pattern", "block:7x7"], "--pattern"),
                                         (5, ["--lr", 1e6, "--clip", 0, "--warmup", 0, "--steps", 50], "diverged")):
             done = run_on("data:2", *self.options(3), *options, "--output", self.path("x.h5"))
             self.assert_error(done, status, *parts)
             self.assertEqual(done.stdout, "")
             self.assertFalse(os.path.exists(self.path("x.h5")))
+        no_model = write(self.path("no.h5"), "no model")
+        self.assert_error(run_on("data:2", "--data", self.corpus, "--init", no_model, "--output", self.path("x.h5")), 3, "not an HDF5 file")
         done = run_on("data:3", *self.options(3), "--output", self.path("x.h5"))
         self.assert_error(done, 2, "3 ranks")
         self.assert_error(run_on("data:2", *self.options(3), "--log", self.path("none/log"), "--output", self.path("x.h5")), 3, "none/log")
@@ -178,7 +179,7 @@ class Media(MediaTest):
         os.rename(os.path.join(self.folder, "0.png"), os.path.join(self.folder, "kept"))
         write(os.path.join(self.folder, "0.png"), "no image")
         self.assert_error(run_on("data:2", *options, "--batch", 18, "--output", at["x"], cwd=self.folder), 3, "0.png")
-        done = run_on("data:2", *options, "--batch", 18, "--skip-broken", "--output", at["skip"], cwd=self.folder, check=True)
+        done = run_on("data:2", *options, "--batch", 18, "--skip-broken", "--log-level", "debug", "--output", at["skip"], cwd=self.folder, check=True)
         os.rename(os.path.join(self.folder, "kept"), os.path.join(self.folder, "0.png"))
         self.assertEqual(done.stderr.count("0.png"), 1, done.stderr)
 

@@ -19,13 +19,13 @@ inline void store_bytes(__m256i v, uint8_t* out) {
 
 // Where codes of 3 bits lie: each in two bytes of a 16-bit lane, whose upper bits they become by a product. 16 codes a
 // register, so that packing two of them puts 32 in order; `begin` is the byte where those start.
-struct StreamPlaces {
+struct GroupPlaces {
   alignas(32) uint8_t bytes[2][32];
   alignas(32) uint16_t factors[16];
 };
 template <int begin>
-inline constexpr StreamPlaces stream_places = [] {
-  StreamPlaces places{};
+inline constexpr GroupPlaces stream_places = [] {
+  GroupPlaces places{};
   for (int i = 0; i < 16; ++i) {
     for (int r = 0; r < 2; ++r) {
       const int bit = 3 * (i / 8 * 16 + r * 8 + i % 8);
@@ -50,7 +50,7 @@ inline __attribute__((always_inline)) __m256i codes_of_stream(const uint8_t* p) 
     return _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi32(v, 6)), _mm256_set1_epi8(3));
   } else {
     static_assert(bits == 3, "codes of 5 to 7 bits bring their own table");
-    const StreamPlaces& places = stream_places<begin>;
+    const GroupPlaces& places = stream_places<begin>;
     const __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128(at));
     const __m256i factors = _mm256_load_si256(reinterpret_cast<const __m256i*>(places.factors));
     const auto part = [&](int r) {
@@ -64,9 +64,9 @@ inline __attribute__((always_inline)) __m256i codes_of_stream(const uint8_t* p) 
 
 // Tiles whose elements share bytes: 2 of 4 bits, 4 of 2 bits.
 template <PackedElement element>
-struct SharedCodes : Unpacking<SharedCodes<element>> {
+struct SharedVectors : Unpacking<SharedVectors<element>> {
   static constexpr int bits = info_of(element).bits, shared = 8 / bits;
-  explicit SharedCodes(const PackedPanel& panel) : p(panel.values) {}
+  explicit SharedVectors(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
 
   const uint8_t* tiles(int64_t count, uint8_t* scratch) {
@@ -89,10 +89,10 @@ struct SharedCodes : Unpacking<SharedCodes<element>> {
 
 // Tiles one after the other, where a byte does not hold a whole number of codes. Nothing behind them is read.
 template <PackedElement element>
-struct StreamCodes : Unpacking<StreamCodes<element>> {
+struct StreamVectors : Unpacking<StreamVectors<element>> {
   static constexpr int bits = info_of(element).bits,
                        last = 8 * bits - 16;  // bytes of a tile that the second load skips
-  explicit StreamCodes(const PackedPanel& panel) : p(panel.values) {}
+  explicit StreamVectors(const PackedPanel& panel) : p(panel.values) {}
   const uint8_t* p;
 
   const uint8_t* tiles(int64_t count, uint8_t* scratch) {
@@ -109,9 +109,10 @@ struct StreamCodes : Unpacking<StreamCodes<element>> {
 
 // The kept elements of a tile in a stream of their own, from a new byte on.
 template <PackedElement element>
-struct SparseCodes : Unpacking<SparseCodes<element>> {
+struct SparseVectors : Unpacking<SparseVectors<element>> {
   static constexpr int bits = info_of(element).bits;
-  explicit SparseCodes(const PackedPanel& panel) : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
+  explicit SparseVectors(const PackedPanel& panel)
+      : p(panel.values), masks(static_cast<const uint64_t*>(panel.masks)) {}
   const uint8_t* p;
   const uint64_t* masks;
 
@@ -142,5 +143,12 @@ struct SparseCodes : Unpacking<SparseCodes<element>> {
     return scratch;
   }
 };
+
+template <PackedElement element>
+using SharedCodes = SharedVectors<element>;
+template <PackedElement element>
+using StreamCodes = StreamVectors<element>;
+template <PackedElement element>
+using SparseCodes = SparseVectors<element>;
 
 }  // namespace hone::kernels::HONE_ISA
