@@ -30,7 +30,7 @@ class Threads(Ranks):
         self.assert_same_run(one, two, logs)
         self.assertEqual(done.stderr.count("validation loss"), 3, done.stderr)
         self.assertEqual(done.stderr.count("2 ranks in this process, with 1 thread each\n"), 1, done.stderr)
-        self.assertEqual(done.stderr.count("parameters, "), 1, done.stderr)
+        self.assertEqual(done.stderr.count(" to train on"), 1, done.stderr)
         # What a rank's step took, which is as much as one of the batches takes.
         a, b = (log_lines(log)[-1]["activation_bytes"] for log in logs)
         self.assertGreater(b, 0.5 * a)
@@ -85,8 +85,7 @@ class Threads(Ranks):
         for name, given in (("two", text.encode()), ("packed", packed)):
             run_on("data:2", "--data", "-", *options, "--batch", 4, "--output", self.path(f"{name}.h5"), stdin=given, text=False, check=True)
             self.assert_same_parameters(self.path("one.h5"), self.path(f"{name}.h5"))
-        with open(plain, "rb") as file:  # from where it stands
-            file.read(10)
+        with open(plain, "rb", buffering=0) as file:  # from where it stands
             file.seek(10)
             subprocess.run([tool("train"), "--data", "-", *map(str, options), "--batch", "4", "--parallel", "data:2", "--output",
                             self.path("rest.h5"), "-q"], stdin=file, check=True, stdout=subprocess.DEVNULL)
@@ -155,8 +154,8 @@ class Endings(Ranks):
         for status, options, *parts in ((2, ["--resume", alone], "is 1 x 4 sequences, which 2 ranks cannot share"),
                                         (3, ["--valid", self.path("missing.txt")], "missing.txt"),
                                         (2, ["--sparsity", 0.5, "--pattern", "block:7x7"], "--pattern"),
-                                        (5, ["--lr", 1e6, "--clip", 0, "--warmup", 0, "--steps", 50], "diverged")):
-            done = run_on("data:2", *self.options(3), *options, "--output", self.path("x.h5"))
+                                        (5, ["--lr", 1e6, "--clip", 0, "--warmup", 0], "diverged")):
+            done = run_on("data:2", *self.options(3 if status < 5 else 50), *options, "--output", self.path("x.h5"))
             self.assert_error(done, status, *parts)
             self.assertEqual(done.stdout, "")
             self.assertFalse(os.path.exists(self.path("x.h5")))
