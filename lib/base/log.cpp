@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <mutex>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -27,6 +28,12 @@ bool terminal() {
 // Where nobody can read messages (a closed stream, a full device) the work goes on without them.
 void put(const std::string& text) {
   std::fputs(text.c_str(), stderr);
+}
+
+// Whoever writes, or looks at line_open, has it: ranks that are threads, and threads that read ahead, say things, too.
+std::unique_lock<std::mutex> pen() {
+  static std::mutex mutex;
+  return std::unique_lock(mutex);
 }
 
 void clear_line() {
@@ -65,6 +72,7 @@ LogLevel log_level_named(std::string_view name) {
 
 void log_line(LogLevel level, std::string_view text) {
   if (level > log_level()) return;
+  const auto lock = pen();
   clear_line();
   put(fmt::format("{}\n", text));
 }
@@ -150,6 +158,7 @@ void Progress::show(const std::string& text) {
   if (now - last_ < (terminal() ? 0.1 : interval_)) return;
   last_ = now;
   printed_ = text;
+  const auto lock = pen();
   if (terminal()) {
     put(fmt::format("\r{}\033[K", fitting(text)));
     std::fflush(stderr);
@@ -162,6 +171,7 @@ void Progress::show(const std::string& text) {
 void Progress::finish(const std::string& text) {
   latest_.clear();
   if (log_level() < LogLevel::info) return;
+  const auto lock = pen();
   clear_line();
   if (terminal() || text != printed_) put(fmt::format("{}\n", text));
   printed_ = text;
