@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Hone for Arm, made on another processor: builds everything for arm64 with a cross compiler and runs the unit tests under qemu, as a
 # processor with bf16 and 8-bit dot products (every instruction set is tested), one with those of 8 bits, and one with neither. It built
-# everything, and tests of the kernels and of some other rooms passed; all tests of one run were not seen to their end yet. By hand, as root, on a Debian:
+# everything, and tests of the kernels and of some other rooms passed; all tests of one run were not seen to their end
+# yet. By hand, as root, on a Debian:
 #
 #   bash tests/tools/arm64.sh [--build FOLDER] [--jobs N] [-- OPTION…]
 #
