@@ -13,6 +13,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/spelling.h"
 #include "base/stop.h"
 
 namespace hone {
@@ -76,9 +77,7 @@ OwnedText bytes_of_standard_input(const std::string& name) {
 std::string take_extension(std::string_view& name) {
   const size_t dot = name.rfind('.');
   if (dot == name.npos || name.find('/', dot) != name.npos) return "";
-  std::string extension(name.substr(dot));
-  for (char& c : extension)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  std::string extension = lower_case(name.substr(dot));
   name = name.substr(0, dot);
   return extension;
 }

@@ -29,8 +29,8 @@ struct SoundTooLong : Error {
 // What libsndfile reads (WAV, FLAC, Ogg, AIFF, …), the mean of its channels, at `rate` samples a second (resampled by
 // libsamplerate's sinc where it has another). Throws Error(input) with the path for a file that cannot be read, is cut
 // (as far as its form tells: sound_length.h, and the number of samples of FLAC), holds no samples (as WAV files do whose
-// writer never came to complete their header), lasts longer than an hour (SoundTooLong) or has more samples than one of two channels
-// at 96,000 Hz, or has samples that are not finite.
+// writer never came to complete their header), lasts longer than an hour (SoundTooLong) or has more samples than one of
+// two channels at 96,000 Hz, or has samples that are not finite.
 Sound read_sound(const std::string& path, int64_t rate);
 // The same of such a file's bytes, which `where` names in errors, and of at most so many seconds, an hour at most:
 // beyond them nothing is decoded, and SoundTooLong thrown.
